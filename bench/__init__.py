@@ -1,0 +1,1 @@
+"""The attention-blind harness: a variant in, rows out."""

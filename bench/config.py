@@ -1,0 +1,95 @@
+"""One variant's complete configuration: model, loss, recipe, protocol and data, as one frozen value.
+
+Field names are unique across the parts, so an axis of a grid is named by the field alone (`heads=4,8`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_type_hints
+
+from unept.config import LossConfig, ModelConfig
+from unept.data.scenes import SceneConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Optimisation and augmentation (paper, section 4.2; spec table of hyper-parameters)."""
+
+    steps: int = 160_000
+    batch: int = 16
+    lr: float = 1e-4
+    backbone_lr: float = 0.1  # as a factor of lr
+    weight_decay: float = 1e-4
+    beta1: float = 0.9
+    beta2: float = 0.999
+    lr_drop: float = 2 / 3  # fraction of the steps after which the rate is multiplied by lr_drop_factor
+    lr_drop_factor: float = 0.1
+    scale_min: float = 0.5
+    scale_max: float = 2.0
+    base_long: int = 2048  # resize target at ratio 1: the long side at most, the short side at most, in pixels
+    base_short: int = 512
+    flip: float = 0.5
+    photometric: bool = True
+    category_max: float = 0.75  # a crop is redrawn (ten times) while one class covers more than this share
+    backbone_weights: str = ""  # file of pretrained weights; empty = random initialisation
+    checkpoint_every: int = 500  # steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """Evaluation protocol (spec section 2). It is part of every result's key."""
+
+    split: str = "val"
+    mode: Literal["whole", "slide"] = "slide"
+    window: int = 480
+    stride: int = 160
+    scales: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+    flip_test: bool = True
+    images: int = 0  # evaluate the first so many images of the split; 0 = all
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that decides a run's numbers, except the seed and the number of threads."""
+
+    data: str = "scenes"  # scenes | folder:PATH | ade20k:PATH
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    evaluation: EvalConfig = field(default_factory=EvalConfig)
+    scenes: SceneConfig = field(default_factory=SceneConfig)
+
+
+def to_dict(settings: Settings) -> dict[str, Any]:
+    """Nested plain values, ready for JSON (tuples become lists)."""
+    return {
+        name: [*value] if isinstance(value, tuple) else value if not isinstance(value, dict) else _listed(value)
+        for name, value in dataclasses.asdict(settings).items()
+    }
+
+
+def from_dict(values: dict[str, Any]) -> Settings:
+    """The inverse of `to_dict`; an unknown or missing name is a ValueError that names it."""
+    return _build(Settings, values, "settings")
+
+
+def _listed(part: dict[str, Any]) -> dict[str, Any]:
+    return {name: [*value] if isinstance(value, tuple) else value for name, value in part.items()}
+
+
+def _build(kind: type, values: dict[str, Any], where: str) -> Any:
+    hints = get_type_hints(kind)
+    wrong = sorted(set(values) ^ set(hints))
+    if wrong:
+        raise ValueError(f"{where}: field {wrong[0]!r} is {'unknown' if wrong[0] in values else 'missing'}")
+    built = {
+        name: _build(hints[name], value, name)
+        if dataclasses.is_dataclass(hints[name])
+        else tuple(value)
+        if isinstance(value, list)
+        else value
+        for name, value in values.items()
+    }
+    return kind(**built)

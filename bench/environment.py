@@ -1,0 +1,160 @@
+"""Where a row was made: versions, processor, memory, system, accelerators, commit, threads. Imports no torch."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import os
+import platform
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from bench.rows import content_key
+
+PACKAGES = ("unept-bench", "torch", "torchvision", "timm", "mmcv-lite", "mmcv", "mmengine", "numpy", "scipy")
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_LARGEST_MMAP_THRESHOLD = 4 * 1024 * 1024 * ctypes.sizeof(ctypes.c_long)  # glibc refuses more
+_LARGEST_INT = 2**31 - 1
+
+
+def cores() -> int:
+    """Processors this process may use: its affinity mask, cut by the control group's quota."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return count
+    return count if quota == "max" else max(1, min(count, int(quota) // int(period)))
+
+
+def pinned(threads: int) -> dict[str, str]:
+    """Environment variables that hold every numeric library of a worker to `threads` threads."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+    return {name: str(threads) for name in names}
+
+
+def raise_malloc_thresholds() -> str:
+    """Let glibc keep freed memory in this process, and say what was set; "system default" where that is impossible.
+
+    Freed blocks go back to the kernel by default, and fetching them again as zeroed pages can take half the time of a
+    training step on a CPU.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return "system default"
+    mallopt = ctypes.CDLL(None).mallopt
+    done = []
+    for name, parameter, value in (
+        ("M_MMAP_THRESHOLD", _M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD),
+        ("M_TRIM_THRESHOLD", _M_TRIM_THRESHOLD, _LARGEST_INT),
+    ):
+        if mallopt(parameter, value) == 1:
+            done.append(f"{name}={value}")
+    return f"glibc mallopt {' '.join(done)}" if done else "system default"
+
+
+def record(*, threads: int, malloc: str = "system default") -> dict[str, Any]:
+    """The environment of a row. `malloc` is what `raise_malloc_thresholds` said."""
+    return {
+        "python": platform.python_version(),
+        "packages": versions(),
+        "processor": processor(),
+        "cores": cores(),
+        "memory_gib": memory_gib(),
+        "system": platform.platform(),
+        "accelerators": [gpu["name"] for gpu in accelerators()],
+        "commit": commit(),
+        "threads": threads,
+        "malloc": malloc,
+    }
+
+
+def machine() -> str:
+    """A key of what time and memory depend on: processor, accelerators, system and versions."""
+    facts = record(threads=0)
+    return content_key({name: value for name, value in facts.items() if name not in ("commit", "threads", "malloc")})
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of the packages that matter; absent ones are left out."""
+    found = {name: version(name) for name in PACKAGES}
+    return {name: text for name, text in found.items() if text}
+
+
+def version(package: str) -> str:
+    """The installed version of `package`; "" where it is absent."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+@cache
+def processor() -> str:
+    """The processor's model name, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def memory_gib() -> float | None:
+    """Installed memory in GiB, to one decimal; None where the system does not say."""
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+@cache
+def accelerators() -> tuple[dict[str, Any], ...]:
+    """NVIDIA GPUs with name, memory in GiB and driver; empty where there is none or its library does not load."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except Exception:  # no package, no library, no driver: all mean that no GPU can be asked
+        return ()
+    try:
+        driver = pynvml.nvmlSystemGetDriverVersion()
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        return tuple(
+            {
+                "name": pynvml.nvmlDeviceGetName(handle),
+                "memory_gib": round(pynvml.nvmlDeviceGetMemoryInfo(handle).total / 2**30, 1),
+                "driver": driver,
+            }
+            for handle in handles
+        )
+    except pynvml.NVMLError:
+        return ()
+    finally:
+        pynvml.nvmlShutdown()
+
+
+@cache
+def commit() -> str | None:
+    """The commit of the checkout this file lies in, with `+` where files differ from it; None outside a checkout."""
+    folder = Path(__file__).resolve().parent.parent
+    if not (folder / ".git").exists():
+        return None
+    try:
+        answers = [
+            subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True, timeout=10, check=True).stdout
+            for words in (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        ]
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answers[0].strip() + ("+" if answers[1].strip() else "")
+
+
+def out_of_memory_kills() -> int:
+    """How many processes the kernel has killed for memory since it started; 0 where it does not say."""
+    try:
+        lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

@@ -1,0 +1,151 @@
+"""The measures of one variant, taken once, alone on the machine, in a process of their own."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import unept
+from bench.config import Settings, from_dict
+from bench.measures import operations
+from bench.recipe import Progress, make_optimizer, train_step, training_batches
+
+WARM_UP = 2
+REPEATS = 9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """Median and quartiles over `n` timed repetitions."""
+
+    median: float
+    q1: float
+    q3: float
+    n: int
+
+
+def measure(spec: dict[str, Any], folder: Path, progress: Progress) -> dict[str, Any]:  # noqa: ARG001 - a task's form
+    """Parameters, operations, peak resident memory of training, and throughput of the variant in `spec`.
+
+    Memory is read after the training steps and before anything else is timed: a process's peak never falls.
+    """
+    settings = from_dict(spec["settings"])
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    side = settings.model.size
+    counted = count_operations(settings)
+    model = unept.build(settings.model).to(device)
+    batch = _first_batch(settings, device)
+    inside = inside_share(model, batch["image"])
+    before = peak_resident_gib()
+    progress(1, 3, "timing training steps")
+    training = _images_per_second(_training_step(model, batch, settings), settings.train.batch)
+    peak = peak_resident_gib()
+    progress(2, 3, "timing inference")
+    inference = _images_per_second(_inference_step(model.eval(), batch["image"]), settings.train.batch)
+    return {
+        "status": "ok",
+        "message": "",
+        "metrics": {
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "gmacs": counted.gmacs,
+            "gflops": counted.gflops,
+            "sampling_gmacs": counted.sampling_gmacs,
+            "inside_share": inside,
+            "rss_before_gib": before,
+            "peak_rss_gib": peak,
+            "train_images_per_second": asdict(training),
+            "inference_images_per_second": asdict(inference),
+        },
+        "protocol": {
+            "size": [side, side],
+            "batch": settings.train.batch,
+            "threads": torch.get_num_threads(),
+            "device": device.type,
+            "warm_up": WARM_UP,
+            "operations": "one image, evaluation mode, convolutions + all matrix products + sampling",
+            "memory": "peak resident set of the process over training steps, libraries included",
+        },
+    }
+
+
+def count_operations(settings: Settings) -> operations.Operations:
+    """Operations of one image at the training size, on the meta device."""
+    with torch.device("meta"):
+        model = unept.build(settings.model)
+    return operations.count(model, (settings.model.size, settings.model.size))
+
+
+@torch.no_grad()
+def inside_share(model: nn.Module, image_B3HW: Tensor) -> float | None:
+    """Share of the sampled points that lie inside their map, averaged over the modules that sample; None without one.
+
+    A module that samples says so itself through `inside_share`, called with the inputs of its own forward.
+    """
+    shares: list[float] = []
+
+    def ask(module: Any, args: tuple[Any, ...], _: Any) -> None:
+        shares.append(module.inside_share(*args))
+
+    hooks = [m.register_forward_hook(ask) for m in model.modules() if hasattr(m, "inside_share")]
+    try:
+        model.eval()(image_B3HW)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return float(np.mean(shares)) if shares else None
+
+
+def peak_resident_gib() -> float | None:
+    """Highest resident set of this process so far in GiB; None where the system does not say.
+
+    Linux's VmHWM rather than ru_maxrss: the latter starts at the size of the process that started this one.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 2**20
+    if sys.platform == "darwin":
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**30
+    return None
+
+
+def _first_batch(settings: Settings, device: torch.device) -> dict[str, Tensor]:
+    batch = training_batches(settings, seed=0).batch_at(0)
+    return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+def _training_step(model: nn.Module, batch: dict[str, Tensor], settings: Settings) -> Callable[[], object]:
+    optimizer = make_optimizer(model, settings.train)
+    model.train()
+    return lambda: train_step(model, optimizer, batch, settings)
+
+
+def _inference_step(model: nn.Module, image: Tensor) -> Callable[[], object]:
+    @torch.inference_mode()
+    def step() -> object:
+        return model(image)
+
+    return step
+
+
+def _images_per_second(step: Callable[[], object], images: int) -> Spread:
+    rates = []
+    for repeat in range(WARM_UP + REPEATS):
+        began = time.perf_counter()
+        step()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        if repeat >= WARM_UP:
+            rates.append(images / (time.perf_counter() - began))
+    q1, median, q3 = np.quantile(rates, [0.25, 0.5, 0.75])
+    return Spread(median=float(median), q1=float(q1), q3=float(q3), n=REPEATS)

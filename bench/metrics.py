@@ -1,0 +1,51 @@
+"""mIoU and pixel accuracy from one confusion matrix over a whole data set (spec section 2, "Evaluation")."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Fractions in 0..1. `iou` is None for a class that neither occurs in the truth nor in the prediction."""
+
+    miou: float | None
+    pixel_accuracy: float | None
+    iou: tuple[float | None, ...]
+
+
+class Confusion:
+    """Counts of (truth, prediction) pairs, int64, exact for any number of pixels; ignored pixels are left out."""
+
+    def __init__(self, classes: int, ignore: int = 255) -> None:
+        self.classes = classes
+        self.ignore = ignore
+        self.counts: npt.NDArray[np.int64] = np.zeros((classes, classes), dtype=np.int64)
+
+    def add(self, truth: npt.NDArray[np.integer], prediction: npt.NDArray[np.integer]) -> None:
+        """Count one image: two integer maps of one shape, predictions in 0..classes-1 wherever truth is not ignored."""
+        assert truth.shape == prediction.shape, (truth.shape, prediction.shape)
+        kept = truth != self.ignore
+        true = truth[kept].astype(np.int64)
+        predicted = prediction[kept].astype(np.int64)
+        outside = [int(v) for v in np.unique(np.concatenate([true, predicted])) if not 0 <= v < self.classes]
+        if outside:
+            raise ValueError(f"label value {outside[0]} outside 0..{self.classes - 1} (ignore is {self.ignore})")
+        pairs = np.bincount(true * self.classes + predicted, minlength=self.classes**2)
+        self.counts += pairs.reshape(self.classes, self.classes)
+
+    def scores(self) -> Scores:
+        """Mean over the classes with a union; None throughout where no labelled pixel was seen."""
+        hits = np.diag(self.counts)
+        union = self.counts.sum(0) + self.counts.sum(1) - hits
+        total = int(self.counts.sum())
+        iou = tuple(float(h / u) if u else None for h, u in zip(hits, union, strict=True))
+        seen = [value for value in iou if value is not None]
+        return Scores(
+            miou=float(np.mean(seen)) if seen else None,
+            pixel_accuracy=float(hits.sum() / total) if total else None,
+            iou=iou,
+        )

@@ -1,0 +1,186 @@
+"""What a person sees while the queue works: bars in a terminal, plain lines anywhere else.
+
+In both, every job ends with one line: `3/30 N=16 L=3 seed 2: mIoU 45.1 (62 s), 12 min left`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, TextIO
+
+from bench.forecast import finish, in_words
+from bench.runner import Job, Outcome
+
+EVERY = 10.0  # seconds between two plain lines about one job
+
+
+@dataclass(kw_only=True)
+class _Running:
+    began: float
+    step: int = 0
+    total: int = 0
+
+
+class Clock:
+    """How many jobs are done and how long the rest will take."""
+
+    def __init__(self, jobs: Sequence[Job], parallel: int, *, already: int) -> None:
+        self.total = already + len(jobs)
+        self.done = already
+        self.parallel = parallel
+        self.due = {job.key: job for job in jobs}
+        self.running: dict[str, _Running] = {}
+        self.seconds: list[tuple[float | None, float]] = []  # of each job that ran: estimate and truth
+
+    def started(self, job: Job) -> None:
+        """Note that `job` runs."""
+        self.due.pop(job.key, None)
+        self.running[job.key] = _Running(began=time.monotonic())
+
+    def ended(self, outcome: Outcome) -> None:
+        """Note that a job has ended."""
+        self.due.pop(outcome.job.key, None)
+        self.running.pop(outcome.job.key, None)
+        self.done += 1
+        if outcome.status == "ok":
+            self.seconds.append((outcome.job.estimate, outcome.seconds))
+
+    def left(self) -> str:
+        """`, 12 min left`, or nothing where it is not known."""
+        due = [self._corrected(job.estimate) for job in self.due.values()]
+        running = [self._rest(state) for state in self.running.values()]
+        seconds = finish(due, running, self.parallel)
+        return f", {in_words(seconds)} left" if seconds else ""
+
+    def _corrected(self, estimate: float | None) -> float | None:
+        """An estimate scaled by how far the estimates have been off so far; the mean run where there is none."""
+        pairs = [(guess, true) for guess, true in self.seconds if guess]
+        if estimate and pairs:
+            return estimate * sum(true for _, true in pairs) / sum(guess for guess, _ in pairs)
+        if estimate:
+            return estimate
+        return sum(true for _, true in self.seconds) / len(self.seconds) if self.seconds else None
+
+    def _rest(self, state: _Running) -> float | None:
+        """From a job's own pace, which includes its start: at worst too long at first."""
+        if not state.step:
+            return self._corrected(None)
+        return (time.monotonic() - state.began) * (state.total - state.step) / state.step
+
+
+def result_line(outcome: Outcome, clock: Clock) -> str:
+    """The line a job ends with."""
+    head = f"{clock.done}/{clock.total} {outcome.job.label}: "
+    if outcome.status == "elsewhere":
+        return f"{head}made by another process{clock.left()}"
+    score = scores(outcome.metrics) if outcome.status == "ok" else f"{outcome.status}: {outcome.message}"
+    return f"{head}{score} ({in_words(outcome.seconds)}){clock.left()}"
+
+
+def scores(metrics: Mapping[str, Any]) -> str:
+    """The figures worth a place in a job's last line."""
+    if metrics.get("miou") is not None:
+        return f"mIoU {100 * metrics['miou']:.1f}"
+    if metrics.get("parameters") is not None:
+        return f"{metrics['parameters'] / 1e6:.2f} M parameters"
+    return "done"
+
+
+class Plain(AbstractContextManager["Plain"]):
+    """Lines of text, at most one every ten seconds about each running job."""
+
+    def __init__(self, clock: Clock, stream: TextIO | None = None) -> None:
+        self.clock = clock
+        self.stream = stream or sys.stdout
+        self.spoke: dict[str, float] = {}
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def started(self, job: Job) -> None:
+        """A worker has begun `job`."""
+        self.clock.started(job)
+        self.spoke[job.key] = time.monotonic()
+
+    def stepped(self, job: Job, step: int, total: int, message: str) -> None:
+        """`job` is at `step` of `total`; said only if its last line is old enough."""
+        _note_step(self.clock, job, step, total, message)
+        if time.monotonic() - self.spoke[job.key] >= EVERY:
+            self.spoke[job.key] = time.monotonic()
+            self.note(f"  {job.label}: {step}/{total} {message}{self.clock.left()}")
+
+    def ended(self, outcome: Outcome) -> None:
+        """A job has ended."""
+        self.clock.ended(outcome)
+        self.note(result_line(outcome, self.clock))
+
+    def note(self, text: str) -> None:
+        """One line."""
+        print(text, file=self.stream, flush=True)
+
+
+class Bars(AbstractContextManager["Bars"]):
+    """A bar over all and one for each running job, with the finished jobs' lines above them."""
+
+    def __init__(self, clock: Clock) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        self.clock = clock
+        self.bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+        )
+        self.all = self.bars.add_task("all", total=clock.total, completed=clock.done, note="")
+        self.each: dict[str, Any] = {}
+
+    def __enter__(self) -> Bars:
+        self.bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bars.stop()
+
+    def started(self, job: Job) -> None:
+        """A worker has begun `job`."""
+        self.clock.started(job)
+        self.each[job.key] = self.bars.add_task(f"  {job.label}", total=None, note="")
+
+    def stepped(self, job: Job, step: int, total: int, message: str) -> None:
+        """`job` is at `step` of `total`."""
+        _note_step(self.clock, job, step, total, message)
+        self.bars.update(self.each[job.key], completed=step, total=total, note=message)
+        self.bars.update(self.all, note=self.clock.left().removeprefix(", "))
+
+    def ended(self, outcome: Outcome) -> None:
+        """A job has ended."""
+        self.clock.ended(outcome)
+        task = self.each.pop(outcome.job.key, None)
+        if task is not None:
+            self.bars.remove_task(task)
+        self.bars.update(self.all, completed=self.clock.done, note=self.clock.left().removeprefix(", "))
+        self.note(result_line(outcome, self.clock))
+
+    def note(self, text: str) -> None:
+        """One line above the bars."""
+        self.bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _note_step(clock: Clock, job: Job, step: int, total: int, message: str) -> None:
+    """Evaluation counts from one again; the pace that forecasts the rest is that of training alone."""
+    state = clock.running.get(job.key)
+    if state and not message.startswith("evaluating"):
+        state.step, state.total = step, total
+
+
+def watcher(clock: Clock) -> Plain | Bars:
+    """Bars where standard output is a terminal, else plain lines."""
+    return Bars(clock) if sys.stdout.isatty() else Plain(clock)

@@ -1,0 +1,134 @@
+"""From what a user typed to a study that can run: every check that needs no training, before anything is written."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import environment
+from bench.config import Settings
+from bench.fields import apply, did_you_mean, one_of
+from bench.grid import Variant, validate
+from bench.presets import PRESETS, preset
+from bench.study import RETRYABLE, Study
+
+Maker = Callable[[Settings], tuple[Variant, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """The options that every study has. 0 and "" stand for the default, which depends on preset, data and machine."""
+
+    seeds: int = 5
+    preset: str = "quick"
+    data: str = ""
+    steps: int = 0
+    backbone_weights: str = ""
+    out: str = ""
+    jobs: int = 0
+    threads: int = 1
+    retry: str = ""
+    command: str = ""
+
+
+def study_of(kind: str, grid: str, make: Maker, request: Request, *, dry_run: bool = False) -> Study:
+    """The study that `request` asks of the variants that `make` gives for the base settings.
+
+    `kind` and `grid` name it, with whatever else sets its runs apart, so that the same command finds it again. With
+    `dry_run` the pictures of a data set are not read. Raises ValueError for every mistake that can be found by now.
+    """
+    check_options(request)
+    base = preset(request.preset, request.data)
+    changes = {"steps": request.steps, "backbone_weights": request.backbone_weights}
+    base = apply(base, {name: value for name, value in changes.items() if value})
+    base = apply(base, {"classes": len(class_names(base))})
+    variants = make(base)
+    check_variants(variants)
+    if not dry_run:
+        check_data_of(variants)
+    changes["threads"] = request.threads if request.threads > 1 else 0
+    words = [kind, grid, *(f"{name}={value}" for name, value in changes.items() if value)]
+    return Study(
+        name=" ".join(filter(None, words)),
+        kind=kind,
+        variants=variants,
+        seeds=request.seeds,
+        preset=request.preset,
+        data=base.data,
+        out=Path(request.out) if request.out else default_out(request.preset, base.data),
+        threads=request.threads,
+        jobs=request.jobs or default_jobs(request.threads),
+        retry=tuple(filter(None, request.retry.split(","))),
+        command=request.command,
+    )
+
+
+def check_options(request: Request) -> None:
+    """Ranges and choices. Raises ValueError."""
+    for name, least in (("seeds", 1), ("steps", 0), ("jobs", 0), ("threads", 1)):
+        if getattr(request, name) < least:
+            raise ValueError(f"--{name} {getattr(request, name)}: expected at least {max(least, 1)}")
+    if request.preset not in PRESETS:
+        raise ValueError(
+            f"--preset {request.preset}: expected {one_of(PRESETS)}{did_you_mean(request.preset, PRESETS)}"
+        )
+    for status in filter(None, request.retry.split(",")):
+        if status not in RETRYABLE:
+            raise ValueError(f"--retry {status}: expected {one_of(RETRYABLE)}{did_you_mean(status, RETRYABLE)}")
+
+
+def class_names(base: Settings) -> tuple[str, ...]:
+    """The classes of the data set, from its files' names alone."""
+    from unept.data import open_data
+
+    return open_data(base.data, "train", base.scenes).classes
+
+
+def check_variants(variants: Sequence[Variant]) -> None:
+    """Build each variant's model without weights in memory, so that what cannot exist is refused before a day is spent.
+
+    A user's own module that fails in another way than by ValueError is left to its run, which then has a row.
+    """
+    import torch
+
+    import unept
+
+    for variant in variants:
+        settings = variant.settings
+        try:
+            validate(settings)
+            with torch.device("meta"), warnings.catch_warnings(action="ignore"):
+                unept.build(settings.model, weights=settings.train.backbone_weights)
+        except ValueError as error:
+            message = str(error)
+            named = message if message.startswith(variant.name) else f"{variant.name}: {message}"
+            raise ValueError(named) from None
+        except Exception:
+            continue
+
+
+def check_data_of(variants: Sequence[Variant]) -> None:
+    """Read the data set once for each protocol that the variants have. Raises ValueError that names the file."""
+    from unept.data import check_data
+
+    for variant in variants:
+        settings = variant.settings
+        splits = tuple(dict.fromkeys(("train", settings.evaluation.split)))
+        check_data(settings.data, settings.scenes, splits=splits, classes=settings.model.classes)
+
+
+def default_out(preset_name: str, data: str) -> Path:
+    """`study/PRESET-DATA`: commands with the same preset and data share a folder, and with it the runs they share."""
+    kind, _, path = data.partition(":")
+    name = Path(path.partition("?")[0]).name if path else kind
+    return Path("study") / f"{preset_name}-{re.sub(r'[^A-Za-z0-9._-]+', '-', name) or kind}"
+
+
+def default_jobs(threads: int) -> int:
+    """Runs side by side: one where they share a GPU, else as many as the processors can feed."""
+    import torch
+
+    return 1 if torch.cuda.is_available() else max(1, environment.cores() // threads)

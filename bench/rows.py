@@ -1,0 +1,82 @@
+"""What a row of the store is: its key, its form as JSON, and how a damaged one is told from a whole one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+SCHEMA = 1
+STATUSES = ("ok", "oom", "diverged", "unsupported", "failed", "skipped")
+KINDS = ("run", "measure")
+
+_RUN_KEY = ("settings", "preset", "seed", "backend", "threads", "sources")
+_MEASURE_KEY = ("settings", "preset", "backend", "threads", "sources", "machine")
+
+Row = dict[str, Any]
+
+
+def canonical(value: Any) -> str:
+    """The one JSON text of `value`: keys sorted, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def content_key(value: Any) -> str:
+    """16 hexadecimal digits of the SHA-256 of the canonical JSON of `value`."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]
+
+
+def key_of(kind: str, spec: Mapping[str, Any]) -> str:
+    """The key of a run or measure: what decides its numbers, and nothing else.
+
+    Machine and versions are part of a measure's key, since time and memory depend on them; of a run they are columns.
+    """
+    assert kind in KINDS, kind
+    return content_key({name: spec[name] for name in (_RUN_KEY if kind == "run" else _MEASURE_KEY)})
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON can hold it: string keys, lists, and null for a number that is not finite."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if hasattr(value, "item") and not isinstance(value, str | bytes):  # a NumPy or torch scalar
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def to_text(row: Mapping[str, Any]) -> str:
+    """The file text of a row, with a digest over its content by which damage is found."""
+    content = plain({name: value for name, value in row.items() if name != "digest"})
+    assert content["status"] in STATUSES, content["status"]
+    assert content["kind"] in KINDS, content["kind"]
+    return json.dumps(content | {"digest": content_key(content)}, indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def from_text(text: str, kind: str, key: str) -> Row:
+    """The row in `text`. Raises ValueError that says what is wrong with it."""
+    if not text.strip():
+        raise ValueError("empty")
+    try:
+        row = json.loads(text)
+    except ValueError:
+        raise ValueError("not whole JSON") from None
+    if not isinstance(row, dict) or "digest" not in row:
+        raise ValueError("not a row of this program")
+    content = {name: value for name, value in row.items() if name != "digest"}
+    try:
+        whole = row["digest"] == content_key(content)
+    except ValueError:  # NaN or infinity, which rows never hold
+        whole = False
+    if not whole:
+        raise ValueError("its content does not match its digest")
+    if row.get("schema") != SCHEMA:
+        raise ValueError(f"schema {row.get('schema')}, this program reads {SCHEMA}")
+    if row.get("kind") != kind or row.get("key") != key:
+        raise ValueError("the row of another file")
+    return row

@@ -1,0 +1,286 @@
+"""The command `unept-bench`: one thin function per verb.
+
+A user's mistake is one line on standard error and exit code 2.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+if TYPE_CHECKING:
+    from bench.request import Maker, Request
+    from bench.study import Tasks
+
+NAME = "unept-bench"
+INTERRUPTED = 130
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # of whichever click this typer brings
+
+
+class InOrder(TyperCommand):
+    """Words after `--grid AXIS` are axes too, and axes keep the order they are given in."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put `--grid` before every axis that follows one, then parse as usual."""
+        spread: list[str] = []
+        in_grid = False
+        for word in args:
+            is_axis = in_grid and not word.startswith("-") and spread[-1] != "--grid"
+            spread += ["--grid", word] if is_axis else [word]
+            if word.startswith("-"):
+                in_grid = word.partition("=")[0] == "--grid"
+        return super().parse_args(ctx, spread)
+
+
+def whole(text: str | int) -> int:
+    """An option's whole number; the error names what was typed."""
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no whole number") from None
+
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+Seeds = Annotated[
+    int,
+    typer.Option("--seeds", parser=whole, metavar="INTEGER", help="Trainings of each variant, with seeds 0, 1, ..."),
+]
+Preset = Annotated[str, typer.Option("--preset", help="quick, small or paper.")]
+Data = Annotated[str, typer.Option("--data", help="scenes, folder:PATH or ade20k:PATH; default: the preset's.")]
+Steps = Annotated[
+    int, typer.Option("--steps", parser=whole, metavar="INTEGER", help="Training steps; 0: the preset's.")
+]
+Weights = Annotated[str, typer.Option("--backbone-weights", help="File of pretrained backbone weights.")]
+Out = Annotated[str, typer.Option("--out", help="The study's folder; default: study/PRESET-DATA.")]
+Jobs = Annotated[
+    int,
+    typer.Option(
+        "--jobs", parser=whole, metavar="INTEGER", help="Trainings side by side; 0: as many as the processors allow."
+    ),
+]
+Threads = Annotated[
+    int,
+    typer.Option("--threads", parser=whole, metavar="INTEGER", help="Threads of each training; results depend on it."),
+]
+Retry = Annotated[str, typer.Option("--retry", help="Do runs of these statuses again, e.g. failed,oom.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say which runs are due and how long they may take.")]
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    ctx: typer.Context, show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+) -> None:
+    """Train, measure and compare attention for semantic segmentation."""
+    if show_version:
+        print(f"{NAME} {_version()}")
+        raise typer.Exit
+    if ctx.invoked_subcommand is None:
+        print(ctx.get_help())
+
+
+@app.command(cls=InOrder)
+def ablate(
+    ctx: typer.Context,
+    grid: Annotated[list[str] | None, typer.Option("--grid", help="Axes: N=4,16,64 L=1,3 heads=2,4 ...")] = None,
+    seeds: Seeds = 5,
+    preset: Preset = "quick",
+    data: Data = "",
+    steps: Steps = 0,
+    backbone_weights: Weights = "",
+    out: Out = "",
+    jobs: Jobs = 0,
+    threads: Threads = 1,
+    retry: Retry = "",
+    dry_run: DryRun = False,
+) -> None:
+    """Train every combination of the axes, several seeds each, and write the table: --grid N=4,16,64 L=1,3."""
+    from bench.grid import expand, parse_axes
+
+    axes = parse_axes(grid or [])
+    taken = {"steps": steps, "backbone_weights": backbone_weights}
+    for axis in axes:
+        if taken.get(axis.name):
+            raise ValueError(f"{axis.name} is both an axis and an option (--{axis.name.replace('_', '-')}): give one")
+    request = _request(
+        ctx,
+        seeds=seeds,
+        preset=preset,
+        data=data,
+        steps=steps,
+        backbone_weights=backbone_weights,
+        out=out,
+        jobs=jobs,
+        threads=threads,
+        retry=retry,
+    )
+    _study("ablate", " ".join(str(axis) for axis in axes), lambda base: expand(axes, base), request, ctx, dry_run)
+
+
+@app.command()
+def table(
+    ctx: typer.Context,
+    number: Annotated[int, typer.Argument(parser=whole, metavar="NUMBER", help="5 (components) or 6 (N and L).")],
+    seeds: Seeds = 5,
+    preset: Preset = "quick",
+    data: Data = "",
+    steps: Steps = 0,
+    backbone_weights: Weights = "",
+    out: Out = "",
+    jobs: Jobs = 0,
+    threads: Threads = 1,
+    retry: Retry = "",
+    dry_run: DryRun = False,
+) -> None:
+    """Run the variants of one of the paper's tables."""
+    from experiments import table5, table6
+
+    makers = {5: table5.variants, 6: table6.variants}
+    if number not in makers:
+        raise ValueError(f"table {number}: expected 5 or 6")
+    request = _request(
+        ctx,
+        seeds=seeds,
+        preset=preset,
+        data=data,
+        steps=steps,
+        backbone_weights=backbone_weights,
+        out=out,
+        jobs=jobs,
+        threads=threads,
+        retry=retry,
+    )
+    _study(f"table {number}", "", makers[number], request, ctx, dry_run)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="A study's folder, such as study/quick-scenes.")],
+    experiment: Annotated[str, typer.Option("--experiment", help="Only this one of the folder's experiments.")] = "",
+) -> None:
+    """Make the tables and reports of a study's folder again, from its rows."""
+    from bench.store import Store
+
+    store = Store(folder)
+    names = [experiment] if experiment else [*store.experiments()]
+    store.write_tables()
+    for name in names:
+        _write_report(folder, name)
+
+
+@app.command()
+def doctor() -> None:
+    """Versions, processors, accelerators, attention backends, and what is missing with the line that installs it."""
+    from bench.doctor import lines
+
+    for line in lines():
+        print(line)
+
+
+def main(arguments: Sequence[str] | None = None, *, tasks: Tasks | None = None) -> int:
+    """Run a command line and return the exit code: 0, 1 (runs failed), 2 (user's mistake), 130 (interrupted).
+
+    `tasks` replaces what the workers call.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return int(app(words, standalone_mode=False, prog_name=NAME, obj=(words, tasks)) or 0)
+    except typer.Exit as stop:
+        return stop.exit_code
+    except typer.Abort:
+        return INTERRUPTED
+    except (_UsageError, ValueError) as error:
+        return _refuse(_message(error))
+    except BrokenPipeError:  # whoever read the output has gone; the interpreter's last flush must not complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return INTERRUPTED
+    except OSError as error:
+        explained = _explain(error)
+        if explained is None:
+            raise
+        return _refuse(explained)
+
+
+def _request(ctx: typer.Context, **options: Any) -> Request:
+    from bench.request import Request
+
+    words, _ = ctx.obj
+    return Request(**options, command=shlex.join([NAME, *words]))
+
+
+def _study(kind: str, grid: str, make: Maker, request: Request, ctx: typer.Context, dry_run: bool) -> None:
+    """Do the study, or say what it would do; always ends by saying how to go on."""
+    from bench import study as studies
+    from bench.request import study_of
+    from bench.runner import Interrupted
+
+    _, tasks = ctx.obj
+    study = study_of(kind, grid, make, request, dry_run=dry_run)
+    study = replace(study, tasks=tasks) if tasks else study
+    if dry_run:
+        print("\n".join(studies.dry_run_lines(study)))
+        return
+    try:
+        rows = studies.perform(study)
+    except Interrupted as stop:
+        done, total = studies.finished(study), study.seeds * len(study.variants)
+        print(
+            f"{NAME}: stopped by {stop}; {done} of {total} runs are done, the same command continues", file=sys.stderr
+        )
+        raise typer.Exit(INTERRUPTED) from None
+    print("\n".join(studies.summary(rows, study.seeds * len(study.variants))))
+    _write_report(study.out, study.name)
+    if any(row["status"] == "failed" for row in rows):
+        raise typer.Exit(1)
+
+
+def _write_report(folder: Path, experiment: str) -> None:
+    from reports import write_report
+
+    files = write_report(folder, experiment)
+    if files:
+        print(f"report of {experiment}: {files[0]}")
+
+
+def _refuse(message: str) -> int:
+    print(f"{NAME}: {message}", file=sys.stderr)
+    return 2
+
+
+def _message(error: Exception) -> str:
+    """The error in one line."""
+    text = error.format_message() if hasattr(error, "format_message") else str(error)
+    return " ".join(text.split())
+
+
+def _explain(error: OSError) -> str | None:
+    """One line for what a user can mend: a full disk, a folder that cannot be written. None for anything else."""
+    place = f"{error.filename}: " if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{place}the disk is full; finished runs are kept, and the same command continues once there is room"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{place}not writable ({error.strerror}); name another folder with --out"
+    if error.errno in (errno.ENOTDIR, errno.ENAMETOOLONG):
+        return f"{place}{error.strerror}"
+    return None
+
+
+def _version() -> str:
+    try:
+        return version(NAME)
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

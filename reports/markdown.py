@@ -1,0 +1,39 @@
+"""Markdown, plainly: tables of words, and text that cannot break one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+DASH = "–"
+SPECIAL = r"[\\|<>*`]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])"  # an underscore within a word is plain text
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> str:
+    """A pipe table; the first `left` columns are aligned left, the others right."""
+    rule = ["---" if index < left else "---:" for index in range(len(columns))]
+    lines = [_line(map(cell, columns)), _line(rule)]
+    lines += [_line(map(cell, row)) for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def cell(text: str) -> str:
+    """`text` on one line, with what Markdown would read as structure escaped; a dash for nothing."""
+    return re.sub(SPECIAL, r"\\\g<0>", " ".join(text.split())) or DASH
+
+
+def code(text: str) -> str:
+    """A fenced block, whose fence is longer than any in the text."""
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    return f"{fence}\n{text}\n{fence}\n"
+
+
+def bullets(lines: Iterable[str]) -> str:
+    """One item a line."""
+    return "".join(f"- {line}\n" for line in lines)
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

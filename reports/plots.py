@@ -1,0 +1,220 @@
+"""The study's plot: accuracy against N for each of the other axes, or against the variants where N does not vary.
+
+Every seed is a dot. The jitter that keeps dots apart is a function of the seed's rank, so the same rows give the same
+file. Colours are Okabe and Ito's, told apart by marker and line as well.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from bench.statistics import Summary, summarise
+from reports import rows
+from reports.rows import Study
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
+STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 12,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "svg.hashsalt": "unept-bench",
+    "svg.fonttype": "path",
+}
+SLOT = 0.26  # most room that a series takes beside each N, in powers of two
+LABEL = 60  # characters of legend that fit on a line, those of keys and gaps included
+DPI = 160
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """The runs drawn at one place: percent points by seed, and the seeds that have no value."""
+
+    place: float
+    values: Mapping[int, float]
+    missing: tuple[int, ...]
+
+    @property
+    def summary(self) -> Summary:
+        """Mean and interval of the values."""
+        return summarise(list(self.values.values()))
+
+
+def draw(study: Study, caption: str) -> dict[str, bytes]:
+    """The plot as files by suffix, `png` and `svg`, with `caption` in small under it."""
+    series = point_series(study)
+    with matplotlib.rc_context(STYLE):
+        figure = _against_points(study, series) if series else _by_variant(study)
+        figure.supxlabel(caption, fontsize=9, color="#555555")
+        FigureCanvasAgg(figure)
+        return {"png": _bytes(figure, "png", {"Software": None}), "svg": _bytes(figure, "svg", {"Date": None})}
+
+
+def point_series(study: Study) -> dict[str, list[Group]]:
+    """Groups at each N by the rest of the axes, or nothing where a plot against N would not serve.
+
+    It serves where N takes two values or more, every variant has one, and there are no more series than colours.
+    """
+    series: dict[str, list[Group]] = {}
+    others = [name for name in rows.axes(study) if name != "points" and _varies(study, name)]
+    for variant in study.variants:
+        runs = study.of(variant)
+        axes = (runs[0].get("axes") if runs else rows.lookup(study.measures, variant, "axes")) or {}
+        if not runs and not axes:
+            continue
+        points = rows.number(axes, "points")
+        if points is None or points <= 0:
+            return {}
+        label = "  ".join(f"{rows.LABELS.get(name, name)} = {rows.plain(axes.get(name))}" for name in others)
+        series.setdefault(label, []).append(_group(points, runs))
+    places = {group.place for groups in series.values() for group in groups}
+    return series if len(places) > 1 and len(series) <= len(COLOURS) else {}
+
+
+def _group(place: float, runs: Sequence[rows.Row]) -> Group:
+    found = {rows.seed(run): rows.values([run], "miou") for run in runs}
+    return Group(
+        place=place,
+        values={seed: 100 * value[0] for seed, value in found.items() if value},
+        missing=tuple(seed for seed, value in found.items() if not value),
+    )
+
+
+def _varies(study: Study, name: str) -> bool:
+    return len({rows.plain(rows.lookup(run, "axes", name)) for run in study.runs}) > 1
+
+
+def _against_points(study: Study, series: Mapping[str, list[Group]]) -> Figure:
+    figure, axis = _canvas(6.0, 4.6)
+    ranks = {seed: rank for rank, seed in enumerate(study.seeds)}
+    places = sorted({group.place for groups in series.values() for group in groups})
+    gap = min(math.log2(right / left) for left, right in itertools.pairwise(places))
+    slot = min(SLOT, 0.75 * gap / len(series))
+    for index, (label, groups) in enumerate(series.items()):
+        shift = (index - (len(series) - 1) / 2) * slot
+        ordered = sorted(groups, key=lambda group: group.place)
+        for group in ordered:
+            xs = {
+                seed: group.place * 2 ** (shift + 0.38 * slot * _jitter(rank, len(ranks)))
+                for seed, rank in ranks.items()
+            }
+            _seeds(axis, group, xs, index)
+        _means(axis, ordered, label, index, shift)
+    axis.set_xscale("log", base=2)
+    edge = 2 ** (0.5 * slot * len(series) + 0.25)
+    axis.set_xlim(places[0] / edge, places[-1] * edge)
+    axis.xaxis.set_major_locator(FixedLocator(places))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.set_xticks(places, [f"{place:g}" for place in places])
+    axis.set_xlabel("N, sampling points per level and head")
+    axis.set_ylabel("mIoU, %")
+    axis.grid(axis="y", color="#dddddd", linewidth=0.8)
+    _limits(axis, [group for groups in series.values() for group in groups], horizontal=False)
+    if len(series) > 1:
+        columns = max(1, min(3, len(series), LABEL // (max(map(len, series)) + 9)))
+        figure.legend(loc="outside upper center", ncols=columns, handlelength=2.6)
+    return figure
+
+
+def _seeds(axis: Axes, group: Group, xs: Mapping[int, float], index: int) -> None:
+    look: dict[str, Any] = {"color": COLOURS[index], "linestyle": "none"}
+    dots = [(xs[seed], value) for seed, value in group.values.items()]
+    axis.plot(*_columns(dots), marker=MARKERS[index], markersize=5.5, alpha=0.5, markeredgewidth=0, **look)
+    crosses = [(xs[seed], 0.025) for seed in group.missing]
+    over = axis.get_xaxis_transform()
+    axis.plot(*_columns(crosses), marker="x", markersize=7, markeredgewidth=2, transform=over, **look)
+
+
+def _means(axis: Axes, groups: Sequence[Group], label: str, index: int, shift: float) -> None:
+    drawn = [(group.place * 2**shift, group.summary) for group in groups if group.values]
+    look: dict[str, Any] = {"color": COLOURS[index], "linewidth": 2}
+    axis.plot(
+        [x for x, _ in drawn],
+        [mean for _, summary in drawn if (mean := summary.mean) is not None],
+        label=label,
+        linestyle=DASHES[index],
+        marker=MARKERS[index],
+        markersize=8,
+        markeredgecolor="white",
+        **look,
+    )
+    for x, summary in drawn:
+        if summary.low is not None and summary.high is not None:
+            axis.plot([x, x], [summary.low, summary.high], zorder=1.9, **look)
+
+
+def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]
+
+
+def _by_variant(study: Study) -> Figure:
+    figure, axis = _canvas(6.0, 1.6 + 0.5 * max(2, len(study.variants)))
+    ranks = {seed: rank for rank, seed in enumerate(study.seeds)}
+    groups = [_group(float(place), study.of(variant)) for place, variant in enumerate(study.variants)]
+    for group in groups:
+        ys = {seed: group.place + 0.2 * _jitter(rank, len(ranks)) for seed, rank in ranks.items()}
+        dots = [(value, ys[seed]) for seed, value in group.values.items()]
+        axis.plot(*_columns(dots), "o", color=COLOURS[0], markersize=6.5, alpha=0.55, markeredgewidth=0)
+        crosses = [(0.02, ys[seed]) for seed in group.missing]
+        axis.plot(*_columns(crosses), "x", color=COLOURS[1], markersize=7, mew=2, transform=axis.get_yaxis_transform())
+        summary = group.summary
+        if summary.low is not None and summary.high is not None:
+            axis.plot([summary.low, summary.high], [group.place] * 2, color="#333333", linewidth=1.8)
+        if summary.mean is not None:
+            axis.plot(summary.mean, group.place, "|", color="#333333", markersize=17, markeredgewidth=2.4)
+    axis.set_yticks(range(len(study.variants)), study.variants)
+    axis.set_ylim(len(study.variants) - 0.5, -0.5)
+    axis.set_xlabel("mIoU, %")
+    axis.grid(axis="x", color="#dddddd", linewidth=0.8)
+    _limits(axis, groups, horizontal=True)
+    return figure
+
+
+def _limits(axis: Axes, groups: Sequence[Group], *, horizontal: bool) -> None:
+    """Room for every dot, for intervals up to half the dots' range beyond them, and a note where nothing is drawn."""
+    dots = [value for group in groups for value in group.values.values()]
+    if not dots:
+        axis.text(0.5, 0.5, "no run has an mIoU yet", transform=axis.transAxes, ha="center", va="center")
+        dots = [0.0, 100.0]
+    room = max(0.5 * (max(dots) - min(dots)), 0.5)
+    lows = [group.summary.low for group in groups if group.summary.low is not None]
+    highs = [group.summary.high for group in groups if group.summary.high is not None]
+    low = max(min([*dots, *lows]), min(dots) - room)
+    high = min(max([*dots, *highs]), max(dots) + room)
+    margin = max(0.07 * (high - low), 0.2)
+    (axis.set_xlim if horizontal else axis.set_ylim)(low - margin, high + margin)
+
+
+def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)  # type: ignore[union-attr, call-arg]
+    return figure, figure.add_subplot()
+
+
+def _jitter(rank: int, count: int) -> float:
+    """Places in -1..1, evenly apart, in a fixed shuffled order so that the cloud does not look like a slope."""
+    if count == 1:
+        return 0.0
+    order = sorted(range(count), key=lambda index: math.modf(index * 0.6180339887)[0])
+    return 2 * order.index(rank) / (count - 1) - 1
+
+
+def _bytes(figure: Figure, suffix: str, metadata: dict[str, None]) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format=suffix, metadata=metadata)
+    return file.getvalue()

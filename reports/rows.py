@@ -1,0 +1,149 @@
+"""Reading values out of result rows: which rows count, and what a row says when something in it is missing.
+
+A row is the plain dictionary of one JSON file. A row may lack any measure and may carry columns that are unknown here;
+neither is an error. Fractions stay fractions until a table prints them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Row = Mapping[str, Any]
+LABELS: Mapping[str, str] = {"points": "N", "levels": "L"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """One experiment's rows as a report uses them.
+
+    `variants` are all that were asked for or found, in the table's order, and `planned` the seeds asked for of each.
+    `runs` hold at most one row for each variant and seed and are sorted so; `measures` are by variant. `problems` says
+    which files could not be read.
+    """
+
+    kind: str  # the command that made it: "ablate" or "table 6"
+    variants: tuple[str, ...]
+    runs: tuple[Row, ...]
+    measures: Mapping[str, Row]
+    planned: Mapping[str, tuple[int, ...]]
+    commands: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    def of(self, variant: str) -> tuple[Row, ...]:
+        """The runs of one variant, by seed."""
+        return tuple(run for run in self.runs if run["variant"] == variant)
+
+    def missing(self, variant: str) -> tuple[int, ...]:
+        """The seeds of one variant that were asked for and have no row."""
+        done = {seed(run) for run in self.of(variant)}
+        return tuple(wanted for wanted in self.planned.get(variant, ()) if wanted not in done)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Every seed of any run, asked for or found."""
+        wanted = {seed for seeds in self.planned.values() for seed in seeds}
+        return tuple(sorted(wanted | {seed(run) for run in self.runs}))
+
+
+def assemble(
+    kind: str,
+    *,
+    runs: Iterable[Row],
+    measures: Iterable[Row] = (),
+    planned: Iterable[Row] = (),
+    commands: Iterable[str] = (),
+    problems: Iterable[str] = (),
+) -> Study:
+    """Put rows in order. `planned` are entries with `variant` and `seed`; its order of variants is the table's.
+
+    Variants that are not planned follow in the order of their rows. Of two rows of one variant and seed the newer
+    counts, and of two measures of one variant the newer that succeeded.
+    """
+    runs, measures = list(runs), list(measures)
+    wanted: dict[str, list[int]] = {}
+    for entry in planned:
+        wanted.setdefault(str(entry["variant"]), []).append(seed(entry))
+    names = tuple(dict.fromkeys([*wanted, *(str(row["variant"]) for row in (*runs, *measures))]))
+    by_place = {(names.index(run["variant"]), seed(run)): run for run in sorted(runs, key=_age)}
+    by_variant = {str(row["variant"]): row for row in sorted(measures, key=lambda row: (succeeded(row), *_age(row)))}
+    return Study(
+        kind=kind,
+        variants=names,
+        runs=tuple(by_place[place] for place in sorted(by_place)),
+        measures=by_variant,
+        planned={name: tuple(seeds) for name, seeds in wanted.items()},
+        commands=tuple(dict.fromkeys(commands)),
+        problems=tuple(problems),
+    )
+
+
+def number(row: Row, *path: str) -> float | None:
+    """The finite number at `path` inside the row; None where it is absent, null, NaN, infinite or no number."""
+    value = lookup(row, *path)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def lookup(row: Row, *path: str) -> Any:
+    """Whatever stands at `path` inside the row; None where any part of it is absent."""
+    value: Any = row
+    for name in path:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
+def values(runs: Iterable[Row], metric: str) -> list[float]:
+    """A metric of the runs that ended well and have it."""
+    found = (number(run, "metrics", metric) for run in runs if succeeded(run))
+    return [value for value in found if value is not None]
+
+
+def succeeded(row: Row) -> bool:
+    """Did the run end as it should?"""
+    return row.get("status") == "ok"
+
+
+def seed(run: Row) -> int:
+    """The run's seed."""
+    return int(run["seed"])
+
+
+def axes(study: Study) -> tuple[str, ...]:
+    """The configuration fields in which the study's variants differ, in the order in which rows name them."""
+    rows = [*study.runs, *study.measures.values()]
+    names = dict.fromkeys(name for row in rows for name in row.get("axes") or {})
+    return tuple(names)
+
+
+def flat(settings: Any) -> dict[str, Any]:
+    """Nested settings by field name alone; names are unique over the parts."""
+    result: dict[str, Any] = {}
+    for name, value in (settings or {}).items():
+        result |= flat(value) if isinstance(value, Mapping) else {name: value}
+    return result
+
+
+def plain(value: Any) -> str:
+    """A configuration value as words: `on`, `0.5, 1`, `16`, `none`."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if value is None or value == "" or value == []:
+        return "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(plain, value))
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {plain(inner)}" for name, inner in sorted(value.items()))
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def distinct(found: Iterable[Any]) -> str:
+    """The different values among `found` as words, in their first order, joined by " | "; "" where there are none."""
+    return " | ".join(dict.fromkeys(plain(value) for value in found))
+
+
+def _age(row: Row) -> tuple[str, str]:
+    return str(row.get("finished") or row.get("started") or ""), str(row.get("key", ""))

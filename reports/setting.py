@@ -1,0 +1,155 @@
+"""Under what the rows were made: the setting in words, where it departs from the paper's, environment and commands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from experiments import paper
+from reports import rows
+from reports.rows import Study
+
+PROTOCOL = (
+    "data",
+    "backbone",
+    "backbone_weights",
+    "classes",
+    "size",
+    "levels",
+    "points",
+    "spatial",
+    "queries",
+    "steps",
+    "batch",
+    "lr",
+    "backbone_lr",
+    "lr_drop",
+    "weight_ce",
+    "weight_refined",
+    "weight_boundary",
+    "weight_direction",
+    "split",
+    "images",
+    "mode",
+    "window",
+    "stride",
+    "scales",
+    "flip_test",
+    "refine_test",
+)
+MEANING: Mapping[str, str] = {
+    "size": "side of the training crop, pixels",
+    "levels": "L, feature scales",
+    "points": "N, sampling points per level and head",
+    "spatial": "spatial branch and its two heads",
+    "backbone_weights": "weights the backbone starts from",
+    "backbone_lr": "rate of the backbone, as a factor of lr",
+    "lr_drop": "part of the steps after which lr falls to a tenth",
+    "images": "images evaluated, 0 = all of the split",
+    "scales": "test scales",
+    "flip_test": "test with the mirrored image too",
+    "refine_test": "boundary refinement at test",
+    "mode": "evaluation of whole images or sliding windows",
+}
+BARE = {"backbone_weights": "none, from scratch"}
+
+
+def short(study: Study) -> str:
+    """Data, size and steps in a few words: what every table and plot of accuracy carries in its header."""
+    found = _settings(study.runs)
+    if not found:
+        return "no run yet"
+    return f"{_values('data', found)}, {_values('size', found)} px, {_values('steps', found)} steps"
+
+
+def headline(study: Study) -> str:
+    """The setting in one line."""
+    found = _settings(study.runs)
+    if not found:
+        return "no run yet"
+    text = {name: _values(name, found) for name in ("data", "size", "steps", "batch", "backbone", "backbone_weights")}
+    return (
+        f"data {text['data']}, crops of {text['size']} px, {text['steps']} steps of {text['batch']} images, "
+        f"backbone {text['backbone']} (weights: {text['backbone_weights']})"
+    )
+
+
+def protocol(study: Study) -> list[tuple[str, str]]:
+    """What decides the numbers, by name: the same for all variants, or the values that occur."""
+    found = _settings(study.runs)
+    lines = [
+        ("preset", rows.distinct(run.get("preset") for run in study.runs)),
+        ("seeds", ", ".join(map(str, study.seeds))),
+        ("threads a run", rows.distinct(run.get("threads") for run in study.runs)),
+        ("backend of the attention operator", rows.distinct(run.get("backend") for run in study.runs)),
+        ("hash of the sources", rows.distinct(run.get("sources") for run in study.runs)),
+    ]
+    lines += [(_named(name), _values(name, found)) for name in PROTOCOL]
+    return [(name, text) for name, text in lines if text]
+
+
+def differences(study: Study) -> list[tuple[str, str, str]]:
+    """(what, in the paper, here) wherever the study's setting is not that of the paper's ablations."""
+    found = _settings(study.runs)
+    lines = []
+    for name, theirs in paper.RECIPE.items():
+        here = _values(name, found)
+        if here and not _agrees(name, theirs, found):
+            lines.append((_named(name), rows.plain(theirs), here))
+    if study.seeds and len(study.seeds) != paper.RUNS:
+        lines.append(("runs a variant", str(paper.RUNS), str(len(study.seeds))))
+    return lines
+
+
+def backbones(study: Study) -> dict[str, list[str]]:
+    """The variants by backbone and the weights that it starts from."""
+    groups: dict[str, list[str]] = {}
+    for variant in study.variants:
+        found = _settings(study.of(variant))
+        if found:
+            text = f"{_values('backbone', found)} (weights: {_values('backbone_weights', found)})"
+            groups.setdefault(text, []).append(variant)
+    return groups
+
+
+def environment(study: Study) -> list[tuple[str, str]]:
+    """Every fact that rows hold about where they were made, with all of its values if they differ."""
+    places = [row.get("environment") for row in (*study.runs, *study.measures.values())]
+    facts = [_dotted(place) for place in places if isinstance(place, Mapping)]
+    names = sorted({name for fact in facts for name in fact})
+    return [(name, rows.distinct(fact[name] for fact in facts if name in fact)) for name in names]
+
+
+def measuring(study: Study) -> list[tuple[str, str]]:
+    """How cost was measured."""
+    found = [row.get("protocol") for row in study.measures.values()]
+    facts = [_dotted(protocol) for protocol in found if isinstance(protocol, Mapping)]
+    names = sorted({name for fact in facts for name in fact})
+    return [(name, rows.distinct(fact[name] for fact in facts if name in fact)) for name in names]
+
+
+def _settings(runs: Iterable[rows.Row]) -> list[dict[str, Any]]:
+    return [rows.flat(run["settings"]) for run in runs if isinstance(run.get("settings"), Mapping)]
+
+
+def _values(name: str, found: Iterable[Mapping[str, Any]]) -> str:
+    bare = BARE.get(name, "")
+    return rows.distinct(settings[name] or bare if bare else settings[name] for settings in found if name in settings)
+
+
+def _agrees(name: str, theirs: object, found: Iterable[Mapping[str, Any]]) -> bool:
+    if isinstance(theirs, str):  # data, backbone and weights are told in words: shown always, but for the paper's data
+        return name == "data" and all(str(settings.get(name)).startswith("ade20k") for settings in found)
+    return all(rows.plain(settings[name]) == rows.plain(theirs) for settings in found if name in settings)
+
+
+def _named(name: str) -> str:
+    return f"{name} ({MEANING[name]})" if name in MEANING else name
+
+
+def _dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for name, value in values.items():
+        inner = f"{prefix}{name}"
+        result |= _dotted(value, f"{inner}.") if isinstance(value, Mapping) else {inner: value}
+    return result

@@ -1,0 +1,137 @@
+"""Tasks that take milliseconds and import nothing heavy, for the tests of the queue and the command."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Spec = dict[str, Any]
+Progress = Callable[[int, int, str], None]
+
+
+class NonFiniteError(ArithmeticError):
+    """Told by its name, like the recipe's."""
+
+
+class OutOfMemoryError(RuntimeError):
+    """Told by its name, like torch's."""
+
+
+def result(spec: Spec) -> Spec:
+    """Numbers that depend on the run and on nothing else."""
+    score = int(spec["key"], 16) / 16**16
+    metrics = {"miou": score, "pixel_accuracy": score / 3, "miou_refined": None, "pixel_accuracy_refined": None}
+    metrics["iou"] = {"sky": score, "box": float("nan")}
+    return {"status": "ok", "message": "", "metrics": metrics, "training": {"seconds": 0.1}}
+
+
+def quick(spec: Spec, folder: Path, progress: Progress) -> Spec:
+    """Done at once; leaves a line in $FAKE_LEDGER, and says so if anything imported torch."""
+    _enter_in_ledger(spec)
+    assert "torch" not in sys.modules
+    progress(1, 1, "loss 1.000")
+    return result(spec)
+
+
+def in_steps(spec: Spec, folder: Path, progress: Progress) -> Spec:
+    """Ten steps with a checkpoint after each; the sum it ends with is wrong if a step is left out or done twice."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "state.json"
+    state = json.loads(file.read_text()) if file.exists() else {"step": 0, "sum": 0}
+    while state["step"] < 10:
+        time.sleep(0.02)
+        state = {"step": state["step"] + 1, "sum": state["sum"] + 2 ** state["step"]}
+        (folder / "tmp").write_text(json.dumps(state))
+        (folder / "tmp").replace(file)
+        progress(state["step"], 10, "loss 1.000")
+    made = result(spec)
+    made["metrics"]["sum"] = state["sum"]
+    return made
+
+
+def slow(spec: Spec, folder: Path, progress: Progress) -> Spec:
+    """A minute, unless something ends it."""
+    _enter_in_ledger(spec)
+    time.sleep(60)
+    return result(spec)
+
+
+def by_seed(spec: Spec, folder: Path, progress: Progress) -> Spec:
+    """Every seed ends in another way."""
+    endings: list[Callable[[], None]] = [
+        lambda: None,
+        lambda: _raise(RuntimeError("two\nlines")),
+        lambda: _raise(NonFiniteError("loss is nan")),
+        lambda: _raise(MemoryError("3 TiB")),
+        lambda: _raise(OutOfMemoryError("CUDA: tried 3 TiB")),
+        lambda: _raise(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 3 TiB")),
+        lambda: _raise(NotImplementedError("no such kernel")),
+        lambda: os.kill(os.getpid(), signal.SIGKILL),
+        lambda: sys.exit(3),
+        _bad_alloc,
+        lambda: os.kill(os.getpid(), signal.SIGSEGV),
+    ]
+    print("a task may print", flush=True)
+    endings[spec["seed"]]()
+    return result(spec)
+
+
+def failing_until_mended(spec: Spec, folder: Path, progress: Progress) -> Spec:
+    """Fails unless the file $FAKE_MENDED exists."""
+    if not Path(os.environ["FAKE_MENDED"]).exists():
+        raise RuntimeError("not mended")
+    return result(spec)
+
+
+def disk_full(spec: Spec, folder: Path, progress: Progress) -> Spec:
+    """The first seed is well, the others find the disk full."""
+    if spec["seed"]:
+        raise OSError(errno.ENOSPC, "No space left on device")
+    return result(spec)
+
+
+def large_row(spec: Spec, folder: Path, progress: Progress) -> Spec:
+    """A row of 400 kB."""
+    made = result(spec)
+    made["training"]["curve"] = ["x" * 1000] * 400
+    return made
+
+
+def own_status(spec: Spec, folder: Path, progress: Progress) -> Spec:
+    """A task may name its status."""
+    return result(spec) | {"status": "skipped", "message": "a smaller one ran out of memory"}
+
+
+def threads(spec: Spec, folder: Path, progress: Progress) -> Spec:
+    """Report the environment the worker was given."""
+    made = result(spec)
+    made["training"] = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONHASHSEED")}
+    return made
+
+
+def measure(spec: Spec, folder: Path, progress: Progress) -> Spec:
+    """A measure of a variant; notes how many others run at the same time."""
+    _enter_in_ledger(spec)
+    return {"status": "ok", "message": "", "metrics": {"parameters": 1000}, "protocol": {"batch": 8}}
+
+
+def _enter_in_ledger(spec: Spec) -> None:
+    if "FAKE_LEDGER" in os.environ:
+        with open(os.environ["FAKE_LEDGER"], "a", encoding="utf-8") as ledger:
+            ledger.write(f"{spec['kind']} {spec['key']} {os.getpid()}\n")
+
+
+def _bad_alloc() -> None:
+    print("terminate called after throwing an instance of 'std::bad_alloc'", file=sys.stderr, flush=True)
+    os.abort()
+
+
+def _raise(error: Exception) -> None:
+    raise error

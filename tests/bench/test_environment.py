@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import builtins
+import importlib.metadata
+import json
+from typing import Any
+
+import pytest
+
+from bench import doctor, environment
+
+
+def test_a_record_is_plain_and_complete() -> None:
+    record = environment.record(threads=2)
+    assert json.loads(json.dumps(record)) == record
+    assert record["threads"] == 2
+    assert record["packages"]["torch"] == importlib.metadata.version("torch")
+    assert record["cores"] >= 1
+    assert record["processor"]
+
+
+def test_the_machine_key_ignores_commit_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = environment.machine()
+    monkeypatch.setattr(environment, "commit", lambda: "something else")
+    assert environment.machine() == before
+    monkeypatch.setattr(environment, "processor", lambda: "something else")
+    assert environment.machine() != before
+
+
+def test_doctor_says_what_there_is() -> None:
+    text = "\n".join(doctor.lines())
+    assert f"torch {importlib.metadata.version('torch')}" in text
+    assert "reference is in use" in text
+    assert "processor:" in text
+
+
+def test_doctor_names_the_line_that_installs_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = environment.version
+    monkeypatch.setattr(environment, "version", lambda name: "" if name.startswith("efficientnet") else known(name))
+    assert any("missing; pip install 'unept-bench[weights]'" in line for line in doctor.lines())
+
+
+def test_doctor_never_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    imports = builtins.__import__
+
+    def broken(name: str, *rest: Any, **more: Any) -> Any:
+        if name.startswith(("unept", "pynvml", "torch")):
+            raise ImportError(f"{name} is broken")
+        return imports(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", broken)
+    assert any(line.startswith("  cannot tell: ImportError: unept is broken") for line in doctor.lines())

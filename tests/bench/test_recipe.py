@@ -1,0 +1,136 @@
+"""One run: repeatable to the bit, resumable to the bit, and a divergence is said, never averaged."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import unept
+from bench import checkpoint, recipe
+from bench.config import Settings, to_dict
+from bench.fields import apply
+from bench.presets import preset
+
+
+def silent(step: int, total: int, message: str) -> None:
+    """A progress that says nothing."""
+
+
+def small(**changes: Any) -> Settings:
+    base = {
+        "steps": 6,
+        "batch": 2,
+        "points": 4,
+        "levels": 1,
+        "dropout": 0.1,
+        "checkpoint_every": 2,
+        "scene_train": 8,
+        "scene_val": 3,
+    }
+    return apply(preset("quick"), base | changes)
+
+
+def run(settings: Settings, folder: Path, seed: int = 3) -> dict[str, Any]:
+    return recipe.run({"settings": to_dict(settings), "seed": seed}, folder, silent)
+
+
+def numbers(result: dict[str, Any]) -> str:
+    return json.dumps([result["metrics"], result["training"]["curve"]])
+
+
+def test_same_seed_same_bits_and_another_seed_others(tmp_path: Path) -> None:
+    first, again, other = (
+        numbers(run(small(), tmp_path / name, seed)) for name, seed in (("a", 3), ("b", 3), ("c", 4))
+    )
+    assert first == again
+    assert first != other
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 3, 5])
+def test_a_run_cut_off_continues_to_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
+) -> None:
+    whole = numbers(run(small(), tmp_path / "whole"))
+    steps = 0
+    original = recipe.train_step
+
+    def cut(*args: Any) -> Any:
+        nonlocal steps
+        if steps == stop_after:
+            raise KeyboardInterrupt
+        steps += 1
+        return original(*args)
+
+    monkeypatch.setattr(recipe, "train_step", cut)
+    with pytest.raises(KeyboardInterrupt):
+        run(small(), tmp_path / "cut")
+    monkeypatch.setattr(recipe, "train_step", original)
+    continued = run(small(), tmp_path / "cut")
+    assert continued["training"]["resumed_at"] == stop_after // 2 * 2
+    assert numbers(continued) == whole
+
+
+def test_metrics_are_named_fractions(tmp_path: Path) -> None:
+    result = run(small(refine_test=True), tmp_path)
+    metrics = result["metrics"]
+    assert result["status"] == "ok"
+    for name in ("miou", "pixel_accuracy", "miou_refined", "pixel_accuracy_refined"):
+        assert 0 <= metrics[name] <= 1, name
+    assert len(metrics["iou"]) == small().model.classes
+    assert run(small(), tmp_path / "plain")["metrics"]["miou_refined"] is None
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_what_is_not_finite_raises_before_it_reaches_the_weights(where: str) -> None:
+    settings = small()
+    model = unept.build(settings.model).train()
+    optimizer = recipe.make_optimizer(model, settings.train)
+    batch = recipe.training_batches(settings, 0).batch_at(0)
+    if where == "loss":
+        batch["image"][0, 0, 0, 0] = math.nan
+    else:
+        model.cls.weight.register_hook(lambda grad: grad * math.inf)
+    before = [p.detach().clone() for p in model.parameters()]
+    with pytest.raises(recipe.NonFiniteError, match=where):
+        recipe.train_step(model, optimizer, batch, settings)
+    assert all(torch.equal(now, then) for now, then in zip(model.parameters(), before, strict=True))
+
+
+def test_rates_backbone_factor_and_drop() -> None:
+    config = dataclasses.replace(preset("quick").train, lr=1.0, backbone_lr=0.1, steps=9, lr_drop=2 / 3)
+    model = nn.ModuleDict({"backbone": nn.Linear(2, 2), "head": nn.Linear(2, 1)})
+    optimizer = recipe.make_optimizer(model, config)
+    sizes = [sum(p.numel() for p in group["params"]) for group in optimizer.param_groups]
+    assert sizes == [3, 6]
+    rates = []
+    for step in range(config.steps):
+        recipe.set_rates(optimizer, config, step)
+        rates.append([group["lr"] for group in optimizer.param_groups])
+    assert rates[5] == [1.0, 0.1]
+    assert rates[6] == pytest.approx([0.1, 0.01])
+    assert all(group["weight_decay"] == config.weight_decay for group in optimizer.param_groups)
+
+
+def test_variants_differ_in_their_slot_and_in_nothing_else() -> None:
+    torch.manual_seed(0)
+    ours = unept.build(small().model).state_dict()
+    torch.manual_seed(0)
+    other = unept.build(small(encoder_self="none", decoder_self="dense").model).state_dict()
+    shared = {name for name in ours if "self_attn" not in name and "cross_attn" not in name}
+    assert shared == {name for name in other if "self_attn" not in name and "cross_attn" not in name}
+    assert all(torch.equal(ours[name], other[name]) for name in shared)
+
+
+def test_checkpoints_are_written_on_the_way_and_not_after_the_last_step(tmp_path: Path) -> None:
+    run(small(), tmp_path)
+    assert (tmp_path / checkpoint.FILE).exists()
+    model = unept.build(small().model)
+    state = checkpoint.load(tmp_path, model, recipe.make_optimizer(model, small().train))
+    assert state.step == 4

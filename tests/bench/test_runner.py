@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from driving import Silent, jobs, opened, spec
+
+from bench.runner import Job, SourcesChanged, StoreUnwritable, run_jobs
+from bench.store import Store
+
+DRIVER = Path(__file__).parent / "driving.py"
+POINTS = "4,16,64"
+
+
+def start(out: Path, task: str, *, points: str = POINTS, seeds: int = 4) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, str(DRIVER), str(out), task, points, str(seeds)], start_new_session=True)
+
+
+def finish(out: Path, task: str, *, points: str = POINTS, seeds: int = 4) -> bytes:
+    """Run to the end and return results.csv."""
+    assert start(out, task, points=points, seeds=seeds).wait(60) == 0
+    return (out / "results.csv").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(DRIVER.parent), str(DRIVER.parent.parent.parent)]))
+        return finish(tmp_path_factory.mktemp("undisturbed"), "in_steps")
+
+
+def ended_within(processes: list[psutil.Process], seconds: float) -> bool:
+    return not psutil.wait_procs(processes, timeout=seconds)[1]
+
+
+@pytest.fixture
+def ledger(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    path = tmp_path_factory.mktemp("ledger") / "ledger"
+    path.touch()
+    monkeypatch.setenv("FAKE_LEDGER", str(path))
+    return path
+
+
+def test_every_end_of_a_task_is_a_row(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    run_jobs(store, jobs(tmp_path, "by_seed", seeds=11), parallel=2, progress=Silent())
+    rows = {row["seed"]: (row["status"], row["message"]) for row in store.read("run").rows}
+    log = store.log(jobs(tmp_path, "by_seed", seeds=9)[8].key)
+    assert rows == {
+        0: ("ok", ""),
+        1: ("failed", "RuntimeError: two lines"),
+        2: ("diverged", "NonFiniteError: loss is nan"),
+        3: ("oom", "MemoryError: 3 TiB"),
+        4: ("oom", "OutOfMemoryError: CUDA: tried 3 TiB"),
+        5: ("oom", "RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory: 3 TiB"),
+        6: ("unsupported", "NotImplementedError: no such kernel"),
+        7: ("failed", rows[7][1]),
+        8: ("failed", f"worker ended with exit status 3 without a result; see {log.name}"),
+        9: ("oom", "worker killed by signal 6 (SIGABRT) after an allocation failed"),
+        10: ("failed", rows[10][1]),
+    }
+    assert rows[7][1].startswith("worker killed by signal 9 (SIGKILL) without a result")
+    assert rows[10][1].startswith("worker killed by signal 11 (SIGSEGV) without a result")
+    assert "a task may print" in log.read_text()
+
+
+def test_steps_are_heard_and_a_row_ends_the_job(tmp_path: Path) -> None:
+    store, silent = opened(tmp_path), Silent()
+    (outcome,) = run_jobs(store, jobs(tmp_path, "in_steps"), parallel=1, progress=silent)
+    assert [step for _, step, _, _ in silent.steps] == list(range(1, 11))
+    assert outcome.status == "ok"
+    assert outcome.metrics["sum"] == 1023
+    row = store.row("run", outcome.job.key)
+    assert row is not None
+    assert row["metrics"]["iou"]["box"] is None
+    assert row["environment"]["threads"] == 1
+    assert "mallopt" in row["environment"]["malloc"] or row["environment"]["malloc"] == "system default"
+    assert not store.checkpoints(outcome.job.key).exists()
+
+
+def test_a_task_may_name_its_status(tmp_path: Path) -> None:
+    (outcome,) = run_jobs(opened(tmp_path), jobs(tmp_path, "own_status"), parallel=1, progress=Silent())
+    assert (outcome.status, outcome.message) == ("skipped", "a smaller one ran out of memory")
+
+
+def test_threads_are_pinned(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    made = spec(tmp_path, "threads", threads=3)
+    run_jobs(store, [Job(spec=made, label="x")], parallel=1, progress=Silent())
+    row = store.row("run", made["key"])
+    assert row is not None
+    assert row["training"] == {"OMP_NUM_THREADS": "3", "MKL_NUM_THREADS": "3", "PYTHONHASHSEED": "0"}
+
+
+def test_a_second_time_does_nothing(tmp_path: Path, ledger: Path) -> None:
+    store = opened(tmp_path)
+    for _ in range(2):
+        outcomes = run_jobs(store, jobs(tmp_path, "quick", seeds=3), parallel=2, progress=Silent())
+    assert [outcome.status for outcome in outcomes] == ["elsewhere"] * 3
+    assert len(ledger.read_text().splitlines()) == 3
+
+
+def test_the_same_key_twice_is_one_run(tmp_path: Path, ledger: Path) -> None:
+    run_jobs(opened(tmp_path), jobs(tmp_path, "quick") * 2, parallel=2, progress=Silent())
+    assert len(ledger.read_text().splitlines()) == 1
+
+
+def test_a_damaged_row_is_made_again(tmp_path: Path) -> None:
+    store, silent = opened(tmp_path), Silent()
+    (job,) = jobs(tmp_path, "quick")
+    store.path("run", job.key).write_text("{")
+    run_jobs(store, [job], parallel=1, progress=silent)
+    assert store.has("run", job.key)
+    assert "set aside" in silent.notes[0]
+
+
+def test_edited_sources_stop_the_queue(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    made = spec(tmp_path, "quick", sources="another")
+    with pytest.raises(SourcesChanged):
+        run_jobs(store, [Job(spec=made, label="x")], parallel=1, progress=Silent())
+    assert store.read("run").rows == ()
+
+
+def test_a_full_disk_stops_the_queue_and_keeps_the_rest(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    with pytest.raises(StoreUnwritable, match="no space left"):
+        run_jobs(store, jobs(tmp_path, "disk_full", seeds=3), parallel=1, progress=Silent())
+    assert [row["seed"] for row in store.read("run").rows] == [0]
+
+
+def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if (
+        shutil.which("mount") is None
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], capture_output=True, check=False
+        ).returncode
+    ):
+        pytest.skip("cannot mount a small disk here")
+    try:
+        store = opened(disk / "study")
+        with pytest.raises(StoreUnwritable, match=r"(?i)no space left"):
+            run_jobs(store, jobs(disk / "study", "large_row", seeds=9), parallel=1, progress=Silent())
+        found = store.read("run")
+        assert 1 <= len(found.rows) < 9
+        assert found.problems == ()
+        subprocess.run(["mount", "-o", "remount,size=20m", disk], check=True)
+        run_jobs(store, jobs(disk / "study", "large_row", seeds=9), parallel=1, progress=Silent())
+        assert len(store.read("run").rows) == 9
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def kill_and_resume(out: Path, kills: int, undisturbed: bytes) -> None:
+    """SIGKILL to the program, or to its whole group, at random instants; then let it end."""
+    rng = random.Random(3)
+    for number in range(kills):
+        process = start(out, "in_steps")
+        time.sleep(rng.uniform(0.1, 1.6))
+        workers = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        if number % 2:
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+        process.wait()
+        assert ended_within(workers, 10), "workers outlive the program"
+    assert finish(out, "in_steps") == undisturbed
+    assert not list((out / "checkpoints").iterdir())
+    assert not list((out / "runs").glob("*damaged*"))
+
+
+def test_killed_at_random_instants_it_ends_with_the_same_bits(tmp_path: Path, undisturbed: bytes) -> None:
+    kill_and_resume(tmp_path / "out", 6, undisturbed)
+
+
+@pytest.mark.slow
+def test_killed_at_a_hundred_random_instants_it_ends_with_the_same_bits(tmp_path: Path, undisturbed: bytes) -> None:
+    for part in range(10):
+        kill_and_resume(tmp_path / str(part), 10, undisturbed)
+
+
+def test_two_programs_in_one_folder_do_each_run_once(tmp_path: Path, ledger: Path) -> None:
+    both = [start(tmp_path / "out", "quick", seeds=4) for _ in range(2)]
+    assert [process.wait(60) for process in both] == [0, 0]
+    keys = [line.split()[1] for line in ledger.read_text().splitlines()]
+    assert len(keys) == len(set(keys)) == 12
+    assert len((tmp_path / "out" / "results.csv").read_text().splitlines()) == 13
+
+
+def test_a_run_that_another_program_dies_on_is_taken_over(tmp_path: Path, ledger: Path) -> None:
+    out = tmp_path / "out"
+    other = start(out, "slow", points="4", seeds=1)
+    while not ledger.read_text():
+        time.sleep(0.02)
+    waiting = start(out, "quick", points="4", seeds=1)  # the same key: a task is no part of it
+    time.sleep(1)
+    assert waiting.poll() is None
+    os.killpg(other.pid, signal.SIGKILL)
+    other.wait()
+    assert waiting.wait(20) == 0
+    assert len(Store(out).read("run").rows) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_told_to_stop_it_ends_its_workers_and_writes_nothing_false(
+    tmp_path: Path, ledger: Path, number: signal.Signals
+) -> None:
+    out = tmp_path / "out"
+    process = start(out, "slow", points="4,16", seeds=1)
+    while len(ledger.read_text().splitlines()) < 2:
+        time.sleep(0.02)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, number)  # as a terminal does for Ctrl-C: to everyone
+    assert process.wait(20) == 130
+    assert ended_within(workers, 5)
+    assert Store(out).read("run").rows == ()
+
+
+def test_a_worker_told_to_stop_leaves_no_row(tmp_path: Path, ledger: Path) -> None:
+    out = tmp_path / "out"
+    process = start(out, "slow", points="4", seeds=1)
+    while not ledger.read_text():
+        time.sleep(0.02)
+    os.kill(int(ledger.read_text().split()[2]), signal.SIGTERM)
+    assert process.wait(20) == 0
+    assert Store(out).read("run").rows == ()

@@ -1,0 +1,107 @@
+"""The transcription equals the paper's own text, wherever that text is at hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from bench.config import Settings
+from bench.fields import fields, value_of
+from bench.presets import preset
+from experiments import paper
+
+TEXT = Path(__file__).resolve().parents[2].parent / "shared" / "paper.txt"
+
+
+@pytest.fixture(scope="module")
+def lines() -> list[str]:
+    if not TEXT.is_file():
+        pytest.skip(f"no text of the paper at {TEXT}")
+    return TEXT.read_text(encoding="utf-8").splitlines()
+
+
+def printed_rows(lines: list[str], number: int) -> list[list[str]]:
+    """The tab-separated lines above the caption of a table, without citations: the heading, then the rows."""
+    end = next(i for i, line in enumerate(lines) if line.startswith(f"Table {number}."))
+    start = end - 1
+    while not lines[start].strip():
+        start -= 1
+    last = start
+    while "\t" in lines[start - 1]:
+        start -= 1
+    return [[re.sub(r"\s*\[\d+\]", "", cell) for cell in line.split("\t")] for line in lines[start : last + 1]]
+
+
+def row_names(number: int, rows: list[list[str]]) -> list[str]:
+    """The names under which the rows are transcribed, made from the paper's first columns."""
+    if number == 6:
+        levels, names = "", []
+        for first, points, *_ in rows:
+            levels = first or levels
+            names.append(f"N={points} L={levels}")
+        return names
+    return [f"{row[0]}, {row[1]}" if number == 8 else row[0] for row in rows]
+
+
+@pytest.mark.parametrize("number", [5, 6, 7, 8])
+def test_table_equals_the_text(number: int, lines: list[str]) -> None:
+    labels = 2 if number in (6, 8) else 1
+    heading, *rows = printed_rows(lines, number)
+    expected = {
+        (name, column, printed)
+        for name, row in zip(row_names(number, rows), rows, strict=True)
+        for column, printed in zip(heading[labels:], row[labels:], strict=True)
+    }
+    table = paper.TABLES[number]
+    assert {(f.row, f.column, f.printed) for f in table.figures} == expected
+    assert len(table.figures) == len(expected)
+    assert list(table.rows) == row_names(number, rows)
+    assert list(table.columns) == heading[labels:]
+
+
+def test_the_comparison_can_fail(lines: list[str]) -> None:
+    _, *rows = printed_rows(lines, 6)
+    assert row_names(6, rows)[4] == "N=16 L=3"
+    assert rows[4][2:] == ["81.7", "46.1"]
+
+
+def test_every_figure_is_there_once() -> None:
+    places = [(f.table, f.row, f.column) for f in paper.FIGURES]
+    assert len(places) == len(set(places)) == 8 + 12 + 27 + 16
+    assert [place for place, f in zip(places, paper.FIGURES, strict=True) if f.value is None] == [(7, "SETR", "GFLOPs")]
+
+
+def test_values_drop_the_unit() -> None:
+    assert paper.figure(5, "+ stronger backbone", "mIoU").value == 50.5
+    assert paper.figure(7, "Ours", "#Params.").value == 94
+    assert paper.figure(8, "ANL, ResNet50", "Mem Cost").value == 2.0
+    with pytest.raises(KeyError, match="no figure at row 'Ours', column 'pAcc'"):
+        paper.figure(7, "Ours", "pAcc")
+
+
+def test_numbers_in_the_notes_are_printed_figures_or_follow_from_them() -> None:
+    figures = {f.value for f in paper.FIGURES}
+    derived = {4.5, 4.4, 0.2, 1.1}  # 4.5 is the text's own; the others are differences of figures
+    numbers = {float(n) for note in paper.NOTES for n in re.findall(r"\d+\.\d", note.text)}
+    assert numbers <= figures | derived
+    assert round(50.5 - 46.1, 1) == 4.4
+    assert round(42.5 - 42.3, 1) == 0.2
+    assert round(46.1 - 45.0, 1) == 1.1
+
+
+def test_notes_are_found_by_table() -> None:
+    assert len(paper.notes(5)) == 3
+    assert all(paper.notes(number) for number in paper.TABLES)
+
+
+def test_recipe_is_the_paper_preset() -> None:
+    """What reports call the paper's setting is what the preset of that name runs."""
+    settings: Settings = preset("paper")
+    named = {name: value for name, value in paper.RECIPE.items() if not isinstance(value, str)}
+    assert set(paper.RECIPE) <= set(fields())
+    assert {name: value_of(settings, name) for name in named} == named
+    changed = dataclasses.replace(settings, train=dataclasses.replace(settings.train, batch=8))
+    assert {name: value_of(changed, name) for name in named} != named

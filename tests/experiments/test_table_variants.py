@@ -1,0 +1,106 @@
+"""Tables 5 and 6 as variants: what each row changes, and the cell that they share."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from bench.config import Settings, to_dict
+from bench.fields import fields, value_of
+from bench.grid import validate
+from bench.presets import PRESETS, preset
+from bench.rows import key_of
+from experiments import table5, table6
+from unept.config import released_profile
+
+KEYED = {"preset": "quick", "seed": 0, "backend": "reference", "threads": 1, "sources": "x"}
+
+
+def changes(before: Settings, after: Settings) -> dict[str, object]:
+    """The fields in which the second differs, with its values."""
+    return {name: value_of(after, name) for name in fields() if value_of(after, name) != value_of(before, name)}
+
+
+def key(settings: Settings) -> str:
+    return key_of("run", {**KEYED, "settings": to_dict(settings)})
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_table_6_is_the_grid_in_the_papers_order(name: str) -> None:
+    base = preset(name)
+    variants = table6.variants(base)
+    assert [v.name for v in variants] == [
+        "N=4 L=1",
+        "N=16 L=1",
+        "N=64 L=1",
+        "N=4 L=3",
+        "N=16 L=3",
+        "N=64 L=3",
+    ]
+    for variant in variants:
+        model = variant.settings.model
+        assert variant.axes == {"points": model.points, "levels": model.levels}
+        assert model.spatial
+        assert model.queries == "both"
+        assert not model.refine_test
+        assert set(changes(base, variant.settings)) <= {"points", "levels", "refine_test"}
+        validate(variant.settings)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_table_5_adds_one_component_a_row(name: str) -> None:
+    base = preset(name)
+    baseline, pyramid, spatial, stronger = (v.settings for v in table5.variants(base))
+    assert (baseline.model.levels, baseline.model.points, baseline.model.spatial) == (1, 16, False)
+    assert baseline.model.queries == "embed"
+    assert changes(baseline, pyramid) == {"levels": 3}
+    assert changes(pyramid, spatial) == {
+        "spatial": True,
+        "queries": "both",
+        "weight_refined": 1.5,
+        "weight_boundary": 3.0,
+        "weight_direction": 0.7,
+    }
+    changed = changes(spatial, stronger)
+    assert changed.pop("backbone") == {"quick": "tiny_vit", "small": "deit_base", "paper": "deit_base"}[name]
+    assert changed in ({}, {"backbone_weights": ""})
+    for settings in (baseline, pyramid, spatial, stronger):
+        validate(settings)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_cell_of_both_tables_is_trained_once(name: str) -> None:
+    base = preset(name)
+    ladder = {v.name: v.settings for v in table5.variants(base)}
+    grid = {v.name: v.settings for v in table6.variants(base)}
+    assert ladder["+ spatial path"] == grid["N=16 L=3"]
+    keys = [key(settings) for settings in (*ladder.values(), *grid.values())]
+    assert key(ladder["+ spatial path"]) == key(grid["N=16 L=3"])
+    assert len(set(keys)) == 9
+
+
+def test_the_stronger_backbone_has_its_own_weights() -> None:
+    base = preset("paper")
+    base = replace(base, train=replace(base.train, backbone_weights="resnet.pth"))
+    weights = [v.settings.train.backbone_weights for v in table5.variants(base)]
+    assert weights == ["resnet.pth", "resnet.pth", "resnet.pth", ""]
+    weights = [v.settings.train.backbone_weights for v in table5.variants(base, stronger_weights="deit.pth")]
+    assert weights == ["resnet.pth", "resnet.pth", "resnet.pth", "deit.pth"]
+
+
+def test_the_released_profile_keeps_its_own_weights_and_heads() -> None:
+    model, loss = released_profile()
+    for variant in table6.variants(Settings(model=model, loss=loss)):
+        assert variant.settings.loss == loss
+        assert variant.settings.model.boundary_head == "two_class"
+
+
+def test_what_the_tables_take_for_granted_is_checked() -> None:
+    base = preset("quick")
+    with pytest.raises(ValueError, match=r"weight_boundary=0\.0: .* use a value > 0"):
+        table6.variants(replace(base, loss=replace(base.loss, weight_boundary=0.0)))
+    with pytest.raises(ValueError, match=r"queries=embed: .* use spatial or both"):
+        table5.variants(replace(base, model=replace(base.model, queries="embed")))
+    with pytest.raises(ValueError, match="backbone 'deit_base': the ladder of Table 5 starts from tiny_conv, lite0"):
+        table5.variants(replace(base, model=replace(base.model, backbone="deit_base")))

@@ -1,0 +1,112 @@
+"""Rows as the store holds them, made by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.rows import SCHEMA, content_key, to_text
+
+SETTINGS = {
+    "data": "scenes",
+    "model": {"backbone": "tiny_conv", "classes": 3, "size": 64, "levels": 3, "points": 16, "heads": 2, "width": 64},
+    "train": {"steps": 500, "batch": 8, "lr": 1e-3, "backbone_weights": ""},
+    "evaluation": {"split": "val", "scales": [1.0], "flip_test": False},
+}
+
+
+def run_row(variant: str, seed: int, miou: float | None, **changes: Any) -> dict[str, Any]:
+    """A run; `miou` None makes a failed one. Accuracy is mIoU + .3."""
+    metrics: dict[str, Any] = {}
+    if miou is not None:
+        metrics = {
+            "miou": miou,
+            "pixel_accuracy": miou + 0.3,
+            "miou_refined": None,
+            "pixel_accuracy_refined": None,
+            "iou": {"ground": miou + 0.1, "pole": miou - 0.1, "sky": None},
+        }
+    row = {
+        "schema": SCHEMA,
+        "kind": "run",
+        "key": content_key([variant, seed]),
+        "variant": variant,
+        "axes": axes_of(variant),
+        "settings": SETTINGS,
+        "seed": seed,
+        "preset": "quick",
+        "status": "ok" if miou is not None else "failed",
+        "message": "" if miou is not None else "boom",
+        "metrics": metrics,
+        "training": {"seconds": 12.5, "evaluation_seconds": 2.0},
+        "environment": {"python": "3.11.2", "versions": {"torch": "2.13.0"}},
+        "threads": 1,
+        "backend": "reference",
+        "sources": "abc123",
+        "started": "2026-01-01T10:00:00.000+00:00",
+        "finished": "2026-01-01T10:01:00.000+00:00",
+        "command": "unept-bench ablate --grid N=4,16 L=1,3",
+    }
+    return row | changes
+
+
+def measure_row(variant: str, **changes: Any) -> dict[str, Any]:
+    """What a variant costs."""
+    row = {
+        "schema": SCHEMA,
+        "kind": "measure",
+        "key": content_key(variant),
+        "variant": variant,
+        "axes": axes_of(variant),
+        "settings": SETTINGS,
+        "preset": "quick",
+        "status": "ok",
+        "message": "",
+        "metrics": {
+            "parameters": 198765,
+            "gmacs": 0.0512,
+            "gflops": 0.1024,
+            "peak_rss_gib": 0.713,
+            "train_images_per_second": {"median": 130.26, "q1": 128.0, "q3": 131.0, "n": 9},
+            "inference_images_per_second": {"median": 512.5, "q1": 500.0, "q3": 520.0, "n": 9},
+        },
+        "protocol": {"batch": 8, "size": [64, 64], "threads": 1, "device": "cpu"},
+        "environment": {"python": "3.11.2", "versions": {"torch": "2.13.0"}},
+        "finished": "2026-01-01T11:00:00.000+00:00",
+    }
+    return row | changes
+
+
+def axes_of(variant: str) -> dict[str, Any]:
+    """`N=4 L=3` as the fields it stands for."""
+    fields = {"N": "points", "L": "levels"}
+    words = [word.split("=") for word in variant.split() if "=" in word]
+    return {fields.get(name, name): int(value) if value.isdigit() else value for name, value in words}
+
+
+def write_study(
+    out: Path, name: str, kind: str, runs: list[Mapping[str, Any]], measures: list[Mapping[str, Any]]
+) -> None:
+    """A study's folder with these rows, all listed by one experiment of this name and kind."""
+    for place, listed in (("runs", runs), ("measures", measures)):
+        (out / place).mkdir(parents=True, exist_ok=True)
+        for row in listed:
+            (out / place / f"{row['key']}.json").write_text(to_text(row))
+    names = ("key", "variant", "axes", "seed")
+    entry = {
+        "kind": kind,
+        "command": f"unept-bench {kind}",
+        "runs": [{name: row[name] for name in names} for row in runs],
+        "measures": [{name: row[name] for name in names[:3]} for row in measures],
+    }
+    study = {
+        "format": "unept-bench study",
+        "schema": SCHEMA,
+        "preset": "quick",
+        "data": "scenes",
+        "created": "2026-01-01T09:00:00.000+00:00",
+        "experiments": {name: entry},
+    }
+    (out / "study.json").write_text(json.dumps(study))

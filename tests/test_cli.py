@@ -1,0 +1,382 @@
+"""The command as a user types it, with tasks that take milliseconds in place of training."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import bench.store
+import cli
+from bench.store import Store
+from bench.study import Tasks
+
+ROOT = Path(__file__).resolve().parent.parent
+FAKES = ROOT / "tests" / "bench"
+GRID = ("ablate", "--grid", "N=4,16", "L=1,3")
+OUT = Path("study/quick-scenes")
+MEASURE = "fake_tasks:measure"
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, and workers that find the fake tasks."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(FAKES), str(ROOT)]))
+    monkeypatch.setenv("FAKE_LEDGER", str(tmp_path.with_name(f"{tmp_path.name}-ledger")))
+    return tmp_path
+
+
+def ledger() -> list[str]:
+    path = Path(os.environ["FAKE_LEDGER"])
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def call(*words: str, task: str = "quick", measure: str = "") -> int:
+    return cli.main(words, tasks=Tasks(run=f"fake_tasks:{task}", measure=measure))
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str, task: str = "quick") -> str:
+    """The one line with which a command line is refused; nothing has been written or run."""
+    capsys.readouterr()
+    assert call(*words, task=task) == 2
+    said = capsys.readouterr()
+    lines = said.err.splitlines()
+    assert len(lines) == 1, said.err
+    assert lines[0].startswith("unept-bench: ")
+    assert "Traceback" not in said.err + said.out
+    return lines[0].removeprefix("unept-bench: ")
+
+
+def test_the_main_job_end_to_end_and_again(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(*GRID, "--seeds", "2", measure=MEASURE) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"^8/8 N=\d+ L=\d seed 1: mIoU \d+\.\d \(\d+ s\)$", said, re.MULTILINE)
+    assert "8 of 8 runs have a row: 8 ok" in said
+    assert len([line for line in ledger() if line.startswith("run")]) == 8
+    assert len([line for line in ledger() if line.startswith("measure")]) == 4
+    tables = {name: (OUT / name).read_bytes() for name in ("results.csv", "measures.csv", "provenance.csv")}
+    assert len(tables["results.csv"].splitlines()) == 9
+    assert list((OUT / "report").rglob("*.md"))
+
+    assert call(*GRID, "--seeds", "2", measure=MEASURE) == 0
+    said = capsys.readouterr().out
+    assert "8 of 8 runs are there already" in said
+    assert len(ledger()) == 12, "nothing was done again"
+    assert {name: (OUT / name).read_bytes() for name in tables} == tables
+
+
+def test_more_seeds_are_added_and_tables_share_cells(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("table", "6", "--seeds", "1") == 0
+    assert call("table", "6", "--seeds", "2", "--jobs", "4") == 0
+    assert len(ledger()) == 12
+    capsys.readouterr()
+    assert call("table", "5", "--seeds", "1") == 0
+    assert "1 of 4 runs are there already" in capsys.readouterr().out
+    assert [row["variant"] for row in Store(OUT).read("run", "table 5").rows[:3]] == [
+        "baseline",
+        "+ pyramid features",
+        "+ spatial path",
+    ]
+    assert [*Store(OUT).experiments()] == ["table 6", "table 5"]
+
+
+def test_dry_run_writes_nothing_and_then_knows_times(capsys: pytest.CaptureFixture[str], place: Path) -> None:
+    assert call(*GRID, "--dry-run", "--jobs", "2", measure=MEASURE) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("N=4 L=1: 5 of 5 runs due (seeds 0 1 2 3 4)")
+    assert said[-1].startswith("20 runs and 4 measures due, 2 runs side by side, 1 thread each: ")
+    assert list(place.iterdir()) == []
+    assert call(*GRID, "--seeds", "1") == 0
+    capsys.readouterr()
+    assert call(*GRID, "--dry-run", "--seeds", "2") == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("N=4 L=1: 1 of 2 runs due (seeds 1), about ")
+    assert said[-1].startswith("4 runs and 0 measures due, ")
+    assert "about" in said[-1]
+
+
+def test_axes_keep_their_order_however_they_are_given() -> None:
+    assert call("ablate", "--grid", "N=4", "heads=1", "--seeds", "1", "--grid=L=1", "width=32") == 0
+    assert [*Store(OUT).experiments()] == ["ablate N=4 heads=1 L=1 width=32"]
+
+
+def test_options_that_change_the_runs_are_another_experiment() -> None:
+    for extra in ((), ("--steps", "7"), ("--threads", "2")):
+        assert call("ablate", "--grid", "N=4", "--seeds", "1", *extra) == 0
+    assert [*Store(OUT).experiments()] == ["ablate N=4", "ablate N=4 steps=7", "ablate N=4 threads=2"]
+    steps = {row["settings"]["train"]["steps"] for row in Store(OUT).read("run").rows}
+    assert len(steps) == 2
+
+
+def test_failed_runs_are_rows_and_retry_does_them_again(
+    capsys: pytest.CaptureFixture[str], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_MENDED", str(place / "mended"))
+    words = ("ablate", "--grid", "N=4", "--seeds", "2")
+    assert call(*words, task="failing_until_mended") == 1
+    said = capsys.readouterr().out
+    assert "2 of 2 runs have a row: 2 failed" in said
+    assert "failed: N=4 seed 0, N=4 seed 1: RuntimeError: not mended" in said
+    assert "--retry failed" in said
+    (place / "mended").touch()
+    assert call(*words, task="failing_until_mended") == 1, "a failed run is not due"
+    assert call(*words, "--retry", "oom,diverged", task="failing_until_mended") == 1
+    assert call(*words, "--retry", "failed", task="failing_until_mended") == 0
+    assert {row["status"] for row in Store(OUT).read("run").rows} == {"ok"}
+    assert len(list((OUT / "runs").glob("*.json.superseded-1"))) == 2
+
+
+def test_other_ends_are_results_not_errors() -> None:
+    assert call("ablate", "--grid", "N=4", "--seeds", "1", task="own_status") == 0
+    assert [row["status"] for row in Store(OUT).read("run").rows] == ["skipped"]
+
+
+def test_a_measure_that_fails_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("ablate", "--grid", "N=4", "--seeds", "1", measure="fake_tasks:nothing") == 1
+    assert "failed: measures of N=4: AttributeError" in capsys.readouterr().out
+
+
+def test_a_damaged_row_is_said_and_made_again(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("ablate", "--grid", "N=4", "--seeds", "2")
+    assert call(*words) == 0
+    before = (OUT / "results.csv").read_bytes()
+    row = sorted((OUT / "runs").glob("*.json"))[0]
+    row.write_bytes(row.read_bytes()[:50])
+    capsys.readouterr()
+    assert call(*words, "--dry-run") == 0
+    assert "due again" in capsys.readouterr().out
+    assert call(*words) == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if "set aside" in line]
+    assert len(said) == 1
+    assert row.name in said[0]
+    assert (OUT / "results.csv").read_bytes() == before
+
+
+def test_report_again_from_the_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("ablate", "--grid", "N=4", "--seeds", "1") == 0
+    for path in [OUT / "results.csv", *(OUT / "report").rglob("*.md")]:
+        path.unlink()
+    assert call("report", str(OUT)) == 0
+    assert (OUT / "results.csv").exists()
+    assert list((OUT / "report").rglob("*.md"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["ablate", "--grid", "N="], "axis 'N='"),
+        (["ablate", "--grid", "N=four"], "N=four: expected a whole number"),
+        (["ablate", "--grid", "N=0"], "N=0: expected at least 1"),
+        (["ablate", "--grid", "X=1"], "there is no field 'X'"),
+        (["ablate", "--grid", "N=4", "levls=1"], "did you mean 'levels'?"),
+        (["ablate", "--grid", "N=4", "N=16"], "axis N is given twice"),
+        (["ablate", "--grid", "N=4", "--grid", "points=16"], "axis N is given twice"),
+        (["ablate"], "the grid is empty"),
+        (["ablate", "--grid", ""], "the grid is empty"),
+        (["ablate", "--grid"], "--grid"),
+        (["ablate", "N=4"], "N=4"),
+        (["ablate", "--grid", "L=4"], "L=4: levels=4, but tiny_conv has 3 levels"),
+        (["ablate", "--grid", "queries=spatial", "spatial=false"], "spatial"),
+        (["ablate", "--grid", "encoder_self=deformabel"], "deformable"),
+        (["ablate", "--grid", "encoder_self=no.such:Thing"], "no.such"),
+        (["ablate", "--grid", "steps=5", "--steps", "7"], "steps is both an axis and an option (--steps): give one"),
+        (["ablate", "--grid", "classes=5"], "8 classes, but the model has 5"),
+        (
+            ["ablate", "--grid", "N=4", "--preset", "quik"],
+            "--preset quik: expected quick, small or paper; did you mean",
+        ),
+        (["ablate", "--grid", "N=4", "--seeds", "0"], "--seeds 0: expected at least 1"),
+        (["ablate", "--grid", "N=4", "--seeds", "many"], "many"),
+        (["ablate", "--grid", "N=4", "--threads", "0"], "--threads 0: expected at least 1"),
+        (["ablate", "--grid", "N=4", "--jobs", "-1"], "--jobs -1: expected at least 1"),
+        (["ablate", "--grid", "N=4", "--retry", "faild"], "--retry faild: expected oom, diverged, unsupported, failed"),
+        (["ablate", "--grid", "N=4", "--sedes", "3"], "--seeds"),
+        (["ablate", "--grid", "N=4", "--data", "scnes"], "did you mean scenes?"),
+        (["ablate", "--grid", "N=4", "--data", "folder:absent"], "absent"),
+        (["ablate", "--grid", "N=4", "--backbone-weights", "absent.pth"], "absent.pth"),
+        (["ablte", "--grid", "N=4"], "ablate"),
+        (["table", "9"], "table 9: expected 5 or 6"),
+        (["table", "five"], "five"),
+        (["report", "absent"], "absent: no study here"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    capsys: pytest.CaptureFixture[str], place: Path, words: list[str], message: str
+) -> None:
+    assert message in refused(capsys, *words)
+    assert list(place.iterdir()) == []
+    assert ledger() == []
+
+
+def picture(path: Path, mode: str, side: int = 32, value: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shape = (side, side, 3) if mode == "RGB" else (side, side)
+    Image.fromarray(np.full(shape, value, np.uint8)).save(path)
+
+
+def dataset(folder: Path) -> None:
+    """Two pictures each for training and validation, three classes."""
+    for split in ("train", "val"):
+        for name in ("a", "b"):
+            picture(folder / "images" / split / f"{name}.png", "RGB", value=90)
+            picture(folder / "labels" / split / f"{name}.png", "L", value=1)
+
+
+def _remove_label(folder: Path) -> Path:
+    path = folder / "labels" / "val" / "b.png"
+    path.unlink()
+    return folder / "images" / "val" / "b.png"
+
+
+def _other_size(folder: Path) -> Path:
+    picture(folder / "labels" / "val" / "b.png", "L", side=16)
+    return folder / "labels" / "val" / "b.png"
+
+
+def _outside_the_classes(folder: Path) -> Path:
+    picture(folder / "labels" / "val" / "b.png", "L", value=7)
+    return folder / "labels" / "val" / "b.png"
+
+
+def _truncated(folder: Path) -> Path:
+    path = folder / "images" / "train" / "b.png"
+    path.write_bytes(path.read_bytes()[:40])
+    return path
+
+
+def _no_image(folder: Path) -> Path:
+    path = folder / "images" / "train" / "b.png"
+    path.write_text("not a picture")
+    return path
+
+
+def _empty(folder: Path) -> Path:
+    for path in (folder / "images").rglob("*.png"):
+        path.unlink()
+    return folder
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [_remove_label, _other_size, _outside_the_classes, _truncated, _no_image, _empty],
+    ids=lambda damage: damage.__name__,
+)
+def test_a_bad_data_folder_is_one_line(capsys: pytest.CaptureFixture[str], place: Path, damage: Any) -> None:
+    dataset(place / "pictures")
+    words = ("ablate", "--grid", "N=4", "--seeds", "1", "--data", "folder:pictures?classes=3")
+    named = damage(place / "pictures")
+    assert named.stem in refused(capsys, *words)
+    assert not (place / "study").exists()
+
+
+def test_the_number_of_classes_follows_the_data(place: Path) -> None:
+    dataset(place / "pictures")
+    assert call("ablate", "--grid", "N=4", "--seeds", "1", "--data", "folder:pictures?classes=3") == 0
+    (row,) = Store(Path("study/quick-pictures")).read("run").rows
+    assert row["settings"]["model"]["classes"] == 3
+
+
+def test_another_experiments_folder_is_refused(capsys: pytest.CaptureFixture[str], place: Path) -> None:
+    dataset(place / "pictures")
+    words = ("ablate", "--grid", "N=4", "--seeds", "1", "--out", "mine")
+    assert call(*words) == 0
+    before = {path: path.read_bytes() for path in Path("mine").rglob("*") if path.is_file()}
+    for extra in (("--data", "folder:pictures?classes=3"), ("--data", "folder:pictures?classes=3", "--dry-run")):
+        assert "belongs to preset quick, data scenes" in refused(capsys, *words, *extra)
+    assert {path: path.read_bytes() for path in Path("mine").rglob("*") if path.is_file()} == before
+
+
+def test_a_folder_of_something_else_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("thesis").mkdir()
+    Path("thesis/thesis.tex").write_text("precious")
+    assert "thesis.tex" in refused(capsys, "ablate", "--grid", "N=4", "--out", "thesis")
+    assert "is a file" in refused(capsys, "ablate", "--grid", "N=4", "--out", "thesis/thesis.tex")
+    assert "thesis.tex/x" in refused(capsys, "ablate", "--grid", "N=4", "--out", "thesis/thesis.tex/x")
+    assert [path.name for path in Path("thesis").iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(errno.EACCES, "not writable"), (errno.EROFS, "not writable"), (errno.ENOSPC, "the disk is full")],
+)
+def test_a_folder_that_cannot_be_written(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, number: int, words: str
+) -> None:
+    def refuse(path: Path, text: str) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(bench.store, "_write", refuse)
+    assert words in refused(capsys, "ablate", "--grid", "N=4", "--seeds", "1")
+
+
+def test_a_disk_that_fills_up_while_running(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("ablate", "--grid", "N=4", "--seeds", "3", "--jobs", "1")
+    assert "the disk is full" in refused(capsys, *words, task="disk_full")
+    assert [row["seed"] for row in Store(OUT).read("run").rows] == [0]
+    assert call(*words) == 0
+    assert [row["seed"] for row in Store(OUT).read("run", "ablate N=4").rows] == [0, 1, 2]
+
+
+def test_help_version_and_doctor(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("unept-bench ")
+    assert cli.main([]) == 0
+    assert "ablate" in capsys.readouterr().out
+    assert cli.main(["ablate", "--help"]) == 0
+    assert "--dry-run" in capsys.readouterr().out
+    assert cli.main(["doctor"]) == 0
+    assert "attention backends:" in capsys.readouterr().out
+
+
+def test_the_options_are_these() -> None:
+    """A change of the command line is a decision, not an accident."""
+    shared = {"seeds", "preset", "data", "steps", "backbone-weights", "out", "jobs", "threads", "retry", "dry-run"}
+    commands = cli.typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+    found = {name: {opt for p in command.params for opt in p.opts} for name, command in commands.items()}
+    assert found == {
+        "ablate": {f"--{name}" for name in shared | {"grid"}},
+        "table": {f"--{name}" for name in shared} | {"number"},
+        "report": {"folder", "--experiment"},
+        "doctor": set(),
+    }
+
+
+def test_version_without_installation(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def absent(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(cli, "version", absent)
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == "unept-bench (not installed)\n"
+
+
+def test_ctrl_c_says_how_to_go_on_and_the_same_command_does() -> None:
+    program = (
+        "import sys, cli; from bench.study import Tasks\n"
+        "sys.exit(cli.main(tasks=Tasks(run='fake_tasks:' + sys.argv.pop(), measure='')))"
+    )
+    command = [sys.executable, "-c", program, "ablate", "--grid", "N=4,16", "--seeds", "1", "--jobs", "2"]
+    process = subprocess.Popen([*command, "slow"], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while len(ledger()) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert said == ("unept-bench: stopped by signal 2 (SIGINT); 0 of 2 runs are done, the same command continues\n")
+    assert Store(OUT).read("run").rows == ()
+    assert call("ablate", "--grid", "N=4,16", "--seeds", "1") == 0
+    assert [row["status"] for row in Store(OUT).read("run", "ablate N=4,16").rows] == ["ok", "ok"]

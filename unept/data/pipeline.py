@@ -1,0 +1,261 @@
+"""The paper's training pipeline (section 4.2; order and constants of the released code) and the batches it makes.
+
+resize -> crop -> (boundary truth, unless stored) -> flip -> photometric distortion -> normalise -> pad. Every random
+number comes from the generator that the caller passes, so a sample is a function of (data, seed, position) and of
+nothing that happened before: a resumed run sees what an undisturbed one would have seen.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import mmcv
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from unept import boundary
+from unept.config import LossConfig
+from unept.data.sample import IGNORE, Bytes, Dataset, Sample
+
+MEAN = np.array([123.675, 116.28, 103.53])  # RGB, in grey levels
+STD = np.array([58.395, 57.12, 57.375])
+
+_ORDER, _SAMPLE = 0, 1  # second word of the generators' seeds: shuffling an epoch, augmenting a sample
+_REDRAWS = 10
+
+Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int64]
+
+
+class Augmentation(Protocol):
+    """The fields of the training configuration that the pipeline reads (`bench.config.TrainConfig` has them)."""
+
+    @property
+    def scale_min(self) -> float: ...  # noqa: D102
+    @property
+    def scale_max(self) -> float: ...  # noqa: D102
+    @property
+    def base_long(self) -> int: ...  # noqa: D102
+    @property
+    def base_short(self) -> int: ...  # noqa: D102
+    @property
+    def flip(self) -> float: ...  # noqa: D102
+    @property
+    def photometric(self) -> bool: ...  # noqa: D102
+    @property
+    def category_max(self) -> float: ...  # noqa: D102
+
+
+class Maps(NamedTuple):
+    """A picture on its way through the pipeline: image uint8 (H, W, 3) BGR, the rest uint8 (H, W)."""
+
+    image: Bytes
+    label: Bytes
+    distance: Bytes | None
+    angle: Bytes | None
+
+
+class Item(NamedTuple):
+    """One training sample: image float32 (3, S, S) RGB normalised, the rest int64 (S, S) with 255 = ignore."""
+
+    image: Floats
+    label: Integers
+    boundary: Integers
+    direction: Integers
+
+
+class TrainPipeline:
+    """A labelled picture and a generator in, an `Item` out. Holds no state but the cache of `distance = "stored"`."""
+
+    def __init__(
+        self,
+        augmentation: Augmentation,
+        loss: LossConfig,
+        size: int,
+        *,
+        classes: int = IGNORE,
+        boundary_truth: bool = True,
+        cache_bytes: int = 2**28,
+    ) -> None:
+        """`size` is the side of the crop in pixels; labels from `classes` on are not objects.
+
+        `boundary_truth` False leaves the boundary and direction maps all 255, for a model without the heads.
+        `cache_bytes` bounds the memory that boundary maps made at the pictures' own size (`loss.distance = "stored"`)
+        are kept in.
+        """
+        self.augmentation = augmentation
+        self.loss = loss
+        self.size = size
+        self.classes = classes
+        self.boundary_truth = boundary_truth
+        self._stored: OrderedDict[str, tuple[Bytes, Bytes]] = OrderedDict()
+        self._room = cache_bytes
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Item:
+        """Augment one sample; equal generators give equal items."""
+        stored = self.boundary_truth and self.loss.distance == "stored"
+        distance, angle = self._truth_of(sample) if stored else (None, None)
+        maps = Maps(mmcv.rgb2bgr(sample.image), sample.label, distance, angle)
+        maps = resize(maps, self._target(rng))
+        maps = crop(maps, self.size, self.augmentation.category_max, rng)
+        if self.boundary_truth and not stored:
+            distance, angle = boundary.truth_maps(maps.label, self.loss, classes=self.classes)
+            maps = maps._replace(distance=distance, angle=angle)
+        if rng.random() < self.augmentation.flip:
+            maps = flip(maps, self.loss)
+        if self.augmentation.photometric:
+            maps = maps._replace(image=distort(maps.image, rng))
+        return self._finish(maps)
+
+    def _target(self, rng: np.random.Generator) -> tuple[int, int]:
+        """The long and the short side that the picture may have at most, in pixels."""
+        ratio = rng.uniform(self.augmentation.scale_min, self.augmentation.scale_max)
+        return int(self.augmentation.base_long * ratio), int(self.augmentation.base_short * ratio)
+
+    def _truth_of(self, sample: Sample) -> tuple[Bytes, Bytes]:
+        """Distance and angle of a picture at its own size, from the cache where they are there."""
+        if sample.name in self._stored:
+            self._stored.move_to_end(sample.name)
+            return self._stored[sample.name]
+        made = boundary.truth_maps(sample.label, self.loss, classes=self.classes)
+        self._stored[sample.name] = made
+        self._room -= 2 * sample.label.size
+        while self._room < 0 and len(self._stored) > 1:
+            _, (dropped, _) = self._stored.popitem(last=False)
+            self._room += 2 * dropped.size
+        return made
+
+    def _finish(self, maps: Maps) -> Item:
+        shape = (self.size, self.size)
+        image = mmcv.impad(mmcv.imnormalize(maps.image, MEAN, STD, to_rgb=True), shape=shape, pad_val=0)
+        label = mmcv.impad(maps.label, shape=shape, pad_val=IGNORE)
+        if maps.distance is None or maps.angle is None:
+            edge = way = np.full(shape, IGNORE, dtype=np.int64)
+        else:
+            distance = mmcv.impad(maps.distance, shape=shape, pad_val=IGNORE)
+            angle = mmcv.impad(maps.angle, shape=shape, pad_val=IGNORE)
+            edge, way = boundary.targets(distance, angle, label, self.loss)
+        return Item(np.ascontiguousarray(image.transpose(2, 0, 1)), label.astype(np.int64), edge, way)
+
+
+class Batches:
+    """The training batches of one run: each epoch in its own shuffled order, each batch a function of (seed, step)."""
+
+    def __init__(self, dataset: Dataset, pipeline: TrainPipeline, batch: int, seed: int) -> None:
+        """ValueError for a data set without samples or a batch of none."""
+        if len(dataset) < 1:
+            raise ValueError(f"data set {dataset.name}: no samples to train on")
+        if batch < 1:
+            raise ValueError(f"batch is {batch}: expected at least 1")
+        self.dataset = dataset
+        self.pipeline = pipeline
+        self.batch = batch
+        self.seed = seed
+        self._epoch = -1
+        self._order: Integers = np.empty(0, dtype=np.int64)
+
+    def batch_at(self, step: int) -> dict[str, torch.Tensor]:
+        """The batch of training step `step` >= 0.
+
+        `image` float32 (B, 3, S, S); `label`, `boundary` and `direction` int64 (B, S, S). A batch that reaches over
+        the end of an epoch takes the rest from the next one.
+        """
+        items = [self._item(position) for position in range(step * self.batch, (step + 1) * self.batch)]
+        return {name: torch.from_numpy(np.stack([getattr(item, name) for item in items])) for name in Item._fields}
+
+    def index_at(self, position: int) -> int:
+        """The data set's index that stands at a position of the endless row of samples."""
+        epoch, place = divmod(position, len(self.dataset))
+        if epoch != self._epoch:
+            self._order = np.random.default_rng([self.seed, _ORDER, epoch]).permutation(len(self.dataset))
+            self._epoch = epoch
+        return int(self._order[place])
+
+    def _item(self, position: int) -> Item:
+        sample = self.dataset[self.index_at(position)]
+        return self.pipeline(sample, np.random.default_rng([self.seed, _SAMPLE, position]))
+
+
+def resize(maps: Maps, target: tuple[int, int]) -> Maps:
+    """Scale a picture, keeping its aspect, to the largest size within `target` (long side, short side; in pixels).
+
+    The factor is min(long / longer side, short / shorter side), the size int(side * factor + 0.5). The image is
+    interpolated bilinearly; label, distance and angle take the nearest value, and distances are not rescaled.
+    """
+    height, width = maps.label.shape
+    scaled = mmcv.image.geometric.rescale_size((width, height), target)
+    wide, high = max(scaled[0], 1), max(scaled[1], 1)
+    if (high, wide) == (height, width):
+        return maps
+    image = mmcv.imresize(maps.image, (wide, high), interpolation="bilinear", backend="cv2")
+    return _planes(
+        maps._replace(image=image),
+        lambda plane: mmcv.imresize(plane, (wide, high), interpolation="nearest", backend="cv2"),
+    )
+
+
+def crop(maps: Maps, size: int, category_max: float, rng: np.random.Generator) -> Maps:
+    """A random window of at most `size` pixels a side.
+
+    Drawn again, up to ten times, while the window shows no two classes or one class covers `category_max` or more of
+    its labelled pixels; `category_max` of 1 or more takes the first.
+    """
+    height, width = maps.label.shape
+    if height <= size and width <= size:
+        return maps
+    for _ in range(_REDRAWS + 1):
+        top = int(rng.integers(max(height - size, 0) + 1))
+        left = int(rng.integers(max(width - size, 0) + 1))
+        window = slice(top, top + size), slice(left, left + size)
+        if category_max >= 1 or _mixed(maps.label[window], category_max):
+            break
+    return _planes(maps._replace(image=maps.image[window]), lambda plane: plane[window])
+
+
+def _mixed(label: Bytes, category_max: float) -> bool:
+    counts = np.bincount(label.ravel(), minlength=IGNORE + 1)[:IGNORE]
+    return bool((counts > 0).sum() > 1 and counts.max() < category_max * counts.sum())
+
+
+def _planes(maps: Maps, change: Callable[[Bytes], Bytes]) -> Maps:
+    """Label, distance and angle changed alike, the image left as it is."""
+    distance, angle = (None if plane is None else change(plane) for plane in (maps.distance, maps.angle))
+    return Maps(maps.image, change(maps.label), distance, angle)
+
+
+def flip(maps: Maps, config: LossConfig) -> Maps:
+    """Mirror a picture left to right; the angles turn with it unless `config.direction_flip` is "kept"."""
+    angle = None if maps.angle is None else boundary.flip_angle(maps.angle, config)
+    mirrored = _planes(maps._replace(image=mmcv.imflip(maps.image)), mmcv.imflip)
+    return mirrored._replace(angle=angle)
+
+
+def distort(image: Bytes, rng: np.random.Generator) -> Bytes:
+    """Photometric distortion of a BGR image, uint8 (H, W, 3), each part with probability one half and clipped to uint8.
+
+    Brightness -32..32; contrast .5..1.5, by another coin before or after the two colour steps; saturation .5..1.5;
+    hue by -18..17 of OpenCV's 180 units.
+    """
+    if rng.integers(2):
+        image = _affine(image, 1.0, rng.uniform(-32, 32))
+    contrast_first = bool(rng.integers(2))
+    if contrast_first and rng.integers(2):
+        image = _affine(image, rng.uniform(0.5, 1.5), 0.0)
+    if rng.integers(2):
+        hsv = mmcv.bgr2hsv(image)
+        hsv[..., 1] = _affine(hsv[..., 1], rng.uniform(0.5, 1.5), 0.0)
+        image = mmcv.hsv2bgr(hsv)
+    if rng.integers(2):
+        hsv = mmcv.bgr2hsv(image)
+        hsv[..., 0] = (hsv[..., 0].astype(np.int64) + rng.integers(-18, 18)) % 180
+        image = mmcv.hsv2bgr(hsv)
+    if not contrast_first and rng.integers(2):
+        image = _affine(image, rng.uniform(0.5, 1.5), 0.0)
+    return image
+
+
+def _affine(values: Bytes, gain: float, shift: float) -> Bytes:
+    return np.clip(values.astype(np.float32) * np.float32(gain) + np.float32(shift), 0, 255).astype(np.uint8)

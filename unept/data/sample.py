@@ -1,0 +1,59 @@
+"""What every data set is: a sequence of labelled pictures with the names and colours of its classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+IGNORE = 255
+SPLITS = ("train", "val", "test")
+
+Bytes = npt.NDArray[np.uint8]
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One picture: image uint8 (H, W, 3) RGB, label uint8 (H, W) with 255 = ignore, a name unique in its split."""
+
+    image: Bytes
+    label: Bytes
+    name: str
+
+
+class Dataset(Protocol):
+    """One split of a data set; `dataset[i]` for 0 <= i < len(dataset) is the same sample every time."""
+
+    @property
+    def name(self) -> str:
+        """Name of the data set, as tables print it."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """One name for each label value, in order."""
+
+    @property
+    def palette(self) -> tuple[Colour, ...]:
+        """One RGB colour for each class."""
+
+    @property
+    def ignore(self) -> int:
+        """The label of pixels that are not scored, 255."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+
+def default_palette(classes: int) -> tuple[Colour, ...]:
+    """A colour for each class where a data set brings none: the bits of the class number spread over three channels."""
+    colours = []
+    for number in range(1, classes + 1):
+        channels = [0, 0, 0]
+        for bit in range(8):
+            channels[bit % 3] |= (number >> bit & 1) << (7 - bit // 3)
+        colours.append((channels[0], channels[1], channels[2]))
+    return tuple(colours)

@@ -1,0 +1,297 @@
+"""Class probabilities of a picture: whole or by sliding windows, over several sizes and both mirror images.
+
+A pass is one size and one mirror image of the picture: it is resized, normalised and cut into overlapping windows, each
+evaluated once; a pixel's logits are averaged over the windows that saw it, resized to the picture's size, turned into
+probabilities and mirrored back. The probabilities of all passes are averaged (the released evaluation protocol).
+
+Axes: B windows, K classes, H x W pixels of the picture, h x w of its resized copy, n rows of a band, G maps that a
+model gives (plain, refined).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+MEAN = (123.675, 116.28, 103.53)  # RGB, in grey levels
+STD = (58.395, 57.12, 57.375)
+BAND_PIXELS = 2**15  # a pass is finished in bands of whole rows, of at most about so many pixels
+
+Mode = Literal["whole", "slide"]
+
+
+class Output(Protocol):
+    """What a model returns in evaluation (`unept.model.Output`)."""
+
+    @property
+    def logits(self) -> Tensor:
+        """(B, K, height, width), as large as the input."""
+
+    @property
+    def refined(self) -> Tensor | None:
+        """Refined logits, as `logits`; None where the model does not refine at test."""
+
+
+Model = Callable[[Tensor], Output]
+
+
+class Prediction(NamedTuple):
+    """Averaged class probabilities, float32 (K, H, W); `refined` is None where the model does not refine."""
+
+    probabilities: Tensor
+    refined: Tensor | None
+
+
+class Labels(NamedTuple):
+    """The most probable class of every pixel, int64 (H, W); `refined` is None where the model does not refine."""
+
+    labels: Tensor
+    refined: Tensor | None
+
+
+@torch.no_grad()
+def predict(
+    model: Model,
+    image_HW3: NDArray[np.uint8],
+    *,
+    mode: Mode = "slide",
+    window: int = 480,
+    stride: int = 160,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    base: tuple[int, int] | None = None,
+    batch: int = 1,
+    device: torch.device | str | None = None,
+) -> Prediction:
+    """Averaged probabilities of an RGB picture, uint8 (H, W, 3), on `device` (that of the model's parameters, or CPU).
+
+    `model` is any callable from normalised images, float32 (B, 3, h, w), to maps of their size, in evaluation mode.
+    `mode` "whole" gives it each pass in one piece, "slide" in windows of `window` pixels a side every `stride` pixels,
+    the last one moved back inside; a side shorter than the window is filled up with zeros after normalisation. Up to
+    `batch` windows are evaluated together; keep 1 for a model that attends over the batch.
+
+    A ratio r of `scales` resizes the picture, its aspect kept, to the largest size within r times `base` (long side,
+    short side; in pixels), or to r times its own size without one; sides are rounded to whole pixels, the image
+    bilinearly and to whole grey levels. With `flip` every size is also evaluated mirrored left to right.
+
+    Memory beside the picture and the result is that of `batch` windows and of the logits of one row of windows, however
+    high the picture is; `predict_labels` does without the result's K maps too. ValueError for a picture or a protocol
+    that cannot be.
+    """
+    protocol = _Protocol(mode, window, stride, tuple(scales), flip, base, batch)
+    passes = _passes(model, image_HW3, protocol, device)
+    total_GKHW: Tensor | None = None
+    for bands in passes:
+        top = 0
+        for band_GKnW in bands:
+            if total_GKHW is None:
+                total_GKHW = band_GKnW.new_zeros(*band_GKnW.shape[:2], *image_HW3.shape[:2])
+            total_GKHW[:, :, top : top + band_GKnW.shape[2]] += band_GKnW
+            top += band_GKnW.shape[2]
+    assert total_GKHW is not None, "a picture has rows"
+    total_GKHW /= len(passes)
+    return Prediction(total_GKHW[0], total_GKHW[1] if len(total_GKHW) == 2 else None)
+
+
+@torch.no_grad()
+def predict_labels(
+    model: Model,
+    image_HW3: NDArray[np.uint8],
+    *,
+    mode: Mode = "slide",
+    window: int = 480,
+    stride: int = 160,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    base: tuple[int, int] | None = None,
+    batch: int = 1,
+    device: torch.device | str | None = None,
+) -> Labels:
+    """The arg-max of `predict`, for pictures whose K probability maps would not fit; arguments and errors are its own.
+
+    All passes advance together from the top, so the logits of one row of windows are held for each pass at once: less
+    than `predict` needs where the picture is much higher than a window, more where it is not and passes are many.
+    """
+    protocol = _Protocol(mode, window, stride, tuple(scales), flip, base, batch)
+    passes = _passes(model, image_HW3, protocol, device)
+    rows = []
+    for bands_GKnW in zip(*passes, strict=True):
+        total_GKnW = bands_GKnW[0]
+        for band_GKnW in bands_GKnW[1:]:
+            total_GKnW += band_GKnW
+        rows.append(total_GKnW.argmax(1))
+    labels_GHW = torch.cat(rows, 1)
+    return Labels(labels_GHW[0], labels_GHW[1] if len(labels_GHW) == 2 else None)
+
+
+@dataclass(frozen=True)
+class _Protocol:
+    """The checked arguments of `predict`."""
+
+    mode: Mode
+    window: int
+    stride: int
+    scales: tuple[float, ...]
+    flip: bool
+    base: tuple[int, int] | None
+    batch: int
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("whole", "slide"):
+            raise ValueError(f"mode {self.mode!r}: expected 'whole' or 'slide'")
+        if not 1 <= self.stride <= self.window:
+            raise ValueError(f"stride {self.stride}: expected 1 to the window's side, {self.window}")
+        if not self.scales or not all(0 < ratio < float("inf") for ratio in self.scales):
+            raise ValueError(f"scales {self.scales}: expected one or more positive ratios")
+        if self.base is not None and min(self.base) < 1:
+            raise ValueError(f"base {self.base}: expected (long side, short side), at least 1 pixel each")
+        if self.batch < 1:
+            raise ValueError(f"batch {self.batch}: expected at least 1")
+
+    def scaled(self, height: int, width: int, ratio: float) -> tuple[int, int]:
+        """Height and width of the picture at one ratio."""
+        factor = ratio
+        if self.base is not None:
+            short, long = sorted(int(side * ratio) for side in self.base)
+            factor = min(long / max(height, width), short / min(height, width))
+        return max(int(height * factor + 0.5), 1), max(int(width * factor + 0.5), 1)
+
+
+def _passes(
+    model: Model, image_HW3: NDArray[np.uint8], protocol: _Protocol, device: torch.device | str | None
+) -> list[Iterator[Tensor]]:
+    """For each pass, an iterator over the picture's bands: probabilities (G, K, n, W) of n rows, from the top."""
+    if image_HW3.dtype != np.uint8 or image_HW3.ndim != 3 or image_HW3.shape[2] != 3 or not image_HW3.size:
+        raise ValueError(f"picture: {image_HW3.dtype} array of shape {image_HW3.shape}, expected uint8 (H, W, 3)")
+    if device is None:
+        parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+        device = "cpu" if parameter is None else parameter.device
+    image_3HW = torch.from_numpy(np.array(image_HW3, order="C")).to(device).permute(2, 0, 1)
+    flips = (False, True) if protocol.flip else (False,)
+    return [_bands(model, image_3HW, protocol, ratio, flipped) for ratio in protocol.scales for flipped in flips]
+
+
+def _bands(model: Model, image_3HW: Tensor, protocol: _Protocol, ratio: float, flipped: bool) -> Iterator[Tensor]:
+    """One pass: evaluates windows in rows from the top and gives each band once no window to come touches it."""
+    height, width = image_3HW.shape[1:]
+    scaled_3hw = prepare(image_3HW, protocol.scaled(height, width, ratio))
+    if flipped:
+        scaled_3hw = scaled_3hw.flip(2)
+    h, w = scaled_3hw.shape[1:]
+    tall, wide = (h, w) if protocol.mode == "whole" else (protocol.window, protocol.window)
+    padded_3hw = F.pad(scaled_3hw, (0, max(wide - w, 0), 0, max(tall - h, 0)))
+    ys = window_starts(h, tall, protocol.stride)
+    xs = window_starts(w, wide, protocol.stride)
+    corners = [(y, x) for y in ys for x in xs]
+    views_hw = torch.outer(_views(ys, tall, h), _views(xs, wide, w)).to(scaled_3hw)
+    lower_H, upper_H, weight_H = _resized_rows(h, height)
+
+    canvas = _Canvas(padded_3hw.shape[2])
+    rows, done = max(BAND_PIXELS // width, 1), 0
+    for first in range(0, len(corners), protocol.batch):
+        chunk = corners[first : first + protocol.batch]
+        windows_B3hw = torch.stack([padded_3hw[:, y : y + tall, x : x + wide] for y, x in chunk])
+        maps = _evaluate(model, windows_B3hw)
+        for index, corner in enumerate(chunk):
+            canvas.add([maps_BKhw[index] for maps_BKhw in maps], *corner)
+        final = corners[first + protocol.batch][0] if first + protocol.batch < len(corners) else h
+        while done < height and upper_H[min(done + rows, height) - 1] < final:
+            band = slice(done, min(done + rows, height))
+            low, high = int(lower_H[band][0]), int(upper_H[band][-1])
+            mean_GKnw = canvas.rows(low, high + 1)[..., :w] / views_hw[low : high + 1]
+            logits_GKnw = torch.lerp(
+                mean_GKnw[:, :, lower_H[band] - low],
+                mean_GKnw[:, :, upper_H[band] - low],
+                weight_H[band, None].to(mean_GKnw),
+            )
+            if w != width:
+                size = (logits_GKnw.shape[2], width)
+                logits_GKnw = F.interpolate(logits_GKnw, size=size, mode="bilinear", align_corners=False)
+            probabilities_GKnW = logits_GKnw.softmax(1)
+            yield probabilities_GKnW.flip(3) if flipped else probabilities_GKnW
+            done = band.stop
+        if done < height:
+            canvas.drop(int(lower_H[done]))
+
+
+class _Canvas:
+    """Summed logits of the rows of a pass that are still needed; rows are numbered from the top of the pass."""
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self._top = 0
+        self._sums_GKnw: Tensor | None = None
+
+    def add(self, maps: list[Tensor], y: int, x: int) -> None:
+        """Add a window's G maps of logits (K, h, w) at its corner; windows come in rows from the top."""
+        classes, tall, wide = maps[0].shape
+        if self._sums_GKnw is None:
+            shape = (len(maps), classes, 0, self._width)
+            self._sums_GKnw = torch.zeros(shape, dtype=torch.float32, device=maps[0].device)
+        y -= self._top
+        missing = y + tall - self._sums_GKnw.shape[2]
+        if missing > 0:
+            self._sums_GKnw = F.pad(self._sums_GKnw, (0, 0, 0, missing))
+        for sums_Knw, map_Khw in zip(self._sums_GKnw, maps, strict=True):
+            sums_Knw[:, y : y + tall, x : x + wide] += map_Khw
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        """The sums of some rows, (G, K, stop - start, width)."""
+        assert self._sums_GKnw is not None, "nothing was added"
+        return self._sums_GKnw[:, :, start - self._top : stop - self._top]
+
+    def drop(self, top: int) -> None:
+        """Forget the rows above `top`; their memory goes when the canvas next grows."""
+        if self._sums_GKnw is not None:
+            self._sums_GKnw = self._sums_GKnw[:, :, top - self._top :]
+            self._top = top
+
+
+def prepare(image_3HW: Tensor, size: tuple[int, int]) -> Tensor:
+    """A uint8 RGB image resized to (h, w), bilinearly and to whole grey levels, and normalised: float32 (3, h, w).
+
+    Every value is within one grey level of what OpenCV's fixed-point arithmetic gives (mmcv resizes with it).
+    """
+    image_3hw = image_3HW.float()
+    if size != tuple(image_3HW.shape[1:]):
+        image_3hw = F.interpolate(image_3hw.unsqueeze(0), size=size, mode="bilinear", align_corners=False)[0].round()
+    mean, std = (torch.tensor(values, device=image_3HW.device).view(3, 1, 1) for values in (MEAN, STD))
+    return (image_3hw - mean) / std
+
+
+def window_starts(side: int, window: int, stride: int) -> list[int]:
+    """First pixels of the windows along one axis: every `stride` pixels, the last moved back inside."""
+    count = max(side - window + stride - 1, 0) // stride + 1
+    return [max(min(index * stride, side - window), 0) for index in range(count)]
+
+
+def _views(starts: list[int], window: int, side: int) -> Tensor:
+    """How many windows see each pixel of an axis."""
+    views = torch.zeros(side)
+    for start in starts:
+        views[start : start + window] += 1
+    return views
+
+
+def _resized_rows(source: int, target: int) -> tuple[Tensor, Tensor, Tensor]:
+    """For each row of a map resized from `source` to `target` rows: the two rows it lies between, and the weight of the
+    second (bilinear, corners not aligned).
+    """
+    place = ((torch.arange(target, dtype=torch.float64) + 0.5) * source / target - 0.5).clamp(0, source - 1)
+    lower = place.long()
+    return lower, (lower + 1).clamp(max=source - 1), place - lower
+
+
+def _evaluate(model: Model, windows_B3hw: Tensor) -> list[Tensor]:
+    """The model's maps of a batch of windows: plain and, if it refines, refined logits (B, K, h, w)."""
+    output = model(windows_B3hw)
+    size = windows_B3hw.shape[2:]
+    assert output.logits.shape[2:] == size, "logits must be as large as the input: is the model in eval()?"
+    return [output.logits] if output.refined is None else [output.logits, output.refined]

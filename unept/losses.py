@@ -1,0 +1,152 @@
+"""The training loss (paper, Eq. 7): segmentation, refined segmentation, boundary and direction.
+
+Axes: B images, K classes, H x W pixels of the label, h x w = H / 8 x W / 8 rounded up. In every target 255 means "not
+here". No target makes a term NaN: a term without a pixel that counts is 0. A non-finite logit always does.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from unept.boundary import NONE
+from unept.config import LossConfig
+from unept.refinement import edge_mask, source_pixels
+
+STRIDE = 8  # pixels of the label per logit
+
+
+class Output(Protocol):
+    """What a model returns in training (`unept.model.Output`): logits at 1/8 of the image's size."""
+
+    @property
+    def logits(self) -> Tensor:
+        """Segmentation, (B, K, h, w)."""
+
+    @property
+    def boundary(self) -> Tensor | None:
+        """Boundary head, (B, 1, h, w) binary or (B, 2, h, w); None without the spatial branch."""
+
+    @property
+    def direction(self) -> Tensor | None:
+        """Direction head, (B, 8, h, w); None without the spatial branch."""
+
+
+class Losses(NamedTuple):
+    """The weighted sum and its four unweighted terms, scalars; the last three are 0 without the heads."""
+
+    total: Tensor
+    ce: Tensor
+    refined: Tensor
+    boundary: Tensor
+    direction: Tensor
+
+
+def total_loss(
+    output: Output,
+    label_BHW: Tensor,
+    boundary_BHW: Tensor,
+    direction_BHW: Tensor,
+    config: LossConfig,
+    *,
+    edge_threshold: Literal["probability", "logit"],
+) -> Losses:
+    """Eq. 7 for one batch. Targets are int64; `edge_threshold` says which predicted pixels the refined term moves.
+
+    The refined term's gradient reaches the segmentation logits only. It needs no second map of K channels: a pixel's
+    refined cross-entropy is read from the log-probabilities of the pixel that the refinement takes it from.
+    """
+    size = (label_BHW.shape[1], label_BHW.shape[2])
+    log_BKHW = _upsample(output.logits, size, align_corners=False).log_softmax(1)
+    valid_BHW = label_BHW != NONE
+    count = label_BHW.numel() if config.ce_average == "all" else valid_BHW.sum().clamp(min=1)
+    ce = F.nll_loss(log_BKHW, label_BHW, ignore_index=NONE, reduction="sum") / count
+    if output.boundary is None or output.direction is None:
+        ce = ce + _poison(output.logits)
+        zero = torch.zeros_like(ce)
+        return Losses(config.weight_ce * ce, ce, zero, zero, zero)
+
+    edge_logits = _upsample(output.boundary, size, align_corners=True)
+    direction_logits = _upsample(output.direction, size, align_corners=True)
+    source_BHW = source_pixels(edge_mask(edge_logits, edge_threshold), direction_logits)
+    refined = _moved_nll(log_BKHW, label_BHW, source_BHW, valid_BHW) / count
+    ce, refined = ce + _poison(output.logits), refined + _poison(output.logits)
+    boundary = _boundary_loss(edge_logits, boundary_BHW) + _poison(output.boundary)
+    inside_BHW = _direction_area(edge_logits, boundary_BHW, config)
+    direction = balanced_ce(direction_logits, direction_BHW.where(inside_BHW, NONE)) + _poison(output.direction)
+    total = (
+        config.weight_ce * ce
+        + config.weight_refined * refined
+        + config.weight_boundary * boundary
+        + config.weight_direction * direction
+    )
+    return Losses(total, ce, refined, boundary, direction)
+
+
+def balanced_ce(logits_BCHW: Tensor, target_BHW: Tensor) -> Tensor:
+    """Cross-entropy that weights each class by 1 - its share of the batch's pixels, over the summed weights of all.
+
+    0 where no pixel counts or all have the same class, whose weight would be 0.
+    """
+    classes = logits_BCHW.shape[1]
+    kept = target_BHW != NONE
+    counts = torch.bincount(target_BHW[kept], minlength=classes).to(logits_BCHW.dtype)
+    weight = 1 - counts / counts.sum().clamp(min=1)
+    loss = F.cross_entropy(logits_BCHW, target_BHW, weight, ignore_index=NONE, reduction="sum")
+    norm = (weight * counts).sum()
+    return torch.where(norm > 0, loss / norm.where(norm > 0, 1), 0)
+
+
+def _boundary_loss(logits_BCHW: Tensor, target_BHW: Tensor) -> Tensor:
+    """Balanced two-class cross-entropy, or for one channel the mean binary cross-entropy of the pixels that count."""
+    if logits_BCHW.shape[1] == 2:
+        return balanced_ce(logits_BCHW, target_BHW)
+    kept = target_BHW != NONE
+    positive = (target_BHW == 1).to(logits_BCHW.dtype)
+    losses = F.binary_cross_entropy_with_logits(logits_BCHW[:, 0], positive, reduction="none")
+    return losses.where(kept, 0).sum() / kept.sum().clamp(min=1)
+
+
+def _direction_area(edge_logits_BCHW: Tensor, boundary_BHW: Tensor, config: LossConfig) -> Tensor:
+    """Pixels whose direction is supervised: those the head sees as boundary, those that are, or those that are both."""
+    predicted = edge_mask(edge_logits_BCHW, "probability")
+    truth = boundary_BHW == 1
+    return {"predicted": predicted, "truth": truth, "both": predicted & truth}[config.direction_area]
+
+
+def _moved_nll(log_BKHW: Tensor, label_BHW: Tensor, source_BHW: Tensor, valid_BHW: Tensor) -> Tensor:
+    """Summed cross-entropy of the valid pixels' labels under the log-probabilities at their source pixels."""
+    pixels = label_BHW.shape[1] * label_BHW.shape[2]
+    index = label_BHW.where(valid_BHW, 0) * pixels + source_BHW
+    picked = log_BKHW.flatten(1).gather(1, index.flatten(1)).view_as(label_BHW)
+    return -picked.where(valid_BHW, 0).sum()
+
+
+def _upsample(maps_BChw: Tensor, size: tuple[int, int], *, align_corners: bool) -> Tensor:
+    """Bilinear logits at the label's size, in float32 at least; a side that is no multiple of 8 is cropped, as at test.
+
+    One matrix product an axis: forward and backward take a third of F.interpolate's time on a CPU, and unlike its
+    backward pass they are deterministic on a GPU.
+    """
+    assert maps_BChw.shape[2:] == tuple(-(-side // STRIDE) for side in size), "logits must be at 1/8 of the label"
+    with torch.autocast(maps_BChw.device.type, enabled=False):
+        maps = maps_BChw.to(torch.promote_types(maps_BChw.dtype, torch.float32))
+        rows_Hh, columns_Ww = (
+            _bilinear(source, maps, align_corners=align_corners)[:side]
+            for source, side in zip(maps.shape[2:], size, strict=True)
+        )
+        return rows_Hh @ (maps @ columns_Ww.T)
+
+
+def _bilinear(source: int, like: Tensor, *, align_corners: bool) -> Tensor:
+    """The matrix (8 n, n) that interpolates n values to 8 n."""
+    unit = torch.eye(source, dtype=like.dtype, device=like.device).unsqueeze(0)
+    return F.interpolate(unit, size=source * STRIDE, mode="linear", align_corners=align_corners)[0].T
+
+
+def _poison(logits: Tensor) -> Tensor:
+    """0, or NaN where a logit is not finite: one that no pixel reads must not go unseen."""
+    return torch.where(logits.detach().isfinite().all(), 0.0, torch.nan)

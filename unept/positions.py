@@ -1,0 +1,51 @@
+"""Where a token is: sine encodings, pixel centres, and learned embeddings brought to another grid."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from unept.ops import Shapes
+
+
+def sine(height: int, width: int, channels: int, *, like: Tensor) -> Tensor:
+    """Sine encoding of a map, (height * width, channels) in the dtype and on the device of ``like``.
+
+    The first half of the channels encodes y, the second x; channel c of a half holds the sine (even c) or cosine
+    (odd c) of 2 pi (i + 1) / (side + 1e-6) / 10000 ** (2 * (c // 2) / half). ``channels`` must be a multiple of 4.
+    """
+    assert channels % 4 == 0, channels
+    half = channels // 2
+    pair = torch.arange(half // 2, dtype=torch.float64)
+    frequency = 10000.0 ** (-2 * pair / half)
+
+    def axis(side: int) -> Tensor:
+        angle = torch.arange(1, side + 1, dtype=torch.float64) / (side + 1e-6) * 2 * math.pi
+        phase = angle[:, None] * frequency
+        return torch.stack((phase.sin(), phase.cos()), dim=-1).flatten(1)
+
+    y_HWC = axis(height)[:, None].expand(-1, width, -1)
+    x_HWC = axis(width)[None].expand(height, -1, -1)
+    return torch.cat((y_HWC, x_HWC), dim=-1).flatten(0, 1).to(like)
+
+
+def centres(shapes: Shapes, *, like: Tensor) -> Tensor:
+    """Pixel centres (x, y) of all levels as fractions of their own map, (S, 2)."""
+    levels = []
+    for height, width in shapes:
+        y = (torch.arange(height, dtype=torch.float64) + 0.5) / height
+        x = (torch.arange(width, dtype=torch.float64) + 0.5) / width
+        levels.append(torch.stack((x.repeat(height), y.repeat_interleave(width)), dim=-1))
+    return torch.cat(levels).to(like)
+
+
+def resize(embedding_SC: Tensor, grid: tuple[int, int], target: tuple[int, int], mode: str = "bilinear") -> Tensor:
+    """A learned embedding of ``grid`` (rows, columns) resized to ``target``; row-major, (rows * columns, C)."""
+    if grid == target:
+        return embedding_SC
+    map_1CHW = embedding_SC.view(*grid, -1).permute(2, 0, 1)[None]
+    resized = F.interpolate(map_1CHW, size=target, mode=mode, align_corners=False)
+    return resized[0].flatten(1).transpose(0, 1)

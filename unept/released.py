@@ -1,0 +1,115 @@
+"""Models from state dicts of the code that the paper's authors published."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import isqrt
+
+from torch import Tensor
+
+from unept.backbones import Backbone, ResNet, VisionTransformer
+from unept.config import ModelConfig, released_profile
+from unept.model import STRIDE, UNEPT
+
+FALLBACK_HEADS = 3
+HEAD_WIDTH = 64
+
+
+def load_released(state_dict: Mapping[str, Tensor], heads: int = 8, backbone_heads: int | None = None) -> UNEPT:
+    """The model that ``state_dict`` belongs to, in the released profile and in evaluation mode, with its weights.
+
+    The backbone is told from the names; widths, depths, levels, points and classes are read from the shapes.
+    ``heads`` of the attention and ``backbone_heads`` of a DeiT are in no shape; None means the backbone's width / 64
+    where that is whole, else 3. ValueError, naming the tensor, where the layout is not the released one.
+    """
+    tensors = _Tensors(state_dict)
+    config = _config(tensors, heads)
+    backbone = _deit(tensors, config, backbone_heads) if tensors.has("backbone.cls_token") else _resnet(tensors)
+    model = UNEPT(config, backbone)
+    own = model.state_dict()
+    for name, tensor in own.items():
+        if tensors.shape(name) != tuple(tensor.shape):
+            raise ValueError(f"{name} is {tensors.shape(name)}, where the other tensors ask for {tuple(tensor.shape)}")
+    extra = sorted(set(state_dict) - set(own))
+    if extra:
+        raise ValueError(f"{extra[0]} is no tensor of a released model")
+    model.load_state_dict(dict(state_dict))
+    return model.eval()
+
+
+class _Tensors:
+    """The shapes of a state dict, with one line of error for a name that is not there."""
+
+    def __init__(self, state_dict: Mapping[str, Tensor]) -> None:
+        self.shapes = {n: tuple(tensor.shape) for n, tensor in state_dict.items() if isinstance(tensor, Tensor)}
+
+    def has(self, name: str) -> bool:
+        return name in self.shapes
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        if name not in self.shapes:
+            raise ValueError(f"the state dict has no {name}: not the layout of the released code")
+        return self.shapes[name]
+
+    def count(self, prefix: str) -> int:
+        """How many numbered modules there are under ``prefix``."""
+        numbers = {name[len(prefix) :].split(".")[0] for name in self.shapes if name.startswith(prefix)}
+        return len(numbers)
+
+
+def _config(tensors: _Tensors, heads: int) -> ModelConfig:
+    classes, width = tensors.shape("cls.weight")[:2]
+    levels = tensors.shape("context_branch.level_embed")[0]
+    offsets = tensors.shape("context_branch.decoder.layers.0.cross_attn.sampling_offsets.bias")[0]
+    if heads < 1 or width % heads or offsets % (heads * levels * 2):
+        raise ValueError(f"heads={heads} does not divide the width of {width} and the {offsets} sampling offsets")
+    queries = tensors.shape("query_embed.weight")[0]
+    if isqrt(queries) ** 2 != queries:
+        raise ValueError(f"query_embed.weight has {queries} rows, no square grid")
+    model, _ = released_profile()
+    return replace(
+        model,
+        backbone="deit_base" if tensors.has("backbone.cls_token") else "resnet50",
+        classes=classes,
+        size=isqrt(queries) * STRIDE,
+        levels=levels,
+        points=offsets // (heads * levels * 2),
+        heads=heads,
+        width=width,
+        ffn=tensors.shape("context_branch.decoder.layers.0.linear1.weight")[0],
+        encoder_layers=tensors.count("context_branch.encoder.layers."),
+        decoder_layers=tensors.count("context_branch.decoder.layers."),
+        spatial_widths=(
+            tensors.shape("spatial_branch.convblock1.conv1.weight")[0],
+            tensors.shape("spatial_branch.convblock2.conv1.weight")[0],
+        ),
+        head_width=tensors.shape("mask_head.0.weight")[0],
+    )
+
+
+def _deit(tensors: _Tensors, config: ModelConfig, heads: int | None) -> Backbone:
+    width, _, patch, _ = tensors.shape("backbone.patch_embed.proj.weight")
+    if heads is None:
+        heads = width // HEAD_WIDTH if width % HEAD_WIDTH == 0 else FALLBACK_HEADS
+    return VisionTransformer(
+        size=isqrt(tensors.shape("backbone.pos_embed")[1] - 2) * patch,
+        patch=patch,
+        width=width,
+        depth=tensors.count("backbone.blocks."),
+        heads=heads,
+        mlp_ratio=tensors.shape("backbone.blocks.0.mlp.fc1.weight")[0] / width,
+        prefix=2,
+        position_resize=config.position_resize,
+    )
+
+
+def _resnet(tensors: _Tensors) -> Backbone:
+    stages = (1, 2, 3, 4)
+    first, second, third, fourth = (tensors.shape(f"backbone.layer{stage}.0.conv1.weight")[0] for stage in stages)
+    depth1, depth2, depth3, depth4 = (tensors.count(f"backbone.layer{stage}.") for stage in stages)
+    return ResNet(
+        depths=(depth1, depth2, depth3, depth4),
+        widths=(first, second, third, fourth),
+        stem_width=tensors.shape("backbone.stem.0.weight")[0],
+    )
