@@ -13,6 +13,7 @@ float64, which round alike on every machine; no sine, power or normal deviate is
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -152,10 +153,10 @@ def draw(config: SceneConfig, rng: np.random.Generator) -> tuple[Bytes, Bytes]:
     horizon = _horizon(config, rng)
     owner[np.arange(size)[:, None] >= horizon[None, :]] = 1
 
-    for mask, kind in _objects(config, rng, left, top):
-        owner[mask] = len(labels)
-        labels.append(kind + cue)
-        colours.append(_shade(_COLOURS[kind], rng))
+    for thing in _objects(config, rng, left, top):
+        owner[thing.rows, thing.columns][thing.mask] = len(labels)
+        labels.append(thing.kind + cue)
+        colours.append(_shade(_COLOURS[thing.kind], rng))
     for rows, columns in _poles(config, rng, horizon):
         owner[rows, columns] = len(labels)
         labels.append(POLE)
@@ -171,6 +172,15 @@ def draw(config: SceneConfig, rng: np.random.Generator) -> tuple[Bytes, Bytes]:
     noise = rng.integers(-config.scene_noise, config.scene_noise + 1, size=(size, size, 3), dtype=np.int16)
     image = np.clip(table[owner] + noise, 0, 255).astype(np.uint8)
     return image, np.array(labels, dtype=np.uint8)[owner]
+
+
+class _Object(NamedTuple):
+    """`mask` covers the pixels `rows` x `columns` of the scene; `kind` is BOX or ELLIPSE."""
+
+    rows: slice
+    columns: slice
+    mask: npt.NDArray[np.bool_]
+    kind: int
 
 
 def _jitter(config: SceneConfig) -> int:
@@ -198,10 +208,8 @@ def _horizon(config: SceneConfig, rng: np.random.Generator) -> Floats:
     return size * (0.4 + 0.2 * level) + long_wave + config.scene_detail * _wave(columns * 8 + phase_short)
 
 
-def _objects(
-    config: SceneConfig, rng: np.random.Generator, left: int, top: int
-) -> list[tuple[npt.NDArray[np.bool_], int]]:
-    """Masks bool (S, S) with their kind, BOX or ELLIPSE, the largest first, away from the emblem at (left, top)."""
+def _objects(config: SceneConfig, rng: np.random.Generator, left: int, top: int) -> list[_Object]:
+    """Boxes and ellipses, the largest first; none comes near the emblem at (left, top)."""
     size, reach = config.scene_size, config.scene_cue_distance
     count = int(rng.integers(config.scene_objects_min, config.scene_objects_max + 1))
     kinds = rng.integers(2, size=count)
@@ -211,7 +219,7 @@ def _objects(
     tangent = rng.uniform(-1, 1, size=count)  # of half the angle: -90 to 90 degrees
     cosine, sine = (1 - tangent**2) / (1 + tangent**2), 2 * tangent / (1 + tangent**2)
     ripple = config.scene_detail * side / config.scene_object_max
-    phase = rng.uniform(size=(2, count))
+    phase_u, phase_v = rng.uniform(size=(2, count))
 
     extent_x = np.abs(cosine) * (half_u + ripple) + np.abs(sine) * (half_v + ripple)
     extent_y = np.abs(sine) * (half_u + ripple) + np.abs(cosine) * (half_v + ripple)
@@ -220,18 +228,27 @@ def _objects(
     gap_y = np.maximum(top - (y + extent_y), y - extent_y - (top + config.scene_emblem_height - 1))
     fits = np.maximum(gap_x, gap_y) >= reach
     chosen = np.argmax(fits, axis=0), np.arange(count)
-    kept = np.flatnonzero(fits[chosen])
+    x, y, kept = x[chosen], y[chosen], np.flatnonzero(fits[chosen])
 
-    dx = np.arange(size)[None, None, :] - x[chosen][:, None, None]
-    dy = np.arange(size)[None, :, None] - y[chosen][:, None, None]
-    cosine, sine, half_u, half_v, ripple = (v[:, None, None] for v in (cosine, sine, half_u, half_v, ripple))
-    u = cosine * dx + sine * dy
-    v = cosine * dy - sine * dx
-    wavy_u = (u + ripple * _wave(v / 6 + phase[0][:, None, None])) / half_u
-    wavy_v = (v + ripple * _wave(u / 6 + phase[1][:, None, None])) / half_v
-    boxes = np.maximum(np.abs(wavy_u), np.abs(wavy_v)) <= 1
-    ellipses = wavy_u * wavy_u + wavy_v * wavy_v <= 1
-    return [(ellipses[i], ELLIPSE) if kinds[i] else (boxes[i], BOX) for i in kept]
+    objects = []
+    for i in kept:
+        columns, rows = _span(x[i], extent_x[i], size), _span(y[i], extent_y[i], size)
+        dx = np.arange(columns.start, columns.stop)[None, :] - x[i]
+        dy = np.arange(rows.start, rows.stop)[:, None] - y[i]
+        u = cosine[i] * dx + sine[i] * dy
+        v = cosine[i] * dy - sine[i] * dx
+        wavy_u = (u + ripple[i] * _wave(v / 6 + phase_u[i])) / half_u[i]
+        wavy_v = (v + ripple[i] * _wave(u / 6 + phase_v[i])) / half_v[i]
+        if kinds[i]:
+            objects.append(_Object(rows, columns, wavy_u * wavy_u + wavy_v * wavy_v <= 1, ELLIPSE))
+        else:
+            objects.append(_Object(rows, columns, np.maximum(np.abs(wavy_u), np.abs(wavy_v)) <= 1, BOX))
+    return objects
+
+
+def _span(middle: float, extent: float, size: int) -> slice:
+    """The pixels from middle - extent to middle + extent that lie in the scene."""
+    return slice(max(int(middle - extent), 0), min(int(middle + extent) + 1, size))
 
 
 def _poles(config: SceneConfig, rng: np.random.Generator, horizon: Floats) -> list[tuple[slice, slice]]:
