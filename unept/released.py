@@ -23,9 +23,11 @@ def load_released(state_dict: Mapping[str, Tensor], heads: int = 8, backbone_hea
     ``heads`` of the attention and ``backbone_heads`` of a DeiT are in no shape; None means the backbone's width / 64
     where that is whole, else 3. ValueError, naming the tensor, where the layout is not the released one.
     """
+    if isinstance(state_dict.get("state_dict"), Mapping):
+        raise ValueError("this is a whole checkpoint: load its 'state_dict'")
     tensors = _Tensors(state_dict)
     config = _config(tensors, heads)
-    backbone = _deit(tensors, config, backbone_heads) if tensors.has("backbone.cls_token") else _resnet(tensors)
+    backbone = _deit(tensors, config, backbone_heads) if config.backbone == "deit_base" else _resnet(tensors)
     model = UNEPT(config, backbone)
     own = model.state_dict()
     for name, tensor in own.items():
@@ -44,13 +46,13 @@ class _Tensors:
     def __init__(self, state_dict: Mapping[str, Tensor]) -> None:
         self.shapes = {n: tuple(tensor.shape) for n, tensor in state_dict.items() if isinstance(tensor, Tensor)}
 
-    def has(self, name: str) -> bool:
-        return name in self.shapes
-
-    def shape(self, name: str) -> tuple[int, ...]:
+    def shape(self, name: str, dimensions: int | None = None) -> tuple[int, ...]:
         if name not in self.shapes:
             raise ValueError(f"the state dict has no {name}: not the layout of the released code")
-        return self.shapes[name]
+        shape = self.shapes[name]
+        if dimensions is not None and (len(shape) != dimensions or 0 in shape):
+            raise ValueError(f"{name} is {shape}, where the released code has {dimensions} dimensions, none of them 0")
+        return shape
 
     def count(self, prefix: str) -> int:
         """How many numbered modules there are under ``prefix``."""
@@ -59,46 +61,54 @@ class _Tensors:
 
 
 def _config(tensors: _Tensors, heads: int) -> ModelConfig:
-    classes, width = tensors.shape("cls.weight")[:2]
-    levels = tensors.shape("context_branch.level_embed")[0]
-    offsets = tensors.shape("context_branch.decoder.layers.0.cross_attn.sampling_offsets.bias")[0]
+    classes, width = tensors.shape("cls.weight", 4)[:2]
+    levels = tensors.shape("context_branch.level_embed", 2)[0]
+    sampled = "context_branch.decoder.layers.0.cross_attn.sampling_offsets.bias"
+    offsets = tensors.shape(sampled, 1)[0]
     if heads < 1 or width % heads or offsets % (heads * levels * 2):
-        raise ValueError(f"heads={heads} does not divide the width of {width} and the {offsets} sampling offsets")
-    queries = tensors.shape("query_embed.weight")[0]
+        raise ValueError(
+            f"heads={heads} does not divide the {width} channels of cls.weight and the {offsets} numbers of {sampled} "
+            f"for {levels} levels"
+        )
+    queries = tensors.shape("query_embed.weight", 2)[0]
     if isqrt(queries) ** 2 != queries:
         raise ValueError(f"query_embed.weight has {queries} rows, no square grid")
     model, _ = released_profile()
     return replace(
         model,
-        backbone="deit_base" if tensors.has("backbone.cls_token") else "resnet50",
+        backbone="deit_base" if tensors.count("backbone.blocks.") else "resnet50",
         classes=classes,
         size=isqrt(queries) * STRIDE,
         levels=levels,
         points=offsets // (heads * levels * 2),
         heads=heads,
         width=width,
-        ffn=tensors.shape("context_branch.decoder.layers.0.linear1.weight")[0],
+        ffn=tensors.shape("context_branch.decoder.layers.0.linear1.weight", 2)[0],
         encoder_layers=tensors.count("context_branch.encoder.layers."),
         decoder_layers=tensors.count("context_branch.decoder.layers."),
         spatial_widths=(
-            tensors.shape("spatial_branch.convblock1.conv1.weight")[0],
-            tensors.shape("spatial_branch.convblock2.conv1.weight")[0],
+            tensors.shape("spatial_branch.convblock1.conv1.weight", 4)[0],
+            tensors.shape("spatial_branch.convblock2.conv1.weight", 4)[0],
         ),
-        head_width=tensors.shape("mask_head.0.weight")[0],
+        head_width=tensors.shape("mask_head.0.weight", 4)[0],
     )
 
 
 def _deit(tensors: _Tensors, config: ModelConfig, heads: int | None) -> Backbone:
-    width, _, patch, _ = tensors.shape("backbone.patch_embed.proj.weight")
+    width, _, patch, _ = tensors.shape("backbone.patch_embed.proj.weight", 4)
     if heads is None:
         heads = width // HEAD_WIDTH if width % HEAD_WIDTH == 0 else FALLBACK_HEADS
+    places = tensors.shape("backbone.pos_embed", 3)[1] - 2
+    if places < 1 or isqrt(places) ** 2 != places:
+        raise ValueError(f"backbone.pos_embed has {places + 2} tokens, no two and a square grid")
+    hidden = tensors.shape("backbone.blocks.0.mlp.fc1.weight", 2)[0]
     return VisionTransformer(
-        size=isqrt(tensors.shape("backbone.pos_embed")[1] - 2) * patch,
+        size=isqrt(places) * patch,
         patch=patch,
         width=width,
         depth=tensors.count("backbone.blocks."),
         heads=heads,
-        mlp_ratio=tensors.shape("backbone.blocks.0.mlp.fc1.weight")[0] / width,
+        mlp_ratio=(hidden + 0.5) / width,  # timm cuts the product to a whole number
         prefix=2,
         position_resize=config.position_resize,
     )
@@ -106,10 +116,10 @@ def _deit(tensors: _Tensors, config: ModelConfig, heads: int | None) -> Backbone
 
 def _resnet(tensors: _Tensors) -> Backbone:
     stages = (1, 2, 3, 4)
-    first, second, third, fourth = (tensors.shape(f"backbone.layer{stage}.0.conv1.weight")[0] for stage in stages)
+    first, second, third, fourth = (tensors.shape(f"backbone.layer{stage}.0.conv1.weight", 4)[0] for stage in stages)
     depth1, depth2, depth3, depth4 = (tensors.count(f"backbone.layer{stage}.") for stage in stages)
     return ResNet(
         depths=(depth1, depth2, depth3, depth4),
         widths=(first, second, third, fourth),
-        stem_width=tensors.shape("backbone.stem.0.weight")[0],
+        stem_width=tensors.shape("backbone.stem.0.weight", 4)[0],
     )

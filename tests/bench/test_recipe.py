@@ -118,6 +118,80 @@ def test_rates_backbone_factor_and_drop() -> None:
     assert all(group["weight_decay"] == config.weight_decay for group in optimizer.param_groups)
 
 
+def test_the_papers_drops() -> None:
+    config = preset("paper").train
+    optimizer = recipe.make_optimizer(nn.Linear(1, 1), config)
+    for drop, step in ((2 / 3, 106_667), (126 / 160, 126_000)):
+        changed = dataclasses.replace(config, lr_drop=drop)
+        for now, rate in ((step - 1, 1e-4), (step, 1e-5)):
+            recipe.set_rates(optimizer, changed, now)
+            assert optimizer.param_groups[0]["lr"] == pytest.approx(rate)
+
+
+def test_every_parameter_decays_norms_biases_and_embeddings_too() -> None:
+    settings = preset("paper")
+    model = unept.build(small().model)
+    optimizer = recipe.make_optimizer(model, settings.train)
+    assert type(optimizer) is torch.optim.AdamW
+    other, backbone = ([id(p) for p in group["params"]] for group in optimizer.param_groups)
+    assert sorted(other + backbone) == sorted(id(p) for p in model.parameters())
+    assert sorted(backbone) == sorted(id(p) for p in model.backbone.parameters())
+    for group, rate in zip(optimizer.param_groups, (1e-4, 1e-5), strict=True):
+        assert group["lr"] == pytest.approx(rate)
+        assert (group["weight_decay"], group["betas"], group["eps"]) == (1e-4, (0.9, 0.999), 1e-8)
+
+
+def test_the_papers_recipe_and_protocol() -> None:
+    train, evaluation = preset("paper").train, preset("paper").evaluation
+    assert (train.steps, train.batch, train.lr_drop_factor) == (160_000, 16, 0.1)
+    assert (train.scale_min, train.scale_max, train.flip, train.photometric) == (0.5, 2.0, 0.5, True)
+    assert (train.base_long, train.base_short, train.category_max) == (2048, 512, 0.75)
+    assert (evaluation.mode, evaluation.window, evaluation.stride) == ("slide", 480, 160)
+    assert evaluation.scales == (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+    assert evaluation.flip_test
+
+
+def test_evaluation_follows_its_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def watched(model: nn.Module, image: Any, **arguments: Any) -> Any:
+        assert not model.training
+        asked.append(arguments)
+        label = torch.zeros(settings.model.classes, *image.shape[:2])
+        label[0], other = 1, torch.zeros_like(label)
+        other[3] = 1
+        return recipe.Prediction(label, other)
+
+    monkeypatch.setattr(recipe, "predict", watched)
+    settings = small(
+        mode="slide", window=32, stride=16, scales=(0.5, 2.0), flip_test=True, base_long=90, base_short=48, images=2
+    )
+    metrics = recipe.evaluate(unept.build(settings.model).train(), settings, progress=silent)
+    assert (
+        asked
+        == [{"mode": "slide", "window": 32, "stride": 16, "scales": (0.5, 2.0), "flip": True, "base": (90, 48)}] * 2
+    )
+    assert metrics["pixel_accuracy"] != metrics["pixel_accuracy_refined"]
+
+
+def test_training_follows_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = small(edge_threshold="logit", size=48, base_long=48, base_short=48)
+    pipeline = recipe.training_batches(settings, 0).pipeline
+    assert (pipeline.size, pipeline.classes, pipeline.boundary_truth) == (48, 8, True)
+    assert (pipeline.augmentation, pipeline.loss) == (settings.train, settings.loss)
+    assert not recipe.training_batches(small(spatial=False, queries="embed"), 0).pipeline.boundary_truth
+    thresholds = []
+    original = recipe.total_loss
+    monkeypatch.setattr(
+        recipe, "total_loss", lambda *a, **k: thresholds.append(k["edge_threshold"]) or original(*a, **k)
+    )
+    model = unept.build(settings.model)
+    recipe.train_step(
+        model, recipe.make_optimizer(model, settings.train), recipe.training_batches(settings, 0).batch_at(0), settings
+    )
+    assert thresholds == ["logit"]
+
+
 def test_variants_differ_in_their_slot_and_in_nothing_else() -> None:
     torch.manual_seed(0)
     ours = unept.build(small().model).state_dict()

@@ -124,6 +124,27 @@ def test_dense_is_torch_multihead_attention():
     torch.testing.assert_close(cross(queries, tokens, (3, 5), SHAPES), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_multihead_starts_as_torchs():
+    module = DenseSelf(width=128, heads=2)
+    for weight, rows in ((module.in_proj_weight, 384), (module.out_proj.weight, 128)):
+        limit = math.sqrt(6 / (rows + 128))  # Xavier, uniform; the input projection as one matrix
+        assert 0.98 * limit < weight.abs().max() <= limit
+    assert not module.in_proj_bias.any()
+    assert not module.out_proj.bias.any()
+
+
+@pytest.mark.parametrize("images", [1, 2, 3])
+def test_batch_in_training_is_torchs_over_the_first_axis(images):
+    """Bit for bit the released call, dropout on the attention weights included."""
+    module, tokens = BatchSelf(width=16, heads=2, dropout=0.3).train(), torch.randn(images, 16, 16)
+    twin = nn.MultiheadAttention(16, 2, dropout=0.3).train()
+    twin.load_state_dict(module.state_dict())
+    torch.manual_seed(1)
+    out = module(tokens, None, SHAPES)
+    torch.manual_seed(1)
+    torch.testing.assert_close(out, twin(tokens, tokens, tokens)[0], rtol=1e-5, atol=1e-6)
+
+
 def test_batch_attends_over_the_images():
     module, tokens = randomised(BatchSelf), torch.randn(3, 16, 16)
     twin = nn.MultiheadAttention(16, 2).eval()

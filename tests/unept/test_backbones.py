@@ -131,6 +131,30 @@ def test_vit_start():
     assert backbone.blocks[0].norm1.eps == 1e-6
 
 
+def test_deit_base_is_the_papers():
+    with torch.device("meta"):
+        backbone = backbones.make("deit_base", 480)
+    assert backbone.outputs == (4, 8, 12)
+    assert {block.attn.num_heads for block in backbone.blocks} == {12}
+    assert backbone.pos_embed.shape == (1, 902, 768)
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_vit_positions_are_resized_as_asked(mode):
+    backbone, seen = small_vit(position_resize=mode).eval(), []
+    backbone.blocks[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    image = torch.randn(1, 3, 96, 48)
+    with torch.no_grad():
+        backbone(image)
+        patches = backbone.patch_embed(image)[0]
+    stored = backbone.pos_embed[0, 2:].view(4, 4, 24).permute(2, 0, 1)[None]
+    resized = torch.nn.functional.interpolate(stored, size=(6, 3), mode=mode, align_corners=False)
+    torch.testing.assert_close(seen[0][0, 2:], patches + resized[0].flatten(1).T)
+    torch.testing.assert_close(
+        seen[0][0, :2], torch.cat((backbone.cls_token, backbone.dist_token), 1)[0] + backbone.pos_embed[0, :2]
+    )
+
+
 def test_vit_positions_follow_the_image():
     """With equal position embeddings a larger image of the same patches gives the same token values."""
     backbone = randomise(small_vit(prefix=0))

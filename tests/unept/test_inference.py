@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 import unept
 from unept import inference
+from unept.data import pipeline
 from unept.inference import MEAN, STD, Prediction, predict, predict_labels, prepare, window_starts
 
 ADE_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
@@ -237,6 +238,41 @@ def test_resizing_and_normalising_are_mmcvs_to_one_grey_level(size: tuple[int, i
     levels = np.abs(ours.numpy() - theirs) * np.array(STD).reshape(3, 1, 1)
     assert levels.max() <= 1 + 1e-3
     assert (levels > 0.5).mean() < 0.15
+
+
+def test_constants_are_imagenets_in_every_place() -> None:
+    mean, std = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # RGB, in grey levels
+    assert (mean, std) == (MEAN, STD)
+    assert (tuple(pipeline.MEAN), tuple(pipeline.STD)) == (mean, std)
+    grey = torch.full((3, 1, 1), 150, dtype=torch.uint8)
+    expected = (150 - torch.tensor(mean)) / torch.tensor(std)
+    torch.testing.assert_close(prepare(grey, (1, 1)).flatten(), expected)
+
+
+def test_a_model_of_another_type_gets_images_of_its_own() -> None:
+    config = unept.ModelConfig(
+        backbone="tiny_conv", classes=4, size=32, width=32, heads=2, ffn=32, points=4, head_width=16
+    )
+    model, image = unept.build(config).eval(), picture(40, 50)
+    arguments = {"window": 32, "stride": 16, "scales": (0.5, 1.0), "flip": True}
+    expected = predict(model, image, **arguments)
+    for dtype, far in ((torch.float64, 1e-5), (torch.bfloat16, 0.05)):
+        found = predict(model.to(dtype), image, **arguments)
+        assert found.probabilities.dtype == torch.float32
+        assert (found.probabilities - expected.probabilities).abs().mean() < far
+
+
+def test_the_default_type_changes_nothing() -> None:
+    model, image = Model(refines=True), picture(30, 40)
+    expected = predict(model, image, window=16, stride=8, scales=(0.5, 1.5), flip=True)
+    torch.set_default_dtype(torch.float64)
+    try:
+        model.batches.clear()
+        found = predict(lambda x: model(x), image, window=16, stride=8, scales=(0.5, 1.5), flip=True)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {each.dtype for each in model.batches} == {torch.float32}
+    assert_equal(found, [each for each in expected if each is not None])
 
 
 def test_memory_does_not_grow_with_the_height(monkeypatch: pytest.MonkeyPatch) -> None:

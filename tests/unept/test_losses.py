@@ -344,6 +344,27 @@ def test_same_inputs_same_bits() -> None:
 
 
 @pytest.mark.parametrize(("channels", "config"), [("binary", PAPER), ("two_class", RELEASED)])
+def test_the_boundary_terms_train_the_spatial_branch(
+    channels: Literal["binary", "two_class"], config: LossConfig
+) -> None:
+    settings = unept.ModelConfig(
+        backbone="tiny_conv", classes=4, size=32, width=32, heads=2, ffn=32, points=4, boundary_head=channels
+    )
+    model = unept.build(settings)
+    for term in ("boundary", "direction"):
+        model.zero_grad()
+        losses = total_loss(
+            model(torch.randn(2, 3, 32, 32)), *random_targets((32, 32)), config, edge_threshold="probability"
+        )
+        getattr(losses, term).backward()
+        assert model.spatial_branch is not None
+        for parameter in model.spatial_branch.parameters():
+            assert parameter.grad is not None
+        assert float(model.spatial_branch.convblock1.conv1.weight.grad.abs().sum()) > 0  # type: ignore[union-attr]
+        assert all(parameter.grad is None for parameter in model.backbone.parameters())
+
+
+@pytest.mark.parametrize(("channels", "config"), [("binary", PAPER), ("two_class", RELEASED)])
 def test_every_parameter_of_a_real_model_is_trained(
     channels: Literal["binary", "two_class"], config: LossConfig
 ) -> None:

@@ -221,6 +221,63 @@ def test_boundary_heads_and_refinement():
         assert not torch.equal(output.refined, output.logits)
 
 
+def with_changes(model, **changes):
+    """The same weights under another setting."""
+    other = unept.build(replace(model.config, **changes))
+    other.load_state_dict(model.state_dict())
+    return other.eval()
+
+
+def test_edge_threshold_reaches_the_refinement():
+    model = build().eval()
+    with torch.no_grad():
+        model.mask_head[-1].weight.mul_(0.05)  # edges between logits 0 and 0.5 are edges by one of the two rules
+        by_probability = model(image := torch.randn(1, 3, 32, 32))
+        by_logit = with_changes(model, edge_threshold="logit")(image)
+    assert torch.equal(by_probability.logits, by_logit.logits)
+    assert not torch.equal(by_probability.refined, by_logit.refined)
+
+
+def test_position_resize_reaches_the_backbone():
+    model = build(backbone="tiny_vit").eval()
+    bicubic = with_changes(model, position_resize="bicubic")
+    with torch.no_grad():
+        for side, equal in ((32, True), (48, False)):
+            image = torch.randn(1, 3, side, side)
+            assert torch.equal(model(image).logits, bicubic(image).logits) == equal
+
+
+def test_learned_queries_start_from_a_normal():
+    embedding = build(size=128, width=32).query_embed.weight
+    assert embedding.std().item() == pytest.approx(1, rel=0.05)
+
+
+def test_dropout_is_in_the_context_branch_only():
+    for backbone in ("tiny_conv", "tiny_vit", "lite0"):
+        model = build(backbone=backbone)
+        active = [name for name, module in model.named_modules() if getattr(module, "p", 0) or "drop_path" in name]
+        layers = [name for name in active if name.startswith("context_branch.")]
+        assert [name for name in active if type(model.get_submodule(name)) is not torch.nn.Identity] == layers
+        assert layers
+
+
+def test_one_small_image_trains():
+    """Batch norm has something to average over even in one image of one pixel."""
+    for backbone in ("tiny_conv", "tiny_vit", "lite0"):
+        model = build(backbone=backbone)
+        output = model(torch.randn(1, 3, 1, 1))
+        assert shapes(output) == [(1, 4, 1, 1), (1, 1, 1, 1), (1, 8, 1, 1), None]
+        assert all(tensor.isfinite().all() for tensor in output if tensor is not None)
+
+
+def test_no_random_number_is_drawn_in_evaluation():
+    model = build().eval()
+    before = torch.get_rng_state()
+    with torch.no_grad():
+        model(torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_spatial_branch_ends_with_a_relu_or_not():
     for relu in (True, False):
         feature = build(spatial_relu_last=relu).spatial_branch(torch.randn(2, 3, 32, 32))
@@ -238,6 +295,43 @@ def test_backbone_parameters_are_named_so():
     assert names
     assert all(name.startswith("backbone.") for name in names)
     assert len(names) == len(list(build().backbone.parameters()))
+
+
+@pytest.mark.parametrize("side", [32, 96], ids=["matrix", "grid"])
+@pytest.mark.parametrize("slot", ["deformable", "dense"])
+def test_autocast(side, slot):
+    model = build(encoder_self=slot, decoder_self=slot, decoder_cross=slot).eval()
+    image = torch.randn(2, 3, side, side)
+    with torch.no_grad():
+        expected = model(image).logits
+        with torch.autocast("cpu", torch.bfloat16):
+            found = model(image).logits.float()
+    assert (found - expected).abs().mean() < 0.02 * expected.std()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model.train()(image).logits.square().mean()
+    loss.backward()
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    assert len(gradients) > 30
+    assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+def test_every_tensor_is_made_where_the_image_is():
+    with torch.device("meta"):
+        model = build()
+    for train in (True, False):
+        output = model.train(train)(torch.zeros(2, 3, 33, 50, device="meta"))
+        assert all(tensor.device.type == "meta" for tensor in output if tensor is not None)
+
+
+def test_another_default_type():
+    torch.set_default_dtype(torch.float64)
+    try:
+        model = build()
+        for train in (True, False):
+            output = model.train(train)(torch.randn(2, 3, 33, 50))
+            assert all(tensor.dtype == torch.float64 for tensor in output if tensor is not None)
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_double_precision():

@@ -171,6 +171,23 @@ def test_bad_logits_show(shapes, bad):
     assert out[0, [0, 1, 3, 4]].isfinite().all()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("shapes", [((3, 4), (2, 2)), ((9, 11), (5, 6))], ids=["matrix", "grid"])
+def test_half_types_are_computed_in_single_precision(shapes, dtype):
+    """Places too: in bfloat16 a fraction of a map of 60 pixels is known to a quarter of a pixel only."""
+    value, place, offsets, logits = make_inputs(shapes, dtype=torch.float32)
+    halves = [tensor.to(dtype) for tensor in (value, offsets, logits)]
+    expected = ops.msda(halves[0].float(), place, halves[1].float(), halves[2].float(), shapes)
+    out = ops.msda(halves[0], place, *halves[1:], shapes)
+    assert out.dtype == dtype
+    assert torch.equal(out, expected.to(dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(
+            ops.msda(value, place, *halves[1:], shapes),
+            ops.msda(value, place, *(h.float() for h in halves[1:]), shapes),
+        )
+
+
 def test_same_bits_twice():
     shapes = ((8, 8),) * 3
     value, place, offsets, logits = make_inputs(shapes, queries=64, width=32, points=16, dtype=torch.float32)

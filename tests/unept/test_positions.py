@@ -41,6 +41,12 @@ def test_centres():
     torch.testing.assert_close(positions.centres(((1, 2), (2, 1)), like=torch.zeros(())), expected)
 
 
+def test_centres_are_exact_for_half_types():
+    exact = positions.centres(((60, 60),), like=torch.zeros(()))
+    assert torch.equal(positions.centres(((60, 60),), like=torch.zeros((), dtype=torch.bfloat16)), exact)
+    assert positions.centres(((60, 60),), like=torch.zeros((), dtype=torch.float64)).dtype == torch.float64
+
+
 def test_resize_keeps_its_own_grid_and_a_constant():
     embedding = torch.randn(12, 3)
     assert positions.resize(embedding, (3, 4), (3, 4)) is embedding

@@ -127,11 +127,52 @@ def test_narrow_resnet_comes_back(levels):
             assert (ours is None and theirs is None) or torch.equal(ours, theirs)
 
 
-def test_backbone_heads_default_to_width_by_64():
+def narrow_deit(width, heads, hidden):
     released, _ = unept.released_profile()
     config = replace(released, backbone="deit_base", classes=3, size=32, width=8, heads=2, ffn=8)
-    source = UNEPT(config, VisionTransformer(size=32, patch=16, width=128, depth=3, heads=2, prefix=2, mlp_ratio=1.0))
-    assert unept.load_released(source.state_dict(), heads=2).backbone.blocks[0].attn.num_heads == 2
+    ratio = (hidden + 0.5) / width
+    return UNEPT(
+        config, VisionTransformer(size=32, patch=16, width=width, depth=3, heads=heads, prefix=2, mlp_ratio=ratio)
+    )
+
+
+@pytest.mark.parametrize(("width", "heads"), [(128, 2), (64, 1), (96, 3), (48, 3)])
+def test_backbone_heads_default_to_width_by_64_where_whole_else_3(width, heads):
+    loaded = unept.load_released(narrow_deit(width, heads, width).state_dict(), heads=2)
+    assert [block.attn.num_heads for block in loaded.backbone.blocks] == [heads] * 3
+    assert loaded.backbone.position_resize == "bicubic"
+
+
+def test_any_hidden_width_of_a_transformer():
+    """61 / 56 * 56 is less than 61 in floating point."""
+    assert int(56 * (61 / 56)) == 60
+    loaded = unept.load_released(narrow_deit(56, 4, 61).state_dict(), heads=2, backbone_heads=4)
+    assert loaded.backbone.blocks[0].mlp.fc1.out_features == 61
+
+
+@pytest.mark.parametrize("kind", ["resnet", "deit"])
+def test_every_tensor_of_another_shape_is_a_clear_error(kind):
+    state = (narrow_resnet() if kind == "resnet" else narrow_deit(24, 3, 30)).state_dict()
+    read_from = [name for name in state if name.endswith((".0.conv1.weight", "stem.0.weight"))]
+    read_from += [
+        "cls.weight", "query_embed.weight", "context_branch.level_embed", "backbone.patch_embed.proj.weight",
+        "backbone.pos_embed", "backbone.blocks.0.mlp.fc1.weight", "backbone.blocks.2.norm1.bias", "mask_head.0.weight",
+        "spatial_branch.convblock1.conv1.weight", "spatial_branch.convblock2.conv1.weight",
+        "context_branch.decoder.layers.0.cross_attn.sampling_offsets.bias", "dir_head.1.num_batches_tracked",
+        "context_branch.decoder.layers.0.linear1.weight", "context_branch.encoder.layers.0.norm2.weight",
+    ]  # fmt: skip
+    for name in sorted({*read_from} & {*state}):
+        tensor = state[name]
+        others = [tensor[None], torch.zeros(0), torch.zeros(1, 1, 1, 1, 1)]
+        if tensor.dim():
+            others += [torch.zeros(()), tensor.flatten()[:-1], tensor[:0], torch.cat((tensor, tensor[:1]))]
+        for other in others:
+            if other.shape == tensor.shape:
+                continue
+            with pytest.raises(ValueError, match=r".") as caught:
+                unept.load_released(state | {name: other}, heads=2)
+            named = (*state, "backbone heads=3 does not divide", "levels=4, but deit_base has 3")
+            assert any(words in str(caught.value) for words in named), str(caught.value)
 
 
 def test_dicts_that_are_none(state):
@@ -140,7 +181,10 @@ def test_dicts_that_are_none(state):
 
     cases = [
         ({}, "the state dict has no cls.weight"),
-        ({"state_dict": state, "meta": {}}, "the state dict has no cls.weight"),
+        ({"state_dict": state, "meta": {}, "optimizer": {}}, "this is a whole checkpoint: load its 'state_dict'"),
+        ({f"module.{key}": tensor for key, tensor in state.items()}, "the state dict has no cls.weight"),
+        (without("backbone.cls_token"), "has no backbone.cls_token"),
+        (state | {"backbone.pos_embed": torch.zeros(1, 37, 48)}, "backbone.pos_embed has 37 tokens"),
         (without("dir_head.3.weight"), "the state dict has no dir_head.3.weight"),
         (without("backbone.patch_embed.proj.weight"), "has no backbone.patch_embed.proj.weight"),
         (state | {"auxiliary.weight": torch.zeros(1)}, "auxiliary.weight is no tensor of a released model"),

@@ -2,7 +2,7 @@
 
 Shape legend: B batch, S tokens of all levels together, Q queries, H heads, D channels of a head, L levels,
 P points of a level. Points are (x, y); pixel i of a row has its centre at i in pixels, at (i + .5) / W in fractions.
-Double precision as well as single; on a CPU the result does not depend on chance.
+Half types are computed in single precision; on a CPU the result does not depend on chance.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def msda(
     """
     sizes_L12 = _sizes(shapes, reference_Q2)
     start_QL12 = reference_Q2[:, None, None] * sizes_L12 - 0.5
-    weights = logits_BQHLP.flatten(3).softmax(-1).view_as(logits_BQHLP)
+    weights = logits_BQHLP.flatten(3).softmax(-1, dtype=_wide(logits_BQHLP)).view_as(logits_BQHLP)
     return _sum(value_BSHD, shapes, start_QL12[:, None] + offsets_BQHLP2, weights)
 
 
@@ -45,10 +45,11 @@ def _sum(value_BSHD: Tensor, shapes: Shapes, pixels_BQHLP2: Tensor, weights_BQHL
     assert pixels_BQHLP2.shape == (*weights_BQHLP.shape, 2), (pixels_BQHLP2.shape, weights_BQHLP.shape)
     assert (weights_BQHLP.shape[0], weights_BQHLP.shape[2]) == (B, H), weights_BQHLP.shape
     assert weights_BQHLP.shape[3] == len(shapes), f"{weights_BQHLP.shape[3]} levels of weights for {shapes}"
-    pixels = pixels_BQHLP2.nan_to_num(nan=FAR, posinf=FAR, neginf=-FAR)
+    wide = _wide(value_BSHD)
+    pixels = pixels_BQHLP2.to(wide).nan_to_num(nan=FAR, posinf=FAR, neginf=-FAR)
     samples = weights_BQHLP.shape[3] * weights_BQHLP.shape[4] * D
     by = sum_by_matrix if value_BSHD.device.type == "cpu" and samples >= S else sum_by_grid
-    return by(value_BSHD, shapes, pixels, weights_BQHLP)
+    return by(value_BSHD.to(wide), shapes, pixels, weights_BQHLP.to(wide)).to(value_BSHD.dtype)
 
 
 def sum_by_grid(value_BSHD: Tensor, shapes: Shapes, pixels_BQHLP2: Tensor, weights_BQHLP: Tensor) -> Tensor:
@@ -84,7 +85,8 @@ def sum_by_matrix(value_BSHD: Tensor, shapes: Shapes, pixels_BQHLP2: Tensor, wei
                 matrix_BQHS = matrix_BQHS.scatter_add_(3, row + column, share_x * weights_BQHP)
         matrices.append(matrix_BQHS)
     matrix_BHQS = torch.cat(matrices, dim=3).transpose(1, 2)
-    return (matrix_BHQS @ value_BSHD.transpose(1, 2)).transpose(1, 2).flatten(2)
+    with torch.autocast(value_BSHD.device.type, enabled=False):
+        return (matrix_BHQS @ value_BSHD.transpose(1, 2)).transpose(1, 2).flatten(2)
 
 
 def _neighbours(place: Tensor, side: int, step: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
@@ -97,6 +99,11 @@ def _neighbours(place: Tensor, side: int, step: int) -> tuple[tuple[Tensor, Tens
         below_inside, above_inside = (below == low).to(place.dtype), (above == low + 1).to(place.dtype)
     share = place - low
     return (below.long() * step, (1 - share) * below_inside), (above.long() * step, share * above_inside)
+
+
+def _wide(like: Tensor) -> torch.dtype:
+    """The type that ``like`` is computed in: single precision at least."""
+    return torch.promote_types(like.dtype, torch.float32)
 
 
 def _sizes(shapes: Shapes, like: Tensor) -> Tensor:

@@ -227,6 +227,44 @@ def test_saturation_and_hue():
     assert distort(red, FakeRng(0, 0, 0, 1, 17, 0))[0, 0, 1] > 100
 
 
+class Recorder:
+    """A generator that notes what is asked of it."""
+
+    def __init__(self, seed):
+        self.rng = np.random.default_rng(seed)
+        self.asked = []
+
+    def integers(self, *arguments):
+        drawn = self.rng.integers(*arguments)
+        self.asked.append(("coin", int(drawn)) if arguments == (2,) else ("integers", *arguments))
+        return drawn
+
+    def uniform(self, *arguments):
+        self.asked.append(("uniform", *arguments))
+        return self.rng.uniform(*arguments)
+
+
+def test_ranges_order_and_coins_of_the_distortion():
+    """Brightness; contrast; saturation; hue; contrast: each behind a coin, one more for contrast's place."""
+    brightness, hue, gain = ("uniform", -32, 32), ("integers", -18, 18), ("uniform", 0.5, 1.5)
+    seen = set()
+    for seed in range(200):
+        recorder = Recorder(seed)
+        distort(np.full((1, 1, 3), (10, 90, 200), np.uint8), recorder)
+        left = list(recorder.asked)
+
+        def part(draw, left=left):
+            coin = left.pop(0)[1]
+            assert not coin or left.pop(0) == draw
+            return coin
+
+        bright, first = part(brightness), left.pop(0)[1]
+        before = part(gain) if first else 0
+        seen.add((first, bright, before, part(gain), part(hue), 0 if first else part(gain)))
+        assert left == []
+    assert len(seen) == 2 * 2**4
+
+
 def test_each_part_comes_in_about_half_of_the_draws():
     grey = np.full((1, 1, 3), 100, np.uint8)  # saturation and hue leave grey alone
     changed = np.mean([(distort(grey, np.random.default_rng(seed)) != 100).any() for seed in range(400)])
@@ -271,6 +309,28 @@ def test_truth_made_after_the_crop_is_that_of_the_crop():
     edge, way = boundary.targets(distance, angle, item.label, pipeline.loss)
     np.testing.assert_array_equal(item.boundary, edge)
     np.testing.assert_array_equal(item.direction, way)
+
+
+@pytest.mark.parametrize("how", ["crop", "stored"])
+def test_labels_beyond_the_classes_are_not_objects(how):
+    label = np.zeros((40, 40), np.uint8)
+    label[:, 20:] = 7
+    sample = Sample(image=np.zeros((40, 40, 3), np.uint8), label=label, name="two")
+    pipeline = TrainPipeline(Augment(base_long=40, base_short=40), LossConfig(distance=how), 40, classes=7)
+    item = pipeline(sample, np.random.default_rng(0))
+    assert (item.direction[:, :20] == 0).sum() > 100
+    assert (item.direction[:, 20:] == 255).all()
+
+
+def test_half_of_the_pictures_are_mirrored():
+    sample = picture(32, 32)
+    for chance, low, high in ((0.5, 70, 130), (0.1, 5, 40), (0.0, 0, 0), (1.0, 200, 200)):
+        pipeline = TrainPipeline(
+            Augment(base_long=32, base_short=32, flip=chance), LossConfig(), 32, boundary_truth=False
+        )
+        items = (pipeline(sample, np.random.default_rng(seed)) for seed in range(200))
+        mirrored = sum(np.array_equal(item.label, sample.label[:, ::-1]) for item in items)
+        assert low <= mirrored <= high
 
 
 def test_padding_is_no_boundary():
