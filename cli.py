@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 NAME = "unept-bench"
 INTERRUPTED = 130
+_NO_PLACE = (errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # of whichever click this typer brings
 
 
@@ -56,13 +57,17 @@ Seeds = Annotated[
     int,
     typer.Option("--seeds", parser=whole, metavar="INTEGER", help="Trainings of each variant, with seeds 0, 1, ..."),
 ]
-Preset = Annotated[str, typer.Option("--preset", help="quick, small or paper.")]
-Data = Annotated[str, typer.Option("--data", help="scenes, folder:PATH or ade20k:PATH; default: the preset's.")]
+Preset = Annotated[str, typer.Option("--preset", metavar="NAME", help="quick, small or paper.")]
+Data = Annotated[
+    str, typer.Option("--data", metavar="DATA", help="scenes, folder:PATH or ade20k:PATH; default: the preset's.")
+]
 Steps = Annotated[
     int, typer.Option("--steps", parser=whole, metavar="INTEGER", help="Training steps; 0: the preset's.")
 ]
-Weights = Annotated[str, typer.Option("--backbone-weights", help="File of pretrained backbone weights.")]
-Out = Annotated[str, typer.Option("--out", help="The study's folder; default: study/PRESET-DATA.")]
+Weights = Annotated[
+    str, typer.Option("--backbone-weights", metavar="FILE", help="File of pretrained backbone weights.")
+]
+Out = Annotated[str, typer.Option("--out", metavar="FOLDER", help="The study's folder; default: study/PRESET-DATA.")]
 Jobs = Annotated[
     int,
     typer.Option(
@@ -73,7 +78,9 @@ Threads = Annotated[
     int,
     typer.Option("--threads", parser=whole, metavar="INTEGER", help="Threads of each training; results depend on it."),
 ]
-Retry = Annotated[str, typer.Option("--retry", help="Do runs of these statuses again, e.g. failed,oom.")]
+Retry = Annotated[
+    str, typer.Option("--retry", metavar="STATUSES", help="Do runs of these statuses again, e.g. failed,oom.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say which runs are due and how long they may take.")]
 
 
@@ -92,7 +99,9 @@ def _options(
 @app.command(cls=InOrder)
 def ablate(
     ctx: typer.Context,
-    grid: Annotated[list[str] | None, typer.Option("--grid", help="Axes: N=4,16,64 L=1,3 heads=2,4 ...")] = None,
+    grid: Annotated[
+        list[str] | None, typer.Option("--grid", metavar="AXES", help="N=4,16,64 L=1,3 heads=2,4 ...")
+    ] = None,
     seeds: Seeds = 5,
     preset: Preset = "quick",
     data: Data = "",
@@ -104,7 +113,10 @@ def ablate(
     retry: Retry = "",
     dry_run: DryRun = False,
 ) -> None:
-    """Train every combination of the axes, several seeds each, and write the table: --grid N=4,16,64 L=1,3."""
+    """Train every combination of the axes and write the table.
+
+    For instance --grid N=4,16,64 L=1,3: each combination is trained with several seeds. Any field is an axis.
+    """
     from bench.grid import expand, parse_axes
 
     axes = parse_axes(grid or [])
@@ -168,11 +180,14 @@ def report(
     folder: Annotated[Path, typer.Argument(help="A study's folder, such as study/quick-scenes.")],
     experiment: Annotated[str, typer.Option("--experiment", help="Only this one of the folder's experiments.")] = "",
 ) -> None:
-    """Make the tables and reports of a study's folder again, from its rows."""
+    """Make a study's tables and reports again, from its rows."""
+    from bench.rows import KINDS
     from bench.store import Store
 
     store = Store(folder)
     names = [experiment] if experiment else [*store.experiments()]
+    for problem in (problem for kind in KINDS for problem in store.read(kind).problems):
+        print(problem)
     store.write_tables()
     for name in names:
         _write_report(folder, name)
@@ -180,7 +195,10 @@ def report(
 
 @app.command()
 def doctor() -> None:
-    """Versions, processors, accelerators, attention backends, and what is missing with the line that installs it."""
+    """Versions, processors, accelerators, attention backends.
+
+    And which optional parts are missing, with the line that installs each.
+    """
     from bench.doctor import lines
 
     for line in lines():
@@ -201,6 +219,10 @@ def main(arguments: Sequence[str] | None = None, *, tasks: Tasks | None = None) 
         return INTERRUPTED
     except (_UsageError, ValueError) as error:
         return _refuse(_message(error))
+    except ModuleNotFoundError as error:
+        return _refuse(f"{error}; `{NAME} doctor` says what is installed")
+    except SystemExit as stop:  # nothing here raises it
+        return _refuse(f"a module that a slot names ended the program while it was imported (exit code {stop.code})")
     except BrokenPipeError:  # whoever read the output has gone; the interpreter's last flush must not complain
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return INTERRUPTED
@@ -260,6 +282,8 @@ def _refuse(message: str) -> int:
 def _message(error: Exception) -> str:
     """The error in one line."""
     text = error.format_message() if hasattr(error, "format_message") else str(error)
+    if text.startswith("Got unexpected extra argument") and "=" in text:
+        text += "; axes follow --grid, as in --grid N=4,16 L=1,3"
     return " ".join(text.split())
 
 
@@ -269,9 +293,9 @@ def _explain(error: OSError) -> str | None:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{place}the disk is full; finished runs are kept, and the same command continues once there is room"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"{place}not writable ({error.strerror}); name another folder with --out"
-    if error.errno in (errno.ENOTDIR, errno.ENAMETOOLONG):
-        return f"{place}{error.strerror}"
+        return f"{place}not readable or not writable ({error.strerror}); name another folder with --out"
+    if error.errno in _NO_PLACE:
+        return f"{place}{error.strerror}; name another folder with --out"
     return None
 
 

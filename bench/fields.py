@@ -18,7 +18,9 @@ from bench.config import Settings
 
 ALIASES: Mapping[str, str] = types.MappingProxyType({"N": "points", "L": "levels"})
 LABELS: Mapping[str, str] = types.MappingProxyType({field: alias for alias, field in ALIASES.items()})
-PER_STUDY = ("data",)  # one table compares runs on one data set, so this is an option of the command, not an axis
+# Options of the command that are no axes: one table compares runs on one data set, of one preset, and so on.
+PER_STUDY = ("data", "preset", "seeds", "threads", "jobs", "out", "retry")
+LARGEST = 10**9  # of any whole number: more than any field can use, and less than makes torch overflow
 
 # Allowed ranges, both ends included, where they are not the rule: whole numbers from 1, others from 0.
 RANGES: Mapping[str, tuple[float, float]] = types.MappingProxyType(
@@ -92,7 +94,7 @@ def _typed(said: str, kind: Any, word: str) -> Any:
         return word.lower() in _TRUE
     if kind in (int, float):
         try:
-            return kind(word)
+            return kind(word.replace("_", "x"))  # Python would read 1_0 as 10
         except ValueError:
             expected = "a whole number" if kind is int else "a number"
             raise ValueError(f"{said}: expected {expected}") from None
@@ -125,6 +127,8 @@ def _check_range(name: str, said: str, value: Any) -> None:
         return
     if not math.isfinite(value):
         raise ValueError(f"{said}: expected a finite number")
+    if isinstance(value, int) and value > LARGEST:
+        raise ValueError(f"{said}: expected at most {LARGEST}")
     if name.startswith("scene_"):  # the scenes know their own limits
         return
     low, high = RANGES.get(name, (1 if isinstance(value, int) else 0, math.inf))

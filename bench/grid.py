@@ -80,15 +80,15 @@ def _axis(word: str) -> Axis:
     name = ALIASES.get(given, given)
     known = fields()
     if name in PER_STUDY:
-        raise ValueError(f"axis {word!r}: a study has one {name}; use --{name}")
+        raise ValueError(f"axis {word!r}: a study has one value of {name}; use --{name}")
     if name not in known and name != PROFILE_AXIS:
-        names = (*ALIASES, *known, PROFILE_AXIS)
+        names = (*ALIASES, *known, PROFILE_AXIS, *PER_STUDY)
         raise ValueError(f"axis {word!r}: there is no field {given!r}{did_you_mean(given, names) or _all_parts()}")
     texts = right.split(",")
     if texts == [""]:
         raise ValueError(f"axis {word!r}: no value after the equals sign, expected one or more, as in {given}=4,16")
     if "" in texts:
-        raise ValueError(f"axis {word!r}: empty value between commas")
+        raise ValueError(f"axis {word!r}: a comma without a value beside it; no blanks, as in {given}=4,16")
     values = tuple(_value(given, name, text) for text in texts)
     for index, value in enumerate(values):
         if value in values[:index]:
@@ -126,10 +126,16 @@ def expand(axes: Axes, base: Settings) -> tuple[Variant, ...]:
             settings = apply(base, profile | own)
             validate(settings)
         except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
+            raise ValueError(named(name, error)) from None
         variants.append(Variant(name=name, axes=chosen, settings=settings))
     _refuse_equal(variants)
     return tuple(variants)
+
+
+def named(variant: str, error: Exception) -> str:
+    """The error's message, led by the variant's name where it does not begin with it."""
+    message = str(error)
+    return message if message.startswith(variant) else f"{variant}: {message}"
 
 
 def profile_fields(name: str) -> dict[str, Any]:

@@ -21,9 +21,16 @@ EVERY = 10.0  # seconds between two plain lines about one job
 
 @dataclass(kw_only=True)
 class _Running:
+    estimate: float | None
     began: float
+    first: tuple[int, float] | None = None  # the first step heard of, and when: a continued run starts late
     step: int = 0
     total: int = 0
+
+    def reach(self, step: int, total: int) -> None:
+        """Note that training is at `step` of `total`."""
+        self.first = self.first or (step, time.monotonic())
+        self.step, self.total = step, total
 
 
 class Clock:
@@ -40,7 +47,7 @@ class Clock:
     def started(self, job: Job) -> None:
         """Note that `job` runs."""
         self.due.pop(job.key, None)
-        self.running[job.key] = _Running(began=time.monotonic())
+        self.running[job.key] = _Running(estimate=job.estimate, began=time.monotonic())
 
     def ended(self, outcome: Outcome) -> None:
         """Note that a job has ended."""
@@ -67,10 +74,12 @@ class Clock:
         return sum(true for _, true in self.seconds) / len(self.seconds) if self.seconds else None
 
     def _rest(self, state: _Running) -> float | None:
-        """From a job's own pace, which includes its start: at worst too long at first."""
-        if not state.step:
-            return self._corrected(None)
-        return (time.monotonic() - state.began) * (state.total - state.step) / state.step
+        """From a job's own pace since its first step; before there is one, from its estimate."""
+        if state.first is None or state.step <= state.first[0]:
+            expected = self._corrected(state.estimate)
+            return None if expected is None else max(0.0, expected - (time.monotonic() - state.began))
+        step, since = state.first
+        return (time.monotonic() - since) * (state.total - state.step) / (state.step - step)
 
 
 def result_line(outcome: Outcome, clock: Clock) -> str:
@@ -178,7 +187,7 @@ def _note_step(clock: Clock, job: Job, step: int, total: int, message: str) -> N
     """Evaluation counts from one again; the pace that forecasts the rest is that of training alone."""
     state = clock.running.get(job.key)
     if state and not message.startswith("evaluating"):
-        state.step, state.total = step, total
+        state.reach(step, total)
 
 
 def watcher(clock: Clock) -> Plain | Bars:

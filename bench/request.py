@@ -10,8 +10,8 @@ from pathlib import Path
 
 from bench import environment
 from bench.config import Settings
-from bench.fields import apply, did_you_mean, one_of
-from bench.grid import Variant, validate
+from bench.fields import LARGEST, apply, did_you_mean, one_of
+from bench.grid import Variant, named, validate
 from bench.presets import PRESETS, preset
 from bench.study import RETRYABLE, Study
 
@@ -44,7 +44,7 @@ def study_of(kind: str, grid: str, make: Maker, request: Request, *, dry_run: bo
     base = preset(request.preset, request.data)
     changes = {"steps": request.steps, "backbone_weights": request.backbone_weights}
     base = apply(base, {name: value for name, value in changes.items() if value})
-    base = apply(base, {"classes": len(class_names(base))})
+    base = apply(base, {"classes": len(class_names(base, given=bool(request.data)))})
     variants = make(base)
     check_variants(variants)
     if not dry_run:
@@ -58,10 +58,10 @@ def study_of(kind: str, grid: str, make: Maker, request: Request, *, dry_run: bo
         seeds=request.seeds,
         preset=request.preset,
         data=base.data,
-        out=Path(request.out) if request.out else default_out(request.preset, base.data),
+        out=Path(request.out).expanduser() if request.out else default_out(request.preset, base.data),
         threads=request.threads,
         jobs=request.jobs or default_jobs(request.threads),
-        retry=tuple(filter(None, request.retry.split(","))),
+        retry=statuses(request.retry),
         command=request.command,
     )
 
@@ -71,20 +71,31 @@ def check_options(request: Request) -> None:
     for name, least in (("seeds", 1), ("steps", 0), ("jobs", 0), ("threads", 1)):
         if getattr(request, name) < least:
             raise ValueError(f"--{name} {getattr(request, name)}: expected at least {max(least, 1)}")
+        if getattr(request, name) > LARGEST:
+            raise ValueError(f"--{name} {getattr(request, name)}: expected at most {LARGEST}")
     if request.preset not in PRESETS:
         raise ValueError(
             f"--preset {request.preset}: expected {one_of(PRESETS)}{did_you_mean(request.preset, PRESETS)}"
         )
-    for status in filter(None, request.retry.split(",")):
+    for status in statuses(request.retry):
         if status not in RETRYABLE:
             raise ValueError(f"--retry {status}: expected {one_of(RETRYABLE)}{did_you_mean(status, RETRYABLE)}")
 
 
-def class_names(base: Settings) -> tuple[str, ...]:
-    """The classes of the data set, from its files' names alone."""
+def statuses(words: str) -> tuple[str, ...]:
+    """The statuses in `failed,oom`; none in the empty text."""
+    return tuple(word.strip() for word in words.split(",")) if words else ()
+
+
+def class_names(base: Settings, *, given: bool) -> tuple[str, ...]:
+    """The classes of the data set, from its files' names alone; `given` tells whether the user named the data."""
     from unept.data import open_data
 
-    return open_data(base.data, "train", base.scenes).classes
+    try:
+        return open_data(base.data, "train", base.scenes).classes
+    except ValueError as error:
+        hint = "" if given else "; the preset looks there, name another place with --data"
+        raise ValueError(f"{error}{hint}") from None
 
 
 def check_variants(variants: Sequence[Variant]) -> None:
@@ -103,9 +114,7 @@ def check_variants(variants: Sequence[Variant]) -> None:
             with torch.device("meta"), warnings.catch_warnings(action="ignore"):
                 unept.build(settings.model, weights=settings.train.backbone_weights)
         except ValueError as error:
-            message = str(error)
-            named = message if message.startswith(variant.name) else f"{variant.name}: {message}"
-            raise ValueError(named) from None
+            raise ValueError(named(variant.name, error)) from None
         except Exception:
             continue
 

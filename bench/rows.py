@@ -64,7 +64,7 @@ def from_text(text: str, kind: str, key: str) -> Row:
         raise ValueError("empty")
     try:
         row = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError("not whole JSON") from None
     if not isinstance(row, dict) or "digest" not in row:
         raise ValueError("not a row of this program")

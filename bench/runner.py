@@ -207,7 +207,7 @@ class _Queue:
         """Say how the job of a worker that has ended came out."""
         _close(worker.process)
         if worker.stuck:
-            raise StoreUnwritable(worker.stuck["errno"], worker.stuck["message"])
+            raise StoreUnwritable(worker.stuck["errno"], worker.stuck["message"], str(self.store.out))
         if worker.changed:
             raise SourcesChanged("the sources changed while the study ran; what was done is kept, start it again")
         if worker.busy:
@@ -242,7 +242,7 @@ class _Queue:
             return {"status": "oom", "message": f"worker {end} after an allocation failed"}
         return {
             "status": "failed",
-            "message": f"worker {end} without a result; see {self.store.log(worker.job.key).name}",
+            "message": f"worker {end} without a result; see logs/{self.store.log(worker.job.key).name}",
         }
 
     def _look_at_held(self) -> None:

@@ -71,7 +71,10 @@ class Store:
         with self._study_lock():
             if (self.out / STUDY).exists() and not self._study():
                 aside = set_aside(self.out / STUDY, "damaged")
-                said.append(f"{self.out / STUDY} is damaged; set aside as {aside.name} and made anew")
+                said.append(
+                    f"{self.out / STUDY} is damaged; set aside as {aside.name} and made anew: no row is lost, and the "
+                    "folder's other experiments are listed again by their commands"
+                )
             if not (self.out / STUDY).exists():
                 fresh = {"format": FORMAT, "schema": SCHEMA, "preset": preset, "data": data, "created": now()}
                 _write(self.out / STUDY, _json(fresh | {"experiments": {}}))
@@ -118,14 +121,13 @@ class Store:
         """study.json's content; {} where it is absent, damaged or not ours. ValueError for a newer schema."""
         try:
             study = json.loads((self.out / STUDY).read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError, ValueError):
+        except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
             return {}
         if not isinstance(study, dict) or study.get("format") != FORMAT:
             return {}
         if study.get("schema") != SCHEMA:
             raise ValueError(f"{self.out / STUDY} has schema {study.get('schema')}, this program reads {SCHEMA}")
-        whole = isinstance(study.get("experiments"), dict) and {"preset", "data"} <= study.keys()
-        return study if whole else {}
+        return study if {"preset", "data"} <= study.keys() and _all_entries(study.get("experiments")) else {}
 
     def _study_lock(self) -> FileLock:
         return FileLock(self.out / "study.lock")
@@ -136,7 +138,8 @@ class Store:
         """What was run in this folder, by name. ValueError if this is no study."""
         study = self._study()
         if not study:
-            raise ValueError(f"{self.out}: no study here (no readable {STUDY})")
+            damaged = f"; {STUDY} is damaged, and the study's command makes it anew" * (self.out / STUDY).exists()
+            raise ValueError(f"{self.out}: no study here (no readable {STUDY}{damaged})")
         return study["experiments"]
 
     def register(self, name: str, experiment: Mapping[str, Any]) -> None:
@@ -265,7 +268,7 @@ class Store:
             }
             for name, text in texts.items():
                 path = self.out / name
-                if not path.exists() or path.read_text(encoding="utf-8") != text:
+                if not path.exists() or path.read_bytes() != text.encode():
                     _write(path, text)
         return [self.out / name for name in texts]
 
@@ -289,6 +292,18 @@ def _listed(folder: Path) -> list[Path]:
     return list(folder.iterdir()) if folder.is_dir() else []
 
 
+def _all_entries(experiments: object) -> bool:
+    """Whether each experiment of a study.json lists its rows as `register` writes them."""
+    return isinstance(experiments, dict) and all(
+        isinstance(entry, dict)
+        and all(
+            isinstance(entry.get(place), list) and all(isinstance(e, dict) and "key" in e for e in entry[place])
+            for place in _PLACES.values()
+        )
+        for entry in experiments.values()
+    )
+
+
 def _json(value: Mapping[str, Any]) -> str:
     return json.dumps(value, indent=1, allow_nan=False) + "\n"
 
@@ -302,7 +317,8 @@ def _write(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError:
+    except OSError as error:
+        error.filename = error.filename or str(path)  # writing and syncing do not say what
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise

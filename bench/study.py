@@ -99,11 +99,13 @@ def perform(study: Study, say: Callable[[str], None] = print) -> tuple[Row, ...]
     store.register(study.name, _entry(study, todo))
     done = len(todo.runs) - len(todo.due_runs)
     if done:
-        say(f"{done} of {len(todo.runs)} runs are there already")
+        say(f"{done} of {_count(len(todo.runs), 'run')} are there already")
+    if todo.due_runs:
+        say(_due(study, todo))
     try:
         _drain(store, todo.due_runs, study.jobs, done, say)
         if todo.due_measures:
-            say(f"measuring {len(todo.due_measures)} variants, one at a time, alone")
+            say(f"measuring {_count(len(todo.due_measures), 'variant')}, one at a time, alone")
         _drain(store, todo.due_measures, 1, len(todo.measures) - len(todo.due_measures), say)
     finally:
         store.write_tables()
@@ -123,17 +125,16 @@ def summary(rows: Sequence[Row], wanted: int) -> list[str]:
     lines = [f"{len(runs)} of {wanted} runs have a row: {counts or 'none'}"]
     for status in RETRYABLE:
         messages: dict[str, list[str]] = {}
-        for row in rows:
-            if row["status"] == status:
-                name = (
-                    f"{row['variant']} seed {row['seed']}" if row["kind"] == "run" else f"measures of {row['variant']}"
-                )
-                messages.setdefault(row["message"], []).append(name)
+        ended = [row for row in rows if row["status"] == status]
+        for row in ended:
+            name = f"{row['variant']} seed {row['seed']}" if row["kind"] == "run" else f"measures of {row['variant']}"
+            messages.setdefault(row["message"], []).append(name)
         for message, names in messages.items():
             shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
             lines.append(f"{status}: {shown}: {message}")
-        if messages:
-            lines.append(f"to run these again: the same command with --retry {status}")
+        if ended:
+            again = f"to run these again: the same command with --retry {status}"
+            lines.append(f"{again}; logs/{ended[0]['key']}.log tells more about the first")
     return lines
 
 
@@ -147,14 +148,19 @@ def dry_run_lines(study: Study) -> list[str]:
         known = [job.estimate for job in jobs if job.estimate is not None]
         each = f", about {forecast.in_words(known[0])} each" if known else ""
         seeds = f" (seeds {' '.join(str(job.spec['seed']) for job in jobs)})" if jobs else ""
-        lines.append(f"{variant.name}: {len(jobs)} of {study.seeds} runs due{seeds}{each}")
+        lines.append(f"{variant.name}: {len(jobs)} of {_count(study.seeds, 'run')} due{seeds}{each}")
+    return [*lines, _due(study, todo)]
+
+
+def _due(study: Study, todo: Plan) -> str:
+    """How much is due, and how long it may take."""
+    due = f"{_count(len(todo.due_runs), 'run')} and {_count(len(todo.due_measures), 'measure')} due"
+    if not todo.due_runs:
+        return due
     total = forecast.finish([job.estimate for job in todo.due_runs], [], study.jobs)
     takes = "time not known yet" if total is None else f"about {forecast.in_words(total)}"
-    lines.append(
-        f"{len(todo.due_runs)} runs and {len(todo.due_measures)} measures due, {study.jobs} runs side by side, "
-        f"{_count(study.threads, 'thread')} each: {takes} for the runs"
-    )
-    return lines
+    beside = f"{min(study.jobs, len(todo.due_runs))} at a time, {_count(study.threads, 'thread')} each"
+    return f"{due} in {study.out}, {beside}: {takes} for the runs"
 
 
 def _count(number: int, what: str) -> str:

@@ -83,6 +83,7 @@ def test_one_word_may_hold_several_axes() -> None:
     [
         (["N="], "axis 'N=': no value after the equals sign, expected one or more, as in N=4,16"),
         (["N=four"], "N=four: expected a whole number"),
+        (["N=1_0"], "N=1_0: expected a whole number"),
         (["N=4.5"], "N=4.5: expected a whole number"),
         (["N=0"], "N=0: expected at least 1"),
         (["points=-3"], "points=-3: expected at least 1"),

@@ -139,6 +139,8 @@ def test_every_parameter_decays_norms_biases_and_embeddings_too() -> None:
     for group, rate in zip(optimizer.param_groups, (1e-4, 1e-5), strict=True):
         assert group["lr"] == pytest.approx(rate)
         assert (group["weight_decay"], group["betas"], group["eps"]) == (1e-4, (0.9, 0.999), 1e-8)
+    other_betas = recipe.make_optimizer(model, dataclasses.replace(settings.train, beta1=0.8, beta2=0.99))
+    assert other_betas.param_groups[0]["betas"] == (0.8, 0.99)
 
 
 def test_the_papers_recipe_and_protocol() -> None:

@@ -171,6 +171,14 @@ def test_bad_logits_show(shapes, bad):
     assert out[0, [0, 1, 3, 4]].isfinite().all()
 
 
+@pytest.mark.parametrize("shapes", [((3, 4), (2, 2)), ((9, 11), (5, 6))], ids=["matrix", "grid"])
+def test_a_logit_of_minus_infinity_is_a_weight_of_nothing(shapes):
+    value, place, offsets, logits = make_inputs(shapes)
+    logits[0, 2, 1, 0, 1] = -float("inf")
+    expected = ops.msda(value, place, offsets, logits.clamp(min=-1e3), shapes)
+    torch.testing.assert_close(ops.msda(value, place, offsets, logits, shapes), expected)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("shapes", [((3, 4), (2, 2)), ((9, 11), (5, 6))], ids=["matrix", "grid"])
 def test_half_types_are_computed_in_single_precision(shapes, dtype):

@@ -23,6 +23,8 @@ def open_folder(root: Path, split: str, classes: int | None = None) -> Pictures:
     """
     if not root.is_dir():
         raise ValueError(f"{root}: data folder does not exist")
+    if not (root / "images").is_dir():
+        raise ValueError(f"{root}: no folder images/ in it")
     meta = _meta(root, classes)
     images = _images(root, split)
     flat = not (root / "images" / split).is_dir()
@@ -34,8 +36,6 @@ def open_folder(root: Path, split: str, classes: int | None = None) -> Pictures:
 
 def _images(root: Path, split: str) -> dict[str, Path]:
     """The split's pictures by name: a folder's content, or those that the split's list names, in its order."""
-    if not (root / "images").is_dir():
-        raise ValueError(f"{root}: no folder images/ in it")
     listing = root / f"{split}.txt"
     if (root / "images" / split).is_dir():
         return images_below(root / "images" / split)
@@ -44,13 +44,15 @@ def _images(root: Path, split: str) -> dict[str, Path]:
     every = images_below(root / "images")
     by_file = {path.relative_to(root / "images").as_posix(): name for name, path in every.items()}
     chosen: dict[str, Path] = {}
-    for number, line in enumerate(listing.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(_text(listing).splitlines(), 1):
         word = line.strip()
         if not word:
             continue
         name = by_file.get(word, word)
         if name not in every:
             raise ValueError(f"{listing}, line {number}: no image {word!r} in {root / 'images'}")
+        if name in chosen:
+            raise ValueError(f"{listing}, line {number}: image {word!r} is named a second time")
         chosen[name] = every[name]
     if not chosen:
         raise ValueError(f"{listing}: names no image")
@@ -65,8 +67,8 @@ def _meta(root: Path, classes: int | None) -> dict[str, Any]:
             f"{root}: number of classes unknown: no meta.json in it, and no ?classes=NUMBER after the path"
         )
     try:
-        given = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"classes": classes}
-    except ValueError as error:
+        given = json.loads(_text(path)) if path.is_file() else {"classes": classes}
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: not valid JSON ({error})") from error
     if not isinstance(given, dict) or "classes" not in given:
         raise ValueError(f"{path}: expected an object with a field 'classes'")
@@ -74,14 +76,24 @@ def _meta(root: Path, classes: int | None) -> dict[str, Any]:
     if classes is not None and classes != len(names):
         raise ValueError(f"{path}: {len(names)} classes, but ?classes={classes} after the path")
     ignore = given.get("ignore", IGNORE)
-    if not isinstance(ignore, int) or not 0 <= ignore <= 255:
+    if not isinstance(ignore, int) or isinstance(ignore, bool) or not 0 <= ignore <= 255:
         raise ValueError(f"{path}: 'ignore' is {ignore!r}: expected a whole number from 0 to 255")
     name = given.get("name", root.resolve().name)
     return {"name": str(name), "classes": names, "palette": _palette(path, given, len(names)), "ignore": ignore}
 
 
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error.strerror
+        raise ValueError(f"{path}: {reason}") from error
+
+
 def _names(path: Path, given: object) -> tuple[str, ...]:
     if isinstance(given, int) and not isinstance(given, bool):
+        if not 1 <= given <= IGNORE:
+            raise ValueError(f"{path}: {given} classes: expected 1 to {IGNORE}")
         given = [f"class {number}" for number in range(given)]
     if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
         raise ValueError(f"{path}: 'classes' is neither a list of names nor a number")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,8 @@ from unept.data.sample import IGNORE, Bytes, Colour, Sample
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
 LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # nothing lossy
 _CLUTTER = ("thumbs.db", "desktop.ini")
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError)  # what Pillow raises on files that it cannot decode
+# What Pillow raises on files that it cannot decode, and on pictures of more than some 180 million pixels.
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +132,8 @@ def check_image(path: Path) -> tuple[int, int]:
             _refuse_deep(path, picture)
             width, height = picture.size
             turned = picture.getexif().get(0x0112, 1) >= 5  # the orientations that swap the sides
-            picture.draft(None, (width // 8, height // 8))  # a JPEG is then decoded at an eighth, but read to its end
+            coarse = max(width // 8, 1), max(height // 8, 1)
+            picture.draft(None, coarse)  # a JPEG is then decoded at an eighth, but read to its end
             picture.load()
     except _BROKEN as error:
         raise _unreadable(path, error) from error
@@ -157,17 +160,20 @@ def images_below(folder: Path) -> dict[str, Path]:
 
 
 def pairs_of(images: dict[str, Path], labels: Path) -> list[Pair]:
-    """Each picture with the label of its name below `labels`; ValueError that names a picture without one.
+    """Each picture with the label of its name below `labels`; ValueError that names a picture without one, or with two.
 
     Labels without a picture are passed over.
     """
     if not labels.is_dir():
         raise ValueError(f"{labels}: folder does not exist")
-    found = {
-        path.relative_to(labels).with_suffix("").as_posix(): path
-        for path in _files(labels)
-        if path.suffix.lower() in LABEL_SUFFIXES
-    }
+    found: dict[str, Path] = {}
+    for path in _files(labels):
+        name = path.relative_to(labels).with_suffix("").as_posix()
+        if path.suffix.lower() not in LABEL_SUFFIXES:
+            continue
+        if name in found and name in images:
+            raise ValueError(f"{path}: a second label named {name!r} beside {found[name].name}")
+        found[name] = path
     missing = [name for name in images if name not in found]
     if missing:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
@@ -178,12 +184,25 @@ def pairs_of(images: dict[str, Path], labels: Path) -> list[Pair]:
 def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise ValueError(f"{folder}: folder does not exist")
-    every = sorted(path for path in folder.rglob("*") if path.is_file())
-    return [
-        path
-        for path in every
-        if path.name.lower() not in _CLUTTER and not any(p.startswith(".") for p in path.relative_to(folder).parts)
-    ]
+    _refuse_closed(folder)
+    found = []
+    for path in sorted(folder.rglob("*")):
+        if path.name.lower() in _CLUTTER or any(part.startswith(".") for part in path.relative_to(folder).parts):
+            continue
+        if path.is_file():
+            found.append(path)
+        elif path.is_symlink():
+            raise ValueError(
+                f"{path}: a link to a folder or to nothing; among pictures, only links to files are followed"
+            )
+        elif path.is_dir():
+            _refuse_closed(path)
+    return found
+
+
+def _refuse_closed(folder: Path) -> None:
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise ValueError(f"{folder}: no permission to read it")
 
 
 def _refuse_deep(path: Path, picture: Image.Image) -> None:

@@ -95,6 +95,13 @@ class SceneConfig:
         for low, high in (("scene_objects_min", "scene_objects_max"), ("scene_object_min", "scene_object_max")):
             if getattr(self, low) > getattr(self, high):
                 raise ValueError(f"{low} is {getattr(self, low)}: expected at most {high}, {getattr(self, high)}")
+        for name, most in (
+            ("scene_noise", 255),
+            ("scene_detail", self.scene_size),
+            ("scene_pole_width", self.scene_size),
+        ):
+            if getattr(self, name) > most:
+                raise ValueError(f"{name} is {getattr(self, name)}: expected at most {most}")
         if not 0 <= self.scene_cast <= 0.5:
             raise ValueError(f"scene_cast is {self.scene_cast}: expected 0 to 0.5")
         room = self.scene_emblem + _jitter(self) + self.scene_cue_distance + self.scene_object_max

@@ -84,7 +84,7 @@ def _check_files(spec: _Spec, split: str) -> None:
 def _parse(spec: str) -> _Spec:
     kind, colon, rest = spec.partition(":")
     if kind not in KINDS:
-        near = get_close_matches(kind, KINDS, 1)
+        near = [f"folder:{spec}"] if spec and Path(spec).is_dir() else get_close_matches(kind, KINDS, 1)
         raise ValueError(f"data {spec!r}: expected {_FORMS}{f'; did you mean {near[0]}?' if near else ''}")
     if kind == "scenes":
         if colon:

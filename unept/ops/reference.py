@@ -23,7 +23,8 @@ def msda(
 
     The weights are the softmax of ``logits_BQHLP`` over the levels and points of a head; a point of level l lies at
     ``reference_Q2`` (fractions of the map) + ``offsets_BQHLP2`` (pixels of that level). A point whose offset is not
-    finite contributes 0 and has no gradient; a logit that is not finite makes its query's result so.
+    finite contributes 0 and has no gradient; a logit of NaN or +inf makes its query's result NaN, one of -inf is a
+    weight of 0.
     """
     sizes_L12 = _sizes(shapes, reference_Q2)
     start_QL12 = reference_Q2[:, None, None] * sizes_L12 - 0.5

@@ -129,9 +129,9 @@ def test_missing_and_empty_folders(folder, tmp_path):
     refuse(tmp_path / "nowhere", "nowhere: data folder does not exist")
     refuse(folder / "meta.json", "meta.json: data folder does not exist")
     (tmp_path / "empty").mkdir()
-    refuse(tmp_path / "empty", "no meta.json")
-    (tmp_path / "empty" / "meta.json").write_text('{"classes": 2}')
     refuse(tmp_path / "empty", "no folder images/")
+    (tmp_path / "empty" / "images").mkdir()
+    refuse(tmp_path / "empty", "no meta.json")
     for file in (folder / "images" / "val").iterdir():
         file.unlink()
     refuse(folder, "images/val: no images in it")
@@ -205,6 +205,45 @@ def test_two_images_of_one_name(folder):
     refuse(folder, "a second image named '0'")
 
 
+def test_two_labels_of_one_name(folder):
+    write(folder / "labels" / "train" / "0.bmp", values())
+    refuse(folder, "0.png: a second label named '0' beside 0.bmp")
+
+
+def test_links_that_would_be_passed_over_are_named(folder, tmp_path):
+    link = folder / "images" / "train" / "more"
+    for target in (tmp_path, tmp_path / "nowhere.jpg"):
+        link.symlink_to(target)
+        refuse(folder, "images/train/more: a link to a folder or to nothing")
+        link.unlink()
+    (folder / "images" / "train" / "2.jpg").symlink_to(folder / "images" / "train" / "1.jpg")
+    (folder / "labels" / "train" / "2.png").symlink_to(folder / "labels" / "train" / "1.png")
+    assert len(open_data(f"folder:{folder}", "train")) == 3
+
+
+def test_a_picture_of_too_many_pixels_is_named(folder, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 12 * 16 // 2 - 1)
+    refuse(folder, "images/train/0.jpg: truncated, damaged or not an image")
+
+
+def test_a_picture_of_few_pixels_is_read(folder):
+    write(folder / "images" / "train" / "0.jpg", noise(height=5, width=3))
+    write(folder / "labels" / "train" / "0.png", values(height=5, width=3))
+    check_data(f"folder:{folder}")
+
+
+def test_text_files_that_are_no_text_are_named(folder):
+    (folder / "meta.json").write_bytes(b"\xff\xfe")
+    refuse(folder, "meta.json: not UTF-8 text")
+    (folder / "meta.json").write_text('{"classes": 3}')
+    (folder / "images" / "train").rename(folder / "images" / "pictures")
+    (folder / "labels" / "train").rename(folder / "labels" / "pictures")
+    (folder / "train.txt").write_bytes(b"\xff\xfe")
+    refuse(folder, "train.txt: not UTF-8 text")
+    (folder / "train.txt").write_text("pictures/0\npictures/0.jpg\n")
+    refuse(folder, "train.txt, line 2: image 'pictures/0.jpg' is named a second time")
+
+
 @pytest.mark.parametrize(
     ("meta", "message"),
     [
@@ -214,6 +253,9 @@ def test_two_images_of_one_name(folder):
         ('{"classes": true}', "neither a list of names nor a number"),
         ('{"classes": 0}', "0 classes: expected 1 to 255"),
         ('{"classes": 300}', "300 classes: expected 1 to 255"),
+        ('{"classes": -3}', "-3 classes: expected 1 to 255"),
+        ('{"classes": 1000000000000}', "1000000000000 classes: expected 1 to 255"),
+        ('{"classes": 3, "ignore": true}', "'ignore' is True"),
         ('{"classes": ["a", "b", "a"]}', "class name 'a' is given twice"),
         ('{"classes": 3, "ignore": 256}', "'ignore' is 256"),
         ('{"classes": 3, "palette": [[0, 0, 0]]}', "'palette' is not a list of 3 colours"),
@@ -257,6 +299,11 @@ def test_malformed_specifications(spec, message):
         assert message in str(caught.value)
 
 
+def test_a_path_alone_is_answered_with_the_form(folder):
+    with pytest.raises(ValueError, match="did you mean folder:"):
+        open_data(str(folder), "train")
+
+
 def test_scenes_by_specification():
     config = SceneConfig(scene_val=3)
     assert len(open_data("scenes", "val", config)) == 3
@@ -296,6 +343,13 @@ def test_no_permission(folder):
     path = folder / "images" / "train" / "0.jpg"
     path.chmod(0)
     refuse(folder, "images/train/0.jpg: no permission")
+    path.chmod(0o644)
+    labels = folder / "labels" / "train"
+    labels.chmod(0)
+    try:
+        refuse(folder, "labels/train: no permission")
+    finally:
+        labels.chmod(0o755)
 
 
 # --- kinds of pictures ---
