@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import signal
@@ -63,6 +64,7 @@ def test_the_main_job_end_to_end_and_again(capsys: pytest.CaptureFixture[str]) -
     assert call(*GRID, "--seeds", "2", measure=MEASURE) == 0
     said = capsys.readouterr().out
     assert re.search(r"^8/8 N=\d+ L=\d seed 1: mIoU \d+\.\d \(\d+ s\)$", said, re.MULTILINE)
+    assert "8 runs and 4 measures due in study/quick-scenes, " in said
     assert "8 of 8 runs have a row: 8 ok" in said
     assert len([line for line in ledger() if line.startswith("run")]) == 8
     assert len([line for line in ledger() if line.startswith("measure")]) == 4
@@ -96,14 +98,14 @@ def test_dry_run_writes_nothing_and_then_knows_times(capsys: pytest.CaptureFixtu
     assert call(*GRID, "--dry-run", "--jobs", "2", measure=MEASURE) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("N=4 L=1: 5 of 5 runs due (seeds 0 1 2 3 4)")
-    assert said[-1].startswith("20 runs and 4 measures due, 2 runs side by side, 1 thread each: ")
+    assert said[-1].startswith("20 runs and 4 measures due in study/quick-scenes, 2 at a time, 1 thread each: about ")
     assert list(place.iterdir()) == []
     assert call(*GRID, "--seeds", "1") == 0
     capsys.readouterr()
     assert call(*GRID, "--dry-run", "--seeds", "2") == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("N=4 L=1: 1 of 2 runs due (seeds 1), about ")
-    assert said[-1].startswith("4 runs and 0 measures due, ")
+    assert said[-1].startswith("4 runs and 0 measures due in ")
     assert "about" in said[-1]
 
 
@@ -129,10 +131,11 @@ def test_failed_runs_are_rows_and_retry_does_them_again(
     said = capsys.readouterr().out
     assert "2 of 2 runs have a row: 2 failed" in said
     assert "failed: N=4 seed 0, N=4 seed 1: RuntimeError: not mended" in said
-    assert "--retry failed" in said
+    (log,) = re.findall(r"the same command with --retry failed; (logs/\w+\.log) tells more", said)
+    assert "Traceback" in (OUT / log).read_text()
     (place / "mended").touch()
     assert call(*words, task="failing_until_mended") == 1, "a failed run is not due"
-    assert call(*words, "--retry", "oom,diverged", task="failing_until_mended") == 1
+    assert call(*words, "--retry", "oom, diverged", task="failing_until_mended") == 1
     assert call(*words, "--retry", "failed", task="failing_until_mended") == 0
     assert {row["status"] for row in Store(OUT).read("run").rows} == {"ok"}
     assert len(list((OUT / "runs").glob("*.json.superseded-1"))) == 2
@@ -164,6 +167,35 @@ def test_a_damaged_row_is_said_and_made_again(capsys: pytest.CaptureFixture[str]
     assert (OUT / "results.csv").read_bytes() == before
 
 
+def test_a_report_says_which_rows_it_leaves_out(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("ablate", "--grid", "N=4", "--seeds", "2") == 0
+    (row, _) = sorted((OUT / "runs").glob("*.json"))
+    row.write_text("[" * 100_000)
+    capsys.readouterr()
+    assert call("report", str(OUT)) == 0
+    assert f"left out: {row}: not whole JSON" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("entry", [3, {"kind": "ablate"}, {"runs": [3], "measures": []}])
+def test_a_study_file_of_another_form_is_damaged(capsys: pytest.CaptureFixture[str], entry: Any) -> None:
+    words = ("ablate", "--grid", "N=4", "--seeds", "1")
+    assert call(*words) == 0
+    study = json.loads((OUT / "study.json").read_text())
+    (OUT / "study.json").write_text(json.dumps(study | {"experiments": {"ablate N=4": entry}}))
+    assert "study.json is damaged" in refused(capsys, "report", str(OUT))
+    assert call(*words) == 0
+    assert "damaged; set aside as study.json.damaged-1" in capsys.readouterr().out
+    assert call("report", str(OUT)) == 0
+
+
+def test_a_table_that_is_no_text_is_made_again() -> None:
+    assert call("ablate", "--grid", "N=4", "--seeds", "1") == 0
+    before = (OUT / "results.csv").read_bytes()
+    (OUT / "results.csv").write_bytes(b"\xff\xfe")
+    assert call("report", str(OUT)) == 0
+    assert (OUT / "results.csv").read_bytes() == before
+
+
 def test_report_again_from_the_rows(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("ablate", "--grid", "N=4", "--seeds", "1") == 0
     for path in [OUT / "results.csv", *(OUT / "report").rglob("*.md")]:
@@ -183,6 +215,13 @@ def test_report_again_from_the_rows(capsys: pytest.CaptureFixture[str]) -> None:
         (["ablate", "--grid", "N=4", "levls=1"], "did you mean 'levels'?"),
         (["ablate", "--grid", "N=4", "N=16"], "axis N is given twice"),
         (["ablate", "--grid", "N=4", "--grid", "points=16"], "axis N is given twice"),
+        (["ablate", "--grid", f"N={10**23}"], f"N={10**23}: expected at most 1000000000"),
+        (["ablate", "--grid", "N=4,", "16"], "axis 'N=4,': a comma without a value beside it"),
+        (["ablate", "--grid", "threads=2"], "a study has one value of threads; use --threads"),
+        (["ablate", "--grid", "seed=3"], "did you mean 'seeds'?"),
+        (["ablate", "--grid", "heads=3"], "heads=3 does not divide width=64"),
+        (["ablate", "--grid", "scene_noise=1000"], "scene_noise is 1000: expected at most 255"),
+        (["ablate", "N=4,16", "L=1"], "axes follow --grid, as in --grid N=4,16 L=1,3"),
         (["ablate"], "the grid is empty"),
         (["ablate", "--grid", ""], "the grid is empty"),
         (["ablate", "--grid"], "--grid"),
@@ -201,6 +240,10 @@ def test_report_again_from_the_rows(capsys: pytest.CaptureFixture[str]) -> None:
         (["ablate", "--grid", "N=4", "--seeds", "many"], "many"),
         (["ablate", "--grid", "N=4", "--threads", "0"], "--threads 0: expected at least 1"),
         (["ablate", "--grid", "N=4", "--jobs", "-1"], "--jobs -1: expected at least 1"),
+        (["ablate", "--grid", "N=4", "--steps", str(10**12)], "--steps 1000000000000: expected at most 1000000000"),
+        (["ablate", "--grid", "N=4", "--retry", ","], "--retry : expected oom"),
+        (["ablate", "--grid", "N=4", "--out", "/proc/study"], "/proc/study: "),
+        (["ablate", "--grid", "N=4", "--preset", "paper"], "the preset looks there, name another place with --data"),
         (["ablate", "--grid", "N=4", "--retry", "faild"], "--retry faild: expected oom, diverged, unsupported, failed"),
         (["ablate", "--grid", "N=4", "--sedes", "3"], "--seeds"),
         (["ablate", "--grid", "N=4", "--data", "scnes"], "did you mean scenes?"),
@@ -299,6 +342,25 @@ def test_another_experiments_folder_is_refused(capsys: pytest.CaptureFixture[str
     assert {path: path.read_bytes() for path in Path("mine").rglob("*") if path.is_file()} == before
 
 
+def test_the_home_folder_may_be_written_as_a_tilde(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(place / "home"))
+    assert call("ablate", "--grid", "N=4", "--seeds", "1", "--out", "~/mine") == 0
+    assert (place / "home" / "mine" / "results.csv").exists()
+
+
+def test_a_module_that_ends_the_program_is_said(
+    capsys: pytest.CaptureFixture[str], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place / "a_script.py").write_text("import sys\nsys.exit(3)\n")
+    monkeypatch.syspath_prepend(place)
+    assert "ended the program" in refused(capsys, "ablate", "--grid", "encoder_self=a_script:Thing")
+
+
+def test_a_missing_package_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "unept.model", None)
+    assert "`unept-bench doctor` says what" in refused(capsys, "ablate", "--grid", "N=4")
+
+
 def test_a_folder_of_something_else_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     Path("thesis").mkdir()
     Path("thesis/thesis.tex").write_text("precious")
@@ -324,7 +386,7 @@ def test_a_folder_that_cannot_be_written(
 
 def test_a_disk_that_fills_up_while_running(capsys: pytest.CaptureFixture[str]) -> None:
     words = ("ablate", "--grid", "N=4", "--seeds", "3", "--jobs", "1")
-    assert "the disk is full" in refused(capsys, *words, task="disk_full")
+    assert f"{OUT}: the disk is full" in refused(capsys, *words, task="disk_full")
     assert [row["seed"] for row in Store(OUT).read("run").rows] == [0]
     assert call(*words) == 0
     assert [row["seed"] for row in Store(OUT).read("run", "ablate N=4").rows] == [0, 1, 2]

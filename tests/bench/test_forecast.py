@@ -87,6 +87,21 @@ def test_estimates_are_corrected_by_how_far_off_they_were(tmp_path: Any) -> None
     assert clock.left() == ", 10 min left"
 
 
+def test_a_running_jobs_rest_follows_its_pace_and_not_its_start(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that continues at step 50 after 20 seconds of loading, and takes a second a step."""
+    instant = 0.0
+    monkeypatch.setattr("bench.progress.time.monotonic", lambda: instant)
+    (job,) = [Job(spec=job.spec, label=job.label, estimate=80.0) for job in jobs(tmp_path, "quick")]
+    clock = Clock([job], 1, already=0)
+    clock.started(job)
+    instant = 20.0
+    clock.running[job.key].reach(50, 100)
+    assert clock.left() == ", 60 s left"
+    instant = 30.0
+    clock.running[job.key].reach(60, 100)
+    assert clock.left() == ", 40 s left"
+
+
 def test_plain_lines_are_few(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
     (job,) = jobs(tmp_path, "quick")
     with Plain(Clock([job], 1, already=0)) as plain:

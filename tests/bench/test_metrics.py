@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from torchmetrics.classification import MulticlassJaccardIndex
 
 from bench.metrics import Confusion
+from unept import torchvision_shim
 
 
 def confusion(truth: list[list[int]], prediction: list[list[int]], classes: int = 3) -> Confusion:
@@ -57,6 +57,9 @@ def test_label_outside_the_classes_is_refused(value: int) -> None:
 
 
 def test_equals_torchmetrics_on_random_maps() -> None:
+    torchvision_shim.ensure()  # torchmetrics imports torchvision
+    from torchmetrics.classification import MulticlassJaccardIndex
+
     rng = np.random.default_rng(0)
     counted = Confusion(7)
     theirs = MulticlassJaccardIndex(7, average="none", ignore_index=255, validate_args=False)

@@ -64,7 +64,7 @@ def test_every_end_of_a_task_is_a_row(tmp_path: Path) -> None:
         5: ("oom", "RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory: 3 TiB"),
         6: ("unsupported", "NotImplementedError: no such kernel"),
         7: ("failed", rows[7][1]),
-        8: ("failed", f"worker ended with exit status 3 without a result; see {log.name}"),
+        8: ("failed", f"worker ended with exit status 3 without a result; see logs/{log.name}"),
         9: ("oom", "worker killed by signal 6 (SIGABRT) after an allocation failed"),
         10: ("failed", rows[10][1]),
     }

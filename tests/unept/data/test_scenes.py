@@ -179,6 +179,9 @@ def test_other_sizes(size):
         ("scene_cast", 0.9),
         ("scene_size", 40),
         ("scene_noise", -1),
+        ("scene_noise", 256),
+        ("scene_detail", 65.0),
+        ("scene_pole_width", 65),
         ("scene_emblem_height", 63),
     ],
 )

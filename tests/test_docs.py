@@ -1,0 +1,111 @@
+"""Every code block of the documents runs, and every command in them is one that this version understands."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cli
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/data.md")
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    return [
+        (name, body)
+        for name in DOCUMENTS
+        for kind, body in FENCE.findall((ROOT / name).read_text(encoding="utf-8"))
+        if kind == language
+    ]
+
+
+def commands(program: str) -> list[str]:
+    lines = [line.strip() for _, body in blocks("sh") for line in body.splitlines()]
+    return [line for line in lines if line.startswith(program)]
+
+
+def python_blocks() -> list[str]:
+    return [body for _, body in blocks("python")]
+
+
+@pytest.mark.parametrize("body", python_blocks(), ids=range(len(python_blocks())))
+def test_python_block_runs(body: str, tmp_path: Path) -> None:
+    script = tmp_path / "block.py"
+    script.write_text(body, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", str(script)],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_line_of_a_shell_block_is_covered_here() -> None:
+    known = ("unept-bench ", "make ", "python3 -m venv ", "source ", "pip install ", "python -m ")
+    strange = [line for _, body in blocks("sh") for line in body.splitlines() if not line.startswith(known)]
+    assert strange == []
+
+
+@pytest.mark.parametrize("command", [c for c in commands("unept-bench") if "PATH" not in c])
+def test_command_is_understood(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = next(body for _, body in blocks("python") if "class LevelMean" in body)
+    (tmp_path / "level_mean.py").write_text(own, encoding="utf-8")
+    words = shlex.split(command)[1:]
+    if words[0] in ("ablate", "table"):
+        assert cli.main([*words, "--dry-run"]) == 0
+        assert "due" in capsys.readouterr().out
+    elif words[0] == "report":  # no study is there yet, and it says so
+        assert cli.main(words) == 2
+        assert words[1] in capsys.readouterr().err
+    else:
+        assert cli.main(words) == 0
+
+
+@pytest.mark.parametrize("command", [c for c in commands("unept-bench") if "PATH" in c])
+def test_command_with_a_path_names_the_path_that_is_missing(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([*shlex.split(command)[1:], "--dry-run"]) == 2
+    assert "PATH" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", commands("make"))
+def test_make_target_exists(command: str) -> None:
+    done = subprocess.run(["make", "-n", "-C", str(ROOT), command.split()[1]], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_extras_and_constraints_named_in_the_readme_exist() -> None:
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    for command in commands("pip"):
+        for extra in re.findall(r"\[(\w+)\]", command):
+            assert f"\n{extra} = [" in project, extra
+        for file in re.findall(r"-c (\S+)", command):
+            assert (ROOT / file).exists(), file
+
+
+def test_links_lead_somewhere() -> None:
+    for name in DOCUMENTS:
+        text = (ROOT / name).read_text(encoding="utf-8")
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
+            assert ((ROOT / name).parent / target).exists(), f"{name}: {target}"
+
+
+def test_the_table_of_the_readme_is_that_of_its_record() -> None:
+    report = (ROOT / "reports/records/quick-grid/report.md").read_text(encoding="utf-8")
+    table = re.search(r"^## Accuracy, measured.*?(^\|.*?\|\n)\n", report, re.MULTILINE | re.DOTALL)
+    assert table is not None
+    assert table[1] in (ROOT / "README.md").read_text(encoding="utf-8")
