@@ -94,8 +94,8 @@ def test_one_word_may_hold_several_axes() -> None:
         (["point=4"], "axis 'point=4': there is no field 'point'; did you mean 'points'?"),
         (["encoder_slef=none"], "there is no field 'encoder_slef'; did you mean 'encoder_self'?"),
         (["n=4"], "axis 'n=4': there is no field 'n'; did you mean 'N'?"),
-        (["N=4,,16"], "axis 'N=4,,16': empty value between commas"),
-        (["N=4,16,"], "axis 'N=4,16,': empty value between commas"),
+        (["N=4,,16"], "axis 'N=4,,16': a comma without a value beside it"),
+        (["N=4,16,"], "axis 'N=4,16,': a comma without a value beside it"),
         (["N=4", "N=16"], "axis N is given twice (N is points): N=4 and N=16"),
         (["N=4", "points=16"], "axis N is given twice (N is points): N=4 and N=16"),
         (["heads=1", "heads=2"], "axis heads is given twice: heads=1 and heads=2"),
@@ -116,7 +116,7 @@ def test_one_word_may_hold_several_axes() -> None:
         (["spatial_widths=16+0"], "spatial_widths=16+0: expected at least 1"),
         (["scales="], "axis 'scales=': no value"),
         (["profile=papers"], "profile=papers: expected paper or released; did you mean 'paper'?"),
-        (["data=scenes,folder:x"], "axis 'data=scenes,folder:x': a study has one data; use --data"),
+        (["data=scenes,folder:x"], "axis 'data=scenes,folder:x': a study has one value of data; use --data"),
     ],
 )
 def test_a_malformed_grid_is_one_clear_line(words: list[str], message: str) -> None:
@@ -172,8 +172,8 @@ def test_a_profile_sets_what_the_profiles_differ_in_and_an_axis_has_the_last_wor
     ("words", "message"),
     [
         (["queries=spatial", "spatial=true,false"], "queries=spatial spatial=false: "),
-        (["heads=3"], "heads=3: heads=3 does not divide width=64"),
-        (["scale_min=2"], "scale_min=2: scale_min=2: expected more than 0 and at most scale_max, 1"),
+        (["heads=3"], "heads=3 does not divide width=64"),
+        (["scale_min=2"], "scale_min=2: expected more than 0 and at most scale_max, 1"),
         (["scale_min=0"], "scale_min=0"),
         (["mode=slide", "stride=65"], "stride=65: expected at most window, 64"),
         (["scales=0+1"], "scales=0+1: expected numbers above 0"),

@@ -168,7 +168,9 @@ def kill_and_resume(out: Path, kills: int, undisturbed: bytes) -> None:
     for number in range(kills):
         process = start(out, "in_steps")
         time.sleep(rng.uniform(0.1, 1.6))
-        workers = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        if process.poll() is not None:  # all runs are done
+            break
+        workers = psutil.Process(process.pid).children(recursive=True)
         if number % 2:
             os.killpg(process.pid, signal.SIGKILL)
         else:

@@ -268,6 +268,7 @@ def test_the_default_type_changes_nothing() -> None:
     torch.set_default_dtype(torch.float64)
     try:
         model.batches.clear()
+        assert prepare(torch.zeros(3, 2, 2, dtype=torch.uint8), (3, 4)).dtype == torch.float32
         found = predict(lambda x: model(x), image, window=16, stride=8, scales=(0.5, 1.5), flip=True)
     finally:
         torch.set_default_dtype(torch.float32)
