@@ -81,6 +81,14 @@ Threads = Annotated[
 Retry = Annotated[
     str, typer.Option("--retry", metavar="STATUSES", help="Do runs of these statuses again, e.g. failed,oom.")
 ]
+Control = Annotated[
+    str,
+    typer.Option(
+        "--control",
+        metavar="VARIANT",
+        help="Compare the others with this one; none: with the model without self-attention, a row of its own.",
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say which runs are due and how long they may take.")]
 
 
@@ -111,6 +119,7 @@ def ablate(
     jobs: Jobs = 0,
     threads: Threads = 1,
     retry: Retry = "",
+    control: Control = "",
     dry_run: DryRun = False,
 ) -> None:
     """Train every combination of the axes and write the table.
@@ -118,6 +127,7 @@ def ablate(
     For instance --grid N=4,16,64 L=1,3: each combination is trained with several seeds. Any field is an axis.
     """
     from bench.grid import expand, parse_axes
+    from experiments.controls import NONE, with_control
 
     axes = parse_axes(grid or [])
     taken = {"steps": steps, "backbone_weights": backbone_weights}
@@ -135,8 +145,11 @@ def ablate(
         jobs=jobs,
         threads=threads,
         retry=retry,
+        control=control,
     )
-    _study("ablate", " ".join(str(axis) for axis in axes), lambda base: expand(axes, base), request, ctx, dry_run)
+    make = with_control(lambda base: expand(axes, base), control, [axis.name for axis in axes])
+    name = " ".join([*map(str, axes), *["none"] * (control == NONE)])
+    _study("ablate", name, make, request, ctx, dry_run)
 
 
 @app.command()
@@ -152,10 +165,12 @@ def table(
     jobs: Jobs = 0,
     threads: Threads = 1,
     retry: Retry = "",
+    control: Control = "",
     dry_run: DryRun = False,
 ) -> None:
     """Run the variants of one of the paper's tables."""
     from experiments import table5, table6
+    from experiments.controls import NONE, with_control
 
     makers = {5: table5.variants, 6: table6.variants}
     if number not in makers:
@@ -171,8 +186,10 @@ def table(
         jobs=jobs,
         threads=threads,
         retry=retry,
+        control=control,
     )
-    _study(f"table {number}", "", makers[number], request, ctx, dry_run)
+    name = NONE if control == NONE and number == 6 else ""
+    _study(f"table {number}", name, with_control(makers[number], control), request, ctx, dry_run)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
@@ -18,11 +19,13 @@ FILE = "last.safetensors"
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """How far a run has come: steps done, seconds spent, and the loss curve so far."""
+    """How far a run has come: steps done, seconds spent training and probing, the loss curve and probes so far."""
 
     step: int = 0
     seconds: float = 0.0
+    probe_seconds: float = 0.0
     curve: list[list[float]] = field(default_factory=list)
+    probes: list[list[float | None]] = field(default_factory=list)
 
 
 def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> None:
@@ -31,7 +34,7 @@ def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state
     tensors = {f"model.{name}": tensor.contiguous() for name, tensor in model.state_dict().items()}
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in values.items()}
-    facts = json.dumps({"step": state.step, "seconds": state.seconds, "curve": state.curve})
+    facts = json.dumps(dataclasses.asdict(state))
     data = to_bytes(tensors, metadata={"state": facts})
     temporary = folder / f"{FILE}.tmp"
     with open(temporary, "wb") as file:
@@ -52,7 +55,7 @@ def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> St
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-            facts = json.loads(file.metadata()["state"])
+            state = State(**json.loads(file.metadata()["state"]))
     except (SafetensorError, ValueError, KeyError, TypeError, OSError) as error:
         path.replace(folder / f"{FILE}.damaged")
         print(f"checkpoint {path} is damaged ({error}); the run starts over", file=sys.stderr)
@@ -63,7 +66,7 @@ def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> St
         index, key = name.split(".", 1)
         by_parameter.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({"state": by_parameter, "param_groups": optimizer.state_dict()["param_groups"]})
-    return State(step=facts["step"], seconds=facts["seconds"], curve=facts["curve"])
+    return state
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -35,6 +35,8 @@ class TrainConfig:
     category_max: float = 0.75  # a crop is redrawn (ten times) while one class covers more than this share
     backbone_weights: str = ""  # file of pretrained weights; empty = random initialisation
     checkpoint_every: int = 500  # steps
+    probes: int = 20  # looks at validation pictures while training, evenly apart; they change nothing of it
+    probe_images: int = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,7 @@ class EvalConfig:
     scales: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
     flip_test: bool = True
     images: int = 0  # evaluate the first so many images of the split; 0 = all
+    keep: int = 12  # pictures of the split, evenly apart, whose predictions are kept
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,8 @@ LARGEST = 10**9  # of any whole number: more than any field can use, and less th
 RANGES: Mapping[str, tuple[float, float]] = types.MappingProxyType(
     {
         "images": (0, math.inf),
+        "keep": (0, math.inf),
+        "probes": (0, math.inf),
         "encoder_layers": (0, math.inf),
         "dropout": (0, 1),
         "flip": (0, 1),

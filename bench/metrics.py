@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,3 +50,11 @@ class Confusion:
             pixel_accuracy=float(hits.sum() / total) if total else None,
             iou=iou,
         )
+
+    def among(self, groups: Iterable[tuple[int, ...]]) -> float | None:
+        """Of the pixels of each group's classes that were given to a class of the same group: the share given to the
+        right one. None where there is no such pixel.
+        """
+        blocks = [self.counts[np.ix_(group, group)] for group in groups]
+        total = sum(int(block.sum()) for block in blocks)
+        return float(sum(int(np.trace(block)) for block in blocks) / total) if total else None

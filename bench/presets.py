@@ -36,7 +36,6 @@ def _quick() -> Settings:
         dropout=0.0,
         spatial_widths=(16, 32),
         head_width=64,
-        refine_test=False,
     )
     train = TrainConfig(
         steps=500,
@@ -66,7 +65,6 @@ def _small() -> Settings:
         encoder_layers=1,
         decoder_layers=1,
         head_width=128,
-        refine_test=False,
     )
     train = TrainConfig(
         steps=2000,

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -22,12 +21,10 @@ from torch.utils.data import Dataset as TorchDataset
 import unept
 from bench import checkpoint
 from bench.config import Settings, TrainConfig, from_dict
-from bench.metrics import Confusion, Scores
-from unept.data import IGNORE, Batches, Dataset, TrainPipeline, open_data
-from unept.inference import Prediction, predict
+from bench.evaluation import PROBE_COLUMNS, Progress, evaluate, probe, probe_steps, save_pictures
+from unept.data import Batches, TrainPipeline, open_data
 from unept.losses import Losses, total_loss
 
-Progress = Callable[[int, int, str], None]
 CURVE_POINTS = 50
 
 
@@ -36,10 +33,10 @@ class NonFiniteError(ArithmeticError):
 
 
 def run(spec: dict[str, Any], folder: Path, progress: Progress) -> dict[str, Any]:
-    """Train and evaluate the run that `spec` describes; checkpoints go to `folder`.
+    """Train and evaluate the run that `spec` describes; checkpoints go to `folder`, kept pictures to spec's `pictures`.
 
-    Returns status, message, metrics (fractions) and training facts. Raises NonFiniteError where the loss or a gradient
-    is not finite.
+    Returns status, message, metrics (fractions), training facts and how they were evaluated. Raises NonFiniteError
+    where the loss or a gradient is not finite.
     """
     settings = from_dict(spec["settings"])
     seed = int(spec["seed"])
@@ -48,9 +45,11 @@ def run(spec: dict[str, Any], folder: Path, progress: Progress) -> dict[str, Any
     model = unept.build(settings.model, weights=settings.train.backbone_weights).to(device)
     training = train(model, settings, seed=seed, folder=folder, progress=progress)
     began = time.perf_counter()
-    metrics = evaluate(model, settings, progress=progress)
+    metrics, facts, pictures = evaluate(model, settings, progress=progress)
     training["evaluation_seconds"] = time.perf_counter() - began
-    return {"status": "ok", "message": "", "metrics": metrics, "training": training}
+    if spec.get("pictures"):
+        save_pictures(Path(spec["pictures"]), pictures)
+    return {"status": "ok", "message": "", "metrics": metrics, "training": training, "evaluation": facts}
 
 
 def train(model: nn.Module, settings: Settings, *, seed: int, folder: Path, progress: Progress) -> dict[str, Any]:
@@ -59,8 +58,9 @@ def train(model: nn.Module, settings: Settings, *, seed: int, folder: Path, prog
     device = next(model.parameters()).device
     optimizer = make_optimizer(model, config)
     state = checkpoint.load(folder, model, optimizer)
-    curve: list[list[float]] = state.curve
-    seconds = state.seconds
+    curve, probes = state.curve, state.probes
+    looks = probe_steps(config.steps, config.probes)
+    seconds, looking = state.seconds, state.probe_seconds
     model.train()
     began = time.perf_counter()
     for step, batch in _batches(settings, seed=seed, start=state.step, device=device):
@@ -71,13 +71,23 @@ def train(model: nn.Module, settings: Settings, *, seed: int, folder: Path, prog
         if done % max(1, config.steps // CURVE_POINTS) == 0 or done == config.steps:
             curve.append([done, *(term.item() for term in losses)])
             progress(done, config.steps, f"loss {losses.total.item():.3f}")
+        if done in looks:
+            paused = time.perf_counter()
+            probes.append([done, *probe(model, settings)])
+            paused = time.perf_counter() - paused
+            began, looking = began + paused, looking + paused
         if done % config.checkpoint_every == 0 and done < config.steps:
             spent = seconds + time.perf_counter() - began
-            checkpoint.save(folder, model, optimizer, checkpoint.State(step=done, seconds=spent, curve=curve))
+            now = checkpoint.State(step=done, seconds=spent, probe_seconds=looking, curve=curve, probes=probes)
+            checkpoint.save(folder, model, optimizer, now)
     return {
         "seconds": seconds + time.perf_counter() - began,
         "curve": curve,
         "curve_columns": ["step", *Losses._fields],
+        "probe": probes,
+        "probe_columns": PROBE_COLUMNS,
+        "probe_images": config.probe_images,
+        "probe_seconds": looking,
         "resumed_at": state.step,
     }
 
@@ -170,47 +180,3 @@ def _batches(
     )
     for step, batch in zip(steps, loader, strict=True):
         yield step, {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
-
-
-@torch.inference_mode()
-def evaluate(model: nn.Module, settings: Settings, *, progress: Progress) -> dict[str, Any]:
-    """Score `model` by the protocol. Fractions; refined scores are None where refinement is off."""
-    protocol = settings.evaluation
-    dataset = open_data(settings.data, protocol.split, settings.scenes)
-    count = min(protocol.images or len(dataset), len(dataset))
-    plain = Confusion(len(dataset.classes), IGNORE)
-    refined = Confusion(len(dataset.classes), IGNORE)
-    model.eval()
-    for index in range(count):
-        sample = dataset[index]
-        prediction = _predict(model, sample.image, settings)
-        plain.add(sample.label, prediction.probabilities.argmax(0).cpu().numpy())
-        if prediction.refined is not None:
-            refined.add(sample.label, prediction.refined.argmax(0).cpu().numpy())
-        if (index + 1) % max(1, count // 10) == 0:
-            progress(index + 1, count, "evaluating")
-    return _metrics(plain.scores(), refined.scores(), dataset)
-
-
-def _predict(model: nn.Module, image: npt.NDArray[np.uint8], settings: Settings) -> Prediction:
-    protocol = settings.evaluation
-    return predict(
-        model,
-        image,
-        mode=protocol.mode,
-        window=protocol.window,
-        stride=protocol.stride,
-        scales=protocol.scales,
-        flip=protocol.flip_test,
-        base=(settings.train.base_long, settings.train.base_short),
-    )
-
-
-def _metrics(plain: Scores, refined: Scores, dataset: Dataset) -> dict[str, Any]:
-    return {
-        "miou": plain.miou,
-        "pixel_accuracy": plain.pixel_accuracy,
-        "miou_refined": refined.miou,
-        "pixel_accuracy_refined": refined.pixel_accuracy,
-        "iou": dict(zip(dataset.classes, plain.iou, strict=True)),
-    }

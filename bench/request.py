@@ -31,6 +31,7 @@ class Request:
     jobs: int = 0
     threads: int = 1
     retry: str = ""
+    control: str = ""
     command: str = ""
 
 
@@ -62,6 +63,7 @@ def study_of(kind: str, grid: str, make: Maker, request: Request, *, dry_run: bo
         threads=request.threads,
         jobs=request.jobs or default_jobs(request.threads),
         retry=statuses(request.retry),
+        control=request.control,
         command=request.command,
     )
 

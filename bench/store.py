@@ -3,6 +3,7 @@
     OUT/study.json            preset and data of the folder, and the experiments that were run in it
     OUT/runs/KEY.json         one row per run          OUT/measures/KEY.json   one row per measured variant
     OUT/runs/KEY.lock         its claim                OUT/logs/KEY.log        OUT/checkpoints/KEY/
+    OUT/pictures/KEY.npz      some pictures with what the run predicted for them
     OUT/results.csv           scores: what a repetition gives again, bit for bit
     OUT/measures.csv          operations, memory, time
     OUT/provenance.csv        when, how long, and where each row was made
@@ -236,6 +237,10 @@ class Store:
     def checkpoints(self, key: str) -> Path:
         """The folder for a run's mid-run state."""
         return self.out / "checkpoints" / key
+
+    def pictures(self, key: str) -> Path:
+        """The arrays of the pictures that a run keeps; not every run has them."""
+        return self.out / "pictures" / f"{key}.npz"
 
     def log(self, key: str) -> Path:
         """The log file of a run."""

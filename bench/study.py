@@ -32,7 +32,10 @@ class Tasks:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """One experiment and how to do it. `name` is what makes the same command resume: it tells experiments apart."""
+    """One experiment and how to do it. `name` is what makes the same command resume: it tells experiments apart.
+
+    `control` is the variant that the report compares the others with; "" leaves the choice to the report.
+    """
 
     name: str
     kind: str  # the command: "ablate" or "table 5"
@@ -45,6 +48,7 @@ class Study:
     jobs: int = 1
     backend: str = "reference"
     retry: tuple[str, ...] = ()
+    control: str = ""
     command: str = ""
     tasks: Tasks = Tasks()
 
@@ -187,7 +191,8 @@ def _spec(study: Study, variant: Variant, kind: str, seed: int) -> dict[str, Any
     }
     if kind == "measure":
         spec["machine"] = environment.machine()
-    return spec | {"key": key_of(kind, spec)}
+    key = key_of(kind, spec)
+    return spec | {"key": key, "pictures": str(Store(study.out.resolve()).pictures(key))}
 
 
 def _job(spec: dict[str, Any], estimate: float | None) -> Job:
@@ -195,14 +200,11 @@ def _job(spec: dict[str, Any], estimate: float | None) -> Job:
 
 
 def _guess(threads: int) -> forecast.Guess:
-    """The presets' own estimate, where they offer one."""
-    estimate = getattr(presets, "estimate_seconds", None)
-    if estimate is None:
-        return lambda _: None
+    """The presets' own estimate."""
 
     def guess(settings: Mapping[str, Any]) -> float | None:
         try:
-            return float(estimate(from_dict(dict(settings)), threads))
+            return presets.estimate_seconds(from_dict(dict(settings)), threads)
         except ValueError:  # a row of an older version, whose fields are not today's
             return None
 
@@ -250,6 +252,7 @@ def _entry(study: Study, todo: Plan) -> dict[str, Any]:
         "kind": study.kind,
         "seeds": study.seeds,
         "variants": [variant.name for variant in study.variants],
+        "control": study.control,
         "command": study.command,
         "runs": [{name: job.spec[name] for name in names} for job in todo.runs],
         "measures": [{name: job.spec[name] for name in names[:3]} for job in todo.measures],

@@ -1,6 +1,8 @@
 """Table 5: the components added one at a time, from single-scale attention to the whole model on a stronger backbone.
 
-The stronger backbone is DeiT-B; beside the tiny conv net of the quick preset it is a tiny ViT, trained from scratch.
+Beside the paper's four rows stands `none`, the third row without self-attention: what it loses is what attention in
+those slots brings. The stronger backbone is DeiT-B; beside the tiny conv net of the quick preset it is a tiny ViT,
+trained from scratch.
 """
 
 from __future__ import annotations
@@ -9,14 +11,15 @@ from dataclasses import replace
 
 from bench.config import Settings
 from bench.grid import Variant
-from experiments import table6
+from experiments import controls, table6
 
 POINTS = 16
+AXES = ("levels", "spatial", "queries", "backbone", *controls.SELF_SLOTS)
 STRONGER = {"tiny_conv": "tiny_vit", "lite0": "deit_base", "resnet50": "deit_base"}
 
 
 def variants(base: Settings, *, stronger_weights: str = "") -> tuple[Variant, ...]:
-    """The four rows in the table's order, on top of `base`, each with everything of the row before it.
+    """The four rows in the table's order, on top of `base`, each with everything of the row before it, then `none`.
 
     `base.train.backbone_weights` belong to the base backbone; the stronger one starts from `stronger_weights`, or from
     scratch where none are given. Raises ValueError for a backbone that has no stronger one here.
@@ -36,6 +39,7 @@ def variants(base: Settings, *, stronger_weights: str = "") -> tuple[Variant, ..
         "+ pyramid features": pyramid,
         "+ spatial path": spatial,
         "+ stronger backbone": stronger,
+        controls.NONE: controls.without_self_attention(spatial),
     }
     return tuple(Variant(name=name, axes=_axes(settings), settings=settings) for name, settings in rows.items())
 
@@ -50,4 +54,4 @@ def _without_spatial_path(settings: Settings) -> Settings:
 
 
 def _axes(settings: Settings) -> dict[str, object]:
-    return {name: getattr(settings.model, name) for name in ("levels", "spatial", "queries", "backbone")}
+    return {name: getattr(settings.model, name) for name in AXES}

@@ -85,7 +85,7 @@ def test_more_seeds_are_added_and_tables_share_cells(capsys: pytest.CaptureFixtu
     assert len(ledger()) == 12
     capsys.readouterr()
     assert call("table", "5", "--seeds", "1") == 0
-    assert "1 of 4 runs are there already" in capsys.readouterr().out
+    assert "1 of 5 runs are there already" in capsys.readouterr().out
     assert [row["variant"] for row in Store(OUT).read("run", "table 5").rows[:3]] == [
         "baseline",
         "+ pyramid features",
@@ -406,6 +406,7 @@ def test_help_version_and_doctor(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_options_are_these() -> None:
     """A change of the command line is a decision, not an accident."""
     shared = {"seeds", "preset", "data", "steps", "backbone-weights", "out", "jobs", "threads", "retry", "dry-run"}
+    shared |= {"control"}
     commands = cli.typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
     found = {name: {opt for p in command.params for opt in p.opts} for name, command in commands.items()}
     assert found == {

@@ -75,3 +75,11 @@ def test_equals_torchmetrics_on_random_maps() -> None:
         value = ours.iou[index]
         assert value is not None
         assert math.isclose(value, float(expected[index]), rel_tol=1e-6)
+
+
+def test_share_of_the_right_class_among_lookalikes() -> None:
+    counted = confusion([[0, 0, 1, 1, 2, 3]], [[0, 1, 1, 2, 2, 2]], classes=4)
+    assert counted.among([(0, 1)]) == pytest.approx(2 / 3)
+    assert counted.among([(0, 1), (2, 3)]) == pytest.approx(3 / 5)
+    assert counted.among([]) is None
+    assert confusion([[0]], [[0]], classes=4).among([(2, 3)]) is None

@@ -8,15 +8,17 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import unept
-from bench import checkpoint, recipe
+from bench import checkpoint, evaluation, recipe
 from bench.config import Settings, to_dict
 from bench.fields import apply
 from bench.presets import preset
+from unept.data.scenes import CLASSES, PALETTE, Scenes
 
 
 def silent(step: int, total: int, message: str) -> None:
@@ -42,7 +44,7 @@ def run(settings: Settings, folder: Path, seed: int = 3) -> dict[str, Any]:
 
 
 def numbers(result: dict[str, Any]) -> str:
-    return json.dumps([result["metrics"], result["training"]["curve"]])
+    return json.dumps([result["metrics"], result["training"]["curve"], result["training"]["probe"]])
 
 
 def test_same_seed_same_bits_and_another_seed_others(tmp_path: Path) -> None:
@@ -77,14 +79,72 @@ def test_a_run_cut_off_continues_to_the_same_bits(
     assert numbers(continued) == whole
 
 
+FRACTIONS = (
+    "miou",
+    "pixel_accuracy",
+    "boundary_iou",
+    "boundary_f",
+    "interior_miou",
+    "error_near_boundary",
+)
+REFINED = ("miou_refined", "pixel_accuracy_refined", "boundary_iou_refined", "boundary_f_refined")
+
+
 def test_metrics_are_named_fractions(tmp_path: Path) -> None:
-    result = run(small(refine_test=True), tmp_path)
+    result = run(small(), tmp_path)
     metrics = result["metrics"]
     assert result["status"] == "ok"
-    for name in ("miou", "pixel_accuracy", "miou_refined", "pixel_accuracy_refined"):
+    for name in (*FRACTIONS, *REFINED):
         assert 0 <= metrics[name] <= 1, name
     assert len(metrics["iou"]) == small().model.classes
-    assert run(small(), tmp_path / "plain")["metrics"]["miou_refined"] is None
+    assert result["evaluation"]["images"] == 3
+    plain = run(small(refine_test=False), tmp_path / "plain")["metrics"]
+    assert [plain[name] for name in REFINED] == [None] * len(REFINED)
+    assert {name: plain[name] for name in FRACTIONS} == {name: metrics[name] for name in FRACTIONS}
+
+
+def test_probes_are_there_and_change_nothing(tmp_path: Path) -> None:
+    looked, blind = (run(small(probes=count, probe_images=2), tmp_path / str(count)) for count in (3, 0))
+    assert looked["metrics"] == blind["metrics"]
+    assert looked["training"]["curve"] == blind["training"]["curve"]
+    assert [look[0] for look in looked["training"]["probe"]] == [2, 4, 6]
+    assert all(0 <= miou <= 1 for _, miou, _ in looked["training"]["probe"])
+    assert blind["training"]["probe"] == []
+
+
+def test_the_last_probe_of_all_pictures_is_the_evaluation(tmp_path: Path) -> None:
+    result = run(small(probes=2, probe_images=3), tmp_path)
+    _, miou, lookalike = result["training"]["probe"][-1]
+    assert (miou, lookalike) == (result["metrics"]["miou"], result["metrics"]["lookalike_accuracy"])
+
+
+def test_where_to_look_and_what_to_keep() -> None:
+    assert evaluation.probe_steps(500, 20) == frozenset(range(25, 501, 25))
+    assert evaluation.probe_steps(3, 20) == {1, 2, 3}
+    assert evaluation.evenly(10, 4) == [0, 2, 5, 7]
+    assert evaluation.evenly(2, 4) == [0, 1]
+    assert evaluation.evenly(2, 0) == []
+
+
+def test_kept_pictures(tmp_path: Path) -> None:
+    path = tmp_path / "pictures" / "key.npz"
+    settings = small(keep=2)
+    result = recipe.run(
+        {"settings": to_dict(settings), "seed": 3, "pictures": str(path)}, tmp_path / "checkpoints", silent
+    )
+    with np.load(path, allow_pickle=False) as arrays:
+        assert arrays["index"].tolist() == [0, 1]
+        assert arrays["classes"].tolist() == list(CLASSES)
+        assert arrays["palette"].tolist() == [list(colour) for colour in PALETTE]
+        for place in range(2):
+            sample = Scenes(settings.scenes, "val")[place]
+            assert (arrays[f"image_{place}"] == sample.image).all()
+            assert (arrays[f"truth_{place}"] == sample.label).all()
+        for name in ("prediction_1", "refined_1"):
+            assert (arrays[name].shape, arrays[name].dtype) == ((64, 64), np.uint8)
+        assert "image_2" not in arrays
+    assert result["status"] == "ok"
+    assert [p.name for p in path.parent.iterdir()] == ["key.npz"]
 
 
 @pytest.mark.parametrize("where", ["loss", "gradient"])
@@ -162,13 +222,13 @@ def test_evaluation_follows_its_protocol(monkeypatch: pytest.MonkeyPatch) -> Non
         label = torch.zeros(settings.model.classes, *image.shape[:2])
         label[0], other = 1, torch.zeros_like(label)
         other[3] = 1
-        return recipe.Prediction(label, other)
+        return evaluation.Prediction(label, other)
 
-    monkeypatch.setattr(recipe, "predict", watched)
+    monkeypatch.setattr(evaluation, "predict", watched)
     settings = small(
         mode="slide", window=32, stride=16, scales=(0.5, 2.0), flip_test=True, base_long=90, base_short=48, images=2
     )
-    metrics = recipe.evaluate(unept.build(settings.model).train(), settings, progress=silent)
+    metrics = recipe.evaluate(unept.build(settings.model).train(), settings, progress=silent).metrics
     assert (
         asked
         == [{"mode": "slide", "window": 32, "stride": 16, "scales": (0.5, 2.0), "flip": True, "base": (90, 48)}] * 2

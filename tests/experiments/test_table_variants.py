@@ -12,6 +12,7 @@ from bench.grid import validate
 from bench.presets import PRESETS, preset
 from bench.rows import key_of
 from experiments import table5, table6
+from experiments.controls import with_control
 from unept.config import released_profile
 
 KEYED = {"preset": "quick", "seed": 0, "backend": "reference", "threads": 1, "sources": "x"}
@@ -43,15 +44,14 @@ def test_table_6_is_the_grid_in_the_papers_order(name: str) -> None:
         assert variant.axes == {"points": model.points, "levels": model.levels}
         assert model.spatial
         assert model.queries == "both"
-        assert not model.refine_test
-        assert set(changes(base, variant.settings)) <= {"points", "levels", "refine_test"}
+        assert set(changes(base, variant.settings)) <= {"points", "levels"}
         validate(variant.settings)
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_table_5_adds_one_component_a_row(name: str) -> None:
     base = preset(name)
-    baseline, pyramid, spatial, stronger = (v.settings for v in table5.variants(base))
+    baseline, pyramid, spatial, stronger, none = (v.settings for v in table5.variants(base))
     assert (baseline.model.levels, baseline.model.points, baseline.model.spatial) == (1, 16, False)
     assert baseline.model.queries == "embed"
     assert changes(baseline, pyramid) == {"levels": 3}
@@ -65,7 +65,8 @@ def test_table_5_adds_one_component_a_row(name: str) -> None:
     changed = changes(spatial, stronger)
     assert changed.pop("backbone") == {"quick": "tiny_vit", "small": "deit_base", "paper": "deit_base"}[name]
     assert changed in ({}, {"backbone_weights": ""})
-    for settings in (baseline, pyramid, spatial, stronger):
+    assert changes(spatial, none) == {"encoder_self": "none", "decoder_self": "none"}
+    for settings in (baseline, pyramid, spatial, stronger, none):
         validate(settings)
 
 
@@ -77,16 +78,16 @@ def test_a_cell_of_both_tables_is_trained_once(name: str) -> None:
     assert ladder["+ spatial path"] == grid["N=16 L=3"]
     keys = [key(settings) for settings in (*ladder.values(), *grid.values())]
     assert key(ladder["+ spatial path"]) == key(grid["N=16 L=3"])
-    assert len(set(keys)) == 9
+    assert len(set(keys)) == 10
 
 
 def test_the_stronger_backbone_has_its_own_weights() -> None:
     base = preset("paper")
     base = replace(base, train=replace(base.train, backbone_weights="resnet.pth"))
     weights = [v.settings.train.backbone_weights for v in table5.variants(base)]
-    assert weights == ["resnet.pth", "resnet.pth", "resnet.pth", ""]
+    assert weights == ["resnet.pth", "resnet.pth", "resnet.pth", "", "resnet.pth"]
     weights = [v.settings.train.backbone_weights for v in table5.variants(base, stronger_weights="deit.pth")]
-    assert weights == ["resnet.pth", "resnet.pth", "resnet.pth", "deit.pth"]
+    assert weights == ["resnet.pth", "resnet.pth", "resnet.pth", "deit.pth", "resnet.pth"]
 
 
 def test_the_released_profile_keeps_its_own_weights_and_heads() -> None:
@@ -104,3 +105,18 @@ def test_what_the_tables_take_for_granted_is_checked() -> None:
         table5.variants(replace(base, model=replace(base.model, queries="embed")))
     with pytest.raises(ValueError, match="backbone 'deit_base': the ladder of Table 5 starts from tiny_conv, lite0"):
         table5.variants(replace(base, model=replace(base.model, backbone="deit_base")))
+
+
+def test_a_control_is_one_of_the_rows_or_the_row_without_self_attention() -> None:
+    base = preset("quick")
+    make = with_control(table6.variants, "none", ["points", "levels"])
+    *cells, none = make(base)
+    assert [v.name for v in cells] == [v.name for v in table6.variants(base)]
+    assert none.name == "none"
+    assert none.axes == {"points": 16, "levels": 3, "encoder_self": "none", "decoder_self": "none"}
+    assert changes(base, none.settings) == {"encoder_self": "none", "decoder_self": "none"}
+    for given in ("", "N=4 L=1"):
+        assert with_control(table6.variants, given)(base) == table6.variants(base)
+    assert with_control(table5.variants, "none")(base) == table5.variants(base)
+    with pytest.raises(ValueError, match=r"--control N=5 L=1: expected N=4 L=1, .* or none; did you mean 'N="):
+        with_control(table6.variants, "N=5 L=1")(base)

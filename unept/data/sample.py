@@ -40,6 +40,10 @@ class Dataset(Protocol):
         """One RGB colour for each class."""
 
     @property
+    def lookalikes(self) -> tuple[tuple[int, ...], ...]:
+        """Groups of classes known to look the same from near; empty where the data set has none."""
+
+    @property
     def ignore(self) -> int:
         """The label of pixels that are not scored, 255."""
 

@@ -32,7 +32,8 @@ PALETTE = (
     (200, 70, 200),
 )
 SKY, GROUND, BOX, ELLIPSE, POLE, EMBLEM = 0, 1, 2, 4, 6, 7
-CUE_CLASSES = (2, 3, 4, 5)  # told apart, within each pair, by the emblem alone
+LOOKALIKES = ((2, 3), (4, 5))  # pairs told apart by the emblem alone
+CUE_CLASSES = (2, 3, 4, 5)
 
 _COLOURS = {
     SKY: (150, 175, 205),
@@ -122,6 +123,7 @@ class Scenes:
     name = "scenes"
     classes = CLASSES
     palette = PALETTE
+    lookalikes = LOOKALIKES
     ignore = IGNORE
 
     def __init__(self, config: SceneConfig, split: str) -> None:
