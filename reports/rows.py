@@ -21,7 +21,8 @@ class Study:
 
     `variants` are all that were asked for or found, in the table's order, and `planned` the seeds asked for of each.
     `runs` hold at most one row for each variant and seed and are sorted so; `measures` are by variant. `problems` says
-    which files could not be read.
+    which files could not be read. `control` names the variant that all others are compared with, "" where none was
+    declared.
     """
 
     kind: str  # the command that made it: "ablate" or "table 6"
@@ -31,6 +32,7 @@ class Study:
     planned: Mapping[str, tuple[int, ...]]
     commands: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    control: str = ""
 
     def of(self, variant: str) -> tuple[Row, ...]:
         """The runs of one variant, by seed."""
@@ -56,6 +58,7 @@ def assemble(
     planned: Iterable[Row] = (),
     commands: Iterable[str] = (),
     problems: Iterable[str] = (),
+    control: str | None = "",
 ) -> Study:
     """Put rows in order. `planned` are entries with `variant` and `seed`; its order of variants is the table's.
 
@@ -77,12 +80,17 @@ def assemble(
         planned={name: tuple(seeds) for name, seeds in wanted.items()},
         commands=tuple(dict.fromkeys(commands)),
         problems=tuple(problems),
+        control=control or "",
     )
 
 
 def number(row: Row, *path: str) -> float | None:
     """The finite number at `path` inside the row; None where it is absent, null, NaN, infinite or no number."""
-    value = lookup(row, *path)
+    return finite(lookup(row, *path))
+
+
+def finite(value: Any) -> float | None:
+    """The value if it is a finite number; None for anything else, a truth value too."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(value)
