@@ -172,8 +172,8 @@ def table(
     from experiments import table5, table6
     from experiments.controls import NONE, with_control
 
-    makers = {5: table5.variants, 6: table6.variants}
-    if number not in makers:
+    tables = {5: table5, 6: table6}
+    if number not in tables:
         raise ValueError(f"table {number}: expected 5 or 6")
     request = _request(
         ctx,
@@ -186,28 +186,61 @@ def table(
         jobs=jobs,
         threads=threads,
         retry=retry,
-        control=control,
+        control=control or tables[number].CONTROL,
     )
     name = NONE if control == NONE and number == 6 else ""
-    _study(f"table {number}", name, with_control(makers[number], control), request, ctx, dry_run)
+    _study(f"table {number}", name, with_control(tables[number].variants, control), request, ctx, dry_run)
 
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="A study's folder, such as study/quick-scenes.")],
-    experiment: Annotated[str, typer.Option("--experiment", help="Only this one of the folder's experiments.")] = "",
+    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Studies, such as study/quick-scenes.")],
+    experiment: Annotated[str, typer.Option("--experiment", help="Only this one of the folders' experiments.")] = "",
+    control: Annotated[str, typer.Option("--control", help="Compare the others with this variant.")] = "",
 ) -> None:
-    """Make a study's tables and reports again, from its rows."""
+    """Make a study's tables and reports again, from its rows.
+
+    Rows of one experiment in several folders are read together, and the first of them takes the report.
+    """
     from bench.rows import KINDS
     from bench.store import Store
 
-    store = Store(folder)
-    names = [experiment] if experiment else [*store.experiments()]
-    for problem in (problem for kind in KINDS for problem in store.read(kind).problems):
-        print(problem)
-    store.write_tables()
+    stores = [Store(folder) for folder in folders]
+    names = [experiment] if experiment else [*dict.fromkeys(name for store in stores for name in store.experiments())]
+    for store in stores:
+        for problem in (problem for kind in KINDS for problem in store.read(kind).problems):
+            print(problem)
+        store.write_tables()
     for name in names:
-        _write_report(folder, name)
+        _write_report(folders, name, control)
+
+
+@app.command()
+def power(
+    folder: Annotated[Path | None, typer.Argument(help="Take the spread of seeds from this study.")] = None,
+    difference: Annotated[float, typer.Option("--difference", help="To be shown, in percent points of mIoU.")] = 1.0,
+    sd: Annotated[float | None, typer.Option("--sd", help="Standard deviation of seeds, in percent points.")] = None,
+    comparisons: Annotated[int, typer.Option("--comparisons", help="Variants compared with the control.")] = 1,
+    experiment: Annotated[str, typer.Option("--experiment", help="Only this one of the folder's experiments.")] = "",
+    control: Annotated[str, typer.Option("--control", help="Compare with this variant.")] = "",
+) -> None:
+    """Say how many seeds a difference needs, and what a number of seeds can show.
+
+    For instance power --difference 0.5 --sd 0.3, or power study/quick-scenes --difference 2.
+    """
+    if (folder is None) == (sd is None):
+        raise ValueError("power: expected --sd, or the folder of a study to take the spread from, and not both")
+    if folder is None:
+        from bench.power import lines, plan
+
+        print("\n".join(lines(plan(difference, sd or 0.0, family=comparisons))))
+        return
+    from bench.store import Store
+    from reports import read_study, terminal
+
+    for name in [experiment] if experiment else [*Store(folder).experiments()]:
+        print(f"{name}:")
+        print("\n".join(f"  {line}" for line in terminal.power(read_study([folder], name, control), difference)))
 
 
 @app.command()
@@ -278,17 +311,17 @@ def _study(kind: str, grid: str, make: Maker, request: Request, ctx: typer.Conte
         )
         raise typer.Exit(INTERRUPTED) from None
     print("\n".join(studies.summary(rows, study.seeds * len(study.variants))))
-    _write_report(study.out, study.name)
+    _write_report([study.out], study.name)
     if any(row["status"] == "failed" for row in rows):
         raise typer.Exit(1)
 
 
-def _write_report(folder: Path, experiment: str) -> None:
-    from reports import write_report
+def _write_report(folders: Sequence[Path], experiment: str, control: str = "") -> None:
+    from reports import read_study, terminal, write_report
 
-    files = write_report(folder, experiment)
-    if files:
-        print(f"report of {experiment}: {files[0]}")
+    page, html, *_ = write_report(folders, experiment, control=control)
+    print("\n".join(terminal.lines(read_study(folders, experiment, control))))
+    print(f"report of {experiment}: {page} and {html.name}")
 
 
 def _refuse(message: str) -> int:

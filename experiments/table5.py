@@ -15,6 +15,7 @@ from experiments import controls, table6
 
 POINTS = 16
 AXES = ("levels", "spatial", "queries", "backbone", *controls.SELF_SLOTS)
+CONTROL = "+ spatial path"  # the whole model, which Table 6 calls N=16 L=3
 STRONGER = {"tiny_conv": "tiny_vit", "lite0": "deit_base", "resnet50": "deit_base"}
 
 

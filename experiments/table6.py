@@ -14,6 +14,7 @@ from bench.grid import Variant
 
 POINTS = (4, 16, 64)
 LEVELS = (1, 3)
+CONTROL = "N=16 L=3"
 
 
 def variants(base: Settings) -> tuple[Variant, ...]:

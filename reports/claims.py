@@ -16,7 +16,7 @@ from experiments.claims import CLAIMS, Claim
 from reports import rows
 from reports.comparisons import ALPHA, Contrast, adjusted, contrast
 from reports.rows import Study
-from reports.tables import _frame
+from reports.tables import frame
 
 AGREES, DISAGREES, UNDETERMINED, NOT_RUN = "agrees", "disagrees", "undetermined", "not run"
 METRICS = {"mIoU": "miou", "pixAcc": "pixel_accuracy", "pAcc": "pixel_accuracy"}  # fractions here, percent there
@@ -53,7 +53,7 @@ def judge(study: Study, number: int | None) -> pd.DataFrame:
         lines.append(line)
     numbers = ("difference", "low", "high", "p", "p_holm", "detectable")
     columns = ["table", "column", "claim", "quoted", "unit", "n", *numbers, "outcome"]
-    return _frame(lines, columns, whole=("table", "n"), text=("column", "claim", "unit", "outcome"))
+    return frame(lines, columns, whole=("table", "n"), text=("column", "claim", "unit", "outcome"))
 
 
 def _find(study: Study, claim: Claim) -> _Found:

@@ -18,7 +18,7 @@ from bench import statistics
 from bench.statistics import Comparison, Permutation
 from reports import rows
 from reports.rows import Study
-from reports.tables import _frame
+from reports.tables import frame, refinement
 
 ALPHA = 0.05
 POWER = 0.8
@@ -129,7 +129,7 @@ def compare(study: Study, metric: str = "miou") -> pd.DataFrame:
         lines.append(line)
     text = ("variant", "control", "permutation_can_reach", "verdict")
     columns = ["variant", "control", "n", "n_control", *COMPARED, "permutation_can_reach", "verdict"]
-    return _frame(lines, columns, whole=("n", "n_control"), text=text)
+    return frame(lines, columns, whole=("n", "n_control"), text=text)
 
 
 def decide(difference: float | None, p: float | None) -> str:
@@ -151,6 +151,20 @@ def verdict(study: Study) -> list[str]:
     return sentences or [f"There is nothing to compare with {control}."]
 
 
+def refined(study: Study) -> list[str]:
+    """What boundary refinement at test does to the mIoU, in a sentence; nothing where it was not tried."""
+    found = refinement(study).dropna(subset=["miou_change"])
+    if found.empty:
+        return []
+    changes = found["miou_change"]
+    span = " to ".join(dict.fromkeys(f"{value:+.2f}" for value in (changes.min(), changes.max())))
+    lower, higher = (found["miou_high"] < 0).fillna(False).sum(), (found["miou_low"] > 0).fillna(False).sum()
+    return [
+        f"Boundary refinement at test changes mIoU by {span} points (paired): lower in {lower} and higher in {higher} "
+        f"of {_variants(len(found))}, going by 95 % intervals."
+    ]
+
+
 def learned(study: Study) -> pd.DataFrame:
     """A line a variant: in how many of the seeds that were scored on look-alikes it learned the cue, and when.
 
@@ -169,9 +183,7 @@ def learned(study: Study) -> pd.DataFrame:
     if not any(line["seeds"] for line in lines):
         lines = []
     whole = ("seeds", "learned", "probe_gap")
-    return _frame(
-        lines, ["variant", *whole[:2], "jump_steps", "probe_gap"], whole=whole, text=("variant", "jump_steps")
-    )
+    return frame(lines, ["variant", *whole[:2], "jump_steps", "probe_gap"], whole=whole, text=("variant", "jump_steps"))
 
 
 def power(study: Study, difference: float) -> pd.DataFrame:
@@ -205,7 +217,7 @@ def power(study: Study, difference: float) -> pd.DataFrame:
     found = [f"{name}{suffix}" for suffix in ("", "_in_family") for name in ("seeds_needed", "power", "detectable")]
     columns = ["variant", "control", "n", "n_control", "sd", "sd_control", "sd_pooled", *found]
     whole = ("n", "n_control", "seeds_needed", "seeds_needed_in_family")
-    return _frame(lines, columns, whole=whole, text=("variant", "control"))
+    return frame(lines, columns, whole=whole, text=("variant", "control"))
 
 
 def _judged(compared: pd.DataFrame, control: str) -> Iterator[str]:
@@ -221,7 +233,7 @@ def _judged(compared: pd.DataFrame, control: str) -> Iterator[str]:
     if differ:
         yield f"Compared with {control}, mIoU is {', and '.join(differ)}."
     if len(by[UNSEEN]):
-        yield f"No difference from {control} is seen in {_named(by[UNSEEN], lambda line: _unseen(line, one_size))}."
+        yield f"No difference from {control} is seen in {_all_unseen(by[UNSEEN], one_size)}."
     if len(by[UNJUDGED]):
         sides = _named(by[UNJUDGED], lambda line: f"{line['variant']} (n = {line['n']} against {line['n_control']})")
         yield f"Not to be judged against {control} without two values a side that differ: {sides}."
@@ -229,7 +241,7 @@ def _judged(compared: pd.DataFrame, control: str) -> Iterator[str]:
         size = f", n = {min(sizes)} each" if one_size else ""
         yield (
             f"Judged by Welch's t test at {ALPHA:g}, Holm-adjusted over {_comparisons(len(tested))}{size}; "
-            "intervals are 95 % of a single comparison."
+            "the 95 % intervals are not adjusted."
         )
 
 
@@ -237,6 +249,18 @@ def _differs(line: pd.Series, one_size: bool) -> str:
     ends = sorted(abs(line[end]) for end in ("low", "high"))
     size = "" if one_size else f"; n = {line['n']} against {line['n_control']}"
     return f"{line['variant']} by {abs(line['difference']):.2f} points ({ends[0]:.2f} to {ends[1]:.2f}{size})"
+
+
+def _all_unseen(lines: pd.DataFrame, one_size: bool) -> str:
+    """One or two variants with their figures, more by name with the range of the figures."""
+    if len(lines) < 3:
+        return _named(lines, lambda line: _unseen(line, one_size))
+    least, most = lines["difference"].min(), lines["difference"].max()
+    shown, strictest = lines["detectable"].min(), lines["detectable_in_family"].max()
+    return (
+        f"{_named(lines, lambda line: str(line['variant']))}: differences of {least:+.2f} to {most:+.2f} points, where "
+        f"these seeds would show {shown:.2f} to {strictest:.2f} with {100 * POWER:g} % probability"
+    )
 
 
 def _unseen(line: pd.Series, one_size: bool) -> str:
@@ -275,6 +299,10 @@ def _named(lines: pd.DataFrame, words: Callable[[pd.Series], str]) -> str:
     said = [words(line) for _, line in lines.head(MOST_NAMED).iterrows()]
     more = len(lines) - len(said)
     return "; ".join(said) + (f"; and {more} more" if more else "")
+
+
+def _variants(count: int) -> str:
+    return f"{count} variant" if count == 1 else f"{count} variants"
 
 
 def _comparisons(count: int) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 DASH = "–"
-SPECIAL = r"[\\|<>*`]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])"  # an underscore within a word is plain text
+SPECIAL = r"[\\|<>*`\[\]]|&(?=#?\w+;)|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])"  # an underscore within a word is plain text
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> str:

@@ -1,12 +1,11 @@
 """The study's plot: accuracy against N for each of the other axes, or against the variants where N does not vary.
 
 Every seed is a dot. The jitter that keeps dots apart is a function of the seed's rank, so the same rows give the same
-file. Colours are Okabe and Ito's, told apart by marker and line as well.
+file.
 """
 
 from __future__ import annotations
 
-import io
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -15,30 +14,16 @@ from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from bench.statistics import Summary, summarise
-from reports import rows
+from reports import drawing, rows
+from reports.drawing import COLOURS, DASHES, GRID, MARKERS, jitter
 from reports.rows import Study
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-MARKERS = ("o", "s", "^", "D", "v", "P")
-DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
-STYLE: Any = {
-    "font.family": "DejaVu Sans",
-    "font.size": 12,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "svg.hashsalt": "unept-bench",
-    "svg.fonttype": "path",
-}
 SLOT = 0.26  # most room that a series takes beside each N, in powers of two
 LABEL = 60  # characters of legend that fit on a line, those of keys and gaps included
-DPI = 160
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +43,10 @@ class Group:
 def draw(study: Study, caption: str) -> dict[str, bytes]:
     """The plot as files by suffix, `png` and `svg`, with `caption` in small under it."""
     series = point_series(study)
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(drawing.STYLE):
         figure = _against_points(study, series) if series else _by_variant(study)
-        figure.supxlabel(caption, fontsize=9, color="#555555")
-        FigureCanvasAgg(figure)
-        return {"png": _bytes(figure, "png", {"Software": None}), "svg": _bytes(figure, "svg", {"Date": None})}
+        drawing.write_under(figure, caption)
+        return drawing.files(figure)
 
 
 def point_series(study: Study) -> dict[str, list[Group]]:
@@ -100,7 +84,8 @@ def _varies(study: Study, name: str) -> bool:
 
 
 def _against_points(study: Study, series: Mapping[str, list[Group]]) -> Figure:
-    figure, axis = _canvas(6.0, 4.6)
+    figure = drawing.canvas(4.6)
+    axis = figure.add_subplot()
     ranks = {seed: rank for rank, seed in enumerate(study.seeds)}
     places = sorted({group.place for groups in series.values() for group in groups})
     gap = min(math.log2(right / left) for left, right in itertools.pairwise(places))
@@ -110,7 +95,7 @@ def _against_points(study: Study, series: Mapping[str, list[Group]]) -> Figure:
         ordered = sorted(groups, key=lambda group: group.place)
         for group in ordered:
             xs = {
-                seed: group.place * 2 ** (shift + 0.38 * slot * _jitter(rank, len(ranks)))
+                seed: group.place * 2 ** (shift + 0.38 * slot * jitter(rank, len(ranks)))
                 for seed, rank in ranks.items()
             }
             _seeds(axis, group, xs, index)
@@ -123,7 +108,7 @@ def _against_points(study: Study, series: Mapping[str, list[Group]]) -> Figure:
     axis.set_xticks(places, [f"{place:g}" for place in places])
     axis.set_xlabel("N, sampling points per level and head")
     axis.set_ylabel("mIoU, %")
-    axis.grid(axis="y", color="#dddddd", linewidth=0.8)
+    axis.grid(axis="y", **GRID)
     _limits(axis, [group for groups in series.values() for group in groups], horizontal=False)
     if len(series) > 1:
         columns = max(1, min(3, len(series), LABEL // (max(map(len, series)) + 9)))
@@ -163,11 +148,12 @@ def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[f
 
 
 def _by_variant(study: Study) -> Figure:
-    figure, axis = _canvas(6.0, 1.6 + 0.5 * max(2, len(study.variants)))
+    figure = drawing.canvas(1.6 + 0.5 * max(2, len(study.variants)))
+    axis = figure.add_subplot()
     ranks = {seed: rank for rank, seed in enumerate(study.seeds)}
     groups = [_group(float(place), study.of(variant)) for place, variant in enumerate(study.variants)]
     for group in groups:
-        ys = {seed: group.place + 0.2 * _jitter(rank, len(ranks)) for seed, rank in ranks.items()}
+        ys = {seed: group.place + 0.2 * jitter(rank, len(ranks)) for seed, rank in ranks.items()}
         dots = [(value, ys[seed]) for seed, value in group.values.items()]
         axis.plot(*_columns(dots), "o", color=COLOURS[0], markersize=6.5, alpha=0.55, markeredgewidth=0)
         crosses = [(0.02, ys[seed]) for seed in group.missing]
@@ -180,41 +166,16 @@ def _by_variant(study: Study) -> Figure:
     axis.set_yticks(range(len(study.variants)), study.variants)
     axis.set_ylim(len(study.variants) - 0.5, -0.5)
     axis.set_xlabel("mIoU, %")
-    axis.grid(axis="x", color="#dddddd", linewidth=0.8)
+    axis.grid(axis="x", **GRID)
     _limits(axis, groups, horizontal=True)
     return figure
 
 
 def _limits(axis: Axes, groups: Sequence[Group], *, horizontal: bool) -> None:
-    """Room for every dot, for intervals up to half the dots' range beyond them, and a note where nothing is drawn."""
+    """Room for what is drawn, and a note where nothing is."""
     dots = [value for group in groups for value in group.values.values()]
     if not dots:
         axis.text(0.5, 0.5, "no run has an mIoU yet", transform=axis.transAxes, ha="center", va="center")
         dots = [0.0, 100.0]
-    room = max(0.5 * (max(dots) - min(dots)), 0.5)
-    lows = [group.summary.low for group in groups if group.summary.low is not None]
-    highs = [group.summary.high for group in groups if group.summary.high is not None]
-    low = max(min([*dots, *lows]), min(dots) - room)
-    high = min(max([*dots, *highs]), max(dots) + room)
-    margin = max(0.07 * (high - low), 0.2)
-    (axis.set_xlim if horizontal else axis.set_ylim)(low - margin, high + margin)
-
-
-def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)  # type: ignore[union-attr, call-arg]
-    return figure, figure.add_subplot()
-
-
-def _jitter(rank: int, count: int) -> float:
-    """Places in -1..1, evenly apart, in a fixed shuffled order so that the cloud does not look like a slope."""
-    if count == 1:
-        return 0.0
-    order = sorted(range(count), key=lambda index: math.modf(index * 0.6180339887)[0])
-    return 2 * order.index(rank) / (count - 1) - 1
-
-
-def _bytes(figure: Figure, suffix: str, metadata: dict[str, None]) -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, format=suffix, metadata=metadata)
-    return file.getvalue()
+    low, high = drawing.room(dots, [group.summary for group in groups])
+    (axis.set_xlim if horizontal else axis.set_ylim)(low, high)

@@ -75,7 +75,7 @@ def headline(study: Study) -> str:
 
 
 def protocol(study: Study) -> list[tuple[str, str]]:
-    """What decides the numbers, by name: the same for all variants, or the values that occur."""
+    """Every setting that decides the numbers, the most telling first: the variants' common value, or all values."""
     found = _settings(study.runs)
     lines = [
         ("preset", rows.distinct(run.get("preset") for run in study.runs)),
@@ -84,7 +84,8 @@ def protocol(study: Study) -> list[tuple[str, str]]:
         ("backend of the attention operator", rows.distinct(run.get("backend") for run in study.runs)),
         ("hash of the sources", rows.distinct(run.get("sources") for run in study.runs)),
     ]
-    lines += [(_named(name), _values(name, found)) for name in PROTOCOL]
+    others = dict.fromkeys(name for settings in found for name in settings)
+    lines += [(_named(name), _values(name, found)) for name in dict.fromkeys((*PROTOCOL, *others))]
     return [(name, text) for name, text in lines if text]
 
 
@@ -126,6 +127,15 @@ def measuring(study: Study) -> list[tuple[str, str]]:
     facts = [_dotted(protocol) for protocol in found if isinstance(protocol, Mapping)]
     names = sorted({name for fact in facts for name in fact})
     return [(name, rows.distinct(fact[name] for fact in facts if name in fact)) for name in names]
+
+
+def evaluated(study: Study, name: str, form: str = "{:g}") -> str:
+    """The numbers that runs tell about their evaluation under this name, least to greatest; "" where none does."""
+    told = [rows.lookup(run, "evaluation", name) for run in study.runs]
+    numbers = [rows.finite(value) for values in told if isinstance(values, list) for value in values]
+    known = [value for value in numbers if value is not None]
+    ends = [min(known), max(known)] if known else []
+    return " to ".join(dict.fromkeys(form.format(value) for value in ends))
 
 
 def _settings(runs: Iterable[rows.Row]) -> list[dict[str, Any]]:

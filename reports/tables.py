@@ -5,6 +5,7 @@ Accuracies are in percent points. Missing numbers are missing cells. Every frame
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
@@ -14,12 +15,23 @@ from experiments import paper
 from reports import rows
 from reports.rows import Study
 
+BOUNDARIES = (
+    "boundary_iou",
+    "boundary_f",
+    "interior_miou",
+    "error_near_boundary",
+    "boundary_iou_refined",
+    "boundary_f_refined",
+)
+REFINABLE = ("miou", "boundary_iou", "boundary_f")
+SIZES = ("small", "medium", "large")
 ACCURACIES = ("miou", "pixel_accuracy", "miou_refined", "pixel_accuracy_refined")
 REFINED = ("miou_refined", "pixel_accuracy_refined")
 COSTS = {
     "parameters": ("parameters",),
     "gmacs": ("gmacs",),
     "gflops": ("gflops",),
+    "inside_share": ("inside_share",),
     "peak_rss_gib": ("peak_rss_gib",),
     **{
         f"{phase}_images_per_second_{part}": (f"{phase}_images_per_second", part)
@@ -42,7 +54,7 @@ def accuracy(study: Study) -> pd.DataFrame:
             line |= _columns(name, summarise([100 * value for value in rows.values(runs, name)]))
         lines.append(line)
     columns = ["variant", "runs", "n", *(column for name in names for column in _columns(name, summarise([])))]
-    return _frame(lines, columns, whole=("runs", "n"))
+    return frame(lines, columns, whole=("runs", "n"))
 
 
 def seeds(study: Study) -> pd.DataFrame:
@@ -59,7 +71,7 @@ def seeds(study: Study) -> pd.DataFrame:
         for run in study.runs
     ]
     text = ("variant", *fields, "status")
-    return _frame(lines, ["variant", *fields, "seed", "status", *ACCURACIES], whole=("seed",), text=text)
+    return frame(lines, ["variant", *fields, "seed", "status", *ACCURACIES], whole=("seed",), text=text)
 
 
 def cost(study: Study) -> pd.DataFrame:
@@ -72,7 +84,7 @@ def cost(study: Study) -> pd.DataFrame:
             line[_sourced(name)] = rows.number(row, "metrics", *path)
         lines.append(line)
     columns = ["variant", "status", *map(_sourced, COSTS)]
-    return _frame(lines, columns, whole=tuple(map(_sourced, WHOLE)), text=("variant", "status"))
+    return frame(lines, columns, whole=tuple(map(_sourced, WHOLE)), text=("variant", "status"))
 
 
 def class_iou(study: Study) -> pd.DataFrame:
@@ -85,7 +97,48 @@ def class_iou(study: Study) -> pd.DataFrame:
             found = [rows.number(run, "metrics", "iou", name) for run in study.of(variant) if rows.succeeded(run)]
             line[variant] = summarise([100 * value for value in found if value is not None]).mean
         lines.append(line)
-    return _frame(lines, ["class", *study.variants], text=("class",))
+    return frame(lines, ["class", *study.variants], text=("class",))
+
+
+def boundaries(study: Study) -> pd.DataFrame:
+    """A line a variant: mean and sd, in percent points, of each metric that looks at boundaries or object sizes.
+
+    Sizes are `size:small`, radii of the trimap curve `trimap:3`. Empty where no run has any.
+    """
+    paths: list[tuple[str, ...]] = [(name,) for name in BOUNDARIES]
+    for name in ("size_iou", "trimap"):
+        inner = dict.fromkeys(key for run in study.runs for key in rows.lookup(run, "metrics", name) or {})
+        paths += [(name, key) for key in sorted(inner, key=_size)]
+    names = {":".join(path).replace("size_iou", "size"): path for path in paths if _points(study.runs, *path)}
+    lines = []
+    for variant in study.variants if names else ():
+        line: dict[str, object] = {"variant": variant}
+        for name, path in names.items():
+            summary = summarise(_points(study.of(variant), *path))
+            line |= {f"{name}_mean": summary.mean, f"{name}_sd": summary.sd, f"{name}_n": summary.n}
+        lines.append(line)
+    columns = [f"{name}_{part}" for name in names for part in ("mean", "sd", "n")]
+    return frame(lines, ["variant", *columns], whole=[f"{name}_n" for name in names])
+
+
+def refinement(study: Study) -> pd.DataFrame:
+    """A line a variant: mIoU after boundary refinement, and what refinement changed of mIoU and boundary metrics.
+
+    Percent points. Changes are taken within each run, the same network before and after, so they are paired: mean and
+    95 % t-interval over the seeds. Empty where no run was refined.
+    """
+    lines = []
+    for variant in study.variants if rows.values(study.runs, "miou_refined") else ():
+        runs = [run for run in study.of(variant) if rows.succeeded(run)]
+        refined = summarise(_points(runs, "miou_refined"))
+        line: dict[str, object] = {"variant": variant, "n": refined.n}
+        line |= {"miou_refined_mean": refined.mean, "miou_refined_sd": refined.sd}
+        for name in REFINABLE:
+            summary = summarise([change for run in runs if (change := _change(run, name)) is not None])
+            line |= {f"{name}_change": summary.mean, f"{name}_low": summary.low, f"{name}_high": summary.high}
+        lines.append(line)
+    changes = [f"{name}_{part}" for name in REFINABLE for part in ("change", "low", "high")]
+    return frame(lines, ["variant", "n", "miou_refined_mean", "miou_refined_sd", *changes], whole=("n",))
 
 
 def failures(study: Study) -> pd.DataFrame:
@@ -103,7 +156,7 @@ def failures(study: Study) -> pd.DataFrame:
         if measure is not None and not rows.succeeded(measure):
             lines.append(_failure(variant, "cost", measure))
     columns = ["variant", "seed", "status", "message"]
-    return _frame(lines, columns, text=columns)
+    return frame(lines, columns, text=columns)
 
 
 def quoted(table: int) -> pd.DataFrame:
@@ -113,12 +166,31 @@ def quoted(table: int) -> pd.DataFrame:
     for figure in printed.figures:
         lines[figure.row][figure.column] = figure.printed
     columns = ["row", *printed.columns]
-    return _frame(list(lines.values()), columns, text=columns)
+    return frame(list(lines.values()), columns, text=columns)
 
 
-def csv(frame: pd.DataFrame) -> str:
+def csv(made: pd.DataFrame) -> str:
     """The frame as CSV with six significant digits, which depend on nothing but its numbers."""
-    return frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    return made.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+
+
+def _points(runs: Iterable[rows.Row], *path: str) -> list[float]:
+    """A fraction of the runs that ended well and have it, in percent points."""
+    found = (rows.number(run, "metrics", *path) for run in runs if rows.succeeded(run))
+    return [100 * value for value in found if value is not None]
+
+
+def _change(run: rows.Row, name: str) -> float | None:
+    """What refinement changed of this metric in one run, percent points."""
+    after, before = (rows.number(run, "metrics", key) for key in (f"{name}_refined", name))
+    return None if after is None or before is None else 100 * (after - before)
+
+
+def _size(key: str) -> tuple[float, str]:
+    """Orders names of sizes and radii, which rows hold in alphabetical order, by what they mean."""
+    if key in SIZES:
+        return SIZES.index(key), key
+    return float(key) if key.isdecimal() else math.inf, key
 
 
 def _columns(name: str, summary: Summary) -> dict[str, float | None]:
@@ -144,13 +216,13 @@ def _sourced(name: str) -> str:
     return f"{name}_{PROVENANCE.get(name, 'measured')}"
 
 
-def _frame(
+def frame(
     lines: Sequence[dict[str, object]],
     columns: Sequence[str],
     *,
     whole: Iterable[str] = (),
     text: Iterable[str] = ("variant",),
 ) -> pd.DataFrame:
+    """Lines as a frame: numbers that may be missing, whole numbers in the columns `whole`, words in `text`."""
     kinds = dict.fromkeys(columns, "Float64") | dict.fromkeys(whole, "Int64") | dict.fromkeys(text, "string")
-    frame = pd.DataFrame(list(lines), columns=list(columns), dtype=object)
-    return frame.astype(kinds)
+    return pd.DataFrame(list(lines), columns=list(columns), dtype=object).astype(kinds)

@@ -4,45 +4,74 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bench.store import Store
-from reports import study_report
-from reports.rows import Study, assemble
+from reports import pictures, study_report
+from reports.comparisons import control_of
+from reports.rows import Row, Study, assemble, lookup
 
 LONGEST = 100  # characters of a folder's name
 
 
-def read_study(out: Path, experiment: str) -> Study:
-    """The rows that `experiment` lists in the study's folder `out`.
+def read_study(outs: Sequence[Path], experiment: str, control: str = "") -> Study:
+    """The rows that `experiment` lists in the studies' folders `outs`, read together.
 
-    Raises ValueError if `out` is no study or has no such experiment.
+    `control` replaces the one that the experiment declares. Raises ValueError where a folder is no study, none has such
+    an experiment, rows of different presets or data would meet, or `control` is none of the variants.
     """
-    store = Store(out)
-    runs, measures = store.read("run", experiment), store.read("measure", experiment)
-    about = store.experiments()[experiment]
-    commands = [about.get("command"), *(row.get("command") for row in runs.rows)]
-    return assemble(
-        about.get("kind", experiment),
-        runs=runs.rows,
-        measures=measures.rows,
-        planned=about["runs"],
+    stores = [store for store in map(Store, outs) if experiment in store.experiments()]
+    if not stores:
+        known = dict.fromkeys(name for out in outs for name in Store(out).experiments())
+        places = ", ".join(map(str, outs))
+        raise ValueError(f"{places}: no experiment {experiment!r}; there are: {', '.join(known)}")
+    abouts = [store.experiments()[experiment] for store in stores]
+    runs = [store.read("run", experiment) for store in stores]
+    measures = [store.read("measure", experiment) for store in stores]
+    rows = [row for found in runs for row in found.rows]
+    _refuse_mixture(rows)
+    commands = [*(about.get("command") for about in abouts), *(row.get("command") for row in rows)]
+    planned = {(entry["variant"], entry["seed"]): entry for about in abouts for entry in about["runs"]}
+    study = assemble(
+        abouts[0].get("kind", experiment),
+        runs=rows,
+        measures=[row for found in measures for row in found.rows],
+        planned=planned.values(),
         commands=[command for command in commands if command],
-        problems=(*runs.problems, *measures.problems),
+        control=control or abouts[0].get("control"),
+        problems=[problem for found in (*runs, *measures) for problem in found.problems],
     )
+    if control and control not in study.variants:
+        raise ValueError(f"--control {control}: {experiment} has {', '.join(study.variants)}")
+    return study
 
 
-def write_report(out: Path, experiment: str) -> list[Path]:
-    """Write the report of one experiment of the study in `out`, to `out/report/EXPERIMENT/`; returns its files.
+def write_report(outs: Path | Sequence[Path], experiment: str, *, control: str = "") -> list[Path]:
+    """Write the report of one experiment to `report/EXPERIMENT/` in the study's folder; returns its files.
 
-    The page comes first. The same rows give the same bytes. Raises ValueError if `out` is no study or has no such
-    experiment, OSError where it cannot be written.
+    Of several folders, whose rows are read together, the first that has the experiment takes the report. The pages
+    come first. The same rows give the same bytes. Raises ValueError as `read_study` does, OSError where it cannot be
+    written.
     """
-    made = study_report.files(read_study(out, experiment))
-    folder = out / "report" / folder_name(experiment)
+    outs = [outs] if isinstance(outs, Path) else list(outs)
+    study = read_study(outs, experiment, control)
+    loaded = pictures.load(outs, study)
+    study = replace(study, problems=(*study.problems, *loaded.problems))
+    made = study_report.files(study, pictures.draw(loaded.arrays, control_of(study)))
+    home = next(out for out in outs if experiment in Store(out).experiments())
+    folder = home / "report" / folder_name(experiment)
     folder.mkdir(parents=True, exist_ok=True)
-    names = sorted(made, key=lambda name: (name != "report.md", name))
+    names = sorted(made, key=lambda name: (not name.startswith("report."), name.endswith(".html"), name))
     return [_replace(folder / name, made[name]) for name in names]
+
+
+def _refuse_mixture(rows: Iterable[Row]) -> None:
+    found = {(str(row.get("preset")), str(lookup(row, "settings", "data"))) for row in rows}
+    if len(found) > 1:
+        kinds = "; ".join(f"preset {preset}, data {data}" for preset, data in sorted(found))
+        raise ValueError(f"these folders do not belong together: {kinds}")
 
 
 def folder_name(experiment: str) -> str:

@@ -392,6 +392,60 @@ def test_a_disk_that_fills_up_while_running(capsys: pytest.CaptureFixture[str]) 
     assert [row["seed"] for row in Store(OUT).read("run", "ablate N=4").rows] == [0, 1, 2]
 
 
+def test_control_is_declared_replaced_and_added(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("ablate", "--grid", "N=4,16", "--seeds", "2", "--control", "N=4") == 0
+    assert Store(OUT).experiments()["ablate N=4,16"]["control"] == "N=4"
+    report = OUT / "report" / "ablate-N=4,16" / "report.md"
+    assert "\n## Compared with N=4, " in report.read_text()
+    assert call("report", str(OUT), "--control", "N=16") == 0
+    assert "\n## Compared with N=16, " in report.read_text()
+    assert call("ablate", "--grid", "N=4,16", "--seeds", "2", "--control", "none") == 0
+    rows = Store(OUT).read("run", "ablate N=4,16 none").rows
+    assert [(row["variant"], row["seed"]) for row in rows] == [
+        (variant, seed) for seed in range(2) for variant in ("N=4", "N=16", "none")
+    ]
+    assert len(ledger()) == 6, "the four runs of before are shared"
+    said = refused(capsys, "ablate", "--grid", "N=4,16", "--control", "N=8")
+    assert said == "--control N=8: expected N=4, N=16 or none; did you mean 'N=4'?"
+    said = refused(capsys, "report", str(OUT), "--experiment", "ablate N=4,16", "--control", "none")
+    assert said == "--control none: ablate N=4,16 has N=4, N=16"
+
+
+def test_a_command_ends_with_the_table_and_the_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("ablate", "--grid", "N=4,16", "--seeds", "2") == 0
+    *_, head, first, second, verdict, how, path = [
+        line for line in capsys.readouterr().out.splitlines() if not line.startswith("The exact permutation")
+    ]
+    assert head.split() == ["variant", "n", "mIoU,", "%", "GMACs", "peak", "RSS,", "GiB"]
+    assert (first.split()[:2], second.split()[:2]) == (["N=4", "2"], ["N=16", "2"])
+    assert "N=4" in verdict + how
+    assert path == (f"report of ablate N=4,16: {OUT / 'report' / 'ablate-N=4,16' / 'report.md'} and report.html")
+
+
+def test_two_folders_are_read_together(capsys: pytest.CaptureFixture[str]) -> None:
+    for place, seeds in (("a", "1"), ("b", "3")):
+        assert call("ablate", "--grid", "N=4,16", "--seeds", seeds, "--out", place) == 0
+    assert call("report", "a", "b") == 0
+    assert "| N=4 | 3 |" in (Path("a") / "report" / "ablate-N=4,16" / "report.md").read_text()
+    assert "6 runs of 2 variants: 6 ok" in (Path("a") / "report" / "ablate-N=4,16" / "report.md").read_text()
+    assert "nowhere: no study here" in refused(capsys, "report", "a", "nowhere")
+
+
+def test_power(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("power", "--difference", "1", "--sd", "1") == 0
+    assert capsys.readouterr().out.startswith("17 seeds a variant show a difference of 1 point with 80 % probability")
+    assert call("ablate", "--grid", "N=4,16", "--seeds", "2") == 0
+    capsys.readouterr()
+    assert call("power", str(OUT), "--difference", "5") == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "ablate N=4,16:"
+    assert said[1].startswith("  Differences of 5 points of mIoU from N=4,")
+    for words in (("power",), ("power", str(OUT), "--sd", "1")):
+        assert "expected --sd, or the folder of a study" in refused(capsys, *words)
+    assert refused(capsys, "power", "--sd", "-1") == "sd -1.0: expected a standard deviation of 0 or more"
+    assert "difference 0.0" in refused(capsys, "power", "--sd", "1", "--difference", "0")
+
+
 def test_help_version_and_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("unept-bench ")
@@ -412,7 +466,8 @@ def test_the_options_are_these() -> None:
     assert found == {
         "ablate": {f"--{name}" for name in shared | {"grid"}},
         "table": {f"--{name}" for name in shared} | {"number"},
-        "report": {"folder", "--experiment"},
+        "report": {"folders", "--experiment", "--control"},
+        "power": {"folder", "--difference", "--sd", "--comparisons", "--experiment", "--control"},
         "doctor": set(),
     }
 

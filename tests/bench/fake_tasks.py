@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import json
 import os
 import signal
@@ -42,6 +43,7 @@ def quick(spec: Spec, folder: Path, progress: Progress) -> Spec:
 
 def in_steps(spec: Spec, folder: Path, progress: Progress) -> Spec:
     """Ten steps with a checkpoint after each; the sum it ends with is wrong if a step is left out or done twice."""
+    _enter_in_ledger(spec)
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "state.json"
     state = json.loads(file.read_text()) if file.exists() else {"step": 0, "sum": 0}
@@ -80,6 +82,26 @@ def by_seed(spec: Spec, folder: Path, progress: Progress) -> Spec:
     ]
     print("a task may print", flush=True)
     endings[spec["seed"]]()
+    return result(spec)
+
+
+def unwell(spec: Spec, folder: Path, progress: Progress) -> Spec:
+    """Variants of which one raises, one makes NaN, and three ask for more memory than there is; the others are well."""
+    points = spec["axes"]["points"]
+    if points in (16, 32):
+        _limit_memory(2 << 30)
+    if points == 4:
+        raise ZeroDivisionError("division\nby zero")
+    if points == 8:
+        return result(spec) | {"metrics": {"miou": float("nan"), "pixel_accuracy": float("inf")}}
+    if points == 16:
+        bytearray(8 << 30)
+    if points == 32:
+        held = []
+        while True:
+            held.append(bytearray(64 << 20))
+    if points == 64:
+        importlib.import_module("torch").empty(1 << 50)
     return result(spec)
 
 
@@ -131,6 +153,13 @@ def _enter_in_ledger(spec: Spec) -> None:
 def _bad_alloc() -> None:
     print("terminate called after throwing an instance of 'std::bad_alloc'", file=sys.stderr, flush=True)
     os.abort()
+
+
+def _limit_memory(size: int) -> None:
+    """From here on this process may map so many bytes and no more."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_AS, (size, size))
 
 
 def _raise(error: Exception) -> None:

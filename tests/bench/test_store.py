@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import math
@@ -13,7 +14,7 @@ import pytest
 from driving import jobs, opened, spec
 
 import bench.store
-from bench.rows import content_key, key_of, plain, to_text
+from bench.rows import content_key, from_text, key_of, plain, to_text
 from bench.store import Busy, Store
 from bench.worker import make_row
 
@@ -157,6 +158,64 @@ def test_a_damaged_row_is_set_aside_and_said(tmp_path: Path, damage: Any) -> Non
     add(store)
     damage(path)
     assert "damaged-2" in store.clear_damaged("run", key)
+
+
+def test_no_changed_bit_and_no_cut_of_a_row_is_believed(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    key = add(store)
+    data, whole = store.path("run", key).read_bytes(), store.row("run", key)
+    cut = [data[:length] for length in range(len(data) - 1)]  # the last letter is the end of the line
+    flipped = [data[:at] + bytes([data[at] ^ 1 << bit]) + data[at + 1 :] for at in range(len(data)) for bit in range(8)]
+    believed = []
+    for changed in (*cut, *flipped):
+        with contextlib.suppress(ValueError):
+            believed.append(from_text(changed.decode(), "run", key))
+    assert all(row == whole for row in believed)  # `1e-3` is `1E-3`
+    assert len(believed) < 5
+
+
+def test_no_changed_bit_of_a_study_json_is_more_than_a_value_error(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    key = add(store)
+    store.register("grid", {"runs": [{"key": key, "variant": "N=4", "axes": {}, "seed": 0}], "measures": []})
+    path = tmp_path / "study.json"
+    data = path.read_bytes()
+    read = 0
+    for at in range(len(data)):
+        path.write_bytes(data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :])
+        with contextlib.suppress(ValueError):
+            for name in store.experiments():
+                read += len(store.read("run", name).rows)
+    assert 0 < read < len(data)
+    path.write_bytes(data)
+    assert [row["key"] for row in store.read("run", "grid").rows] == [key]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"format": "unept-bench study", "schema": 1}'], ids=repr
+)
+def test_a_foreign_or_damaged_study_json_beside_rows_costs_no_row(tmp_path: Path, content: bytes) -> None:
+    key = add(opened(tmp_path))
+    (tmp_path / "study.json").write_bytes(content)
+    with pytest.raises(ValueError, match="no study here"):
+        Store(tmp_path).experiments()
+    opened(tmp_path)
+    assert (tmp_path / "study.json.damaged-1").read_bytes() == content
+    assert [row["key"] for row in Store(tmp_path).read("run").rows] == [key]
+
+
+def test_foreign_files_among_the_rows(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    key = add(store)
+    (tmp_path / "runs" / "notes.txt").write_text("mine")
+    (tmp_path / "runs" / f"{key}.json.tmp").write_text("half")
+    (tmp_path / "runs" / "copy of a row.json").write_bytes(store.path("run", key).read_bytes())
+    found = store.read("run")
+    assert [row["key"] for row in found.rows] == [key]
+    assert [problem.rpartition("/")[2] for problem in found.problems] == ["copy of a row.json: the row of another file"]
+    store.write_tables()
+    assert len((tmp_path / "results.csv").read_text().splitlines()) == 2
+    assert (tmp_path / "runs" / "notes.txt").read_text() == "mine"
 
 
 def test_a_superseded_row_is_kept(tmp_path: Path) -> None:

@@ -1,13 +1,17 @@
-"""Rows as the store holds them, made by hand."""
+"""Rows as the store holds them, made by hand, and the page that comes of them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from bench.rows import SCHEMA, content_key, to_text
+from reports import plots, plots_cost, plots_curves, study_report
+from reports.rows import Study
 
 SETTINGS = {
     "data": "scenes",
@@ -52,6 +56,42 @@ def run_row(variant: str, seed: int, miou: float | None, **changes: Any) -> dict
     return row | changes
 
 
+def full_row(
+    variant: str,
+    seed: int,
+    miou: float,
+    *,
+    lookalike: float | None = None,
+    refined: float | None = None,
+    **changes: Any,
+) -> dict[str, Any]:
+    """A run with everything that a row may hold: boundaries, sizes, probes, and refined scores where given."""
+    row = run_row(variant, seed, miou)
+    row["metrics"] |= {
+        "boundary_iou": miou - 0.2,
+        "boundary_f": miou - 0.1,
+        "interior_miou": miou + 0.2,
+        "error_near_boundary": 0.8,
+        "boundary_iou_refined": None if refined is None else refined - 0.2,
+        "boundary_f_refined": None if refined is None else refined - 0.1,
+        "miou_refined": refined,
+        "size_iou": {"large": miou + 0.1, "medium": miou, "small": miou - 0.1},
+        "trimap": {str(radius): miou - 0.1 / radius for radius in (1, 13, 2, 40)},
+        "lookalike_accuracy": lookalike,
+    }
+    probe = [[step, miou * step / 500, None if lookalike is None else 0.5] for step in (100, 200, 300)]
+    probe += [[step, miou * step / 500, lookalike] for step in (400, 500)]
+    row["training"] |= {
+        "curve": [[10, 5.0, 1.0, 1.0, 1.0, 2.0], [500, 2.0, 0.4, 0.4, 0.4, 0.8]],
+        "curve_columns": ["step", "total", "ce", "refined", "boundary", "direction"],
+        "probe": probe,
+        "probe_columns": ["step", "miou", "lookalike_accuracy"],
+        "probe_images": 16,
+    }
+    facts = {"images": 256, "boundary_width_px": [2, 3], "tolerance_px": [1, 1], "size_limits": [0.01, 0.1]}
+    return row | {"evaluation": facts} | changes
+
+
 def measure_row(variant: str, **changes: Any) -> dict[str, Any]:
     """What a variant costs."""
     row = {
@@ -87,7 +127,7 @@ def axes_of(variant: str) -> dict[str, Any]:
 
 
 def write_study(
-    out: Path, name: str, kind: str, runs: list[Mapping[str, Any]], measures: list[Mapping[str, Any]]
+    out: Path, name: str, kind: str, runs: list[dict[str, Any]], measures: list[dict[str, Any]], control: str = ""
 ) -> None:
     """A study's folder with these rows, all listed by one experiment of this name and kind."""
     for place, listed in (("runs", runs), ("measures", measures)):
@@ -98,6 +138,7 @@ def write_study(
     entry = {
         "kind": kind,
         "command": f"unept-bench {kind}",
+        "control": control,
         "runs": [{name: row[name] for name in names} for row in runs],
         "measures": [{name: row[name] for name in names[:3]} for row in measures],
     }
@@ -110,3 +151,28 @@ def write_study(
         "experiments": {name: entry},
     }
     (out / "study.json").write_text(json.dumps(study))
+
+
+def page(study: Study) -> str:
+    """The study's report as Markdown."""
+    return study_report.files(study)["report.md"].decode()
+
+
+def section(text: str, heading: str) -> str:
+    """The text under the heading that starts so, up to the next one."""
+    _, _, rest = text.partition(f"\n## {heading}")
+    assert rest, f"no section {heading}"
+    return rest.partition("\n## ")[0]
+
+
+def cells(text: str) -> list[list[str]]:
+    """The lines of Markdown's tables, each as its cells with the escapes undone; rules left out."""
+    lines = [line for line in text.splitlines() if line.startswith("|") and not set(line) <= set("|-: ")]
+    return [[re.sub(r"\\(.)", r"\1", cell.strip()) for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+
+
+def without_plots(patch: pytest.MonkeyPatch) -> None:
+    """Let a report take milliseconds."""
+    patch.setattr(plots, "draw", lambda *_: {"png": b"", "svg": b"<svg/>"})
+    for module in (plots_cost, plots_curves):
+        patch.setattr(module, "draw", lambda *_: {})

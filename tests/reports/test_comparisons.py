@@ -134,9 +134,34 @@ def test_verdict_in_words() -> None:
     assert "; detectable at 80 % power: 0.7" in said[1]
     assert said[2] == (
         "Judged by Welch's t test at 0.05, Holm-adjusted over 3 comparisons, n = 5 each; "
-        "intervals are 95 % of a single comparison."
+        "the 95 % intervals are not adjusted."
     )
     assert len(said) == 3
+
+
+def test_verdict_of_many_without_a_difference_is_one_short_sentence() -> None:
+    shifted = {f"v{i}": [value + 0.0004 * i for value in LOW] for i in range(1, 4)}
+    said = comparisons.verdict(study({"a": LOW} | shifted))
+    frame = comparisons.compare(study({"a": LOW} | shifted))
+    assert said[0] == (
+        "No difference from a is seen in v1; v2; v3: differences of +0.04 to +0.12 points, where these seeds would show "
+        f"{frame['detectable'].min():.2f} to {frame['detectable_in_family'].max():.2f} with 80 % probability."
+    )
+
+
+def test_what_refinement_does_in_a_sentence() -> None:
+    def run(variant: str, seed: int, change: float) -> dict[str, Any]:
+        made = run_row(variant, seed, 0.5 + 0.1 * seed)
+        return made | {"metrics": made["metrics"] | {"miou_refined": 0.5 + 0.1 * seed + change}}
+
+    runs = [run("a", seed, -0.02 - 0.001 * seed) for seed in range(3)]
+    runs += [run("b", seed, 0.03 + 0.001 * seed) for seed in range(3)]
+    runs += [run("c", seed, 0.05 * (seed - 1)) for seed in range(3)]
+    assert comparisons.refined(assemble("ablate", runs=runs)) == [
+        "Boundary refinement at test changes mIoU by -2.10 to +3.10 points (paired): lower in 1 and higher in 1 of 3 "
+        "variants, going by 95 % intervals."
+    ]
+    assert comparisons.refined(study({"a": LOW})) == []
 
 
 def test_verdict_never_says_equal() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from synthetic import measure_row, run_row
+from synthetic import measure_row, page, run_row, section, without_plots
 
 from reports import markdown, study_report, tables
 from reports.rows import Study, assemble, number
@@ -20,11 +20,9 @@ def study(runs: list[dict[str, Any]], **changes: Any) -> Study:
     return assemble("ablate", **({"runs": runs, "planned": runs} | changes))
 
 
-def section(page: str, heading: str) -> str:
-    """The text under the heading that starts so, up to the next one."""
-    _, _, rest = page.partition(f"\n## {heading}")
-    assert rest, f"no section {heading}"
-    return rest.partition("\n## ")[0]
+@pytest.fixture(autouse=True)
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_plots(monkeypatch)
 
 
 @pytest.fixture
@@ -50,23 +48,23 @@ def test_accuracy_by_hand(two: Study) -> None:
 
 
 def test_accuracy_in_words(two: Study) -> None:
-    lines = section(study_report.page(two), "Accuracy").splitlines()
+    lines = section(page(two), "Accuracy").splitlines()
     assert "(scenes, 64 px, 500 steps)" in lines[0]
     assert "| N=4 L=1 | 3 | 42.00 ± 2.00 | 37.03 to 46.97 | 72.00 ± 2.00 | 67.03 to 76.97 | 0 |" in lines
     assert "| N=16 L=1 | 1 | 50.00 | – | 80.00 | – | 1 |" in lines
 
 
 def test_every_seed_and_failure_is_shown(two: Study) -> None:
-    page = study_report.page(two)
-    seeds = section(page, "Every seed")
+    text = page(two)
+    seeds = section(text, "Every seed")
     assert "| N=4 L=1 | 40.00 / 70.00 | 42.00 / 72.00 | 44.00 / 74.00 |" in seeds
     assert "| N=16 L=1 | 50.00 / 80.00 | diverged | – |" in seeds
-    assert "| N=16 L=1 | 1 | diverged | loss is nan \\| at 3 |" in section(page, "Failures")
-    assert "- 5 runs of 2 variants: 1 diverged, 4 ok." in page
+    assert "| N=16 L=1 | 1 | diverged | loss is nan \\| at 3 |" in section(text, "Failures")
+    assert "- 5 runs of 2 variants: 1 diverged, 4 ok." in text
 
 
 def test_cost_in_words_states_its_sources(two: Study) -> None:
-    cost = section(study_report.page(two), "Cost")
+    cost = section(page(two), "Cost")
     assert "| parameters (derived) | GMACs (derived) | GFLOPs (derived) | peak RSS, GiB (measured) |" in cost
     assert "| N=4 L=1 | 198,765 | 0.0512 | 0.1024 | 0.71 | 130.3 (128 to 131) | 512.5 (500 to 520) |" in cost
     assert "| N=16 L=1 | – | – | – | – | – | – |" in cost
@@ -75,19 +73,19 @@ def test_cost_in_words_states_its_sources(two: Study) -> None:
 
 def test_cost_as_csv_keeps_whole_numbers(two: Study) -> None:
     header, first, second = tables.csv(tables.cost(two)).splitlines()
-    assert header.startswith("variant,status,parameters_derived,gmacs_derived,gflops_derived,peak_rss_gib_measured,")
-    assert first.startswith("N=4 L=1,ok,198765,0.0512,0.1024,0.713,130.26,128,131,9,")
-    assert second == "N=16 L=1,not run" + "," * 12
+    assert header.startswith("variant,status,parameters_derived,gmacs_derived,gflops_derived,inside_share_measured,")
+    assert first.startswith("N=4 L=1,ok,198765,0.0512,0.1024,,0.713,130.26,128,131,9,")
+    assert second == "N=16 L=1,not run" + "," * 13
 
 
 def test_quoted_stands_apart(two: Study) -> None:
-    page = study_report.page(two)
-    quoted = section(page, "What the paper prints: Table 6, *quoted*")
+    text = page(two)
+    quoted = section(text, "What the paper prints: Table 6, *quoted*")
     assert "| N=16 L=3 | 81.7 | 46.1 |" in quoted
     assert "mIoU, % (quoted)" in quoted
-    assert "45.6/80.4" not in page
+    assert "45.6/80.4" not in text
     assert "(measured)" not in quoted
-    assert "46.1" not in page.replace(quoted, "")  # no quoted figure in any measured table
+    assert "46.1" not in text.replace(quoted, "")  # no quoted figure in any measured table
 
 
 def test_quoted_table_belongs_to_the_question() -> None:
@@ -108,8 +106,10 @@ def test_refined_accuracies_appear_where_a_run_has_them(two: Study) -> None:
     first, second = tables.accuracy(refined).to_dict("records")
     assert first["miou_refined_mean"] == pytest.approx(41)
     assert pd.isna(second["miou_refined_mean"])
-    assert "mIoU, refined, %" in section(study_report.page(refined), "Accuracy")
-    assert "refined" not in section(study_report.page(two), "Accuracy")
+    lines = section(page(refined), "Boundary refinement at test").splitlines()
+    assert "| N=4 L=1 | 1 | 41.00 | +1.00 | – | – | – | – | – |" in lines
+    assert "| N=16 L=1 | 0 | – | – | – | – | – | – | – |" in lines
+    assert "## Boundary refinement" not in page(two)
 
 
 def test_class_iou_leaves_out_absent_classes() -> None:
@@ -121,7 +121,7 @@ def test_class_iou_leaves_out_absent_classes() -> None:
     ground, pole, sky = frame["N=4"].tolist()
     assert (ground, sky) == pytest.approx((60, 90))
     assert pd.isna(pole)
-    assert "| pole | – |" in study_report.page(study(runs))
+    assert "| pole | – |" in page(study(runs))
 
 
 def test_what_was_planned_and_not_run_is_said() -> None:
@@ -132,35 +132,38 @@ def test_what_was_planned_and_not_run_is_said() -> None:
     failures = tables.failures(part)
     assert failures["seed"].tolist() == ["0, 1", "1", "0, 1"]
     assert set(failures["status"]) == {"not run"}
-    page = study_report.page(part)
-    assert "5 runs missing: these figures are not final" in page
-    assert "| b | 40.00 / 70.00 | – |" in page
+    text = page(part)
+    assert "5 runs missing: these figures are not final" in text
+    assert "| b | 40.00 / 70.00 | – |" in text
 
 
 def test_no_row_at_all() -> None:
     empty = study([], planned=[{"variant": "a", "seed": 0}])
-    page = study_report.page(empty)
-    assert "Measured on: no run yet." in page
-    assert "0 runs of 1 variant: none yet." in page
-    assert "Not measured yet." in page
+    text = page(empty)
+    assert "Measured on: no run yet." in text
+    assert "0 runs of 1 variant: none yet." in text
+    assert "Not measured yet." in text
     assert set(study_report.files(empty)) >= {"report.md", "accuracy.csv", "accuracy.png", "accuracy.svg"}
 
 
 def test_one_seed_is_not_called_a_comparison() -> None:
     runs = [run_row("a", 0, 0.4), run_row("b", 0, 0.5)]
-    assert "One seed has no spread to judge a difference by." in study_report.page(study(runs))
+    assert "- Not to be judged against a without two values a side that differ: b (n = 1 against 1).\n" in page(
+        study(runs)
+    )
     runs += [run_row("a", 1, 0.4), run_row("b", 1, 0.5)]
-    page = study_report.page(study(runs))
-    assert "Highest mean mIoU: b, 50.00 ± 0.00 (n = 2); lowest: a, 40.00 ± 0.00 (n = 2). No difference" in page
+    text = page(study(runs))
+    assert "- Not to be judged against a without two values a side that differ: b (n = 2 against 2).\n" in text
+    assert "| b | cannot be judged | 2 | +10.00 | – | – | – | – | – | – |" in text
 
 
 def test_all_seeds_failed() -> None:
     failed = study(
         [run_row(NAMES[0], s, None) for s in range(3)], measures=[measure_row(NAMES[0], status="oom", metrics={})]
     )
-    page = study_report.page(failed)
-    assert "| N=4 L=1 | 0 | – | – | – | – | 3 |" in page
-    assert "| N=4 L=1 | failed | failed | failed |" in page
+    text = page(failed)
+    assert "| N=4 L=1 | 0 | – | – | – | – | 3 |" in text
+    assert "| N=4 L=1 | failed | failed | failed |" in text
     assert tables.failures(failed)["seed"].tolist() == ["0", "1", "2", "cost"]
 
 
@@ -176,9 +179,9 @@ def test_rows_may_lack_anything_optional_and_hold_anything_more() -> None:
     for name in ("environment", "training", "command", "started", "finished", "settings", "axes", "message"):
         del run[name]
     run["metrics"] |= {"unknown": {"a": 1}, "boundary_iou": 0.5}
-    page = study_report.page(study([run], measures=[{"variant": "a", "metrics": {"gmacs": 1.5}}]))
-    assert "| a | 1 | 40.00 | – | 70.00 | – |" in page
-    assert "| a | – | 1.5 | – | – | – | – |" in page
+    text = page(study([run], measures=[{"variant": "a", "metrics": {"gmacs": 1.5}}]))
+    assert "| a | 1 | 40.00 | – | 70.00 | – |" in text
+    assert "| a | – | 1.5 | – | – | – | – |" in text
 
 
 def test_the_newer_of_two_rows_counts() -> None:
@@ -198,8 +201,8 @@ def test_order_of_rows_changes_nothing() -> None:
 
 
 def test_differences_name_what_the_paper_had() -> None:
-    page = study_report.page(study([run_row(NAMES[0], 0, 0.4)]))
-    differs = section(page, "What differs from the paper's setting")
+    text = page(study([run_row(NAMES[0], 0, 0.4)]))
+    differs = section(text, "What differs from the paper's setting")
     assert "| steps | 160000 | 500 |" in differs
     assert "| runs a variant | 5 | 1 |" in differs
     assert "| data | ADE20K, 20K training and 2K validation images | scenes |" in differs
@@ -214,16 +217,16 @@ def test_differing_backbones_are_said() -> None:
         run_row("a", 0, 0.4, settings=on("lite0", "lite0-pypi")),
         run_row("+ b", 0, 0.5, settings=on("tiny_vit", "")),
     ]
-    page = study_report.page(study(runs))
-    assert "- lite0 (weights: lite0-pypi): a\n- tiny_vit (weights: none, from scratch): + b\n" in page
-    assert "Backbones differ" not in study_report.page(study(runs[:1]))
+    text = page(study(runs))
+    assert "- lite0 (weights: lite0-pypi): a\n- tiny_vit (weights: none, from scratch): + b\n" in text
+    assert "Backbones differ" not in page(study(runs[:1]))
 
 
 def test_many_classes_are_left_to_the_csv() -> None:
     run = run_row("a", 0, 0.4)
     run["metrics"]["iou"] = {f"class {index}": 0.5 for index in range(150)}
     many = study([run])
-    assert "150 classes: see class_iou.csv." in study_report.page(many)
+    assert "150 classes: see class_iou.csv." in page(many)
     assert len(tables.csv(tables.class_iou(many)).splitlines()) == 151
 
 
@@ -238,6 +241,7 @@ def test_numbers_are_numbers() -> None:
 def test_markdown_cannot_be_broken() -> None:
     assert markdown.cell("a|b\nc <i> *x* `y` \\") == "a\\|b c \\<i\\> \\*x\\* \\`y\\` \\\\"
     assert markdown.cell("encoder_self __init__") == "encoder_self \\_\\_init\\_\\_"
+    assert markdown.cell("[a](b) &lt; & c") == "\\[a\\](b) \\&lt; & c"
     assert markdown.cell(" ") == "–"
     assert markdown.code("```") == "````\n```\n````\n"
     lines = markdown.table(["a", "b"], [["1", "2 | 3"]]).splitlines()
