@@ -8,12 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import cli
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/data.md")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/data.md", "docs/report.md")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -66,7 +67,7 @@ def test_command_is_understood(
     if words[0] in ("ablate", "table"):
         assert cli.main([*words, "--dry-run"]) == 0
         assert "due" in capsys.readouterr().out
-    elif words[0] == "report":  # no study is there yet, and it says so
+    elif words[0] in ("report", "power") and not words[1].startswith("-"):  # no study is there yet, and it says so
         assert cli.main(words) == 2
         assert words[1] in capsys.readouterr().err
     else:
@@ -109,3 +110,25 @@ def test_the_table_of_the_readme_is_that_of_its_record() -> None:
     table = re.search(r"^## Accuracy, measured.*?(^\|.*?\|\n)\n", report, re.MULTILINE | re.DOTALL)
     assert table is not None
     assert table[1] in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_verdicts_of_the_readme_are_those_of_its_records() -> None:
+    said = [line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("> ")]
+    reports = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "reports/records").glob("*/report.md"))]
+    assert said
+    assert [line for line in said if not any(f"- {line.removeprefix('> ')}\n" in report for report in reports)] == []
+
+
+@pytest.mark.parametrize("name", ["quick-grid", "quick-grid-1000-steps", "table-5"])
+def test_a_record_is_whole(name: str) -> None:
+    """Five seeds of every variant, and a report that can be told from its raw rows."""
+    folder = ROOT / "reports/records" / name
+    runs = pd.read_csv(folder / "results.csv")
+    assert set(runs["status"]) == {"ok"}
+    assert set(runs.groupby("variant")["seed"].agg(lambda seeds: tuple(sorted(seeds)))) == {(0, 1, 2, 3, 4)}
+    text = (folder / "report.md").read_text(encoding="utf-8")
+    for variant, miou in (100 * runs.groupby("variant")["miou"].mean()).items():
+        assert re.search(rf"^\| {re.escape(str(variant))} \| 5 \| {miou:.2f} ± ", text, re.MULTILINE), variant
+    assert "\n## Command\n" in text
+    assert "\n## Environment\n" in text
+    assert {path.name for path in folder.glob("*.png")} == {"accuracy.png", "cost.png", "curves.png", "pictures.png"}
