@@ -68,7 +68,7 @@ td.number { white-space: nowrap; }
 .brief th:first-child, .brief td:first-child { white-space: nowrap; min-width: 0; }
 .pair { display: flex; flex-wrap: wrap; align-items: center; column-gap: 1.5rem; }
 .pair .table { min-width: 0; }
-.pair p { flex: 1 1 24rem; max-width: 36rem; margin: 0; }
+.pair p { flex: 1 1 20rem; max-width: 36rem; margin: 0; }
 pre { background: var(--stripe); border: 1px solid var(--line); border-radius: 6px; padding: .7rem .9rem;
   white-space: pre-wrap; overflow-wrap: anywhere; }
 code { font: .88em/1.5 ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; }

@@ -144,8 +144,8 @@ def test_verdict_of_many_without_a_difference_is_one_short_sentence() -> None:
     said = comparisons.verdict(study({"a": LOW} | shifted))
     frame = comparisons.compare(study({"a": LOW} | shifted))
     assert said[0] == (
-        "No difference from a is seen in v1; v2; v3: differences of +0.04 to +0.12 points, where these seeds would show "
-        f"{frame['detectable'].min():.2f} to {frame['detectable_in_family'].max():.2f} with 80 % probability."
+        "No difference from a is seen in v1; v2; v3: differences of +0.04 to +0.12 points, where these seeds would "
+        f"show {frame['detectable'].min():.2f} to {frame['detectable_in_family'].max():.2f} with 80 % probability."
     )
 
 
