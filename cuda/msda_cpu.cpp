@@ -30,7 +30,7 @@ struct Pointers {
 };
 
 template <class Real, class Stored>
-int run(const Pointers& given, int threads) {
+int run(const Pointers& given, int threads, bool backwards) {
   const UneptSizes& size = *given.sizes;
   if (size.batch < 0 || size.tokens < 0 || size.heads < 0 || size.channels < 0 || size.levels < 0 || size.points < 0 ||
       size.queries < 0) {
@@ -49,15 +49,15 @@ int run(const Pointers& given, int threads) {
                                static_cast<Real*>(given.offset_gradient),
                                static_cast<Real*>(given.logit_gradient)};
   if (!call.layout.fits) return unept::bad_sizes;
-  return given.gradient ? unept::backward<Real, Stored>(call) : unept::forward<Real, Stored>(call);
+  return backwards ? unept::backward<Real, Stored>(call) : unept::forward<Real, Stored>(call);
 }
 
-int run_typed(const Pointers& given, int value_type, int threads) {
+int run_typed(const Pointers& given, int value_type, int threads, bool backwards) {
   switch (value_type) {
-    case float32: return run<float, float>(given, threads);
-    case float64: return run<double, double>(given, threads);
-    case bfloat16: return run<float, unept::BFloat16>(given, threads);
-    case float16: return run<float, unept::Float16>(given, threads);
+    case float32: return run<float, float>(given, threads, backwards);
+    case float64: return run<double, double>(given, threads, backwards);
+    case bfloat16: return run<float, unept::BFloat16>(given, threads, backwards);
+    case float16: return run<float, unept::Float16>(given, threads, backwards);
     default: return unept::bad_type;
   }
 }
@@ -71,17 +71,16 @@ int unept_msda_forward(const UneptSizes* sizes, const std::int64_t* shapes, int 
                        const void* value, const void* reference, const void* offsets, const void* logits, void* result,
                        void* softmax) {
   return run_typed({sizes, shapes, value, reference, offsets, logits, nullptr, result, softmax, nullptr, nullptr, nullptr},
-                   value_type, threads);
+                   value_type, threads, false);
 }
 
 int unept_msda_backward(const UneptSizes* sizes, const std::int64_t* shapes, int value_type, int threads,
                         const void* gradient, const void* value, const void* reference, const void* offsets,
                         const void* logits, const void* result, const void* softmax, void* value_gradient,
                         void* offset_gradient, void* logit_gradient) {
-  if (!gradient) return unept::bad_sizes;
   return run_typed({sizes, shapes, value, reference, offsets, logits, gradient, const_cast<void*>(result),
                     const_cast<void*>(softmax), value_gradient, offset_gradient, logit_gradient},
-                   value_type, threads);
+                   value_type, threads, true);
 }
 
 // What this library is: the hash of its sources, the bytes of its vectors, and whether it can use threads.
