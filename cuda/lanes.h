@@ -24,6 +24,7 @@ struct Lanes {
   using Int = std::conditional_t<sizeof(Real) == 4, std::int32_t, std::int64_t>;
   typedef Real Vector __attribute__((vector_size(UNEPT_BYTES)));
   typedef Int Ints __attribute__((vector_size(UNEPT_BYTES)));
+  typedef std::make_unsigned_t<Int> Bits __attribute__((vector_size(UNEPT_BYTES)));
 };
 
 template <class Real>
@@ -155,7 +156,8 @@ inline Vector<Real> exponential(Vector<Real> x) {
 #pragma GCC unroll 16
   for (int term = E::terms - 1; term >= 0; --term) series = series * rest + inverse_factorials[term];
   // times 2^power: the sum of the exponents; the bits of `round` are shifted out
-  const Ints<Real> bits = reinterpret_cast<Ints<Real>>(series) + (reinterpret_cast<Ints<Real>>(rounded) << E::mantissa);
+  using Bits = typename Lanes<Real>::Bits;
+  const Bits bits = reinterpret_cast<Bits>(series) + (reinterpret_cast<Bits>(rounded) << E::mantissa);
   return x < lowest ? zero : reinterpret_cast<Vector<Real>>(bits);
 }
 

@@ -17,6 +17,7 @@
 #ifndef UNEPT_SOURCES
 #define UNEPT_SOURCES ""
 #endif
+#define UNEPT_PUBLIC __attribute__((visibility("default")))
 
 namespace {
 
@@ -67,14 +68,14 @@ int run_typed(const Pointers& given, int value_type, int threads, bool backwards
 extern "C" {
 
 // Both return 0, or an Error of call.h.
-int unept_msda_forward(const UneptSizes* sizes, const std::int64_t* shapes, int value_type, int threads,
+UNEPT_PUBLIC int unept_msda_forward(const UneptSizes* sizes, const std::int64_t* shapes, int value_type, int threads,
                        const void* value, const void* reference, const void* offsets, const void* logits, void* result,
                        void* softmax) {
   return run_typed({sizes, shapes, value, reference, offsets, logits, nullptr, result, softmax, nullptr, nullptr, nullptr},
                    value_type, threads, false);
 }
 
-int unept_msda_backward(const UneptSizes* sizes, const std::int64_t* shapes, int value_type, int threads,
+UNEPT_PUBLIC int unept_msda_backward(const UneptSizes* sizes, const std::int64_t* shapes, int value_type, int threads,
                         const void* gradient, const void* value, const void* reference, const void* offsets,
                         const void* logits, const void* result, const void* softmax, void* value_gradient,
                         void* offset_gradient, void* logit_gradient) {
@@ -84,9 +85,9 @@ int unept_msda_backward(const UneptSizes* sizes, const std::int64_t* shapes, int
 }
 
 // What this library is: the hash of its sources, the bytes of its vectors, and whether it can use threads.
-const char* unept_sources() { return UNEPT_SOURCES; }
-int unept_vector_bytes() { return UNEPT_BYTES; }
-int unept_threaded() {
+UNEPT_PUBLIC const char* unept_sources() { return UNEPT_SOURCES; }
+UNEPT_PUBLIC int unept_vector_bytes() { return UNEPT_BYTES; }
+UNEPT_PUBLIC int unept_threaded() {
 #if defined(_OPENMP)
   return 1;
 #else

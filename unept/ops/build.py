@@ -25,7 +25,7 @@ from filelock import FileLock
 
 SUFFIXES = (".h", ".cpp")
 MAIN = "msda_cpu.cpp"
-FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-fno-strict-aliasing")
+FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-fno-strict-aliasing", "-fvisibility=hidden")
 # What a compiler may refuse, the best first.
 OPTIONS = (("-march=native", "-fopenmp"), ("-march=native",), ("-fopenmp",), ())
 COMPILERS = ("g++", "clang++", "c++")

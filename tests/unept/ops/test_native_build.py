@@ -85,13 +85,18 @@ def test_a_killed_builder_leaves_nothing_in_the_way(tmp_path):
 
 @needs_gcc
 def test_a_damaged_library_is_built_again(tmp_path, monkeypatch):
+    def damage(_compiler, path, *_):
+        path.write_bytes(b"half")
+
     monkeypatch.setenv("UNEPT_CACHE", str(tmp_path))
-    monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-O0"))
     monkeypatch.setenv("CXX", "g++")
-    build._load()
+    monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-O0"))
+    with monkeypatch.context() as patch:
+        patch.setattr(build, "compile_library", damage)
+        with pytest.raises(build.Unavailable, match="was built and does not load"):
+            build._load()
     (library,) = tmp_path.glob("*.so")
-    library.unlink()
-    library.write_bytes(b"half")
+    assert library.read_bytes() == b"half"
     assert build._load().origin.startswith("built by g++")
     assert library.stat().st_size > 1000
 

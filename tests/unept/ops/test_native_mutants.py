@@ -49,7 +49,9 @@ def kernel(tmp_path, name: str | None):
         content = (tmp_path / file).read_text(encoding="utf-8")
         assert content.count(text) == 1, f"{text!r} stands in {file} {content.count(text)} times"
         (tmp_path / file).write_text(content.replace(text, instead), encoding="utf-8")
-    return compile_to(tmp_path / "mutant.so", "-O1", "-fPIC", "-shared", "-Wno-error", "-Wno-psabi", folder=tmp_path)
+    return compile_to(
+        tmp_path / "mutant.so", "-O1", "-march=native", "-fPIC", "-shared", "-Wno-error", "-Wno-psabi", folder=tmp_path
+    )
 
 
 def every_complaint() -> list[str]:
