@@ -10,9 +10,13 @@ template <class Real>
 void inner(const Call<Real>& call, Real* deltas) {
   const UneptSizes& size = call.size();
   constexpr int lanes = Lanes<Real>::count;
-  parallel(size.batch * size.heads, call.threads, [&](std::int64_t table, int) {
-    for (std::int64_t query = 0; query < size.queries; ++query) {
-      const std::int64_t from = call.place(table / size.heads, query, table % size.heads) * size.channels;
+  const std::int64_t parts = (size.queries + kQueries - 1) / kQueries;
+  parallel(size.batch * parts, call.threads, [&](std::int64_t task, int) {
+    const std::int64_t image = task / parts, first = task % parts * kQueries;
+    const std::int64_t last = first + kQueries < size.queries ? first + kQueries : size.queries;
+    for (std::int64_t row = first * size.heads; row < last * size.heads; ++row) {
+      const std::int64_t query = row / size.heads, head = row % size.heads;
+      const std::int64_t from = call.place(image, query, head) * size.channels;
       Vector<Real> part = {};
       std::int64_t channel = 0;
       for (; channel + lanes <= size.channels; channel += lanes) {
@@ -21,7 +25,7 @@ void inner(const Call<Real>& call, Real* deltas) {
       Real sum = 0;
       for (int lane = 0; lane < lanes; ++lane) sum += part[lane];
       for (; channel < size.channels; ++channel) sum += call.gradient[from + channel] * call.result[from + channel];
-      deltas[table * size.queries + query] = sum;
+      deltas[(image * size.heads + head) * size.queries + query] = sum;
     }
   });
 }

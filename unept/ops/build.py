@@ -69,24 +69,28 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "unept-bench"
 
 
-@cache
 def load() -> Built:
-    """The library of the CPU kernel, once a process. Unavailable where there is none; said once, in one line."""
+    """The library of the CPU kernel. Unavailable where there is none; the first time, one line says so."""
+    outcome = _outcome()
+    if isinstance(outcome, str):
+        raise Unavailable(outcome)
+    return outcome
+
+
+def problem() -> str:
+    """Why `load` cannot, in one line; "" where it can."""
+    outcome = _outcome()
+    return outcome if isinstance(outcome, str) else ""
+
+
+@cache
+def _outcome() -> Built | str:
+    """The library, or why there is none: found out once a process."""
     try:
         return _load()
     except Unavailable as error:
         logging.getLogger(__name__).warning("no native attention kernel, so plain PyTorch runs: %s", error)
-        raise
-
-
-@cache
-def problem() -> str:
-    """Why `load` cannot, in one line; "" where it can."""
-    try:
-        load()
-    except Unavailable as error:
         return str(error)
-    return ""
 
 
 def _load() -> Built:

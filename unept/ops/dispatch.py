@@ -69,7 +69,8 @@ def msda(
 ) -> Tensor:
     """Multi-scale deformable attention, (B, Q, H * D); see `unept.ops.reference.msda` for the arguments.
 
-    ValueError for a ``backend`` that cannot run, or that does not take these tensors.
+    ValueError for a ``backend`` that cannot run, or that does not take these tensors. "auto", whatever chose for it,
+    gives tensors of mixed precision to the reference, and so does anything on the meta device.
     """
     if value_BSHD.device.type == "meta":  # nothing is computed there, only counted: as the method is written
         backend = "reference"

@@ -50,6 +50,7 @@ def declared(library: ctypes.CDLL) -> ctypes.CDLL:
     return library
 
 
+@cache
 def describe() -> str:
     """The library in a few words. `build.Unavailable` where there is none."""
     built = build.load()
