@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
@@ -41,17 +43,25 @@ MUTANTS = {
 }
 
 
-def kernel(tmp_path, name: str | None):
+def compiled(folder: Path, name: str) -> Path:
     for source in build.sources().glob("*.*"):
-        shutil.copy(source, tmp_path)
-    if name:
+        shutil.copy(source, folder)
+    if name in MUTANTS:
         file, text, instead = MUTANTS[name]
-        content = (tmp_path / file).read_text(encoding="utf-8")
+        content = (folder / file).read_text(encoding="utf-8")
         assert content.count(text) == 1, f"{text!r} stands in {file} {content.count(text)} times"
-        (tmp_path / file).write_text(content.replace(text, instead), encoding="utf-8")
-    return compile_to(
-        tmp_path / "mutant.so", "-O1", "-march=native", "-fPIC", "-shared", "-Wno-error", "-Wno-psabi", folder=tmp_path
-    )
+        (folder / file).write_text(content.replace(text, instead), encoding="utf-8")
+    flags = ("-O1", "-march=native", "-fPIC", "-shared", "-Wno-error", "-Wno-psabi")
+    return compile_to(folder / "mutant.so", *flags, folder=folder)
+
+
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory):
+    """The library of every mutant and of the true kernel, compiled two at a time."""
+    names = [*MUTANTS, "true"]
+    with ThreadPoolExecutor(2) as pool:
+        paths = pool.map(compiled, [tmp_path_factory.mktemp("mutant") for _ in names], names)
+        return dict(zip(names, paths, strict=True))
 
 
 def every_complaint() -> list[str]:
@@ -60,11 +70,11 @@ def every_complaint() -> list[str]:
 
 
 @pytest.mark.parametrize("name", MUTANTS)
-def test_a_mutant_is_refused(tmp_path, name):
-    with using(kernel(tmp_path, name)):
+def test_a_mutant_is_refused(kernels, name):
+    with using(kernels[name]):
         assert every_complaint() != []
 
 
-def test_the_same_build_of_the_true_kernel_is_not(tmp_path):
-    with using(kernel(tmp_path, None)):
+def test_the_same_build_of_the_true_kernel_is_not(kernels):
+    with using(kernels["true"]):
         assert every_complaint() == []
