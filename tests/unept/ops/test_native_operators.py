@@ -63,6 +63,7 @@ def test_compiles_into_one_graph(dynamic):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # inductor's own
 def test_compiles_with_inductor():
     torch._dynamo.reset()
     compiled = torch.compile(lambda *a: ops.msda(*a, CASE.shapes) * 2, fullgraph=True)
