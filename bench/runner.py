@@ -274,7 +274,7 @@ def _spawn(store: Store, job: Job) -> subprocess.Popen[bytes]:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            env=_environment(int(job.spec["threads"])),
+            env=_environment(int(job.spec["threads"]), job.spec["backend"]),
         )
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError):  # it died at once; its end will be seen like any other
@@ -283,11 +283,13 @@ def _spawn(store: Store, job: Job) -> subprocess.Popen[bytes]:
     return process
 
 
-def _environment(threads: int) -> dict[str, str]:
-    """The worker's variables: pinned threads, this very package on its path, and the working directory not on it."""
+def _environment(threads: int, backend: str) -> dict[str, str]:
+    """The worker's variables: pinned threads, the backend that its rows name, this very package on its path, and the
+    working directory not on it.
+    """
     root = str(Path(__file__).resolve().parent.parent)
     variables = os.environ | environment.pinned(threads)
-    variables |= {"PYTHONSAFEPATH": "1", "PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1"}
+    variables |= {"UNEPT_BACKEND": backend, "PYTHONSAFEPATH": "1", "PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1"}
     if root not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
         variables["PYTHONPATH"] = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     return variables

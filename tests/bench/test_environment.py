@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from bench import doctor, environment
+from unept import ops
 
 
 def test_a_record_is_plain_and_complete() -> None:
@@ -30,7 +31,7 @@ def test_the_machine_key_ignores_commit_and_threads(monkeypatch: pytest.MonkeyPa
 def test_doctor_says_what_there_is() -> None:
     text = "\n".join(doctor.lines())
     assert f"torch {importlib.metadata.version('torch')}" in text
-    assert "reference is in use" in text
+    assert f"{ops.resolve().name} is in use: {ops.resolve().reason}" in text
     assert "processor:" in text
 
 

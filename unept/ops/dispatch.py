@@ -1,15 +1,21 @@
-"""Which implementation of an operator runs, and why."""
+"""Which implementation of an operator runs, and why.
+
+The backend is an argument; "auto" is what ``$UNEPT_BACKEND`` says at the time of the call, and without that the fastest
+that can run here.
+"""
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
-from unept.ops import reference
+from unept.ops import build, native, reference
 from unept.ops.reference import Shapes
 
-BACKENDS = ("auto", "reference")
+BACKENDS = ("auto", "reference", "native")
 
 
 class Backend(NamedTuple):
@@ -19,13 +25,37 @@ class Backend(NamedTuple):
     reason: str
 
 
-def resolve(backend: str = "auto") -> Backend:
-    """The implementation that ``backend`` stands for here. ValueError for an unknown name."""
+def resolve(backend: str = "auto", *, device: str = "cpu") -> Backend:
+    """The implementation that ``backend`` stands for here, for tensors of floating-point numbers on a ``device``.
+
+    ValueError, in one line, for an unknown name and for one that is asked for and cannot run. The first call that can
+    take the native kernel compiles it where that has not been done.
+    """
+    asked = "asked for"
+    if backend == "auto" and (chosen := os.environ.get("UNEPT_BACKEND", "auto")) != "auto":
+        backend, asked = chosen, "asked for by UNEPT_BACKEND"
     if backend not in BACKENDS:
         raise ValueError(f"unknown backend {backend!r}; there are {', '.join(BACKENDS)}")
-    if backend == "auto":
-        return Backend("reference", "plain PyTorch; no other implementation is in this version")
-    return Backend("reference", "asked for")
+    if backend == "reference":
+        return Backend("reference", f"plain PyTorch, {asked}")
+    reason = f"it works on the CPU, not on {device!r}" if device != "cpu" else build.problem()
+    if not reason:
+        return Backend("native", f"{native.describe()}{', ' + asked if backend == 'native' else ''}")
+    if backend == "native":
+        raise ValueError(f"the native kernel cannot run: {reason}")
+    return Backend("reference", f"plain PyTorch; no native kernel: {reason}")
+
+
+@torch.compiler.assume_constant_result
+def _name(backend: str, device: str) -> str:
+    return resolve(backend, device=device).name
+
+
+def _suits(value_BSHD: Tensor, offsets_BQHLP2: Tensor, logits_BQHLP: Tensor) -> bool:
+    """Whether the native kernel computes in the types that the reference would compute these in."""
+    wide = native.computed_in(value_BSHD.dtype)
+    types = {native.computed_in(tensor.dtype) for tensor in (offsets_BQHLP2, logits_BQHLP)}
+    return value_BSHD.dtype in native.VALUE_TYPES and types <= {wide}
 
 
 def msda(
@@ -37,6 +67,15 @@ def msda(
     *,
     backend: str = "auto",
 ) -> Tensor:
-    """Multi-scale deformable attention, (B, Q, H * D); see `unept.ops.reference.msda` for the arguments."""
-    resolve(backend)
+    """Multi-scale deformable attention, (B, Q, H * D); see `unept.ops.reference.msda` for the arguments.
+
+    ValueError for a ``backend`` that cannot run, or that does not take these tensors. "auto", whatever chose for it,
+    gives tensors of mixed precision to the reference, and so does anything on the meta device.
+    """
+    if value_BSHD.device.type == "meta":  # nothing is computed there, only counted: as the method is written
+        backend = "reference"
+    name = _name(backend, value_BSHD.device.type)
+    forced = backend == "native"
+    if name == "native" and (forced or _suits(value_BSHD, offsets_BQHLP2, logits_BQHLP)):
+        return native.msda(value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, shapes)
     return reference.msda(value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, shapes)

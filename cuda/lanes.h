@@ -1,0 +1,164 @@
+// Vectors of exactly the machine's width, and the few things that are done with them: GCC and clang lower wider ones badly.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#include "point.h"
+
+#if defined(__AVX512F__)
+#define UNEPT_BYTES 64
+#elif defined(__AVX2__)
+#define UNEPT_BYTES 32
+#else
+#define UNEPT_BYTES 16
+#endif
+
+namespace unept {
+
+template <class Real>
+struct Lanes {
+  static constexpr int count = UNEPT_BYTES / static_cast<int>(sizeof(Real));
+  using Int = std::conditional_t<sizeof(Real) == 4, std::int32_t, std::int64_t>;
+  typedef Real Vector __attribute__((vector_size(UNEPT_BYTES)));
+  typedef Int Ints __attribute__((vector_size(UNEPT_BYTES)));
+  typedef std::make_unsigned_t<Int> Bits __attribute__((vector_size(UNEPT_BYTES)));
+};
+
+template <class Real>
+using Vector = typename Lanes<Real>::Vector;
+template <class Real>
+using Ints = typename Lanes<Real>::Ints;
+
+#if defined(__clang__) || __GNUC__ >= 9
+#define UNEPT_WHOLE(Real)                                                                                        \
+  template <>                                                                                                    \
+  struct Whole<Vector<Real>> {                                                                                   \
+    using Int = Ints<Real>;                                                                                      \
+    static UNEPT_INLINE Int truncated(Vector<Real> number) { return __builtin_convertvector(number, Int); }      \
+    static UNEPT_INLINE Vector<Real> real(Int number) { return __builtin_convertvector(number, Vector<Real>); }  \
+  };
+UNEPT_WHOLE(float)
+UNEPT_WHOLE(double)
+#undef UNEPT_WHOLE
+#endif
+
+template <class Real>
+inline Vector<Real> load(const Real* from) {
+  Vector<Real> vector;
+  std::memcpy(&vector, from, sizeof vector);
+  return vector;
+}
+
+template <class Real>
+inline void store(Real* to, Vector<Real> vector) {
+  std::memcpy(to, &vector, sizeof vector);
+}
+
+template <class Real>
+inline void store_ints(int* to, Ints<Real> vector) {
+  for (int lane = 0; lane < Lanes<Real>::count; ++lane) to[lane] = static_cast<int>(vector[lane]);
+}
+template <>
+inline void store_ints<float>(int* to, Ints<float> vector) {
+  std::memcpy(to, &vector, sizeof vector);
+}
+
+// Lane i is first[i] where bit `step` of i is 0, else second[i]; with `crossed`, i ^ step stands for i.
+template <class Real, int step, bool crossed, int... lane>
+inline Vector<Real> pick(Vector<Real> first, Vector<Real> second, std::integer_sequence<int, lane...>) {
+  constexpr int count = Lanes<Real>::count;
+#if defined(__clang__)
+  return __builtin_shufflevector(first, second, (((lane & step) ? count : 0) + (crossed ? lane ^ step : lane))...);
+#else
+  return __builtin_shuffle(first, second, Ints<Real>{(((lane & step) ? count : 0) + (crossed ? lane ^ step : lane))...});
+#endif
+}
+
+// The sums over the lanes of each of `count` vectors, as the lanes of one: a tree of shuffles. Uses `vectors` up.
+template <class Real, int step = Lanes<Real>::count / 2>
+inline Vector<Real> sums(Vector<Real>* vectors) {
+  constexpr auto lanes = std::make_integer_sequence<int, Lanes<Real>::count>{};
+  for (int i = 0; i < step; ++i) {
+    vectors[i] = pick<Real, step, false>(vectors[i], vectors[i + step], lanes) +
+                 pick<Real, step, true>(vectors[i], vectors[i + step], lanes);
+  }
+  if constexpr (step > 1) return sums<Real, step / 2>(vectors);
+  return vectors[0];
+}
+
+// The largest of some numbers; NaN never is. -inf for none.
+template <class Real>
+inline Real largest(const Real* numbers, std::int64_t count) {
+  constexpr int lanes = Lanes<Real>::count;
+  Real most = -static_cast<Real>(__builtin_inf());
+  std::int64_t i = 0;
+  if (count >= lanes) {
+    Vector<Real> best = most - Vector<Real>{};
+    for (; i + lanes <= count; i += lanes) {
+      const Vector<Real> next = load(numbers + i);
+      best = next > best ? next : best;
+    }
+    for (int lane = 0; lane < lanes; ++lane) most = best[lane] > most ? best[lane] : most;
+  }
+  for (; i < count; ++i) most = numbers[i] > most ? numbers[i] : most;
+  return most;
+}
+
+// Their sum, always in the same order.
+template <class Real>
+inline Real total(const Real* numbers, std::int64_t count) {
+  constexpr int lanes = Lanes<Real>::count;
+  Real sum = 0;
+  std::int64_t i = 0;
+  if (count >= lanes) {
+    Vector<Real> part = {};
+    for (; i + lanes <= count; i += lanes) part += load(numbers + i);
+    for (int lane = 0; lane < lanes; ++lane) sum += part[lane];
+  }
+  for (; i < count; ++i) sum += numbers[i];
+  return sum;
+}
+
+template <class Real>
+struct Exponential;
+
+template <>
+struct Exponential<float> {
+  static constexpr float lowest = -87.0f, round = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number
+  static constexpr float log2e = 1.44269504f, ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
+  static constexpr int mantissa = 23, terms = 7;
+};
+
+template <>
+struct Exponential<double> {
+  static constexpr double lowest = -708.0, round = 6755399441055744.0;
+  static constexpr double log2e = 1.4426950408889634, ln2_high = 0.693147180369123816490,
+                          ln2_low = 1.90821492927058770002e-10;
+  static constexpr int mantissa = 52, terms = 13;
+};
+
+// e^x for x <= 0, without a branch; NaN stays NaN, and what is below the smallest normal number is 0.
+template <class Real>
+inline Vector<Real> exponential(Vector<Real> x) {
+  using E = Exponential<Real>;
+  constexpr Real inverse_factorials[] = {1.0, 1.0, 1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720, 1.0 / 5040,
+                                         1.0 / 40320, 1.0 / 362880, 1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600,
+                                         1.0 / 6227020800};
+  const Vector<Real> zero = {}, lowest = zero + E::lowest;
+  const Vector<Real> kept = x < lowest ? lowest : x;
+  const Vector<Real> rounded = kept * E::log2e + E::round;
+  const Vector<Real> power = rounded - E::round;
+  const Vector<Real> rest = kept - power * E::ln2_high - power * E::ln2_low;
+  Vector<Real> series = zero + inverse_factorials[E::terms];
+#pragma GCC unroll 16
+  for (int term = E::terms - 1; term >= 0; --term) series = series * rest + inverse_factorials[term];
+  // times 2^power: the sum of the exponents; the bits of `round` are shifted out
+  using Bits = typename Lanes<Real>::Bits;
+  const Bits bits = reinterpret_cast<Bits>(series) + (reinterpret_cast<Bits>(rounded) << E::mantissa);
+  return x < lowest ? zero : reinterpret_cast<Vector<Real>>(bits);
+}
+
+}  // namespace unept

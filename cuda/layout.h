@@ -1,0 +1,120 @@
+// How the CPU kernel keeps its data: sizes, the levels' places in a head's table, scratch memory, half types.
+//
+// A table holds the rows of one head of one image: for each level its pixels, then one row of zeros, which a corner
+// outside the map reads (and whose gradient nobody collects). A row is padded with zeros to whole vectors.
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "lanes.h"
+
+extern "C" {
+struct UneptSizes {
+  std::int64_t batch, tokens, heads, channels, levels, points, queries;
+};
+}
+
+namespace unept {
+
+struct Level {
+  int height, width;
+  std::int64_t token, row;  // of its pixel 0: among the tokens, and in the table
+  std::int64_t pixels() const { return std::int64_t(height) * width; }
+};
+
+template <class Real>
+struct Layout {
+  UneptSizes size;
+  std::vector<Level> levels;
+  std::int64_t rows = 0;     // of a table
+  std::int64_t vectors = 0;  // of a row
+  std::int64_t most = 0;     // rows of the largest level, with its zeros
+  bool fits = true;          // whether a place in a table can be told by an int
+
+  Layout(const UneptSizes& given, const std::int64_t* shapes) : size(given) {
+    constexpr std::int64_t lanes = Lanes<Real>::count, limit = std::numeric_limits<int>::max() / 4;
+    vectors = (size.channels + lanes - 1) / lanes;
+    std::int64_t token = 0;
+    for (std::int64_t level = 0; level < size.levels; ++level) {
+      const std::int64_t height = shapes[2 * level], width = shapes[2 * level + 1];
+      fits = fits && height >= 0 && width >= 0 && height < limit && width < limit && height * width < limit;
+      if (!fits) return;
+      levels.push_back({static_cast<int>(height), static_cast<int>(width), token, rows});
+      token += height * width;
+      rows += height * width + 1;
+      most = height * width + 1 > most ? height * width + 1 : most;
+    }
+    // corners are told in vectors, and those of a point outside may be a map's width beyond the table
+    fits = token == size.tokens && rows < limit && vectors < limit && rows * vectors < limit;
+  }
+
+  std::int64_t points() const { return size.levels * size.points; }
+};
+
+// Aligned memory that is given back; null if there is none left.
+class Scratch {
+ public:
+  explicit Scratch(std::int64_t bytes) {
+    const std::size_t whole = (static_cast<std::size_t>(bytes > 0 ? bytes : 1) + 63) / 64 * 64;
+    memory_ = std::aligned_alloc(64, whole);
+  }
+  ~Scratch() { std::free(memory_); }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  explicit operator bool() const { return memory_ != nullptr; }
+  template <class Kind>
+  Kind* as() const { return static_cast<Kind*>(memory_); }
+
+ private:
+  void* memory_;
+};
+
+// Half types are only stored: their bits, and the way to single precision and back (to nearest, ties to even).
+struct BFloat16 {
+  std::uint16_t bits;
+};
+struct Float16 {
+  std::uint16_t bits;
+};
+
+inline float from_bits(std::uint32_t bits) {
+  float number;
+  std::memcpy(&number, &bits, sizeof number);
+  return number;
+}
+inline std::uint32_t to_bits(float number) {
+  std::uint32_t bits;
+  std::memcpy(&bits, &number, sizeof bits);
+  return bits;
+}
+
+inline void read(float& wide, float stored) { wide = stored; }
+inline void read(double& wide, double stored) { wide = stored; }
+inline void read(float& wide, BFloat16 stored) { wide = from_bits(std::uint32_t(stored.bits) << 16); }
+inline void read(float& wide, Float16 stored) {
+  const std::uint32_t sign = std::uint32_t(stored.bits & 0x8000) << 16, rest = std::uint32_t(stored.bits & 0x7fff) << 13;
+  const float scaled = from_bits(rest) * from_bits(0x77800000);  // 2^112: the exponent's other bias, and denormals
+  wide = from_bits(sign | (rest >= 0x0f800000 ? rest | 0x7f800000 : to_bits(scaled)));
+}
+
+inline void write(float& stored, float wide) { stored = wide; }
+inline void write(double& stored, double wide) { stored = wide; }
+inline void write(BFloat16& stored, float wide) {
+  const std::uint32_t bits = to_bits(wide);
+  const std::uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  stored.bits = static_cast<std::uint16_t>(wide != wide ? 0x7fc0 : rounded);
+}
+inline void write(Float16& stored, float wide) {
+  const std::uint32_t bits = to_bits(wide), sign = (bits >> 16) & 0x8000, size = bits & 0x7fffffff;
+  const std::uint32_t normal = (size - 0x38000000 + 0xfff + ((size >> 13) & 1)) >> 13;
+  const std::uint32_t denormal = to_bits(from_bits(size) + 0.5f) - 0x3f000000;  // 0.5's last bit is 2^-24
+  const std::uint32_t finite = size < 0x38800000 ? denormal : normal;
+  const std::uint32_t half = size > 0x7f800000 ? 0x7e00 : size >= 0x477ff000 ? 0x7c00 : finite;
+  stored.bits = static_cast<std::uint16_t>(sign | half);
+}
+
+}  // namespace unept

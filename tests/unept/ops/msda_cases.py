@@ -1,0 +1,152 @@
+"""Inputs, an independent truth, and the checker that a kernel of multi-scale deformable attention has to pass."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from unept.ops import build, native, reference
+from unept.ops.reference import Shapes
+
+NAMES = ("result", "value gradient", "offset gradient", "logit gradient")
+
+
+class Case(NamedTuple):
+    """The sizes of a call."""
+
+    shapes: Shapes
+    batch: int = 1
+    queries: int = 5
+    heads: int = 2
+    channels: int = 4
+    points: int = 3
+    spread: float = 3.0
+    seed: int = 0
+
+
+# Rows of less than a vector, of whole vectors and of both; blocks that are full, broken and single.
+CASES = (
+    Case(((3, 4), (2, 2)), batch=2),
+    Case(((7, 5),), queries=1, heads=1, channels=1, points=1),
+    Case(((12, 12),) * 3, batch=2, queries=33, heads=3, channels=32, points=16),
+    Case(((5, 9), (3, 3), (1, 7)), batch=3, queries=17, heads=3, channels=33, points=4),
+    Case(((5, 9),), batch=2, queries=70, channels=64, points=5),
+    Case(((8, 3), (4, 4)), queries=9, channels=20, points=2, spread=30.0),
+    Case(((6, 5),), queries=3, heads=1, channels=250, points=200),
+)
+
+
+def make(case: Case, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    """Value, reference, offsets, logits and a gradient; single-precision numbers, whatever the type.
+
+    No point lies within 1e-3 px of a pixel line, where the derivative jumps.
+    """
+    shapes, B, Q, H, D, P, spread, seed = case
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*size: int) -> Tensor:
+        return torch.randn(*size, generator=generator)
+
+    value, place = normal(B, sum(h * w for h, w in shapes), H, D), torch.rand(Q, 2, generator=generator)
+    sizes = torch.tensor([(w, h) for h, w in shapes])[:, None]
+    offsets = spread * normal(B, Q, H, len(shapes), P, 2)
+    pixels = (place[:, None, None, None] * sizes).double() - 0.5 + offsets.double()
+    offsets += ((pixels - pixels.round()).abs() < 2e-3) * 8e-3
+    made = [value, place, offsets, normal(B, Q, H, len(shapes), P), normal(B, Q, H * D)]
+    return [tensor.to(dtype) for tensor in made]
+
+
+def truth(value: Tensor, place: Tensor, offsets: Tensor, logits: Tensor, shapes: Shapes) -> Tensor:
+    """The operator by indexing, corner by corner; shares no code with the package."""
+    B, _, H, D = value.shape
+    Q = logits.shape[1]
+    weights = torch.exp(logits - logits.amax((3, 4), keepdim=True))
+    weights = weights / weights.sum((3, 4), keepdim=True)
+    image = torch.arange(B)[:, None, None, None]
+    head = torch.arange(H)[None, None, :, None]
+    out, start = value.new_zeros(B, Q, H, D), 0
+    for level, (height, width) in enumerate(shapes):
+        x = place[None, :, None, None, 0] * width - 0.5 + offsets[:, :, :, level, :, 0]
+        y = place[None, :, None, None, 1] * height - 0.5 + offsets[:, :, :, level, :, 1]
+        for step_y in (0, 1):
+            for step_x in (0, 1):
+                column, row = x.detach().floor() + step_x, y.detach().floor() + step_y
+                share = (1 - (x - column).abs()) * (1 - (y - row).abs()) * weights[:, :, :, level]
+                inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+                pixel = start + row.clamp(0, height - 1).long() * width + column.clamp(0, width - 1).long()
+                out = out + (value[image, pixel, head] * (share * inside)[..., None]).sum(3)
+        start += height * width
+    return out.flatten(2)
+
+
+def derived(run: Callable[..., Tensor], tensors: list[Tensor], shapes: Shapes) -> list[Tensor]:
+    """The result and the gradients by value, offsets and logits."""
+    value, place, offsets, logits, gradient = tensors
+    leaves = [tensor.clone().requires_grad_() for tensor in (value, offsets, logits)]
+    out = run(leaves[0], place, *leaves[1:], shapes)
+    return [out.detach(), *torch.autograd.grad(out, leaves, gradient)]
+
+
+def complaints(case: Case, dtype: torch.dtype = torch.float32) -> list[str]:
+    """Where the native kernel errs more than twice as much as the reference does in the same type; [] if nowhere."""
+    exact = derived(truth, make(case), case.shapes)
+    tensors = make(case, dtype)
+    ours, theirs = (derived(run, tensors, case.shapes) for run in (native.msda, reference.msda))
+    # a logit's gradient is a difference of two numbers of about this size
+    differ = _largest((exact[0] * make(case)[4]).abs().unflatten(-1, (case.heads, -1)).sum(-1))
+    wrong = []
+    for name, one, other, right in zip(NAMES, ours, theirs, exact, strict=True):
+        error, allowed = _largest(one - right), 2 * _largest(other - right)
+        size = max(_largest(right), differ if name == "logit gradient" else 0.0)
+        allowed += 4 * torch.finfo(dtype).eps * size
+        if not error <= allowed:
+            wrong.append(f"{name} is off by {error:.2e}, allowed {allowed:.2e}, in {case}")
+    return wrong
+
+
+def strange() -> list[str]:
+    """Complaints about points that are not finite, far away, or weighed with nothing; [] if there are none."""
+    case = Case(((4, 5), (3, 2)), queries=6, heads=1)
+    value, place, offsets, logits, gradient = make(case, torch.float32)
+    for query, bad in enumerate((float("nan"), float("inf"), -float("inf"), 1e30, -1e6)):
+        offsets[0, query, 0, 0, 1, query % 2] = bad
+    logits[0, 5, 0, 1, 2] = -float("inf")
+    tensors = [value, place, offsets, logits, gradient]
+    ours, theirs = (derived(run, tensors, case.shapes) for run in (native.msda, reference.msda))
+    return [
+        f"{name} with strange points"
+        for name, one, other in zip(NAMES, ours, theirs, strict=True)
+        if not torch.allclose(one, other, rtol=1e-5, atol=1e-6)
+    ]
+
+
+def _largest(tensor: Tensor) -> float:
+    return tensor.double().abs().max().item() if tensor.numel() else 0.0
+
+
+def compile_to(path: Path, *flags: str, folder: Path | None = None, main: Path | None = None) -> Path:
+    """Compile the kernel, or a program that includes it, with g++ and these flags alone."""
+    folder = folder or build.sources()
+    command = ["g++", "-std=c++17", "-fno-strict-aliasing", "-Wall", "-Wextra", "-Werror", *flags, f"-I{folder}"]
+    command += ["-o", str(path), str(main or folder / build.MAIN)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[:2000]
+    return path
+
+
+@contextmanager
+def using(path: Path) -> Iterator[ctypes.CDLL]:
+    """For the time of it the operators call the library at ``path``."""
+    library = native.declared(ctypes.CDLL(str(path)))
+    usual, native._library = native._library, lambda: library
+    try:
+        yield library
+    finally:
+        native._library = usual

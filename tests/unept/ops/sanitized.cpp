@@ -1,0 +1,60 @@
+// Runs the kernel over arrays of exactly the sizes it is told, for the sanitizers. With an argument it lies about one.
+#include <cmath>
+#include <cstdio>
+#include <vector>
+
+#include "msda_cpu.cpp"
+
+static unsigned state = 1;
+static float number() {  // in [-1, 1)
+  state = state * 1664525u + 1013904223u;
+  return static_cast<float>(state >> 8) / 8388608.0f - 1.0f;
+}
+
+template <class Real>
+static std::vector<Real> some(std::int64_t count, float scale) {
+  std::vector<Real> made(static_cast<std::size_t>(count));
+  for (Real& one : made) one = static_cast<Real>(scale * number());
+  return made;
+}
+
+template <class Real>
+static int once(UneptSizes n, const std::vector<std::int64_t>& shapes, int threads, std::int64_t lie) {
+  const std::int64_t points = n.batch * n.queries * n.heads * n.levels * n.points;
+  const std::int64_t values = n.batch * n.tokens * n.heads * n.channels;
+  const std::int64_t sums = n.batch * n.queries * n.heads * n.channels;
+  auto value = some<Real>(values - lie, 1), place = some<Real>(n.queries * 2, 1), offsets = some<Real>(points * 2, 9);
+  auto logits = some<Real>(points, 3), gradient = some<Real>(sums, 1), result = some<Real>(sums, 0);
+  auto softmax = some<Real>(n.batch * n.heads * n.queries * 2, 0);
+  auto by_value = value, by_offsets = offsets, by_logits = logits;
+  const Real strange[] = {Real(NAN), Real(INFINITY), Real(-INFINITY), Real(1e30), Real(-1e30), Real(2147483648.0)};
+  for (std::size_t i = 0; i < offsets.size(); i += 7) offsets[i] = strange[i % 6];
+  if (!logits.empty()) logits.back() = Real(NAN), logits.front() = Real(-INFINITY);
+  const int type = sizeof(Real) == 4 ? float32 : float64;
+  const int ahead = unept_msda_forward(&n, shapes.data(), type, threads, value.data(), place.data(), offsets.data(),
+                                       logits.data(), result.data(), softmax.data());
+  return ahead | unept_msda_backward(&n, shapes.data(), type, threads, gradient.data(), value.data(), place.data(),
+                                     offsets.data(), logits.data(), result.data(), softmax.data(), by_value.data(),
+                                     by_offsets.data(), by_logits.data());
+}
+
+int main(int count, char**) {
+  const std::vector<std::int64_t> three{5, 9, 3, 3, 1, 7}, one{6, 4}, hollow{0, 4, 2, 1};
+  int wrong = 0;
+  for (const std::int64_t channels : {1, 3, 4, 8, 32, 33, 70}) {
+    for (const std::int64_t points : {1, 2, 4, 5, 16, 200}) {
+      wrong |= once<float>({2, 61, 2, channels, 3, points, 3}, three, 1, count - 1);
+      wrong |= once<double>({1, 24, 3, channels, 1, points, 70}, one, 1, 0);
+    }
+  }
+  wrong |= once<float>({0, 24, 3, 4, 1, 4, 5}, one, 1, 0) | once<float>({2, 24, 3, 4, 1, 4, 0}, one, 1, 0);
+  wrong |= once<float>({1, 2, 2, 5, 2, 4, 3}, hollow, 1, 0);
+  const std::int64_t many[] = {1 << 16, 1 << 16};
+  const UneptSizes large{1, many[0] * many[1], 1, 1, 1, 1, 1};
+  const auto refused = [&](int type) {
+    return unept_msda_forward(&large, many, type, 1, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr);
+  };
+  if (refused(float32) != unept::bad_sizes || refused(9) != unept::bad_type) wrong |= 64;
+  std::puts(wrong ? "wrong" : "clean");
+  return wrong;
+}

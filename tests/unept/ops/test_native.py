@@ -1,0 +1,218 @@
+"""The native kernel against an independent float64 truth, over shapes, types, threads and wrong arguments."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msda_cases import CASES, NAMES, Case, complaints, derived, make, strange, truth
+from safetensors.torch import load_file
+
+from unept import ops
+from unept.ops import build, native, reference
+
+pytestmark = pytest.mark.skipif(bool(build.problem()), reason=f"no native kernel: {build.problem()}")
+GOLDEN = "tests/golden/attn_op.safetensors"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("case", CASES)
+def test_errs_no_more_than_twice_the_reference(case, dtype):
+    assert complaints(case, dtype) == []
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    st.builds(
+        Case,
+        shapes=st.lists(st.tuples(st.sampled_from((1, 2, 3, 7, 11)), st.integers(1, 13)), min_size=1, max_size=4).map(
+            tuple
+        ),
+        batch=st.integers(0, 3),
+        queries=st.integers(1, 40),
+        heads=st.integers(1, 5),
+        channels=st.sampled_from((1, 3, 8, 20, 32, 33, 64)),
+        points=st.integers(1, 19),
+        spread=st.sampled_from((0.5, 4.0, 40.0)),
+        seed=st.integers(0, 99),
+    ),
+    st.sampled_from((torch.float32, torch.float64)),
+)
+def test_any_shape(case, dtype):
+    assert complaints(case, dtype) == []
+
+
+def test_the_truth_is_the_reference_in_double_precision():
+    tensors = make(CASES[0])
+    for ours, theirs in zip(*(derived(run, tensors, CASES[0].shapes) for run in (truth, reference.msda)), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+def test_golden():
+    golden = load_file(GOLDEN)
+    shapes = tuple((int(height), int(width)) for height, width in golden["shapes"])
+    sizes = torch.tensor([(w, h) for h, w in shapes])[:, None]
+    place = torch.zeros(golden["loc"].shape[1], 2, dtype=torch.float64)
+    inputs = [golden["value"], golden["loc"] * sizes, golden["attn"].log()]
+    leaves = [tensor.clone().requires_grad_() for tensor in inputs]
+    out = native.msda(leaves[0], place, *leaves[1:], shapes)
+    assert (out - golden["out"]).abs().max() <= 1e-10
+    by_value, by_offsets, by_logits = torch.autograd.grad((out * golden["w"]).sum(), leaves)
+    assert (by_value - golden["grad_value"]).abs().max() <= 1e-10
+    assert (by_offsets * sizes - golden["grad_loc"]).abs().max() <= 1e-9
+    mean = (golden["attn"] * golden["grad_attn"]).sum((3, 4), keepdim=True)  # the derivative of the softmax
+    assert (by_logits - golden["attn"] * (golden["grad_attn"] - mean)).abs().max() <= 1e-10
+
+
+@pytest.mark.parametrize("sizes", [{"batch": 0}, {"queries": 0}, {"batch": 0, "queries": 0}])
+def test_nothing_to_do(sizes):
+    case = Case(((3, 4), (2, 2)))._replace(**sizes)
+    for ours, theirs in zip(
+        *(derived(run, make(case), case.shapes) for run in (native.msda, reference.msda)), strict=True
+    ):
+        assert torch.equal(ours, theirs)
+
+
+def test_strange_points():
+    assert strange() == []
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_bad_logits_show_in_their_query_alone(bad):
+    case = Case(((4, 5), (3, 2)))
+    tensors = make(case, torch.float32)
+    clean = native.msda(*tensors[:4], case.shapes).unflatten(-1, (2, 4))
+    tensors[3][0, 2, 1, 0, 1] = bad
+    out = native.msda(*tensors[:4], case.shapes).unflatten(-1, (2, 4))
+    assert out[0, 2, 1].isnan().all()
+    out[0, 2, 1] = clean[0, 2, 1]
+    assert torch.equal(out, clean)
+
+
+def test_a_bad_pixel_shows_only_where_it_is_sampled():
+    """Corners outside the map must not read some pixel of it with weight 0: 0 times NaN is NaN."""
+    value, place = torch.ones(1, 9, 1, 2), torch.full((1, 2), 1 / 6)
+    value[0, 0] = float("nan")
+    offsets, logits = torch.full((1, 1, 1, 1, 1, 2), 40.0), torch.zeros(1, 1, 1, 1, 1)
+    assert torch.equal(native.msda(value, place, offsets, logits, ((3, 3),)), torch.zeros(1, 1, 2))
+    assert native.msda(value, place, offsets * 0, logits, ((3, 3),)).isnan().all()
+
+
+@pytest.mark.parametrize("case", [CASES[2]._replace(queries=90), Case(((9, 7), (5, 3)), 2, 300, 5, 33, 7)])
+def test_same_bits_for_any_number_of_threads(case):
+    tensors = make(case, torch.float32)
+    assert case.batch * case.queries * case.heads * case.points * len(case.shapes) > 2**14  # else one thread is used
+    before, runs = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3, 1, 2):
+            torch.set_num_threads(threads)
+            runs.append(derived(native.msda, tensors, case.shapes))
+    finally:
+        torch.set_num_threads(before)
+    for run in runs[1:]:
+        assert all(torch.equal(one, other) for one, other in zip(run, runs[0], strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_values_are_only_stored(dtype):
+    case = Case(((9, 7), (5, 3)), 2, 20, 2, 20, 4)
+    wide = make(case, torch.float32)
+    value, gradient = wide[0].to(dtype), wide[4].to(dtype)
+    value.view(-1)[:4] = torch.tensor(
+        [6e-8, -6e4, 1e-5, 0.0], dtype=dtype
+    )  # with numbers too small for a half's exponent
+    rest = wide[1:4]
+    expected = derived(native.msda, [value.float(), *rest, gradient.float()], case.shapes)
+    found = derived(native.msda, [value, *rest, gradient], case.shapes)
+    assert [tensor.dtype for tensor in found] == [dtype, dtype, torch.float32, torch.float32]
+    for name, one, other in zip(NAMES, found, expected, strict=True):
+        assert torch.equal(one, other.to(one.dtype)), name
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_every_half_goes_there_and_back(dtype):
+    """One pixel, one point in its middle: the result is the value itself, and so is its gradient."""
+    bits = torch.arange(2**16, dtype=torch.int32).to(torch.int16).view(dtype)
+    value = bits[bits.isfinite()].view(1, 1, 1, -1)
+    half, zero = torch.full((1, 2), 0.5), torch.zeros(1, 1, 1, 1, 1)
+    leaf = value.clone().requires_grad_()
+    out = native.msda(leaf, half, zero[..., None].expand(-1, -1, -1, -1, -1, 2), zero, ((1, 1),))
+    assert torch.equal(out.flatten(), value.flatten())
+    (by_value,) = torch.autograd.grad(out, leaf, value.view(1, 1, -1))
+    assert torch.equal(by_value.flatten(), value.flatten())
+
+
+def test_the_reference_point_has_its_gradient():
+    case = Case(((4, 5), (3, 2)))
+    tensors = make(case)[:4]
+    gradients = []
+    for run in (native.msda, reference.msda):
+        place = tensors[1].clone().requires_grad_()
+        out = run(tensors[0], place, *tensors[2:], case.shapes)
+        gradients += torch.autograd.grad(out.square().sum(), place)
+    torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-9)
+
+
+def test_strided_tensors():
+    case = CASES[0]
+    tensors = make(case, torch.float32)
+    strided = [tensor.transpose(0, 1).contiguous().transpose(0, 1) for tensor in tensors]
+    assert not strided[2].is_contiguous()
+    for one, other in zip(*(derived(native.msda, some, case.shapes) for some in (tensors, strided)), strict=True):
+        assert torch.equal(one, other)
+
+
+WRONG = {
+    "offsets must be torch.float32 beside": lambda t: t.__setitem__(2, t[2].int()),
+    r"offsets must be \(2, 5, 2, 2, 3, 2\), not": lambda t: t.__setitem__(2, t[2][:1]),
+    r"reference must be \(5, 2\), not": lambda t: t.__setitem__(1, t[1][:4]),
+    "16 tokens do not fill the levels, which have 13": lambda t: t.__setitem__(4, ((3, 3), (2, 2))),
+    "shapes must be a height and a width for each of 2": lambda t: t.__setitem__(4, ((4, 4),)),
+    "value must have 4 axes": lambda t: t.__setitem__(0, t[0][0]),
+    "takes floating-point values": lambda t: t.__setitem__(0, t[0].int()),
+    "does not mix": lambda t: t.__setitem__(3, t[3].double()),
+    "there must be heads, channels": lambda t: t.__setitem__(0, t[0][..., :0]),
+    r"logits must be \(2, 5, 2, 2, 3\), not": lambda t: t.__setitem__(3, t[3][:1]),
+}
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_wrong_arguments_are_refused(message):
+    arguments = [*make(CASES[0], torch.float32)[:4], CASES[0].shapes]
+    native.msda(*arguments)
+    if message.startswith("offsets must be torch"):  # below the conversion, where a pointer would be misread
+        with pytest.raises(ValueError, match=message):
+            torch.ops.unept.msda(arguments[0], arguments[1], arguments[2].half(), arguments[3], [3, 4, 2, 2])
+        return
+    WRONG[message](arguments)
+    with pytest.raises(ValueError, match=message):
+        native.msda(*arguments)
+
+
+def test_other_devices_are_refused():
+    arguments = make(CASES[0], torch.float32)[:4]
+    with pytest.raises(ValueError, match="works on the CPU, and logits is on meta"):
+        native._forward(*arguments[:3], arguments[3].to("meta"), [3, 4, 2, 2])
+    with pytest.raises(ValueError, match="works on the CPU, not on 'cuda'"):
+        ops.resolve("native", device="cuda")
+
+
+def test_dispatch(monkeypatch):
+    arguments = [*make(CASES[0], torch.float32)[:4], CASES[0].shapes]
+    called = []
+    monkeypatch.setattr(native, "msda", lambda *_: called.append("native"))
+    monkeypatch.setattr(reference, "msda", lambda *_: called.append("reference"))
+    ops.msda(*arguments)
+    ops.msda(*arguments, backend="reference")
+    mixed = [arguments[0], arguments[1], arguments[2].double(), *arguments[3:]]
+    ops.msda(*mixed)  # the kernel would compute in another type
+    ops.msda(*mixed, backend="native")
+    monkeypatch.setenv("UNEPT_BACKEND", "reference")
+    ops.msda(*arguments)
+    ops.msda(*arguments, backend="native")
+    assert called == ["native", "reference", "reference", "native", "reference", "native"]
+    assert ops.resolve().reason == "plain PyTorch, asked for by UNEPT_BACKEND"
+    monkeypatch.setenv("UNEPT_BACKEND", "nativ")
+    with pytest.raises(ValueError, match="unknown backend 'nativ'"):
+        ops.msda(*arguments)

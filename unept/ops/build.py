@@ -1,0 +1,201 @@
+"""The compiled kernels: found beside the sources, found in a cache, or built with the machine's own compiler.
+
+The cache is ``$UNEPT_CACHE``, else ``$XDG_CACHE_HOME/unept-bench``, else ``~/.cache/unept-bench``. A library's name
+holds a hash of its sources, of the flags, and of everything the compiler predefines for this machine, which tells the
+compiler, its version and the instruction set. Any number of processes may build at once: one does, under a file lock,
+to a temporary name; a library is renamed into its place only when it is whole.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import logging
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from filelock import FileLock
+
+SUFFIXES = (".h", ".cpp")
+MAIN = "msda_cpu.cpp"
+FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-fno-strict-aliasing", "-fvisibility=hidden")
+# What a compiler may refuse, the best first.
+OPTIONS = (("-march=native", "-fopenmp"), ("-march=native",), ("-fopenmp",), ())
+COMPILERS = ("g++", "clang++", "c++")
+PATIENCE = 600  # seconds, for one compilation
+
+
+class Unavailable(RuntimeError):
+    """There is no library, and why, in one line."""
+
+
+class Built(NamedTuple):
+    """A loaded library, and where it came from in a few words."""
+
+    library: ctypes.CDLL
+    origin: str
+
+
+def sources() -> Path:
+    """The folder of the kernels' sources: beside the package in a checkout, inside it once installed."""
+    inside, beside = Path(__file__).parent / "kernels", Path(__file__).parents[2] / "cuda"
+    return beside if (beside / MAIN).is_file() else inside
+
+
+def source_hash(folder: Path | None = None) -> str:
+    """16 hexadecimal digits over the names and contents of the CPU kernel's sources. Unavailable where they miss."""
+    folder = folder or sources()
+    files = sorted(path for path in folder.glob("*") if path.suffix in SUFFIXES)
+    if folder / MAIN not in files:
+        raise Unavailable(f"the kernel's sources are not in {folder}")
+    total = hashlib.sha256()
+    for path in files:
+        total.update(f"{path.name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return total.hexdigest()[:16]
+
+
+def cache_folder() -> Path:
+    """Where libraries are kept."""
+    if chosen := os.environ.get("UNEPT_CACHE"):
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "unept-bench"
+
+
+def load() -> Built:
+    """The library of the CPU kernel. Unavailable where there is none; the first time, one line says so."""
+    outcome = _outcome()
+    if isinstance(outcome, str):
+        raise Unavailable(outcome)
+    return outcome
+
+
+def problem() -> str:
+    """Why `load` cannot, in one line; "" where it can."""
+    outcome = _outcome()
+    return outcome if isinstance(outcome, str) else ""
+
+
+@cache
+def _outcome() -> Built | str:
+    """The library, or why there is none: found out once a process."""
+    try:
+        return _load()
+    except Unavailable as error:
+        logging.getLogger(__name__).warning("no native attention kernel, so plain PyTorch runs: %s", error)
+        return str(error)
+
+
+def _load() -> Built:
+    digest = source_hash()
+    packaged = sources() / "libunept_cpu.so"
+    if packaged.is_file() and (library := _opened(packaged, digest)):
+        return Built(library, "packaged")
+    reasons = []
+    for compiler in _compilers():
+        found = _from_cache(compiler, digest)
+        if isinstance(found, Built):
+            return found
+        reasons.append(f"{compiler[0]}: {found}")
+    raise Unavailable("; ".join(reasons) or f"no compiler, none of {', '.join(COMPILERS)} is there")
+
+
+def _compilers() -> list[list[str]]:
+    """The commands to try: $CXX alone if it is set."""
+    if chosen := os.environ.get("CXX"):
+        return [shlex.split(chosen)]
+    return [[name] for name in COMPILERS if shutil.which(name)]
+
+
+def _from_cache(compiler: list[str], digest: str) -> Built | str:
+    """The library that this compiler has made or makes now, or why there is none."""
+    try:
+        return _cached(compiler, digest)
+    except (Unavailable, OSError, subprocess.SubprocessError) as error:
+        return _one_line(str(error))
+
+
+def _cached(compiler: list[str], digest: str) -> Built:
+    facts, options = _facts(compiler)
+    key = hashlib.sha256("\0".join([digest, *compiler, *FLAGS, facts]).encode()).hexdigest()[:16]
+    folder = cache_folder()
+    path = folder / f"msda-{key}.so"
+    version = next((line.split('"')[1] for line in facts.splitlines() if line.startswith("#define __VERSION__")), "")
+    origin = f"built by {compiler[0]} {version}".strip()
+    if library := _opened(path, digest):
+        return Built(library, origin)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f"msda-{key}.lock", timeout=2 * PATIENCE):
+        library = _opened(path, digest)  # another process may have built it meanwhile
+        if library is None:
+            compile_library(compiler, path, digest, options)
+            library = _opened(path, digest)
+    if library is None:
+        raise Unavailable(f"{path} was built and does not load")
+    return Built(library, origin)
+
+
+def _facts(compiler: list[str]) -> tuple[str, tuple[tuple[str, ...], ...]]:
+    """What the compiler predefines for this machine, and the options it is worth trying."""
+    for native in ("-march=native", ""):
+        command = [*compiler, *filter(None, [native]), "-dM", "-E", "-x", "c++", os.devnull]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        if done.returncode == 0:
+            return done.stdout, tuple(option for option in OPTIONS if native in option or not native)
+    raise Unavailable(_one_line(done.stderr) or f"ended with {done.returncode}")
+
+
+def compile_library(
+    compiler: Sequence[str],
+    path: Path,
+    digest: str,
+    options: Sequence[Sequence[str]] = OPTIONS,
+    *,
+    folder: Path | None = None,
+) -> None:
+    """Compile the sources in ``folder`` to ``path``, which appears whole or not at all.
+
+    Each of ``options`` is tried in turn. Unavailable, with the compiler's last words, where it refuses them all;
+    OSError where the disk does.
+    """
+    said = ""
+    for stale in path.parent.glob(f".{path.stem}-*.tmp"):
+        stale.unlink(missing_ok=True)  # of a process that was killed: this one holds the lock
+    for option in options:
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".tmp", dir=path.parent)
+        os.close(handle)
+        try:
+            command = [*compiler, *FLAGS, *option, f'-DUNEPT_SOURCES="{digest}"', "-o", name]
+            command.append(str((folder or sources()) / MAIN))
+            done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+            if done.returncode == 0:
+                os.chmod(name, 0o755)
+                os.replace(name, path)
+                return
+            said = done.stderr or f"ended with {done.returncode}"
+        finally:
+            Path(name).unlink(missing_ok=True)
+    raise Unavailable(f"cannot compile: {_one_line(said)}")
+
+
+def _opened(path: Path, digest: str) -> ctypes.CDLL | None:
+    """The library at ``path`` if it is there, whole, and of these sources."""
+    try:
+        library = ctypes.CDLL(str(path))
+        library.unept_sources.restype = ctypes.c_char_p
+        return library if library.unept_sources().decode() == digest else None
+    except (OSError, AttributeError):
+        return None
+
+
+def _one_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    telling = [line for line in lines if "error" in line] or lines
+    return telling[0][:300] if telling else ""
