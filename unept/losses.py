@@ -14,9 +14,8 @@ from torch.nn import functional as F
 
 from unept.boundary import NONE
 from unept.config import LossConfig
+from unept.full_resolution import STRIDE, bilinear, summed_cross_entropies
 from unept.refinement import edge_mask, source_pixels
-
-STRIDE = 8  # pixels of the label per logit
 
 
 class Output(Protocol):
@@ -59,21 +58,17 @@ def total_loss(
     The refined term's gradient reaches the segmentation logits only. It needs no second map of K channels: a pixel's
     refined cross-entropy is read from the log-probabilities of the pixel that the refinement takes it from.
     """
-    size = (label_BHW.shape[1], label_BHW.shape[2])
-    log_BKHW = _upsample(output.logits, size, align_corners=False).log_softmax(1)
-    valid_BHW = label_BHW != NONE
-    count = label_BHW.numel() if config.ce_average == "all" else valid_BHW.sum().clamp(min=1)
-    ce = F.nll_loss(log_BKHW, label_BHW, ignore_index=NONE, reduction="sum") / count
+    count = label_BHW.numel() if config.ce_average == "all" else (label_BHW != NONE).sum().clamp(min=1)
     if output.boundary is None or output.direction is None:
-        ce = ce + _poison(output.logits)
+        ce = summed_cross_entropies(output.logits, label_BHW)[0] / count + _poison(output.logits)
         zero = torch.zeros_like(ce)
         return Losses(config.weight_ce * ce, ce, zero, zero, zero)
 
-    edge_logits = _upsample(output.boundary, size, align_corners=True)
-    direction_logits = _upsample(output.direction, size, align_corners=True)
+    size = (label_BHW.shape[1], label_BHW.shape[2])
+    edge_logits = _upsample(output.boundary, size)
+    direction_logits = _upsample(output.direction, size)
     source_BHW = source_pixels(edge_mask(edge_logits, edge_threshold), direction_logits)
-    refined = _moved_nll(log_BKHW, label_BHW, source_BHW, valid_BHW) / count
-    ce, refined = ce + _poison(output.logits), refined + _poison(output.logits)
+    ce, refined = summed_cross_entropies(output.logits, label_BHW, source_BHW) / count + _poison(output.logits)
     boundary = _boundary_loss(edge_logits, boundary_BHW) + _poison(output.boundary)
     inside_BHW = _direction_area(edge_logits, boundary_BHW, config)
     direction = balanced_ce(direction_logits, direction_BHW.where(inside_BHW, NONE)) + _poison(output.direction)
@@ -117,34 +112,19 @@ def _direction_area(edge_logits_BCHW: Tensor, boundary_BHW: Tensor, config: Loss
     return {"predicted": predicted, "truth": truth, "both": predicted & truth}[config.direction_area]
 
 
-def _moved_nll(log_BKHW: Tensor, label_BHW: Tensor, source_BHW: Tensor, valid_BHW: Tensor) -> Tensor:
-    """Summed cross-entropy of the valid pixels' labels under the log-probabilities at their source pixels."""
-    pixels = label_BHW.shape[1] * label_BHW.shape[2]
-    index = label_BHW.where(valid_BHW, 0) * pixels + source_BHW
-    picked = log_BKHW.flatten(1).gather(1, index.flatten(1)).view_as(label_BHW)
-    return -picked.where(valid_BHW, 0).sum()
+def _upsample(maps_BChw: Tensor, size: tuple[int, int]) -> Tensor:
+    """A head's logits at the label's size, corners aligned, in float32 at least.
 
-
-def _upsample(maps_BChw: Tensor, size: tuple[int, int], *, align_corners: bool) -> Tensor:
-    """Bilinear logits at the label's size, in float32 at least; a side that is no multiple of 8 is cropped, as at test.
-
-    One matrix product an axis: forward and backward take a third of F.interpolate's time on a CPU, and unlike its
-    backward pass they are deterministic on a GPU.
+    A side that is no multiple of 8 is cropped, as at test. One matrix product an axis: forward and backward take a
+    third of F.interpolate's time on a CPU, and unlike its backward pass they are deterministic on a GPU.
     """
     assert maps_BChw.shape[2:] == tuple(-(-side // STRIDE) for side in size), "logits must be at 1/8 of the label"
     with torch.autocast(maps_BChw.device.type, enabled=False):
         maps = maps_BChw.to(torch.promote_types(maps_BChw.dtype, torch.float32))
         rows_Hh, columns_Ww = (
-            _bilinear(source, maps, align_corners=align_corners)[:side]
-            for source, side in zip(maps.shape[2:], size, strict=True)
+            bilinear(source, maps, align_corners=True)[:side] for source, side in zip(maps.shape[2:], size, strict=True)
         )
         return rows_Hh @ (maps @ columns_Ww.T)
-
-
-def _bilinear(source: int, like: Tensor, *, align_corners: bool) -> Tensor:
-    """The matrix (8 n, n) that interpolates n values to 8 n."""
-    unit = torch.eye(source, dtype=like.dtype, device=like.device).unsqueeze(0)
-    return F.interpolate(unit, size=source * STRIDE, mode="linear", align_corners=align_corners)[0].T
 
 
 def _poison(logits: Tensor) -> Tensor:

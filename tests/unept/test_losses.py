@@ -350,6 +350,7 @@ def test_the_boundary_terms_train_the_spatial_branch(
     settings = unept.ModelConfig(
         backbone="tiny_conv", classes=4, size=32, width=32, heads=2, ffn=32, points=4, boundary_head=channels
     )
+    torch.manual_seed(0)
     model = unept.build(settings)
     for term in ("boundary", "direction"):
         model.zero_grad()
