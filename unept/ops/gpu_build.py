@@ -1,8 +1,8 @@
 """The library of the CUDA kernels: found in a cache, or built with the machine's own nvcc for the card at hand.
 
-The cache is ``$UNEPT_CACHE``, else ``$XDG_CACHE_HOME/unept-bench``, else ``~/.cache/unept-bench``. A library's name holds
-a hash of its sources, of nvcc's version, of the flags and of the card's architecture. Any number of processes may build
-at once: one does, under a file lock, to a temporary name; a library is renamed into its place only when it is whole.
+The cache is ``$UNEPT_CACHE``, else ``$XDG_CACHE_HOME/unept-bench``, else ``~/.cache/unept-bench``. A library's name
+holds a hash of its sources, of nvcc's version, of the flags and of the card's architecture. Any number of processes may
+build at once: one does, under a file lock, to a temporary name; a library is renamed into its place only when whole.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Whether the CUDA kernels compute what the reference does, on one card: asked once for each card and library.
 
-``python -m unept.ops.gpu_check LIBRARY DEVICE`` runs the test and prints its verdict, a JSON string: "" or what is wrong.
-`verdict` does that in a process of its own, since a kernel that goes astray takes its process's card with it, and keeps
-the answer in a small JSON file beside the library.
+``python -m unept.ops.gpu_check LIBRARY DEVICE`` runs the test and prints its verdict, a JSON string: "" or what is
+wrong. `verdict` does that in a process of its own, since a kernel that goes astray takes its process's card with it,
+and keeps the answer in a small JSON file beside the library.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ def make_inputs(
     logits = torch.randn(B, Q, H, L, P, generator=chance, dtype=torch.float64)
     gradient = torch.randn(B, Q, H * D, generator=chance, dtype=torch.float64)
     wide = computed_in(dtype)
-    return Inputs(value.to(dtype), *(tensor.to(wide) for tensor in (place, offsets, logits, gradient)), shapes)
+    place, offsets, logits, gradient = (tensor.to(wide) for tensor in (place, offsets, logits, gradient))
+    return Inputs(value.to(dtype), place, offsets, logits, gradient, shapes)
 
 
 def expected(inputs: Inputs, dtype: torch.dtype) -> tuple[Tensor, ...]:
@@ -111,7 +112,8 @@ def disagreement(kernel: Kernel, inputs: Inputs) -> str:
     truth = expected(inputs, torch.float64)
     single = truth if wide == torch.float64 else expected(inputs, wide)
     products_BQC = truth[0] * inputs.gradient_BQC  # the logits' gradients are differences of sums of these
-    taken_off = products_BQC.unflatten(-1, inputs.value_BSHD.shape[2:]).sum(-1).abs().amax().item() if truth[0].numel() else 0
+    per_head = products_BQC.unflatten(-1, inputs.value_BSHD.shape[2:]).sum(-1).abs()
+    taken_off = per_head.amax().item() if per_head.numel() else 0.0
     names = ("the result", "the gradient of the value", "the gradient of the offsets", "the gradient of the logits")
     for name, ours, theirs, exact in zip(names, outcome(kernel, inputs), single, truth, strict=True):
         if exact.numel() == 0:
@@ -120,7 +122,8 @@ def disagreement(kernel: Kernel, inputs: Inputs) -> str:
         scale = max(exact.abs().max().item(), taken_off if name.endswith("logits") else 0)
         error, limit = (ours - exact).abs().max().item(), 2 * (theirs - exact).abs().max().item() + few * scale
         if not error <= limit:
-            return f"{name} is off by {error:.2g} ({limit:.2g} allowed), {stored}, value {tuple(inputs.value_BSHD.shape)}"
+            where = f"{stored}, value {tuple(inputs.value_BSHD.shape)}"
+            return f"{name} is off by {error:.2g} ({limit:.2g} allowed), {where}"
     return ""
 
 
@@ -141,7 +144,7 @@ def card_name(device: torch.device) -> str:
 
 
 def verdict(path: Path, device: torch.device) -> str:
-    """What the library at ``path`` gets wrong on ``device``, or "": read from beside it, or else tested and written there.
+    """What the library at ``path`` gets wrong on ``device``, or "": read from beside it, or tested and written.
 
     Unavailable if the test cannot be run to its end; nothing is written then.
     """

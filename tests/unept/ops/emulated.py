@@ -1,4 +1,4 @@
-"""The CUDA kernels, as they are, compiled by g++ against the emulator in emulator/ and behind the product's own object."""
+"""The CUDA kernels, as they are, compiled by g++ against emulator/, behind the product's own Python object."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from unept.ops import gpu_build
 from unept.ops.gpu_kernel import Kernel, Sizes
 
 ROOT = Path(__file__).parents[3]
@@ -40,7 +41,7 @@ def emulator_object() -> Path:
 
 
 def build(source: Path, target: Path, *flags: str) -> ctypes.CDLL:
-    """A source of kernels and the emulator as one library. The sanitizer's reports go to the emulator, not to libtsan."""
+    """A source of kernels and the emulator as one library. The sanitizer reports to the emulator, not to libtsan."""
     kernels = target.with_suffix(".o")
     compile_object(source, kernels, "-fsanitize=thread", *flags)
     subprocess.run(["g++", "-shared", "-o", str(target), str(kernels), str(emulator_object())], check=True)
@@ -102,7 +103,8 @@ def _bytes_of(s: Sizes, value: int, other: int) -> dict[str, int]:
 @cache
 def library(*flags: str, folder: Path = ROOT / "cuda") -> ctypes.CDLL:
     name = f"lib{abs(hash((flags, folder)))}.so"
-    return build(folder / "msda_cuda.cu", Path(_folder.name) / name, *flags)
+    digest = gpu_build.source_hash(folder)
+    return build(folder / gpu_build.MAIN, Path(_folder.name) / name, f'-DUNEPT_SOURCES="{digest}"', *flags)
 
 
 def kernel(*flags: str, folder: Path = ROOT / "cuda") -> Kernel:
@@ -121,5 +123,3 @@ def mutated(edits: Mapping[str, tuple[str, str]], folder: Path) -> Path:
         assert text.count(before) == 1, f"{before!r} is {text.count(before)} times in {name}"
         (copy / name).write_text(text.replace(before, after), encoding="utf-8")
     return copy
-
-

@@ -19,7 +19,12 @@ MUTANTS = {
     "missing corner mask, forward": ({"gpu_forward.cuh": ("row >= 0 && has_channels", "has_channels")}, ""),
     "missing corner mask, backward": ({"gpu_backward.cuh": ("if (row < 0) continue;", "")}, ""),
     "early return before a shuffle": (
-        {"gpu_forward.cuh": ("    const Real most = largest", "    if (!group.live) return;\n    const Real most = largest")},
+        {
+            "gpu_forward.cuh": (
+                "    const Real most = largest",
+                "    if (!group.live) return;\n    const Real most = largest",
+            )
+        },
         "deadlock",
     ),
     "missing atomic": (
