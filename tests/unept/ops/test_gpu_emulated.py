@@ -1,0 +1,152 @@
+"""The CUDA kernels, run by the emulator, against the reference in double precision; see emulator/cuda_runtime.h.
+
+Not covered: speed, registers, the order of atomic additions on a card, caches.
+"""
+
+from __future__ import annotations
+
+import emulated
+import pytest
+import torch
+
+from unept.ops import gpu_check, reference
+from unept.ops.gpu_kernel import Kernel
+
+pytestmark = emulated.needs_compiler
+
+NEWEST = ("-D__CUDA_ARCH__=900", "-DUNEPT_ONLY_FLOAT32")  # with additions of four floats at once
+FEW_BLOCKS = ("-DUNEPT_MOST_BLOCKS=2", "-DUNEPT_MOST_REPEATS=2", "-DUNEPT_ONLY_FLOAT32")
+PYRAMID = ((6, 9), (3, 5), (2, 2))
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Kernel:
+    return emulated.kernel()
+
+
+@pytest.mark.parametrize("case", gpu_check.CASES, ids=str)
+def test_the_cases_of_the_self_test(kernel, case):
+    assert gpu_check.disagreement(kernel, gpu_check.make_inputs(*case)) == ""
+
+
+@pytest.mark.parametrize("points", [1, 4, 16])
+@pytest.mark.parametrize("shapes", [PYRAMID[:levels] for levels in (1, 2, 3)], ids=["L1", "L2", "L3"])
+@pytest.mark.parametrize("queries", [1, 5])
+def test_points_levels_and_warps_that_are_not_full(kernel, shapes, points, queries):
+    assert gpu_check.disagreement(kernel, gpu_check.make_inputs(shapes, queries, 3, 32, points)) == ""
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 7, 8, 9, 12, 20, 24, 33, 48, 60, 64, 100, 128, 130, 132, 260])
+def test_any_width_of_a_head(kernel, channels):
+    inputs = gpu_check.make_inputs(((4, 3), (2, 5)), 3, 3, channels, 5)
+    assert gpu_check.disagreement(kernel, inputs) == ""
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("channels", [5, 12, 40, 128, 136])
+def test_types(kernel, dtype, channels):
+    inputs = gpu_check.make_inputs(((4, 3), (2, 5)), 3, 3, channels, 4, dtype)
+    assert gpu_check.disagreement(kernel, inputs) == ""
+
+
+@pytest.mark.parametrize("case", [case for case in gpu_check.CASES if case[-1] == torch.float32], ids=str)
+def test_four_additions_at_once(case):
+    inputs = gpu_check.make_inputs(*case)
+    kernel = emulated.kernel(*NEWEST)
+    kernel.library.emulated_additions()
+    assert gpu_check.disagreement(kernel, inputs) == ""
+    at_once = kernel.library.emulated_additions()
+    one_by_one = emulated.kernel()
+    one_by_one.library.emulated_additions()
+    gpu_check.outcome(one_by_one, inputs)
+    assert one_by_one.library.emulated_additions() == at_once * (4 if case[3] % 4 == 0 else 1) > 0
+
+
+def test_values_that_are_not_aligned(kernel):
+    """A tensor may start anywhere in its memory: then channels are loaded one by one."""
+    inputs = gpu_check.make_inputs(PYRAMID, 5, 2, 32, 4)
+    room = torch.zeros(inputs.value_BSHD.numel() + 1)
+    shifted = room[1:].view_as(inputs.value_BSHD).copy_(inputs.value_BSHD)
+    assert shifted.data_ptr() % 16
+    assert gpu_check.disagreement(kernel, inputs._replace(value_BSHD=shifted)) == ""
+
+
+def test_more_groups_than_blocks():
+    """What does not fit into one grid is done by the same blocks, one after the other; images too."""
+    inputs = gpu_check.make_inputs(((3, 4),), 37, 2, 32, 4, batch=5)
+    assert gpu_check.disagreement(emulated.kernel(*FEW_BLOCKS), inputs) == ""
+
+
+@pytest.mark.parametrize(("batch", "queries"), [(0, 5), (2, 0), (0, 0)])
+def test_nothing_to_do(kernel, batch, queries):
+    inputs = gpu_check.make_inputs(((3, 4),), queries, 2, 8, 4, batch=batch)
+    result, by_value, by_offsets, by_logits = gpu_check.outcome(kernel, inputs)
+    assert result.shape == (batch, queries, 16)
+    assert torch.equal(by_value, torch.zeros_like(inputs.value_BSHD))
+    assert (by_offsets.shape, by_logits.shape) == (inputs.offsets_BQHLP2.shape, inputs.logits_BQHLP.shape)
+
+
+def test_an_empty_level_and_no_points(kernel):
+    assert gpu_check.disagreement(kernel, gpu_check.make_inputs(((3, 4),), 3, 2, 8, 0)) == ""
+    inputs = gpu_check.make_inputs(((3, 4), (2, 2)), 3, 2, 8, 4)
+    with_empty = gpu_check.make_inputs(((3, 4), (0, 0), (2, 2)), 3, 2, 8, 4)
+    with_empty = with_empty._replace(value_BSHD=inputs.value_BSHD)
+    result, *gradients = gpu_check.outcome(kernel, with_empty)
+    assert all(tensor.isfinite().all() for tensor in (result, *gradients))
+    assert not gradients[1][:, :, :, 1].any()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf"), 1e30, -1e6])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_lost_points_contribute_nothing(kernel, bad, axis):
+    inputs = gpu_check.make_inputs(PYRAMID, 5, 2, 32, 4)
+    inputs.offsets_BQHLP2[:, 2, 1, 0, 1, axis] = bad
+    outside = inputs._replace(offsets_BQHLP2=inputs.offsets_BQHLP2.clone())
+    outside.offsets_BQHLP2[:, 2, 1, 0, 1, axis] = -1e3  # what the reference is asked about instead
+    for ours, truth in zip(gpu_check.outcome(kernel, inputs), gpu_check.expected(outside, torch.float64), strict=True):
+        torch.testing.assert_close(ours.double(), truth, rtol=1e-5, atol=1e-5)
+    assert not gpu_check.outcome(kernel, inputs)[2][:, 2, 1, 0, 1].any()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_bad_logits_show_in_their_query_only(kernel, bad):
+    inputs = gpu_check.make_inputs(PYRAMID, 5, 2, 32, 4)
+    inputs.logits_BQHLP[0, 2, 1, 0, 1] = bad
+    result, _, by_offsets, by_logits = gpu_check.outcome(kernel, inputs)
+    hit = torch.zeros(2, 5, 2, dtype=torch.bool)
+    hit[0, 2, 1] = True
+    assert torch.equal(result.unflatten(-1, (2, 32)).isnan().all(-1), hit)
+    assert torch.equal(result.unflatten(-1, (2, 32)).isnan().any(-1), hit)
+    assert torch.equal(by_logits.flatten(3).isnan().all(-1), hit)
+    assert torch.equal(by_offsets.flatten(3).isnan().any(-1), hit)
+
+
+def test_a_logit_of_minus_infinity_is_a_weight_of_nothing(kernel):
+    inputs = gpu_check.make_inputs(PYRAMID, 5, 2, 32, 4)
+    inputs.logits_BQHLP[0, 2, 1, 0, 1] = -float("inf")
+    low = inputs._replace(logits_BQHLP=inputs.logits_BQHLP.clamp(min=-1e3))
+    for ours, truth in zip(gpu_check.outcome(kernel, inputs), gpu_check.expected(low, torch.float64), strict=True):
+        torch.testing.assert_close(ours.double(), truth, rtol=1e-5, atol=1e-5)
+
+
+def test_large_logits_do_not_overflow(kernel):
+    inputs = gpu_check.make_inputs(PYRAMID, 5, 2, 32, 4)
+    assert gpu_check.disagreement(kernel, inputs._replace(logits_BQHLP=inputs.logits_BQHLP * 50 + 500)) == ""
+
+
+def test_the_softmax_is_kept(kernel):
+    """In the layout of the CPU kernel: (B, H, Q, 2), the largest logit and 1 / the sum of the exponentials."""
+    inputs = gpu_check.make_inputs(PYRAMID, 5, 2, 32, 4)
+    _, softmax = kernel.forward(*inputs[:4], inputs.sides)
+    logits = inputs.logits_BQHLP.flatten(3).transpose(1, 2)
+    most = logits.amax(-1)
+    torch.testing.assert_close(softmax[..., 0], most)
+    torch.testing.assert_close(softmax[..., 1], 1 / (logits - most[..., None]).exp().sum(-1))
+
+
+def test_the_emulated_kernels_are_no_reference(kernel, monkeypatch):
+    """The comparison can fail: a reference that is wrong is noticed."""
+    inputs = gpu_check.make_inputs(*gpu_check.CASES[0])
+    true = reference.msda
+    monkeypatch.setattr(reference, "msda", lambda value, *rest: true(value * 1.00001, *rest))
+    assert "the result is off" in gpu_check.disagreement(kernel, inputs)
