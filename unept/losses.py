@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from unept.boundary import NONE
 from unept.config import LossConfig
-from unept.full_resolution import STRIDE, bilinear, summed_cross_entropies
+from unept.full_resolution import STRIDE, enlarged, summed_cross_entropies
 from unept.refinement import edge_mask, source_pixels
 
 
@@ -113,18 +113,11 @@ def _direction_area(edge_logits_BCHW: Tensor, boundary_BHW: Tensor, config: Loss
 
 
 def _upsample(maps_BChw: Tensor, size: tuple[int, int]) -> Tensor:
-    """A head's logits at the label's size, corners aligned, in float32 at least.
-
-    A side that is no multiple of 8 is cropped, as at test. One matrix product an axis: forward and backward take a
-    third of F.interpolate's time on a CPU, and unlike its backward pass they are deterministic on a GPU.
-    """
+    """A head's logits at the label's size, corners aligned, in float32 at least."""
     assert maps_BChw.shape[2:] == tuple(-(-side // STRIDE) for side in size), "logits must be at 1/8 of the label"
     with torch.autocast(maps_BChw.device.type, enabled=False):
         maps = maps_BChw.to(torch.promote_types(maps_BChw.dtype, torch.float32))
-        rows_Hh, columns_Ww = (
-            bilinear(source, maps, align_corners=True)[:side] for source, side in zip(maps.shape[2:], size, strict=True)
-        )
-        return rows_Hh @ (maps @ columns_Ww.T)
+        return enlarged(maps, size, align_corners=True)
 
 
 def _poison(logits: Tensor) -> Tensor:

@@ -26,6 +26,12 @@ MIB = 1 << 20
 Inputs = tuple[Tensor, Tensor, Tensor]
 
 
+@pytest.fixture(autouse=True)
+def always_in_bands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The maps of these tests are small enough to be done in one piece."""
+    monkeypatch.setattr(full_resolution, "WHOLE", 0)
+
+
 def inputs(
     size: tuple[int, int] = (37, 101), classes: int = 5, batch: int = 3, dtype: torch.dtype = torch.float64
 ) -> Inputs:
@@ -276,3 +282,18 @@ def test_saves_a_gibibyte_at_150_classes() -> None:
         theirs = peak_bytes(plain, 480, 150)
     assert ours < 40 * MIB
     assert theirs - ours > 1024 * MIB
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_in_one_piece_and_in_bands_it_is_the_same(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, label, source = inputs(size)
+    banded = value_and_gradients(summed_cross_entropies, logits, label, source)
+    monkeypatch.setattr(full_resolution, "WHOLE", label.numel() * logits.shape[1])
+    monkeypatch.setattr(full_resolution, "_Banded", None)
+    whole = value_and_gradients(summed_cross_entropies, logits, label, source)
+    for one, other in zip(whole, banded, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    assert summed_cross_entropies(logits, label).shape == (1,)
+    monkeypatch.setattr(full_resolution, "WHOLE", label.numel() * logits.shape[1] - 1)
+    with pytest.raises(AttributeError):  # bands, which are not there
+        summed_cross_entropies(logits, label, source)
