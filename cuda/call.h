@@ -16,7 +16,7 @@ enum Error { none = 0, bad_type = 1, no_memory = 2, bad_sizes = 3 };
 
 constexpr std::int64_t kBlock = 192;     // points worked on together, if a query does not have more
 constexpr std::int64_t kQueries = 64;    // queries of a forward task, at most of a block
-constexpr std::int64_t kRows = 32;      // pixels copied by a task, for all heads: the cache holds them
+constexpr std::int64_t kRows = 64;      // pixels copied by a task
 constexpr std::int64_t kAlone = 1 << 14; // points below which a second thread costs more than it brings
 constexpr int kLine = 64;                // bytes
 
@@ -100,12 +100,12 @@ void pack(const Call<Real>& call, Vector<Real>* tables) {
     const std::int64_t image = task / parts / levels, first = task % parts * kRows;
     const Level& level = call.layout.levels[task / parts % levels];
     const std::int64_t last = first + kRows < level.pixels() ? first + kRows : level.pixels();
-    for (std::int64_t head = 0; head < heads; ++head) {
-      Vector<Real>* rows = tables + call.table(image, head) + level.row * vectors;
-      for (std::int64_t pixel = first; pixel < last; ++pixel) {
-        const Stored* from = value + ((image * size.tokens + level.token + pixel) * heads + head) * size.channels;
-        rows[pixel * vectors + vectors - 1] = Vector<Real>{};
-        Real* to = reinterpret_cast<Real*>(rows + pixel * vectors);
+    for (std::int64_t pixel = first; pixel < last; ++pixel) {
+      const Stored* from = value + (image * size.tokens + level.token + pixel) * heads * size.channels;
+      for (std::int64_t head = 0; head < heads; ++head, from += size.channels) {
+        Vector<Real>* row = tables + call.table(image, head) + (level.row + pixel) * vectors;
+        row[vectors - 1] = Vector<Real>{};
+        Real* to = reinterpret_cast<Real*>(row);
         for (std::int64_t channel = 0; channel < size.channels; ++channel) read(to[channel], from[channel]);
       }
     }
