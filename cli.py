@@ -78,6 +78,14 @@ Threads = Annotated[
     int,
     typer.Option("--threads", parser=whole, metavar="INTEGER", help="Threads of each training; results depend on it."),
 ]
+Backend = Annotated[
+    str,
+    typer.Option(
+        "--backend",
+        metavar="NAME",
+        help="What computes deformable attention: reference (the same on every machine), native, or auto.",
+    ),
+]
 Retry = Annotated[
     str, typer.Option("--retry", metavar="STATUSES", help="Do runs of these statuses again, e.g. failed,oom.")
 ]
@@ -118,6 +126,7 @@ def ablate(
     out: Out = "",
     jobs: Jobs = 0,
     threads: Threads = 1,
+    backend: Backend = "reference",
     retry: Retry = "",
     control: Control = "",
     dry_run: DryRun = False,
@@ -144,6 +153,7 @@ def ablate(
         out=out,
         jobs=jobs,
         threads=threads,
+        backend=backend,
         retry=retry,
         control=control,
     )
@@ -164,6 +174,7 @@ def table(
     out: Out = "",
     jobs: Jobs = 0,
     threads: Threads = 1,
+    backend: Backend = "reference",
     retry: Retry = "",
     control: Control = "",
     dry_run: DryRun = False,
@@ -185,6 +196,7 @@ def table(
         out=out,
         jobs=jobs,
         threads=threads,
+        backend=backend,
         retry=retry,
         control=control or tables[number].CONTROL,
     )

@@ -30,6 +30,7 @@ class Request:
     out: str = ""
     jobs: int = 0
     threads: int = 1
+    backend: str = "reference"
     retry: str = ""
     control: str = ""
     command: str = ""
@@ -43,14 +44,16 @@ def study_of(kind: str, grid: str, make: Maker, request: Request, *, dry_run: bo
     """
     check_options(request)
     base = preset(request.preset, request.data)
-    changes = {"steps": request.steps, "backbone_weights": request.backbone_weights}
+    changes: dict[str, object] = {"steps": request.steps, "backbone_weights": request.backbone_weights}
     base = apply(base, {name: value for name, value in changes.items() if value})
     base = apply(base, {"classes": len(class_names(base, given=bool(request.data)))})
     variants = make(base)
     check_variants(variants)
     if not dry_run:
         check_data_of(variants)
+    backend = backend_of(request.backend)
     changes["threads"] = request.threads if request.threads > 1 else 0
+    changes["backend"] = backend if backend != "reference" else ""
     words = [kind, grid, *(f"{name}={value}" for name, value in changes.items() if value)]
     return Study(
         name=" ".join(filter(None, words)),
@@ -61,6 +64,7 @@ def study_of(kind: str, grid: str, make: Maker, request: Request, *, dry_run: bo
         data=base.data,
         out=Path(request.out).expanduser() if request.out else default_out(request.preset, base.data),
         threads=request.threads,
+        backend=backend,
         jobs=request.jobs or default_jobs(request.threads),
         retry=statuses(request.retry),
         control=request.control,
@@ -129,6 +133,16 @@ def check_data_of(variants: Sequence[Variant]) -> None:
         settings = variant.settings
         splits = tuple(dict.fromkeys(("train", settings.evaluation.split)))
         check_data(settings.data, settings.scenes, splits=splits, classes=settings.model.classes)
+
+
+def backend_of(name: str) -> str:
+    """The attention backend that `name` stands for on this machine; compiled where that is due. Raises ValueError."""
+    from unept.ops import resolve
+
+    try:
+        return resolve(name).name
+    except ValueError as error:
+        raise ValueError(f"--backend {name}: {error}") from None
 
 
 def default_out(preset_name: str, data: str) -> Path:

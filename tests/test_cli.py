@@ -22,6 +22,7 @@ import bench.store
 import cli
 from bench.store import Store
 from bench.study import Tasks
+from unept.ops import Backend
 
 ROOT = Path(__file__).resolve().parent.parent
 FAKES = ROOT / "tests" / "bench"
@@ -392,6 +393,21 @@ def test_a_disk_that_fills_up_while_running(capsys: pytest.CaptureFixture[str]) 
     assert [row["seed"] for row in Store(OUT).read("run", "ablate N=4").rows] == [0, 1, 2]
 
 
+def test_a_backend_is_another_experiment_and_must_exist(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("ablate", "--grid", "N=4", "--seeds", "1")
+    assert call(*words) == 0
+    (row,) = Store(OUT).read("run", "ablate N=4").rows
+    assert row["backend"] == "reference"
+    monkeypatch.setattr("unept.ops.resolve", lambda _: Backend("native", "for the test"))
+    assert call(*words, "--backend", "auto") == 0
+    (row,) = Store(OUT).read("run", "ablate N=4 backend=native").rows
+    assert row["backend"] == "native"
+    monkeypatch.undo()
+    assert "--backend fast: unknown backend 'fast'" in refused(capsys, *words, "--backend", "fast")
+
+
 def test_control_is_declared_replaced_and_added(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("ablate", "--grid", "N=4,16", "--seeds", "2", "--control", "N=4") == 0
     assert Store(OUT).experiments()["ablate N=4,16"]["control"] == "N=4"
@@ -460,7 +476,7 @@ def test_help_version_and_doctor(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_options_are_these() -> None:
     """A change of the command line is a decision, not an accident."""
     shared = {"seeds", "preset", "data", "steps", "backbone-weights", "out", "jobs", "threads", "retry", "dry-run"}
-    shared |= {"control"}
+    shared |= {"control", "backend"}
     commands = cli.typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
     found = {name: {opt for p in command.params for opt in p.opts} for name, command in commands.items()}
     assert found == {
