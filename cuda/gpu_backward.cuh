@@ -52,7 +52,7 @@ struct Rows {
 };
 
 // The products of `count` points from `first` on, summed over `count` neighbouring lanes: lane i of them receives those
-// of point `first` + i. Two halves are made one by an exchange, which costs one shuffle a number instead of log2(count).
+// of point `first` + i. Two halves are made one by an exchange: one shuffle a number instead of log2(count).
 template <int count, class Real, class Stored, int width, int lanes>
 __device__ __forceinline__ Dots<Real> products(
     const Rows<Real, Stored, width, lanes>& rows, const Spot<Real>& own, int first) {

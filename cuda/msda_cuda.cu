@@ -30,6 +30,7 @@ namespace gpu {
 namespace {
 
 struct Pointers {
+  bool back;  // the gradient may be null in either pass: an empty one has no memory
   const void *value, *reference, *offsets, *logits, *gradient;
   void *result, *softmax, *value_gradient, *value_sum, *offset_gradient, *logit_gradient;
 };
@@ -75,7 +76,7 @@ std::int64_t times(std::int64_t a, std::int64_t b, std::int64_t limit) {
   return a * b;
 }
 
-// Whether places within a token, a query, a map and the groups of an image can be told by an int, all others by an int64.
+// Whether places within a token, a query, a map and an image's groups can be told by an int, all others by an int64.
 int check(const UneptSizes& size) {
   constexpr std::int64_t narrow_limit = INT_MAX / 4, limit = LLONG_MAX / 64;
   if (size.levels > kMostLevels) return too_many_levels;
@@ -96,7 +97,8 @@ template <class Real, class Stored>
 int fill(Call<Real, Stored>& call, const UneptSizes& size, const std::int64_t* shapes, const Pointers& given) {
   if (const int error = check(size)) return error;
   call = Call<Real, Stored>{size.batch, size.queries, size.tokens, static_cast<unsigned>(size.heads),
-                            static_cast<unsigned>(size.queries * size.heads), static_cast<int>(size.channels), static_cast<int>(size.points),
+                            static_cast<unsigned>(size.queries * size.heads), static_cast<int>(size.channels),
+                            static_cast<int>(size.points),
                             static_cast<int>(size.levels * size.points), static_cast<const Stored*>(given.value),
                             static_cast<const Real*>(given.reference), static_cast<const Real*>(given.offsets),
                             static_cast<const Real*>(given.logits), static_cast<Real*>(given.result),
@@ -120,22 +122,23 @@ bool aligned(const void* pointer) {
 }
 
 template <class Real, class Stored, int width, int lanes>
-int pass(const Call<Real, Stored>& call, cudaStream_t stream) {
+int pass(const Call<Real, Stored>& call, bool back, cudaStream_t stream) {
   void (*kernel)(Call<Real, Stored>) =
-      call.gradient ? &backward<Real, Stored, width, lanes> : &forward<Real, Stored, width, lanes>;
+      back ? &backward<Real, Stored, width, lanes> : &forward<Real, Stored, width, lanes>;
   return launch(kernel, std::int64_t(call.groups) * lanes, call.batch, stream, call);
 }
 
 // As many lanes as a head has vectors, within a warp.
 template <class Real, class Stored>
-int pass_of_some_width(const Call<Real, Stored>& call, cudaStream_t stream) {
+int pass_of_some_width(const Call<Real, Stored>& call, bool back, cudaStream_t stream) {
   const bool vectors = call.channels % 4 == 0 && aligned<Stored>(call.value) && aligned<Real>(call.result) &&
                        aligned<Real>(call.gradient) && aligned<Real>(call.value_sum);
-  if (!vectors) return call.channels <= 8 ? pass<Real, Stored, 1, 8>(call, stream) : pass<Real, Stored, 1, 32>(call, stream);
-  if (call.channels <= 16) return pass<Real, Stored, 4, 4>(call, stream);
-  if (call.channels <= 32) return pass<Real, Stored, 4, 8>(call, stream);
-  if (call.channels <= 64) return pass<Real, Stored, 4, 16>(call, stream);
-  return pass<Real, Stored, 4, 32>(call, stream);
+  if (!vectors && call.channels <= 8) return pass<Real, Stored, 1, 8>(call, back, stream);
+  if (!vectors) return pass<Real, Stored, 1, 32>(call, back, stream);
+  if (call.channels <= 16) return pass<Real, Stored, 4, 4>(call, back, stream);
+  if (call.channels <= 32) return pass<Real, Stored, 4, 8>(call, back, stream);
+  if (call.channels <= 64) return pass<Real, Stored, 4, 16>(call, back, stream);
+  return pass<Real, Stored, 4, 32>(call, back, stream);
 }
 
 template <class Real, class Stored>
@@ -144,7 +147,7 @@ int run(const UneptSizes& size, const std::int64_t* shapes, const Pointers& give
   if (const int error = fill(call, size, shapes, given)) return error;
   const Card card(device);
   if (card.error != cudaSuccess) return code_of(card.error);
-  if (!given.gradient) return pass_of_some_width(call, stream);
+  if (!given.back) return pass_of_some_width(call, false, stream);
   constexpr bool half = sizeof(Stored) < sizeof(Real);
   if (!half) call.value_sum = static_cast<Real*>(given.value_gradient);
   const std::int64_t values = size.batch * size.tokens * size.heads * size.channels;
@@ -152,7 +155,7 @@ int run(const UneptSizes& size, const std::int64_t* shapes, const Pointers& give
     const cudaError_t error = cudaMemsetAsync(call.value_sum, 0, values * sizeof(Real), stream);
     if (error != cudaSuccess) return code_of(error);
   }
-  if (const int error = pass_of_some_width(call, stream)) return error;
+  if (const int error = pass_of_some_width(call, true, stream)) return error;
   if constexpr (half) {
     return launch<const float*, Stored*, std::int64_t>(
         &convert<Stored>, values, 1, stream, call.value_sum, static_cast<Stored*>(given.value_gradient), values);
@@ -185,8 +188,8 @@ int unept_msda_cuda_forward(const UneptSizes* sizes, const std::int64_t* shapes,
                             void* stream, const void* value, const void* reference, const void* offsets,
                             const void* logits, void* result, void* softmax) {
   return unept::gpu::run_typed(*sizes, shapes,
-                               {value, reference, offsets, logits, nullptr, result, softmax, nullptr, nullptr, nullptr,
-                                nullptr},
+                               {false, value, reference, offsets, logits, nullptr, result, softmax, nullptr, nullptr,
+                                nullptr, nullptr},
                                value_type, device, stream);
 }
 
@@ -195,9 +198,8 @@ int unept_msda_cuda_backward(const UneptSizes* sizes, const std::int64_t* shapes
                              void* stream, const void* gradient, const void* value, const void* reference,
                              const void* offsets, const void* logits, const void* result, const void* softmax,
                              void* value_gradient, void* value_sum, void* offset_gradient, void* logit_gradient) {
-  if (!gradient) return unept::bad_sizes;
   return unept::gpu::run_typed(*sizes, shapes,
-                               {value, reference, offsets, logits, gradient, const_cast<void*>(result),
+                               {true, value, reference, offsets, logits, gradient, const_cast<void*>(result),
                                 const_cast<void*>(softmax), value_gradient, value_sum, offset_gradient, logit_gradient},
                                value_type, device, stream);
 }

@@ -84,9 +84,24 @@ def test_ptx_for_cards_to_come(tmp_path):
 
 
 @needs_nvcc
-def test_a_spill_is_seen(tmp_path):
-    """With 24 registers a thread nothing fits: the limits above can be missed."""
-    found = compiled(80, tmp_path, "-DUNEPT_ONLY_FLOAT32", "-maxrregcount=24")
+@pytest.mark.parametrize(("architecture", "at_once"), [(80, False), (90, True)])
+def test_four_channels_move_at_once(tmp_path, architecture, at_once):
+    """Loads and stores everywhere, additions from sm_90 on."""
+    source, target = gpu_build.sources() / gpu_build.MAIN, tmp_path / "msda.ptx"
+    command = ["nvcc", "-std=c++17", "-O3", "-ptx", f"-arch=sm_{architecture}", "-DUNEPT_ONLY_FLOAT32"]
+    subprocess.run([*command, "-o", str(target), str(source)], check=True)
+    text = target.read_text(encoding="utf-8")
+    assert "ld.global.v4.f32" in text
+    assert "st.global.v4.f32" in text
+    assert ("add.v4.f32" in text) is at_once
+
+
+@needs_nvcc
+def test_a_spill_is_seen(tmp_path, monkeypatch):
+    """With 32 registers a thread not everything fits: the limits above can be missed."""
+    copy = emulated.mutated({"gpu_call.cuh": ("sizeof(Real) == 4 ? 5 :", "sizeof(Real) == 4 ? 16 :")}, tmp_path)
+    monkeypatch.setattr(gpu_build, "sources", lambda: copy)
+    found = compiled(80, tmp_path, "-DUNEPT_ONLY_FLOAT32")
     assert any(one.spilled for one in too_much(found))
 
 
