@@ -73,10 +73,13 @@ def _accelerators() -> list[str]:
 
 
 def _backends() -> list[str]:
+    import torch
+
     from unept import ops
 
-    chosen = ops.resolve()
-    return [f"{chosen.name} is in use: {chosen.reason}"]
+    devices = ["cpu", *["cuda"] * torch.cuda.is_available()]
+    chosen = {device: ops.resolve(device=device) for device in devices}
+    return [f"on {device}, {backend.name} is in use: {backend.reason}" for device, backend in chosen.items()]
 
 
 def _optional() -> list[str]:

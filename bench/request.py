@@ -137,10 +137,12 @@ def check_data_of(variants: Sequence[Variant]) -> None:
 
 def backend_of(name: str) -> str:
     """The attention backend that `name` stands for on this machine; compiled where that is due. Raises ValueError."""
+    import torch
+
     from unept.ops import resolve
 
     try:
-        return resolve(name).name
+        return resolve(name, device="cuda" if torch.cuda.is_available() else "cpu").name
     except ValueError as error:
         raise ValueError(f"--backend {name}: {error}") from None
 

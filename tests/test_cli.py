@@ -400,7 +400,7 @@ def test_a_backend_is_another_experiment_and_must_exist(
     assert call(*words) == 0
     (row,) = Store(OUT).read("run", "ablate N=4").rows
     assert row["backend"] == "reference"
-    monkeypatch.setattr("unept.ops.resolve", lambda _: Backend("native", "for the test"))
+    monkeypatch.setattr("unept.ops.resolve", lambda _, device: Backend("native", f"for the test on {device}"))
     assert call(*words, "--backend", "auto") == 0
     (row,) = Store(OUT).read("run", "ablate N=4 backend=native").rows
     assert row["backend"] == "native"

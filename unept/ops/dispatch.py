@@ -12,10 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from unept.ops import build, native, reference
+from unept.ops import build, gpu, native, reference
 from unept.ops.reference import Shapes
 
-BACKENDS = ("auto", "reference", "native")
+BACKENDS = ("auto", "reference", "native", "cuda")
 
 
 class Backend(NamedTuple):
@@ -29,7 +29,7 @@ def resolve(backend: str = "auto", *, device: str = "cpu") -> Backend:
     """The implementation that ``backend`` stands for here, for tensors of floating-point numbers on a ``device``.
 
     ValueError, in one line, for an unknown name and for one that is asked for and cannot run. The first call that can
-    take the native kernel compiles it where that has not been done.
+    take a compiled kernel builds it where that has not been done.
     """
     asked = "asked for"
     if backend == "auto" and (chosen := os.environ.get("UNEPT_BACKEND", "auto")) != "auto":
@@ -38,12 +38,22 @@ def resolve(backend: str = "auto", *, device: str = "cpu") -> Backend:
         raise ValueError(f"unknown backend {backend!r}; there are {', '.join(BACKENDS)}")
     if backend == "reference":
         return Backend("reference", f"plain PyTorch, {asked}")
-    reason = f"it works on the CPU, not on {device!r}" if device != "cpu" else build.problem()
+    name = backend if backend != "auto" else "cuda" if torch.device(device).type == "cuda" else "native"
+    reason = _problem(name, device)
     if not reason:
-        return Backend("native", f"{native.describe()}{', ' + asked if backend == 'native' else ''}")
-    if backend == "native":
-        raise ValueError(f"the native kernel cannot run: {reason}")
-    return Backend("reference", f"plain PyTorch; no native kernel: {reason}")
+        what = native.describe() if name == "native" else "built by nvcc, checked on this card"
+        return Backend(name, f"{what}{', ' + asked if backend == name else ''}")
+    if backend == name:
+        raise ValueError(f"the {name} kernel cannot run: {reason}")
+    return Backend("reference", f"plain PyTorch; no {name} kernel: {reason}")
+
+
+def _problem(name: str, device: str) -> str:
+    """Why the kernel cannot run on the device; "" where it can."""
+    if name == "cuda":
+        wanted = torch.device(device)
+        return gpu.problem(wanted) if wanted.type == "cuda" else f"it works on a CUDA card, not on {device!r}"
+    return f"it works on the CPU, not on {device!r}" if device != "cpu" else build.problem()
 
 
 @torch.compiler.assume_constant_result
@@ -52,7 +62,7 @@ def _name(backend: str, device: str) -> str:
 
 
 def _suits(value_BSHD: Tensor, offsets_BQHLP2: Tensor, logits_BQHLP: Tensor) -> bool:
-    """Whether the native kernel computes in the types that the reference would compute these in."""
+    """Whether a compiled kernel computes in the types that the reference would compute these in."""
     wide = native.computed_in(value_BSHD.dtype)
     types = {native.computed_in(tensor.dtype) for tensor in (offsets_BQHLP2, logits_BQHLP)}
     return value_BSHD.dtype in native.VALUE_TYPES and types <= {wide}
@@ -75,7 +85,7 @@ def msda(
     if value_BSHD.device.type == "meta":  # nothing is computed there, only counted: as the method is written
         backend = "reference"
     name = _name(backend, value_BSHD.device.type)
-    forced = backend == "native"
-    if name == "native" and (forced or _suits(value_BSHD, offsets_BQHLP2, logits_BQHLP)):
+    forced = backend == name
+    if name != "reference" and (forced or _suits(value_BSHD, offsets_BQHLP2, logits_BQHLP)):
         return native.msda(value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, shapes)
     return reference.msda(value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, shapes)

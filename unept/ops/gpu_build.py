@@ -18,15 +18,13 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from unept.ops.build import Unavailable, cache_folder
+
 MAIN = "msda_cuda.cu"
 SHARED_HEADERS = ("point.h", "interface.h")
 FLAGS = ("-std=c++17", "-O3", "-shared", "-Xcompiler", "-fPIC")
 USUAL_PLACE = "/usr/local/cuda"
 PATIENCE = 900  # seconds, for one compilation
-
-
-class Unavailable(RuntimeError):
-    """There is no library, and why, in one line."""
 
 
 def sources() -> Path:
@@ -45,14 +43,6 @@ def source_hash(folder: Path | None = None) -> str:
     for path in files:
         total.update(f"{path.name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return total.hexdigest()[:16]
-
-
-def cache_folder() -> Path:
-    """Where libraries are kept."""
-    if chosen := os.environ.get("UNEPT_CACHE"):
-        return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "unept-bench"
 
 
 def find_nvcc() -> str:

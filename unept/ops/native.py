@@ -1,4 +1,5 @@
-"""The compiled kernel of multi-scale deformable attention for CPUs, as ``torch.library`` operators.
+"""The compiled kernels of multi-scale deformable attention, as ``torch.library`` operators: for CPUs here, for CUDA
+cards by `unept.ops.gpu`.
 
 ``unept::msda`` gives the sampled sum in the type of the computation (double for double values, else single precision)
 and, for the backward pass, each query's largest logit and 1 / the sum of the exponentials. ``unept::msda_backward`` is
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unept.ops import build, reference
+from unept.ops import build, gpu, reference
 from unept.ops.reference import Shapes
 
 VALUE_TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
@@ -219,14 +220,17 @@ def _register() -> torch.library.Library:
     library.define(f"msda_backward(Tensor gradient, {inputs}, {saved}) -> (Tensor, Tensor, Tensor)", tags=tags)
     library.impl("msda", _forward, "CPU")
     library.impl("msda_backward", _backward, "CPU")
+    library.impl("msda", gpu.forward, "CUDA")
+    library.impl("msda_backward", gpu.backward, "CUDA")
     torch.library.register_fake("unept::msda", _empty, lib=library)
     torch.library.register_fake("unept::msda_backward", _empty_gradients, lib=library)
     torch.library.register_autograd("unept::msda", _differentiate, setup_context=_save, lib=library)
     torch.library.register_autograd(
         "unept::msda_backward", _differentiate_twice, setup_context=_save_twice, lib=library
     )
-    torch.library.register_autocast("unept::msda", "cpu", torch.float32, lib=library)
-    torch.library.register_autocast("unept::msda_backward", "cpu", torch.float32, lib=library)
+    for device in ("cpu", "cuda"):
+        torch.library.register_autocast("unept::msda", device, torch.float32, lib=library)
+        torch.library.register_autocast("unept::msda_backward", device, torch.float32, lib=library)
     return library
 
 
@@ -238,11 +242,11 @@ def msda(
 ) -> Tensor:
     """Multi-scale deformable attention, (B, Q, H * D); see `unept.ops.reference.msda` for the arguments.
 
-    ValueError for what the kernel does not take; `build.Unavailable` where it cannot be had.
+    ValueError for what the kernel of the value's device does not take; `build.Unavailable` where it cannot be had.
     """
     wide = computed_in(value_BSHD.dtype)
     if wide == torch.float32 and torch.float64 in (offsets_BQHLP2.dtype, logits_BQHLP.dtype):
-        raise ValueError(f"the native kernel does not mix {value_BSHD.dtype} values with double offsets or logits")
+        raise ValueError(f"the compiled kernels do not mix {value_BSHD.dtype} values with double offsets or logits")
     flat = [side for shape in shapes for side in shape]
     places, offsets, logits = (tensor.to(wide) for tensor in (reference_Q2, offsets_BQHLP2, logits_BQHLP))
     out, _ = torch.ops.unept.msda(value_BSHD, places, offsets, logits, flat)

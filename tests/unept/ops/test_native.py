@@ -171,7 +171,7 @@ WRONG = {
     "shapes must be a height and a width for each of 2": lambda t: t.__setitem__(4, ((4, 4),)),
     "value must have 4 axes": lambda t: t.__setitem__(0, t[0][0]),
     "takes floating-point values": lambda t: t.__setitem__(0, t[0].int()),
-    "does not mix": lambda t: t.__setitem__(3, t[3].double()),
+    "do not mix": lambda t: t.__setitem__(3, t[3].double()),
     "there must be heads, channels": lambda t: t.__setitem__(0, t[0][..., :0]),
     r"logits must be \(2, 5, 2, 2, 3\), not": lambda t: t.__setitem__(3, t[3][:1]),
 }
