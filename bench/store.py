@@ -168,6 +168,8 @@ class Store:
             data = path.read_bytes()
         except FileNotFoundError:
             return None
+        except IsADirectoryError:
+            raise ValueError(f"{path}: a folder") from None
         try:
             return from_text(data.decode("utf-8"), kind, key)
         except ValueError as error:  # UnicodeDecodeError is one

@@ -210,9 +210,13 @@ def test_foreign_files_among_the_rows(tmp_path: Path) -> None:
     (tmp_path / "runs" / "notes.txt").write_text("mine")
     (tmp_path / "runs" / f"{key}.json.tmp").write_text("half")
     (tmp_path / "runs" / "copy of a row.json").write_bytes(store.path("run", key).read_bytes())
+    (tmp_path / "runs" / "folder.json").mkdir()
     found = store.read("run")
     assert [row["key"] for row in found.rows] == [key]
-    assert [problem.rpartition("/")[2] for problem in found.problems] == ["copy of a row.json: the row of another file"]
+    assert [problem.rpartition("/")[2] for problem in found.problems] == [
+        "copy of a row.json: the row of another file",
+        "folder.json: a folder",
+    ]
     store.write_tables()
     assert len((tmp_path / "results.csv").read_text().splitlines()) == 2
     assert (tmp_path / "runs" / "notes.txt").read_text() == "mine"
