@@ -1,8 +1,9 @@
 """The queue: which job is due, in which process, and what became of it. Knows nothing of models.
 
-Every job gets a fresh process (`bench.worker`) with a fixed number of threads. A worker that dies without leaving a row
-gets a row here, with what is known of its end; a worker that was told to stop gets none, and its run stays due. An
-interrupt of this process stops the workers and writes nothing.
+Jobs go to processes of their own (`bench.worker`) with a fixed number of threads. Runs of our own parts follow each
+other in one process as long as all goes well; a measure, and a run with a user's module, gets a fresh one. A job whose
+worker dies without leaving a row gets a row here, with what is known of its end; one whose worker was told to stop gets
+none and stays due. An interrupt of this process stops the workers and writes nothing.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from bench import environment
+from bench.sources import slots_of
 from bench.store import Busy, Store, now
 from bench.worker import is_memory, make_row
 
@@ -92,15 +94,26 @@ class Progress(Protocol):
 
 
 @dataclass(kw_only=True)
-class _Worker:
+class _Task:
+    """What is known of a job while a worker has it."""
+
     job: Job
-    process: subprocess.Popen[bytes]
     began: float
-    kills: int  # of the kernel, for memory, before this worker began
+    kills: int  # of the kernel, for memory, before it began
     outcome: Outcome | None = None
     stuck: dict[str, Any] | None = None
     busy: bool = False
     changed: bool = False
+
+
+@dataclass(kw_only=True)
+class _Worker:
+    """A process, and what it does; None while it waits."""
+
+    process: subprocess.Popen[bytes]
+    kin: tuple[str, ...]  # jobs of the same kin can follow each other in it
+    task: _Task | None = None
+    listener: threading.Thread | None = None
 
 
 def run_jobs(store: Store, jobs: Sequence[Job], *, parallel: int, progress: Progress) -> list[Outcome]:
@@ -131,13 +144,16 @@ class _Queue:
         self.waiting_said = False
 
     def drain(self) -> list[Outcome]:
-        while self.due or self.held or self.workers:
-            while self.due and len(self.workers) < self.parallel:
+        while self.due or self.held or self._working():
+            while self.due and self._working() < self.parallel:
                 self._begin(self.due.pop(0))
             self._handle_event()
-            if self.held and len(self.workers) < self.parallel and not self.due:
+            if self.held and self._working() < self.parallel and not self.due:
                 self._look_at_held()
         return self.outcomes
+
+    def _working(self) -> int:
+        return sum(worker.task is not None for worker in self.workers)
 
     def stop(self) -> None:
         """End every worker that still runs, and wait for its end."""
@@ -151,6 +167,8 @@ class _Queue:
             worker.process.kill()  # nothing where it has ended
             worker.process.wait()
             _close(worker.process)
+            if worker.listener is not None:
+                worker.listener.join()
         self.workers = []
 
     def _begin(self, job: Job) -> None:
@@ -159,20 +177,27 @@ class _Queue:
         elif self.store.is_claimed(job.kind, job.key):
             self.held.append(job)
         else:
-            worker = _Worker(
-                job=job,
-                process=_spawn(self.store, job),
-                began=time.monotonic(),
-                kills=environment.out_of_memory_kills(),
-            )
-            self.workers.append(worker)
-            threading.Thread(target=self._listen, args=(worker,), daemon=True).start()
+            self._worker_for(job).task = _Task(job=job, began=time.monotonic(), kills=environment.out_of_memory_kills())
             self.progress.started(job)
+
+    def _worker_for(self, job: Job) -> _Worker:
+        """A waiting worker that has taken the job, or else a new one; others that wait are let go."""
+        kin = _kin(job)
+        for worker in [worker for worker in self.workers if worker.task is None]:
+            if worker.kin == kin and kin and _hand(self.store, job, worker.process):
+                return worker
+            _close(worker.process)
+        worker = _Worker(process=_spawn(self.store, job), kin=kin)
+        self.workers.append(worker)
+        worker.listener = threading.Thread(target=self._listen, args=(worker,), daemon=True)
+        worker.listener.start()
+        return worker
 
     def _listen(self, worker: _Worker) -> None:
         assert worker.process.stdout is not None
-        for line in worker.process.stdout:
-            self.events.put((worker, line))
+        with worker.process.stdout as lines:
+            for line in lines:
+                self.events.put((worker, line))
         self.events.put((worker, None))
 
     def _handle_event(self) -> None:
@@ -182,46 +207,53 @@ class _Queue:
             return
         if line is None:
             worker.process.wait()
-            self._buried(worker)
+            _close(worker.process)
             self.workers.remove(worker)
+            self._settle(worker)
             return
         event = json.loads(line)
         name = event.pop("event")
+        task = worker.task
+        assert task is not None, name
         if name == "step":
-            self.progress.stepped(worker.job, **event)
+            self.progress.stepped(task.job, **event)
         elif name == "note":
             self.progress.note(event["message"])
         elif name == "row":
-            worker.outcome = Outcome(job=worker.job, seconds=time.monotonic() - worker.began, **event)
+            task.outcome = Outcome(job=task.job, seconds=time.monotonic() - task.began, **event)
         elif name == "exists":
-            worker.outcome = Outcome(job=worker.job, status="elsewhere")
+            task.outcome = Outcome(job=task.job, status="elsewhere")
         elif name == "stuck":
-            worker.stuck = event
+            task.stuck = event
         elif name == "changed":
-            worker.changed = True
+            task.changed = True
+        elif name == "busy":
+            task.busy = True
         else:
-            assert name == "busy", name
-            worker.busy = True
+            assert name == "idle", name
+            self._settle(worker)
 
-    def _buried(self, worker: _Worker) -> None:
-        """Say how the job of a worker that has ended came out."""
-        _close(worker.process)
-        if worker.stuck:
-            raise StoreUnwritable(worker.stuck["errno"], worker.stuck["message"], str(self.store.out))
-        if worker.changed:
+    def _settle(self, worker: _Worker) -> None:
+        """Say how the job came out that a worker is done with, or that it ended in."""
+        task, worker.task = worker.task, None
+        if task is None:
+            return
+        if task.stuck:
+            raise StoreUnwritable(task.stuck["errno"], task.stuck["message"], str(self.store.out))
+        if task.changed:
             raise SourcesChanged("the sources changed while the study ran; what was done is kept, start it again")
-        if worker.busy:
-            self.held.append(worker.job)
+        if task.busy:
+            self.held.append(task.job)
         else:
-            self._end(worker.outcome or self._post_mortem(worker))
+            self._end(task.outcome or self._post_mortem(task, worker.process.returncode))
 
-    def _post_mortem(self, worker: _Worker) -> Outcome:
-        """The outcome of a worker that ended without a word: its row if it wrote one, or a row made here."""
-        job, code = worker.job, worker.process.returncode
-        seconds = time.monotonic() - worker.began
+    def _post_mortem(self, task: _Task, code: int) -> Outcome:
+        """The outcome of a job whose worker ended without a word: its row if there is one, or a row made here."""
+        job = task.job
+        seconds = time.monotonic() - task.began
         if -code in _TOLD_TO_STOP:
             return Outcome(job=job, status="stopped", message=f"stopped by {_signal_name(-code)}", seconds=seconds)
-        result = self._cause(worker, code)
+        result = self._cause(task, code)
         try:
             with self.store.claim(job.kind, job.key):
                 if self.store.has(job.kind, job.key):
@@ -232,17 +264,17 @@ class _Queue:
             return Outcome(job=job, status="elsewhere")
         return Outcome(job=job, status=result["status"], message=result["message"], seconds=seconds)
 
-    def _cause(self, worker: _Worker, code: int) -> dict[str, str]:
+    def _cause(self, task: _Task, code: int) -> dict[str, str]:
         killed = code == -getattr(signal, "SIGKILL", 9)
-        if killed and environment.out_of_memory_kills() > worker.kills:
+        if killed and environment.out_of_memory_kills() > task.kills:
             return {"status": "oom", "message": "killed by the kernel for memory"}
         end = f"killed by {_signal_name(-code)}" if code < 0 else f"ended with exit status {code}"
-        tail = _tail(self.store.log(worker.job.key))
+        tail = _tail(self.store.log(task.job.key))
         if is_memory(tail):
             return {"status": "oom", "message": f"worker {end} after an allocation failed"}
         return {
             "status": "failed",
-            "message": f"worker {end} without a result; see logs/{self.store.log(worker.job.key).name}",
+            "message": f"worker {end} without a result; see logs/{self.store.log(task.job.key).name}",
         }
 
     def _look_at_held(self) -> None:
@@ -263,12 +295,16 @@ class _Queue:
         self.progress.ended(outcome)
 
 
+def _kin(job: Job) -> tuple[str, ...]:
+    """What jobs must share to follow each other in one process; () for one that wants a process to itself."""
+    if job.kind != "run" or slots_of(job.spec["settings"]):
+        return ()
+    return (str(job.spec["threads"]), str(job.spec["backend"]))
+
+
 def _spawn(store: Store, job: Job) -> subprocess.Popen[bytes]:
-    """Start a worker; the log begins with the spec, by which the run can be repeated by hand."""
-    spec = json.dumps(job.spec)
+    """Start a worker on a job."""
     with open(store.log(job.key), "ab") as log:
-        log.write(f"{spec}\n--- {now()} {job.label}\n".encode())
-        log.flush()
         process = subprocess.Popen(
             [sys.executable, "-m", "bench.worker", "-"],
             stdin=subprocess.PIPE,
@@ -276,11 +312,22 @@ def _spawn(store: Store, job: Job) -> subprocess.Popen[bytes]:
             stderr=log,
             env=_environment(int(job.spec["threads"]), job.spec["backend"]),
         )
+    _hand(store, job, process)  # where it died at once, its end will be seen like any other
+    return process
+
+
+def _hand(store: Store, job: Job, process: subprocess.Popen[bytes]) -> bool:
+    """Give a worker its job; False if it is dead. The log begins with the spec, by which the run can be repeated."""
+    spec = json.dumps(job.spec)
     assert process.stdin is not None
-    with contextlib.suppress(BrokenPipeError):  # it died at once; its end will be seen like any other
+    try:
+        with open(store.log(job.key), "ab") as log:
+            log.write(f"{spec}\n--- {now()} {job.label}\n".encode())
         process.stdin.write(f"{spec}\n".encode())
         process.stdin.flush()
-    return process
+    except (BrokenPipeError, ValueError):  # ValueError: its pipe is closed already
+        return False
+    return True
 
 
 def _environment(threads: int, backend: str) -> dict[str, str]:
@@ -296,10 +343,10 @@ def _environment(threads: int, backend: str) -> dict[str, str]:
 
 
 def _close(process: subprocess.Popen[bytes]) -> None:
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            with contextlib.suppress(OSError):
-                pipe.close()
+    """Close what leads to a worker, which ends it where it waits."""
+    if process.stdin is not None:
+        with contextlib.suppress(OSError):
+            process.stdin.close()
 
 
 def _tail(log: Path, size: int = 4096) -> str:

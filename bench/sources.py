@@ -29,8 +29,13 @@ def hash_files(files: Iterable[tuple[str, Path]]) -> str:
     return total.hexdigest()[:16]
 
 
-def source_hash(kind: str, slots: Iterable[str] = ()) -> str:
-    """The hash for a run or a measure whose attention slots hold `slots` (names, or a user's `module:Class`)."""
+def source_hash(kind: str, slots: Iterable[str] = (), *, again: bool = False) -> str:
+    """The hash for a run or a measure whose attention slots hold `slots` (names, or a user's `module:Class`).
+
+    Files are read once a process, or, `again`, anew.
+    """
+    if again:
+        _hash.cache_clear()
     users = frozenset(slot.partition(":")[0] for slot in slots if ":" in slot)
     return _hash(kind, users, os.getcwd())
 

@@ -1,4 +1,4 @@
-"""One run or measure in a process of its own: `python -m bench.worker SPEC.json`, or `-` for standard input.
+"""Runs and measures in a process beside the queue's: `python -m bench.worker SPEC.json`, or `-` for standard input.
 
 The worker holds the run's claim, calls the task, and writes the row itself the moment it exists. What it prints goes to
 the run's log; the starting process hears lines of JSON on a private channel (the worker's original standard output):
@@ -9,9 +9,11 @@ the run's log; the starting process hears lines of JSON on a private channel (th
     {"event": "note", "message": "..."}
     {"event": "stuck", "errno": 28, "message": "..."}      the store cannot be written, so there is no row
     {"event": "changed"}    the sources are not those the run's key was made of, so there is no row
+    {"event": "idle"}       all is well and the next spec may come
 
-With `-` the spec is the first line, and the worker ends when the stream does: when the process that started it dies,
-however that happens. A task is `module:callable` and is called with (spec, folder for checkpoints, progress); it
+With `-` each line is a spec, and the worker ends when the stream does: when the process that started it dies, however
+that happens. After anything but a row that is `ok` it ends by itself, so that nothing is done in a process in doubt.
+A task is `module:callable` and is called with (spec, folder for checkpoints, progress); it
 returns status, message, metrics, and `training` or `protocol`.
 """
 
@@ -22,6 +24,7 @@ import faulthandler
 import importlib
 import json
 import os
+import queue
 import shutil
 import signal
 import sys
@@ -42,30 +45,44 @@ _ALLOCATORS = ("can't allocate memory", "not enough memory", "out of memory", "b
 
 
 def main(arguments: list[str]) -> int:
-    """Carry out the spec in the file named first; returns the exit status."""
-    attached = arguments[0] == "-"
-    if attached:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the starting process decides
-    spec = json.loads(sys.stdin.readline() if attached else Path(arguments[0]).read_text(encoding="utf-8"))
+    """Carry out the spec in the file named first, or those that come; returns the exit status."""
     faulthandler.enable()
-    if attached:
-        threading.Thread(target=_end_with_parent, daemon=True).start()
-    channel = _private_stdout()
+    if arguments[0] != "-":
+        spec = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
+        _answer(spec, _emitter(_private_stdout()))
+        return 0
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the starting process decides
+    specs: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(specs,), daemon=True).start()
+    emit = _emitter(_private_stdout())
+    while True:
+        spec = specs.get()
+        _print_to(Store(Path(spec["out"])).log(spec["key"]))
+        if not _answer(spec, emit):
+            return 0
+        emit("idle")
 
+
+def _emitter(channel: TextIO) -> Callable[..., None]:
     def emit(event: str, **facts: Any) -> None:
         channel.write(json.dumps(plain({"event": event, **facts})) + "\n")
         channel.flush()
 
+    return emit
+
+
+def _answer(spec: dict[str, Any], emit: Callable[..., None]) -> bool:
+    """Carry out one spec; whether this process is fit for another."""
     try:
-        _work(spec, emit)
+        return _work(spec, emit)
     except OSError as error:
         if not cannot_write(error, Path(spec["out"])):
             raise
         emit("stuck", errno=error.errno or errno.ENOSPC, message=str(error))
-    return 0
+        return False
 
 
-def _work(spec: dict[str, Any], emit: Callable[..., None]) -> None:
+def _work(spec: dict[str, Any], emit: Callable[..., None]) -> bool:
     store = Store(Path(spec["out"]))
     kind, key = spec["kind"], spec["key"]
     try:
@@ -75,15 +92,17 @@ def _work(spec: dict[str, Any], emit: Callable[..., None]) -> None:
                 emit("note", message=damage)
             if store.has(kind, key):
                 emit("exists")
-                return
-            if source_hash(kind, slots_of(spec["settings"])) != spec["sources"]:
+                return True
+            if source_hash(kind, slots_of(spec["settings"]), again=True) != spec["sources"]:
                 emit("changed")
-                return
+                return False
             row = attempt(spec, store.checkpoints(key), emit)
             store.write(row)
             emit("row", **{name: row[name] for name in ("status", "message", "metrics")})
+            return bool(row["status"] == "ok")
     except Busy:
         emit("busy")
+        return True
 
 
 def attempt(spec: dict[str, Any], folder: Path, emit: Callable[..., None]) -> Row:
@@ -179,9 +198,19 @@ def _private_stdout() -> TextIO:
     return channel
 
 
-def _end_with_parent() -> None:
-    while os.read(0, 4096):
-        pass
+def _print_to(log: Path) -> None:
+    """From here on whatever is printed goes to the end of `log`."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with open(log, "ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+
+
+def _listen(specs: queue.SimpleQueue[dict[str, Any]]) -> None:
+    """Hand on what comes on standard input; its end is the end of this process."""
+    for line in sys.stdin:
+        specs.put(json.loads(line))
     os._exit(1)
 
 

@@ -67,6 +67,7 @@ def slow(spec: Spec, folder: Path, progress: Progress) -> Spec:
 
 def by_seed(spec: Spec, folder: Path, progress: Progress) -> Spec:
     """Every seed ends in another way."""
+    _enter_in_ledger(spec)
     endings: list[Callable[[], None]] = [
         lambda: None,
         lambda: _raise(RuntimeError("two\nlines")),

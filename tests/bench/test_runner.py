@@ -12,9 +12,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from driving import Silent, jobs, opened, spec
+from driving import SETTINGS, Silent, jobs, opened, spec
 
 from bench.runner import Job, SourcesChanged, StoreUnwritable, run_jobs
+from bench.sources import source_hash
 from bench.store import Store
 
 DRIVER = Path(__file__).parent / "driving.py"
@@ -129,6 +130,49 @@ def test_a_second_time_does_nothing(tmp_path: Path, ledger: Path) -> None:
         outcomes = run_jobs(store, jobs(tmp_path, "quick", seeds=3), parallel=2, progress=Silent())
     assert [outcome.status for outcome in outcomes] == ["elsewhere"] * 3
     assert len(ledger.read_text().splitlines()) == 3
+
+
+def processes(ledger: Path) -> list[str]:
+    """The process of each task, in order."""
+    return [line.split()[2] for line in ledger.read_text().splitlines()]
+
+
+def test_runs_follow_each_other_in_one_process_and_each_has_its_own_log(tmp_path: Path, ledger: Path) -> None:
+    store, todo = opened(tmp_path), jobs(tmp_path, "quick", seeds=4)
+    outcomes = run_jobs(store, todo, parallel=1, progress=Silent())
+    assert [outcome.status for outcome in outcomes] == ["ok"] * 4
+    assert len(processes(ledger)) == 4
+    assert len(set(processes(ledger))) == 1
+    for job in todo:
+        assert store.log(job.key).read_text().count(f'"key": "{job.key}"') == 1
+
+
+def test_after_a_run_that_is_not_ok_the_next_gets_a_new_process(tmp_path: Path, ledger: Path) -> None:
+    store, todo = opened(tmp_path), jobs(tmp_path, "by_seed", seeds=4)
+    run_jobs(store, todo, parallel=1, progress=Silent())
+    well, raised, diverged, oom = processes(ledger)
+    assert well == raised
+    assert len({raised, diverged, oom}) == 3
+    assert all(store.log(job.key).read_text().count("a task may print") == 1 for job in todo)
+
+
+def test_a_users_module_and_other_threads_get_their_own_process(tmp_path: Path, ledger: Path) -> None:
+    slot = {"points": 4, "encoder_self": "nowhere:Mine"}
+    users = spec(tmp_path, "quick", settings=SETTINGS | {"model": slot}, sources=source_hash("run", ["nowhere:Mine"]))
+    todo = [users | {"key": f"{seed:016x}", "seed": seed} for seed in (0, 1)]
+    todo += [spec(tmp_path, "quick", threads=threads) for threads in (1, 2)]
+    run_jobs(opened(tmp_path), [Job(spec=made, label="x") for made in todo], parallel=1, progress=Silent())
+    assert len(set(processes(ledger))) == len(processes(ledger)) == 4
+
+
+def test_sources_edited_between_two_runs_stop_the_queue(tmp_path: Path, ledger: Path) -> None:
+    """The second run would have been done by the first one's process."""
+    first, second = jobs(tmp_path, "quick", seeds=2)
+    edited = Job(spec=second.spec | {"sources": "another"}, label="edited")
+    store = opened(tmp_path)
+    with pytest.raises(SourcesChanged):
+        run_jobs(store, [first, edited], parallel=1, progress=Silent())
+    assert len(store.read("run").rows) == len(processes(ledger)) == 1
 
 
 def test_the_same_key_twice_is_one_run(tmp_path: Path, ledger: Path) -> None:

@@ -7,7 +7,7 @@ nothing that happened before: a resumed run sees what an undisturbed one would h
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import hashlib
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
@@ -18,6 +18,7 @@ import torch
 
 from unept import boundary
 from unept.config import LossConfig
+from unept.data.kept import Kept
 from unept.data.sample import IGNORE, Bytes, Dataset, Sample
 
 MEAN = np.array([123.675, 116.28, 103.53])  # RGB, in grey levels
@@ -25,6 +26,7 @@ STD = np.array([58.395, 57.12, 57.375])
 
 _ORDER, _SAMPLE = 0, 1  # second word of the generators' seeds: shuffling an epoch, augmenting a sample
 _REDRAWS = 10
+_KEPT_BYTES = 1 << 28  # of boundary maps of whole pictures that a process keeps
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
@@ -68,7 +70,11 @@ class Item(NamedTuple):
 
 
 class TrainPipeline:
-    """A labelled picture and a generator in, an `Item` out. Holds no state but the cache of `distance = "stored"`."""
+    """A labelled picture and a generator in, an `Item` out.
+
+    Boundary maps of a whole picture are kept by what its labels are, and for all pipelines of the process, so that
+    neither another epoch nor another run makes them again; those of a crop or another size are made each time.
+    """
 
     def __init__(
         self,
@@ -78,31 +84,29 @@ class TrainPipeline:
         *,
         classes: int = IGNORE,
         boundary_truth: bool = True,
-        cache_bytes: int = 2**28,
+        kept: Kept[tuple[Bytes, Bytes]] | None = None,
     ) -> None:
         """`size` is the side of the crop in pixels; labels from `classes` on are not objects.
 
         `boundary_truth` False leaves the boundary and direction maps all 255, for a model without the heads.
-        `cache_bytes` bounds the memory that boundary maps made at the pictures' own size (`loss.distance = "stored"`)
-        are kept in.
+        `kept` is where boundary maps of whole pictures are kept; by default one memory of 256 MiB for the process.
         """
         self.augmentation = augmentation
         self.loss = loss
         self.size = size
         self.classes = classes
         self.boundary_truth = boundary_truth
-        self._stored: OrderedDict[str, tuple[Bytes, Bytes]] = OrderedDict()
-        self._room = cache_bytes
+        self._kept = _truths if kept is None else kept
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Item:
         """Augment one sample; equal generators give equal items."""
         stored = self.boundary_truth and self.loss.distance == "stored"
-        distance, angle = self._truth_of(sample) if stored else (None, None)
+        distance, angle = self._truth(sample.label, whole=True) if stored else (None, None)
         maps = Maps(mmcv.rgb2bgr(sample.image), sample.label, distance, angle)
         maps = resize(maps, self._target(rng))
         maps = crop(maps, self.size, self.augmentation.category_max, rng)
         if self.boundary_truth and not stored:
-            distance, angle = boundary.truth_maps(maps.label, self.loss, classes=self.classes)
+            distance, angle = self._truth(maps.label, whole=maps.label is sample.label)
             maps = maps._replace(distance=distance, angle=angle)
         if rng.random() < self.augmentation.flip:
             maps = flip(maps, self.loss)
@@ -115,18 +119,15 @@ class TrainPipeline:
         ratio = rng.uniform(self.augmentation.scale_min, self.augmentation.scale_max)
         return int(self.augmentation.base_long * ratio), int(self.augmentation.base_short * ratio)
 
-    def _truth_of(self, sample: Sample) -> tuple[Bytes, Bytes]:
-        """Distance and angle of a picture at its own size, from the cache where they are there."""
-        if sample.name in self._stored:
-            self._stored.move_to_end(sample.name)
-            return self._stored[sample.name]
-        made = boundary.truth_maps(sample.label, self.loss, classes=self.classes)
-        self._stored[sample.name] = made
-        self._room -= 2 * sample.label.size
-        while self._room < 0 and len(self._stored) > 1:
-            _, (dropped, _) = self._stored.popitem(last=False)
-            self._room += 2 * dropped.size
-        return made
+    def _truth(self, label: Bytes, *, whole: bool) -> tuple[Bytes, Bytes]:
+        """Distance and angle of a label map, kept where it is a whole picture's."""
+
+        def make() -> tuple[Bytes, Bytes]:
+            return boundary.truth_maps(label, self.loss, classes=self.classes)
+
+        content = hashlib.blake2b(label.tobytes(), digest_size=16).digest()
+        key = (content, label.shape, self.loss.distance, self.classes)
+        return self._kept.get(key, make) if whole else make()
 
     def _finish(self, maps: Maps) -> Item:
         shape = (self.size, self.size)
@@ -139,6 +140,9 @@ class TrainPipeline:
             angle = mmcv.impad(maps.angle, shape=shape, pad_val=IGNORE)
             edge, way = boundary.targets(distance, angle, label, self.loss)
         return Item(np.ascontiguousarray(image.transpose(2, 0, 1)), label.astype(np.int64), edge, way)
+
+
+_truths: Kept[tuple[Bytes, Bytes]] = Kept(_KEPT_BYTES)
 
 
 class Batches:

@@ -8,6 +8,7 @@ import torch
 
 from unept import boundary
 from unept.config import LossConfig
+from unept.data.kept import Kept
 from unept.data.pipeline import MEAN, STD, Batches, Maps, TrainPipeline, crop, distort, flip, resize
 from unept.data.sample import Sample
 from unept.data.scenes import SceneConfig, Scenes
@@ -363,7 +364,8 @@ def test_stored_truth_is_made_once_a_picture_within_a_bound(monkeypatch):
     calls = []
     real = boundary.truth_maps
     monkeypatch.setattr(boundary, "truth_maps", lambda label, *a, **k: calls.append(1) or real(label, *a, **k))
-    pipeline = TrainPipeline(Augment(), LossConfig(distance="stored"), 64, cache_bytes=2 * 2 * 64 * 64)
+    kept = Kept(2 * 2 * 64 * 64)
+    pipeline = TrainPipeline(Augment(), LossConfig(distance="stored"), 64, kept=kept)
     for index in (0, 1, 0, 1, 1, 0):
         pipeline(SCENES[index], np.random.default_rng(0))
     assert len(calls) == 2
@@ -372,7 +374,20 @@ def test_stored_truth_is_made_once_a_picture_within_a_bound(monkeypatch):
     assert len(calls) == 3
     pipeline(SCENES[1], np.random.default_rng(0))
     assert len(calls) == 4
-    assert len(pipeline._stored) == 2
+    assert (len(kept), kept.held) == (2, 2 * 2 * 64 * 64)
+
+
+def test_what_is_kept_changes_no_bit(monkeypatch):
+    """A warm memory gives what a cold one does, also where a picture's crop or another loss asks for other maps."""
+    kept = Kept(1 << 20)
+    for loss in (LossConfig(), LossConfig(distance="stored")):
+        for change in (Augment(), Augment(base_long=48, base_short=48), Augment(base_long=90, base_short=90)):
+            cold = TrainPipeline(change, loss, 64, kept=Kept(0))(SCENES[3], np.random.default_rng(1))
+            for _ in range(2):
+                warm = TrainPipeline(change, loss, 64, kept=kept)(SCENES[3], np.random.default_rng(1))
+                for one, other in zip(warm, cold, strict=True):
+                    np.testing.assert_array_equal(one, other)
+    assert len(kept) == 2  # the whole picture's for either loss; of crops and other sizes nothing
 
 
 def test_no_truth_is_made_for_a_model_without_boundary_heads(monkeypatch):

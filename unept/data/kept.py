@@ -1,0 +1,44 @@
+"""A memory of what has been made, up to a number of bytes; what was asked for longest ago goes first."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+Arrays = TypeVar("Arrays", bound=tuple[npt.NDArray[Any], ...])
+
+
+class Kept(Generic[Arrays]):
+    """Tuples of arrays by key. They are shared, so they are made read-only."""
+
+    def __init__(self, limit: int) -> None:
+        """`limit`: bytes of arrays; a single entry is kept even where it is larger."""
+        self.limit = limit
+        self.held = 0
+        self._entries: OrderedDict[Hashable, Arrays] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: Hashable, make: Callable[[], Arrays]) -> Arrays:
+        """The entry of `key`, made by `make` where it is not there."""
+        if key in self._entries:
+            self._entries.move_to_end(key)
+            return self._entries[key]
+        made = make()
+        for array in made:
+            array.setflags(write=False)
+        self._entries[key] = made
+        self.held += _bytes(made)
+        while self.held > self.limit and len(self._entries) > 1:
+            _, dropped = self._entries.popitem(last=False)
+            self.held -= _bytes(dropped)
+        return made
+
+
+def _bytes(arrays: tuple[npt.NDArray[Any], ...]) -> int:
+    return sum(int(np.asarray(array).nbytes) for array in arrays)
