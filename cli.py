@@ -83,7 +83,7 @@ Backend = Annotated[
     typer.Option(
         "--backend",
         metavar="NAME",
-        help="What computes deformable attention: reference (the same on every machine), native, or auto.",
+        help="What computes deformable attention: reference (plain PyTorch), native (compiled), cuda, or auto.",
     ),
 ]
 Retry = Annotated[
@@ -126,7 +126,7 @@ def ablate(
     out: Out = "",
     jobs: Jobs = 0,
     threads: Threads = 1,
-    backend: Backend = "reference",
+    backend: Backend = "auto",
     retry: Retry = "",
     control: Control = "",
     dry_run: DryRun = False,
@@ -174,7 +174,7 @@ def table(
     out: Out = "",
     jobs: Jobs = 0,
     threads: Threads = 1,
-    backend: Backend = "reference",
+    backend: Backend = "auto",
     retry: Retry = "",
     control: Control = "",
     dry_run: DryRun = False,

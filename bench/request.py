@@ -30,7 +30,7 @@ class Request:
     out: str = ""
     jobs: int = 0
     threads: int = 1
-    backend: str = "reference"
+    backend: str = "auto"
     retry: str = ""
     control: str = ""
     command: str = ""
@@ -53,7 +53,7 @@ def study_of(kind: str, grid: str, make: Maker, request: Request, *, dry_run: bo
         check_data_of(variants)
     backend = backend_of(request.backend)
     changes["threads"] = request.threads if request.threads > 1 else 0
-    changes["backend"] = backend if backend != "reference" else ""
+    changes["backend"] = request.backend if request.backend != "auto" else ""
     words = [kind, grid, *(f"{name}={value}" for name, value in changes.items() if value)]
     return Study(
         name=" ".join(filter(None, words)),
