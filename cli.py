@@ -256,6 +256,40 @@ def power(
 
 
 @app.command()
+def step(
+    cases: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="CASE...", help="A preset, and fields: small, 'paper backbone=resnet50'."),
+    ] = None,
+    backends: Annotated[str, typer.Option("--backends", help="To compare; the first is the measure.")] = "",
+    images: Annotated[int, typer.Option("--images", help="In a batch; 0: as the preset's.")] = 0,
+    rounds: Annotated[int, typer.Option("--rounds", help="Repetitions, after one that warms up.")] = 5,
+    threads: Annotated[int, typer.Option("--threads", help="0: every processor.")] = 0,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the page there too.")] = None,
+) -> None:
+    """Time a training step of UN-EPT by its parts: the compiled attention kernel against plain PyTorch.
+
+    Without a case: quick, small and paper, the last with both backbones.
+    """
+    from bench import step as steps
+    from bench.environment import raise_malloc_thresholds
+    from reports import step as pages
+
+    told = steps.Protocol(
+        cases=tuple(steps.case_of(words) for words in cases or steps.CASES),
+        backends=tuple(filter(None, backends.split(","))) or steps.default_backends(),
+        images=images,
+        rounds=rounds,
+        threads=threads,
+        malloc=raise_malloc_thresholds(),
+    )
+    page = pages.page(steps.time_cases(told, say=print), steps.setting(told))
+    print(page)
+    if out is not None:
+        out.write_text(page, encoding="utf-8")
+
+
+@app.command()
 def doctor() -> None:
     """Versions, processors, accelerators, attention backends.
 

@@ -385,6 +385,17 @@ def test_a_folder_that_cannot_be_written(
     assert words in refused(capsys, "ablate", "--grid", "N=4", "--seeds", "1")
 
 
+def test_a_step_is_timed_by_its_parts(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ("step", "quick N=4", "--images", "1", "--rounds", "1", "--threads", "1", "--backends", "reference")
+    assert call(*words, "--out", str(tmp_path / "page.md")) == 0
+    page = (tmp_path / "page.md").read_text()
+    assert "## quick N=4: 1 x 64 px, tiny_conv" in page
+    assert page in capsys.readouterr().out
+    assert "--rounds 0: expected at least 1" in refused(capsys, "step", "quick", "--rounds", "0")
+    assert "unknown backend 'fast'" in refused(capsys, "step", "quick", "--backends", "fast")
+    assert "preset 'quikc'" in refused(capsys, "step", "quikc")
+
+
 def test_a_disk_that_fills_up_while_running(capsys: pytest.CaptureFixture[str]) -> None:
     words = ("ablate", "--grid", "N=4", "--seeds", "3", "--jobs", "1")
     assert f"{OUT}: the disk is full" in refused(capsys, *words, task="disk_full")

@@ -1,0 +1,283 @@
+"""One training step of UN-EPT in its parts: where the time goes, and what the attention's backend changes in it.
+
+Every part is run forward and backward on the inputs that it has in a real step, detached, so that parts can be timed
+one by one and side by side with other backends; the whole step is timed as well, and what the parts do not explain is
+its difference. Rounds interleave parts and backends, so that a slow moment of the machine meets all of them alike.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from statistics import median, quantiles
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import unept
+from bench import environment
+from bench.config import Settings
+from bench.grid import expand, parse_axes
+from bench.presets import preset
+from bench.recipe import make_optimizer, train_step, training_batches
+from unept import ops
+from unept.losses import total_loss
+from unept.model import UNEPT
+
+WHOLE = "whole step"
+BACKBONE, SPATIAL, CONTEXT, ATTENTION = "backbone", "spatial branch and heads", "context branch", "its attention"
+LOSS, OPTIMIZER = "loss", "optimizer"
+DRAWN, KEPT = "a batch of data, made", "a batch of data, kept"
+PARTS = (WHOLE, BACKBONE, SPATIAL, CONTEXT, ATTENTION, LOSS, OPTIMIZER)
+CASES = ("quick", "small", "paper", "paper backbone=resnet50")
+
+Work = Callable[[], object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartTime:
+    """Seconds of one part under one backend: the median of the rounds, and their quartiles."""
+
+    part: str
+    backend: str
+    seconds: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A preset, some of its fields changed: what the user wrote, and what it means."""
+
+    name: str
+    settings: Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """What is timed and how; `images` 0 is the preset's own batch, `threads` 0 every processor."""
+
+    cases: tuple[Case, ...]
+    backends: tuple[str, ...]
+    images: int = 0
+    rounds: int = 5
+    threads: int = 0
+    malloc: str = "system default"
+
+    def __post_init__(self) -> None:
+        """ValueError for what cannot be."""
+        for name, least in (("images", 0), ("rounds", 1), ("threads", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"--{name} {getattr(self, name)}: expected at least {least}")
+        if len(set(self.backends)) < len(self.backends):
+            raise ValueError(f"--backends {','.join(self.backends)}: one is given twice")
+
+    def batch(self, case: Case) -> int:
+        """Pictures in a step of `case`."""
+        return self.images or case.settings.train.batch
+
+
+def default_backends() -> tuple[str, ...]:
+    """The fastest that runs here, and the reference."""
+    return tuple(dict.fromkeys((ops.resolve(device=_device().type).name, "reference")))
+
+
+def time_cases(protocol: Protocol, say: Callable[[str], None]) -> dict[str, list[PartTime]]:
+    """The times of every case, by a heading that says what was timed."""
+    torch.set_num_threads(protocol.threads or environment.cores())
+    times = {}
+    for case in protocol.cases:
+        images = protocol.batch(case)
+        heading = f"{case.name}: {images} x {case.settings.model.size} px, {case.settings.model.backbone}"
+        say(f"timing {heading}")
+        times[heading] = time_step(case.settings, protocol.backends, images=images, rounds=protocol.rounds)
+    return times
+
+
+def setting(protocol: Protocol) -> list[str]:
+    """The machine and the protocol, a line each."""
+    threads = protocol.threads or environment.cores()
+    load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "not told"
+    return [
+        f"{environment.processor()}, {environment.cores()} cores; {threads} threads; torch {torch.__version__}; "
+        f"commit {environment.commit() or 'not told'}; {date.today().isoformat()}",
+        f"malloc: {protocol.malloc}, for every backend; load average when done: {load}",
+        f"{protocol.rounds} rounds after one that warms up; float32, random pictures, the recipe's own step",
+    ]
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def case_of(words: str) -> Case:
+    """`paper backbone=resnet50` as settings. ValueError for an unknown preset or field, or more than one value."""
+    name, *axes = words.split() or [""]
+    if not name:
+        raise ValueError(f"case {words!r}: expected a preset, and fields after it")
+    base = preset(name)
+    variants = expand(parse_axes(axes), base) if axes else ()
+    if len(variants) > 1:
+        raise ValueError(f"{words}: expected one value for each field")
+    return Case(name=words, settings=variants[0].settings if variants else base)
+
+
+def time_step(settings: Settings, backends: Sequence[str], *, images: int, rounds: int) -> list[PartTime]:
+    """The times of each of PARTS under each backend, for `images` random pictures of the settings' size; for generated
+    scenes also the time of a batch of them, DRAWN and KEPT.
+
+    One round before those that count warms up. ValueError for a backend that cannot run here.
+    """
+    device = _device()
+    names = [ops.resolve(backend, device=device.type).name for backend in backends]
+    torch.manual_seed(0)
+    model = unept.build(settings.model).to(device).train()
+    batch = _batch(settings, images, device)
+    with _backend(names[0]):
+        works = _works(model, settings, batch)
+        works |= _data(settings)
+    seconds: dict[tuple[str, str], list[float]] = {(part, name): [] for part in works for name in names}
+    for turn in range(rounds + 1):
+        for (part, name), times in seconds.items():
+            with _backend(name):
+                spent = _timed(works[part], device)
+            if turn:
+                times.append(spent)
+    return [_summed_up(part, name, times) for (part, name), times in seconds.items()]
+
+
+def _batch(settings: Settings, images: int, device: torch.device) -> dict[str, Tensor]:
+    """Random pictures and targets in the shapes and ranges of real ones."""
+    generator = torch.Generator().manual_seed(0)
+    side, classes = settings.model.size, settings.model.classes
+    # Blocks of 8 pixels, so that labels have edges and areas.
+    coarse = torch.randint(classes, (images, -(-side // 8), -(-side // 8)), generator=generator)
+    label = coarse.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, :side, :side].contiguous()
+    made = {
+        "image": torch.randn(images, 3, side, side, generator=generator),
+        "label": label,
+        "boundary": torch.randint(2, label.shape, generator=generator),
+        "direction": torch.randint(8, label.shape, generator=generator),
+    }
+    return {name: tensor.to(device) for name, tensor in made.items()}
+
+
+def _works(model: UNEPT, settings: Settings, batch: dict[str, Tensor]) -> dict[str, Work]:
+    """For each part, what does it once."""
+    optimizer = make_optimizer(model, settings.train)
+    calls = _recorded(model, batch["image"])
+    train_step(model, optimizer, batch, settings)  # gives every parameter its gradient and its moments
+    output = model(batch["image"])
+    output = type(output)(**{name: part if part is None else _leaf(part) for name, part in output._asdict().items()})
+
+    def loss() -> None:
+        terms = total_loss(
+            output,
+            batch["label"],
+            batch["boundary"],
+            batch["direction"],
+            settings.loss,
+            edge_threshold=settings.model.edge_threshold,
+        )
+        terms.total.backward()
+
+    spatial = [m for m in (model.spatial_branch, model.mask_head, model.dir_head) if m is not None]
+    slots = [module for module in calls if module not in (model.backbone, model.context_branch, *spatial)]
+    return {
+        WHOLE: lambda: train_step(model, optimizer, batch, settings),
+        BACKBONE: _both_ways([model.backbone], calls),
+        SPATIAL: _both_ways(spatial, calls),
+        CONTEXT: _both_ways([model.context_branch], calls),
+        ATTENTION: _both_ways(slots, calls),
+        LOSS: loss,
+        OPTIMIZER: optimizer.step,
+    }
+
+
+def _data(settings: Settings) -> dict[str, Work]:
+    """A batch of generated scenes: a new one each time, and the same one again."""
+    if settings.data != "scenes":
+        return {}
+    batches = training_batches(settings, seed=0)
+    steps = iter(range(1, 1 << 30))
+    return {DRAWN: lambda: batches.batch_at(next(steps)), KEPT: lambda: batches.batch_at(0)}
+
+
+def _recorded(model: UNEPT, image: Tensor) -> dict[nn.Module, tuple[Any, ...]]:
+    """What each part, and each attention in its slot, is called with in a forward pass, detached."""
+    layers = [*model.context_branch.encoder.layers, *model.context_branch.decoder.layers]
+    slots = [getattr(layer, name) for layer in layers for name in ("self_attn", "cross_attn") if hasattr(layer, name)]
+    parts = [model.backbone, model.context_branch, model.spatial_branch, model.mask_head, model.dir_head]
+    calls: dict[nn.Module, tuple[Any, ...]] = {}
+
+    def keep(module: nn.Module, given: tuple[Any, ...]) -> None:
+        calls[module] = tuple(_detached(value) for value in given)
+
+    watched = [module for module in (*parts, *slots) if module is not None]
+    hooks = [module.register_forward_pre_hook(keep) for module in watched]
+    try:
+        with torch.no_grad():
+            model(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert set(calls) == set(watched), "every part is called once"
+    return calls
+
+
+def _both_ways(modules: Sequence[nn.Module], calls: dict[nn.Module, tuple[Any, ...]]) -> Work:
+    """A forward and a backward pass of each module, by its recorded arguments."""
+
+    def work() -> None:
+        for module in modules:
+            result = module(*calls[module])
+            results = list(result) if isinstance(result, (list, tuple)) else [result]
+            torch.autograd.backward(results, [torch.ones_like(each) for each in results])
+
+    return work
+
+
+def _detached(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return _leaf(value) if value.dim() > 1 and value.shape[1] != 3 else value.detach()  # pictures want no gradient
+    if isinstance(value, list):
+        return [_detached(each) for each in value]
+    return value
+
+
+def _leaf(tensor: Tensor) -> Tensor:
+    return tensor.detach().clone().requires_grad_()
+
+
+@contextmanager
+def _backend(name: str) -> Iterator[None]:
+    """Within it "auto" stands for the backend `name`."""
+    before = os.environ.get("UNEPT_BACKEND")
+    os.environ["UNEPT_BACKEND"] = name
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["UNEPT_BACKEND"]
+        else:
+            os.environ["UNEPT_BACKEND"] = before
+
+
+def _timed(work: Work, device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    began = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began
+
+
+def _summed_up(part: str, backend: str, times: Sequence[float]) -> PartTime:
+    low, _, high = quantiles(times, n=4, method="inclusive") if len(times) > 1 else (times[0],) * 3
+    return PartTime(part=part, backend=backend, seconds=median(times), low=low, high=high)
