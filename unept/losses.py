@@ -87,8 +87,9 @@ def balanced_ce(logits_BCHW: Tensor, target_BHW: Tensor) -> Tensor:
     0 where no pixel counts or all have the same class, whose weight would be 0.
     """
     classes = logits_BCHW.shape[1]
-    kept = target_BHW != NONE
-    counts = torch.bincount(target_BHW[kept], minlength=classes).to(logits_BCHW.dtype)
+    flat = target_BHW.flatten().clamp(max=classes)  # the last bin is for what does not count
+    counts = logits_BCHW.new_zeros(classes + 1, dtype=torch.int64).scatter_add_(0, flat, torch.ones_like(flat))
+    counts = counts[:classes].to(logits_BCHW.dtype)
     weight = 1 - counts / counts.sum().clamp(min=1)
     loss = F.cross_entropy(logits_BCHW, target_BHW, weight, ignore_index=NONE, reduction="sum")
     norm = (weight * counts).sum()
