@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 NAME = "unept-bench"
 INTERRUPTED = 130
+KERNELS = Path("study/kernels")
 _NO_PLACE = (errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # of whichever click this typer brings
 
@@ -258,8 +259,10 @@ def power(
 @app.command()
 def kernels(
     ctx: typer.Context,
-    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the report goes.")] = Path("study/kernels"),
-    threads: Annotated[int, typer.Option("--threads", parser=whole, metavar="INTEGER", help="Threads of every side.")] = 2,
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the report goes.")] = KERNELS,
+    threads: Annotated[
+        int, typer.Option("--threads", parser=whole, metavar="INTEGER", help="Threads of every side.")
+    ] = 2,
     repeats: Annotated[int, typer.Option("--repeats", parser=whole, metavar="INTEGER", help="Rounds, at least.")] = 7,
     shapes: Annotated[str, typer.Option("--shapes", metavar="NAMES", help="Only these, e.g. small,r50-encoder.")] = "",
     quick: Annotated[bool, typer.Option("--quick", help="A tiny shape and two rounds, to see that it works.")] = False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,8 @@ def header(facts: Mapping[str, Any]) -> Iterator[str]:
     """Where and how it was measured, and what is missing."""
     start, end = facts["load"]
     yield f"{facts['processor']}, {facts['cores']} usable; {facts['threads']} threads; {facts['system']}"
-    yield f"kernel: {facts['kernel'] or 'not there'}; torch {facts['packages'].get('torch', '?')}; commit {facts['commit']}"
+    torch = facts["packages"].get("torch", "?")
+    yield f"kernel: {facts['kernel'] or 'not there'}; torch {torch}; commit {facts['commit'] or 'unknown'}"
     yield (
         f"1-minute load average {start:.1f} at the start, {end:.1f} at the end, when the benchmark's own "
         f"{facts['threads']} threads are in it"
@@ -125,8 +126,10 @@ def tables(benchmark: Benchmark) -> list[Table]:
 
 
 def _goals(benchmark: Benchmark) -> Table:
+    if benchmark.facts["quick"]:
+        return Table(title="", text="", columns=(), rows=())
     rows = []
-    for judged in kernel_goals.judge(benchmark.rows.to_dict("records")):
+    for judged in kernel_goals.judge(_records(benchmark.rows)):
         row, goal = judged.row, judged.goal
         floor = DASH if goal.floor is None else f"{goal.floor:g}"
         if row is None:
@@ -134,12 +137,17 @@ def _goals(benchmark: Benchmark) -> Table:
             continue
         verdicts = [judged.against(goal.floor) or DASH, judged.against(goal.goal)]
         rows.append([goal.title, _spread(row), str(row["shape"]), floor, verdicts[0], f"{goal.goal:g}", verdicts[1]])
+    shapes = benchmark.of(part="operator")["shape"].drop_duplicates()
     return Table(
         title="Goals",
-        text="The worst of the measured shapes counts.",
+        text=f"The worst shape counts, of those measured: {', '.join(shapes)}.",
         columns=("what", "measured", "at", "floor", "", "goal", ""),
-        rows=rows if len(benchmark.rows) else [],
+        rows=rows,
     )
+
+
+def _records(rows: pd.DataFrame) -> list[Mapping[str, Any]]:
+    return [{str(name): value for name, value in record.items()} for record in rows.to_dict("records")]
 
 
 def _operator(benchmark: Benchmark, malloc: str) -> Table:
@@ -151,8 +159,8 @@ def _operator(benchmark: Benchmark, malloc: str) -> Table:
             where = {"part": "operator", "malloc": malloc, "shape": shape, "phase": phase}
             ours = benchmark.one(**where, side=OURS, quantity="seconds")
             point = benchmark.one(**where, side=OURS, quantity="core_ns_per_point")
-            cells = [] if ours is None else [_spread(benchmark.one(**where, side=name, quantity="ratio")) for name in others]
-            cells = cells or [_milliseconds(benchmark.one(**where, side=name, quantity="seconds")) for name in others]
+            what, say = ("seconds", _milliseconds) if ours is None else ("ratio", _spread)
+            cells = [say(benchmark.one(**where, side=name, quantity=what)) for name in others]
             rows.append([shape, phase, _milliseconds(ours), _number(point, ".1f"), *cells])
     without = not rows or rows[0][2] == ABSENT
     what = "milliseconds of each" if without else "how many times the native kernel's time each other side takes"
@@ -182,8 +190,9 @@ def _probes(benchmark: Benchmark) -> Table:
                 rows.append([shape, name, *(_number(row, ".1f") for row in points), *map(_spread, over)])
     return Table(
         title="The kernel over the machine's own speed",
-        text="A point of a probe reads four random rows of 128 bytes (gather) or adds to them (scatter), and does nothing "
-        "else; core-nanoseconds a point, then the kernel's time over it. Backward: less the forward pass, over both.",
+        text="A point of a probe reads four random rows of 128 bytes (gather) or adds to them (scatter), and does "
+        "nothing else; core-nanoseconds a point, then the kernel's time over it. Backward: less the forward pass, over "
+        "both.",
         columns=("shape", "tables as large as", "gather", "scatter", "forward over", "backward over"),
         rows=rows,
     )
@@ -194,7 +203,7 @@ def _machine(benchmark: Benchmark) -> Table:
     rows = [[str(row["phase"]), f"{row['value'] / 1e9:.0f}"] for _, row in found.iterrows()]
     return Table(
         title="The machine",
-        text="With as many threads: single-precision multiply-adds in registers, and bytes read from 64 MiB; 10^9 a second.",
+        text="With as many threads: multiply-adds of floats in registers, and bytes read from 64 MiB; 10^9 a second.",
         columns=("what", "10^9 a second"),
         rows=rows,
     )
@@ -223,7 +232,8 @@ def _instructions(benchmark: Benchmark) -> Table:
         rows.append([where["shape"], where["phase"], _milliseconds(ours), _spread(ratio)])
     return Table(
         title="Instruction sets",
-        text="The kernel alone, without autograd: milliseconds with AVX-512, and how many times that the AVX2 build takes.",
+        text="The kernel alone, without autograd: milliseconds with AVX-512, and how many times that the AVX2 build "
+        "takes.",
         columns=("shape", "phase", "AVX-512, ms", "AVX2"),
         rows=rows,
     )
@@ -255,8 +265,9 @@ def _scaling(benchmark: Benchmark) -> Table:
     found = benchmark.of(part="scaling", quantity="core_ns_per_point")
     rows = []
     for shape in found["shape"].drop_duplicates():
+        where = {"part": "scaling", "shape": shape, "quantity": "core_ns_per_point"}
         cells = [
-            _number(benchmark.one(part="scaling", shape=shape, side=side, phase=phase, quantity="core_ns_per_point"), ".1f")
+            _number(benchmark.one(**where, side=side, phase=phase), ".1f")
             for side in (OURS, "reference")
             for phase in PHASES
         ]
@@ -290,8 +301,8 @@ def _number(row: Any, form: str) -> str:
 
 
 def _caption(facts: Mapping[str, Any]) -> str:
-    load: Iterable[float] = facts["load"]
+    start, end = facts["load"]
     return (
-        f"{facts['processor']}, {facts['threads']} threads; medians and quartiles of {facts['repeats']} rounds or more; "
-        f"load {' to '.join(f'{number:.1f}' for number in load)}."
+        f"{facts['processor']}, {facts['threads']} threads; medians and quartiles of {facts['repeats']} rounds or "
+        f"more; load {start:.1f} to {end:.1f}."
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
@@ -14,7 +12,7 @@ from reports import drawing
 PHASES = ("forward", "forward+backward")
 MALLOCS = ("tuned", "default")
 OTHERS = ("mmcv", "reference", "torch-ms-deform-attn")
-AXES = {"queries": "queries", "levels": "levels", "points": "points of a level and head"}
+AXES = ("queries", "levels", "points")
 
 
 def draw(rows: pd.DataFrame, caption: str) -> dict[str, bytes]:
@@ -44,7 +42,7 @@ def _ratios(rows: pd.DataFrame, caption: str) -> dict[str, bytes]:
     return drawing.files(figure)
 
 
-def _ratio_panel(panel: Axes, found: pd.DataFrame, shapes: Sequence[str]) -> None:
+def _ratio_panel(panel: Axes, found: pd.DataFrame, shapes: list[str]) -> None:
     for index, side in enumerate(OTHERS):
         one = found[found["side"] == side].set_index("shape").reindex(shapes).dropna(subset=["value"])
         if one.empty:
@@ -68,7 +66,7 @@ def _scaling(rows: pd.DataFrame, caption: str) -> dict[str, bytes]:
     figure = drawing.canvas(4.0)
     panels = figure.subplots(1, len(AXES), sharey=True)
     series = [(side, phase) for side in ("native", "reference") for phase in PHASES]
-    for panel, (axis, title) in zip(panels, AXES.items(), strict=True):
+    for panel, axis in zip(panels, AXES, strict=True):
         for index, (side, phase) in enumerate(series):
             one = found[(found["axis"] == axis) & (found["side"] == side) & (found["phase"] == phase)].sort_values("at")
             if one.empty:
@@ -83,7 +81,7 @@ def _scaling(rows: pd.DataFrame, caption: str) -> dict[str, bytes]:
         panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         panel.xaxis.set_minor_formatter(NullFormatter())
-        panel.set_xlabel(title)
+        panel.set_xlabel(axis)
         panel.grid(**drawing.GRID)
     panels[0].set_ylabel("core-nanoseconds a sampling point")
     handles, labels = panels[0].get_legend_handles_labels()

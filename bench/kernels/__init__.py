@@ -1,1 +1,1 @@
-"""The compiled attention kernel against everything that computes the same: times, memory, and what the machine allows."""
+"""The compiled attention kernel against what computes the same: times, memory, what the machine allows."""

@@ -186,14 +186,14 @@ def instructions(setting: Setting) -> Iterator[Row]:
 
 
 def _library_task(library: ctypes.CDLL, case: Case) -> timing.Task:
-    *given, gradient = make(case, torch.float32)
+    value, place, offsets, logits, gradient = make(case, torch.float32)
     sides = [side for shape in case.shapes for side in shape]
 
     def task() -> dict[str, float]:
         began = time.perf_counter()
-        result = native.forward(*given, sides, library=library)
+        out, softmax = native.forward(value, place, offsets, logits, sides, library=library)
         between = time.perf_counter()
-        native.backward(gradient, *given, *result, sides, library=library)
+        native.backward(gradient, value, place, offsets, logits, out, softmax, sides, library=library)
         return {"forward": between - began, "backward": time.perf_counter() - between}
 
     return task

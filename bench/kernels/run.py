@@ -8,13 +8,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench import environment
-from bench.kernels import memory
+from bench.kernels import memory, probes
 from bench.kernels.inputs import SHAPES, TINY, chosen
+from bench.kernels.parts import OLDER
 from bench.kernels.rows import Row, to_csv
 from unept.ops import build
 
@@ -53,7 +55,8 @@ def perform(request: Request, say: Callable[[str], None] = print) -> None:
     """Measure, and write the table and the facts to the request's folder, in place of older ones."""
     request.out.mkdir(parents=True, exist_ok=True)
     load = [os.getloadavg()[0]]
-    notes = _built(say)
+    _build(say)
+    notes: list[str] = []
     rows: list[Row] = []
     mallocs: dict[str, str] = {}
     for malloc, parts in PARTS.items():
@@ -75,17 +78,12 @@ def perform(request: Request, say: Callable[[str], None] = print) -> None:
     (request.out / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
-def _built(say: Callable[[str], None]) -> list[str]:
-    """Have the libraries built before anything is timed; what will be missing."""
+def _build(say: Callable[[str], None]) -> None:
+    """Have the libraries built before anything is timed; what cannot be built, the workers say."""
     say("building what is not built yet")
-    notes = []
-    for main in (build.MAIN, "probes.cpp"):
-        try:
-            build.load(main)
-        except build.Unavailable as error:
-            what = "the native kernel is not there" if main == build.MAIN else "the machine's own speed is not measured"
-            notes.append(f"{what}: {error}")
-    return notes
+    for main, march in ((build.MAIN, build.NATIVE), (build.MAIN, OLDER), (probes.MAIN, build.NATIVE)):
+        with suppress(build.Unavailable):
+            build.load(main, march)
 
 
 def _repeats(request: Request) -> int:

@@ -34,8 +34,9 @@ class Side:
 def sides() -> list[Side]:
     """All of them, ours first. Builds the kernel if that has not been done."""
     problem = build.problem()
+    ours = Side(name=OURS, run=None, missing=f"the native kernel is not there: {problem}")
     return [
-        Side(name=OURS, run=None if problem else native.msda, missing=f"no native kernel: {problem}" if problem else ""),
+        ours if problem else Side(name=OURS, run=native.msda),
         Side(name="reference", run=reference.msda),
         _side("mmcv", _mmcv, "pip install 'mmcv-lite>=2.2,<3'"),
         _side("torch-ms-deform-attn", _rival, "pip install --no-build-isolation torch-ms-deform-attn"),
@@ -70,7 +71,7 @@ def _mmcv_operator() -> Callable[..., Tensor]:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what mmcv.ops imports: not ours to mend
-        loader = importlib.import_module("mmcv.utils.ext_loader")
+        loader: Any = importlib.import_module("mmcv.utils.ext_loader")
         usual = loader.load_ext
         if importlib.util.find_spec("mmcv._ext") is None:
             loader.load_ext = lambda *_: _Absent()
@@ -107,8 +108,10 @@ def _rival() -> Run:
     return run
 
 
-def materialised(place_Q2: Tensor, offsets_BQHLP2: Tensor, logits_BQHLP: Tensor, shapes: Shapes) -> tuple[Tensor, Tensor]:
-    """Locations (B, Q, H, L, P, 2) in fractions of the maps and weights (B, Q, H, L, P), as the other operators want."""
+def materialised(
+    place_Q2: Tensor, offsets_BQHLP2: Tensor, logits_BQHLP: Tensor, shapes: Shapes
+) -> tuple[Tensor, Tensor]:
+    """What the other operators want: locations (B, Q, H, L, P, 2) as fractions of the maps, weights (B, Q, H, L, P)."""
     sizes_L12 = place_Q2.new_tensor([(width, height) for height, width in shapes])[:, None]
     locations = place_Q2[:, None, None, None] + offsets_BQHLP2 / sizes_L12
     return locations, logits_BQHLP.flatten(3).softmax(-1).view_as(logits_BQHLP)

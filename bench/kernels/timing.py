@@ -1,4 +1,4 @@
-"""Timing several things side by side in one process: round after round, so that a load of the machine meets them all."""
+"""Timing several things side by side in one process: round after round, so that a load meets them all."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def interleaved(tasks: Mapping[str, Task], repeats: int) -> Samples:
     rounds = rounds_for(repeats, time.perf_counter() - began)
     found: dict[tuple[str, str], list[float]] = {}
     for turn in range(rounds):
-        names = list(tasks) if turn % 2 == 0 else list(reversed(tasks))
+        names = list(tasks) if turn % 2 == 0 else list(tasks)[::-1]
         for name in names:
             for phase, seconds in tasks[name]().items():
                 found.setdefault((name, phase), []).append(seconds)
@@ -46,7 +46,12 @@ def _phases(found: Mapping[tuple[str, str], list[float]], name: str) -> list[str
 def operator_task(run: Run, case: Case) -> Task:
     """A forward pass without gradients, then one forward and backward, of an operator on the inputs of a case."""
     *given, gradient = make(case, torch.float32)
-    return call_task(lambda tensors: run(*tensors, case.shapes), given, gradient, fixed=1)
+
+    def call(tensors: list[Tensor]) -> Tensor:
+        value, place, offsets, logits = tensors
+        return run(value, place, offsets, logits, case.shapes)
+
+    return call_task(call, given, gradient, fixed=1)
 
 
 def call_task(
@@ -89,5 +94,5 @@ def disagreement(run: Run, other: Run, case: Case) -> float:
 def _derived(run: Run, shapes: Shapes, tensors: list[Tensor]) -> list[Tensor]:
     value, place, offsets, logits, gradient = tensors
     leaves = [tensor.requires_grad_() for tensor in (value, offsets, logits)]
-    out = run(leaves[0], place, *leaves[1:], shapes)
+    out = run(value, place, offsets, logits, shapes)
     return [out.detach(), *torch.autograd.grad(out, leaves, gradient)]
