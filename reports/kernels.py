@@ -157,13 +157,16 @@ def _operator(benchmark: Benchmark, malloc: str) -> Table:
     for shape in found["shape"].drop_duplicates():
         for phase in PHASES:
             where = {"part": "operator", "malloc": malloc, "shape": shape, "phase": phase}
+            if benchmark.of(**where).empty:
+                continue
             ours = benchmark.one(**where, side=OURS, quantity="seconds")
             point = benchmark.one(**where, side=OURS, quantity="core_ns_per_point")
             what, say = ("seconds", _milliseconds) if ours is None else ("ratio", _spread)
             cells = [say(benchmark.one(**where, side=name, quantity=what)) for name in others]
-            rows.append([shape, phase, _milliseconds(ours), _number(point, ".1f"), *cells])
-    without = not rows or rows[0][2] == ABSENT
-    what = "milliseconds of each" if without else "how many times the native kernel's time each other side takes"
+            mine = DASH if ours is None else _milliseconds(ours)
+            rows.append([shape, phase, mine, _number(point, ".1f"), *cells])
+    without = found[found["side"] == OURS].empty
+    what = "those of the others" if without else "how many times the native kernel's time each other side takes"
     return Table(
         title=f"Operator, {malloc} malloc",
         text=f"Milliseconds and core-nanoseconds a sampling point of the native kernel, and {what}.",

@@ -9,12 +9,19 @@ from pathlib import Path
 
 import pytest
 
+import bench.kernels.run
 import cli
 from bench.kernels.rows import COLUMNS
+from unept.ops import build
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
-def test_a_quick_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+needs_gcc = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
+
+
+@needs_gcc
+def test_a_quick_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    parts = {"tuned": ("operator", "machine", "module", "scaling"), "counted": ("memory",)}
+    monkeypatch.setattr(bench.kernels.run, "PARTS", parts)
     out = tmp_path / "kernels"
     assert cli.main(["kernels", "--quick", "--threads", "1", "--out", str(out)]) == 0
     said = capfd.readouterr().out
@@ -27,9 +34,8 @@ def test_a_quick_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert len({row["key"] for row in rows}) == len(rows)
     assert all(float(row["value"]) > 0 for row in rows if row["quantity"] != "disagreement")
     found = {(row["part"], row["malloc"], row["side"]) for row in rows}
-    for malloc in ("default", "tuned"):
-        assert {("operator", malloc, side) for side in ("native", "reference", "mmcv", "pyramid", "level")} <= found
-        assert {("module", malloc, side) for side in ("native", "reference")} <= found
+    assert {("operator", "tuned", side) for side in ("native", "reference", "mmcv", "pyramid", "level")} <= found
+    assert {("module", "tuned", side) for side in ("native", "reference")} <= found
     assert ("machine", "tuned", "machine") in found
     assert ("scaling", "tuned", "native") in found
     facts = json.loads((out / "kernels.json").read_text(encoding="utf-8"))
@@ -45,12 +51,22 @@ def test_a_quick_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert {path.name for path in out.glob("*.png")} == {"kernels-ratios.png", "kernels-scaling.png"}
 
 
+@pytest.mark.slow
+@needs_gcc
+def test_a_quick_run_of_everything(tmp_path: Path) -> None:
+    assert cli.main(["kernels", "--quick", "--threads", "1", "--out", str(tmp_path)]) == 0
+    with (tmp_path / "kernels.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for part in ("operator", "module"):
+        assert {row["malloc"] for row in rows if row["part"] == part} == {"default", "tuned"}
+    notes = json.loads((tmp_path / "kernels.json").read_text(encoding="utf-8"))["notes"]
+    compared = {row["side"] for row in rows if row["part"] == "instructions"}
+    assert compared == {"avx2", "avx512"} or any("are not compared" in note for note in notes)
+
+
 def test_without_a_compiler_the_others_are_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    import bench.kernels.run
-    from unept.ops import build
-
     monkeypatch.setenv("CXX", str(tmp_path / "no-compiler"))
     monkeypatch.setattr(bench.kernels.run, "PARTS", {"tuned": ("operator",), "counted": ("memory",)})
     build._outcome.cache_clear()

@@ -39,7 +39,7 @@ def sides() -> list[Side]:
         ours if problem else Side(name=OURS, run=native.msda),
         Side(name="reference", run=reference.msda),
         _side("mmcv", _mmcv, "pip install 'mmcv-lite>=2.2,<3'"),
-        _side("torch-ms-deform-attn", _rival, "pip install --no-build-isolation torch-ms-deform-attn"),
+        _side("torch-ms-deform-attn", _rival, "pip install --no-deps --no-build-isolation torch-ms-deform-attn"),
     ]
 
 

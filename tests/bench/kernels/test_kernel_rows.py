@@ -116,7 +116,7 @@ def test_a_side_that_is_not_there_says_what_to_install(monkeypatch: pytest.Monke
     (rival,) = [side for side in sides() if side.name == "torch-ms-deform-attn"]
     assert rival.run is None
     assert "is not installed" in rival.missing
-    assert rival.missing.endswith("pip install --no-build-isolation torch-ms-deform-attn")
+    assert rival.missing.endswith("pip install --no-deps --no-build-isolation torch-ms-deform-attn")
 
 
 def test_shapes_by_name() -> None:
