@@ -14,7 +14,6 @@ import cli
 from bench.kernels.rows import COLUMNS
 from unept.ops import build
 
-
 needs_gcc = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
 
 
