@@ -17,7 +17,7 @@ AXES = ("queries", "levels", "points")
 
 def draw(rows: pd.DataFrame, caption: str) -> dict[str, bytes]:
     """The plots as files, PNG and SVG; none where nothing to draw was measured."""
-    with matplotlib.rc_context(drawing.STYLE | {"font.size": 10.5, "axes.titlesize": 10.5}):
+    with matplotlib.rc_context(drawing.STYLE | {"font.size": 10.5, "axes.titlesize": 9.5}):
         made = {"kernels-ratios": _ratios(rows, caption), "kernels-scaling": _scaling(rows, caption)}
     return {f"{name}.{suffix}": data for name, files in made.items() for suffix, data in files.items()}
 
@@ -77,7 +77,7 @@ def _scaling(rows: pd.DataFrame, caption: str) -> dict[str, bytes]:
         ticks = sorted(set(found.loc[found["axis"] == axis, "at"]))
         panel.set_xscale("log", base=2)
         panel.set_yscale("log")
-        panel.set_xticks(ticks[:: 2 if len(ticks) > 5 else 1])
+        panel.set_xticks(ticks[:: 2 if len(ticks) > 5 or ticks[-1] > 999 else 1])
         panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         panel.xaxis.set_minor_formatter(NullFormatter())
