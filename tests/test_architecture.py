@@ -16,7 +16,14 @@ MAY_IMPORT = {
     "unept": {"unept"},
     "bench": {"bench", "unept"},
     "experiments": {"experiments", "bench", "unept"},
-    "reports": {"reports", "experiments.paper", "experiments.claims", "bench.store", "bench.statistics"},
+    "reports": {
+        "reports",
+        "experiments.paper",
+        "experiments.claims",
+        "experiments.kernel_goals",
+        "bench.store",
+        "bench.statistics",
+    },
 }
 HEAVY = {"torch", "torchvision", "timm", "mmcv", "mmengine"}
 COMMON_WORDS = {"none", "batch"}  # names of mechanisms that are also ordinary words of the harness

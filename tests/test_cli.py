@@ -495,6 +495,7 @@ def test_the_options_are_these() -> None:
         "table": {f"--{name}" for name in shared} | {"number"},
         "report": {"folders", "--experiment", "--control"},
         "power": {"folder", "--difference", "--sd", "--comparisons", "--experiment", "--control"},
+        "kernels": {"--out", "--threads", "--repeats", "--shapes", "--quick"},
         "doctor": set(),
     }
 

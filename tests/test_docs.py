@@ -14,7 +14,14 @@ import pytest
 import cli
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/data.md", "docs/report.md")
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/architecture.md",
+    "docs/data.md",
+    "docs/kernels.md",
+    "docs/report.md",
+)
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -67,6 +74,9 @@ def test_command_is_understood(
     if words[0] in ("ablate", "table"):
         assert cli.main([*words, "--dry-run"]) == 0
         assert "due" in capsys.readouterr().out
+    elif words[0] == "kernels":  # tests/test_cli_kernels.py runs it
+        assert cli.main([*words, "--repeats", "0"]) == 2
+        assert "--repeats 0" in capsys.readouterr().err
     elif words[0] in ("report", "power") and not words[1].startswith("-"):  # no study is there yet, and it says so
         assert cli.main(words) == 2
         assert words[1] in capsys.readouterr().err

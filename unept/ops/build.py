@@ -1,4 +1,5 @@
-"""The compiled kernels: found beside the sources, found in a cache, or built with the machine's own compiler.
+"""The CPU kernel and the tools that measure it: found beside the sources, found in a cache, or built with the machine's
+own compiler.
 
 The cache is ``$UNEPT_CACHE``, else ``$XDG_CACHE_HOME/unept-bench``, else ``~/.cache/unept-bench``. A library's name
 holds a hash of its sources, of the flags, and of everything the compiler predefines for this machine, which tells the
@@ -23,8 +24,8 @@ from typing import NamedTuple
 
 from filelock import FileLock
 
-SUFFIXES = (".h", ".cpp")
 MAIN = "msda_cpu.cpp"
+NATIVE = "native"  # the instruction set of this machine
 FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-fno-strict-aliasing", "-fvisibility=hidden")
 # What a compiler may refuse, the best first.
 OPTIONS = (("-march=native", "-fopenmp"), ("-march=native",), ("-fopenmp",), ())
@@ -37,10 +38,11 @@ class Unavailable(RuntimeError):
 
 
 class Built(NamedTuple):
-    """A loaded library, and where it came from in a few words."""
+    """A loaded library, where it came from in a few words, and its file."""
 
     library: ctypes.CDLL
     origin: str
+    path: Path
 
 
 def sources() -> Path:
@@ -49,12 +51,12 @@ def sources() -> Path:
     return beside if (beside / MAIN).is_file() else inside
 
 
-def source_hash(folder: Path | None = None) -> str:
-    """16 hexadecimal digits over the names and contents of the CPU kernel's sources. Unavailable where they miss."""
+def source_hash(folder: Path | None = None, main: str = MAIN) -> str:
+    """16 hexadecimal digits over the names and contents of ``main`` and the headers. Unavailable where they miss."""
     folder = folder or sources()
-    files = sorted(path for path in folder.glob("*") if path.suffix in SUFFIXES)
-    if folder / MAIN not in files:
+    if not (folder / main).is_file():
         raise Unavailable(f"the kernel's sources are not in {folder}")
+    files = sorted([folder / main, *folder.glob("*.h")])
     total = hashlib.sha256()
     for path in files:
         total.update(f"{path.name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
@@ -69,9 +71,12 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "unept-bench"
 
 
-def load() -> Built:
-    """The library of the CPU kernel. Unavailable where there is none; the first time, one line says so."""
-    outcome = _outcome()
+def load(main: str = MAIN, march: str = NATIVE) -> Built:
+    """The library of a source file, for this machine's instruction set or another.
+
+    Unavailable where there is none; the first time that this is the kernel's, one line says so.
+    """
+    outcome = _outcome(main, march)
     if isinstance(outcome, str):
         raise Unavailable(outcome)
     return outcome
@@ -79,28 +84,30 @@ def load() -> Built:
 
 def problem() -> str:
     """Why `load` cannot, in one line; "" where it can."""
-    outcome = _outcome()
+    outcome = _outcome(MAIN, NATIVE)
     return outcome if isinstance(outcome, str) else ""
 
 
 @cache
-def _outcome() -> Built | str:
+def _outcome(main: str, march: str) -> Built | str:
     """The library, or why there is none: found out once a process."""
     try:
-        return _load()
+        return _load(main, march)
     except Unavailable as error:
+        if (main, march) != (MAIN, NATIVE):
+            return str(error)
         logging.getLogger(__name__).warning("no native attention kernel, so plain PyTorch runs: %s", error)
         return str(error)
 
 
-def _load() -> Built:
-    digest = source_hash()
+def _load(main: str = MAIN, march: str = NATIVE) -> Built:
+    digest = source_hash(main=main)
     packaged = sources() / "libunept_cpu.so"
-    if packaged.is_file() and (library := _opened(packaged, digest)):
-        return Built(library, "packaged")
+    if (main, march) == (MAIN, NATIVE) and packaged.is_file() and (library := _opened(packaged, digest)):
+        return Built(library, "packaged", packaged)
     reasons = []
     for compiler in _compilers():
-        found = _from_cache(compiler, digest)
+        found = _from_cache(compiler, digest, main, march)
         if isinstance(found, Built):
             return found
         reasons.append(f"{compiler[0]}: {found}")
@@ -114,41 +121,42 @@ def _compilers() -> list[list[str]]:
     return [[name] for name in COMPILERS if shutil.which(name)]
 
 
-def _from_cache(compiler: list[str], digest: str) -> Built | str:
+def _from_cache(compiler: list[str], digest: str, main: str, march: str) -> Built | str:
     """The library that this compiler has made or makes now, or why there is none."""
     try:
-        return _cached(compiler, digest)
+        return _cached(compiler, digest, main, march)
     except (Unavailable, OSError, subprocess.SubprocessError) as error:
         return _one_line(str(error))
 
 
-def _cached(compiler: list[str], digest: str) -> Built:
-    facts, options = _facts(compiler)
+def _cached(compiler: list[str], digest: str, main: str, march: str) -> Built:
+    facts, options = _facts(compiler, march)
     key = hashlib.sha256("\0".join([digest, *compiler, *FLAGS, facts]).encode()).hexdigest()[:16]
     folder = cache_folder()
-    path = folder / f"msda-{key}.so"
+    path = folder / f"{Path(main).stem}-{key}.so"
     version = next((line.split('"')[1] for line in facts.splitlines() if line.startswith("#define __VERSION__")), "")
     origin = f"built by {compiler[0]} {version}".strip()
     if library := _opened(path, digest):
-        return Built(library, origin)
+        return Built(library, origin, path)
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f"msda-{key}.lock", timeout=2 * PATIENCE):
+    with FileLock(path.with_suffix(".lock"), timeout=2 * PATIENCE):
         library = _opened(path, digest)  # another process may have built it meanwhile
         if library is None:
-            compile_library(compiler, path, digest, options)
+            compile_library(compiler, path, digest, options, main=main)
             library = _opened(path, digest)
     if library is None:
         raise Unavailable(f"{path} was built and does not load")
-    return Built(library, origin)
+    return Built(library, origin, path)
 
 
-def _facts(compiler: list[str]) -> tuple[str, tuple[tuple[str, ...], ...]]:
-    """What the compiler predefines for this machine, and the options it is worth trying."""
-    for native in ("-march=native", ""):
+def _facts(compiler: list[str], march: str = NATIVE) -> tuple[str, tuple[tuple[str, ...], ...]]:
+    """What the compiler predefines for this machine or instruction set, and the options it is worth trying."""
+    for native in (f"-march={march}", *[""] * (march == NATIVE)):
         command = [*compiler, *filter(None, [native]), "-dM", "-E", "-x", "c++", os.devnull]
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
         if done.returncode == 0:
-            return done.stdout, tuple(option for option in OPTIONS if native in option or not native)
+            tried = (tuple(word.replace(NATIVE, march) for word in option) for option in OPTIONS)
+            return done.stdout, tuple(option for option in tried if native in option or not native)
     raise Unavailable(_one_line(done.stderr) or f"ended with {done.returncode}")
 
 
@@ -159,8 +167,9 @@ def compile_library(
     options: Sequence[Sequence[str]] = OPTIONS,
     *,
     folder: Path | None = None,
+    main: str = MAIN,
 ) -> None:
-    """Compile the sources in ``folder`` to ``path``, which appears whole or not at all.
+    """Compile ``main`` in ``folder`` to ``path``, which appears whole or not at all.
 
     Each of ``options`` is tried in turn. Unavailable, with the compiler's last words, where it refuses them all;
     OSError where the disk does.
@@ -173,7 +182,7 @@ def compile_library(
         os.close(handle)
         try:
             command = [*compiler, *FLAGS, *option, f'-DUNEPT_SOURCES="{digest}"', "-o", name]
-            command.append(str((folder or sources()) / MAIN))
+            command.append(str((folder or sources()) / main))
             done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
             if done.returncode == 0:
                 os.chmod(name, 0o755)

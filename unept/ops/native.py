@@ -109,13 +109,20 @@ def _run(function: Any, sizes: _Sizes, shapes: Sequence[int], value_type: torch.
         raise RuntimeError(f"the native attention kernel ended with {ERRORS.get(code, code)}")
 
 
-def _forward(
-    value_BSHD: Tensor, reference_Q2: Tensor, offsets_BQHLP2: Tensor, logits_BQHLP: Tensor, shapes: Sequence[int]
+def forward(
+    value_BSHD: Tensor,
+    reference_Q2: Tensor,
+    offsets_BQHLP2: Tensor,
+    logits_BQHLP: Tensor,
+    shapes: Sequence[int],
+    *,
+    library: ctypes.CDLL | None = None,
 ) -> tuple[Tensor, Tensor]:
+    """The operator ``unept::msda`` itself, by the usual library or by another one that is `declared`."""
     sizes = _check_inputs(value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, shapes)
     out, softmax = _empty(value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, shapes)
     given = [tensor.contiguous() for tensor in (value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP)]
-    _run(_library().unept_msda_forward, sizes, shapes, value_BSHD.dtype, [*given, out, softmax])
+    _run((library or _library()).unept_msda_forward, sizes, shapes, value_BSHD.dtype, [*given, out, softmax])
     return out, softmax
 
 
@@ -128,7 +135,7 @@ def _empty(
     return value_BSHD.new_empty((B, Q, H * D), dtype=wide), value_BSHD.new_empty((B, H, Q, 2), dtype=wide)
 
 
-def _backward(
+def backward(
     grad_BQC: Tensor,
     value_BSHD: Tensor,
     reference_Q2: Tensor,
@@ -137,7 +144,10 @@ def _backward(
     out_BQC: Tensor,
     softmax_BHQ2: Tensor,
     shapes: Sequence[int],
+    *,
+    library: ctypes.CDLL | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """The operator ``unept::msda_backward`` itself, by the usual library or by another one that is `declared`."""
     sizes = _check_inputs(value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, shapes)
     wide, sum_shape = computed_in(value_BSHD.dtype), (sizes.batch, sizes.queries, sizes.heads * sizes.channels)
     _check(
@@ -150,7 +160,7 @@ def _backward(
     given = (grad_BQC, value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, out_BQC, softmax_BHQ2)
     gradients = _empty_gradients(*given, shapes)
     tensors = [*(tensor.contiguous() for tensor in given), *gradients]
-    _run(_library().unept_msda_backward, sizes, shapes, value_BSHD.dtype, tensors)
+    _run((library or _library()).unept_msda_backward, sizes, shapes, value_BSHD.dtype, tensors)
     return gradients
 
 
@@ -218,8 +228,8 @@ def _register() -> torch.library.Library:
     library.define(f"msda({inputs}, SymInt[] shapes) -> (Tensor, Tensor)", tags=tags)
     saved = "Tensor result, Tensor softmax, SymInt[] shapes"
     library.define(f"msda_backward(Tensor gradient, {inputs}, {saved}) -> (Tensor, Tensor, Tensor)", tags=tags)
-    library.impl("msda", _forward, "CPU")
-    library.impl("msda_backward", _backward, "CPU")
+    library.impl("msda", forward, "CPU")
+    library.impl("msda_backward", backward, "CPU")
     library.impl("msda", gpu.forward, "CUDA")
     library.impl("msda_backward", gpu.backward, "CUDA")
     torch.library.register_fake("unept::msda", _empty, lib=library)

@@ -7,28 +7,15 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from bench.kernels.inputs import Case, make
 from unept.ops import build, native, reference
 from unept.ops.reference import Shapes
 
 NAMES = ("result", "value gradient", "offset gradient", "logit gradient")
-
-
-class Case(NamedTuple):
-    """The sizes of a call."""
-
-    shapes: Shapes
-    batch: int = 1
-    queries: int = 5
-    heads: int = 2
-    channels: int = 4
-    points: int = 3
-    spread: float = 3.0
-    seed: int = 0
 
 
 # Rows of less than a vector, of whole vectors and of both; blocks that are full, broken and single.
@@ -41,26 +28,6 @@ CASES = (
     Case(((8, 3), (4, 4)), queries=9, channels=20, points=2, spread=30.0),
     Case(((6, 5),), queries=3, heads=1, channels=250, points=200),
 )
-
-
-def make(case: Case, dtype: torch.dtype = torch.float64) -> list[Tensor]:
-    """Value, reference, offsets, logits and a gradient; single-precision numbers, whatever the type.
-
-    No point lies within 1e-3 px of a pixel line, where the derivative jumps.
-    """
-    shapes, B, Q, H, D, P, spread, seed = case
-    generator = torch.Generator().manual_seed(seed)
-
-    def normal(*size: int) -> Tensor:
-        return torch.randn(*size, generator=generator)
-
-    value, place = normal(B, sum(h * w for h, w in shapes), H, D), torch.rand(Q, 2, generator=generator)
-    sizes = torch.tensor([(w, h) for h, w in shapes])[:, None]
-    offsets = spread * normal(B, Q, H, len(shapes), P, 2)
-    pixels = (place[:, None, None, None] * sizes).double() - 0.5 + offsets.double()
-    offsets += ((pixels - pixels.round()).abs() < 2e-3) * 8e-3
-    made = [value, place, offsets, normal(B, Q, H, len(shapes), P), normal(B, Q, H * D)]
-    return [tensor.to(dtype) for tensor in made]
 
 
 def truth(value: Tensor, place: Tensor, offsets: Tensor, logits: Tensor, shapes: Shapes) -> Tensor:

@@ -193,7 +193,7 @@ def test_wrong_arguments_are_refused(message):
 def test_other_devices_are_refused():
     arguments = make(CASES[0], torch.float32)[:4]
     with pytest.raises(ValueError, match="works on the CPU, and logits is on meta"):
-        native._forward(*arguments[:3], arguments[3].to("meta"), [3, 4, 2, 2])
+        native.forward(*arguments[:3], arguments[3].to("meta"), [3, 4, 2, 2])
     with pytest.raises(ValueError, match="works on the CPU, not on 'cuda'"):
         ops.resolve("native", device="cuda")
 

@@ -95,7 +95,7 @@ def test_a_killed_builder_leaves_nothing_in_the_way(tmp_path):
 
 @needs_gcc
 def test_a_damaged_library_is_built_again(tmp_path, monkeypatch):
-    def damage(_compiler, path, *_):
+    def damage(_compiler, path, *_, **__):
         path.write_bytes(b"half")
 
     monkeypatch.setenv("UNEPT_CACHE", str(tmp_path))

@@ -1,0 +1,86 @@
+"""Memory that a call takes, counted where it is allocated: cuda/allocations.cpp stands before the C library's malloc.
+
+Torch's own counters see tensors only; this sees the scratch of compiled operators too.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import platform
+from pathlib import Path
+
+import torch
+
+from bench.kernels.inputs import Case, make
+from bench.kernels.rows import Place, Row
+from bench.kernels.sides import Run
+from unept.ops import build
+
+MAIN = "allocations.cpp"
+
+
+def counter() -> Path:
+    """The library to preload. `build.Unavailable`, with the reason, where there is none."""
+    if platform.libc_ver()[0] != "glibc":
+        raise build.Unavailable("memory is counted before glibc's malloc, and this is not glibc")
+    return build.load(MAIN).path
+
+
+def preloaded(path: Path) -> dict[str, str]:
+    """The environment variables that put the library before the C library in a new process."""
+    others = os.environ.get("LD_PRELOAD", "")
+    return {"LD_PRELOAD": f"{path}:{others}" if others else str(path)}
+
+
+class Counter:
+    """The counts of this process. RuntimeError where the library was not preloaded."""
+
+    def __init__(self) -> None:
+        try:
+            library = ctypes.CDLL(None)
+            self._now, self._most = library.unept_allocated, library.unept_most_allocated
+        except AttributeError:
+            raise RuntimeError("the counting malloc is not preloaded") from None
+        self._now.restype = self._most.restype = ctypes.c_int64
+        before = self._now()
+        block = torch.ones(1 << 20)
+        assert self._now() - before >= block.nbytes, "the counting malloc does not count torch's tensors"
+
+    def start(self) -> int:
+        """Bytes allocated now; `most` counts from here."""
+        gc.collect()
+        self._most()
+        return self._now()
+
+    def now(self) -> int:
+        """Bytes allocated now."""
+        return self._now()
+
+    def most(self) -> int:
+        """The most bytes allocated at once since `start`."""
+        return self._most()
+
+
+def measure(place: Place, name: str, run: Run, case: Case) -> list[Row]:
+    """Bytes beyond the inputs: at most in a forward pass without gradients, kept for the backward pass with the result,
+    and at most in a forward and backward pass with its gradients.
+    """
+    counted = Counter()
+    value, where, offsets, logits, gradient = make(case, torch.float32)
+    with torch.no_grad():
+        run(value, where, offsets, logits, case.shapes)  # what is set up once is not counted
+        before = counted.start()
+        out = run(value, where, offsets, logits, case.shapes)
+        found = {"forward": counted.most() - before}
+        del out
+    leaves = [tensor.requires_grad_() for tensor in (value, offsets, logits)]
+    torch.autograd.grad(run(value, where, offsets, logits, case.shapes), leaves, gradient)
+    before = counted.start()
+    out = run(value, where, offsets, logits, case.shapes)
+    found["held"] = counted.now() - before
+    gradients = torch.autograd.grad(out, leaves, gradient)
+    found["forward+backward"] = counted.most() - before
+    del out, gradients
+    return [place.row(name, phase, "bytes", [float(number)]) for phase, number in found.items()]

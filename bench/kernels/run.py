@@ -1,0 +1,111 @@
+"""A whole kernel benchmark: a fresh process for each malloc setting, then one table and one file of facts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import environment
+from bench.kernels import memory, probes
+from bench.kernels.inputs import SHAPES, TINY, chosen
+from bench.kernels.parts import OLDER
+from bench.kernels.rows import Row, to_csv
+from unept.ops import build
+
+TABLE, FACTS = "kernels.csv", "kernels.json"
+QUICK_REPEATS = 2
+PARTS = {
+    "default": ("operator", "module"),
+    "tuned": ("operator", "machine", "module", "instructions", "scaling"),
+    "counted": ("memory",),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to measure and where to write it. ValueError, in one line, for what makes no sense."""
+
+    out: Path
+    threads: int = 2
+    repeats: int = 7
+    shapes: tuple[str, ...] = ()
+    quick: bool = False
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("threads", "repeats"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name} {getattr(self, name)}: expected 1 or more")
+        if self.threads > environment.cores():
+            raise ValueError(f"--threads {self.threads}: this process may use {environment.cores()} processors")
+        chosen(self.shapes, TINY if self.quick else SHAPES)
+        if self.out.exists() and not self.out.is_dir():
+            raise ValueError(f"--out {self.out}: there is a file of that name")
+
+
+def perform(request: Request, say: Callable[[str], None] = print) -> None:
+    """Measure, and write the table and the facts to the request's folder, in place of older ones."""
+    request.out.mkdir(parents=True, exist_ok=True)
+    load = [os.getloadavg()[0]]
+    _build(say)
+    notes: list[str] = []
+    rows: list[Row] = []
+    mallocs: dict[str, str] = {}
+    for malloc, parts in PARTS.items():
+        try:
+            more = memory.preloaded(memory.counter()) if malloc == "counted" else {}
+        except build.Unavailable as error:
+            notes.append(f"memory is not measured: {error}")
+            continue
+        result = _process(request, malloc, parts, more)
+        rows += [Row(**row) for row in result["rows"]]
+        notes += [note for note in result["notes"] if note not in notes]
+        mallocs[malloc] = result["malloc"]
+    load.append(os.getloadavg()[0])
+    facts = environment.record(threads=request.threads)
+    facts |= {"malloc": mallocs, "load": load, "notes": notes, "command": request.command}
+    facts |= {"repeats": _repeats(request), "quick": request.quick}
+    facts |= {"kernel": "" if build.problem() else build.load().origin}
+    (request.out / TABLE).write_text(to_csv(rows), encoding="utf-8")
+    (request.out / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def _build(say: Callable[[str], None]) -> None:
+    """Have the libraries built before anything is timed; what cannot be built, the workers say."""
+    say("building what is not built yet")
+    for main, march in ((build.MAIN, build.NATIVE), (build.MAIN, OLDER), (probes.MAIN, build.NATIVE)):
+        with suppress(build.Unavailable):
+            build.load(main, march)
+
+
+def _repeats(request: Request) -> int:
+    return min(request.repeats, QUICK_REPEATS) if request.quick else request.repeats
+
+
+def _process(request: Request, malloc: str, parts: tuple[str, ...], more: dict[str, str]) -> dict[str, Any]:
+    """What a worker found. RuntimeError where it ended without a result."""
+    spec = {
+        "malloc": malloc,
+        "parts": parts,
+        "threads": request.threads,
+        "repeats": _repeats(request),
+        "shapes": request.shapes,
+        "quick": request.quick,
+    }
+    variables = {**os.environ, **environment.pinned(request.threads), **more}
+    with tempfile.TemporaryDirectory() as folder:
+        given, found = Path(folder, "spec.json"), Path(folder, "result.json")
+        given.write_text(json.dumps(spec), encoding="utf-8")
+        command = [sys.executable, "-m", "bench.kernels.worker", str(given), str(found)]
+        done = subprocess.run(command, env=variables, check=False)
+        if done.returncode or not found.exists():
+            raise RuntimeError(f"the process with {malloc} malloc ended with {done.returncode}")
+        return json.loads(found.read_text(encoding="utf-8"))

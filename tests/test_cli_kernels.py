@@ -1,0 +1,98 @@
+"""`unept-bench kernels` as a user types it, at tiny sizes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import bench.kernels.run
+import cli
+from bench.kernels.rows import COLUMNS
+from unept.ops import build
+
+needs_gcc = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
+
+
+@needs_gcc
+def test_a_quick_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    parts = {"tuned": ("operator", "machine", "module", "scaling"), "counted": ("memory",)}
+    monkeypatch.setattr(bench.kernels.run, "PARTS", parts)
+    out = tmp_path / "kernels"
+    assert cli.main(["kernels", "--quick", "--threads", "1", "--out", str(out)]) == 0
+    said = capfd.readouterr().out
+    assert "tuned malloc: tiny\n" in said
+    assert f"report: {out / 'kernels.md'}" in said
+    assert "Operator, tuned malloc." in said
+    with (out / "kernels.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == COLUMNS
+    assert len({row["key"] for row in rows}) == len(rows)
+    assert all(float(row["value"]) > 0 for row in rows if row["quantity"] != "disagreement")
+    found = {(row["part"], row["malloc"], row["side"]) for row in rows}
+    assert {("operator", "tuned", side) for side in ("native", "reference", "mmcv", "pyramid", "level")} <= found
+    assert {("module", "tuned", side) for side in ("native", "reference")} <= found
+    assert ("machine", "tuned", "machine") in found
+    assert ("scaling", "tuned", "native") in found
+    facts = json.loads((out / "kernels.json").read_text(encoding="utf-8"))
+    assert len(facts["load"]) == 2
+    assert facts["command"].startswith("unept-bench kernels --quick")
+    if not any("memory is not measured" in note for note in facts["notes"]):
+        count = {(row["side"], row["phase"]): float(row["value"]) for row in rows if row["quantity"] == "bytes"}
+        # 48 points of 108 queries and 8 heads, 32 channels each: mmcv holds them all, we hold results
+        assert count["mmcv", "forward"] > 4 * 108 * 8 * 48 * 32
+        assert 4 * 108 * 8 * 32 < count["native", "forward"] < 10 * 4 * 108 * 8 * 32
+        gradients = 4 * (108 * 256 + 3 * 108 * 8 * 48)
+        assert gradients < count["native", "forward+backward"] < count["native", "forward"] + 2 * gradients
+    assert {path.name for path in out.glob("*.png")} == {"kernels-ratios.png", "kernels-scaling.png"}
+
+
+@pytest.mark.slow
+@needs_gcc
+def test_a_quick_run_of_everything(tmp_path: Path) -> None:
+    assert cli.main(["kernels", "--quick", "--threads", "1", "--out", str(tmp_path)]) == 0
+    with (tmp_path / "kernels.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for part in ("operator", "module"):
+        assert {row["malloc"] for row in rows if row["part"] == part} == {"default", "tuned"}
+    notes = json.loads((tmp_path / "kernels.json").read_text(encoding="utf-8"))["notes"]
+    compared = {row["side"] for row in rows if row["part"] == "instructions"}
+    assert compared == {"avx2", "avx512"} or any("are not compared" in note for note in notes)
+
+
+def test_without_a_compiler_the_others_are_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CXX", str(tmp_path / "no-compiler"))
+    monkeypatch.setattr(bench.kernels.run, "PARTS", {"tuned": ("operator",), "counted": ("memory",)})
+    build._outcome.cache_clear()
+    try:
+        assert cli.main(["kernels", "--quick", "--threads", "1", "--out", str(tmp_path / "out")]) == 0
+    finally:
+        build._outcome.cache_clear()
+    said = capfd.readouterr().out
+    assert said.count("the native kernel is not there: ") == 1
+    assert said.count("memory is not measured: ") == 1
+    rows = (tmp_path / "out" / "kernels.csv").read_text(encoding="utf-8").splitlines()
+    assert {line.split("/")[3] for line in rows[1:]} >= {"reference", "mmcv"}
+    assert not any("/native/" in line for line in rows)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--shapes", "small,large"), "unknown shape 'large'; there are small, deit-encoder"),
+        (("--repeats", "0"), "--repeats 0: expected 1 or more"),
+        (("--threads", "0"), "--threads 0: expected 1 or more"),
+        (("--threads", "two"), "'two' is no whole number"),
+    ],
+)
+def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str) -> None:
+    assert cli.main(["kernels", "--out", str(tmp_path / "out"), *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("unept-bench: ")
+    assert said in line
+    assert not (tmp_path / "out").exists()
