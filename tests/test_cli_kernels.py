@@ -19,8 +19,8 @@ needs_gcc = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
 
 @needs_gcc
 def test_a_quick_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    parts = {"tuned": ("operator", "machine", "module", "scaling"), "counted": ("memory",)}
-    monkeypatch.setattr(bench.kernels.run, "PARTS", parts)
+    parts = (("tuned", ("operator", "machine", "module", "scaling")), ("counted", ("memory",)))
+    monkeypatch.setattr(bench.kernels.run, "PROCESSES", parts)
     out = tmp_path / "kernels"
     assert cli.main(["kernels", "--quick", "--threads", "1", "--out", str(out)]) == 0
     said = capfd.readouterr().out
@@ -63,11 +63,28 @@ def test_a_quick_run_of_everything(tmp_path: Path) -> None:
     assert compared == {"avx2", "avx512"} or any("are not compared" in note for note in notes)
 
 
+def test_what_was_measured_before_a_process_died_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {"part": "operator", "malloc": "tuned", "shape": "tiny", "side": "mmcv", "phase": "forward"}
+    row |= {"quantity": "seconds", "value": 1.0, "q1": 1.0, "q3": 1.0, "n": 1, "threads": 1}
+
+    def process(_request: object, malloc: str, *_: object) -> dict[str, object]:
+        if malloc == "default":
+            raise RuntimeError("the process with default malloc ended with -9")
+        return {"rows": [row], "notes": [], "malloc": "as it is"}
+
+    monkeypatch.setattr(bench.kernels.run, "PROCESSES", (("tuned", ()), ("default", ())))
+    monkeypatch.setattr(bench.kernels.run, "_process", process)
+    monkeypatch.setattr(bench.kernels.run, "_build", lambda _: None)
+    with pytest.raises(RuntimeError, match="ended with -9"):
+        bench.kernels.run.perform(bench.kernels.run.Request(out=tmp_path, threads=1))
+    assert "operator/tuned/tiny/mmcv/forward" in (tmp_path / "kernels.csv").read_text(encoding="utf-8")
+
+
 def test_without_a_compiler_the_others_are_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("CXX", str(tmp_path / "no-compiler"))
-    monkeypatch.setattr(bench.kernels.run, "PARTS", {"tuned": ("operator",), "counted": ("memory",)})
+    monkeypatch.setattr(bench.kernels.run, "PROCESSES", (("tuned", ("operator",)), ("counted", ("memory",))))
     build._outcome.cache_clear()
     try:
         assert cli.main(["kernels", "--quick", "--threads", "1", "--out", str(tmp_path / "out")]) == 0

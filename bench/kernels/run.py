@@ -22,11 +22,12 @@ from unept.ops import build
 
 TABLE, FACTS = "kernels.csv", "kernels.json"
 QUICK_REPEATS = 2
-PARTS = {
-    "default": ("operator", "module"),
-    "tuned": ("operator", "machine", "module", "instructions", "scaling"),
-    "counted": ("memory",),
-}
+PROCESSES = (  # the malloc of each, and what it measures
+    ("counted", ("memory",)),
+    ("default", ("operator", "module")),
+    ("tuned", ("operator", "machine", "module")),
+    ("tuned", ("instructions", "scaling")),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,7 @@ def perform(request: Request, say: Callable[[str], None] = print) -> None:
     notes: list[str] = []
     rows: list[Row] = []
     mallocs: dict[str, str] = {}
-    for malloc, parts in PARTS.items():
+    for malloc, parts in PROCESSES:
         try:
             more = memory.preloaded(memory.counter()) if malloc == "counted" else {}
         except build.Unavailable as error:
@@ -69,9 +70,12 @@ def perform(request: Request, say: Callable[[str], None] = print) -> None:
         rows += [Row(**row) for row in result["rows"]]
         notes += [note for note in result["notes"] if note not in notes]
         mallocs[malloc] = result["malloc"]
-    load.append(os.getloadavg()[0])
-    facts = environment.record(threads=request.threads)
-    facts |= {"malloc": mallocs, "load": load, "notes": notes, "command": request.command}
+        _write(request, rows, {"malloc": mallocs, "load": [*load, os.getloadavg()[0]], "notes": notes})
+
+
+def _write(request: Request, rows: list[Row], found: dict[str, Any]) -> None:
+    """The table and the facts of what has been measured by now, so that a stop loses one process at most."""
+    facts = environment.record(threads=request.threads) | found | {"command": request.command}
     facts |= {"repeats": _repeats(request), "quick": request.quick}
     facts |= {"kernel": "" if build.problem() else build.load().origin}
     (request.out / TABLE).write_text(to_csv(rows), encoding="utf-8")
