@@ -65,11 +65,11 @@ def perform(request: Request, say: Callable[[str], None] = print) -> None:
             more = memory.preloaded(memory.counter()) if malloc == "counted" else {}
         except build.Unavailable as error:
             notes.append(f"memory is not measured: {error}")
-            continue
-        result = _process(request, malloc, parts, more)
-        rows += [Row(**row) for row in result["rows"]]
-        notes += [note for note in result["notes"] if note not in notes]
-        mallocs[malloc] = result["malloc"]
+        else:
+            result = _process(request, malloc, parts, more)
+            rows += [Row(**row) for row in result["rows"]]
+            notes += [note for note in result["notes"] if note not in notes]
+            mallocs[malloc] = result["malloc"]
         _write(request, rows, {"malloc": mallocs, "load": [*load, os.getloadavg()[0]], "notes": notes})
 
 
