@@ -122,7 +122,7 @@ class ContextBranch(nn.Module):
         return queries_BQC
 
     def _encode(self, x_BSC: Tensor, position_BSC: Tensor, shapes: Shapes) -> Tensor:
-        if self.reversible:
+        if self.reversible and len(self.encoder.layers):
             layers = [layer for layer in self.encoder.layers if isinstance(layer, EncoderLayer)]
             halves = [half for layer in layers for half in layer.halves(position_BSC, shapes)]
             return F.layer_norm(reversible.run(halves, x_BSC), x_BSC.shape[-1:])

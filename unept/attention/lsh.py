@@ -74,8 +74,9 @@ def lsh_attention(
     order_BHRN = buckets_BHRS.sort(dim=-1, stable=True).indices[..., : C * m]
     size = (B, H, R, C, m)
     q, v = (_take(x, order_BHRN).view(*size, D) for x in (qk_BHSD, v_BHSD))
-    k = F.normalize(q, dim=-1)
-    scores = (q @ _seen_from(k, look).transpose(-2, -1)).to(torch.promote_types(q.dtype, torch.float32))
+    wide = torch.promote_types(q.dtype, torch.float32)
+    k = F.normalize(q.to(wide), dim=-1).to(q.dtype)
+    scores = (q @ _seen_from(k, look).transpose(-2, -1)).to(wide)
     scores = _masked(scores, order_BHRN.view(size), buckets_BHRS, look, real)
     weights = scores.softmax(-1)
     with torch.no_grad():
