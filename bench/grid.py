@@ -124,7 +124,8 @@ def expand(axes: Axes, base: Settings) -> tuple[Variant, ...]:
     `profile` sets each field in which the two profiles differ; an axis of one of those fields has the last word.
     """
     variants: list[Variant] = []
-    models, applied, words = [], set(), {}
+    models, applied = [], set()
+    words: dict[tuple[str, str, Any], str] = {}
     for values in itertools.product(*(axis.values for axis in axes)):
         given = {axis.name: value for axis, value in zip(axes, values, strict=True)}
         try:

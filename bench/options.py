@@ -1,7 +1,7 @@
 """Parameters of the attention in a slot as axes: `encoder_self.window=7,15` is given to whatever class stands there.
 
-Which parameters there are, and of what type, the constructor of the class says; no mechanism is known here by name. In a
-grid of several mechanisms a parameter goes to the variants whose class has it, and the others are without it.
+Which parameters there are, and of what type, the constructor of the class says; no mechanism is known here by name. In
+a grid of several mechanisms a parameter goes to the variants whose class has it, and the others are without it.
 """
 
 from __future__ import annotations

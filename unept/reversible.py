@@ -49,7 +49,7 @@ class _Reversible(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, halves: list[Half], first: Tensor, second: Tensor, *_: Tensor) -> tuple[Tensor, Tensor]:
         streams, ctx.halves, ctx.random, ctx.found = [first, second], halves, [], []
-        device = first.device.type
+        device = first.device.type if torch.amp.is_autocast_available(first.device.type) else "cpu"
         ctx.autocast = {
             "device_type": device,
             "enabled": torch.is_autocast_enabled(device),

@@ -88,7 +88,8 @@ def layer_peak(
             tracker.ignore([tokens, position, *layer.parameters(), *layer.buffers()])
             result = layer(tokens, position, shapes)
             saved = tracker.live
-            torch.autograd.grad(result, tokens, torch.empty_like(result))
+            if result.requires_grad:
+                torch.autograd.grad(result, tokens, torch.empty_like(result))
             peak = tracker.peak
     return Peak(saved=saved, peak=peak)
 

@@ -75,10 +75,7 @@ def slot_reach(settings: Settings, slot: str) -> Reach | None:
     """The reach of what stands in a self-attention slot, on the maps of the training size; None beyond MOST_TOKENS."""
     from unept.context import make_slot
 
-    shapes = level_shapes(settings)
-    if slot != "encoder_self":
-        side = -(-settings.model.size // 8)
-        shapes = ((side, side),)
+    shapes = level_shapes(settings) if slot == "encoder_self" else (query_shape(settings),)
     if sum(height * width for height, width in shapes) > MOST_TOKENS:
         return None
     with torch.random.fork_rng(devices=[]):
@@ -88,19 +85,28 @@ def slot_reach(settings: Settings, slot: str) -> Reach | None:
 
 def level_shapes(settings: Settings) -> Shapes:
     """Height and width of each level's map at the training size, found without computing."""
-    import unept
+    from unept import backbones
 
-    found: list[Shapes] = []
+    model = settings.model
+    side = _padded(model.size)
+    with torch.device("meta"), torch.no_grad():
+        backbone = backbones.make(model.backbone, model.size, model.position_resize, "").eval()
+        maps = backbone(torch.zeros(1, 3, side, side))[-model.levels :]
+    return tuple((level.shape[2], level.shape[3]) for level in maps)
 
-    def note(_: nn.Module, args: tuple[list[Tensor], Tensor, tuple[int, int]], __: object) -> None:
-        found.append(tuple((level.shape[2], level.shape[3]) for level in args[0]))
 
-    with torch.device("meta"):
-        model = unept.build(settings.model).eval()
-    model.context_branch.register_forward_hook(note)
-    with torch.no_grad():
-        model(torch.zeros(1, 3, settings.model.size, settings.model.size, device="meta"))
-    return found[0]
+def query_shape(settings: Settings) -> tuple[int, int]:
+    """Height and width of the decoder's grid of queries at the training size."""
+    from unept.model import STRIDE
+
+    side = _padded(settings.model.size) // STRIDE
+    return side, side
+
+
+def _padded(side: int) -> int:
+    from unept.model import MULTIPLE
+
+    return side + -side % MULTIPLE
 
 
 def _spaced(size: int, number: int) -> Tensor:

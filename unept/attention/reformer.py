@@ -11,6 +11,8 @@ of the process when the module was made and is kept in the state dict: the same 
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -93,7 +95,9 @@ class ReformerSelf(nn.Module):
         """The bucket of every token in every round, (B, H, R, S), int64; the same rotations for the whole batch."""
         if self.replay is not None:  # the rotations have been drawn nevertheless: dropout comes after them
             return self.replay
-        with torch.autocast(qk_BHSD.device.type, enabled=False):
+        device = qk_BHSD.device.type
+        plain = torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
+        with plain:
             x = qk_BHSD.to(torch.promote_types(qk_BHSD.dtype, torch.float32))
             return hashed(x, rotations)
 

@@ -29,7 +29,7 @@ def test_a_wrong_one_is_caught():
         """Wrong: forgets the positions."""
 
         def forward(self, tokens, position, shapes):
-            return super().forward(tokens, None, shapes)
+            return super().forward(tokens, 0 * position, shapes)
 
     assert failures(case(Unplaced)) == {"is_its_twin", "has_its_gradients"}
 

@@ -159,7 +159,7 @@ def test_reach_of_two_layers_stays_in_the_level_without_global_tokens():
 
 
 def test_share_of_a_square_window():
-    found = reach(lambda layer: LongformerSelf(width=8, heads=2, window=3, order="window2d"), ((6, 6),), 8, queries=36)
+    found = reach(lambda _: LongformerSelf(width=8, heads=2, window=3, order="window2d"), ((6, 6),), 8, queries=36)
     assert found.share == pytest.approx((16 * 8 + 16 * 5 + 4 * 3) / 36 / 35)
 
 
