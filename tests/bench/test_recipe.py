@@ -270,3 +270,11 @@ def test_checkpoints_are_written_on_the_way_and_not_after_the_last_step(tmp_path
     model = unept.build(small().model)
     state = checkpoint.load(tmp_path, model, recipe.make_optimizer(model, small().train))
     assert state.step == 4
+
+
+def test_seeds_of_what_is_random_in_evaluation_are_recorded() -> None:
+    torch.manual_seed(7)
+    model = unept.build(small(encoder_self="reformer").model)
+    name = "context_branch.encoder.layers.0.self_attn"
+    assert recipe.evaluation_seeds(model) == {"attention_seeds": {name: 7 * 1024}}
+    assert recipe.evaluation_seeds(unept.build(small().model)) == {}
