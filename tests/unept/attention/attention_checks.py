@@ -102,10 +102,11 @@ def has_its_gradients(case: Case) -> bool:
 def reaches(case: Case) -> bool:
     """The measured matrix is the pattern; a token itself counts nowhere, since it is seen through its query too."""
     size = sum(height * width for height, width in case.shapes)
-    measured = depends([case.module], case.shapes, WIDTH, torch.arange(size), residual=False)
+    queries = torch.arange(0, size, 1 + size // 60)
+    measured = depends([case.module], case.shapes, WIDTH, queries, residual=False)
     assert case.meet is not None
     others = ~torch.eye(size, dtype=torch.bool)
-    return torch.equal(measured & others, case.meet & others)
+    return torch.equal(measured & others[queries], (case.meet & others)[queries])
 
 
 def is_blind_to_padding(case: Case) -> bool:
