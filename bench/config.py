@@ -12,6 +12,9 @@ from typing import Any, Literal, get_type_hints
 from unept.config import LossConfig, ModelConfig
 from unept.data.scenes import SceneConfig
 
+# Fields of the model that rows of older versions do not have: left out where they change nothing, so that keys stay.
+LATER = ("attention_options", "reversible", "ffn_chunks")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -66,20 +69,47 @@ class Settings:
 
 
 def to_dict(settings: Settings) -> dict[str, Any]:
-    """Nested plain values, ready for JSON (tuples become lists)."""
-    return {
-        name: [*value] if isinstance(value, tuple) else value if not isinstance(value, dict) else _listed(value)
+    """Nested plain values, ready for JSON (tuples become lists).
+
+    The fields in LATER are left out at their defaults, and the slots' options are a mapping.
+    """
+    values = {
+        name: _listed(value) if isinstance(value, dict) else _plain(value)
         for name, value in dataclasses.asdict(settings).items()
     }
+    model = values["model"]
+    for name in LATER:
+        if getattr(settings.model, name) == _default(name):
+            del model[name]
+    if settings.model.attention_options:
+        model["attention_options"] = {name: _plain(value) for name, value in settings.model.attention_options}
+    return values
 
 
 def from_dict(values: dict[str, Any]) -> Settings:
     """The inverse of `to_dict`; an unknown or missing name is a ValueError that names it."""
-    return _build(Settings, values, "settings")
+    model = {**values["model"]} if isinstance(values.get("model"), dict) else {}
+    model = {name: _default(name) for name in LATER} | model
+    if isinstance(model["attention_options"], dict):
+        options = sorted(model["attention_options"].items())
+        model["attention_options"] = tuple((name, _whole(value)) for name, value in options)
+    return _build(Settings, values | {"model": model} if "model" in values else values, "settings")
+
+
+def _default(name: str) -> Any:
+    return next(f.default for f in dataclasses.fields(ModelConfig) if f.name == name)
 
 
 def _listed(part: dict[str, Any]) -> dict[str, Any]:
-    return {name: [*value] if isinstance(value, tuple) else value for name, value in part.items()}
+    return {name: _plain(value) for name, value in part.items()}
+
+
+def _plain(value: Any) -> Any:
+    return [*value] if isinstance(value, tuple) else value
+
+
+def _whole(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _build(kind: type, values: dict[str, Any], where: str) -> Any:
@@ -88,11 +118,7 @@ def _build(kind: type, values: dict[str, Any], where: str) -> Any:
     if wrong:
         raise ValueError(f"{where}: field {wrong[0]!r} is {'unknown' if wrong[0] in values else 'missing'}")
     built = {
-        name: _build(hints[name], value, name)
-        if dataclasses.is_dataclass(hints[name])
-        else tuple(value)
-        if isinstance(value, list)
-        else value
+        name: _build(hints[name], value, name) if dataclasses.is_dataclass(hints[name]) else _whole(value)
         for name, value in values.items()
     }
     return kind(**built)

@@ -20,6 +20,7 @@ ALIASES: Mapping[str, str] = types.MappingProxyType({"N": "points", "L": "levels
 LABELS: Mapping[str, str] = types.MappingProxyType({field: alias for alias, field in ALIASES.items()})
 # Options of the command that are no axes: one table compares runs on one data set, of one preset, and so on.
 PER_STUDY = ("data", "preset", "seeds", "threads", "jobs", "out", "retry")
+NO_AXIS = ("attention_options",)  # fields that are set by axes of other names: bench/options.py
 LARGEST = 10**9  # of any whole number: more than any field can use, and less than makes torch overflow
 
 # Allowed ranges, both ends included, where they are not the rule: whole numbers from 1, others from 0.
@@ -52,7 +53,7 @@ class Field:
 
 @cache
 def fields() -> Mapping[str, Field]:
-    """Every field of the configuration by name."""
+    """Every field of the configuration that a word can set, by name."""
     found: dict[str, Field] = {}
     for name, kind in get_type_hints(Settings).items():
         if dataclasses.is_dataclass(kind):
@@ -60,7 +61,7 @@ def fields() -> Mapping[str, Field]:
             found |= {f.name: Field(name=f.name, part=name, type=inner[f.name]) for f in dataclasses.fields(kind)}
         else:
             found[name] = Field(name=name, part="", type=kind)
-    return types.MappingProxyType(found)
+    return types.MappingProxyType({name: field for name, field in found.items() if name not in NO_AXIS})
 
 
 def nearest(word: str, names: Iterable[str]) -> str:
@@ -82,12 +83,13 @@ def convert(field: Field, word: str) -> Any:
     A tuple is written with plus signs: `scales=0.5+1.0`. Raises ValueError.
     """
     said = f"{field.name}={word}"
-    value = _typed(said, field.type, word)
+    value = typed(said, field.type, word)
     _check_range(field.name, said, value)
     return value
 
 
-def _typed(said: str, kind: Any, word: str) -> Any:
+def typed(said: str, kind: Any, word: str) -> Any:
+    """`word` as a value of the type `kind`; `said` leads the message. Raises ValueError."""
     if kind is str:
         return word
     if kind is bool:
@@ -117,7 +119,7 @@ def _tuple(said: str, kinds: tuple[Any, ...], word: str) -> tuple[Any, ...]:
             f"{said}: expected {len(kinds)} values joined by plus signs, as in {'+'.join('1' * len(kinds))}"
         )
     each = [kinds[0]] * len(parts) if variadic else kinds
-    return tuple(_typed(said, kind, part) for kind, part in zip(each, parts, strict=True))
+    return tuple(typed(said, kind, part) for kind, part in zip(each, parts, strict=True))
 
 
 def _check_range(name: str, said: str, value: Any) -> None:
@@ -127,16 +129,22 @@ def _check_range(name: str, said: str, value: Any) -> None:
         return
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
-    if not math.isfinite(value):
-        raise ValueError(f"{said}: expected a finite number")
-    if isinstance(value, int) and value > LARGEST:
-        raise ValueError(f"{said}: expected at most {LARGEST}")
+    check_number(said, value)
     if name.startswith("scene_"):  # the scenes know their own limits
         return
     low, high = RANGES.get(name, (1 if isinstance(value, int) else 0, math.inf))
     if not low <= value <= high:
         expected = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
         raise ValueError(f"{said}: expected {expected}")
+
+
+def check_number(said: str, value: Any) -> None:
+    """Refuse what no field and no parameter can be: numbers that are not finite or too large. Raises ValueError."""
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, float) and not math.isfinite(number):
+            raise ValueError(f"{said}: expected a finite number")
+        if isinstance(number, int) and abs(number) > LARGEST:
+            raise ValueError(f"{said}: expected at most {LARGEST}")
 
 
 def one_of(names: Iterable[object]) -> str:

@@ -1,6 +1,7 @@
 """A grid in words (`N=4,16,64 L=1,3`) to the variants it means.
 
-Variants come in row-major order of the axes as given: the last axis changes fastest.
+Variants come in row-major order of the axes as given: the last axis changes fastest. An axis of a slot's parameter
+(`encoder_self.window=7,15`) applies to the variants whose class has it; those that differ in nothing else are one.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 from bench.config import Settings, TrainConfig
 from bench.fields import ALIASES, LABELS, PER_STUDY, apply, convert, did_you_mean, fields, one_of, text_of
+from bench.options import fitting, is_option, refuse, with_options
 from unept.config import SLOTS, paper_profile, released_profile
 
 PROFILES = {
@@ -23,7 +25,10 @@ PROFILE_AXIS = "profile"
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """One field (or `profile`) and the values it takes, in the order given."""
+    """One field (or `profile`) and the values it takes, in the order given.
+
+    The values of a slot's parameter are words, since their type depends on the class that stands in the slot.
+    """
 
     name: str
     values: tuple[Any, ...]
@@ -81,7 +86,7 @@ def _axis(word: str) -> Axis:
     known = fields()
     if name in PER_STUDY:
         raise ValueError(f"axis {word!r}: a study has one value of {name}; use --{name}")
-    if name not in known and name != PROFILE_AXIS:
+    if name not in known and name != PROFILE_AXIS and not is_option(name):
         names = (*ALIASES, *known, PROFILE_AXIS, *PER_STUDY)
         raise ValueError(f"axis {word!r}: there is no field {given!r}{did_you_mean(given, names) or _all_parts()}")
     texts = right.split(",")
@@ -101,6 +106,8 @@ def _all_parts() -> str:
 
 
 def _value(given: str, name: str, text: str) -> Any:
+    if is_option(name):
+        return text
     if name == PROFILE_AXIS:
         if text not in PROFILES:
             raise ValueError(f"{name}={text}: expected {one_of(PROFILES)}{did_you_mean(text, PROFILES)}")
@@ -116,20 +123,45 @@ def expand(axes: Axes, base: Settings) -> tuple[Variant, ...]:
 
     `profile` sets each field in which the two profiles differ; an axis of one of those fields has the last word.
     """
-    variants = []
+    variants: list[Variant] = []
+    models, applied = [], set()
+    words: dict[tuple[str, str, Any], str] = {}
     for values in itertools.product(*(axis.values for axis in axes)):
-        chosen = {axis.name: value for axis, value in zip(axes, values, strict=True)}
-        name = " ".join(f"{axis.label}={text_of(chosen[axis.name])}" for axis in axes)
-        own = {field: value for field, value in chosen.items() if field != PROFILE_AXIS}
-        profile = profile_fields(chosen[PROFILE_AXIS]) if PROFILE_AXIS in chosen else {}
+        given = {axis.name: value for axis, value in zip(axes, values, strict=True)}
         try:
-            settings = apply(base, profile | own)
+            settings, chosen = _settings(base, given)
+            models.append(settings.model)
+            applied |= set(chosen)
+            name = " ".join(f"{axis.label}={text_of(chosen[axis.name])}" for axis in axes if axis.name in chosen)
+            for option in filter(is_option, chosen):
+                slot = option.partition(".")[0]
+                if (
+                    words.setdefault((option, getattr(settings.model, slot), chosen[option]), given[option])
+                    != given[option]
+                ):
+                    raise ValueError(f"{option}: value {text_of(chosen[option])} is given twice")
             validate(settings)
         except ValueError as error:
-            raise ValueError(named(name, error)) from None
-        variants.append(Variant(name=name, axes=chosen, settings=settings))
+            said = " ".join(f"{axis.label}={text_of(given[axis.name])}" for axis in axes)
+            raise ValueError(named(said, error)) from None
+        if all(variant.name != name for variant in variants):
+            variants.append(Variant(name=name, axes=chosen, settings=settings))
+    for axis in axes:
+        if axis.name not in applied:
+            raise refuse(str(axis), axis.name, models)
     _refuse_equal(variants)
     return tuple(variants)
+
+
+def _settings(base: Settings, given: Mapping[str, Any]) -> tuple[Settings, dict[str, Any]]:
+    """The settings that `given` makes of `base`, and the values that took part in it, typed."""
+    words = {name: value for name, value in given.items() if is_option(name)}
+    own = {name: value for name, value in given.items() if name != PROFILE_AXIS and name not in words}
+    profile = profile_fields(given[PROFILE_AXIS]) if PROFILE_AXIS in given else {}
+    settings = apply(base, profile | own)
+    options = fitting(settings.model, words)
+    chosen = {name: options.get(name, value) for name, value in given.items() if name not in words or name in options}
+    return with_options(settings, options), chosen
 
 
 def named(variant: str, error: Exception) -> str:

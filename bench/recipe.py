@@ -46,6 +46,7 @@ def run(spec: dict[str, Any], folder: Path, progress: Progress) -> dict[str, Any
     training = train(model, settings, seed=seed, folder=folder, progress=progress)
     began = time.perf_counter()
     metrics, facts, pictures = evaluate(model, settings, progress=progress)
+    facts = {**facts, **evaluation_seeds(model)}
     training["evaluation_seconds"] = time.perf_counter() - began
     if spec.get("pictures"):
         save_pictures(Path(spec["pictures"]), pictures)
@@ -90,6 +91,14 @@ def train(model: nn.Module, settings: Settings, *, seed: int, folder: Path, prog
         "probe_seconds": looking,
         "resumed_at": state.step,
     }
+
+
+def evaluation_seeds(model: nn.Module) -> dict[str, dict[str, int]]:
+    """`attention_seeds`: those of the modules that are random in evaluation too, by name; {} where there is none."""
+    seeds = {
+        name: module.evaluation_seed for name, module in model.named_modules() if hasattr(module, "evaluation_seed")
+    }
+    return {"attention_seeds": seeds} if seeds else {}
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:

@@ -21,7 +21,9 @@ Maker = Callable[[Settings], tuple[Variant, ...]]
 
 def without_self_attention(settings: Settings) -> Settings:
     """`settings` with the identity in both self-attention slots."""
-    return replace(settings, model=replace(settings.model, encoder_self=NONE, decoder_self=NONE))
+    options = tuple(each for each in settings.model.attention_options if each[0].partition(".")[0] not in SELF_SLOTS)
+    model = replace(settings.model, encoder_self=NONE, decoder_self=NONE, attention_options=options)
+    return replace(settings, model=model)
 
 
 def with_control(make: Maker, control: str, axes: Sequence[str] = ()) -> Maker:

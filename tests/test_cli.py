@@ -231,6 +231,13 @@ def test_report_again_from_the_rows(capsys: pytest.CaptureFixture[str]) -> None:
         (["ablate", "--grid", "queries=spatial", "spatial=false"], "spatial"),
         (["ablate", "--grid", "encoder_self=deformabel"], "deformable"),
         (["ablate", "--grid", "encoder_self=no.such:Thing"], "no.such"),
+        (["ablate", "--grid", "encoder_self=longformer", "encoder_self.window=-2"], "window=-2: expected at least 2"),
+        (["ablate", "--grid", "encoder_self=longformer", "encoder_self.dilation=1+2+3"], "one for each of 2 heads"),
+        (["ablate", "--grid", "encoder_self=reformer", "encoder_self.buckets=7"], "buckets=7: expected an even number"),
+        (["ablate", "--grid", "decoder_self=reformer", "decoder_self.hashes=0"], "hashes=0: expected at least 1"),
+        (["ablate", "--grid", "encoder_self=reformer", "encoder_self.hashs=2"], "did you mean 'hashes'?"),
+        (["ablate", "--grid", "encoder_self=sparse_transformer", "encoder_self.block=0"], "block=0"),
+        (["ablate", "--grid", "encoder_self=sparse_transformer", "heads=1"], "split=heads needs 2 heads or more"),
         (["ablate", "--grid", "steps=5", "--steps", "7"], "steps is both an axis and an option (--steps): give one"),
         (["ablate", "--grid", "classes=5"], "8 classes, but the model has 5"),
         (

@@ -18,6 +18,7 @@ DOCUMENTS = (
     "README.md",
     "CONTRIBUTING.md",
     "docs/architecture.md",
+    "docs/attention.md",
     "docs/data.md",
     "docs/kernels.md",
     "docs/report.md",
@@ -82,6 +83,33 @@ def test_command_is_understood(
         assert words[1] in capsys.readouterr().err
     else:
         assert cli.main(words) == 0
+
+
+def test_ones_own_attention_is_short_and_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    import unept
+
+    own = next(body for _, body in blocks("python") if "class LevelMean" in body)
+    assert len(own.splitlines()) < 40
+    (tmp_path / "level_mean.py").write_text(own, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    options = (("decoder_self.strength", 0.5),)
+    config = unept.ModelConfig(
+        backbone="tiny_conv",
+        size=32,
+        width=16,
+        heads=2,
+        ffn=16,
+        decoder_self="level_mean:LevelMean",
+        attention_options=options,
+    )
+    model = unept.build(config)
+    model(torch.randn(2, 3, 32, 32)).logits.square().sum().backward()
+    layer = model.context_branch.decoder.layers[0].self_attn
+    assert layer.strength == 0.5
+    assert layer.project.weight.grad.any()
+    sys.modules.pop("level_mean")
 
 
 @pytest.mark.parametrize("command", [c for c in commands("unept-bench") if "PATH" in c])

@@ -7,7 +7,7 @@ follows the code its authors published. Each point where they differ is a field 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 SLOTS = ("encoder_self", "decoder_self", "decoder_cross")
 
@@ -30,6 +30,9 @@ class ModelConfig:
     encoder_self: str = "deformable"
     decoder_self: str = "deformable"
     decoder_cross: str = "deformable"
+    attention_options: tuple[tuple[str, Any], ...] = ()  # what a slot's class is given besides: ("slot.name", value)
+    reversible: bool = False  # encoder layers of two streams, recomputed for the gradient (Reformer, section 3)
+    ffn_chunks: int = 1  # pieces of the sequence that the feed-forward networks take one after the other
     offset_init: Literal["released", "scaled"] = "released"
     spatial: bool = True  # the spatial branch with its boundary and direction heads
     queries: Literal["spatial", "embed", "both"] = "both"
@@ -40,6 +43,11 @@ class ModelConfig:
     edge_threshold: Literal["probability", "logit"] = "probability"
     refine_test: bool = True
     position_resize: Literal["bilinear", "bicubic"] = "bilinear"
+
+
+def options_of(config: ModelConfig, slot: str) -> dict[str, Any]:
+    """The options that ``config`` has for the attention in ``slot``, by name."""
+    return {name.partition(".")[2]: value for name, value in config.attention_options if name.partition(".")[0] == slot}
 
 
 @dataclass(frozen=True, kw_only=True)

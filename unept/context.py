@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
-from unept import attention, positions
-from unept.config import ModelConfig
+from unept import attention, positions, reversible
+from unept.config import ModelConfig, options_of
 from unept.ops import Shapes
 
 
 class Layer(nn.Module):
     """What encoder and decoder layers share: dropout, and the feed-forward network between residual and norm."""
 
-    def __init__(self, width: int, ffn: int, dropout: float) -> None:
+    def __init__(self, width: int, ffn: int, dropout: float, chunks: int = 1) -> None:
         super().__init__()
+        self.chunks = chunks
         self.linear1 = nn.Linear(width, ffn)
         self.linear2 = nn.Linear(ffn, width)
         self.norm1 = nn.LayerNorm(width)
@@ -25,7 +28,13 @@ class Layer(nn.Module):
         nn.init.xavier_uniform_(self.linear2.weight)
 
     def feed_forward(self, x_BSC: Tensor) -> Tensor:
-        """Two linear layers with a ReLU, dropout after each."""
+        """Two linear layers with a ReLU, dropout after each; in ``chunks`` pieces, recomputed for the gradient."""
+        if self.chunks == 1:
+            return self._feed_forward(x_BSC)
+        parts = x_BSC.chunk(self.chunks, dim=1)
+        return torch.cat([checkpoint(self._feed_forward, part, use_reentrant=False) for part in parts], dim=1)
+
+    def _feed_forward(self, x_BSC: Tensor) -> Tensor:
         return self.dropout(self.linear2(self.dropout(self.relu(self.linear1(x_BSC)))))
 
 
@@ -39,6 +48,20 @@ class EncoderLayer(Layer):
         x = self.norm1(tokens_BSC + self.dropout(self.self_attn(tokens_BSC, position_BSC, shapes)))
         return self.norm2(x + self.feed_forward(x))
 
+    def halves(self, position_BSC: Tensor, shapes: Shapes) -> list[reversible.Half]:
+        """The same parts as two functions of two streams, each with its norm in front."""
+
+        def attend(x_BSC: Tensor) -> Tensor:
+            return self.dropout(self.self_attn(self.norm1(x_BSC), position_BSC, shapes))
+
+        def feed(x_BSC: Tensor) -> Tensor:
+            return self.feed_forward(self.norm2(x_BSC))
+
+        return [
+            reversible.half(attend, (self.norm1, self.self_attn), position_BSC),
+            reversible.half(feed, (self.norm2, self.linear1, self.linear2)),
+        ]
+
 
 class DecoderLayer(Layer):
     """Self-attention over the queries (norm2), cross-attention to the memory (norm1), feed-forward network (norm3)."""
@@ -46,8 +69,8 @@ class DecoderLayer(Layer):
     self_attn: nn.Module
     cross_attn: nn.Module
 
-    def __init__(self, width: int, ffn: int, dropout: float) -> None:
-        super().__init__(width, ffn, dropout)
+    def __init__(self, width: int, ffn: int, dropout: float, chunks: int = 1) -> None:
+        super().__init__(width, ffn, dropout, chunks)
         self.norm3 = nn.LayerNorm(width)
 
     def forward(self, queries_BQC: Tensor, memory_BSC: Tensor, query_shape: tuple[int, int], shapes: Shapes) -> Tensor:
@@ -73,15 +96,16 @@ class ContextBranch(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        sizes = (config.width, config.ffn, config.dropout)
+        sizes = (config.width, config.ffn, config.dropout, config.ffn_chunks)
+        self.reversible = config.reversible
         self.level_embed = nn.Parameter(torch.randn(config.levels, config.width))
         self.encoder = Stack([EncoderLayer(*sizes) for _ in range(config.encoder_layers)])
         self.decoder = Stack([DecoderLayer(*sizes) for _ in range(config.decoder_layers)])
-        for layer in self.encoder.layers:
-            layer.self_attn = _slot(config, "encoder_self")
-        for layer in self.decoder.layers:
-            layer.self_attn = _slot(config, "decoder_self")
-            layer.cross_attn = _slot(config, "decoder_cross")
+        for index, layer in enumerate(self.encoder.layers):
+            layer.self_attn = make_slot(config, "encoder_self", index)
+        for index, layer in enumerate(self.decoder.layers):
+            layer.self_attn = make_slot(config, "decoder_self", index)
+            layer.cross_attn = make_slot(config, "decoder_cross", index)
 
     def forward(self, maps: list[Tensor], queries_BQC: Tensor, query_shape: tuple[int, int]) -> Tensor:
         """``maps``: one (B, C, H, W) a level. Returns the queries after the last decoder layer, (B, Q, C)."""
@@ -92,14 +116,23 @@ class ContextBranch(nn.Module):
             for level, (height, width) in enumerate(shapes)
         ]
         position_BSC = torch.cat(position).expand_as(x_BSC)
-        for layer in self.encoder.layers:
-            x_BSC = layer(x_BSC, position_BSC, shapes)
+        x_BSC = self._encode(x_BSC, position_BSC, shapes)
         for layer in self.decoder.layers:
             queries_BQC = layer(queries_BQC, x_BSC, query_shape, shapes)
         return queries_BQC
 
+    def _encode(self, x_BSC: Tensor, position_BSC: Tensor, shapes: Shapes) -> Tensor:
+        if self.reversible and len(self.encoder.layers):
+            layers = [layer for layer in self.encoder.layers if isinstance(layer, EncoderLayer)]
+            halves = [half for layer in layers for half in layer.halves(position_BSC, shapes)]
+            return F.layer_norm(reversible.run(halves, x_BSC), x_BSC.shape[-1:])
+        for layer in self.encoder.layers:
+            x_BSC = layer(x_BSC, position_BSC, shapes)
+        return x_BSC
 
-def _slot(config: ModelConfig, slot: str) -> nn.Module:
+
+def make_slot(config: ModelConfig, slot: str, layer: int) -> nn.Module:
+    """The attention of one layer (from 0) of ``slot``. ValueError for settings that it refuses."""
     settings = {
         "width": config.width,
         "heads": config.heads,
@@ -107,5 +140,6 @@ def _slot(config: ModelConfig, slot: str) -> nn.Module:
         "points": config.points,
         "offset_init": config.offset_init,
         "dropout": config.dropout,
+        "layer": layer,
     }
-    return attention.make(slot, getattr(config, slot), settings)
+    return attention.make(slot, getattr(config, slot), settings, options_of(config, slot))

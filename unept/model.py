@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from unept import attention, backbones, positions
 from unept.backbones import Backbone
-from unept.config import SLOTS, ModelConfig
+from unept.config import SLOTS, ModelConfig, options_of
 from unept.context import ContextBranch
 from unept.spatial import DIRECTIONS, SpatialBranch, head
 
@@ -24,7 +24,7 @@ CHOICES = {
     "edge_threshold": ("probability", "logit"),
     "position_resize": ("bilinear", "bicubic"),
 }
-COUNTS = ("classes", "size", "levels", "points", "heads", "width", "ffn", "decoder_layers", "head_width")
+COUNTS = ("classes", "size", "levels", "points", "heads", "width", "ffn", "decoder_layers", "head_width", "ffn_chunks")
 
 
 class Output(NamedTuple):
@@ -152,5 +152,8 @@ def check(config: ModelConfig) -> None:
         raise ValueError(f"heads={config.heads} does not divide width={config.width}")
     if config.queries == "spatial" and not config.spatial:
         raise ValueError("queries=spatial needs the spatial branch; without it queries is embed")
+    for name, _ in config.attention_options:
+        if name.partition(".")[0] not in SLOTS:
+            raise ValueError(f"attention_options: {name!r} names no slot; there are {', '.join(SLOTS)}")
     for slot in SLOTS:
-        attention.check_slot(slot, getattr(config, slot))
+        attention.check_slot(slot, getattr(config, slot), options_of(config, slot))

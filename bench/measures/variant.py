@@ -16,8 +16,10 @@ from torch import Tensor, nn
 import unept
 from bench.config import Settings, from_dict
 from bench.measures import operations
+from bench.measures.reach import Reach, slot_reach
 from bench.recipe import Progress, make_optimizer, train_step, training_batches
 
+SELF_SLOTS = ("encoder_self", "decoder_self")
 WARM_UP = 2
 REPEATS = 9
 
@@ -50,6 +52,7 @@ def measure(spec: dict[str, Any], folder: Path, progress: Progress) -> dict[str,
     peak = peak_resident_gib()
     progress(2, 3, "timing inference")
     inference = _images_per_second(_inference_step(model.eval(), batch["image"]), settings.train.batch)
+    reach, reach_notes = reaches(settings)
     return {
         "status": "ok",
         "message": "",
@@ -59,6 +62,7 @@ def measure(spec: dict[str, Any], folder: Path, progress: Progress) -> dict[str,
             "gflops": counted.gflops,
             "sampling_gmacs": counted.sampling_gmacs,
             "inside_share": inside,
+            "reach": reach,
             "rss_before_gib": before,
             "peak_rss_gib": peak,
             "train_images_per_second": asdict(training),
@@ -72,6 +76,8 @@ def measure(spec: dict[str, Any], folder: Path, progress: Progress) -> dict[str,
             "warm_up": WARM_UP,
             "operations": "one image, evaluation mode, convolutions + all matrix products + sampling",
             "memory": "peak resident set of the process over training steps, libraries included",
+            "reach": "gradients of some tokens' results at initial weights, training size",
+            **reach_notes,
         },
     }
 
@@ -101,6 +107,32 @@ def inside_share(model: nn.Module, image_B3HW: Tensor) -> float | None:
         for hook in hooks:
             hook.remove()
     return float(np.mean(shares)) if shares else None
+
+
+def reaches(settings: Settings) -> tuple[dict[str, Any], dict[str, str]]:
+    """What the self-attention slots let a token see (`bench.measures.reach`), by slot, and why a slot has none.
+
+    A module of a user may do what a gradient cannot follow: its other measures are kept, and the reason is said.
+    """
+    found: dict[str, Any] = {}
+    notes: dict[str, str] = {}
+    for slot in SELF_SLOTS:
+        try:
+            reach = slot_reach(settings, slot)
+        except Exception as error:
+            reach, notes[f"no reach of {slot}"] = None, f"{type(error).__name__}: {error}"[:200]
+        found[slot] = None if reach is None else flat_reach(reach)
+    return found, notes
+
+
+def flat_reach(reach: Reach) -> dict[str, float]:
+    """`share` of the other tokens seen by one layer, and `level 1 from 2` (coarsest last) after two."""
+    pairs = {
+        f"level {a} from {b}": share
+        for a, row in enumerate(reach.two_layers, start=1)
+        for b, share in enumerate(row, start=1)
+    }
+    return {"share": reach.share} | pairs
 
 
 def peak_resident_gib() -> float | None:

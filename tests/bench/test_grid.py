@@ -7,7 +7,7 @@ from typing import Any, get_type_hints
 import pytest
 
 from bench.config import Settings
-from bench.fields import ALIASES, RANGES, apply, convert, fields, nearest, text_of, value_of
+from bench.fields import ALIASES, NO_AXIS, RANGES, apply, convert, fields, nearest, text_of, value_of
 from bench.grid import Axis, expand, parse_axes, profile_fields, validate
 from bench.presets import PRESETS, preset
 from unept.config import SLOTS, paper_profile, released_profile
@@ -22,7 +22,7 @@ def names_of_all_parts() -> list[str]:
 def test_field_names_are_unique_over_the_parts() -> None:
     names = names_of_all_parts()
     assert [name for name, count in Counter(names).items() if count > 1] == []
-    assert set(fields()) == set(names)
+    assert set(fields()) == set(names) - set(NO_AXIS)
     assert not set(ALIASES) & set(names)
     assert "profile" not in names
 

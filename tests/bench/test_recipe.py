@@ -278,3 +278,11 @@ def test_of_equal_probabilities_the_first_class_is_the_label() -> None:
     expected = ties.argmax(0).to(torch.uint8).numpy()
     assert (evaluation._labels(ties) == expected).all()
     assert expected[0, 0] == 1
+
+
+def test_seeds_of_what_is_random_in_evaluation_are_recorded() -> None:
+    torch.manual_seed(7)
+    model = unept.build(small(encoder_self="reformer").model)
+    name = "context_branch.encoder.layers.0.self_attn"
+    assert recipe.evaluation_seeds(model) == {"attention_seeds": {name: 7 * 1024}}
+    assert recipe.evaluation_seeds(unept.build(small().model)) == {}

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 import unept
+import unept.config
+from unept import attention
 from unept.model import UNEPT
 from unept.positions import resize
 
@@ -115,8 +117,10 @@ def test_training_reaches_every_parameter():
         assert silent == [], changes
 
 
-@pytest.mark.parametrize("slot", ["encoder_self", "decoder_self", "decoder_cross"])
-@pytest.mark.parametrize("name", ["deformable", "dense", "none"])
+@pytest.mark.parametrize(
+    ("slot", "name"),
+    [(slot, name) for slot in unept.config.SLOTS for name in attention.names(slot) if name != "batch"],
+)
 def test_images_of_a_batch_do_not_meet(slot, name):
     model = build(**{slot: name}).eval()
     images = torch.randn(3, 3, 32, 32)
@@ -143,8 +147,8 @@ def outside(model, slot):
 @pytest.mark.parametrize(
     ("slot", "names"),
     [
-        ("encoder_self", ("deformable", "dense", "pointwise", "batch", "none")),
-        ("decoder_self", ("deformable", "dense", "pointwise", "batch", "none")),
+        ("encoder_self", attention.names("encoder_self")),
+        ("decoder_self", attention.names("decoder_self")),
         ("decoder_cross", ("deformable", "dense", "none")),
     ],
 )
@@ -298,9 +302,10 @@ def test_backbone_parameters_are_named_so():
 
 
 @pytest.mark.parametrize("side", [32, 96], ids=["matrix", "grid"])
-@pytest.mark.parametrize("slot", ["deformable", "dense"])
+@pytest.mark.parametrize("slot", ["deformable", "dense", "dense_fused", "sparse_transformer", "longformer"])
 def test_autocast(side, slot):
-    model = build(encoder_self=slot, decoder_self=slot, decoder_cross=slot).eval()
+    cross = slot if slot in attention.CROSS else "deformable"
+    model = build(encoder_self=slot, decoder_self=slot, decoder_cross=cross).eval()
     image = torch.randn(2, 3, side, side)
     with torch.no_grad():
         expected = model(image).logits

@@ -3,37 +3,46 @@
 A self-attention is called with (tokens_BSC, position_BSC or None, shapes), a cross-attention with
 (queries_BQC, memory_BSC, query_shape, shapes); ``shapes`` is ((H, W), ...) in plain integers. Both return what is added
 to their first argument: residual, norm and dropout belong to the layer. A constructor is given those of the keywords
-width, heads, levels, points, offset_init and dropout that it names.
+width, heads, levels, points, offset_init, dropout and layer (its place in the stack, from 0) that it names, and the
+parameters of its own that the configuration has for its slot.
 """
 
 from __future__ import annotations
 
-import difflib
 import importlib
-import inspect
 import os
 import sys
 from collections.abc import Mapping
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 
 from torch import nn
 
 from unept.attention.deformable import DeformableCross, DeformableSelf
+from unept.attention.dense_fused import DenseFusedSelf
+from unept.attention.longformer import LongformerSelf
 from unept.attention.multihead import BatchSelf, DenseCross, DenseSelf, PointwiseSelf
 from unept.attention.nothing import NothingCross, NothingSelf
+from unept.attention.parameters import KEYWORDS, Parameter, check_options, nearest, own_parameters, wanted
+from unept.attention.reformer import ReformerSelf
+from unept.attention.sparse_transformer import SparseTransformerSelf
 from unept.config import SLOTS
 
-__all__ = ["CROSS", "KEYWORDS", "SELF", "check_slot", "make", "names"]
+__all__ = ["CROSS", "KEYWORDS", "SELF", "Parameter", "check_slot", "make", "names", "parameters"]
 
 SELF: dict[str, type[nn.Module]] = {
     "deformable": DeformableSelf,
+    "sparse_transformer": SparseTransformerSelf,
+    "longformer": LongformerSelf,
+    "reformer": ReformerSelf,
+    "dense_math": DenseSelf,
+    "dense_fused": DenseFusedSelf,
+    "dense": DenseSelf,  # the older name of dense_math
     "pointwise": PointwiseSelf,
     "batch": BatchSelf,
-    "dense": DenseSelf,
     "none": NothingSelf,
 }
 CROSS: dict[str, type[nn.Module]] = {"deformable": DeformableCross, "dense": DenseCross, "none": NothingCross}
-KEYWORDS = ("width", "heads", "levels", "points", "offset_init", "dropout")
+NO_OPTIONS: Mapping[str, object] = MappingProxyType({})
 
 
 def names(slot: str) -> tuple[str, ...]:
@@ -41,21 +50,27 @@ def names(slot: str) -> tuple[str, ...]:
     return tuple(_ours(slot))
 
 
-def check_slot(slot: str, name: str) -> None:
-    """ValueError, in one line, where ``name`` cannot stand in ``slot``; builds nothing."""
-    _wanted(slot, name, _find(slot, name))
+def parameters(slot: str, name: str) -> dict[str, Parameter]:
+    """The parameters that the attention ``name`` has of its own, by name. ValueError where the name is unknown."""
+    return own_parameters(_find(slot, name))
 
 
-def make(slot: str, name: str, settings: Mapping[str, object]) -> nn.Module:
-    """The attention ``name`` for ``slot``; ``settings`` has a value for each of KEYWORDS.
+def check_slot(slot: str, name: str, options: Mapping[str, object] = NO_OPTIONS) -> None:
+    """ValueError, in one line, where ``name`` with ``options`` cannot stand in ``slot``; builds nothing."""
+    check_options(f"{slot}={name}", _find(slot, name), options)
 
-    ValueError where the name is unknown or the class cannot be made from those keywords.
+
+def make(slot: str, name: str, settings: Mapping[str, object], options: Mapping[str, object] = NO_OPTIONS) -> nn.Module:
+    """The attention ``name`` for ``slot``; ``settings`` has a value for each of KEYWORDS, ``options`` its own.
+
+    ValueError where the name is unknown, where the class cannot be made from those, and where it refuses a value.
     """
     assert set(settings) == set(KEYWORDS), sorted(settings)
     kind = _find(slot, name)
-    wanted = _wanted(slot, name, kind)
+    check_options(f"{slot}={name}", kind, options)
+    given = {key: value for key, value in settings.items() if key in wanted(kind)}
     try:
-        return kind(**{key: value for key, value in settings.items() if key in wanted})
+        return kind(**given, **options)
     except TypeError as error:
         raise ValueError(f"{slot}={name} cannot be made: {error}") from error
 
@@ -72,9 +87,7 @@ def _find(slot: str, name: str) -> type[nn.Module]:
         return ours[name]
     if ":" in name:
         return _find_user(slot, name)
-    near = difflib.get_close_matches(name, ours, n=1)
-    guess = f" (nearest: {near[0]})" if near else ""
-    raise ValueError(f"{slot} cannot be {name!r}{guess}; it is one of {', '.join(ours)}, or module:Class")
+    raise ValueError(f"{slot} cannot be {name!r}{nearest(name, ours)}; it is one of {', '.join(ours)}, or module:Class")
 
 
 def _find_user(slot: str, name: str) -> type[nn.Module]:
@@ -98,19 +111,3 @@ def _import(slot: str, name: str, module_name: str) -> ModuleType:
         raise ValueError(f"{slot}={name}: importing {module_name} failed: {type(error).__name__}: {error}") from error
     finally:
         sys.path[:] = before
-
-
-def _wanted(slot: str, name: str, kind: type[nn.Module]) -> set[str]:
-    """Those of KEYWORDS that the constructor of ``kind`` names; all, where it takes any."""
-    if kind.__init__ is nn.Module.__init__:
-        return set()
-    parameters = inspect.signature(kind).parameters.values()
-    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
-        return set(KEYWORDS)
-    needed = [p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_POSITIONAL]
-    unknown = [key for key in needed if key not in KEYWORDS]
-    if unknown:
-        raise ValueError(
-            f"{slot}={name}: its constructor needs {', '.join(unknown)}; it is given {', '.join(KEYWORDS)}"
-        )
-    return {parameter.name for parameter in parameters} & set(KEYWORDS)

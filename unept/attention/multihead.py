@@ -27,15 +27,21 @@ class MultiHead(nn.Module):
 
     def attend(self, query_BQC: Tensor, key_BSC: Tensor, value_BSC: Tensor) -> Tensor:
         """Attention of every query over all S keys of its batch element; (B, Q, C)."""
-        (B, Q, C), S = query_BQC.shape, key_BSC.shape[1]
-        weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
-        q = F.linear(query_BQC, weights[0], biases[0]).view(B, Q, self.heads, -1).transpose(1, 2)
-        k = F.linear(key_BSC, weights[1], biases[1]).view(B, S, self.heads, -1).transpose(1, 2)
-        v = F.linear(value_BSC, weights[2], biases[2]).view(B, S, self.heads, -1).transpose(1, 2)
+        q, k, v = (heads_BSHD.transpose(1, 2) for heads_BSHD in self.project(query_BQC, key_BSC, value_BSC))
         scores_BHQS = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
         shares_BHQS = F.dropout(scores_BHQS.softmax(-1), self.dropout, self.training)
-        mixed_BQC = (shares_BHQS @ v).transpose(1, 2).reshape(B, Q, C)
-        return F.linear(mixed_BQC, self.out_proj.weight, self.out_proj.bias)
+        return self.output((shares_BHQS @ v).transpose(1, 2))
+
+    def project(self, query_BQC: Tensor, key_BSC: Tensor, value_BSC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (B, Q, H, D), keys and values (B, S, H, D)."""
+        weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
+        inputs = zip((query_BQC, key_BSC, value_BSC), weights, biases, strict=True)
+        q, k, v = (F.linear(*each).unflatten(-1, (self.heads, -1)) for each in inputs)
+        return q, k, v
+
+    def output(self, mixed_BQHD: Tensor) -> Tensor:
+        """The output projection of what the heads found, (B, Q, C)."""
+        return F.linear(mixed_BQHD.flatten(2), self.out_proj.weight, self.out_proj.bias)
 
 
 class DenseSelf(MultiHead):

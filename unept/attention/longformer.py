@@ -1,0 +1,132 @@
+"""Longformer attention (Beltagy et al. 2020, section 3): a sliding window, dilated if asked, and a few global tokens.
+
+``order="raster"`` is the paper's: a window over the row-major sequence of a level, which on a map is a band of a few
+rows. ``order="window2d"`` takes a square of the map instead. Windows stay inside a level; ``joint`` lets them run
+over the levels' borders, in raster order.
+
+Global tokens are tokens of the map, evenly spaced in each level: they see every token of all levels, by query, key and
+value projections of their own, and every token sees them. A segmentation has no token that stands for the whole, so
+there are none unless asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from unept.attention.multihead import MultiHead
+from unept.attention.products import attend, pieces
+from unept.attention.windows import Window, windowed
+from unept.ops import Shapes
+
+WINDOWS = {"raster": 512, "window2d": 15}  # where no window is given: tokens of the sequence, side of the square
+
+
+class LongformerSelf(MultiHead):
+    """Every token sees the tokens around it, and the global tokens."""
+
+    def __init__(
+        self,
+        *,
+        width: int = 256,
+        heads: int = 8,
+        dropout: float = 0.1,
+        layer: int = 0,
+        window: int = 0,
+        order: Literal["raster", "window2d"] = "raster",
+        dilation: tuple[int, ...] = (),
+        global_tokens: int = 0,
+        joint: bool = False,
+    ) -> None:
+        """``window`` counts half to each side, besides the token itself; 0 stands for WINDOWS.
+
+        ``dilation`` is one number, or one a head; () stands for the paper's: 1, and from the second layer on 2 in two
+        heads. ``global_tokens`` is their number in each level, as far as it has so many. ValueError for a window or
+        dilation below 1, a number of dilations that is not the number of heads, and a joint window2d.
+        """
+        super().__init__(width=width, heads=heads, dropout=dropout)
+        if order not in WINDOWS:
+            raise ValueError(f"longformer: order={order}: expected raster or window2d")
+        if window < 0 or window == 1:
+            raise ValueError(f"longformer: window={window}: expected at least 2, or 0 for {WINDOWS[order]}")
+        if global_tokens < 0:
+            raise ValueError(f"longformer: global_tokens={global_tokens}: expected at least 0")
+        if joint and order == "window2d":
+            raise ValueError("longformer: joint=true goes with order=raster: a square lies on one level's map")
+        said = "+".join(map(str, dilation))
+        if len(dilation) not in (0, 1, heads):
+            raise ValueError(f"longformer: dilation={said}: expected one value, or one for each of {heads} heads")
+        if any(each < 1 for each in dilation):
+            raise ValueError(f"longformer: dilation={said}: expected at least 1")
+        self.each_side, self.order, self.joint = (window or WINDOWS[order]) // 2, order, joint
+        usual = (1,) * heads if layer == 0 else (1,) * max(0, heads - 2) + (2,) * min(2, heads)
+        self.dilation = (dilation * heads)[:heads] or usual
+        self.global_tokens = global_tokens
+        if global_tokens:
+            self.global_in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+            self.global_in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+            nn.init.xavier_uniform_(self.global_in_proj_weight)
+
+    def forward(self, tokens_BSC: Tensor, position_BSC: Tensor | None, shapes: Shapes) -> Tensor:
+        """(B, S, C); the position is added to queries and keys, not to the values."""
+        placed = tokens_BSC if position_BSC is None else tokens_BSC + position_BSC
+        q, k, v = self.project(placed, placed, tokens_BSC)
+        chosen = self.chosen(shapes)
+        index = torch.tensor(chosen, device=q.device)
+        everywhere = [x.index_select(1, index) for x in (k, v)] if chosen else None
+        sequences = pieces(shapes, joint=self.joint)
+        found, start = [], 0
+        for length, row in sequences:
+            part = [x[:, start : start + length] for x in (q, k, v)]
+            inside = [place - start for place in chosen if start <= place < start + length]
+            found.append(self._heads(part, row, everywhere, inside))
+            start += length
+        mixed = torch.cat(found, dim=1)
+        if chosen:
+            mixed = mixed.index_copy(1, index, self._global(placed, tokens_BSC, index).to(mixed.dtype))
+        return self.output(mixed)
+
+    def chosen(self, shapes: Shapes) -> list[int]:
+        """Places of the global tokens in the sequence of all levels."""
+        places, start = [], 0
+        for height, width in shapes:
+            length = height * width
+            number = min(self.global_tokens, length)
+            places += [start + math.floor((i + 0.5) * length / number) for i in range(number)]
+            start += length
+        return places
+
+    def _heads(self, qkv: list[Tensor], row: int, everywhere: list[Tensor] | None, hidden: list[int]) -> Tensor:
+        """One sequence, the heads of one dilation at a time; (B, n, H, D)."""
+        length = qkv[0].shape[1]
+        shape = (length // row, row) if self.order == "window2d" else (1, length)
+        window = (self.each_side if self.order == "window2d" else 0, self.each_side)
+        dropout = self.dropout if self.training else 0.0
+        found: list[Tensor] = []
+        order: list[int] = []
+        for step in sorted(set(self.dilation)):
+            heads = [head for head, own in enumerate(self.dilation) if own == step]
+            of = torch.tensor(heads, device=qkv[0].device)
+            some = qkv if len(heads) == self.heads else [x.index_select(2, of) for x in qkv]
+            extra = [x.index_select(2, of) for x in everywhere] if everywhere else None
+            how = Window(half=window, dilation=step, dropout=dropout)
+            found.append(windowed(some[0], some[1], some[2], shape, how, extra, hidden))
+            order += heads
+        if len(found) == 1:
+            return found[0]
+        back = torch.tensor(sorted(range(self.heads), key=order.__getitem__), device=qkv[0].device)
+        return torch.cat(found, dim=2).index_select(2, back)
+
+    def _global(self, placed_BSC: Tensor, tokens_BSC: Tensor, index: Tensor) -> Tensor:
+        """What the global tokens find: attention to all tokens, by their own projections; (B, G, H, D)."""
+        weights, biases = self.global_in_proj_weight.chunk(3), self.global_in_proj_bias.chunk(3)
+        inputs = (placed_BSC.index_select(1, index), placed_BSC, tokens_BSC)
+        q, k, v = (
+            F.linear(x, weight, bias).unflatten(-1, (self.heads, -1))
+            for x, weight, bias in zip(inputs, weights, biases, strict=True)
+        )
+        return attend(q, k, v, None, self.dropout if self.training else 0.0)

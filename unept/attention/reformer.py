@@ -1,0 +1,121 @@
+"""Reformer attention (Kitaev et al. 2020, section 2): queries that are their own keys, sorted into buckets by a hash.
+
+The sequence is that of all levels together, so buckets span them. What is taken from the authors' code rather than from
+their equations: the products are not divided by the root of the head's width, and a chunk attends to all of itself and
+its neighbour whatever their buckets; ``strict`` turns both the buckets' mask and the count of duplicates on.
+
+The hash is random. In training its rotations come from torch's generator of the CPU, so they are what the seed and the
+step make them, on every device. In evaluation they are drawn anew at each call from ``evaluation_seed``, which is that
+of the process when the module was made and is kept in the state dict: the same input gives the same output.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from unept.attention.lsh import Look, factors, hashed, lsh_attention
+from unept.ops import Shapes
+
+PADDING = 2**31 - 1  # the bucket of padding, behind all others
+LAYERS = 1 << 10  # seeds of layers with the same process seed lie beside each other
+
+
+class ReformerSelf(nn.Module):
+    """Every token attends to those that a few rounds of hashing sort near it."""
+
+    def __init__(
+        self,
+        *,
+        width: int = 256,
+        heads: int = 8,
+        dropout: float = 0.1,
+        layer: int = 0,
+        hashes: int = 4,
+        chunk: int = 64,
+        buckets: int = 0,
+        before: int = 1,
+        after: int = 0,
+        strict: bool = False,
+    ) -> None:
+        """``hashes`` rounds into ``buckets`` (even; 0 stands for two to each ``chunk`` tokens), chunks of ``chunk``.
+
+        A chunk sees ``before`` chunks before it in the sorted order and ``after`` after it. ValueError for numbers
+        below 1 (0 where that means something) and an odd number of buckets.
+        """
+        super().__init__()
+        for name, value in (("hashes", hashes), ("chunk", chunk)):
+            if value < 1:
+                raise ValueError(f"reformer: {name}={value}: expected at least 1")
+        for name, value in (("before", before), ("after", after)):
+            if value < 0:
+                raise ValueError(f"reformer: {name}={value}: expected at least 0")
+        if buckets < 0 or buckets % 2:
+            raise ValueError(f"reformer: buckets={buckets}: expected an even number, or 0 for two to each chunk")
+        self.heads, self.dropout, self.hashes, self.buckets = heads, dropout, hashes, buckets
+        self.look = Look(chunk=chunk, before=before, after=after, strict=strict)
+        self.evaluation_seed = (torch.initial_seed() * LAYERS + layer) % 2**63
+        self.replay: Tensor | None = None  # buckets to take in place of a new hash: see `unept.reversible`
+        self.found: Tensor | None = None  # the buckets of the last call, while `keep` is set
+        self.keep = False
+        self.in_proj_weight = nn.Parameter(torch.empty(2 * width, width))  # query and key are one
+        self.in_proj_bias = nn.Parameter(torch.zeros(2 * width))
+        self.out_proj = nn.Linear(width, width)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        nn.init.xavier_uniform_(self.out_proj.weight)
+        nn.init.zeros_(self.out_proj.bias)
+
+    def forward(self, tokens_BSC: Tensor, position_BSC: Tensor | None, shapes: Shapes) -> Tensor:
+        """(B, S, C); the position is added to queries and keys, not to the values."""
+        S = tokens_BSC.shape[1]
+        assert sum(height * width for height, width in shapes) == S
+        placed = tokens_BSC if position_BSC is None else tokens_BSC + position_BSC
+        qk, v = self.project(placed, tokens_BSC)
+        buckets = self.hash(qk, self.rotations(*qk.shape[2:]))
+        self.found = buckets if self.keep else None
+        extra = -S % self.look.chunk
+        qk, v = (F.pad(x, (0, 0, 0, extra)) for x in (qk, v))
+        buckets = F.pad(buckets, (0, extra), value=PADDING)
+        dropout = self.dropout if self.training else 0.0
+        mixed_BHSD = lsh_attention(qk, v, buckets, self.look, real=S, dropout=dropout)
+        return self.out_proj(mixed_BHSD.transpose(1, 2).flatten(2))
+
+    def project(self, placed_BSC: Tensor, tokens_BSC: Tensor) -> tuple[Tensor, Tensor]:
+        """Shared queries and keys, and values; (B, H, S, D) each."""
+        weights, biases = self.in_proj_weight.chunk(2), self.in_proj_bias.chunk(2)
+        inputs = zip((placed_BSC, tokens_BSC), weights, biases, strict=True)
+        qk, v = (F.linear(*each).unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in inputs)
+        return qk, v
+
+    @torch.no_grad()
+    def hash(self, qk_BHSD: Tensor, rotations: list[Tensor]) -> Tensor:
+        """The bucket of every token in every round, (B, H, R, S), int64; the same rotations for the whole batch."""
+        if self.replay is not None:  # the rotations have been drawn nevertheless: dropout comes after them
+            return self.replay
+        device = qk_BHSD.device.type
+        plain = torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
+        with plain:
+            x = qk_BHSD.to(torch.promote_types(qk_BHSD.dtype, torch.float32))
+            return hashed(x, rotations)
+
+    def rotations(self, length: int, head_width: int) -> list[Tensor]:
+        """Random directions (H, D, R, half the buckets), one tensor for each of the factors; on the CPU, float32."""
+        buckets = self.buckets or 2 * max(1, length // self.look.chunk)
+        generator = None if self.training else torch.Generator().manual_seed(self.evaluation_seed)
+        return [
+            torch.randn(
+                self.heads, head_width, self.hashes, part // 2, generator=generator, device="cpu", dtype=torch.float32
+            )
+            for part in factors(buckets)
+        ]
+
+    def get_extra_state(self) -> Tensor:
+        """The evaluation seed, for the state dict."""
+        return torch.tensor(self.evaluation_seed, device="cpu")
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take the evaluation seed of a state dict."""
+        self.evaluation_seed = int(state)

@@ -1,0 +1,120 @@
+"""Sparse Transformer attention (Child et al. 2019, section 4), without its causal order.
+
+Two sets of keys, each of the order of the square root of the length, chosen so that two steps reach everything.
+
+``strided`` (their pattern for images): a token sees its own row, and the tokens that lie a multiple of the stride from
+it. With the stride at the width of the map these are its row and its column, so both are small dense products on the
+reordered map, without a mask. The original's first set is a band of one row's length that may begin in the row
+before; here it is the row itself.
+
+``fixed`` (their pattern for text): a token sees its own block, and the last tokens of every block, its summary. The
+order matters: block first and summary second reaches everything, since a summary has read its block by then. The
+last block may be shorter than the others; its summary is its own last tokens, so that none of it stays unseen.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from unept.attention.multihead import MultiHead
+from unept.attention.products import attend, pad, pieces, real_tokens
+from unept.ops import Shapes
+
+
+class SparseTransformerSelf(MultiHead):
+    """Half of the heads see the near set, half the far one (``split="heads"``), or the layers take turns."""
+
+    def __init__(
+        self,
+        *,
+        width: int = 256,
+        heads: int = 8,
+        dropout: float = 0.1,
+        layer: int = 0,
+        mode: Literal["strided", "fixed"] = "strided",
+        split: Literal["heads", "layers"] = "heads",
+        stride: int = 0,
+        block: int = 128,
+        summary: int = 32,
+        joint: bool = False,
+    ) -> None:
+        """``stride`` in tokens, 0 for the width of the level; ``block`` and ``summary`` are for ``fixed``.
+
+        ``joint`` takes the levels as one sequence; else each is attended for itself. ValueError for sizes below 1, a
+        summary longer than its block, and one head that would have to be split.
+        """
+        super().__init__(width=width, heads=heads, dropout=dropout)
+        if mode not in ("strided", "fixed"):
+            raise ValueError(f"sparse_transformer: mode={mode}: expected strided or fixed")
+        if split not in ("heads", "layers"):
+            raise ValueError(f"sparse_transformer: split={split}: expected heads or layers")
+        if stride < 0:
+            raise ValueError(f"sparse_transformer: stride={stride}: expected at least 1, or 0 for the map's width")
+        if block < 1:
+            raise ValueError(f"sparse_transformer: block={block}: expected at least 1")
+        if not 1 <= summary <= block:
+            raise ValueError(f"sparse_transformer: summary={summary}: expected 1 to the block, {block}")
+        if split == "heads" and heads < 2:
+            raise ValueError(f"sparse_transformer: split=heads needs 2 heads or more, heads={heads}: take split=layers")
+        self.mode, self.stride, self.block, self.summary, self.joint = mode, stride, block, summary, joint
+        by_layer = heads if layer % 2 == 0 else 0
+        self.near_heads = heads - heads // 2 if split == "heads" else by_layer
+
+    def forward(self, tokens_BSC: Tensor, position_BSC: Tensor | None, shapes: Shapes) -> Tensor:
+        """(B, S, C); the position is added to queries and keys, not to the values."""
+        placed = tokens_BSC if position_BSC is None else tokens_BSC + position_BSC
+        q, k, v = self.project(placed, placed, tokens_BSC)
+        found, start = [], 0
+        for length, row in pieces(shapes, joint=self.joint):
+            place = slice(start, start + length)
+            found.append(self._both(q[:, place], k[:, place], v[:, place], row))
+            start += length
+        return self.output(torch.cat(found, dim=1))
+
+    def _both(self, q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, row: int) -> Tensor:
+        """One sequence: the near set for the first heads, the far one for the others."""
+        near, found = self.near_heads, []
+        stride = self.stride or row
+        dropout = self.dropout if self.training else 0.0
+        if near:
+            q, k, v = (x[:, :, :near] for x in (q_BSHD, k_BSHD, v_BSHD))
+            found.append(rows(q, k, v, stride if self.mode == "strided" else self.block, dropout))
+        if near < self.heads:
+            q, k, v = (x[:, :, near:] for x in (q_BSHD, k_BSHD, v_BSHD))
+            if self.mode == "strided":
+                found.append(columns(q, k, v, stride, dropout))
+            else:
+                found.append(summaries(q, k, v, self.block, self.summary, dropout))
+        return torch.cat(found, dim=2)
+
+
+def rows(q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, side: int, dropout: float) -> Tensor:
+    """Each token attends to the ``side`` tokens of its own block; (B, S, H, D)."""
+    B, S, H, D = q_BSHD.shape
+    side = min(side, S)
+    q, k, v = (pad(x, side).reshape(-1, side, H, D) for x in (q_BSHD, k_BSHD, v_BSHD))
+    seen = real_tokens(S, side, q)[:, None].repeat(B, 1, 1) if S % side else None
+    return attend(q, k, v, seen, dropout).reshape(B, -1, H, D)[:, :S]
+
+
+def columns(q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, side: int, dropout: float) -> Tensor:
+    """Each token attends to those that lie a multiple of ``side`` from it; (B, S, H, D)."""
+    B, S, H, D = q_BSHD.shape
+    side = min(side, S)
+    q, k, v = (pad(x, side).unflatten(1, (-1, side)).transpose(1, 2).flatten(0, 1) for x in (q_BSHD, k_BSHD, v_BSHD))
+    seen = real_tokens(S, side, q).T[:, None].repeat(B, 1, 1) if S % side else None
+    found = attend(q, k, v, seen, dropout).reshape(B, side, -1, H, D)
+    return found.transpose(1, 2).flatten(1, 2)[:, :S]
+
+
+def summaries(q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, block: int, summary: int, dropout: float) -> Tensor:
+    """Each token attends to the last ``summary`` tokens of every block; (B, S, H, D)."""
+    length = q_BSHD.shape[1]
+    whole = length - length % block  # where the last block begins, if it is shorter than the others
+    place = torch.arange(length, device=q_BSHD.device)
+    kept = place[:whole].view(-1, block)[:, -summary:].flatten()
+    index = torch.cat((kept, place[max(whole, length - summary) :] if whole < length else place[:0]))
+    return attend(q_BSHD, k_BSHD.index_select(1, index), v_BSHD.index_select(1, index), None, dropout)
