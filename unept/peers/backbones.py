@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
+from functools import partial
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from unept import torchvision_shim
 from unept.backbones import BACKBONES, Backbone, load, make
-from unept.peers.parts import MULTIPLE
+from unept.peers.parts import MULTIPLE, resize
 
 RESNETS = {"resnet50": "resnet50c", "resnet101": "resnet101c"}
 NAMES = (*RESNETS, "hrnet_w48", "vit_large", *(name for name in BACKBONES if name not in RESNETS))
@@ -25,6 +26,10 @@ class Features(Backbone):
         import timm
 
         net: Any = timm.create_model(name, pretrained=False, features_only=True, **options)
+        for module in net.modules():
+            for child, own in module.named_children():
+                if isinstance(own, nn.Upsample):
+                    setattr(module, child, Enlarge(own.scale_factor))
         self.net = net
         self.channels = tuple(net.feature_info.channels())
         self.strides = tuple(net.feature_info.reduction())
@@ -38,16 +43,28 @@ class Features(Backbone):
         return super().convert({f"net.{name}": tensor for name, tensor in tensors.items()})
 
 
+class Enlarge(nn.Module):
+    """Bilinear enlargement, which HRNet has between its branches where it segments; timm's classifier takes the nearest.
+
+    It is no `torch.nn.Upsample`, and nor is that of the public segmentation network.
+    """
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = round(factor)
+
+    def forward(self, x_BChw: Tensor) -> Tensor:
+        """(B, C, factor * h, factor * w)."""
+        return resize(x_BChw, [self.factor * side for side in x_BChw.shape[2:]])
+
+
 class TokenMaps(Backbone):
     """A vision transformer of timm's: the token maps after the blocks ``outputs``, without a final norm."""
 
     def __init__(self, name: str, outputs: tuple[int, ...], size: int, **options: Any) -> None:
         super().__init__()
         torchvision_shim.ensure()
-        from functools import partial
-
         import timm
-        from torch import nn
 
         norm = partial(nn.LayerNorm, eps=1e-6)
         net: Any = timm.create_model(
