@@ -200,7 +200,7 @@ def table(
         retry=retry,
         control=control or tables[number].CONTROL,
     )
-    name = NONE if control == NONE and number == 6 else ""
+    name = NONE if control == NONE and number in (6, 7) else ""
     _study(f"table {number}", name, with_control(tables[number].variants, control), request, ctx, dry_run)
 
 

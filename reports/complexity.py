@@ -172,7 +172,7 @@ def files(records: Sequence[Record], command: str = "", timing: Mapping[str, Any
     if any(_printed(records)):
         frames |= {"reproduced.csv": reproduced(records), "claims.csv": efficiency(records)}
     made = {name: csv(found).encode() for name, found in frames.items()}
-    marks = [plots_complexity.mark(record["name"], record) for record in records]
+    marks = [plots_complexity.mark(record["name"], record) for record in records if record["size"] == _size(records)]
     made |= {f"complexity.{suffix}": data for suffix, data in plots_complexity.draw(marks).items()}
     text = "\n".join(_sections(records, command, timing))
     made["report.md"] = text.encode()
@@ -193,7 +193,8 @@ def _sections(records: Sequence[Record], command: str, timing: Mapping[str, Any]
             f"take turns; batch {timing['batch']}, {timing['size'][0]}x{timing['size'][1]} pixels, "
             f"{words.count(timing['threads'], 'thread')}, {timing['device']}.\n"
         )
-    yield bullets(f"{name}: {message}" for name, message in _failed(records))
+    if any(_failed(records)):
+        yield bullets(f"{name}: {message}" for name, message in _failed(records))
     yield "![operations against parameters](complexity.png)\n"
     if any(_printed(records)):
         yield from _beside_the_paper(records)
@@ -237,6 +238,12 @@ def _said(line: pd.Series, name: str) -> str:
 def _printed(records: Sequence[Record]) -> Iterator[Record]:
     """The records that stand for a row of the table, at the size of its figures."""
     return (record for record in records if record["quoted"] and record["size"] == PRINTED_SIZE)
+
+
+def _size(records: Sequence[Record]) -> list[int]:
+    """The size that most records were counted at: operations at different sizes do not belong in one plot."""
+    sizes = [list(record["size"]) for record in records]
+    return max(sizes, key=sizes.count)
 
 
 def _verdict(derived: float, quoted: float, tolerance: float) -> str:

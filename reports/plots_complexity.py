@@ -10,6 +10,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import Bbox
 
 from reports import drawing
@@ -55,7 +56,12 @@ def draw(marks: Sequence[Mark]) -> dict[str, bytes]:
             _draw(axis, found, drawing.look(index))
         axis.set_xlabel("parameters, M (derived)")
         axis.set_ylabel("GMACs of one picture (derived)")
-        axis.set_xlim(0, 1.12 * max(found.parameters for found in marks))
+        parameters = [found.parameters for found in marks]
+        axis.set_xscale("log")
+        axis.set_xlim(0.8 * min(parameters), 1.25 * max(parameters))
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_ylim(0, 1.12 * max(max(found.gmacs, found.module_gmacs or 0) for found in marks))
         axis.grid(**drawing.GRID)
         drawing.write_under(figure, CAPTION)

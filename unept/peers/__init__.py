@@ -12,33 +12,24 @@ from collections.abc import Callable
 from torch import nn
 
 from unept.config import ModelConfig
-from unept.peers import backbones
-from unept.peers.anl import anl
-from unept.peers.ccnet import ccnet
-from unept.peers.dnlnet import dnlnet
-from unept.peers.encnet import encnet
+from unept.peers import anl, backbones, ccnet, dnlnet, encnet, ocrnet, pointrend, psanet, setr, upernet
 from unept.peers.loss import total_loss
-from unept.peers.ocrnet import ocrnet
 from unept.peers.parts import Auxiliary, Output, Rival
-from unept.peers.pointrend import pointrend
-from unept.peers.psanet import psanet
-from unept.peers.setr import setr_mla, setr_naive, setr_pup
-from unept.peers.upernet import upernet
 
 __all__ = ["RIVALS", "Auxiliary", "Output", "Rival", "build", "check", "total_loss"]
 
 RIVALS: dict[str, Callable[..., nn.Module]] = {
-    "psanet": psanet,
-    "upernet": upernet,
-    "encnet": encnet,
-    "ccnet": ccnet,
-    "pointrend": pointrend,
-    "dnlnet": dnlnet,
-    "anl": anl,
-    "ocrnet": ocrnet,
-    "setr_naive": setr_naive,
-    "setr_pup": setr_pup,
-    "setr_mla": setr_mla,
+    "psanet": psanet.psanet,
+    "upernet": upernet.upernet,
+    "encnet": encnet.encnet,
+    "ccnet": ccnet.ccnet,
+    "pointrend": pointrend.pointrend,
+    "dnlnet": dnlnet.dnlnet,
+    "anl": anl.anl,
+    "ocrnet": ocrnet.ocrnet,
+    "setr_naive": setr.setr_naive,
+    "setr_pup": setr.setr_pup,
+    "setr_mla": setr.setr_mla,
 }
 COARSE = ("upernet", "pointrend")  # with a pyramid of their own: a ResNet below them goes down to 1/32
 AGGREGATED = (5, 11, 17, 23)  # ViT-large blocks, counted from 0, whose tokens SETR's three heads take
