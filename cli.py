@@ -165,7 +165,9 @@ def ablate(
 @app.command()
 def table(
     ctx: typer.Context,
-    number: Annotated[int, typer.Argument(parser=whole, metavar="NUMBER", help="5 (components), 6 (N and L) or 7 (rivals).")],
+    number: Annotated[
+        int, typer.Argument(parser=whole, metavar="NUMBER", help="5 (components), 6 (N and L) or 7 (rivals).")
+    ],
     seeds: Seeds = 5,
     preset: Preset = "quick",
     data: Data = "",
@@ -201,6 +203,8 @@ def table(
         control=control or tables[number].CONTROL,
     )
     name = NONE if control == NONE and number in (6, 7) else ""
+    if number == 7 and not dry_run:
+        _count_networks(request)
     _study(f"table {number}", name, with_control(tables[number].variants, control), request, ctx, dry_run)
 
 
@@ -216,9 +220,7 @@ def complexity(
         list[str] | None, typer.Option("--network", metavar="NAME", help="Only these of the paper's networks.")
     ] = None,
     timed: Annotated[bool, typer.Option("--time", help="Also time inference and a training step, in turns.")] = False,
-    batch: Annotated[
-        int, typer.Option("--batch", parser=whole, metavar="INTEGER", help="Images of a timed step.")
-    ] = 1,
+    batch: Annotated[int, typer.Option("--batch", parser=whole, metavar="INTEGER", help="Images of a timed step.")] = 1,
     rounds: Annotated[int, typer.Option("--rounds", parser=whole, metavar="INTEGER", help="Times each is timed.")] = 5,
     out: Annotated[str, typer.Option("--out", metavar="FOLDER", help="Of the report.")] = "study/complexity",
 ) -> None:
@@ -372,6 +374,17 @@ def _write_report(folders: Sequence[Path], experiment: str, control: str = "") -
     page, html, *_ = write_report(folders, experiment, control=control)
     print("\n".join(terminal.lines(read_study(folders, experiment, control))))
     print(f"report of {experiment}: {page} and {html.name}")
+
+
+def _count_networks(request: Request) -> None:
+    """The published networks of Table 7 counted, in the study's folder: what is trained there is smaller."""
+    from bench.presets import preset
+    from bench.request import check_options, default_out
+    from experiments.complexity import chosen, counted
+
+    check_options(request)
+    home = request.out or default_out(request.preset, preset(request.preset, request.data).data)
+    _write_complexity(counted(chosen((480, 480))), Path(home).expanduser() / "complexity", request.command, None)
 
 
 def _write_complexity(records: Any, out: Path, command: str, timing: Any) -> None:

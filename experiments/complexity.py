@@ -66,7 +66,7 @@ def times(
     rounds: int,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Add `times` to the records, of those networks that are counted at this size; returns under what they were taken."""
+    """Add `times` to the records of the networks counted at this size; returns under what they were taken."""
     from bench.measures.timing import interleaved, protocol
 
     subjects = {one.name: (one.make, one.settings) for one in found if one.size == size}

@@ -34,7 +34,7 @@ LARGE = (1024, 2048)  # height and width that the paper's tool counts at unless 
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """One published network. `quoted` is its row of Table 7, "" where it has none; `size` where it is not the others'."""
+    """One published network: `quoted` is its row of Table 7, "" for none; `size` where it is not that of the others."""
 
     name: str
     config: ModelConfig

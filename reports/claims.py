@@ -36,7 +36,8 @@ def judge(study: Study, number: int | None) -> pd.DataFrame:
 
     `quoted` is the paper's difference, `difference` ours, both `better - worse` in `unit`, with Welch's 95 % interval;
     `n` is the smaller of the two sizes. Operations and parameters are exact and need no test; operations are counted as
-    the paper's tool does, of the networks as they were trained here. Memory is not judged: the paper's is a GPU's, which no row holds.
+    the paper's tool does, of the networks as they were trained here. Memory is not judged: the
+    paper's is a GPU's, which no row holds.
     """
     found = [_find(study, claim) if claim.table == number else _nothing() for claim in CLAIMS]
     holm = _holm(found)

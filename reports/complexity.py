@@ -221,7 +221,7 @@ def _beside_the_paper(records: Sequence[Record]) -> Iterator[str]:
     yield "## Which claims of efficiency hold?\n"
     yield "Differences, the first less the second; the paper's quoted, ours derived, GMACs or million parameters.\n"
     found = efficiency(records)
-    names = [name.removesuffix("_outcome") for name in found if name.endswith("_outcome")]
+    names = [name.removesuffix("_outcome") for name in map(str, found) if name.endswith("_outcome")]
     columns = ["claim", "quoted", *(name.replace("resnet50_", "ResNet-50, ") for name in names)]
     lines = [
         [line["claim"], words.number(line["quoted"], "+.1f"), *(_said(line, name) for name in names)]
@@ -278,21 +278,20 @@ def _overview_cells(records: Sequence[Record]) -> list[list[str]]:
     """The header, then a line a network; times where there are any."""
     timed = [phase for phase in PHASES if any(phase in (record.get("times") or {}) for record in records)]
     header = ["network", "size", "parameters, M", "module GMACs", "module GFLOPs", "complete GMACs", "complete GFLOPs"]
-    cells = [header + [f"{phase}, s (measured)" for phase in timed]]
-    for record in records:
-        cells.append(
-            [
-                record["name"],
-                "x".join(map(str, record["size"])),
-                f"{record['parameters'] / 1e6:.3f}",
-                f"{record['module_gmacs']:.3f}",
-                f"{2 * record['module_gmacs']:.3f}",
-                f"{record['gmacs']:.3f}",
-                f"{2 * record['gmacs']:.3f}",
-                *(_time((record.get("times") or {}).get(phase)) for phase in timed),
-            ]
-        )
-    return cells
+    cells = [
+        [
+            record["name"],
+            "x".join(map(str, record["size"])),
+            f"{record['parameters'] / 1e6:.3f}",
+            f"{record['module_gmacs']:.3f}",
+            f"{2 * record['module_gmacs']:.3f}",
+            f"{record['gmacs']:.3f}",
+            f"{2 * record['gmacs']:.3f}",
+            *(_time((record.get("times") or {}).get(phase)) for phase in timed),
+        ]
+        for record in records
+    ]
+    return [header + [f"{phase}, s (measured)" for phase in timed], *cells]
 
 
 def _part_cells(records: Sequence[Record]) -> list[list[str]]:

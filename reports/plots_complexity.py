@@ -69,9 +69,7 @@ def draw(marks: Sequence[Mark]) -> dict[str, bytes]:
             handles = [
                 Line2D([], [], linestyle="none", markersize=7, **drawing.look(index)) for index in range(len(marks))
             ]
-            figure.legend(
-                handles, numbered, loc="outside upper center", ncols=COLUMNS, fontsize=10, labelspacing=0.3
-            )
+            figure.legend(handles, numbered, loc="outside upper center", ncols=COLUMNS, fontsize=10, labelspacing=0.3)
         figure.draw_without_rendering()  # puts the axes where they will be, so that names can be placed in points
         _name(axis, marks, names, figure.dpi / 72)
         return drawing.files(figure)

@@ -65,7 +65,7 @@ def write_report(outs: Path | Sequence[Path], experiment: str, *, control: str =
 
 
 def write_files(folder: Path, made: Mapping[str, bytes]) -> list[Path]:
-    """Write a report's files, by name, to `folder`; returns them, the pages first. OSError where it cannot be written."""
+    """Write a report's files to `folder`; returns them, the pages first. OSError where it cannot be written."""
     folder.mkdir(parents=True, exist_ok=True)
     names = sorted(made, key=lambda name: (not name.startswith("report."), name.endswith(".html"), name))
     return [_replace(folder / name, made[name]) for name in names]

@@ -138,7 +138,8 @@ def check(config: ModelConfig) -> None:
     if config.architecture != "unept":
         from unept import peers
 
-        return peers.check(config)
+        peers.check(config)
+        return
     backbones.check(config.backbone)
     for field, allowed in CHOICES.items():
         value = getattr(config, field)

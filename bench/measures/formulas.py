@@ -26,7 +26,7 @@ FREE = frozenset(
         "new_zeros scalar_tensor _to_copy clone copy_ fill_ zero_ cat stack repeat roll flip tril triu embedding "
         "index index_put index_put_ index_select gather scatter scatter_ scatter_add scatter_add_ scatter_reduce "
         "constant_pad_nd reflection_pad2d replication_pad2d pixel_shuffle pixel_unshuffle im2col lift_fresh "
-        "_unsafe_view _unsafe_index rand randn rand_like randn_like",
+        "_unsafe_view _unsafe_index _local_scalar_dense rand randn rand_like randn_like",
         # reductions and norms
         "sum mean amax amin max min any all argmax argmin prod var var_mean std logsumexp cumsum linalg_vector_norm "
         "_softmax _log_softmax _safe_softmax native_batch_norm native_layer_norm native_group_norm "
@@ -69,7 +69,7 @@ def _registered(func: Any) -> Formula | None:
     return found
 
 
-def _convolution(_: Any, weight: Any, *rest: Any, out_: Any) -> int:
+def _convolution(_: Any, weight: Any, *__: Any, out_: Any) -> int:
     """From the result's places and the weights that meet at each."""
     return math.prod((out_.shape[0], *out_.shape[2:])) * weight.numel()
 
@@ -105,7 +105,7 @@ def _distances(left: Any, right: Any, *_: Any) -> int:
     return left.numel() * right.shape[-2]
 
 
-def _grid_sample(_: Any, __: Any, mode: int, *rest: Any, out_: Any) -> int:
+def _grid_sample(_: Any, __: Any, mode: int, *___: Any, out_: Any) -> int:
     """4 neighbours of each sampled value (8 in volumes), 16 where bicubic, none where nearest."""
     dimensions = out_.dim() - 2
     return out_.numel() * {0: 2**dimensions, 1: 0, 2: 4**dimensions}[mode]

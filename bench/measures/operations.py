@@ -2,8 +2,8 @@
 
 Two conventions from one forward pass. `module` is what the paper's tool counts (`bench.measures.modules`). `complete`
 looks at every operator that runs, whoever calls it: convolutions, matrix products and attention, and sampling at
-computed places, each by formula (`bench.measures.formulas`). An operator that is neither counted nor on the list of free
-ones is an error that names it, so that nothing is left out unseen.
+computed places, each by formula (`bench.measures.formulas`). An operator that is neither counted nor listed as free is
+an error that names it, so that nothing is left out unseen.
 """
 
 from __future__ import annotations

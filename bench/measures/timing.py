@@ -1,4 +1,4 @@
-"""Time of inference and of a training step, for networks taken in turn: a busy moment of the machine hits them alike."""
+"""Time of inference and of a training step, for networks taken in turns: a busy moment hits them alike."""
 
 from __future__ import annotations
 

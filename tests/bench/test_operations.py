@@ -51,7 +51,9 @@ def test_convolution_and_linear_by_hand() -> None:
     conv, linear = 6 * 5 * 8 * 3 * 9, 8 * 5
     assert counted.gmacs == pytest.approx((conv + linear) / 1e9)
     assert counted.gflops == 2 * counted.gmacs
-    assert counted.module_gmacs == pytest.approx((conv + 6 * 5 * 8 + linear) / 1e9)  # a bias adds, in a convolution only
+    assert counted.module_gmacs == pytest.approx(
+        (conv + 6 * 5 * 8 + linear) / 1e9
+    )  # a bias adds, in a convolution only
     assert counted.module_gflops == 2 * counted.module_gmacs
     assert counted.parameters == 8 * 27 + 8 + 45
     assert [(part.name, part.parameters) for part in counted.parts] == [("conv", 224), ("linear", 45)]
@@ -121,7 +123,9 @@ def test_grid_sampling_reads_four_neighbours() -> None:
 
 def test_an_operator_that_nobody_counts_is_named_with_its_place() -> None:
     model = Runs(lambda own, x: own.inner(x), inner=Runs(lambda _, x: torch.fft.fft2(x).real))
-    with pytest.raises(operations.UncountedError, match=r"operator aten::_fft_c2c in inner is neither counted nor free"):
+    with pytest.raises(
+        operations.UncountedError, match=r"operator aten::_fft_c2c in inner is neither counted nor free"
+    ):
         operations.count(model, (4, 4))
     assert isinstance(operations.UncountedError("x"), ValueError)
 
@@ -183,7 +187,7 @@ def test_a_variant_that_cannot_be_counted_is_measured_all_the_same(monkeypatch: 
     assert variant._count(preset("quick")) == (None, "operator x::y is neither counted nor free")
 
 
-# --- second opinions, on the rows of Table 7 at reduced width -----------------------------------------------------------
+# --- second opinions, on the rows of Table 7 at reduced width ---------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ROWS)

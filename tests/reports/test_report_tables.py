@@ -73,7 +73,9 @@ def test_cost_in_words_states_its_sources(two: Study) -> None:
 
 def test_cost_as_csv_keeps_whole_numbers(two: Study) -> None:
     header, first, second = tables.csv(tables.cost(two)).splitlines()
-    assert header.startswith("variant,status,parameters_derived,gmacs_derived,gflops_derived,module_gmacs_derived,inside_share_measured,")
+    assert header.startswith(
+        "variant,status,parameters_derived,gmacs_derived,gflops_derived,module_gmacs_derived,inside_share_measured,"
+    )
     assert first.startswith("N=4 L=1,ok,198765,0.0512,0.1024,0.0498,,0.713,130.26,128,131,9,")
     assert second == "N=16 L=1,not run" + "," * 14
 

@@ -12,7 +12,7 @@ POOLED = (1, 3, 6, 8)
 
 
 class Asymmetric(nn.Module):
-    """Queries from one map attend to pooled tokens of another; ``shared`` makes queries and keys the same projection."""
+    """Queries from one map attend to pooled tokens of another; ``shared`` makes queries and keys one projection."""
 
     def __init__(self, key: int, query: int, inner: int, out: int, *, shared: bool = False) -> None:
         super().__init__()

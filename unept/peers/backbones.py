@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -29,7 +29,7 @@ class Features(Backbone):
         for module in net.modules():
             for child, own in module.named_children():
                 if isinstance(own, nn.Upsample):
-                    setattr(module, child, Enlarge(own.scale_factor))
+                    setattr(module, child, Enlarge(cast(float, own.scale_factor)))
         self.net = net
         self.channels = tuple(net.feature_info.channels())
         self.strides = tuple(net.feature_info.reduction())
@@ -44,7 +44,7 @@ class Features(Backbone):
 
 
 class Enlarge(nn.Module):
-    """Bilinear enlargement, which HRNet has between its branches where it segments; timm's classifier takes the nearest.
+    """Bilinear enlargement, as HRNet has between its branches where it segments; timm's classifier takes the nearest.
 
     It is no `torch.nn.Upsample`, and nor is that of the public segmentation network.
     """

@@ -34,7 +34,7 @@ def _auxiliary(term: Auxiliary, label_BHW: Tensor, pixels: int, config: LossConf
         return _presence(term.logits, label_BHW)
     if term.places is None:
         return _cross_entropy(term.logits, label_BHW, pixels, config)
-    B, H, W = label_BHW.shape
+    H, W = label_BHW.shape[1:]
     x_BP = (term.places[..., 0] * W).long().clamp(0, W - 1)
     y_BP = (term.places[..., 1] * H).long().clamp(0, H - 1)
     return _mean(term.logits, label_BHW.flatten(1).gather(1, y_BP * W + x_BP), x_BP.numel(), config)

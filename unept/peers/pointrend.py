@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +42,7 @@ class Coarse(nn.Module):
         super().__init__()
         self.doublings = tuple(round(math.log2(stride / strides[0])) for stride in strides)
         self.steps = nn.ModuleList(
-            nn.ModuleList(block(hidden if step else width, hidden, 3) for step in range(max(1, doublings)))
+            nn.Sequential(*(block(hidden if step else width, hidden, 3) for step in range(max(1, doublings))))
             for doublings in self.doublings
         )
         self.classify = classifier(hidden, classes, dropout)
@@ -50,7 +51,7 @@ class Coarse(nn.Module):
         """(B, K, h, w) of the finest level."""
         total: Tensor | None = None
         for x, steps, doublings in zip(levels, self.steps, self.doublings, strict=True):
-            for step in steps:
+            for step in cast(nn.Sequential, steps):
                 x = step(x)
                 x = resize(x, [2 * side for side in x.shape[2:]]) if doublings else x
             total = x if total is None else total + x

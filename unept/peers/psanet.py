@@ -10,7 +10,7 @@ from unept.peers.parts import Output, Rival, block, classifier, fcn, resize
 
 
 class Branch(nn.Module):
-    """One of the two directions: features at half the size, and for each place ``mask`` x ``mask`` weights around it."""
+    """One of the two directions: features at half the size, and ``mask`` x ``mask`` weights around each place."""
 
     def __init__(self, before: int, width: int, mask: int) -> None:
         super().__init__()

@@ -62,7 +62,7 @@ class UpHead(nn.Module):
 
 
 class AggregationHead(nn.Module):
-    """Multi-level aggregation: every level normed and projected, the deeper added to the shallower, all concatenated."""
+    """Multi-level aggregation: levels normed and projected, the deeper added to the shallower, all concatenated."""
 
     def __init__(self, channels: tuple[int, ...], width: int, classes: int, scale: int, dropout: float) -> None:
         super().__init__()

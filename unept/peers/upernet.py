@@ -17,9 +17,7 @@ class UPerHead(nn.Module):
     def __init__(self, channels: tuple[int, ...], width: int, classes: int, dropout: float) -> None:
         super().__init__()
         *finer, last = channels
-        self.pools = nn.ModuleList(
-            nn.Sequential(nn.AdaptiveAvgPool2d(side), block(last, width, 1)) for side in POOLED
-        )
+        self.pools = nn.ModuleList(nn.Sequential(nn.AdaptiveAvgPool2d(side), block(last, width, 1)) for side in POOLED)
         self.pooled = block(last + len(POOLED) * width, width, 3)
         self.laterals = nn.ModuleList(block(before, width, 1) for before in finer)
         self.smooth = nn.ModuleList(block(width, width, 3) for _ in finer)

@@ -114,7 +114,10 @@ def test_the_full_networks_take_other_sizes(architecture: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"architecture": "ccnets"}, r"architecture cannot be 'ccnets' \(nearest: ccnet\); it is one of unept, psanet,"),
+        (
+            {"architecture": "ccnets"},
+            r"architecture cannot be 'ccnets' \(nearest: ccnet\); it is one of unept, psanet,",
+        ),
         ({"backbone": "resnet10"}, r"no backbone 'resnet10' \(nearest: resnet101\)"),
         ({"width": 12}, "width=12: a multiple of 8"),
         ({"classes": 0}, "classes=0: at least 1"),
