@@ -9,7 +9,7 @@ import errno
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,7 +20,7 @@ from typer.core import TyperCommand
 
 if TYPE_CHECKING:
     from bench.request import Maker, Request
-    from bench.study import Tasks
+    from bench.study import Study, Tasks
 
 NAME = "unept-bench"
 INTERRUPTED = 130
@@ -203,9 +203,8 @@ def table(
         control=control or tables[number].CONTROL,
     )
     name = NONE if control == NONE and number in (6, 7) else ""
-    if number == 7 and not dry_run:
-        _count_networks(request)
-    _study(f"table {number}", name, with_control(tables[number].variants, control), request, ctx, dry_run)
+    after = _count_networks if number == 7 else None
+    _study(f"table {number}", name, with_control(tables[number].variants, control), request, ctx, dry_run, after)
 
 
 @app.command()
@@ -342,7 +341,15 @@ def _request(ctx: typer.Context, **options: Any) -> Request:
     return Request(**options, command=shlex.join([NAME, *words]))
 
 
-def _study(kind: str, grid: str, make: Maker, request: Request, ctx: typer.Context, dry_run: bool) -> None:
+def _study(
+    kind: str,
+    grid: str,
+    make: Maker,
+    request: Request,
+    ctx: typer.Context,
+    dry_run: bool,
+    after: Callable[[Study], None] | None = None,
+) -> None:
     """Do the study, or say what it would do; always ends by saying how to go on."""
     from bench import study as studies
     from bench.request import study_of
@@ -364,6 +371,8 @@ def _study(kind: str, grid: str, make: Maker, request: Request, ctx: typer.Conte
         raise typer.Exit(INTERRUPTED) from None
     print("\n".join(studies.summary(rows, study.seeds * len(study.variants))))
     _write_report([study.out], study.name)
+    if after:
+        after(study)
     if any(row["status"] == "failed" for row in rows):
         raise typer.Exit(1)
 
@@ -376,15 +385,11 @@ def _write_report(folders: Sequence[Path], experiment: str, control: str = "") -
     print(f"report of {experiment}: {page} and {html.name}")
 
 
-def _count_networks(request: Request) -> None:
+def _count_networks(study: Study) -> None:
     """The published networks of Table 7 counted, in the study's folder: what is trained there is smaller."""
-    from bench.presets import preset
-    from bench.request import check_options, default_out
     from experiments.complexity import chosen, counted
 
-    check_options(request)
-    home = request.out or default_out(request.preset, preset(request.preset, request.data).data)
-    _write_complexity(counted(chosen((480, 480))), Path(home).expanduser() / "complexity", request.command, None)
+    _write_complexity(counted(chosen((480, 480))), study.out / "complexity", study.command, None)
 
 
 def _write_complexity(records: Any, out: Path, command: str, timing: Any) -> None:

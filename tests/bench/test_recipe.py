@@ -270,3 +270,14 @@ def test_checkpoints_are_written_on_the_way_and_not_after_the_last_step(tmp_path
     model = unept.build(small().model)
     state = checkpoint.load(tmp_path, model, recipe.make_optimizer(model, small().train))
     assert state.step == 4
+
+
+def test_a_rival_is_trained_and_scored_by_the_same_recipe(tmp_path: Path) -> None:
+    settings = small(architecture="pointrend", spatial=False, queries="embed", steps=3)
+    result = run(settings, tmp_path)
+    assert result["status"] == "ok"
+    assert result["metrics"]["miou_refined"] is None
+    _, total, ce, refined, boundary, direction = result["training"]["curve"][-1]
+    assert total > ce > 0
+    assert (refined, boundary, direction) == (0, 0, 0)
+    assert numbers(run(settings, tmp_path / "again")) == numbers(result)
