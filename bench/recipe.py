@@ -131,10 +131,10 @@ def train_step(
     model: nn.Module, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor], settings: Settings
 ) -> Losses:
     """One optimisation step on one batch. Raises NonFiniteError before anything non-finite reaches the weights."""
+    optimizer.zero_grad(set_to_none=True)  # first, so that the forward pass does not hold the old gradients
     losses = loss_of(model(batch["image"]), batch, settings)
     if not math.isfinite(losses.total.item()):
         raise NonFiniteError(f"loss is {losses.total.item()}")
-    optimizer.zero_grad(set_to_none=True)
     losses.total.backward()
     norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
     if not math.isfinite(float(norm)):

@@ -68,6 +68,7 @@ class LossConfig:
     boundary_ignore: Literal["masked", "positive"] = "masked"  # unlabelled pixels: left out, or boundary as released
     direction_flip: Literal["mirrored", "kept"] = "mirrored"  # do the angles follow a horizontal flip
     distance: Literal["crop", "stored"] = "crop"  # truth made after the crop, or once per image at its own size
+    bounded: bool = True  # large maps: both segmentation terms in bands, never holding the enlarged logits
 
 
 def paper_profile() -> tuple[ModelConfig, LossConfig]:

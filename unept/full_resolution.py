@@ -28,19 +28,23 @@ BAND_CPU = 1 << 20  # logits of a band: what a cache holds
 BAND_GPU = 1 << 24  # what makes a launch worth it
 
 
-def summed_cross_entropies(logits_BKhw: Tensor, label_BHW: Tensor, source_BHW: Tensor | None = None) -> Tensor:
+def summed_cross_entropies(
+    logits_BKhw: Tensor, label_BHW: Tensor, source_BHW: Tensor | None = None, *, bounded: bool = True
+) -> Tensor:
     """The cross-entropy summed over valid pixels, (1,); with sources also the same read at them, (2,).
 
     Logits are enlarged eight times, bilinear, corners not aligned, and cut to the label's size; computed in float32 at
     least. Labels are int64, 255 where they do not count. A source is row * W + column, at most one row away from its
     pixel. Differentiable once, in the logits. Memory beyond the arguments is a few bands (see `_bands`) and
     copies of the logits, whatever the label's size; a map of at most `WHOLE` enlarged logits is one piece. The same
-    bits on every repetition.
+    bits on every repetition. Without `bounded` both terms are computed as they are written, and hold what that takes.
     """
     size = label_BHW.shape[1:]
     assert logits_BKhw.shape[2:] == tuple(-(-side // STRIDE) for side in size), "logits must be at 1/8 of the label"
     with torch.autocast(logits_BKhw.device.type, enabled=False):
         logits = logits_BKhw.to(torch.promote_types(logits_BKhw.dtype, torch.float32))
+        if not bounded:
+            return _as_written(logits, label_BHW, source_BHW)
         if label_BHW.numel() * logits.shape[1] <= WHOLE:
             return _whole(logits, label_BHW, source_BHW)
         _refuse_unknown_labels(label_BHW, logits_BKhw)
@@ -66,6 +70,17 @@ def bilinear(source: int, like: Tensor, *, align_corners: bool) -> Tensor:
     """The matrix (8 n, n) that interpolates n values to 8 n."""
     unit = torch.eye(source, dtype=like.dtype, device=like.device).unsqueeze(0)
     return F.interpolate(unit, size=source * STRIDE, mode="linear", align_corners=align_corners)[0].T
+
+
+def _as_written(logits_BKhw: Tensor, label_BHW: Tensor, source_BHW: Tensor | None) -> Tensor:
+    """Enlarged logits, the refined ones made of them, and the cross-entropy of each."""
+    enlarged_BKHW = enlarged(logits_BKhw, (label_BHW.shape[1], label_BHW.shape[2]), align_corners=False)
+    maps = [enlarged_BKHW]
+    if source_BHW is not None:
+        index_B1P = source_BHW.flatten(1).unsqueeze(1)
+        moved_BKP = enlarged_BKHW.flatten(2).gather(2, index_B1P.expand(-1, logits_BKhw.shape[1], -1))
+        maps.append(moved_BKP.view_as(enlarged_BKHW))
+    return torch.stack([F.cross_entropy(each, label_BHW, ignore_index=NONE, reduction="sum") for each in maps])
 
 
 def _whole(logits_BKhw: Tensor, label_BHW: Tensor, source_BHW: Tensor | None) -> Tensor:

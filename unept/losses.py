@@ -60,7 +60,7 @@ def total_loss(
     """
     count = label_BHW.numel() if config.ce_average == "all" else (label_BHW != NONE).sum().clamp(min=1)
     if output.boundary is None or output.direction is None:
-        ce = summed_cross_entropies(output.logits, label_BHW)[0] / count + _poison(output.logits)
+        ce = summed_cross_entropies(output.logits, label_BHW, bounded=config.bounded)[0] / count + _poison(output.logits)
         zero = torch.zeros_like(ce)
         return Losses(config.weight_ce * ce, ce, zero, zero, zero)
 
@@ -68,7 +68,8 @@ def total_loss(
     edge_logits = _upsample(output.boundary, size)
     direction_logits = _upsample(output.direction, size)
     source_BHW = source_pixels(edge_mask(edge_logits, edge_threshold), direction_logits)
-    ce, refined = summed_cross_entropies(output.logits, label_BHW, source_BHW) / count + _poison(output.logits)
+    summed_2 = summed_cross_entropies(output.logits, label_BHW, source_BHW, bounded=config.bounded)
+    ce, refined = summed_2 / count + _poison(output.logits)
     boundary = _boundary_loss(edge_logits, boundary_BHW) + _poison(output.boundary)
     inside_BHW = _direction_area(edge_logits, boundary_BHW, config)
     direction = balanced_ce(direction_logits, direction_BHW.where(inside_BHW, NONE)) + _poison(output.direction)

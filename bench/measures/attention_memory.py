@@ -1,7 +1,7 @@
 """Peak memory of one attention layer in a training step, predicted without computing.
 
 The layer and its inputs are fake tensors: they have sizes and no content, and every operation is asked for the sizes of
-its results alone. A dispatch mode follows each storage from the operation that makes it to its end, so whatever the
+its results alone. A ledger follows each storage from the operation that makes it to its end, so whatever the
 gradient keeps alive counts, and temporaries while they live. Not seen are the buffers inside an operation, such as the
 work space of a fused kernel. The operations are those that torch would choose for the device that is named.
 """
@@ -9,16 +9,15 @@ work space of a fused kernel. The operations are those that torch would choose f
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+
+from bench.measures.ledger import INPUTS, Ledger
 
 SIDES = (30, 60, 90, 120)  # of one square level, tokens
 
@@ -32,39 +31,6 @@ class Peak:
 
     saved: int
     peak: int
-
-
-class LiveTensors(TorchDispatchMode):
-    """Counts the bytes of every storage made inside it, once, from its first tensor to its end."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.live = self.peak = 0
-        self._known: weakref.WeakSet[Any] = weakref.WeakSet()
-
-    def ignore(self, tensors: Sequence[Tensor]) -> None:
-        """Do not count these: they were there before."""
-        self._known.update(tensor.untyped_storage() for tensor in tensors)
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the operation and note the storages of its results."""
-        result = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, Tensor):
-                self._note(leaf.untyped_storage())
-        return result
-
-    def _note(self, storage: torch.UntypedStorage) -> None:
-        if storage in self._known:
-            return
-        size = storage.nbytes()
-        self._known.add(storage)
-        self.live += size
-        self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._end, size).atexit = False
-
-    def _end(self, size: int) -> None:
-        self.live -= size
 
 
 def layer_peak(
@@ -84,14 +50,15 @@ def layer_peak(
         layer = make().train()
         tokens = torch.empty(batch, total, width, requires_grad=True)
         position = torch.empty(1, total, width).expand_as(tokens)
-        with LiveTensors() as tracker:
-            tracker.ignore([tokens, position, *layer.parameters(), *layer.buffers()])
+        ledger = Ledger()
+        ledger.mark([tokens, position, *layer.parameters(), *layer.buffers()], INPUTS)
+        before = ledger.live()
+        with ledger:
             result = layer(tokens, position, shapes)
-            saved = tracker.live
+            saved = ledger.live() - before
             if result.requires_grad:
                 torch.autograd.grad(result, tokens, torch.empty_like(result))
-            peak = tracker.peak
-    return Peak(saved=saved, peak=peak)
+    return Peak(saved=saved, peak=ledger.peak().bytes - before)
 
 
 def growth(make: Callable[[], nn.Module], width: int, sides: Sequence[int] = SIDES, **options: Any) -> float:

@@ -27,11 +27,11 @@ KINDS = (PARAMETERS, GRADIENTS, OPTIMIZER, INPUTS, ACTIVATIONS, TEMPORARIES)
 
 @dataclass(frozen=True, kw_only=True)
 class Peak:
-    """The largest number of live bytes, by kind, and the module in whose forward or backward pass it came."""
+    """The largest number of live bytes, by kind, and where it came: the phase of the step, and the module at work."""
 
     bytes: int
     kinds: dict[str, int]
-    module: str
+    place: str
 
 
 class Ledger(TorchDispatchMode):
@@ -49,8 +49,9 @@ class Ledger(TorchDispatchMode):
         self._kinds: list[str] = []
         self._numbers: dict[int, int] = {}  # of the living, by address
         self._watched: dict[int, weakref.ref[Any]] = {}
-        self._events: list[tuple[int, str | None]] = []  # a number and the module for a birth; ~number for a death
+        self._events: list[tuple[int, str]] = []  # a number and the place for a birth; ~number for a death
         self._from = 0
+        self.phase = ""  # what the step is at, for the peak's place
 
     def __enter__(self) -> Ledger:
         self._modules.__enter__()
@@ -81,6 +82,10 @@ class Ledger(TorchDispatchMode):
             if tensor is not None:
                 self._kinds[self._enter(tensor)] = kind
 
+    def live(self) -> int:
+        """Bytes alive now, of what is counted."""
+        return sum(self._sizes[number] for number in self._numbers.values())
+
     def begin(self) -> None:
         """Look for the peak from here on."""
         self._from = len(self._events)
@@ -89,10 +94,10 @@ class Ledger(TorchDispatchMode):
         """The peak since `begin`, by what was known of each storage in the end."""
         live = highest = 0
         place, where = -1, ""
-        for index, (number, module) in enumerate(self._events):
+        for index, (number, step) in enumerate(self._events):
             live += self._sizes[number] if number >= 0 else -self._sizes[~number]
             if index >= self._from and live > highest:
-                highest, place, where = live, index, module or ""
+                highest, place, where = live, index, step
         alive: set[int] = set()
         for number, _ in self._events[: place + 1]:
             if number >= 0:
@@ -102,7 +107,7 @@ class Ledger(TorchDispatchMode):
         kinds = Counter(dict.fromkeys(KINDS, 0))
         for number in alive:
             kinds[self._kinds[number]] += self._sizes[number]
-        return Peak(bytes=highest, kinds=dict(kinds), module=where)
+        return Peak(bytes=highest, kinds=dict(kinds), place=where)
 
     def _enter(self, tensor: Tensor) -> int:
         """The number of the tensor's storage, which is born now if it was not known."""
@@ -113,11 +118,11 @@ class Ledger(TorchDispatchMode):
         number = self._numbers[address] = len(self._sizes)
         self._sizes.append(storage.nbytes())
         self._kinds.append(TEMPORARIES)
-        self._events.append((number, self._module()))
+        self._events.append((number, self._place()))
 
         def died(_: Any) -> None:
             del self._numbers[address], self._watched[address]
-            self._events.append((~number, None))
+            self._events.append((~number, ""))
 
         self._watched[address] = weakref.ref(storage, died)
         return number
@@ -128,11 +133,12 @@ class Ledger(TorchDispatchMode):
             self._kinds[number] = ACTIVATIONS
         return tensor
 
-    def _module(self) -> str:
-        """The innermost module that is at work, and whether in its backward pass."""
+    def _place(self) -> str:
+        """The phase of the step, and the innermost module that is at work."""
         names = [name for name in self._modules.parents if name != "Global"]
         inner = max(names, key=lambda name: name.count("."), default="")
-        return f"{inner.partition('.')[2] or inner} (backward)" if self._modules.is_bw else inner.partition(".")[2]
+        module = inner.partition(".")[2] or inner
+        return f"{self.phase}: {module}" if self.phase and module else self.phase or module
 
 
 def without_data(model: nn.Module) -> nn.Module:

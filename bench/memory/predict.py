@@ -1,0 +1,191 @@
+"""Peak memory of one training step, predicted: the real step is traced on tensors that have sizes and no data.
+
+Model, loss, backward pass and optimiser are those of the recipe, so nothing is left out that holds a tensor. Not seen
+are an operator's own work space, the allocator's rounding and slack, and what a driver keeps: a lower bound of what a
+GPU shows, and what a counting allocator sees on a CPU.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils.checkpoint import checkpoint
+
+import unept
+from bench.config import Settings
+from bench.measures.ledger import GRADIENTS, INPUTS, OPTIMIZER, PARAMETERS, Ledger, Peak, without_data
+from bench.recipe import loss_of, make_optimizer
+
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+OPTIMIZERS = ("adamw", "sgd")
+DEVICES = ("cuda", "cpu")
+BLOCKS = ("EncoderLayer", "DecoderLayer", "Block", "Bottleneck")  # what checkpointing recomputes
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSetting:
+    """How a step is taken. ValueError for what cannot be.
+
+    `device` says whose temporaries are counted: on "cuda" a dropout mask has a byte an element and fused products
+    keep no weights, on "cpu" torch's own code has float masks and falls back to plain products under dropout.
+    """
+
+    batch: int = 2
+    size: int = 480  # pixels, of a square crop
+    precision: str = "fp32"
+    optimizer: str = "adamw"
+    checkpointing: bool = False
+    bounded: bool = False
+    device: str = "cuda"
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name} {getattr(self, name)}: expected at least 1")
+        for name, known in (("precision", PRECISIONS), ("optimizer", OPTIMIZERS), ("device", DEVICES)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"--{name} {getattr(self, name)}: expected one of {', '.join(known)}")
+
+
+def predict(settings: Settings, setting: StepSetting) -> Peak:
+    """The peak of the second step, when the optimiser has its state; ValueError for settings that cannot be."""
+    settings = at_size(settings, setting)
+    with torch.device("meta"), warnings.catch_warnings(action="ignore"):
+        model = unept.build(settings.model).train()
+    with FakeTensorMode(), _compiled_operator(), _as_on(setting.device):
+        without_data(model)
+        batch = empty_batch(setting)
+        ledger = Ledger()
+        ledger.mark([*model.parameters(), *model.buffers()], PARAMETERS)
+        ledger.mark(batch.values(), INPUTS)
+        with ledger:
+            step = StepUnderWatch(model, settings, setting, ledger)
+            step.prepare()
+            ledger.begin()
+            step(batch)
+    return ledger.peak()
+
+
+def at_size(settings: Settings, setting: StepSetting) -> Settings:
+    """The settings at the step's size, with bounded losses or without."""
+    return dataclasses.replace(
+        settings,
+        model=dataclasses.replace(settings.model, size=setting.size),
+        loss=dataclasses.replace(settings.loss, bounded=setting.bounded),
+    )
+
+
+class StepUnderWatch:
+    """One optimisation step by the recipe, its phases told to a ledger; also used on real tensors to verify."""
+
+    def __init__(self, model: nn.Module, settings: Settings, setting: StepSetting, ledger: Ledger | None) -> None:
+        self.model, self.settings, self.setting, self.ledger = model, settings, setting, ledger
+        if setting.checkpointing:
+            _recompute(model)
+        if setting.optimizer == "adamw":
+            self.optimizer: torch.optim.Optimizer = make_optimizer(model, settings.train)
+        else:
+            self.optimizer = torch.optim.SGD(model.parameters(), settings.train.lr, momentum=0.9)
+
+    def prepare(self) -> None:
+        """Give the optimiser the state that it has from its first step on."""
+        for parameter in self.model.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        self.optimizer.step()
+        self._mark(self._state(), OPTIMIZER)
+
+    def __call__(self, batch: dict[str, Tensor]) -> None:
+        """Forward, loss, backward, optimiser, in the order of `bench.recipe.train_step`."""
+        low = PRECISIONS[self.setting.precision]
+        device = batch["image"].device.type
+        self.optimizer.zero_grad(set_to_none=True)
+        self._phase("forward")
+        with nullcontext() if low is None else torch.autocast(device, low):
+            output = self.model(batch["image"])
+            self._phase("loss")
+            total = loss_of(output, batch, self.settings).total
+        del output
+        self._phase("backward")
+        total.backward()
+        del total
+        self._mark([parameter.grad for parameter in self.model.parameters()], GRADIENTS)
+        self._phase("optimizer")
+        torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+        self.optimizer.step()
+
+    def _state(self) -> list[Tensor]:
+        states = self.optimizer.state.values()
+        return [value for state in states for value in state.values() if isinstance(value, Tensor)]
+
+    def _mark(self, tensors: Any, kind: str) -> None:
+        if self.ledger is not None:
+            self.ledger.mark(tensors, kind)
+
+    def _phase(self, name: str) -> None:
+        if self.ledger is not None:
+            self.ledger.phase = name
+
+
+def empty_batch(setting: StepSetting) -> dict[str, Tensor]:
+    """Pictures and truth in a step's shapes, all 0."""
+    shape = (setting.batch, setting.size, setting.size)
+    truth = {name: torch.zeros(shape, dtype=torch.int64) for name in ("label", "boundary", "direction")}
+    return {"image": torch.zeros(setting.batch, 3, setting.size, setting.size), **truth}
+
+
+def _recompute(model: nn.Module) -> None:
+    """Keep the inputs of each of BLOCKS alone, and run it again in the backward pass."""
+    for module in model.modules():
+        if type(module).__name__ in BLOCKS:
+            module.forward = _checkpointed(module.forward)  # type: ignore[method-assign]
+
+
+def _checkpointed(forward: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *given: checkpoint(forward, *given, use_reentrant=False)
+
+
+@contextmanager
+def _compiled_operator() -> Iterator[None]:
+    """Within it deformable attention holds what the compiled kernels hold, whether or not they can be built here."""
+    before = os.environ.get("UNEPT_BACKEND")
+    os.environ["UNEPT_BACKEND"] = "native"
+    try:
+        yield
+    finally:
+        os.environ.pop("UNEPT_BACKEND")
+        if before is not None:
+            os.environ["UNEPT_BACKEND"] = before
+
+
+def _as_on(device: str) -> Any:
+    return _Cuda() if device == "cuda" else nullcontext()
+
+
+class _Cuda(TorchFunctionMode):
+    """Dropout with byte masks, and fused products that drop weights without holding them."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is F.dropout:
+            return _byte_masked(*args, **kwargs)
+        if func is F.scaled_dot_product_attention:
+            kwargs["dropout_p"] = 0.0
+        return func(*args, **kwargs)
+
+
+def _byte_masked(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    if not training or p == 0:
+        return input
+    dropped: Tensor = torch.native_dropout(input, p, True)[0]
+    return input.copy_(dropped) if inplace else dropped

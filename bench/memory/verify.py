@@ -1,0 +1,78 @@
+"""The same training step for real, on a CPU, its memory counted at malloc: what a prediction is checked against.
+
+A step runs in a process of its own with the counting malloc before the C library's (`python -m bench.memory.verify
+SPEC.json`). What the process held before the model was built is subtracted; one step before the measured one lets
+libraries set up what they keep.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+from bench.config import Settings, from_dict, to_dict
+from bench.memory.predict import StepSetting, StepUnderWatch, at_size, empty_batch
+
+
+def measure(settings: Settings, setting: StepSetting) -> int:
+    """Bytes at the peak of a real step. `build.Unavailable` where allocations cannot be counted; RuntimeError, in one
+    line, for a step that fails.
+    """
+    from bench.kernels import memory
+
+    variables = os.environ | memory.preloaded(memory.counter()) | {"UNEPT_BACKEND": "native"}
+    spec = {"settings": to_dict(settings), "setting": dataclasses.asdict(setting)}
+    with tempfile.TemporaryDirectory() as folder:
+        given = Path(folder, "spec.json")
+        given.write_text(json.dumps(spec), encoding="utf-8")
+        done = subprocess.run(
+            [sys.executable, "-m", "bench.memory.verify", str(given)],
+            env=variables,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [f"ended with {done.returncode}"])[-1]
+        raise RuntimeError(last[:300])
+    return int(done.stdout.strip().splitlines()[-1])
+
+
+def main(arguments: list[str]) -> int:
+    """Take the steps that the file describes and print the bytes."""
+    spec = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
+    print(_counted(from_dict(spec["settings"]), StepSetting(**spec["setting"])))
+    return 0
+
+
+def _counted(settings: Settings, setting: StepSetting) -> int:
+    import torch
+
+    import unept
+    from bench.kernels.memory import Counter
+
+    settings = at_size(settings, setting)
+    torch.manual_seed(0)
+    torch.ones(2, requires_grad=True).sum().backward()  # starts the engine
+    counter = Counter()
+    before = counter.now()
+    with warnings.catch_warnings(action="ignore"):
+        model = unept.build(settings.model).train()
+    step: Any = StepUnderWatch(model, settings, setting, None)
+    batch = empty_batch(setting)
+    step.prepare()
+    step(batch)
+    counter.start()
+    step(batch)
+    return counter.most() - before
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
