@@ -500,6 +500,7 @@ def test_the_options_are_these() -> None:
     assert found == {
         "ablate": {f"--{name}" for name in shared | {"grid"}},
         "table": {f"--{name}" for name in shared} | {"number"},
+        "complexity": {f"--{name}" for name in ("size", "model", "network", "time", "batch", "rounds", "out")},
         "report": {"folders", "--experiment", "--control"},
         "power": {"folder", "--difference", "--sd", "--comparisons", "--experiment", "--control"},
         "kernels": {"--out", "--threads", "--repeats", "--shapes", "--quick"},

@@ -17,6 +17,7 @@ RELEASED = {
     "boundary_ignore": "positive", "direction_flip": "kept", "distance": "stored",
 }  # fmt: skip
 SHARED = {
+    "architecture": "unept",
     "backbone": "resnet50", "classes": 150, "size": 480, "levels": 3, "points": 16, "heads": 8, "width": 256,
     "ffn": 2048, "encoder_layers": 2, "decoder_layers": 2, "dropout": 0.1, "encoder_self": "deformable",
     "decoder_cross": "deformable", "offset_init": "released", "spatial": True, "queries": "both",
