@@ -124,6 +124,11 @@ class StepUnderWatch:
         torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
         self.optimizer.step()
 
+    def tensors(self) -> list[Tensor]:
+        """What is there between two steps: parameters, buffers, gradients and the optimiser's state."""
+        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+        return [*self.model.parameters(), *self.model.buffers(), *gradients, *self._state()]
+
     def _state(self) -> list[Tensor]:
         states = self.optimizer.state.values()
         return [value for state in states for value in state.values() if isinstance(value, Tensor)]

@@ -1,8 +1,8 @@
 """The same training step for real, on a CPU, its memory counted at malloc: what a prediction is checked against.
 
 A step runs in a process of its own with the counting malloc before the C library's (`python -m bench.memory.verify
-SPEC.json`). What the process held before the model was built is subtracted; one step before the measured one lets
-libraries set up what they keep.
+SPEC.json`). The figure is what the step adds at its peak, and the tensors there before it by their own sizes: modules,
+caches and what else a process holds are not a step's. One step before the measured one lets libraries set up theirs.
 """
 
 from __future__ import annotations
@@ -60,18 +60,21 @@ def _counted(settings: Settings, setting: StepSetting) -> int:
 
     settings = at_size(settings, setting)
     torch.manual_seed(0)
-    torch.ones(2, requires_grad=True).sum().backward()  # starts the engine
-    counter = Counter()
-    before = counter.now()
     with warnings.catch_warnings(action="ignore"):
         model = unept.build(settings.model).train()
-    step: Any = StepUnderWatch(model, settings, setting, None)
+    step = StepUnderWatch(model, settings, setting, None)
     batch = empty_batch(setting)
     step.prepare()
     step(batch)
-    counter.start()
+    counter = Counter()
+    before = counter.start()
     step(batch)
-    return counter.most() - before
+    return counter.most() - before + _bytes([*step.tensors(), *batch.values()])
+
+
+def _bytes(tensors: list[Any]) -> int:
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
+    return sum(storages.values())
 
 
 if __name__ == "__main__":
