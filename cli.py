@@ -354,6 +354,45 @@ def kernels(
 
 
 @app.command()
+def memory(
+    ctx: typer.Context,
+    rows: Annotated[
+        list[str] | None, typer.Option("--row", metavar="NAME", help="Only these rows of Table 8 and its controls.")
+    ] = None,
+    batch: Annotated[int, typer.Option("--batch", parser=whole, metavar="INTEGER", help="Images of a step.")] = 2,
+    size: Annotated[int, typer.Option("--size", parser=whole, metavar="INTEGER", help="Side in pixels.")] = 480,
+    precision: Annotated[str, typer.Option("--precision", help="fp32, or autocast to bf16 or fp16.")] = "fp32",
+    optimizer: Annotated[str, typer.Option("--optimizer", help="adamw or sgd.")] = "adamw",
+    checkpointing: Annotated[bool, typer.Option("--checkpointing", help="Recompute each block's activations.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Also take the step on this CPU and count.")] = False,
+    out: Annotated[str, typer.Option("--out", metavar="FOLDER", help="Of the report.")] = "study/memory",
+) -> None:
+    """Predict the peak memory of a training step for each row of Table 8, without a GPU.
+
+    For instance --row "Ours, DeiT" --batch 4 --precision bf16, or --size 160 --verify.
+    """
+    from dataclasses import asdict
+
+    from bench.memory import table
+    from bench.memory.predict import StepSetting
+    from experiments.table8 import chosen
+    from reports import memory as pages
+    from reports import write_files
+
+    setting = StepSetting(batch=batch, size=size, precision=precision, optimizer=optimizer, checkpointing=checkpointing)
+    found = chosen(rows or ())
+    networks = {row.name: row.settings for row in found}
+    records = table.predicted(networks, setting, say=_say)
+    records = [record | {"quoted": row.quoted} for record, row in zip(records, found, strict=True)]
+    verified = table.verified(networks, setting, say=_say) if verify else []
+    words, _ = ctx.obj
+    made = pages.files(records, verified, asdict(setting), shlex.join([NAME, *words]))
+    page, *_ = write_files(Path(out).expanduser(), made)
+    print("\n".join(pages.lines(records)))
+    print(f"report: {page}")
+
+
+@app.command()
 def doctor() -> None:
     """Versions, processors, accelerators, attention backends.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -63,21 +64,26 @@ def test_a_quick_run_of_everything(tmp_path: Path) -> None:
     assert compared == {"avx2", "avx512"} or any("are not compared" in note for note in notes)
 
 
-def test_what_was_measured_before_a_process_died_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_dies_is_a_note_and_what_was_measured_before_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     row = {"part": "operator", "malloc": "tuned", "shape": "tiny", "side": "mmcv", "phase": "forward"}
     row |= {"quantity": "seconds", "value": 1.0, "q1": 1.0, "q3": 1.0, "n": 1, "threads": 1}
 
-    def process(_request: object, malloc: str, *_: object) -> dict[str, object]:
-        if malloc == "default":
-            raise RuntimeError("the process with default malloc ended with -9")
-        return {"rows": [row], "notes": [], "malloc": "as it is"}
+    def end(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        spec = json.loads(Path(command[-2]).read_text(encoding="utf-8"))
+        if spec["malloc"] == "default":
+            return subprocess.CompletedProcess(command, -9)
+        Path(command[-1]).write_text(json.dumps({"rows": [row], "notes": [], "malloc": "x"}), encoding="utf-8")
+        return subprocess.CompletedProcess(command, 0)
 
-    monkeypatch.setattr(bench.kernels.run, "PROCESSES", (("tuned", ()), ("default", ())))
-    monkeypatch.setattr(bench.kernels.run, "_process", process)
+    monkeypatch.setattr(bench.kernels.run, "PROCESSES", (("tuned", ("operator",)), ("default", ("module",))))
     monkeypatch.setattr(bench.kernels.run, "_build", lambda _: None)
-    with pytest.raises(RuntimeError, match="ended with -9"):
-        bench.kernels.run.perform(bench.kernels.run.Request(out=tmp_path, threads=1))
+    monkeypatch.setattr(bench.kernels.run.subprocess, "run", end)
+    bench.kernels.run.perform(bench.kernels.run.Request(out=tmp_path, threads=1))
     assert "operator/tuned/tiny/mmcv/forward" in (tmp_path / "kernels.csv").read_text(encoding="utf-8")
+    notes = json.loads((tmp_path / "kernels.json").read_text(encoding="utf-8"))["notes"]
+    assert notes == ["not measured: module; the process with default malloc ended with exit status -9"]
 
 
 def test_without_a_compiler_the_others_are_measured(

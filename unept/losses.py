@@ -60,7 +60,9 @@ def total_loss(
     """
     count = label_BHW.numel() if config.ce_average == "all" else (label_BHW != NONE).sum().clamp(min=1)
     if output.boundary is None or output.direction is None:
-        ce = summed_cross_entropies(output.logits, label_BHW, bounded=config.bounded)[0] / count + _poison(output.logits)
+        ce = summed_cross_entropies(output.logits, label_BHW, bounded=config.bounded)[0] / count + _poison(
+            output.logits
+        )
         zero = torch.zeros_like(ce)
         return Losses(config.weight_ce * ce, ce, zero, zero, zero)
 

@@ -135,6 +135,7 @@ def module(setting: Setting) -> Iterator[Row]:
             "points": case.points,
             "offset_init": config.offset_init,
             "dropout": 0.0,
+            "layer": 0,
         }
         made = attention.make("encoder_self", config.encoder_self, settings)
         generator = torch.Generator().manual_seed(case.seed)

@@ -67,9 +67,12 @@ def perform(request: Request, say: Callable[[str], None] = print) -> None:
             notes.append(f"memory is not measured: {error}")
         else:
             result = _process(request, malloc, parts, more)
-            rows += [Row(**row) for row in result["rows"]]
-            notes += [note for note in result["notes"] if note not in notes]
-            mallocs[malloc] = result["malloc"]
+            if isinstance(result, str):
+                notes.append(result)
+            else:
+                rows += [Row(**row) for row in result["rows"]]
+                notes += [note for note in result["notes"] if note not in notes]
+                mallocs[malloc] = result["malloc"]
         _write(request, rows, {"malloc": mallocs, "load": [*load, os.getloadavg()[0]], "notes": notes})
 
 
@@ -94,8 +97,8 @@ def _repeats(request: Request) -> int:
     return min(request.repeats, QUICK_REPEATS) if request.quick else request.repeats
 
 
-def _process(request: Request, malloc: str, parts: tuple[str, ...], more: dict[str, str]) -> dict[str, Any]:
-    """What a worker found. RuntimeError where it ended without a result."""
+def _process(request: Request, malloc: str, parts: tuple[str, ...], more: dict[str, str]) -> dict[str, Any] | str:
+    """What a worker found, or a line on a worker that ended without a result."""
     spec = {
         "malloc": malloc,
         "parts": parts,
@@ -111,5 +114,7 @@ def _process(request: Request, malloc: str, parts: tuple[str, ...], more: dict[s
         command = [sys.executable, "-m", "bench.kernels.worker", str(given), str(found)]
         done = subprocess.run(command, env=variables, check=False)
         if done.returncode or not found.exists():
-            raise RuntimeError(f"the process with {malloc} malloc ended with {done.returncode}")
-        return json.loads(found.read_text(encoding="utf-8"))
+            missing = ", ".join(parts)
+            return f"not measured: {missing}; the process with {malloc} malloc ended with exit status {done.returncode}"
+        result: dict[str, Any] = json.loads(found.read_text(encoding="utf-8"))
+        return result
