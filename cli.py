@@ -167,7 +167,8 @@ def ablate(
 def table(
     ctx: typer.Context,
     number: Annotated[
-        int, typer.Argument(parser=whole, metavar="NUMBER", help="5 (components), 6 (N and L) or 7 (rivals).")
+        int,
+        typer.Argument(parser=whole, metavar="NUMBER", help="5 (components), 6 (N and L), 7 (rivals), 8 (drop-ins)."),
     ],
     seeds: Seeds = 5,
     preset: Preset = "quick",
@@ -183,12 +184,12 @@ def table(
     dry_run: DryRun = False,
 ) -> None:
     """Run the variants of one of the paper's tables."""
-    from experiments import table5, table6, table7
+    from experiments import table5, table6, table7, table8
     from experiments.controls import NONE, with_control
 
-    tables = {5: table5, 6: table6, 7: table7}
+    tables = {5: table5, 6: table6, 7: table7, 8: table8}
     if number not in tables:
-        raise ValueError(f"table {number}: expected 5, 6 or 7")
+        raise ValueError(f"table {number}: expected 5, 6, 7 or 8")
     request = _request(
         ctx,
         seeds=seeds,
@@ -302,14 +303,14 @@ def step(
         typer.Argument(metavar="CASE...", help="A preset, and fields: small, 'paper backbone=resnet50'."),
     ] = None,
     backends: Annotated[str, typer.Option("--backends", help="To compare; the first is the measure.")] = "",
-    images: Annotated[int, typer.Option("--images", help="In a batch; 0: as the preset's.")] = 0,
+    images: Annotated[int, typer.Option("--images", help="In a batch; 0: as the preset's, one of 480 pixels.")] = 0,
     rounds: Annotated[int, typer.Option("--rounds", help="Repetitions, after one that warms up.")] = 5,
     threads: Annotated[int, typer.Option("--threads", help="0: every processor.")] = 0,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the page there too.")] = None,
 ) -> None:
     """Time a training step of UN-EPT by its parts: the compiled attention kernel against plain PyTorch.
 
-    Without a case: quick, small and paper, the last with both backbones.
+    Without a case: quick, small, and paper with both backbones.
     """
     from bench import step as steps
     from bench.environment import raise_malloc_thresholds

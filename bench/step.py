@@ -34,7 +34,8 @@ BACKBONE, SPATIAL, CONTEXT, ATTENTION = "backbone", "spatial branch and heads", 
 LOSS, OPTIMIZER = "loss", "optimizer"
 DRAWN, KEPT = "a batch of data, made", "a batch of data, kept"
 PARTS = (WHOLE, BACKBONE, SPATIAL, CONTEXT, ATTENTION, LOSS, OPTIMIZER)
-CASES = ("quick", "small", "paper", "paper backbone=resnet50")
+CASES = ("quick", "small", "paper backbone=deit_base", "paper backbone=resnet50")
+LARGE = 480  # pixels; of pictures that large one makes a batch, unless the user says otherwise
 
 Work = Callable[[], object]
 
@@ -60,7 +61,7 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """What is timed and how; `images` 0 is the preset's own batch, `threads` 0 every processor."""
+    """What is timed and how; `images` 0 is the preset's own batch or one of LARGE, `threads` 0 every processor."""
 
     cases: tuple[Case, ...]
     backends: tuple[str, ...]
@@ -79,7 +80,7 @@ class Protocol:
 
     def batch(self, case: Case) -> int:
         """Pictures in a step of `case`."""
-        return self.images or case.settings.train.batch
+        return self.images or (1 if case.settings.model.size >= LARGE else case.settings.train.batch)
 
 
 def default_backends() -> tuple[str, ...]:
@@ -124,7 +125,10 @@ def case_of(words: str) -> Case:
     variants = expand(parse_axes(axes), base) if axes else ()
     if len(variants) > 1:
         raise ValueError(f"{words}: expected one value for each field")
-    return Case(name=words, settings=variants[0].settings if variants else base)
+    settings = variants[0].settings if variants else base
+    if settings.model.architecture != "unept":
+        raise ValueError(f"{words}: a step is taken apart for architecture=unept only")
+    return Case(name=words, settings=settings)
 
 
 def time_step(settings: Settings, backends: Sequence[str], *, images: int, rounds: int) -> list[PartTime]:
@@ -137,6 +141,7 @@ def time_step(settings: Settings, backends: Sequence[str], *, images: int, round
     names = [ops.resolve(backend, device=device.type).name for backend in backends]
     torch.manual_seed(0)
     model = unept.build(settings.model).to(device).train()
+    assert isinstance(model, UNEPT), settings.model.architecture
     batch = _batch(settings, images, device)
     with _backend(names[0]):
         works = _works(model, settings, batch)

@@ -169,7 +169,7 @@ NOTES: tuple[Note, ...] = (
     ),
     Note(
         tables=(7,),
-        text="No operations are printed for SETR. The tool sees 183.0 to 237.8 in the public variants, and 273.7 to "
+        text="No operations are quoted for SETR. The tool sees 183.0 to 237.8 in the public variants, and 273.7 to "
         "328.5 where, as here, the projections of their attention are modules of their own (counted); with attention's "
         "products, which it never sees, there are 313.5 to 368.3 (counted).",
     ),

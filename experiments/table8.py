@@ -1,4 +1,4 @@
-"""Table 8: attention in UN-EPT's own slots, and whole rivals, at the paper's size for their memory and as rows to train.
+"""Table 8: attention in UN-EPT's own slots, and whole rivals: at the paper's size for their memory, and to be trained.
 
 A mechanism takes the place of the encoder's and of the decoder's self-attention; the decoder's cross-attention stays
 deformable. So even with nothing in both slots the context reaches the queries.
@@ -87,7 +87,7 @@ def variants(base: Settings) -> tuple[Variant, ...]:
 
 def _with(settings: Settings, attention: str) -> Settings:
     """`attention` in both self-attention slots."""
-    return replace(settings, model=replace(settings.model, **dict.fromkeys(SLOTS, attention)))
+    return replace(settings, model=replace(settings.model, encoder_self=attention, decoder_self=attention))
 
 
 def _on(settings: Settings, backbone: str) -> Settings:

@@ -1,4 +1,4 @@
-"""What a training step holds at its peak, as a report: predicted for each row, verified where it was, and Table 8 beside.
+"""What a training step holds at its peak, as a report: predicted for each row, verified where asked, beside Table 8.
 
 A record is the plain dictionary that `bench.memory.table` gives, with `quoted`, the row's name in Table 8 or "".
 """
@@ -52,7 +52,7 @@ def overview(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def largest_batch(record: Record, card: float) -> int:
-    """Images of a step with bounded losses that fit on a card of so many GiB, from the peaks at two batches; 0: none."""
+    """Images of a step with bounded losses that fit on a card of so many GiB, from the peaks at two batches."""
     each = (record["twice"] - record["bounded"]) / record["batch"]
     fixed = record["bounded"] - each * record["batch"]
     return max(0, int(((card - ALLOWANCE) * GIB - fixed) // each))
@@ -148,10 +148,10 @@ def _sections(
         f"{setting['precision']}, {setting['optimizer']}"
         f"{', activations of each block recomputed' if setting['checkpointing'] else ''}: forward, loss, backward, "
         "optimiser. *Predicted* by tracing that very step on tensors without data. Counted are storages that something "
-        f"refers to, with the temporaries of {setting['device']}: on cuda, dropout masks of a byte an element and fused "
-        "products that hold no weights. Not counted are an operator's own work space, the allocator's rounding and what "
-        "the driver keeps. *Bounded* computes the two segmentation terms of Eq. 7 without ever holding enlarged logits, "
-        "as training does; the rivals' own losses have no bounded form.\n"
+        f"refers to, with the temporaries of {setting['device']}: on cuda, dropout masks of a byte an element and "
+        "fused products that hold no weights. Not counted are an operator's own work space, the allocator's rounding "
+        "and what the driver keeps. *Bounded* computes the two segmentation terms of Eq. 7 without ever holding "
+        "enlarged logits, as training does; the rivals' own losses have no bounded form.\n"
     )
     yield f"## {HEADING}\n"
     yield table(["row", "GiB", "GiB, bounded losses", *KINDS, "peak at"], _cells(records))
@@ -160,8 +160,8 @@ def _sections(
         yield bullets(f"{record['name']}: {record['message']}" for record in records if "message" in record)
     yield "## The largest batch that fits, predicted\n"
     yield (
-        f"Images a step with bounded losses, on cards of so many GiB, less {ALLOWANCE:g} GiB for context, libraries and "
-        "the allocator's slack, which differ from one machine to the next. From the peaks at two batches.\n"
+        f"Images a step with bounded losses, on cards of so many GiB, less {ALLOWANCE:g} GiB for context, libraries "
+        "and the allocator's slack, which differ from one machine to the next. From the peaks at two batches.\n"
     )
     fits = [
         [record["name"], *(str(largest_batch(record, card)) for card in CARDS)]
@@ -172,8 +172,8 @@ def _sections(
     if verified:
         yield "## Is the prediction right?\n"
         yield (
-            "The same step run on this machine's CPU, its allocations *measured* at malloc, against what is *predicted* "
-            "for a CPU (float dropout masks, torch's own products).\n"
+            "The same step run on this machine's CPU, its allocations *measured* at malloc, against what is "
+            "*predicted* for a CPU (float dropout masks, torch's own products).\n"
         )
         yield table(["row", "predicted, GiB", "measured, GiB", "predicted over measured"], _checked_cells(verified))
     if _is_printed(setting):
@@ -188,8 +188,8 @@ def _beside_the_paper(records: Sequence[Record]) -> Iterator[str]:
         return
     yield "## Beside the paper\n"
     yield (
-        "Each claim's difference: *quoted* in GB as printed, by a meter that the paper does not name, and *predicted* in "
-        "GiB of live tensors. A printed figure holds more than tensors: CUDA's context, cuDNN's work space, the "
+        "Each claim's difference: *quoted* in GB as printed, by a meter that the paper does not name, and *predicted* "
+        "in GiB of live tensors. A printed figure holds more than tensors: CUDA's context, cuDNN's work space, the "
         "allocator's slack.\n"
     )
     rows = [

@@ -258,7 +258,7 @@ def test_report_again_from_the_rows(capsys: pytest.CaptureFixture[str]) -> None:
         (["ablate", "--grid", "N=4", "--data", "folder:absent"], "absent"),
         (["ablate", "--grid", "N=4", "--backbone-weights", "absent.pth"], "absent.pth"),
         (["ablte", "--grid", "N=4"], "ablate"),
-        (["table", "9"], "table 9: expected 5, 6 or 7"),
+        (["table", "9"], "table 9: expected 5, 6, 7 or 8"),
         (["table", "five"], "five"),
         (["report", "absent"], "absent: no study here"),
     ],
@@ -401,6 +401,20 @@ def test_a_step_is_timed_by_its_parts(capsys: pytest.CaptureFixture[str], tmp_pa
     assert "--rounds 0: expected at least 1" in refused(capsys, "step", "quick", "--rounds", "0")
     assert "unknown backend 'fast'" in refused(capsys, "step", "quick", "--backends", "fast")
     assert "preset 'quikc'" in refused(capsys, "step", "quikc")
+
+
+def test_memory_is_predicted_and_reported(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ("memory", "--row", "none, ResNet50", "--size", "64", "--batch", "1", "--out", str(tmp_path))
+    assert call(*words) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"none, ResNet50 +\d\.\d\d +\d\.\d\d  \w+", said)
+    page = (tmp_path / "report.md").read_text()
+    assert "Live tensors, predicted: a lower bound of what a GPU shows" in page
+    assert "Beside the paper" not in page  # not its setting
+    assert (tmp_path / "memory.csv").read_text().startswith("row,gib,bounded_gib,")
+    assert "--row CCNet: expected one of" in refused(capsys, "memory", "--row", "CCNet")
+    assert "--batch 0: expected at least 1" in refused(capsys, "memory", "--batch", "0")
+    assert "--precision fp8" in refused(capsys, "memory", "--precision", "fp8")
 
 
 def test_a_disk_that_fills_up_while_running(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,11 +6,13 @@ Each takes a `Setting` and gives rows. A part that cannot be had gives none and 
 from __future__ import annotations
 
 import ctypes
-import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
 
 import torch
 from torch import nn
@@ -23,6 +25,7 @@ from unept import attention
 from unept.config import ModelConfig
 from unept.ops import build, native, reference
 
+MODULE_SIDES = (OURS, "mmcv", "reference")
 DISAGREE = 1e-3  # relative; sides that differ more do not compute the same
 OLDER = "x86-64-v3"  # the instruction set of processors with AVX2
 
@@ -119,7 +122,7 @@ def machine(setting: Setting) -> Iterator[Row]:
 
 
 def module(setting: Setting) -> Iterator[Row]:
-    """The encoder's self-attention with its linear layers, native against reference: shapes that are an encoder's."""
+    """The encoder's self-attention with its linear layers, by the operator in it: shapes that are an encoder's."""
     if build.problem():
         return
     config = ModelConfig()
@@ -142,29 +145,23 @@ def module(setting: Setting) -> Iterator[Row]:
         for parameter in made.parameters():  # as initialised, all offsets would be the same
             nn.init.normal_(parameter, std=case.spread / width**0.5, generator=generator)
         tokens, gradient = torch.randn(2, case.batch, case.tokens, width, generator=generator)
-        tasks = {backend: _module_task(made, tokens, gradient, case, backend) for backend in (OURS, "reference")}
+        runs = {side.name: side.run for side in setting.sides if side.run and side.name in MODULE_SIDES}
+        tasks = {side: _module_task(made, tokens, gradient, case, run) for side, run in runs.items()}
         samples = timing.interleaved(tasks, setting.repeats)
         place = setting.place("module", name)
         yield from rows.timed(place, samples, case.samples)
         yield from rows.ratios(place, samples, OURS)
 
 
-def _module_task(
-    made: nn.Module, tokens: torch.Tensor, gradient: torch.Tensor, case: Case, backend: str
-) -> timing.Task:
-    @contextmanager
-    def around() -> Iterator[None]:
-        usual = os.environ.get("UNEPT_BACKEND")
-        os.environ["UNEPT_BACKEND"] = backend
-        try:
-            yield
-        finally:
-            del os.environ["UNEPT_BACKEND"]
-            if usual is not None:
-                os.environ["UNEPT_BACKEND"] = usual
-
+def _module_task(made: nn.Module, tokens: torch.Tensor, gradient: torch.Tensor, case: Case, run: Any) -> timing.Task:
+    """The module with another operator in it: where its own module finds `msda`."""
     given = [tokens, *made.parameters()]
-    return timing.call_task(lambda tensors: made(tensors[0], None, case.shapes), given, gradient, around=around)
+    return timing.call_task(
+        lambda tensors: made(tensors[0], None, case.shapes),
+        given,
+        gradient,
+        around=lambda: mock.patch.object(sys.modules[type(made).__module__], "msda", run),
+    )
 
 
 def instructions(setting: Setting) -> Iterator[Row]:

@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
-from torch.utils.module_tracker import ModuleTracker
+from torch.utils.hooks import RemovableHandle
 
 PARAMETERS, GRADIENTS, OPTIMIZER, INPUTS = "parameters", "gradients", "optimizer state", "inputs"
 ACTIVATIONS, TEMPORARIES = "activations", "temporaries"
@@ -43,8 +44,11 @@ class Ledger(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self._modules = ModuleTracker()
-        self._saving = saved_tensors_hooks(self._saved, lambda tensor: tensor)
+        self._saving = saved_tensors_hooks(self._saved, self._wanted)
+        self._hooks: list[RemovableHandle] = []
+        self._inside: list[str] = []  # the modules whose forward pass is on, the innermost last
+        self._behind = ""  # the module whose backward pass asked for a tensor last
+        self._names: dict[nn.Module, str] = {}
         self._sizes: list[int] = []  # of each storage, in the order in which they came
         self._kinds: list[str] = []
         self._numbers: dict[int, int] = {}  # of the living, by address
@@ -54,7 +58,10 @@ class Ledger(TorchDispatchMode):
         self.phase = ""  # what the step is at, for the peak's place
 
     def __enter__(self) -> Ledger:
-        self._modules.__enter__()
+        self._hooks = [
+            register_module_forward_pre_hook(lambda module, _: self._inside.append(self._name(module))),
+            register_module_forward_hook(lambda *_: self._leave(), always_call=True),
+        ]
         self._saving.__enter__()
         super().__enter__()
         return self
@@ -64,7 +71,8 @@ class Ledger(TorchDispatchMode):
     ) -> None:
         super().__exit__(kind, error, trace)
         self._saving.__exit__(kind, error, trace)
-        self._modules.__exit__(kind, error, trace)
+        for hook in self._hooks:
+            hook.remove()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -127,18 +135,29 @@ class Ledger(TorchDispatchMode):
         self._watched[address] = weakref.ref(storage, died)
         return number
 
-    def _saved(self, tensor: Tensor) -> Tensor:
+    def _saved(self, tensor: Tensor) -> tuple[Tensor, str]:
         number = self._enter(tensor)
         if self._kinds[number] == TEMPORARIES:
             self._kinds[number] = ACTIVATIONS
+        return tensor, self._inside[-1] if self._inside else ""
+
+    def _wanted(self, saved: tuple[Tensor, str]) -> Tensor:
+        tensor, self._behind = saved
         return tensor
 
     def _place(self) -> str:
         """The phase of the step, and the innermost module that is at work."""
-        names = [name for name in self._modules.parents if name != "Global"]
-        inner = max(names, key=lambda name: name.count("."), default="")
-        module = inner.partition(".")[2] or inner
+        module = self._inside[-1] if self._inside else self._behind if self.phase == "backward" else ""
         return f"{self.phase}: {module}" if self.phase and module else self.phase or module
+
+    def _name(self, module: nn.Module) -> str:
+        """Its name in the outermost module that was called, which is the model."""
+        if not self._inside and module not in self._names:
+            self._names = {part: name for name, part in module.named_modules()}
+        return self._names.get(module, type(module).__name__)
+
+    def _leave(self) -> None:
+        self._inside.pop()
 
 
 def without_data(model: nn.Module) -> nn.Module:

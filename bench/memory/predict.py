@@ -153,7 +153,7 @@ def _recompute(model: nn.Module) -> None:
     """Keep the inputs of each of BLOCKS alone, and run it again in the backward pass."""
     for module in model.modules():
         if type(module).__name__ in BLOCKS:
-            module.forward = _checkpointed(module.forward)  # type: ignore[method-assign]
+            module.forward = _checkpointed(module.forward)
 
 
 def _checkpointed(forward: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,8 +10,8 @@ from typing import Any
 
 from bench import environment
 from bench.config import Settings
-from bench.memory.predict import StepSetting, predict
 from bench.measures.ledger import Peak
+from bench.memory.predict import StepSetting, predict
 from unept.ops import build
 
 MOST = 16 << 30  # bytes; a step that needs more is not run to verify it

@@ -69,6 +69,7 @@ def test_a_case_is_a_preset_and_fields() -> None:
         ("quick N=4,16", "one value for each field"),
         ("quick poins=4", "no field 'poins'"),
         ("", "expected a preset"),
+        ("quick architecture=ccnet", "architecture=unept only"),
     ):
         with pytest.raises(ValueError, match=message):
             step.case_of(words)

@@ -11,7 +11,7 @@ from bench.fields import fields, value_of
 from bench.grid import validate
 from bench.presets import PRESETS, preset
 from bench.rows import key_of
-from experiments import paper, table5, table6, table7
+from experiments import paper, table5, table6, table7, table8
 from experiments.controls import with_control
 from unept.config import released_profile
 
@@ -150,6 +150,20 @@ def test_table_7_trains_every_row_under_one_recipe(name: str) -> None:
             "paper": {"resnet101", "hrnet_w48", "vit_large"},
         }[name]
     )
+
+
+def test_table_8_changes_the_slots_and_nothing_else() -> None:
+    base = preset("quick")
+    rows = {variant.name: variant.settings for variant in table8.variants(base)}
+    whole = rows.pop(table8.CONTROL)
+    assert whole == table6.cell(base, points=16, levels=3)
+    for name in table8.RIVALS:
+        assert rows.pop(name).model.architecture != "unept"
+    for name, settings in rows.items():
+        attention = table8.MECHANISMS[name]
+        assert settings.model.decoder_cross == "deformable"
+        model = replace(whole.model, encoder_self=attention, decoder_self=attention)
+        assert settings == replace(whole, model=model)
 
 
 def test_table_7_starts_from_ours() -> None:
