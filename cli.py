@@ -9,7 +9,7 @@ import errno
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,7 +20,7 @@ from typer.core import TyperCommand
 
 if TYPE_CHECKING:
     from bench.request import Maker, Request
-    from bench.study import Tasks
+    from bench.study import Study, Tasks
 
 NAME = "unept-bench"
 INTERRUPTED = 130
@@ -166,7 +166,9 @@ def ablate(
 @app.command()
 def table(
     ctx: typer.Context,
-    number: Annotated[int, typer.Argument(parser=whole, metavar="NUMBER", help="5 (components) or 6 (N and L).")],
+    number: Annotated[
+        int, typer.Argument(parser=whole, metavar="NUMBER", help="5 (components), 6 (N and L) or 7 (rivals).")
+    ],
     seeds: Seeds = 5,
     preset: Preset = "quick",
     data: Data = "",
@@ -181,12 +183,12 @@ def table(
     dry_run: DryRun = False,
 ) -> None:
     """Run the variants of one of the paper's tables."""
-    from experiments import table5, table6
+    from experiments import table5, table6, table7
     from experiments.controls import NONE, with_control
 
-    tables = {5: table5, 6: table6}
+    tables = {5: table5, 6: table6, 7: table7}
     if number not in tables:
-        raise ValueError(f"table {number}: expected 5 or 6")
+        raise ValueError(f"table {number}: expected 5, 6 or 7")
     request = _request(
         ctx,
         seeds=seeds,
@@ -201,8 +203,45 @@ def table(
         retry=retry,
         control=control or tables[number].CONTROL,
     )
-    name = NONE if control == NONE and number == 6 else ""
-    _study(f"table {number}", name, with_control(tables[number].variants, control), request, ctx, dry_run)
+    name = NONE if control == NONE and number in (6, 7) else ""
+    after = _count_networks if number == 7 else None
+    _study(f"table {number}", name, with_control(tables[number].variants, control), request, ctx, dry_run, after)
+
+
+@app.command()
+def complexity(
+    ctx: typer.Context,
+    size: Annotated[str, typer.Option("--size", metavar="SIZE", help="480, or HEIGHTxWIDTH as in 1024x2048.")] = "480",
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", metavar="MODEL", help="Count this instead: timm:NAME, or module:callable of your own."),
+    ] = None,
+    network: Annotated[
+        list[str] | None, typer.Option("--network", metavar="NAME", help="Only these of the paper's networks.")
+    ] = None,
+    timed: Annotated[bool, typer.Option("--time", help="Also time inference and a training step, in turns.")] = False,
+    batch: Annotated[int, typer.Option("--batch", parser=whole, metavar="INTEGER", help="Images of a timed step.")] = 1,
+    rounds: Annotated[int, typer.Option("--rounds", parser=whole, metavar="INTEGER", help="Times each is timed.")] = 5,
+    out: Annotated[str, typer.Option("--out", metavar="FOLDER", help="Of the report.")] = "study/complexity",
+) -> None:
+    """Count parameters and operations of the networks of Table 7, or of any model: no weights, no memory.
+
+    For instance --model timm:resnet101 --size 480, or --network CCNet --network Ours --time.
+    """
+    from bench.complexity import parse_size
+    from experiments.complexity import chosen, counted, times
+
+    for name, value in (("batch", batch), ("rounds", rounds)):
+        if value < 1:
+            raise ValueError(f"--{name} {value}: expected at least 1")
+    if model and network:
+        raise ValueError("--model and --network: give one of them")
+    pixels = parse_size(size)
+    found = chosen(pixels, models=model or (), names=network or ())
+    records = counted(found)
+    timing = times(found, records, pixels, batch=batch, rounds=rounds, say=_say) if timed else None
+    words, _ = ctx.obj
+    _write_complexity(records, Path(out).expanduser(), shlex.join([NAME, *words]), timing)
 
 
 @app.command()
@@ -361,7 +400,15 @@ def _request(ctx: typer.Context, **options: Any) -> Request:
     return Request(**options, command=shlex.join([NAME, *words]))
 
 
-def _study(kind: str, grid: str, make: Maker, request: Request, ctx: typer.Context, dry_run: bool) -> None:
+def _study(
+    kind: str,
+    grid: str,
+    make: Maker,
+    request: Request,
+    ctx: typer.Context,
+    dry_run: bool,
+    after: Callable[[Study], None] | None = None,
+) -> None:
     """Do the study, or say what it would do; always ends by saying how to go on."""
     from bench import study as studies
     from bench.request import study_of
@@ -383,6 +430,8 @@ def _study(kind: str, grid: str, make: Maker, request: Request, ctx: typer.Conte
         raise typer.Exit(INTERRUPTED) from None
     print("\n".join(studies.summary(rows, study.seeds * len(study.variants))))
     _write_report([study.out], study.name)
+    if after:
+        after(study)
     if any(row["status"] == "failed" for row in rows):
         raise typer.Exit(1)
 
@@ -393,6 +442,25 @@ def _write_report(folders: Sequence[Path], experiment: str, control: str = "") -
     page, html, *_ = write_report(folders, experiment, control=control)
     print("\n".join(terminal.lines(read_study(folders, experiment, control))))
     print(f"report of {experiment}: {page} and {html.name}")
+
+
+def _count_networks(study: Study) -> None:
+    """The published networks of Table 7 counted, in the study's folder: what is trained there is smaller."""
+    from experiments.complexity import chosen, counted
+
+    _write_complexity(counted(chosen((480, 480))), study.out / "complexity", study.command, None)
+
+
+def _write_complexity(records: Any, out: Path, command: str, timing: Any) -> None:
+    from reports import complexity, write_files
+
+    page, html = write_files(out, complexity.files(records, command, timing))[:2]
+    print("\n".join(complexity.lines(records)))
+    print(f"report: {page} and {html.name}")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def _refuse(message: str) -> int:

@@ -95,7 +95,7 @@ def estimate_seconds(settings: Settings, threads: int) -> float:
     model, train = settings.model, settings.train
     tokens = (model.size / 8) ** 2
     sampled = model.levels**2 * model.encoder_layers + (model.levels + 1) * model.decoder_layers
-    points = tokens * model.heads * model.points * sampled
+    points = tokens * model.heads * model.points * sampled if model.architecture == "unept" else 0.0
     scale = (model.size / 64) ** 2
     per_image = _BACKBONE_SECONDS.get(model.backbone, 0.1) * scale + points * _SECONDS_PER_POINT
     return train.steps * train.batch * per_image / threads

@@ -22,6 +22,7 @@ import unept
 from bench import checkpoint
 from bench.config import Settings, TrainConfig, from_dict
 from bench.evaluation import PROBE_COLUMNS, Progress, evaluate, probe, probe_steps, save_pictures
+from unept import peers
 from unept.data import Batches, TrainPipeline, open_data
 from unept.losses import Losses, total_loss
 
@@ -130,15 +131,7 @@ def train_step(
     model: nn.Module, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor], settings: Settings
 ) -> Losses:
     """One optimisation step on one batch. Raises NonFiniteError before anything non-finite reaches the weights."""
-    output = model(batch["image"])
-    losses = total_loss(
-        output,
-        batch["label"],
-        batch["boundary"],
-        batch["direction"],
-        settings.loss,
-        edge_threshold=settings.model.edge_threshold,
-    )
+    losses = loss_of(model(batch["image"]), batch, settings)
     if not math.isfinite(losses.total.item()):
         raise NonFiniteError(f"loss is {losses.total.item()}")
     optimizer.zero_grad(set_to_none=True)
@@ -148,6 +141,20 @@ def train_step(
         raise NonFiniteError(f"gradient norm is {float(norm)}")
     optimizer.step()
     return losses
+
+
+def loss_of(output: Any, batch: dict[str, Tensor], settings: Settings) -> Losses:
+    """What the model's own kind of output is supervised with."""
+    if isinstance(output, peers.Output):
+        return peers.total_loss(output, batch["label"], settings.loss)
+    return total_loss(
+        output,
+        batch["label"],
+        batch["boundary"],
+        batch["direction"],
+        settings.loss,
+        edge_threshold=settings.model.edge_threshold,
+    )
 
 
 def _step_seed(seed: int, step: int) -> int:

@@ -20,7 +20,7 @@ from reports.tables import frame
 
 AGREES, DISAGREES, UNDETERMINED, NOT_RUN = "agrees", "disagrees", "undetermined", "not run"
 METRICS = {"mIoU": "miou", "pixAcc": "pixel_accuracy", "pAcc": "pixel_accuracy"}  # fractions here, percent there
-COUNTED = {"#Params.": ("parameters", 1e-6), "GFLOPs": ("gmacs", 1.0)}  # the paper's GFLOPs are multiply-adds
+COUNTED = {"#Params.": ("parameters", 1e-6), "GFLOPs": ("module_gmacs", 1.0)}  # GFLOPs: multiply-adds by its tool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +35,9 @@ def judge(study: Study, number: int | None) -> pd.DataFrame:
     """A line for each claim of all tables; those of other tables than `number`, the study's, are not run.
 
     `quoted` is the paper's difference, `difference` ours, both `better - worse` in `unit`, with Welch's 95 % interval;
-    `n` is the smaller of the two sizes. Operations and parameters are exact and need no test; ours count every matrix
-    product, the paper's those of modules. Memory is not judged: the paper's is a GPU's, which no row holds.
+    `n` is the smaller of the two sizes. Operations and parameters are exact and need no test; operations are counted as
+    the paper's tool does, of the networks as they were trained here. Memory is not judged: the
+    paper's is a GPU's, which no row holds.
     """
     found = [_find(study, claim) if claim.table == number else _nothing() for claim in CLAIMS]
     holm = _holm(found)

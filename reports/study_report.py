@@ -16,6 +16,7 @@ from reports import (
     evidence,
     html,
     plots,
+    plots_complexity,
     plots_cost,
     plots_curves,
     rows,
@@ -30,7 +31,9 @@ from reports.rows import Study
 QUESTIONS = {
     "table 5": "What does each component add: pyramid features, the spatial path, a stronger backbone? (Table 5)",
     "table 6": "How many sampling points, on how many feature scales? (Table 6)",
+    "table 7": "How do the rivals compare under one recipe, and what do they cost? (Table 7)",
 }
+RIVALS_TABLE = 7
 GRID_OF_TABLE_6 = {"points", "levels"}
 
 
@@ -55,6 +58,13 @@ def files(study: Study, drawn: Drawn | None = None) -> dict[str, bytes]:
     caption = f"measured: {setting.short(study)}"
     for name, draw in (("accuracy", plots.draw), ("cost", plots_cost.draw), ("curves", plots_curves.draw)):
         made |= {f"{name}.{suffix}": data for suffix, data in draw(study, caption).items()}
+    if number == RIVALS_TABLE:
+        counted = [
+            plots_complexity.mark(variant, study.measures[variant]["metrics"])
+            for variant in study.variants
+            if rows.number(study.measures.get(variant, {}), "metrics", "gmacs") is not None
+        ]
+        made |= {f"complexity.{suffix}": data for suffix, data in plots_complexity.draw(counted).items()}
     if drawn is not None:
         made["pictures.png"] = drawn.png
     text = "\n".join(_sections(study, drawn, set(made)))
@@ -103,6 +113,8 @@ def _sections(study: Study, drawn: Drawn | None, made: set[str]) -> Iterator[str
     yield from evidence.cost(study)
     if "cost.png" in made:
         yield "![mIoU against operations and against memory](cost.png)\n"
+    if "complexity.png" in made:
+        yield "![operations against parameters, of the networks as trained here](complexity.png)\n"
     yield from evidence.classes(study)
     yield from background.failures(study)
     yield from background.differences(study)

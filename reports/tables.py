@@ -31,6 +31,7 @@ COSTS = {
     "parameters": ("parameters",),
     "gmacs": ("gmacs",),
     "gflops": ("gflops",),
+    "module_gmacs": ("module_gmacs",),
     "inside_share": ("inside_share",),
     "peak_rss_gib": ("peak_rss_gib",),
     **{
@@ -39,7 +40,7 @@ COSTS = {
         for part in ("median", "q1", "q3", "n")
     },
 }
-PROVENANCE = {"parameters": "derived", "gmacs": "derived", "gflops": "derived"}
+PROVENANCE = {"parameters": "derived", "gmacs": "derived", "gflops": "derived", "module_gmacs": "derived"}
 WHOLE = ("parameters", "train_images_per_second_n", "inference_images_per_second_n")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,7 +61,11 @@ def write_report(outs: Path | Sequence[Path], experiment: str, *, control: str =
     study = replace(study, problems=(*study.problems, *loaded.problems))
     made = study_report.files(study, pictures.draw(loaded.arrays, control_of(study)))
     home = next(out for out in outs if experiment in Store(out).experiments())
-    folder = home / "report" / folder_name(experiment)
+    return write_files(home / "report" / folder_name(experiment), made)
+
+
+def write_files(folder: Path, made: Mapping[str, bytes]) -> list[Path]:
+    """Write a report's files to `folder`; returns them, the pages first. OSError where it cannot be written."""
     folder.mkdir(parents=True, exist_ok=True)
     names = sorted(made, key=lambda name: (not name.startswith("report."), name.endswith(".html"), name))
     return [_replace(folder / name, made[name]) for name in names]

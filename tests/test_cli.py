@@ -258,7 +258,7 @@ def test_report_again_from_the_rows(capsys: pytest.CaptureFixture[str]) -> None:
         (["ablate", "--grid", "N=4", "--data", "folder:absent"], "absent"),
         (["ablate", "--grid", "N=4", "--backbone-weights", "absent.pth"], "absent.pth"),
         (["ablte", "--grid", "N=4"], "ablate"),
-        (["table", "9"], "table 9: expected 5 or 6"),
+        (["table", "9"], "table 9: expected 5, 6 or 7"),
         (["table", "five"], "five"),
         (["report", "absent"], "absent: no study here"),
     ],
@@ -533,3 +533,51 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does() -> None:
     assert Store(OUT).read("run").rows == ()
     assert call("ablate", "--grid", "N=4,16", "--seeds", "1") == 0
     assert [row["status"] for row in Store(OUT).read("run", "ablate N=4,16").rows] == ["ok", "ok"]
+
+
+def test_table_7_counts_the_published_networks_and_trains_the_rows(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from experiments import complexity
+
+    chosen = complexity.chosen
+    monkeypatch.setattr(complexity, "chosen", lambda size: chosen(size, names=["PointRend"]))
+    assert call("table", "7", "--seeds", "1") == 0
+    said = capsys.readouterr().out
+    assert re.search(r"^PointRend +480x480 +47\.881 +63\.302 +126\.604 +63\.211 +126\.421$", said, re.MULTILINE)
+    assert "11 of 11 runs have a row: 11 ok" in said
+    assert (OUT / "complexity" / "complexity.csv").exists()
+    assert (OUT / "report" / "table-7" / "report.md").exists()
+
+
+def test_complexity_of_any_model(capsys: pytest.CaptureFixture[str], place: Path) -> None:
+    (place / "own_net.py").write_text("import torch\n\ndef make():\n    return torch.nn.Conv2d(3, 4, 1)\n")
+    words = ("complexity", "--model", "own_net:make", "--size", "32x64", "--out", "counts")
+    assert call(*words, "--time", "--rounds", "1", "--batch", "2") == 0
+    said = capsys.readouterr().out
+    assert re.search(r"^own_net:make +32x64 +0\.000 ", said, re.MULTILINE)
+    assert "report: counts/report.md and report.html" in said
+    page = (place / "counts/report.md").read_text()
+    assert "quartiles) of 1 rounds" in page
+    assert "batch 2, 32x64 pixels" in page
+    assert "Command: `unept-bench complexity --model own_net:make --size 32x64" in page
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--size", "7"], "--size 7: expected 16 to 16384 pixels a side"),
+        (["--model", "resnet101"], "--model resnet101: expected timm:NAME or module:callable, as in timm:resnet101"),
+        (
+            ["--model", "absent_module:x"],
+            "--model absent_module:x: importing absent_module failed: ModuleNotFoundError",
+        ),
+        (["--model", "timm:resnet1O1"], "--model timm:resnet1O1: timm has no model 'resnet1O1' (nearest: resnet1"),
+        (["--network", "CCNets"], "--network CCNets: expected one of PSANet; UperNet; "),
+        (["--model", "timm:resnet18", "--network", "CCNet"], "--model and --network: give one of them"),
+        (["--batch", "0"], "--batch 0: expected at least 1"),
+    ],
+)
+def test_what_complexity_refuses(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert refused(capsys, "complexity", *words).startswith(message)
+    assert not Path("study").exists()

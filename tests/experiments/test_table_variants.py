@@ -1,4 +1,4 @@
-"""Tables 5 and 6 as variants: what each row changes, and the cell that they share."""
+"""Tables 5, 6 and 7 as variants: what each row changes, and the cells that they share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.fields import fields, value_of
 from bench.grid import validate
 from bench.presets import PRESETS, preset
 from bench.rows import key_of
-from experiments import table5, table6
+from experiments import paper, table5, table6, table7
 from experiments.controls import with_control
 from unept.config import released_profile
 
@@ -120,3 +120,41 @@ def test_a_control_is_one_of_the_rows_or_the_row_without_self_attention() -> Non
     assert with_control(table5.variants, "none")(base) == table5.variants(base)
     with pytest.raises(ValueError, match=r"--control N=5 L=1: expected N=4 L=1, .* or none; did you mean 'N="):
         with_control(table6.variants, "N=5 L=1")(base)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_table_7_trains_every_row_under_one_recipe(name: str) -> None:
+    base = preset(name)
+    base = replace(base, train=replace(base.train, backbone_weights="own.pth"))
+    variants = {v.name: v for v in table7.variants(base)}
+    assert set(paper.TABLES[7].rows) <= set(variants)
+    assert table7.CONTROL in variants
+    ladder = {v.name: v.settings for v in table5.variants(base)}
+    assert variants["Ours"].settings == ladder["+ stronger backbone"]
+    assert variants["Ours, convolutional"].settings == ladder["+ spatial path"]
+    for row, architecture in table7.RIVALS.items():
+        settings = variants[row].settings
+        validate(settings)
+        assert settings.model.architecture == architecture
+        assert settings.model.width == 2 * base.model.width
+        kept = ("steps", "batch", "lr", "size", "classes", "weight_ce", "data", "dropout")
+        assert {field: value_of(settings, field) for field in kept} == {field: value_of(base, field) for field in kept}
+        same = settings.model.backbone == base.model.backbone
+        assert settings.train.backbone_weights == ("own.pth" if same else "")
+    rivals = {variants[row].settings.model.backbone for row in table7.RIVALS}
+    assert (
+        rivals
+        == {
+            "quick": {"tiny_conv", "tiny_vit"},
+            "small": {"lite0", "deit_base"},
+            "paper": {"resnet101", "hrnet_w48", "vit_large"},
+        }[name]
+    )
+
+
+def test_table_7_starts_from_ours() -> None:
+    base = preset("quick")
+    with pytest.raises(ValueError, match="architecture=ccnet: Table 7 has a row for each"):
+        table7.variants(replace(base, model=replace(base.model, architecture="ccnet")))
+    with pytest.raises(ValueError, match="backbone 'deit_base': the rows of Table 7 start from tiny_conv, lite0"):
+        table7.variants(replace(base, model=replace(base.model, backbone="deit_base")))

@@ -108,6 +108,7 @@ def measure_row(variant: str, **changes: Any) -> dict[str, Any]:
             "parameters": 198765,
             "gmacs": 0.0512,
             "gflops": 0.1024,
+            "module_gmacs": 0.0498,
             "peak_rss_gib": 0.713,
             "train_images_per_second": {"median": 130.26, "q1": 128.0, "q3": 131.0, "n": 9},
             "inference_images_per_second": {"median": 512.5, "q1": 500.0, "q3": 520.0, "n": 9},

@@ -81,7 +81,7 @@ def test_one_seed_or_no_spread_leaves_a_claim_open() -> None:
 
 
 def counted(variant: str, gmacs: float | None, parameters: int) -> dict[str, Any]:
-    return measure_row(variant, metrics={"gmacs": gmacs, "parameters": parameters})
+    return measure_row(variant, metrics={"module_gmacs": gmacs, "parameters": parameters})
 
 
 def test_counted_figures_are_compared_exactly() -> None:

@@ -84,10 +84,6 @@ def test_share_inside_at_the_start(heads, side, shares):
         assert cross.inside_share(tokens, tokens, (side, side), ((side, side),)) == pytest.approx(share, abs=0.006)
 
 
-def test_sampling_macs():
-    assert DeformableSelf(width=64, heads=4, levels=3, points=5).sampling_macs(7, 2) == 2 * 7 * 4 * 3 * 5 * 16 * 5
-
-
 def test_deformable_samples_where_its_offsets_say():
     """One head, one point, one pixel to the right: with identity projections the map comes back shifted."""
     module = DeformableSelf(width=4, heads=1, levels=1, points=1)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from unept import ops
 from unept.ops import reference
@@ -124,8 +125,29 @@ def test_matrix_where_it_is_the_smaller(monkeypatch):
     for side in (3, 4):  # 3 points of 4 channels: 12 numbers a query and head
         ops.msda(*make_inputs(((side, side),)), ((side, side),), backend="reference")
     assert called == ["matrix", "grid"]
-    ops.msda(*(tensor.to("meta") for tensor in make_inputs(((3, 3),))), ((3, 3),))  # counted as the method samples
-    assert called == ["matrix", "grid", "grid"]
+
+
+def test_on_the_meta_device_the_operator_is_one_and_carries_its_cost():
+    value, place, offsets, logits = (tensor.to("meta") for tensor in make_inputs(((3, 3),)))
+    with Names() as seen:
+        out = ops.msda(value, place, offsets, logits, ((3, 3),), backend="reference")
+    assert out.shape == (*offsets.shape[:2], value.shape[2] * value.shape[3])
+    assert "unept::msda" in seen.names
+    assert not any("grid_sampler" in name for name in seen.names)
+    (B, _, H, D), (_, Q, _, L, P) = value.shape, logits.shape
+    assert ops.MACS["unept::msda"](value, place, offsets, logits, [3, 3]) == B * Q * H * L * P * D * 5
+
+
+class Names(TorchDispatchMode):
+    """The operators that are called."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(func._schema.name)
+        return func(*args, **(kwargs or {}))
 
 
 def test_msda_is_softmax_over_levels_and_points_of_offset_samples():

@@ -63,10 +63,6 @@ class Deformable(nn.Module):
         """Attention logits, (B, Q, H, L, P)."""
         return self.attention_weights(queries_BQC).unflatten(-1, (self.heads, self.levels, self.points))
 
-    def sampling_macs(self, queries: int, batch: int) -> int:
-        """Multiply-adds of the sampling itself: four corners and one weight for each channel of each point."""
-        return batch * queries * self.heads * self.levels * self.points * self.head_width * (4 + 1)
-
     def _share_inside(self, queries_BQC: Tensor, reference_Q2: Tensor, shapes: Shapes) -> float:
         sizes_L2 = reference_Q2.new_tensor([(width, height) for height, width in shapes])
         offsets = self.offsets(queries_BQC)

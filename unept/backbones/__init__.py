@@ -12,7 +12,7 @@ from unept.backbones.tiny import TinyConv
 from unept.backbones.vit import VisionTransformer, deit_base, tiny_vit
 from unept.backbones.weights import load
 
-__all__ = ["BACKBONES", "Backbone", "Lite0", "ResNet", "TinyConv", "VisionTransformer", "check", "make"]
+__all__ = ["BACKBONES", "Backbone", "Lite0", "ResNet", "TinyConv", "VisionTransformer", "check", "load", "make"]
 
 CONVOLUTIONS: dict[str, Callable[[], Backbone]] = {"resnet50": ResNet, "lite0": Lite0, "tiny_conv": TinyConv}
 TRANSFORMERS: dict[str, Callable[[int, str], Backbone]] = {"deit_base": deit_base, "tiny_vit": tiny_vit}

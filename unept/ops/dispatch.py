@@ -80,10 +80,11 @@ def msda(
     """Multi-scale deformable attention, (B, Q, H * D); see `unept.ops.reference.msda` for the arguments.
 
     ValueError for a ``backend`` that cannot run, or that does not take these tensors. "auto", whatever chose for it,
-    gives tensors of mixed precision to the reference, and so does anything on the meta device.
+    gives tensors of mixed precision to the reference. On the meta device, where nothing is computed and operations are
+    counted, it is always the one operator, whatever the backend.
     """
-    if value_BSHD.device.type == "meta":  # nothing is computed there, only counted: as the method is written
-        backend = "reference"
+    if value_BSHD.device.type == "meta":
+        return native.msda(value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, shapes)
     name = _name(backend, value_BSHD.device.type)
     forced = backend == name
     if name != "reference" and (forced or _suits(value_BSHD, offsets_BQHLP2, logits_BQHLP)):
