@@ -80,16 +80,29 @@ def layer_peak(
     The gradients of the parameters are left out: their size does not depend on the tokens.
     """
     total = sum(height * columns for height, columns in shapes)
-    with FakeTensorMode(), torch.device(device):
-        layer = make().train()
+
+    def give() -> tuple[Any, ...]:
         tokens = torch.empty(batch, total, width, requires_grad=True)
-        position = torch.empty(1, total, width).expand_as(tokens)
+        return tokens, torch.empty(1, total, width).expand_as(tokens), shapes
+
+    return call_peak(make, give, device=device)
+
+
+def call_peak(make: Callable[[], nn.Module], give: Callable[[], Sequence[Any]], *, device: str = "cpu") -> Peak:
+    """The peak of what ``make`` gives, in training, called with what ``give`` gives.
+
+    Both are called where tensors are fake. The gradient is that of the inputs that require one.
+    """
+    with FakeTensorMode(), torch.device(device):
+        layer, inputs = make().train(), give()
+        tensors = [each for each in inputs if isinstance(each, Tensor)]
         with LiveTensors() as tracker:
-            tracker.ignore([tokens, position, *layer.parameters(), *layer.buffers()])
-            result = layer(tokens, position, shapes)
+            tracker.ignore([*tensors, *layer.parameters(), *layer.buffers()])
+            result = layer(*inputs)
             saved = tracker.live
             if result.requires_grad:
-                torch.autograd.grad(result, tokens, torch.empty_like(result))
+                asked = [each for each in tensors if each.requires_grad]
+                torch.autograd.grad(result, asked, torch.empty_like(result), allow_unused=True)
             peak = tracker.peak
     return Peak(saved=saved, peak=peak)
 
