@@ -73,14 +73,14 @@ def _done(each: Check, failed: Sequence[str]) -> list[Line]:
 
 
 def _checks(given: Subject, beside: Sequence[Subject], effort: Effort) -> list[Check]:
-    shapes, traced = ("shapes",), ("fake-tensor trace",)
+    shapes, traced, repeatable = ("shapes",), ("fake-tensor trace",), ("determinism in evaluation",)
     maps = _square(effort.side, given.levels)
     near = _square(effort.reach, given.levels)
     checks = [
         Check(name="shapes", run=lambda: behaviour.shapes(given)),
         Check(name="gradients in float64", run=lambda: gradients.gradients(given)),
-        Check(name="batch independence", run=lambda: behaviour.batch_independence(given)),
         Check(name="determinism in evaluation", run=lambda: behaviour.determinism(given)),
+        Check(name="batch independence", run=lambda: behaviour.batch_independence(given), needs=repeatable),
         Check(name="permutation", run=lambda: behaviour.permutation(given, effort.middle), needs=shapes),
         Check(name="padding", run=lambda: behaviour.padding(given, effort.middle), needs=shapes),
         Check(name="padding of its own", run=lambda: behaviour.inner_padding(given)),

@@ -90,7 +90,7 @@ def memory(subject: Subject, maps: Shapes, sides: Sequence[int]) -> Line:
     peaks = [peak(subject, ((side, side),), levels=1).peak for side in sides]
     power, there = exponent([side * side for side in sides], peaks), peak(subject, maps)
     text = f"grows with the tokens to the power {power:.2f} ({sides[0]}x{sides[0]} to {sides[-1]}x{sides[-1]})"
-    text += f"; {there.peak / GIB:.2f} GiB for a layer's training step on one image at {sizes(maps)}, predicted"
+    text += f"; {there.peak / GIB:.2f} GiB for a layer's training step on one image at {sizes(maps)}, dropout {subject.model.dropout:g}; predicted"
     return Line(status="INFO", name="memory exponent", text=text)
 
 

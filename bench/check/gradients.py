@@ -41,7 +41,7 @@ def worst_errors(module: nn.Module, call: Call) -> dict[str, float]:
     """By name of an input or parameter, the largest error over directions, as a share of the gradient's norm."""
     call = call.having(**{name: tensor.clone().requires_grad_() for name, tensor in call.given.items()})
     asked = call.given | {name: each for name, each in module.named_parameters() if each.requires_grad}
-    result = call(module)
+    result = call.answer(module)
     generator = torch.Generator().manual_seed(2)
     cotangent = torch.randn(result.shape, generator=generator, dtype=torch.float64)
     found = _gradients(result, asked, cotangent)
@@ -70,7 +70,7 @@ def _error(
         values = []
         for sign in (1, -1):
             tensor.copy_(start + sign * step * direction)
-            values.append(call(module) * cotangent)
+            values.append(call.answer(module) * cotangent)
         tensor.copy_(start)
         measured = (values[0] - values[1]).sum().item() / (2 * step)
         rounding = ROUNDING * values[0].abs().sum().item() / step

@@ -23,13 +23,15 @@ class Call:
     tensors: Mapping[str, Tensor | None]
     sizes: tuple[Any, ...]
 
-    def __call__(self, module: nn.Module, seed: int | None = 0) -> Any:
-        """The result; torch's random numbers start at ``seed`` and are afterwards as before. None: where they are."""
-        if seed is None:
-            return module(*self.tensors.values(), *self.sizes)
+    def __call__(self, module: nn.Module, seed: int = 0) -> Any:
+        """The result; torch's random numbers start at ``seed`` and are afterwards as before."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return module(*self.tensors.values(), *self.sizes)
+
+    def answer(self, module: nn.Module, seed: int = 0) -> Any:
+        """The result of copies of the tensors, so that a module that writes into them leaves these as they are."""
+        return self.having(**{name: tensor.clone() for name, tensor in self.given.items()})(module, seed)
 
     @property
     def given(self) -> dict[str, Tensor]:

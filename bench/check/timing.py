@@ -36,10 +36,10 @@ def times(subject: Subject, beside: Sequence[Subject], maps: Shapes, seconds: fl
             left -= expected
     if subject not in chosen:
         return lines
-    began, rounds = time.perf_counter(), []
+    rounds: list[list[float]] = []
     while len(rounds) < ROUNDS + 1:
         rounds.append([step_seconds(each, maps) for each in chosen])
-        if time.perf_counter() - began + sum(rounds[-1]) * 1.2 > seconds:
+        if sum(map(sum, rounds)) + sum(rounds[-1]) > seconds:
             break
     return [_line(subject, chosen, maps, rounds), *lines]
 
@@ -52,9 +52,11 @@ def _line(subject: Subject, chosen: Sequence[Subject], maps: Shapes, rounds: Seq
     for each, median in zip(chosen, medians, strict=True):
         if each is not subject:
             text += f"; {own / median:.2g} times {each.name} ({_told(median)})"
-    how = f"median of {len(warm)} rounds" if len(warm) > 1 else "one round"
+    how = f"median of {len(warm)} rounds in turns" if len(warm) > 1 else "one round"
     how += "" if len(rounds) > 1 else ", not warmed up"
-    return Line(status="INFO", name=NAME, text=f"{text}; {how}, {torch.get_num_threads()} threads, no dropout")
+    threads = torch.get_num_threads()
+    how += f", {threads} thread{'s' * (threads > 1)}, no dropout"
+    return Line(status="INFO", name=NAME, text=f"{text}; {how}")
 
 
 def _told(seconds: float) -> str:

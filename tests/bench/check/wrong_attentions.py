@@ -88,11 +88,13 @@ class InPlace(Right):
         return result
 
 
-class SmallMapsOnly(Right):
-    """Divides by a side less 1, which is 0 for a single row."""
+class NotAlone(Right):
+    """Takes the spread of the tokens, which a single one does not have."""
 
-    def forward(self, tokens: Tensor, position: Tensor | None, shapes: tuple[tuple[int, int], ...]) -> Tensor:
-        return super().forward(tokens, position, shapes) / min(height - 1 for height, _ in shapes)
+    def forward(self, tokens: Tensor, *more: Any) -> Tensor:
+        deviations = tokens - tokens.mean(1, keepdim=True)
+        spread = deviations.square().sum(1, keepdim=True) / (tokens.shape[1] - 1)
+        return super().forward(tokens, *more) * spread
 
 
 class Decides(Right):
