@@ -1,7 +1,7 @@
 """An author's attention, checked in under a minute: what it must hold, what it costs, what it sees.
 
-Each check gives a line: PASS or FAIL for what every attention must hold, INFO for what is good to know. A check in which
-the attention raises fails with the exception, and the others go on; one that needs what another found failing is
+Each check gives a line: PASS or FAIL for what every attention must hold, INFO for what is good to know. A check in
+which the attention raises fails with the exception, and the others go on; one that needs what another found failing is
 not made.
 """
 

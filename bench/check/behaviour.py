@@ -58,7 +58,7 @@ def batch_independence(subject: Subject) -> Line:
     module = subject.stirred(dtype)
     call = subject.call(shapes, batch=3, dtype=dtype)
     largest = max(alone(module, call), beside_others(module, call, subject.call(shapes, batch=3, seed=1, dtype=dtype)))
-    told = f"largest change {largest:.1e}" if largest else "largest change 0"
+    told = f"largest change {largest:.2g}" if largest else "largest change 0"
     passed = largest <= TOLERANCE[dtype]
     text = f"{told} of the largest result, when an image of 3 is taken alone or beside others, at {sizes(shapes)}"
     return Line(status="PASS" if passed else "FAIL", name="batch independence", text=text)
@@ -92,7 +92,7 @@ def determinism(subject: Subject) -> Line:
     found = [call.answer(module, seed) for seed in (1, 2)]
     largest = max(change(each, expected) for each in found)
     same = all(torch.equal(each, expected) for each in found)
-    text = f"largest change {largest:.1e} over 3 calls in evaluation" if not same else "the same bits in 3 calls"
+    text = f"largest change {largest:.2g} over 3 calls in evaluation" if not same else "the same bits in 3 calls"
     return Line(status="PASS" if same else "FAIL", name="determinism in evaluation", text=text)
 
 
@@ -107,7 +107,7 @@ def permutation(subject: Subject, side: int) -> Line:
     expected = call.answer(module)
     largest = change(call.having(**mixed).answer(module), expected if subject.cross else expected[:, place])
     follows = largest <= TOLERANCE[dtype]
-    what = "the memory's tokens" if subject.cross else "tokens and positions"
+    what = "the memory's tokens" if subject.cross else " and ".join(mixed).replace("position", "positions")
     effect = "changes nothing" if subject.cross else "moves the results along"
     if not follows:
         effect = f"changes results by up to {largest:.2g} of the largest: their order or place counts"

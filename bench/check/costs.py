@@ -37,8 +37,8 @@ def trace(subject: Subject, maps: Shapes) -> Line:
             if result.requires_grad:
                 result.sum().backward()
     except (DataDependentOutputException, DynamicOutputShapeException) as error:
-        text = f"a tensor's content decides what is done next (as .item(), .tolist() or nonzero make it): {explained(error)}"
-        return Line(status="FAIL", name=name, text=text)
+        text = "a tensor's content decides what is done next (as .item(), .tolist() or nonzero make it)"
+        return Line(status="FAIL", name=name, text=f"{text}: {explained(error)}")
     return Line(status="PASS", name=name, text=f"forward and backward at {sizes(maps)}, nothing computed")
 
 
@@ -90,7 +90,8 @@ def memory(subject: Subject, maps: Shapes, sides: Sequence[int]) -> Line:
     peaks = [peak(subject, ((side, side),), levels=1).peak for side in sides]
     power, there = exponent([side * side for side in sides], peaks), peak(subject, maps)
     text = f"grows with the tokens to the power {power:.2f} ({sides[0]}x{sides[0]} to {sides[-1]}x{sides[-1]})"
-    text += f"; {there.peak / GIB:.2f} GiB for a layer's training step on one image at {sizes(maps)}, dropout {subject.model.dropout:g}; predicted"
+    text += f"; {there.peak / GIB:.2f} GiB for a layer's training step on one image at {sizes(maps)}"
+    text += f", dropout {subject.model.dropout:g}; predicted"
     return Line(status="INFO", name="memory exponent", text=text)
 
 

@@ -124,8 +124,8 @@ def subject(slot: str, name: str, words: Sequence[str], base: ModelConfig | None
     from unept import attention
 
     attention.names(slot)
-    model = replace(base or ModelConfig(), **{slot: name})
-    given = {}
+    named: dict[str, Any] = {slot: name}
+    model, given = replace(base or ModelConfig(), **named), {}
     for word in words:
         parameter, equals, value = word.partition("=")
         if not (parameter and equals and value):
@@ -140,7 +140,7 @@ def subject(slot: str, name: str, words: Sequence[str], base: ModelConfig | None
         found.make()
     except ValueError:
         raise
-    except Exception:  # noqa: S110 - not a wrong value but a wrong class: the checks say it
+    except Exception:  # not a wrong value but a wrong class: the checks say it
         pass
     return found
 

@@ -1,4 +1,4 @@
-"""Time of a training step of one layer, taken in turns with others, within the memory and the seconds that there are."""
+"""Time of a training step of one layer, taken in turns with others, within the memory and seconds that there are."""
 
 from __future__ import annotations
 
@@ -68,7 +68,8 @@ def _too_much(subject: Subject, maps: Shapes, expected: float, left: float) -> s
     if needs > SHARE * free:
         return f"needs {needs / GIB:.1f} GiB at {sizes(maps)}, predicted; {free / GIB:.1f} GiB are free"
     if expected > left:
-        return f"about {expected:.0f} s a step at {sizes(maps)}, by its time at smaller maps; {max(left, 0):.0f} s are left"
+        predicted = f"about {expected:.0f} s a step at {sizes(maps)}, by its time at smaller maps"
+        return f"{predicted}; {max(left, 0):.0f} s are left"
     return ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -157,11 +158,11 @@ def test_the_power_of_the_memory_is_that_of_what_is_kept() -> None:
 def test_a_gradient_that_is_wrong_in_one_number_of_many_is_found() -> None:
     class Off(torch.autograd.Function):
         @staticmethod
-        def forward(ctx, x):
+        def forward(_, x):
             return x * 2
 
         @staticmethod
-        def backward(ctx, grad):
+        def backward(_, grad):
             grad = grad * 2
             grad[0, 0, 0] *= 1.01
             return grad
@@ -265,6 +266,21 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     assert said[-1].startswith("6 PASS, 0 FAIL, 6 INFO in ")
     assert cli.main(["check", "batch", "--slot", "decoder_self"]) == 1
     assert "FAIL  batch independence: largest change " in capsys.readouterr().out
+
+
+def without_rounding(line: str) -> str:
+    return re.sub(r"\d\.\d+e-\d+", "tiny", line)
+
+
+def test_the_example_of_the_documents_is_what_comes_out() -> None:
+    """All but the times, and the gradients' rounding errors."""
+    text = (Path(__file__).parents[3] / "docs/check.md").read_text(encoding="utf-8")
+    told = text.split("```text\n")[1].split("```")[0].splitlines()
+    lines = checks.check(checks.subject("decoder_self", "batch", []), effort=Effort(seconds=0))
+    assert [without_rounding(str(line)) for line in lines] == [without_rounding(line) for line in told[:-2]]
+    assert told[-2].startswith("INFO  time: ")
+    assert told[-1].startswith("5 PASS, 1 FAIL, 7 INFO in ")
+    assert "FAIL  batch independence" in text
 
 
 @pytest.mark.slow

@@ -106,7 +106,7 @@ class Decides(Right):
 
 
 class Raises(Right):
-    def forward(self, tokens: Tensor, *more: Any) -> Tensor:
+    def forward(self, *_: Any) -> Tensor:
         raise RuntimeError("no kernel\nfor this card")
 
 
@@ -142,5 +142,5 @@ class Uncounted(Right):
 class Untidy(Right):
     """Fails to be made at all."""
 
-    def __init__(self, *, width: int) -> None:
+    def __init__(self) -> None:
         raise KeyError("table")
