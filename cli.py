@@ -9,6 +9,7 @@ import errno
 import os
 import shlex
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -32,16 +33,24 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # of whichever cli
 class InOrder(TyperCommand):
     """Words after `--grid AXIS` are axes too, and axes keep the order they are given in."""
 
+    option = "--grid"
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put `--grid` before every axis that follows one, then parse as usual."""
+        """Put the option before every word that follows one of its own, then parse as usual."""
         spread: list[str] = []
-        in_grid = False
+        inside = False
         for word in args:
-            is_axis = in_grid and not word.startswith("-") and spread[-1] != "--grid"
-            spread += ["--grid", word] if is_axis else [word]
+            is_one_more = inside and not word.startswith("-") and spread[-1] != self.option
+            spread += [self.option, word] if is_one_more else [word]
             if word.startswith("-"):
-                in_grid = word.partition("=")[0] == "--grid"
+                inside = word.partition("=")[0] == self.option
         return super().parse_args(ctx, spread)
+
+
+class Setting(InOrder):
+    """Words after `--set PARAMETER=VALUE` are parameters too."""
+
+    option = "--set"
 
 
 def whole(text: str | int) -> int:
@@ -328,6 +337,34 @@ def step(
     print(page)
     if out is not None:
         out.write_text(page, encoding="utf-8")
+
+
+@app.command(cls=Setting)
+def check(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="One of our names, or module:Class of your own.")],
+    slot: Annotated[
+        str, typer.Option("--slot", metavar="SLOT", help="encoder_self, decoder_self or decoder_cross.")
+    ] = "encoder_self",
+    parameters: Annotated[
+        list[str] | None, typer.Option("--set", metavar="PARAMETER=VALUE ...", help="Of the class: window=7 hashes=2.")
+    ] = None,
+) -> None:
+    """Check an attention in under a minute: what it must hold, what it costs, what it sees.
+
+    For instance check mypackage.mymodule:MyAttention. The exit code is 1 if a check fails.
+    """
+    from bench import check as checks
+    from bench.environment import raise_malloc_thresholds
+    from experiments.controls import timed_beside
+
+    began = time.perf_counter()
+    raise_malloc_thresholds()
+    subject = checks.subject(slot, name, parameters or [])
+    beside = [checks.subject(slot, other, []) for other in timed_beside(slot) if other != name]
+    lines = checks.check(subject, beside=beside, say=lambda line: print(line, flush=True))
+    print(checks.total(lines, time.perf_counter() - began))
+    if any(line.status == "FAIL" for line in lines):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -16,6 +16,9 @@ from bench.grid import Variant
 NONE = "none"
 SELF_SLOTS = ("encoder_self", "decoder_self")
 
+BESIDE = ("deformable", "dense_fused")  # the paper's attention, and all pairs as fast as torch has them
+BESIDE_CROSS = ("deformable", "dense")  # there is no fused one for a memory
+
 Maker = Callable[[Settings], tuple[Variant, ...]]
 
 
@@ -45,3 +48,8 @@ def with_control(make: Maker, control: str, axes: Sequence[str] = ()) -> Maker:
         return (*variants, Variant(name=NONE, axes=described, settings=settings))
 
     return made
+
+
+def timed_beside(slot: str) -> tuple[str, ...]:
+    """The attentions that another one in `slot` is timed with."""
+    return BESIDE_CROSS if slot == "decoder_cross" else BESIDE

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from bench.measures.ledger import INPUTS, Ledger
@@ -46,18 +46,31 @@ def layer_peak(
     The gradients of the parameters are left out: their size does not depend on the tokens.
     """
     total = sum(height * columns for height, columns in shapes)
-    with FakeTensorMode(), torch.device(device):
-        layer = make().train()
+
+    def give() -> tuple[Any, ...]:
         tokens = torch.empty(batch, total, width, requires_grad=True)
-        position = torch.empty(1, total, width).expand_as(tokens)
+        return tokens, torch.empty(1, total, width).expand_as(tokens), shapes
+
+    return call_peak(make, give, device=device)
+
+
+def call_peak(make: Callable[[], nn.Module], give: Callable[[], Sequence[Any]], *, device: str = "cpu") -> Peak:
+    """The peak of what ``make`` gives, in training, called with what ``give`` gives.
+
+    Both are called where tensors are fake. The gradient is that of the inputs that require one.
+    """
+    with FakeTensorMode(), torch.device(device):
+        layer, inputs = make().train(), give()
+        tensors = [each for each in inputs if isinstance(each, Tensor)]
         ledger = Ledger()
-        ledger.mark([tokens, position, *layer.parameters(), *layer.buffers()], INPUTS)
+        ledger.mark([*tensors, *layer.parameters(), *layer.buffers()], INPUTS)
         before = ledger.live()
         with ledger:
-            result = layer(tokens, position, shapes)
+            result = layer(*inputs)
             saved = ledger.live() - before
             if result.requires_grad:
-                torch.autograd.grad(result, tokens, torch.empty_like(result))
+                asked = [each for each in tensors if each.requires_grad]
+                torch.autograd.grad(result, asked, torch.empty_like(result), allow_unused=True)
     return Peak(saved=saved, peak=ledger.peak().bytes - before)
 
 

@@ -6,14 +6,14 @@ softmax. `failures` is itself tested, on attentions that are wrong on purpose.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from bench.check.behaviour import Padded, alone, beside_others
+from bench.check.subject import Call
 from bench.measures.reach import depends
 
 Shapes = tuple[tuple[int, int], ...]
@@ -113,14 +113,19 @@ def is_blind_to_padding(case: Case) -> bool:
     """Whatever the padding holds, the result is the same."""
     tokens, position = inputs(case.shapes)
     expected = case.module(tokens, position, case.shapes)
-    with padding_of(3.0):
+    with torch.no_grad(), Padded(3.0):
         return close(case.module(tokens, position, case.shapes), expected)
 
 
 def keeps_images_apart(case: Case) -> bool:
-    tokens, position = inputs(case.shapes, batch=3)
-    together = case.module(tokens, position, case.shapes)
-    return close(case.module(tokens[1:2], position[1:2], case.shapes), together[1:2])
+    first, second = (
+        Call(
+            tensors=dict(zip(("tokens", "position"), inputs(case.shapes, seed, batch=3), strict=True)),
+            sizes=(case.shapes,),
+        )
+        for seed in (0, 1)
+    )
+    return max(alone(case.module, first), beside_others(case.module, first, second)) < 1e-9
 
 
 CHECKS = (is_its_twin, has_its_gradients, reaches, is_blind_to_padding, keeps_images_apart)
@@ -129,22 +134,3 @@ CHECKS = (is_its_twin, has_its_gradients, reaches, is_blind_to_padding, keeps_im
 def failures(case: Case) -> set[str]:
     """Names of the checks that the case does not pass."""
     return {check.__name__ for check in CHECKS if not (check is reaches and case.meet is None) and not check(case)}
-
-
-@contextlib.contextmanager
-def padding_of(value: float) -> Iterator[None]:
-    """Inside, `F.pad` fills numbers with ``value`` where it would fill in zeros."""
-    plain = F.pad
-
-    def filled(
-        x: Tensor, pad: tuple[int, ...], mode: str = "constant", value_given: float | None = None, **more: object
-    ):
-        asked = more.get("value", value_given)
-        fill = value if x.is_floating_point() and not asked else asked
-        return plain(x, pad, mode, fill)
-
-    F.pad = filled
-    try:
-        yield
-    finally:
-        F.pad = plain

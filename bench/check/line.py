@@ -1,0 +1,45 @@
+"""One line of the answer, and the line that an exception becomes."""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+Status = Literal["PASS", "FAIL", "INFO"]
+LONGEST = 240  # characters of an exception's message
+_NOT_THE_USERS = (Path(torch.__file__).parent, Path(__file__).parents[1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """What one check found."""
+
+    status: Status
+    name: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.status}  {self.name}: {self.text}"
+
+
+def raised(name: str, error: BaseException) -> Line:
+    """FAIL, with the exception and the place in the attention's source that it comes from."""
+    return Line(status="FAIL", name=name, text=explained(error))
+
+
+def explained(error: BaseException) -> str:
+    """The exception in one line."""
+    message = " ".join(str(error).split())
+    message = f"{message[:LONGEST]}..." if len(message) > LONGEST else message
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not _elsewhere(Path(frame.filename))]
+    place = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
+    return f"{type(error).__name__}: {message}{place}"
+
+
+def _elsewhere(file: Path) -> bool:
+    return any(folder in file.parents for folder in _NOT_THE_USERS)
