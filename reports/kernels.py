@@ -141,7 +141,7 @@ def _goals(benchmark: Benchmark) -> Table:
     return Table(
         title="Goals",
         text=f"The worst shape counts, of those measured: {', '.join(shapes)}.",
-        columns=("what", "measured", "at", "floor", "", "goal", ""),
+        columns=("what", "measured", "at", "floor", "against it", "goal", "against it"),
         rows=rows,
     )
 

@@ -518,6 +518,10 @@ def test_the_options_are_these() -> None:
         "report": {"folders", "--experiment", "--control"},
         "power": {"folder", "--difference", "--sd", "--comparisons", "--experiment", "--control"},
         "kernels": {"--out", "--threads", "--repeats", "--shapes", "--quick"},
+        "step": {"cases"} | {f"--{name}" for name in ("backends", "images", "rounds", "threads", "out")},
+        "memory": {f"--{name}" for name in ("row", "batch", "size", "precision", "optimizer", "out")}
+        | {"--checkpointing", "--verify"},
+        "check": {"name", "--set", "--slot"},
         "doctor": set(),
     }
 

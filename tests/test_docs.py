@@ -164,6 +164,15 @@ def test_verdicts_of_the_readme_are_those_of_its_records() -> None:
     assert [line for line in said if not any(f"- {line.removeprefix('> ')}\n" in report for report in reports)] == []
 
 
+def test_the_kernels_gain_in_the_readme_is_that_of_its_record() -> None:
+    rows = pd.read_csv(ROOT / "reports/records/kernels/kernels.csv")
+    rows = rows[(rows["part"] == "operator") & (rows["malloc"] == "tuned") & (rows["quantity"] == "ratio")]
+    rows = rows[(rows["side"] == "torch-ms-deform-attn") & (rows["phase"] == "forward+backward")]
+    assert len(rows) == 5
+    said = f"it is {rows['value'].min():.1f} to {rows['value'].max():.1f} times faster than the C++ operator"
+    assert said in " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+
+
 @pytest.mark.parametrize("name", ["quick-grid", "quick-grid-1000-steps", "table-5"])
 def test_a_record_is_whole(name: str) -> None:
     """Five seeds of every variant, and a report that can be told from its raw rows."""

@@ -22,7 +22,7 @@ SHARED = {
     "ffn": 2048, "encoder_layers": 2, "decoder_layers": 2, "dropout": 0.1, "encoder_self": "deformable",
     "decoder_cross": "deformable", "offset_init": "released", "spatial": True, "queries": "both",
     "spatial_widths": (64, 128), "head_width": 256, "direction_area": "predicted",
-    "attention_options": (), "reversible": False, "ffn_chunks": 1,
+    "attention_options": (), "reversible": False, "ffn_chunks": 1, "bounded": True,
 }  # fmt: skip
 
 
