@@ -173,6 +173,14 @@ def test_the_kernels_gain_in_the_readme_is_that_of_its_record() -> None:
     assert said in " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
 
 
+def test_the_gain_of_a_step_in_the_readme_is_that_of_its_page() -> None:
+    page = (ROOT / "docs/performance.md").read_text(encoding="utf-8")
+    found = sorted(re.findall(r"whole step takes (\d\.\d\d) times as long", page))
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert len(found) == 4
+    assert f"takes {found[0]} to {found[-1]} times as long in plain PyTorch" in readme
+
+
 @pytest.mark.parametrize("name", ["quick-grid", "quick-grid-1000-steps", "table-5"])
 def test_a_record_is_whole(name: str) -> None:
     """Five seeds of every variant, and a report that can be told from its raw rows."""

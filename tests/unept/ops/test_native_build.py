@@ -236,3 +236,12 @@ def test_an_installed_wheel_builds_its_kernel(tmp_path):
         [python, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path, env=environment
     )
     assert done.stdout.startswith("native | built by"), done.stderr
+
+
+@pytest.mark.skipif(shutil.which("aarch64-linux-gnu-g++") is None, reason="no compiler for aarch64")
+def test_it_compiles_for_aarch64(tmp_path: Path) -> None:
+    """Without a warning; there is no such processor to run it on here."""
+    source = ROOT / "cuda" / build.MAIN
+    words = ["aarch64-linux-gnu-g++", *build.FLAGS, "-fopenmp", "-Wall", "-Wextra", "-Werror", str(source)]
+    done = subprocess.run([*words, "-o", str(tmp_path / "kernel.so")], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
