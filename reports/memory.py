@@ -132,7 +132,7 @@ def draw(records: Sequence[Record]) -> dict[str, bytes]:
             axis.barh(range(len(rows)), widths, left=left, color=drawing.COLOURS[index], height=0.7, label=kind)
             left = [start + width for start, width in zip(left, widths, strict=True)]
         axis.set_yticks(range(len(rows)), [record["name"] for record in rows])
-        axis.set_xlabel("GiB of live tensors at the peak (predicted)")
+        axis.set_xlabel("GiB at the peak (predicted)")
         axis.grid(axis="x", **drawing.GRID)
         figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=10)
         drawing.write_under(figure, "One training step; losses as they are written.")

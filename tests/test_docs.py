@@ -173,6 +173,13 @@ def test_the_kernels_gain_in_the_readme_is_that_of_its_record() -> None:
     assert said in " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
 
 
+def test_how_right_the_memory_is_in_the_readme_is_what_its_record_says() -> None:
+    rows = pd.read_csv(ROOT / "reports/records/memory-verified/verified.csv")
+    said = f"between {rows['ratio'].min():.4f} and {rows['ratio'].max():.4f} of what"
+    assert len(rows) == 5
+    assert said in " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+
+
 def test_the_gain_of_a_step_in_the_readme_is_that_of_its_page() -> None:
     page = (ROOT / "docs/performance.md").read_text(encoding="utf-8")
     found = sorted(re.findall(r"whole step takes (\d\.\d\d) times as long", page))
