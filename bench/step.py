@@ -24,9 +24,8 @@ from bench import environment
 from bench.config import Settings
 from bench.grid import expand, parse_axes
 from bench.presets import preset
-from bench.recipe import make_optimizer, train_step, training_batches
+from bench.recipe import loss_of, make_optimizer, train_step, training_batches
 from unept import ops
-from unept.losses import total_loss
 from unept.model import UNEPT
 
 WHOLE = "whole step"
@@ -181,15 +180,7 @@ def _works(model: UNEPT, settings: Settings, batch: dict[str, Tensor]) -> dict[s
     output = type(output)(**{name: part if part is None else _leaf(part) for name, part in output._asdict().items()})
 
     def loss() -> None:
-        terms = total_loss(
-            output,
-            batch["label"],
-            batch["boundary"],
-            batch["direction"],
-            settings.loss,
-            edge_threshold=settings.model.edge_threshold,
-        )
-        terms.total.backward()
+        loss_of(output, batch, settings).total.backward()
 
     spatial = [m for m in (model.spatial_branch, model.mask_head, model.dir_head) if m is not None]
     slots = [module for module in calls if module not in (model.backbone, model.context_branch, *spatial)]
