@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -15,10 +14,8 @@ import cli
 from bench.kernels.rows import COLUMNS
 from unept.ops import build
 
-needs_gcc = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
 
-
-@needs_gcc
+@pytest.mark.usefixtures("compiler")
 def test_a_quick_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     parts = (("tuned", ("operator", "machine", "module", "scaling")), ("counted", ("memory",)))
     monkeypatch.setattr(bench.kernels.run, "PROCESSES", parts)
@@ -52,7 +49,7 @@ def test_a_quick_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pyt
 
 
 @pytest.mark.slow
-@needs_gcc
+@pytest.mark.usefixtures("compiler")
 def test_a_quick_run_of_everything(tmp_path: Path) -> None:
     assert cli.main(["kernels", "--quick", "--threads", "1", "--out", str(tmp_path)]) == 0
     with (tmp_path / "kernels.csv").open(encoding="utf-8", newline="") as file:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
+from pathlib import Path
 
 import pytest
 
@@ -12,8 +12,8 @@ from bench.memory.predict import StepSetting, predict
 from bench.memory.verify import measure
 from bench.presets import preset
 from experiments import paper, table8
+from unept.ops import build
 
-needs_gcc = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
 SMALL = StepSetting(batch=2, size=64)
 GIB = 1 << 30
 
@@ -53,6 +53,17 @@ def test_a_mask_has_a_byte_an_element_on_a_gpu_and_four_on_a_cpu() -> None:
     assert on_gpu > without
 
 
+def test_no_compiler_is_needed_to_predict(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    usual = bytes_of()
+    monkeypatch.setenv("CXX", str(tmp_path / "no-compiler"))
+    build._outcome.cache_clear()
+    try:
+        assert build.problem()
+        assert bytes_of() == usual
+    finally:
+        build._outcome.cache_clear()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -67,7 +78,7 @@ def test_a_step_that_cannot_be_is_refused(changes: dict[str, object], message: s
         StepSetting(**changes)
 
 
-@needs_gcc
+@pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize("changes", [{}, {"encoder_self": "longformer", "dropout": 0.1}, {"architecture": "ccnet"}])
 def test_what_is_predicted_for_a_cpu_is_what_it_allocates(changes: dict[str, object]) -> None:
     """At this size libraries' own work space shows; at the paper's it is within a percent (docs/memory.md)."""
@@ -76,7 +87,7 @@ def test_what_is_predicted_for_a_cpu_is_what_it_allocates(changes: dict[str, obj
     assert predict(settings, setting).bytes == pytest.approx(measure(settings, setting), rel=0.05)
 
 
-@needs_gcc
+@pytest.mark.usefixtures("compiler")
 def test_a_step_that_fails_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table, "MOST", GIB)
     rows = {"fails": apply(preset("quick"), {"backbone": "nothing"}), "large": preset("paper")}
