@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
-from statistics import median, quantiles
 from typing import Any
 
 import torch
@@ -23,6 +22,8 @@ import unept
 from bench import environment
 from bench.config import Settings
 from bench.grid import expand, parse_axes
+from bench.measures.timing import random_truth
+from bench.measures.variant import spread
 from bench.presets import preset
 from bench.recipe import loss_of, make_optimizer, train_step, training_batches
 from unept import ops
@@ -141,7 +142,9 @@ def time_step(settings: Settings, backends: Sequence[str], *, images: int, round
     torch.manual_seed(0)
     model = unept.build(settings.model).to(device).train()
     assert isinstance(model, UNEPT), settings.model.architecture
-    batch = _batch(settings, images, device)
+    size = (settings.model.size, settings.model.size)
+    batch = random_truth(settings.model.classes, size, images, device)
+    batch["image"] = torch.randn(images, 3, *size, device=device)
     with _backend(names[0]):
         works = _works(model, settings, batch)
         works |= _data(settings)
@@ -153,22 +156,6 @@ def time_step(settings: Settings, backends: Sequence[str], *, images: int, round
             if turn:
                 times.append(spent)
     return [_summed_up(part, name, times) for (part, name), times in seconds.items()]
-
-
-def _batch(settings: Settings, images: int, device: torch.device) -> dict[str, Tensor]:
-    """Random pictures and targets in the shapes and ranges of real ones."""
-    generator = torch.Generator().manual_seed(0)
-    side, classes = settings.model.size, settings.model.classes
-    # Blocks of 8 pixels, so that labels have edges and areas.
-    coarse = torch.randint(classes, (images, -(-side // 8), -(-side // 8)), generator=generator)
-    label = coarse.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, :side, :side].contiguous()
-    made = {
-        "image": torch.randn(images, 3, side, side, generator=generator),
-        "label": label,
-        "boundary": torch.randint(2, label.shape, generator=generator),
-        "direction": torch.randint(8, label.shape, generator=generator),
-    }
-    return {name: tensor.to(device) for name, tensor in made.items()}
 
 
 def _works(model: UNEPT, settings: Settings, batch: dict[str, Tensor]) -> dict[str, Work]:
@@ -275,5 +262,5 @@ def _timed(work: Work, device: torch.device) -> float:
 
 
 def _summed_up(part: str, backend: str, times: Sequence[float]) -> PartTime:
-    low, _, high = quantiles(times, n=4, method="inclusive") if len(times) > 1 else (times[0],) * 3
-    return PartTime(part=part, backend=backend, seconds=median(times), low=low, high=high)
+    found = spread(times)
+    return PartTime(part=part, backend=backend, seconds=found.median, low=found.q1, high=found.q3)

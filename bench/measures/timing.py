@@ -8,12 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from bench.config import Settings
-from bench.measures.variant import Spread
+from bench.measures.variant import spread
 from bench.recipe import make_optimizer, train_step
 
 Make = Callable[[], nn.Module]
@@ -64,11 +63,11 @@ def _steps(model: nn.Module, settings: Settings | None, size: tuple[int, int], b
     yield "inference", torch.inference_mode()(lambda: model.eval()(image))
     if settings is not None:
         optimizer = make_optimizer(model.train(), settings.train)
-        targets = _targets(settings.model.classes, size, batch, device) | {"image": image}
+        targets = random_truth(settings.model.classes, size, batch, device) | {"image": image}
         yield "training", lambda: train_step(model, optimizer, targets, settings)
 
 
-def _targets(classes: int, size: tuple[int, int], batch: int, device: torch.device) -> dict[str, Tensor]:
+def random_truth(classes: int, size: tuple[int, int], batch: int, device: torch.device) -> dict[str, Tensor]:
     """Random truth of the kinds that any of the losses asks for."""
     limits = {"label": classes, "boundary": 2, "direction": 8}
     return {name: torch.randint(limit, (batch, *size), device=device) for name, limit in limits.items()}
@@ -87,9 +86,4 @@ def _timed(step: Callable[[], object], device: torch.device) -> float:
 
 
 def _spreads(seconds: Mapping[str, list[float]]) -> dict[str, Any]:
-    found = {}
-    for phase, values in seconds.items():
-        if values:
-            q1, median, q3 = (float(value) for value in np.quantile(values, [0.25, 0.5, 0.75]))
-            found[phase] = asdict(Spread(median=median, q1=q1, q3=q3, n=len(values)))
-    return found
+    return {phase: asdict(spread(values)) for phase, values in seconds.items() if values}

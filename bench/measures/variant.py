@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,12 @@ class Spread:
     q1: float
     q3: float
     n: int
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Median and quartiles of one value or more."""
+    q1, median, q3 = (float(value) for value in np.quantile(values, [0.25, 0.5, 0.75]))
+    return Spread(median=median, q1=q1, q3=q3, n=len(values))
 
 
 def measure(spec: dict[str, Any], folder: Path, progress: Progress) -> dict[str, Any]:  # noqa: ARG001 - a task's form
@@ -189,5 +195,4 @@ def _images_per_second(step: Callable[[], object], images: int) -> Spread:
             torch.cuda.synchronize()
         if repeat >= WARM_UP:
             rates.append(images / (time.perf_counter() - began))
-    q1, median, q3 = np.quantile(rates, [0.25, 0.5, 0.75])
-    return Spread(median=float(median), q1=float(q1), q3=float(q3), n=REPEATS)
+    return spread(rates)
