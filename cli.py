@@ -12,15 +12,18 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import wraps
 from importlib.metadata import PackageNotFoundError, version
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 from typer.core import TyperCommand
 
 if TYPE_CHECKING:
     from bench.request import Maker, Request
+    from bench.rows import Row
     from bench.study import Study, Tasks
 
 NAME = "unept-bench"
@@ -63,51 +66,65 @@ def whole(text: str | int) -> int:
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
-Seeds = Annotated[
-    int,
-    typer.Option("--seeds", parser=whole, metavar="INTEGER", help="Trainings of each variant, with seeds 0, 1, ..."),
-]
-Preset = Annotated[str, typer.Option("--preset", metavar="NAME", help="quick, small or paper.")]
-Data = Annotated[
-    str, typer.Option("--data", metavar="DATA", help="scenes, folder:PATH or ade20k:PATH; default: the preset's.")
-]
-Steps = Annotated[
-    int, typer.Option("--steps", parser=whole, metavar="INTEGER", help="Training steps; 0: the preset's.")
-]
-Weights = Annotated[
-    str, typer.Option("--backbone-weights", metavar="FILE", help="File of pretrained backbone weights.")
-]
-Out = Annotated[str, typer.Option("--out", metavar="FOLDER", help="The study's folder; default: study/PRESET-DATA.")]
-Jobs = Annotated[
-    int,
-    typer.Option(
-        "--jobs", parser=whole, metavar="INTEGER", help="Trainings side by side; 0: as many as the processors allow."
-    ),
-]
-Threads = Annotated[
-    int,
-    typer.Option("--threads", parser=whole, metavar="INTEGER", help="Threads of each training; results depend on it."),
-]
-Backend = Annotated[
-    str,
-    typer.Option(
-        "--backend",
-        metavar="NAME",
-        help="What computes deformable attention: reference (plain PyTorch), native (compiled), cuda, or auto.",
-    ),
-]
-Retry = Annotated[
-    str, typer.Option("--retry", metavar="STATUSES", help="Do runs of these statuses again, e.g. failed,oom.")
-]
-Control = Annotated[
-    str,
-    typer.Option(
-        "--control",
-        metavar="VARIANT",
-        help="Compare the others with this one; none: with the model without self-attention, a row of its own.",
-    ),
-]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say which runs are due and how long they may take.")]
+
+
+def _words(name: str, metavar: str, help: str) -> Any:
+    return Annotated[str, typer.Option(name, metavar=metavar, help=help)]
+
+
+def _number(name: str, help: str) -> Any:
+    return Annotated[int, typer.Option(name, parser=whole, metavar="INTEGER", help=help)]
+
+
+# What every command that does a study takes, with its default: the fields of bench.request.Request.
+STUDY: dict[str, tuple[Any, Any]] = {
+    "seeds": (_number("--seeds", "Trainings of each variant, with seeds 0, 1, ..."), 5),
+    "preset": (_words("--preset", "NAME", "quick, small or paper."), "quick"),
+    "data": (_words("--data", "DATA", "scenes, folder:PATH or ade20k:PATH; default: the preset's."), ""),
+    "steps": (_number("--steps", "Training steps; 0: the preset's."), 0),
+    "backbone_weights": (_words("--backbone-weights", "FILE", "File of pretrained backbone weights."), ""),
+    "out": (_words("--out", "FOLDER", "The study's folder; default: study/PRESET-DATA."), ""),
+    "jobs": (_number("--jobs", "Trainings side by side; 0: as many as the processors allow."), 0),
+    "threads": (_number("--threads", "Threads of each training; results depend on it."), 1),
+    "backend": (
+        _words(
+            "--backend",
+            "NAME",
+            "What computes deformable attention: reference (plain PyTorch), native (compiled), cuda, or auto.",
+        ),
+        "auto",
+    ),
+    "retry": (_words("--retry", "STATUSES", "Do runs of these statuses again, e.g. failed,oom."), ""),
+    "control": (
+        _words(
+            "--control",
+            "VARIANT",
+            "Compare the others with this one; none: with the model without self-attention, a row of its own.",
+        ),
+        "",
+    ),
+}
+
+
+def of_a_study(command: Callable[..., None]) -> Callable[..., None]:
+    """`command`, with the options in STUDY after its own; it is given them as `options`, by name."""
+    hints = get_type_hints(command, include_extras=True)
+    own = [parameter for parameter in signature(command).parameters.values() if parameter.name != "options"]
+    own = [parameter.replace(annotation=hints[parameter.name]) for parameter in own]
+    more = [
+        Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, annotation=kind, default=default)
+        for name, (kind, default) in STUDY.items()
+    ]
+
+    @wraps(command)
+    def called(**given: Any) -> None:
+        options = {name: given.pop(name) for name in STUDY}
+        command(**given, options=options)
+
+    called.__signature__ = Signature([*own, *more])  # type: ignore[attr-defined]
+    called.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *more)}
+    return called
 
 
 @app.callback(invoke_without_command=True)
@@ -123,22 +140,13 @@ def _options(
 
 
 @app.command(cls=InOrder)
+@of_a_study
 def ablate(
     ctx: typer.Context,
+    options: dict[str, Any],
     grid: Annotated[
         list[str] | None, typer.Option("--grid", metavar="AXES", help="N=4,16,64 L=1,3 heads=2,4 ...")
     ] = None,
-    seeds: Seeds = 5,
-    preset: Preset = "quick",
-    data: Data = "",
-    steps: Steps = 0,
-    backbone_weights: Weights = "",
-    out: Out = "",
-    jobs: Jobs = 0,
-    threads: Threads = 1,
-    backend: Backend = "auto",
-    retry: Retry = "",
-    control: Control = "",
     dry_run: DryRun = False,
 ) -> None:
     """Train every combination of the axes and write the table.
@@ -149,73 +157,55 @@ def ablate(
     from experiments.controls import NONE, with_control
 
     axes = parse_axes(grid or [])
-    taken = {"steps": steps, "backbone_weights": backbone_weights}
     for axis in axes:
-        if taken.get(axis.name):
+        if axis.name in ("steps", "backbone_weights") and options[axis.name]:
             raise ValueError(f"{axis.name} is both an axis and an option (--{axis.name.replace('_', '-')}): give one")
-    request = _request(
-        ctx,
-        seeds=seeds,
-        preset=preset,
-        data=data,
-        steps=steps,
-        backbone_weights=backbone_weights,
-        out=out,
-        jobs=jobs,
-        threads=threads,
-        backend=backend,
-        retry=retry,
-        control=control,
-    )
-    make = with_control(lambda base: expand(axes, base), control, [axis.name for axis in axes])
-    name = " ".join([*map(str, axes), *["none"] * (control == NONE)])
+    request = _request(ctx, options)
+    make = with_control(lambda base: expand(axes, base), request.control, [axis.name for axis in axes])
+    name = " ".join([*map(str, axes), *["none"] * (request.control == NONE)])
     _study("ablate", name, make, request, ctx, dry_run)
 
 
 @app.command()
+@of_a_study
 def table(
     ctx: typer.Context,
+    options: dict[str, Any],
     number: Annotated[
         int,
         typer.Argument(parser=whole, metavar="NUMBER", help="5 (components), 6 (N and L), 7 (rivals), 8 (drop-ins)."),
     ],
-    seeds: Seeds = 5,
-    preset: Preset = "quick",
-    data: Data = "",
-    steps: Steps = 0,
-    backbone_weights: Weights = "",
-    out: Out = "",
-    jobs: Jobs = 0,
-    threads: Threads = 1,
-    backend: Backend = "auto",
-    retry: Retry = "",
-    control: Control = "",
+    row: Annotated[list[str] | None, typer.Option("--row", metavar="NAME", help="Only these rows of it.")] = None,
+    rates: Annotated[
+        str,
+        typer.Option(
+            "--rates",
+            metavar="RATES",
+            help="Choose each row's learning rate from these on the validation split, then score the test split; "
+            "table 8 of quick does so with half, once and twice the recipe's, unless told none.",
+        ),
+    ] = "",
     dry_run: DryRun = False,
 ) -> None:
     """Run the variants of one of the paper's tables."""
-    from experiments import table5, table6, table7, table8
+    from experiments import rates as choice
     from experiments.controls import NONE, with_control
+    from experiments.tables import only, table_of
 
-    tables = {5: table5, 6: table6, 7: table7, 8: table8}
-    if number not in tables:
-        raise ValueError(f"table {number}: expected 5, 6, 7 or 8")
-    request = _request(
-        ctx,
-        seeds=seeds,
-        preset=preset,
-        data=data,
-        steps=steps,
-        backbone_weights=backbone_weights,
-        out=out,
-        jobs=jobs,
-        threads=threads,
-        backend=backend,
-        retry=retry,
-        control=control or tables[number].CONTROL,
-    )
-    name = NONE if control == NONE and number in (6, 7) else ""
+    found = table_of(number)
+    control = options["control"] or (found.control if not row or found.control in row else "")
+    request = _request(ctx, options | {"control": control})
+    make = with_control(only(found.variants, row or ()), request.control)
+    name = [*(row or ()), *[NONE] * (request.control == NONE and number in (6, 7))]
+    tried = choice.wanted(rates, table=number, preset_name=request.preset)
+    if tried:
+        name.append(f"rates={choice.text(tried)}")
+        rows = _tried(f"table {number} {' '.join(name)}", choice.candidates(make, tried), request, ctx, dry_run)
+        if rows is None:
+            return
+        make = choice.with_rates(make, rows, tried)
     after = _count_networks if number == 7 else None
-    _study(f"table {number}", name, with_control(tables[number].variants, control), request, ctx, dry_run, after)
+    _study(f"table {number}", " ".join(name), make, request, ctx, dry_run, after)
 
 
 @app.command()
@@ -470,7 +460,7 @@ def main(arguments: Sequence[str] | None = None, *, tasks: Tasks | None = None) 
         return _refuse(explained)
 
 
-def _request(ctx: typer.Context, **options: Any) -> Request:
+def _request(ctx: typer.Context, options: dict[str, Any]) -> Request:
     from bench.request import Request
 
     words, _ = ctx.obj
@@ -486,17 +476,49 @@ def _study(
     dry_run: bool,
     after: Callable[[Study], None] | None = None,
 ) -> None:
-    """Do the study, or say what it would do; always ends by saying how to go on."""
+    """Do the study and write its report, or say what it would do. Exit code 1 where runs failed."""
     from bench import study as studies
     from bench.request import study_of
-    from bench.runner import Interrupted
 
-    _, tasks = ctx.obj
-    study = study_of(kind, grid, make, request, dry_run=dry_run)
-    study = replace(study, tasks=tasks) if tasks else study
+    study = _with_tasks(study_of(kind, grid, make, request, dry_run=dry_run), ctx)
     if dry_run:
         print("\n".join(studies.dry_run_lines(study)))
         return
+    rows = _perform(study)
+    if after:
+        after(study)
+    if any(row["status"] == "failed" for row in rows):
+        raise typer.Exit(1)
+
+
+def _tried(name: str, make: Maker, request: Request, ctx: typer.Context, dry_run: bool) -> Sequence[Row] | None:
+    """The rows that learning rates are chosen from; None where a dry run finds some still to be made."""
+    from bench import study as studies
+    from bench.request import study_of
+    from experiments.rates import KIND, SEEDS
+
+    request = replace(request, seeds=min(SEEDS, request.seeds), control="")
+    study = _with_tasks(study_of(KIND, name, make, request, dry_run=dry_run), ctx)
+    study = replace(study, tasks=replace(study.tasks, measure=""))
+    if not dry_run:
+        return _perform(study)
+    if studies.finished(study) == study.seeds * len(study.variants):
+        return studies.rows_of(study)
+    print("\n".join(studies.dry_run_lines(study)))
+    print("then the table, each row at the learning rate that is chosen from these")
+    return None
+
+
+def _with_tasks(study: Study, ctx: typer.Context) -> Study:
+    _, tasks = ctx.obj
+    return replace(study, tasks=tasks) if tasks else study
+
+
+def _perform(study: Study) -> Sequence[Row]:
+    """Do what is due and write the report; says how to go on where it is stopped."""
+    from bench import study as studies
+    from bench.runner import Interrupted
+
     try:
         rows = studies.perform(study)
     except Interrupted as stop:
@@ -507,10 +529,7 @@ def _study(
         raise typer.Exit(INTERRUPTED) from None
     print("\n".join(studies.summary(rows, study.seeds * len(study.variants))))
     _write_report([study.out], study.name)
-    if after:
-        after(study)
-    if any(row["status"] == "failed" for row in rows):
-        raise typer.Exit(1)
+    return rows
 
 
 def _write_report(folders: Sequence[Path], experiment: str, control: str = "") -> None:

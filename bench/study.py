@@ -113,6 +113,12 @@ def perform(study: Study, say: Callable[[str], None] = print) -> tuple[Row, ...]
         _drain(store, todo.due_measures, 1, len(todo.measures) - len(todo.due_measures), say)
     finally:
         store.write_tables()
+    return rows_of(study)
+
+
+def rows_of(study: Study) -> tuple[Row, ...]:
+    """The study's rows so far, of runs and of measures."""
+    store = Store(study.out)
     return store.read("run", study.name).rows + store.read("measure", study.name).rows
 
 

@@ -6,20 +6,19 @@ the queries of such a row still gather context from the pyramid once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from bench.config import Settings
 from bench.fields import did_you_mean, fields, one_of, value_of
 from bench.grid import Variant
+from bench.request import Maker
 
 NONE = "none"
 SELF_SLOTS = ("encoder_self", "decoder_self")
 
 BESIDE = ("deformable", "dense_fused")  # the paper's attention, and all pairs as fast as torch has them
 BESIDE_CROSS = ("deformable", "dense")  # there is no fused one for a memory
-
-Maker = Callable[[Settings], tuple[Variant, ...]]
 
 
 def without_self_attention(settings: Settings) -> Settings:
