@@ -492,12 +492,17 @@ def _study(
 
 
 def _tried(name: str, make: Maker, request: Request, ctx: typer.Context, dry_run: bool) -> Sequence[Row] | None:
-    """The rows that learning rates are chosen from; None where a dry run finds some still to be made."""
+    """The rows that learning rates are chosen from; None where a dry run finds some still to be made.
+
+    They have the preset's steps even where the table has more, so that tables of several lengths share them.
+    """
     from bench import study as studies
+    from bench.presets import preset
     from bench.request import study_of
     from experiments.rates import KIND, SEEDS
 
-    request = replace(request, seeds=min(SEEDS, request.seeds), control="")
+    longer = request.steps >= preset(request.preset).train.steps
+    request = replace(request, seeds=min(SEEDS, request.seeds), steps=0 if longer else request.steps, control="")
     study = _with_tasks(study_of(KIND, name, make, request, dry_run=dry_run), ctx)
     study = replace(study, tasks=replace(study.tasks, measure=""))
     if not dry_run:

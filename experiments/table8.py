@@ -73,7 +73,7 @@ def chosen(names: Sequence[str]) -> tuple[Row, ...]:
 
 
 def variants(base: Settings) -> tuple[Variant, ...]:
-    """The rows as a study trains them on top of `base`: one recipe, one learning rate."""
+    """The rows as a study trains them on top of `base`: one recipe, one learning rate (see `experiments.rates`)."""
     whole = table6.cell(base, points=16, levels=3)
     rows = {CONTROL: whole} | {name: _with(whole, attention) for name, attention in MECHANISMS.items()}
     rivals = {variant.name: variant.settings for variant in table7.variants(base)}

@@ -32,6 +32,8 @@ QUESTIONS = {
     "table 5": "What does each component add: pyramid features, the spatial path, a stronger backbone? (Table 5)",
     "table 6": "How many sampling points, on how many feature scales? (Table 6)",
     "table 7": "How do the rivals compare under one recipe, and what do they cost? (Table 7)",
+    "table 8": "Which attention in the same slots, at what memory? (Table 8)",
+    "rates": "At which learning rate does each row of a table do best? (chosen on the validation split)",
 }
 RIVALS_TABLE = 7
 GRID_OF_TABLE_6 = {"points", "levels"}

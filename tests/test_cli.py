@@ -470,6 +470,32 @@ def test_a_command_ends_with_the_table_and_the_verdict(capsys: pytest.CaptureFix
     assert path == (f"report of ablate N=4,16: {OUT / 'report' / 'ablate-N=4,16' / 'report.md'} and report.html")
 
 
+def test_rates_are_chosen_then_the_table_is_run(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("table", "8", "--row", "deformable", "--row", "none", "--seeds", "3")
+    assert call(*words, "--dry-run") == 0
+    said = capsys.readouterr().out
+    assert "12 runs and 0 measures due" in said
+    assert said.endswith("then the table, each row at the learning rate that is chosen from these\n")
+    assert call(*words, measure=MEASURE) == 0
+    names = [*Store(OUT).experiments()]
+    assert names == [
+        "rates table 8 deformable none rates=0.0005,0.001,0.002",
+        "table 8 deformable none rates=0.0005,0.001,0.002",
+    ]
+    tried, final = (Store(OUT).read("run", name).rows for name in names)
+    assert (len(tried), len(final)) == (12, 6)
+    assert {row["settings"]["evaluation"]["split"] for row in final} == {"test"}
+    assert len([line for line in ledger() if line.startswith("measure")]) == 2, "candidates are not measured"
+    capsys.readouterr()
+    assert call(*words, "--dry-run") == 0
+    assert "0 runs and 0 measures due" in capsys.readouterr().out.replace("2 measures", "0 measures")
+    assert "expected 5, 6, 7 or 8" in refused(capsys, "table", "4")
+    assert "did you mean 'none'?" in refused(capsys, "table", "8", "--row", "nine")
+    assert refused(capsys, "table", "5", "--rates", "0").startswith("--rates 0: expected numbers above 0 ")
+    assert call(*words, "--steps", "900") == 0
+    assert [*Store(OUT).experiments()] == [*names, f"{names[1]} steps=900"], "a longer table shares the choice"
+
+
 def test_two_folders_are_read_together(capsys: pytest.CaptureFixture[str]) -> None:
     for place, seeds in (("a", "1"), ("b", "3")):
         assert call("ablate", "--grid", "N=4,16", "--seeds", seeds, "--out", place) == 0
@@ -513,7 +539,7 @@ def test_the_options_are_these() -> None:
     found = {name: {opt for p in command.params for opt in p.opts} for name, command in commands.items()}
     assert found == {
         "ablate": {f"--{name}" for name in shared | {"grid"}},
-        "table": {f"--{name}" for name in shared} | {"number"},
+        "table": {f"--{name}" for name in shared | {"row", "rates"}} | {"number"},
         "complexity": {f"--{name}" for name in ("size", "model", "network", "time", "batch", "rounds", "out")},
         "report": {"folders", "--experiment", "--control"},
         "power": {"folder", "--difference", "--sd", "--comparisons", "--experiment", "--control"},
