@@ -83,6 +83,7 @@ STUDY: dict[str, tuple[Any, Any]] = {
     "preset": (_words("--preset", "NAME", "quick, small or paper."), "quick"),
     "data": (_words("--data", "DATA", "scenes, folder:PATH or ade20k:PATH; default: the preset's."), ""),
     "steps": (_number("--steps", "Training steps; 0: the preset's."), 0),
+    "split": (_words("--split", "NAME", "What is scored: val, test or train; default: the preset's."), ""),
     "backbone_weights": (_words("--backbone-weights", "FILE", "File of pretrained backbone weights."), ""),
     "out": (_words("--out", "FOLDER", "The study's folder; default: study/PRESET-DATA."), ""),
     "jobs": (_number("--jobs", "Trainings side by side; 0: as many as the processors allow."), 0),
@@ -158,7 +159,7 @@ def ablate(
 
     axes = parse_axes(grid or [])
     for axis in axes:
-        if axis.name in ("steps", "backbone_weights") and options[axis.name]:
+        if axis.name in ("steps", "split", "backbone_weights") and options[axis.name]:
             raise ValueError(f"{axis.name} is both an axis and an option (--{axis.name.replace('_', '-')}): give one")
     request = _request(ctx, options)
     make = with_control(lambda base: expand(axes, base), request.control, [axis.name for axis in axes])

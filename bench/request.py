@@ -14,6 +14,7 @@ from bench.fields import LARGEST, apply, did_you_mean, one_of
 from bench.grid import Variant, named, validate
 from bench.presets import PRESETS, preset
 from bench.study import RETRYABLE, Study
+from unept.data.sample import SPLITS
 
 Maker = Callable[[Settings], tuple[Variant, ...]]
 
@@ -26,6 +27,7 @@ class Request:
     preset: str = "quick"
     data: str = ""
     steps: int = 0
+    split: str = ""
     backbone_weights: str = ""
     out: str = ""
     jobs: int = 0
@@ -44,7 +46,7 @@ def study_of(kind: str, grid: str, make: Maker, request: Request, *, dry_run: bo
     """
     check_options(request)
     base = preset(request.preset, request.data)
-    changes: dict[str, object] = {"steps": request.steps, "backbone_weights": request.backbone_weights}
+    changes: dict[str, object] = {name: getattr(request, name) for name in ("steps", "split", "backbone_weights")}
     base = apply(base, {name: value for name, value in changes.items() if value})
     base = apply(base, {"classes": len(class_names(base, given=bool(request.data)))})
     variants = make(base)
@@ -83,6 +85,8 @@ def check_options(request: Request) -> None:
         raise ValueError(
             f"--preset {request.preset}: expected {one_of(PRESETS)}{did_you_mean(request.preset, PRESETS)}"
         )
+    if request.split and request.split not in SPLITS:
+        raise ValueError(f"--split {request.split}: expected {one_of(SPLITS)}{did_you_mean(request.split, SPLITS)}")
     for status in statuses(request.retry):
         if status not in RETRYABLE:
             raise ValueError(f"--retry {status}: expected {one_of(RETRYABLE)}{did_you_mean(status, RETRYABLE)}")

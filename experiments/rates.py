@@ -79,7 +79,8 @@ def with_rates(make: Maker, rows: Iterable[Mapping[str, Any]], rates: Sequence[f
     runs = [row for row in rows if row["kind"] == "run"]
 
     def made(base: Settings) -> tuple[Variant, ...]:
-        return tuple(_at(variant, choose(runs, variant.name, rates), SCORED, variant.name) for variant in make(base))
+        split = SCORED if base.evaluation.split == SPLIT else base.evaluation.split
+        return tuple(_at(variant, choose(runs, variant.name, rates), split, variant.name) for variant in make(base))
 
     return made
 

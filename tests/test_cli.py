@@ -116,11 +116,13 @@ def test_axes_keep_their_order_however_they_are_given() -> None:
 
 
 def test_options_that_change_the_runs_are_another_experiment() -> None:
-    for extra in ((), ("--steps", "7"), ("--threads", "2")):
+    for extra in ((), ("--steps", "7"), ("--threads", "2"), ("--split", "test")):
         assert call("ablate", "--grid", "N=4", "--seeds", "1", *extra) == 0
-    assert [*Store(OUT).experiments()] == ["ablate N=4", "ablate N=4 steps=7", "ablate N=4 threads=2"]
-    steps = {row["settings"]["train"]["steps"] for row in Store(OUT).read("run").rows}
-    assert len(steps) == 2
+    names = ["ablate N=4", "ablate N=4 steps=7", "ablate N=4 threads=2", "ablate N=4 split=test"]
+    assert [*Store(OUT).experiments()] == names
+    settings = [row["settings"] for row in Store(OUT).read("run").rows]
+    assert len({each["train"]["steps"] for each in settings}) == 2
+    assert {each["evaluation"]["split"] for each in settings} == {"val", "test"}
 
 
 def test_failed_runs_are_rows_and_retry_does_them_again(
@@ -239,6 +241,7 @@ def test_report_again_from_the_rows(capsys: pytest.CaptureFixture[str]) -> None:
         (["ablate", "--grid", "encoder_self=sparse_transformer", "encoder_self.block=0"], "block=0"),
         (["ablate", "--grid", "encoder_self=sparse_transformer", "heads=1"], "split=heads needs 2 heads or more"),
         (["ablate", "--grid", "steps=5", "--steps", "7"], "steps is both an axis and an option (--steps): give one"),
+        (["ablate", "--grid", "N=4", "--split", "tset"], "--split tset: expected train, val or test; did you mean"),
         (["ablate", "--grid", "classes=5"], "8 classes, but the model has 5"),
         (
             ["ablate", "--grid", "N=4", "--preset", "quik"],
@@ -534,7 +537,7 @@ def test_help_version_and_doctor(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_options_are_these() -> None:
     """A change of the command line is a decision, not an accident."""
     shared = {"seeds", "preset", "data", "steps", "backbone-weights", "out", "jobs", "threads", "retry", "dry-run"}
-    shared |= {"control", "backend"}
+    shared |= {"control", "backend", "split"}
     commands = cli.typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
     found = {name: {opt for p in command.params for opt in p.opts} for name, command in commands.items()}
     assert found == {
