@@ -40,24 +40,20 @@ class Encoding:
         self.mistakes = mistakes
         size = max((*self.classes, *self.ignored)) + 1
         self._table = np.full(size, IGNORE, np.uint8)
-        self._known = np.zeros(size, bool)
         for value, number in self.classes.items():
             self._table[value] = number
-        self._known[[*self.classes, *self.ignored]] = True
-        self._table[[*self.ignored]] = IGNORE
 
     def counts(self, raw: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         """Pixels of each value, int64; as long as the values known, or as the largest value asks."""
         return np.bincount(raw.ravel(), minlength=len(self._table))
 
-    def unknown(self, counts: npt.NDArray[np.int64]) -> list[int]:
-        """The values among `counts` that stand for nothing, in order."""
-        seen = np.flatnonzero(counts)
-        return [int(value) for value in seen if value >= len(self._known) or not self._known[value]]
+    def unknown(self, values: Iterable[int]) -> list[int]:
+        """Those of the values that stand for nothing, in order."""
+        return sorted(value for value in values if value not in self.classes and value not in self.ignored)
 
     def decode(self, raw: npt.NDArray[Any]) -> Bytes:
         """Values (H, W) to classes, uint8 (H, W), 255 = ignore. ValueError for a value that stands for nothing."""
-        unknown = self.unknown(self.counts(raw))
+        unknown = self.unknown(np.flatnonzero(self.counts(raw)).tolist())
         if unknown:
             raise ValueError(f"label value {unknown[0]} is outside {self.said}")
         return self._table[raw]

@@ -166,12 +166,14 @@ def _files(root: Path, listing: Path, labels: Path, suffix: str) -> Files:
         if name in seen:
             raise ValueError(f"{listing}, line {number}: image {name!r} is named a second time")
         seen.add(name)
+        expected = labels / f"{name}{suffix}"
         if name not in images:
             path = root / "JPEGImages" / f"{name}.jpg"
-            unpaired.append(Unpaired(path=path, said=f"{listing}, line {number}: no image {path}"))
+            said = f"{listing}, line {number}: no image {path}"
+            unpaired.append(Unpaired(path=path, expected=expected, said=said))
         elif name not in known:
-            missing = f"{images[name]}: no label {labels / name}{suffix}"
-            unpaired.append(Unpaired(path=images[name], said=missing))
+            said = f"{images[name]}: no label {expected}"
+            unpaired.append(Unpaired(path=images[name], expected=expected, said=said))
         else:
             pairs.append(Pair(image=images[name], label=known[name], name=name))
     if not seen:

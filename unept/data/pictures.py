@@ -37,9 +37,10 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class Unpaired:
-    """A file that misses its other half; `said` is the whole line."""
+    """A picture `path` or a label `expected` that is not there; `said` is the whole line."""
 
     path: Path
+    expected: Path
     said: str
 
 
@@ -214,7 +215,7 @@ def pair_up(images: dict[str, Path], labels: dict[str, Path], expected: Callable
     return Files(
         pairs=tuple(Pair(image=path, label=labels[name], name=name) for name, path in images.items() if name in labels),
         unpaired=tuple(
-            Unpaired(path=path, said=f"{path}: no label {expected(name)}")
+            Unpaired(path=path, expected=expected(name), said=f"{path}: no label {expected(name)}")
             for name, path in images.items()
             if name not in labels
         ),

@@ -52,17 +52,26 @@ def open_incomplete(spec: str, split: str) -> Pictures:
     return _open_files(parsed, split)
 
 
-def guess(path: Path) -> str:
-    """The specification of the data in a folder, by the folders in it. ValueError where none of the layouts is seen."""
+def spec_of(text: str) -> str:
+    """A specification as it is, and that of a bare folder by what lies in it. ValueError where there is neither."""
+    path = Path(text).expanduser()
+    if text.partition(":")[0] in KINDS or not text or not path.is_dir():
+        _parse(text)
+        return text
     for kind, (_, mark) in OWNED.items():
         if (path / mark).is_dir():
-            return f"{kind}:{path}"
+            return f"{kind}:{text}"
     if (path / "images").is_dir():
-        return f"folder:{path}"
-    if not path.is_dir():
-        raise ValueError(f"{path}: data folder does not exist")
+        return f"folder:{text}"
     marks = ", ".join(f"{mark}/ ({kind})" for kind, (_, mark) in OWNED.items())
-    raise ValueError(f"{path}: of no known layout: expected one of {marks} or images/ (folder) in it")
+    raise ValueError(f"{text}: of no known layout: expected {marks} or images/ (folder) in it")
+
+
+def splits_of(spec: str) -> tuple[str, ...]:
+    """The splits of a data set in files: train and val, and test where there are pictures for it."""
+    parsed = _parse(spec)
+    places = {"cityscapes": ("leftImg8bit/test",), "folder": ("images/test", "test.txt")}.get(parsed.kind, ())
+    return ("train", "val", *["test"] * any((parsed.root / place).exists() for place in places))
 
 
 def check_data(
@@ -138,11 +147,10 @@ def _parse(spec: str) -> _Spec:
 
 def _meant(spec: str, kind: str) -> str:
     """A clause that names the specification which a wrong one is likest to, or nothing."""
-    if spec and Path(spec).is_dir():
-        try:
-            near = [guess(Path(spec))]
-        except ValueError:
-            near = [f"folder:{spec}"]
-    else:
+    if not spec or not Path(spec).is_dir():
         near = get_close_matches(kind, KINDS, 1)
-    return f"; did you mean {near[0]}?" if near else ""
+        return f"; did you mean {near[0]}?" if near else ""
+    try:
+        return f"; did you mean {spec_of(spec)}?"
+    except ValueError:
+        return f"; did you mean folder:{spec}?"
