@@ -9,18 +9,18 @@ that folder is missing, VOC 2010's own `ImageSets/Main/{train,val}.txt`.
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from unept.data.encoding import Encoding, Mistake, shifted
 from unept.data.folder import read_text
+from unept.data.matlab import read_matrix
 from unept.data.pictures import Damaged, Files, Official, Pair, Pictures, Unpaired, read_label
 from unept.data.sample import IGNORE, default_palette
 
+LABEL_MAP = "LabelMap"
 CATEGORIES = 459
 OFFICIAL = {"train": Official(pictures=4_998), "val": Official(pictures=5_105)}
 # The 59 classes in the order of their names, which is that of their numbers among the owners' 459 categories.
@@ -94,32 +94,20 @@ def read_label_map(path: Path) -> npt.NDArray[np.uint16]:
 
     ValueError for a file that is missing or damaged, and for anything but whole numbers from 0 to 65535.
     """
-    values = _variable(path)
-    if values is None:
-        raise ValueError(f"{path}: no variable LabelMap in it")
-    whole = values.dtype.kind in "uif" and values.ndim == 2 and values.size
+    try:
+        values = read_matrix(path, LABEL_MAP)
+    except FileNotFoundError:
+        raise Damaged(f"{path}: file does not exist") from None
+    except PermissionError:
+        raise Damaged(f"{path}: no permission to read it") from None
+    except (OSError, ValueError) as error:
+        raise Damaged(f"{path}: truncated, damaged or no label map ({error})") from None
+    whole = values.ndim == 2 and values.size
     if not whole or not (np.isfinite(values).all() and (values == np.floor(values)).all()):
         raise ValueError(f"{path}: LabelMap is {values.dtype} {values.shape}: expected whole numbers (height, width)")
     if values.min() < 0 or values.max() > 65535:
         raise ValueError(f"{path}: LabelMap has values {values.min()} to {values.max()}: expected 0 to {CATEGORIES}")
     return values.astype(np.uint16)
-
-
-def _variable(path: Path) -> npt.NDArray[Any] | None:
-    from scipy.io import loadmat
-
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            found = loadmat(path, variable_names=["LabelMap"])
-    except FileNotFoundError:
-        raise Damaged(f"{path}: file does not exist") from None
-    except PermissionError:
-        raise Damaged(f"{path}: no permission to read it") from None
-    except Exception as error:  # what loadmat raises on damaged files is whatever its parsers stumble over
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise Damaged(f"{path}: truncated, damaged or no MATLAB file of version 4 to 7 ({reason})") from error
-    values = found.get("LabelMap")
-    return values if isinstance(values, np.ndarray) else None
 
 
 def _labels(root: Path) -> tuple[Path, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import zlib
 
 import numpy as np
 import pytest
@@ -97,33 +96,11 @@ def test_truncated_label_maps_are_named(maps, kept):
     refuse(maps, "2008_000001.mat: ")
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_damaged_label_maps_never_raise_anything_else(tmp_path, seed):
-    """Bytes changed at random: the file is read, or refused by name."""
-    path = trees.label_map(tmp_path / "x.mat", trees.values(2, 440))
-    content = bytearray(path.read_bytes())
-    rng = np.random.default_rng(seed)
-    for place in rng.integers(116, len(content), 1 + seed % 5):
-        content[place] = rng.integers(256)
-    path.write_bytes(bytes(content))
-    said = refusal(path)
-    assert said == "" or said.startswith(f"{path}: ")
-    assert "\n" not in said
-
-
-def refusal(path):
-    try:
-        read_label_map(path)
-    except ValueError as error:
-        return str(error)
-    return ""
-
-
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
         ({"label": np.zeros((2, 2))}, "no variable LabelMap in it"),
-        ({"LabelMap": "abc"}, "expected whole numbers"),
+        ({"LabelMap": "abc"}, "LabelMap is no matrix of real numbers"),
         ({"LabelMap": np.zeros((2, 2, 3))}, "expected whole numbers (height, width)"),
         ({"LabelMap": np.full((2, 2), 0.5)}, "expected whole numbers"),
         ({"LabelMap": np.full((2, 2), np.nan)}, "expected whole numbers"),
@@ -144,12 +121,3 @@ def test_whole_numbers_of_any_type(tmp_path):
         found = read_label_map(tmp_path / "x.mat")
         assert found.dtype == np.uint16
         np.testing.assert_array_equal(found, trees.values(1, 2))
-
-
-def test_a_bomb_of_zeros_is_no_map(tmp_path):
-    """A compressed element that claims more than it holds is refused."""
-    header = b"MATLAB 5.0 MAT-file".ljust(116) + bytes(8) + b"\x00\x01IM"
-    packed = zlib.compress(b"\x0e\x00\x00\x00\xff\xff\xff\x7f" + bytes(100))
-    (tmp_path / "x.mat").write_bytes(header + b"\x0f\x00\x00\x00" + len(packed).to_bytes(4, "little") + packed)
-    with pytest.raises(ValueError, match=r"x\.mat: "):
-        read_label_map(tmp_path / "x.mat")
