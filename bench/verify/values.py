@@ -46,7 +46,7 @@ def _strange(
     first, last = min(pictures.encoding.classes), max(pictures.encoding.classes)
     void = min(pictures.encoding.ignored, default=IGNORE)
     share = f"{sum(pixels[value] for value in unknown) / pixels.total():.2%} of the pixels"
-    listed = ", ".join(map(str, unknown[:6])) + (", ..." if len(unknown) > 6 else "")
+    listed = _listed([*map(str, unknown)])
     if unknown == [last + 1] and first not in pixels:
         what = f"labels run from {first + 1} to {last + 1}, one above {first} to {last}: they are counted from 1"
         fix = f"take 1 off every value of a class; whatever is unlabelled must be {void}"
@@ -126,11 +126,15 @@ def _absent(split: str, pictures: Pictures, seen: frozenset[int]) -> Iterator[Fi
     there = {pictures.encoding.classes[value] for value in seen if value in pictures.encoding.classes}
     absent = [name for number, name in enumerate(pictures.classes) if number not in there]
     if absent:
-        listed = ", ".join(absent[:6]) + (", ..." if len(absent) > 6 else "")
         yield Finding(
             check="class",
             split=split,
-            what=f"{len(absent)} of {len(pictures.classes)} classes have no pixel: {listed}",
+            what=f"{len(absent)} of {len(pictures.classes)} classes have no pixel: {_listed(absent)}",
             fix="nothing, where it is so; their IoU is left out of the mean",
             wrong=False,
         )
+
+
+def _listed(words: Sequence[str]) -> str:
+    """The first six, and how many more there are."""
+    return ", ".join(words[:6]) + (f" and {len(words) - 6} more" if len(words) > 6 else "")

@@ -98,7 +98,7 @@ def open_cityscapes(root: Path, split: str) -> Pictures:
         files = Files(pairs=tuple(Pair(image=path, label=None, name=name) for name, path in images.items()))
     else:
         folder = root / "gtFine" / split
-        found = {kind: _labels(folder, kind) for kind in ENCODINGS}
+        found = _labels(folder)
         kind = max(found, key=lambda kind: len(found[kind].keys() & images.keys()))
         files = pair_up(images, found[kind], lambda name: folder / f"{name}_gtFine_{kind}.png")
     return Pictures(
@@ -149,11 +149,11 @@ def _images(folder: Path) -> dict[str, Path]:
     return {name.removesuffix(_IMAGE): path for name, path in found.items()}
 
 
-def _labels(folder: Path, kind: str) -> dict[str, Path]:
-    """The labels of one kind in a split, named as its pictures are."""
-    ending = f"_gtFine_{kind}.png"
-    return {
-        path.relative_to(folder).as_posix().removesuffix(ending): path
-        for path in files_below(folder)
-        if path.name.endswith(ending)
-    }
+def _labels(folder: Path) -> dict[str, dict[str, Path]]:
+    """The labels of a split by kind, named as its pictures are."""
+    found: dict[str, dict[str, Path]] = {kind: {} for kind in ENCODINGS}
+    for path in files_below(folder):
+        name, _, ending = path.relative_to(folder).as_posix().rpartition("_gtFine_")
+        if ending.removesuffix(".png") in found and ending.endswith(".png"):
+            found[ending.removesuffix(".png")][name] = path
+    return found
