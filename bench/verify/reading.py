@@ -84,9 +84,8 @@ def broken_chunk(content: bytes) -> str | None:
             return "the last one"
         length, kind = struct.unpack_from(">I4s", content, place)
         end = place + 8 + length
-        if end + 4 > len(content) or zlib.crc32(content[place + 4 : end]) != int.from_bytes(
-            content[end : end + 4], "big"
-        ):
+        told = int.from_bytes(content[end : end + 4], "big")
+        if end + 4 > len(content) or zlib.crc32(content[place + 4 : end]) != told:
             return str(kind.decode("ascii", "replace"))
         if kind == b"IEND":
             return None
