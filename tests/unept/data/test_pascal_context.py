@@ -33,6 +33,8 @@ def test_classes():
     assert (len(CLASSES), CLASSES[0], CLASSES[1], CLASSES[59]) == (60, "background", "aeroplane", "wood")
     assert list(NUMBERS) == sorted(NUMBERS)
     assert list(NUMBERS.values()) == sorted(set(NUMBERS.values()))
+    known = {"aeroplane": 2, "bedclothes": 19, "fence": 144, "person": 284, "sky": 360, "table": 397, "wood": 458}
+    assert known.items() <= NUMBERS.items()
 
 
 def test_label_maps(maps):
