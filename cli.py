@@ -488,8 +488,8 @@ def _study(
 ) -> None:
     """Do the study, or say what it would do; always ends by saying how to go on."""
     from bench import study as studies
+    from bench.jobs import Interrupted
     from bench.request import study_of
-    from bench.runner import Interrupted
 
     _, tasks = ctx.obj
     study = study_of(kind, grid, make, request, dry_run=dry_run)

@@ -13,9 +13,10 @@ from typing import Any
 from bench import environment, forecast, presets
 from bench.config import from_dict, to_dict
 from bench.grid import Variant
+from bench.jobs import Job, Outcome
 from bench.progress import Clock, watcher
 from bench.rows import STATUSES, Row, key_of
-from bench.runner import Job, Outcome, run_jobs
+from bench.runner import run_jobs
 from bench.sources import slots_of, source_hash
 from bench.store import Busy, Store
 

@@ -14,7 +14,8 @@ import psutil
 import pytest
 from driving import SETTINGS, Silent, jobs, opened, spec
 
-from bench.runner import Job, SourcesChanged, StoreUnwritable, run_jobs
+from bench.jobs import Job, SourcesChanged, StoreUnwritable
+from bench.runner import run_jobs
 from bench.sources import source_hash
 from bench.store import Store
 
