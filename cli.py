@@ -96,6 +96,12 @@ Backend = Annotated[
         help="What computes deformable attention: reference (plain PyTorch), native (compiled), cuda, or auto.",
     ),
 ]
+Shard = Annotated[
+    str,
+    typer.Option(
+        "--shard", metavar="I/N", help="Only the runs I, I+N, ... of the list; one of N commands over one folder."
+    ),
+]
 Retry = Annotated[
     str, typer.Option("--retry", metavar="STATUSES", help="Do runs of these statuses again, e.g. failed,oom.")
 ]
@@ -137,6 +143,7 @@ def ablate(
     jobs: Jobs = 0,
     threads: Threads = 1,
     backend: Backend = "auto",
+    shard: Shard = "",
     retry: Retry = "",
     control: Control = "",
     dry_run: DryRun = False,
@@ -164,6 +171,7 @@ def ablate(
         jobs=jobs,
         threads=threads,
         backend=backend,
+        shard=shard,
         retry=retry,
         control=control,
     )
@@ -188,6 +196,7 @@ def table(
     jobs: Jobs = 0,
     threads: Threads = 1,
     backend: Backend = "auto",
+    shard: Shard = "",
     retry: Retry = "",
     control: Control = "",
     dry_run: DryRun = False,
@@ -210,6 +219,7 @@ def table(
         jobs=jobs,
         threads=threads,
         backend=backend,
+        shard=shard,
         retry=retry,
         control=control or tables[number].CONTROL,
     )
@@ -490,6 +500,7 @@ def _study(
     from bench import study as studies
     from bench.jobs import Interrupted
     from bench.request import study_of
+    from bench.store import Store
 
     _, tasks = ctx.obj
     study = study_of(kind, grid, make, request, dry_run=dry_run)
@@ -500,15 +511,20 @@ def _study(
     try:
         rows = studies.perform(study)
     except Interrupted as stop:
-        done, total = studies.finished(study), study.seeds * len(study.variants)
+        done, total = studies.finished(study)
         print(
             f"{NAME}: stopped by {stop}; {done} of {total} runs are done, the same command continues", file=sys.stderr
         )
         raise typer.Exit(INTERRUPTED) from None
-    print("\n".join(studies.summary(rows, study.seeds * len(study.variants))))
-    _write_report([study.out], study.name)
-    if after:
-        after(study)
+    print("\n".join(studies.summary(rows, studies.finished(study)[1])))
+    left = studies.remaining(study)
+    if left and not study.shard.whole:
+        print(f"shard {study.shard} is done; {left}")
+    else:
+        with Store(study.out).lock():  # shards that end together write one report
+            _write_report([study.out], study.name)
+        if after:
+            after(study)
     if any(row["status"] == "failed" for row in rows):
         raise typer.Exit(1)
 

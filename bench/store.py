@@ -69,7 +69,7 @@ class Store:
         self.check(preset=preset, data=data)
         self.out.mkdir(parents=True, exist_ok=True)
         said = []
-        with self._study_lock():
+        with self.lock():
             if (self.out / STUDY).exists() and not self._study():
                 aside = set_aside(self.out / STUDY, "damaged")
                 said.append(
@@ -130,7 +130,8 @@ class Store:
             raise ValueError(f"{self.out / STUDY} has schema {study.get('schema')}, this program reads {SCHEMA}")
         return study if {"preset", "data"} <= study.keys() and _all_entries(study.get("experiments")) else {}
 
-    def _study_lock(self) -> FileLock:
+    def lock(self) -> FileLock:
+        """Held by whoever changes what belongs to the whole folder: study.json, the tables, a report."""
         return FileLock(self.out / "study.lock")
 
     # --- experiments --------------------------------------------------------------------------------------------------
@@ -143,14 +144,19 @@ class Store:
             raise ValueError(f"{self.out}: no study here (no readable {STUDY}{damaged})")
         return study["experiments"]
 
-    def register(self, name: str, experiment: Mapping[str, Any]) -> None:
-        """List `experiment` under `name`; its `runs` and `measures` name the rows that belong to it."""
-        with self._study_lock():
+    def register(self, name: str, experiment: Mapping[str, Any], *, measures: bool = True) -> None:
+        """List `experiment` under `name`; its `runs` and `measures` name the rows that belong to it.
+
+        Without `measures`, those that are listed already stay listed: their keys are those of another machine.
+        """
+        with self.lock():
             study = self._study()
             assert study, "register comes after open"
-            created = study["experiments"].get(name, {}).get("created", now())
-            entry = dict(experiment) | {"created": created}
-            if study["experiments"].get(name) != entry:
+            before = study["experiments"].get(name, {})
+            entry = dict(experiment) | {"created": before.get("created", now())}
+            if not measures and before.get("variants") == entry["variants"]:
+                entry["measures"] = before["measures"]
+            if before != entry:
                 study["experiments"][name] = entry
                 _write(self.out / STUDY, _json(study))
 
@@ -207,6 +213,10 @@ class Store:
             if row is not None:
                 rows.append(row | entry)
         return Contents(rows=tuple(rows), problems=tuple(problems))
+
+    def missing(self, kind: str, experiment: str) -> int:
+        """How many of the rows that `experiment` lists are not there."""
+        return sum(not self.has(kind, entry["key"]) for entry in self.experiments()[experiment][_PLACES[kind]])
 
     @contextlib.contextmanager
     def claim(self, kind: str, key: str) -> Iterator[None]:
@@ -265,7 +275,7 @@ class Store:
 
     def write_tables(self) -> list[Path]:
         """Make results.csv, measures.csv and provenance.csv from the rows; what would not change is left alone."""
-        with self._study_lock():
+        with self.lock():
             experiments = self.experiments()
             runs, measures = self.read("run").rows, self.read("measure").rows
             texts = {

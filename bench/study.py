@@ -15,8 +15,9 @@ from bench.config import from_dict, to_dict
 from bench.grid import Variant
 from bench.jobs import Job, Outcome
 from bench.progress import Clock, watcher
-from bench.rows import STATUSES, Row, key_of
+from bench.rows import KINDS, STATUSES, Row, key_of
 from bench.runner import run_jobs
+from bench.shard import WHOLE, Shard
 from bench.sources import slots_of, source_hash
 from bench.store import Busy, Store
 
@@ -48,6 +49,8 @@ class Study:
     threads: int = 1
     jobs: int = 1
     backend: str = "reference"
+    gpus: tuple[str, ...] = ()  # one for each run, as CUDA_VISIBLE_DEVICES names them
+    shard: Shard = WHOLE
     retry: tuple[str, ...] = ()
     control: str = ""
     command: str = ""
@@ -56,10 +59,12 @@ class Study:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Every job of a study, and which of them are due. A job's estimate is in seconds."""
+    """Every job of a study, which of them are this shard's, and of those which are due. Estimates are in seconds."""
 
     runs: tuple[Job, ...]
     measures: tuple[Job, ...]
+    own_runs: tuple[Job, ...]
+    own_measures: tuple[Job, ...]
     due_runs: tuple[Job, ...]
     due_measures: tuple[Job, ...]
     again: tuple[Row, ...]  # rows that --retry sets aside
@@ -76,10 +81,13 @@ def plan(study: Study) -> Plan:
     measures = [_job(spec, None) for spec in measured]
     problems: list[str] = []
     again: list[Row] = []
-    due = [job for job in (*runs, *measures) if _is_due(store, job, study.retry, again, problems)]
+    own_runs, own_measures = study.shard.of(runs), measures if study.shard.measures else []
+    due = [job for job in (*own_runs, *own_measures) if _is_due(store, job, study.retry, again, problems)]
     return Plan(
         runs=tuple(runs),
         measures=tuple(measures),
+        own_runs=own_runs,
+        own_measures=tuple(own_measures),
         due_runs=tuple(job for job in due if job.kind == "run"),
         due_measures=tuple(job for job in due if job.kind == "measure"),
         again=tuple(again),
@@ -88,7 +96,7 @@ def plan(study: Study) -> Plan:
 
 
 def perform(study: Study, say: Callable[[str], None] = print) -> tuple[Row, ...]:
-    """Do what is due, then measure each variant once, alone; returns the study's rows, of runs and of measures.
+    """Do what is due of this shard's runs, then measure each variant once, alone; returns the rows of both.
 
     Raises ValueError for a folder of another study, OSError for one that cannot be written, Interrupted when told to
     stop. In each case what was done is in the store and the same call continues.
@@ -101,26 +109,41 @@ def perform(study: Study, say: Callable[[str], None] = print) -> tuple[Row, ...]
         _set_damaged_aside(store, job, say)
     for row in todo.again:
         _retry(store, row)
-    store.register(study.name, _entry(study, todo))
-    done = len(todo.runs) - len(todo.due_runs)
+    for line in _listed_otherwise(store, study, todo):
+        say(line)
+    store.register(study.name, _entry(study, todo), measures=study.shard.measures)
+    done = len(todo.own_runs) - len(todo.due_runs)
     if done:
-        say(f"{done} of {_count(len(todo.runs), 'run')} are there already")
+        say(f"{done} of {_count(len(todo.own_runs), 'run')}{_of(study.shard)} are there already")
     if todo.due_runs:
         say(_due(study, todo))
     try:
-        _drain(store, todo.due_runs, study.jobs, done, say)
+        _drain(study, todo.due_runs, study.jobs, done, say)
         if todo.due_measures:
             say(f"measuring {_count(len(todo.due_measures), 'variant')}, one at a time, alone")
-        _drain(store, todo.due_measures, 1, len(todo.measures) - len(todo.due_measures), say)
+        _drain(study, todo.due_measures, 1, len(todo.own_measures) - len(todo.due_measures), say)
     finally:
         store.write_tables()
-    return store.read("run", study.name).rows + store.read("measure", study.name).rows
+    own = {job.key for job in (*todo.own_runs, *todo.own_measures)}
+    return tuple(row for kind in KINDS for row in store.read(kind, study.name).rows if row["key"] in own)
 
 
-def finished(study: Study) -> int:
-    """How many of the study's runs have a row."""
+def finished(study: Study) -> tuple[int, int]:
+    """How many of this shard's runs have a row, and how many they are."""
+    store, runs = Store(study.out), plan(study).own_runs
+    return sum(store.has("run", job.key) for job in runs), len(runs)
+
+
+def remaining(study: Study) -> str:
+    """A line on what the other shards have yet to do of the experiment; "" where every row is there."""
     store = Store(study.out)
-    return sum(store.has("run", job.key) for job in plan(study).runs)
+    runs, measures = (store.missing(kind, study.name) for kind in KINDS)
+    if not runs + measures:
+        return ""
+    return (
+        f"{_count(runs, 'run')} and {_count(measures, 'measure')} of the experiment have no row yet; the shard that "
+        f"ends last writes the report, and unept-bench report {study.out} writes it of what is there"
+    )
 
 
 def summary(rows: Sequence[Row], wanted: int) -> list[str]:
@@ -149,23 +172,31 @@ def dry_run_lines(study: Study) -> list[str]:
     todo = plan(study)
     lines = [*todo.problems]
     for variant in study.variants:
-        jobs = [job for job in todo.due_runs if job.spec["variant"] == variant.name]
+        own, jobs = (
+            [job for job in some if job.spec["variant"] == variant.name] for some in (todo.own_runs, todo.due_runs)
+        )
+        if not own:
+            continue
         known = [job.estimate for job in jobs if job.estimate is not None]
         each = f", about {forecast.in_words(known[0])} each" if known else ""
         seeds = f" (seeds {' '.join(str(job.spec['seed']) for job in jobs)})" if jobs else ""
-        lines.append(f"{variant.name}: {len(jobs)} of {_count(study.seeds, 'run')} due{seeds}{each}")
+        lines.append(f"{variant.name}: {len(jobs)} of {_count(len(own), 'run')} due{seeds}{each}")
     return [*lines, _due(study, todo)]
 
 
 def _due(study: Study, todo: Plan) -> str:
     """How much is due, and how long it may take."""
-    due = f"{_count(len(todo.due_runs), 'run')} and {_count(len(todo.due_measures), 'measure')} due"
+    due = f"{_count(len(todo.due_runs), 'run')} and {_count(len(todo.due_measures), 'measure')}{_of(study.shard)} due"
     if not todo.due_runs:
         return due
     total = forecast.finish([job.estimate for job in todo.due_runs], [], study.jobs)
     takes = "time not known yet" if total is None else f"about {forecast.in_words(total)}"
     beside = f"{min(study.jobs, len(todo.due_runs))} at a time, {_count(study.threads, 'thread')} each"
     return f"{due} in {study.out}, {beside}: {takes} for the runs"
+
+
+def _of(shard: Shard) -> str:
+    return "" if shard.whole else f" of shard {shard}"
 
 
 def _count(number: int, what: str) -> str:
@@ -260,12 +291,24 @@ def _entry(study: Study, todo: Plan) -> dict[str, Any]:
     }
 
 
-def _drain(store: Store, jobs: Sequence[Job], parallel: int, already: int, say: Callable[[str], None]) -> None:
+def _listed_otherwise(store: Store, study: Study, todo: Plan) -> list[str]:
+    """A line where the shards of one command do not agree on what its runs are."""
+    listed = {entry["key"] for entry in store.experiments().get(study.name, {}).get("runs", ())}
+    if study.shard.whole or not listed or listed & {job.key for job in todo.runs}:
+        return []
+    return [
+        f"{study.name} was listed with other runs, of another backend or other sources, and is now listed with those "
+        "of this process; where machines differ, give each shard the same --backend"
+    ]
+
+
+def _drain(study: Study, jobs: Sequence[Job], parallel: int, already: int, say: Callable[[str], None]) -> None:
     if not jobs:
         return
+    store = Store(study.out)
     ordered = sorted(jobs, key=lambda job: (job.spec["seed"], -(job.estimate or 0.0)))
     with watcher(Clock(ordered, parallel, already=already)) as watching:
-        outcomes: list[Outcome] = run_jobs(store, ordered, parallel=parallel, progress=watching)
+        outcomes: list[Outcome] = run_jobs(store, ordered, parallel=parallel, progress=watching, gpus=study.gpus)
     stopped = [outcome for outcome in outcomes if outcome.status == "stopped"]
     if stopped:
         say(f"{_count(len(stopped), 'run')} stopped from outside ({stopped[0].message}); the same command continues")
