@@ -96,6 +96,15 @@ Backend = Annotated[
         help="What computes deformable attention: reference (plain PyTorch), native (compiled), cuda, or auto.",
     ),
 ]
+Engine = Annotated[
+    str, typer.Option("--engine", metavar="NAME", help="local, or ray: the runs as tasks of a Ray cluster.")
+]
+Address = Annotated[
+    str,
+    typer.Option(
+        "--address", metavar="WHERE", help="Of the Ray cluster: auto (this machine's), local (a new one), HOST:PORT."
+    ),
+]
 Shard = Annotated[
     str,
     typer.Option(
@@ -143,6 +152,8 @@ def ablate(
     jobs: Jobs = 0,
     threads: Threads = 1,
     backend: Backend = "auto",
+    engine: Engine = "local",
+    address: Address = "",
     shard: Shard = "",
     retry: Retry = "",
     control: Control = "",
@@ -171,6 +182,8 @@ def ablate(
         jobs=jobs,
         threads=threads,
         backend=backend,
+        engine=engine,
+        address=address,
         shard=shard,
         retry=retry,
         control=control,
@@ -196,6 +209,8 @@ def table(
     jobs: Jobs = 0,
     threads: Threads = 1,
     backend: Backend = "auto",
+    engine: Engine = "local",
+    address: Address = "",
     shard: Shard = "",
     retry: Retry = "",
     control: Control = "",
@@ -219,6 +234,8 @@ def table(
         jobs=jobs,
         threads=threads,
         backend=backend,
+        engine=engine,
+        address=address,
         shard=shard,
         retry=retry,
         control=control or tables[number].CONTROL,

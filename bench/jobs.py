@@ -94,13 +94,20 @@ class Queue(ABC):
 
     def drain(self) -> list[Outcome]:
         """Do every job; how each ended, in the order in which they did."""
-        while self.due or self.held or self.working():
-            while self.due and self.working() < self.parallel:
-                self._begin(self.due.pop(0))
-            self.handle_event()
-            if self.held and self.working() < self.parallel and not self.due:
-                self._look_at_held()
+        while self.step():
+            pass
         return self.outcomes
+
+    def step(self) -> bool:
+        """Begin what can begin and take note of one event; False where nothing is left to do."""
+        while self.due and self.working() < self.parallel:
+            self._begin(self.due.pop(0))
+        if not (self.held or self.working()):
+            return False
+        self.handle_event()
+        if self.held and self.working() < self.parallel and not self.due:
+            self._look_at_held()
+        return True
 
     @abstractmethod
     def working(self) -> int:

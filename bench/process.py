@@ -19,40 +19,44 @@ from bench.jobs import TOLD_TO_STOP, signal_name
 from bench.store import now
 from bench.worker import is_memory
 
-WORKER = "bench.worker"
 
-
-def spawn(
-    spec: Mapping[str, Any], log: Path, *, module: str = WORKER, gpu: str | None = None, folder: Path | None = None
-) -> subprocess.Popen[bytes]:
-    """Start `module` in a process that takes specs like this one on its standard input, one a line.
+def spawn(spec: Mapping[str, Any], log: Path, *, gpu: str | None) -> subprocess.Popen[bytes]:
+    """Start a worker that takes specs like this one.
 
     What it prints goes to the end of `log`. `gpu` is all it sees of the GPUs, as CUDA_VISIBLE_DEVICES takes it: "" for
-    none, None for what this process sees. `folder` is its working directory, by default this process's own.
+    none, None for what this process sees.
     """
     with open(log, "ab") as errors:
         return subprocess.Popen(
-            [sys.executable, "-m", module, "-"],
+            [sys.executable, "-m", "bench.worker", "-"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
             env=_environment(int(spec["threads"]), spec["backend"], gpu),
-            cwd=folder,
         )
 
 
 def hand(spec: Mapping[str, Any], process: subprocess.Popen[bytes], log: Path) -> bool:
-    """Give a worker its job; False if it is dead. The log begins with the spec, by which the run can be repeated."""
-    text = json.dumps(spec)
+    """Give a worker its job; False if it is dead."""
     assert process.stdin is not None
     try:
-        with open(log, "ab") as file:
-            file.write(f"{text}\n--- {now()} {spec['label']}\n".encode())
-        process.stdin.write(f"{text}\n".encode())
+        begin_log(spec, log)
+        process.stdin.write(f"{json.dumps(spec)}\n".encode())
         process.stdin.flush()
     except (BrokenPipeError, ValueError):  # ValueError: its pipe is closed already
         return False
     return True
+
+
+def begin_log(spec: Mapping[str, Any], log: Path) -> None:
+    """Head an attempt in the log with the spec, by which the run can be repeated."""
+    with open(log, "ab") as file:
+        file.write(f"{json.dumps(spec)}\n--- {now()} {spec['label']}\n".encode())
+
+
+def text_of(log: Path, size: int) -> bytes:
+    """What the last attempt printed, at most `size` bytes of its end."""
+    return log.read_bytes().rpartition(b"\n--- ")[2].partition(b"\n")[2][-size:]
 
 
 def close(process: subprocess.Popen[bytes]) -> None:

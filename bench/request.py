@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import environment
+from bench import cluster, environment
 from bench.config import Settings
 from bench.fields import LARGEST, apply, did_you_mean, one_of
 from bench.grid import Variant, named, validate
@@ -17,6 +17,7 @@ from bench.presets import PRESETS, preset
 from bench.shard import parse
 from bench.study import RETRYABLE, Study
 
+ENGINES = ("local", "ray")
 Maker = Callable[[Settings], tuple[Variant, ...]]
 
 
@@ -33,6 +34,8 @@ class Request:
     jobs: int = 0
     threads: int = 1
     backend: str = "auto"
+    engine: str = "local"
+    address: str = ""
     shard: str = ""
     retry: str = ""
     control: str = ""
@@ -69,7 +72,9 @@ def study_of(kind: str, grid: str, make: Maker, request: Request, *, dry_run: bo
         out=Path(request.out).expanduser() if request.out else default_out(request.preset, base.data),
         threads=request.threads,
         backend=backend,
-        jobs=request.jobs or default_jobs(request.threads, gpus),
+        jobs=request.jobs or (default_jobs(request.threads, gpus) if request.engine == "local" else 0),
+        engine=request.engine,
+        address=request.address or "auto",
         gpus=gpus,
         shard=parse(request.shard),
         retry=statuses(request.retry),
@@ -90,9 +95,20 @@ def check_options(request: Request) -> None:
             f"--preset {request.preset}: expected {one_of(PRESETS)}{did_you_mean(request.preset, PRESETS)}"
         )
     parse(request.shard)
+    check_engine(request.engine, request.address)
     for status in statuses(request.retry):
         if status not in RETRYABLE:
             raise ValueError(f"--retry {status}: expected {one_of(RETRYABLE)}{did_you_mean(status, RETRYABLE)}")
+
+
+def check_engine(engine: str, address: str) -> None:
+    """What carries the runs out. Raises ValueError."""
+    if engine not in ENGINES:
+        raise ValueError(f"--engine {engine}: expected {one_of(ENGINES)}{did_you_mean(engine, ENGINES)}")
+    if engine == "ray":
+        cluster.check(address)
+    elif address:
+        raise ValueError(f"--address {address}: only with --engine ray")
 
 
 def statuses(words: str) -> tuple[str, ...]:

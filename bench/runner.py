@@ -72,14 +72,16 @@ def run_jobs(
     """
     assert parallel >= 1, parallel
     with signals_raise():
-        queue_ = _Processes(store, jobs, parallel, progress, gpus)
+        queue_ = Processes(store, jobs, parallel, progress, gpus)
         try:
             return queue_.drain()
         finally:
             queue_.stop()
 
 
-class _Processes(Queue):
+class Processes(Queue):
+    """The queue whose jobs are carried out by processes of this machine; see `run_jobs`."""
+
     def __init__(
         self, store: Store, jobs: Sequence[Job], parallel: int, progress: Progress, gpus: Sequence[str]
     ) -> None:

@@ -134,6 +134,10 @@ class Store:
         """Held by whoever changes what belongs to the whole folder: study.json, the tables, a report."""
         return FileLock(self.out / "study.lock")
 
+    def token(self) -> str:
+        """What tells this folder from any other, so that another machine can see whether it has it too; "" for none."""
+        return str(self._study().get("created", ""))
+
     # --- experiments --------------------------------------------------------------------------------------------------
 
     def experiments(self) -> dict[str, dict[str, Any]]:
@@ -258,6 +262,14 @@ class Store:
         """The log file of a run."""
         return self.out / "logs" / f"{key}.log"
 
+    def write_beside(self, key: str, *, log: bytes, pictures: bytes | None) -> None:
+        """Add what another machine made beside a row: to the end of the log, and the pictures where it kept any."""
+        with open(self.log(key), "ab") as file:
+            file.write(log)
+        if pictures is not None:
+            self.pictures(key).parent.mkdir(exist_ok=True)
+            _write_bytes(self.pictures(key), pictures)
+
     def clear_damaged(self, kind: str, key: str) -> str:
         """Set a damaged row aside; returns one line that says so, or "" where nothing was wrong."""
         try:
@@ -326,11 +338,15 @@ def _json(value: Mapping[str, Any]) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Replace `path` by `text` so that a crash at any instant leaves the old file or the new one."""
+    _write_bytes(path, text.encode())
+
+
+def _write_bytes(path: Path, data: bytes) -> None:
+    """Replace `path` by `data` so that a crash at any instant leaves the old file or the new one."""
     temporary = path.with_name(f"{path.name}.tmp")
     try:
-        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with open(temporary, "wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import environment, forecast, presets
+from bench import cluster, environment, forecast, presets
 from bench.config import from_dict, to_dict
 from bench.grid import Variant
 from bench.jobs import Job, Outcome
@@ -50,6 +50,8 @@ class Study:
     jobs: int = 1
     backend: str = "reference"
     gpus: tuple[str, ...] = ()  # one for each run, as CUDA_VISIBLE_DEVICES names them
+    engine: str = "local"  # or "ray": runs on the cluster at `address`, at most `jobs` at once (0: all it can take)
+    address: str = ""
     shard: Shard = WHOLE
     retry: tuple[str, ...] = ()
     control: str = ""
@@ -189,10 +191,13 @@ def _due(study: Study, todo: Plan) -> str:
     due = f"{_count(len(todo.due_runs), 'run')} and {_count(len(todo.due_measures), 'measure')}{_of(study.shard)} due"
     if not todo.due_runs:
         return due
-    total = forecast.finish([job.estimate for job in todo.due_runs], [], study.jobs)
+    total = forecast.finish([job.estimate for job in todo.due_runs], [], study.jobs or 1)
     takes = "time not known yet" if total is None else f"about {forecast.in_words(total)}"
-    beside = f"{min(study.jobs, len(todo.due_runs))} at a time, {_count(study.threads, 'thread')} each"
-    return f"{due} in {study.out}, {beside}: {takes} for the runs"
+    if study.jobs:
+        at_once, runs = f"{min(study.jobs, len(todo.due_runs))} at a time", "the runs"
+    else:
+        at_once, runs = "as many at a time as the cluster takes", "the runs one after another"
+    return f"{due} in {study.out}, {at_once}, {_count(study.threads, 'thread')} each: {takes} for {runs}"
 
 
 def _of(shard: Shard) -> str:
@@ -305,10 +310,22 @@ def _listed_otherwise(store: Store, study: Study, todo: Plan) -> list[str]:
 def _drain(study: Study, jobs: Sequence[Job], parallel: int, already: int, say: Callable[[str], None]) -> None:
     if not jobs:
         return
-    store = Store(study.out)
     ordered = sorted(jobs, key=lambda job: (job.spec["seed"], -(job.estimate or 0.0)))
-    with watcher(Clock(ordered, parallel, already=already)) as watching:
-        outcomes: list[Outcome] = run_jobs(store, ordered, parallel=parallel, progress=watching, gpus=study.gpus)
+    if study.engine == "ray" and jobs[0].kind == "run":
+        outcomes = _on_cluster(study, ordered, already)
+    else:
+        with watcher(Clock(ordered, parallel, already=already)) as watching:
+            outcomes = run_jobs(Store(study.out), ordered, parallel=parallel, progress=watching, gpus=study.gpus)
     stopped = [outcome for outcome in outcomes if outcome.status == "stopped"]
     if stopped:
         say(f"{_count(len(stopped), 'run')} stopped from outside ({stopped[0].message}); the same command continues")
+
+
+def _on_cluster(study: Study, jobs: Sequence[Job], already: int) -> list[Outcome]:
+    """The runs as tasks of a Ray cluster. Measures never are: they are taken alone, on the machine of the command."""
+    share: dict[str, Any] = {"threads": study.threads, "gpu": bool(study.gpus)}
+    with cluster.connected(study.address):
+        found = cluster.slots(**share)
+        parallel = max(1, min(found, study.jobs or found))
+        with watcher(Clock(jobs, parallel, already=already)) as watching:
+            return cluster.run_jobs(Store(study.out), jobs, most=study.jobs, progress=watching, **share)
