@@ -13,6 +13,8 @@ import importlib.util
 import logging
 import os
 import queue
+import re
+import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -37,6 +39,7 @@ from bench.store import Busy, Store, now
 from bench.worker import cannot_write, make_row
 
 AGAIN = 3  # times that a lost job begins again
+REACHED = 10.0  # seconds for the cluster's head to answer
 LOOK = 2.0  # seconds between looks at the cluster's nodes
 OBJECTS = 128 << 20  # bytes of the object store of a cluster started here: events, and each run's kept pictures
 INSTALL = "pip install -c constraints.txt 'unept-bench[ray]'"
@@ -46,17 +49,19 @@ def check(address: str) -> None:
     """Refuse, before anything is written, what cannot work. Raises ValueError."""
     if importlib.util.find_spec("ray") is None:
         raise ValueError(f"--engine ray: Ray is not installed; {INSTALL}")
-    if address.startswith("ray://"):
+    if address not in ("", "auto", "local") and not re.fullmatch(r"[^/]+:[0-9]{1,5}", address):
         raise ValueError(
-            f"--address {address}: expected auto, local or HOST:PORT of the cluster's head; "
-            "start the command on a machine of the cluster"
+            f"--address {address}: expected auto, local or HOST:PORT of the cluster's head, on a machine of the cluster"
         )
 
 
 @contextlib.contextmanager
-def connected(address: str) -> Iterator[None]:
+def connected(address: str, *, threads: int = 1, gpu: bool = False) -> Iterator[None]:
     """A connection to the cluster at `address`: HOST:PORT, `auto` for the one this machine is part of, or `local` for
-    one of this machine alone, which ends with it. Raises ValueError where there is none, Interrupted when told to stop.
+    one of this machine alone, which ends with it.
+
+    Raises ValueError where there is none, or none of its nodes has `threads` processors and, with `gpu`, a GPU;
+    Interrupted when told to stop.
     """
     import ray
 
@@ -65,6 +70,9 @@ def connected(address: str) -> Iterator[None]:
     with signals_raise():  # Ray takes SIGTERM for itself
         try:
             _join(address, own if address == "local" else {})
+            if not slots(threads, gpu=gpu):
+                wanted = f"{threads} processors" + " and a GPU" * gpu
+                raise ValueError(f"--threads {threads}: no node of the cluster has {wanted} for a run")
             yield
         finally:
             ray.shutdown()
@@ -74,8 +82,11 @@ def _join(address: str, options: dict[str, Any]) -> None:
     import ray
 
     try:
+        if address not in ("auto", "local"):  # Ray itself would wait for minutes
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host.strip("[]"), int(port)), timeout=REACHED).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, OverflowError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"--address {address}: no Ray cluster could be joined ({reason})") from None
 
@@ -97,14 +108,11 @@ def run_jobs(
 ) -> list[Outcome]:
     """Do `jobs` on the cluster that is connected, as many at once as it can take and at most `most` (0: any number).
 
-    Each takes `threads` processors and, with `gpu`, a GPU. Raises ValueError where no node can take one or a node is
-    not fit for them, Interrupted when told to stop, StoreUnwritable, and SourcesChanged; the tasks are ended first.
+    Each takes `threads` processors and, with `gpu`, a GPU. Raises ValueError where a node is not fit for them,
+    Interrupted when told to stop, StoreUnwritable, and SourcesChanged; the tasks are ended first.
     """
     import ray
 
-    if not slots(threads, gpu=gpu):
-        wanted = f"{threads} processors" + " and a GPU" * gpu
-        raise ValueError(f"--threads {threads}: no node of the cluster has {wanted} for a run")
     if not gpu and ray.cluster_resources().get("GPU"):
         progress.note("the cluster has GPUs and this machine has none: runs use processors alone, as they would here")
     with signals_raise():

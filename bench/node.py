@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import signal
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -44,6 +45,8 @@ def carry_out(spec: Mapping[str, Any], *, token: str, folder: str, gpu: bool) ->
     own modules are looked up, if it is here too. Without `gpu` the job sees none. The job ends with the iteration.
     """
     study = Store(Path(spec["out"]))
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # inherited from a shell's background; Ray cancels by it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if Path(folder).is_dir():
         os.chdir(folder)
     yield {

@@ -5,6 +5,7 @@ The same command resumes: runs are found by key, so whatever is in the store is 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,8 +105,31 @@ def perform(study: Study, say: Callable[[str], None] = print) -> tuple[Row, ...]
     stop. In each case what was done is in the store and the same call continues.
     """
     store = Store(study.out)
-    for line in store.open(preset=study.preset, data=study.data):
-        say(line)
+    with contextlib.ExitStack() as connection:
+        if study.engine == "ray" and plan(study).due_runs:  # before anything is written
+            connection.enter_context(cluster.connected(study.address, **_share(study)))
+        for line in store.open(preset=study.preset, data=study.data):
+            say(line)
+        todo = _listed(store, study, say)
+        done = len(todo.own_runs) - len(todo.due_runs)
+        if done:
+            say(f"{done} of {_count(len(todo.own_runs), 'run')}{_of(study.shard)} are there already")
+        if todo.due_runs:
+            say(_due(study, todo))
+        try:
+            _drain(study, todo.due_runs, study.jobs, done, say)
+            connection.close()
+            if todo.due_measures:
+                say(f"measuring {_count(len(todo.due_measures), 'variant')}, one at a time, alone")
+            _drain(study, todo.due_measures, 1, len(todo.own_measures) - len(todo.due_measures), say)
+        finally:
+            store.write_tables()
+    own = {job.key for job in (*todo.own_runs, *todo.own_measures)}
+    return tuple(row for kind in KINDS for row in store.read(kind, study.name).rows if row["key"] in own)
+
+
+def _listed(store: Store, study: Study, say: Callable[[str], None]) -> Plan:
+    """What is to do, after the folder has been made ready for it: damaged rows and those to do again set aside."""
     todo = plan(study)
     for job in (*todo.due_runs, *todo.due_measures):
         _set_damaged_aside(store, job, say)
@@ -114,20 +138,7 @@ def perform(study: Study, say: Callable[[str], None] = print) -> tuple[Row, ...]
     for line in _listed_otherwise(store, study, todo):
         say(line)
     store.register(study.name, _entry(study, todo), measures=study.shard.measures)
-    done = len(todo.own_runs) - len(todo.due_runs)
-    if done:
-        say(f"{done} of {_count(len(todo.own_runs), 'run')}{_of(study.shard)} are there already")
-    if todo.due_runs:
-        say(_due(study, todo))
-    try:
-        _drain(study, todo.due_runs, study.jobs, done, say)
-        if todo.due_measures:
-            say(f"measuring {_count(len(todo.due_measures), 'variant')}, one at a time, alone")
-        _drain(study, todo.due_measures, 1, len(todo.own_measures) - len(todo.due_measures), say)
-    finally:
-        store.write_tables()
-    own = {job.key for job in (*todo.own_runs, *todo.own_measures)}
-    return tuple(row for kind in KINDS for row in store.read(kind, study.name).rows if row["key"] in own)
+    return todo
 
 
 def finished(study: Study) -> tuple[int, int]:
@@ -323,9 +334,12 @@ def _drain(study: Study, jobs: Sequence[Job], parallel: int, already: int, say: 
 
 def _on_cluster(study: Study, jobs: Sequence[Job], already: int) -> list[Outcome]:
     """The runs as tasks of a Ray cluster. Measures never are: they are taken alone, on the machine of the command."""
-    share: dict[str, Any] = {"threads": study.threads, "gpu": bool(study.gpus)}
-    with cluster.connected(study.address):
-        found = cluster.slots(**share)
-        parallel = max(1, min(found, study.jobs or found))
-        with watcher(Clock(jobs, parallel, already=already)) as watching:
-            return cluster.run_jobs(Store(study.out), jobs, most=study.jobs, progress=watching, **share)
+    found = cluster.slots(**_share(study))
+    parallel = max(1, min(found, study.jobs or found))
+    with watcher(Clock(jobs, parallel, already=already)) as watching:
+        return cluster.run_jobs(Store(study.out), jobs, most=study.jobs, progress=watching, **_share(study))
+
+
+def _share(study: Study) -> dict[str, Any]:
+    """What a run takes of a node: as here, where there is a GPU it takes one."""
+    return {"threads": study.threads, "gpu": bool(study.gpus)}
