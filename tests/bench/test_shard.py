@@ -1,37 +1,56 @@
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from driving import jobs
 
+from bench.grid import expand, parse_axes
+from bench.presets import preset
 from bench.shard import WHOLE, Shard, parse
 from bench.store import Store
+from bench.study import Study, Tasks, finished, perform, remaining
 
 PROGRAM = """
 import sys
 from pathlib import Path
-from bench.grid import expand, parse_axes
-from bench.presets import preset
-from bench.shard import parse
-from bench.study import Study, Tasks, finished, perform, remaining
+from test_shard import study
+from bench.study import perform
 
-out, task, seeds, shard = sys.argv[1:]
-study = Study(
-    name="test", kind="ablate", variants=expand(parse_axes(["N=4,16", "L=1,3"]), preset("quick")), seeds=int(seeds),
-    preset="quick", data="scenes", out=Path(out), jobs=2, shard=parse(shard),
-    tasks=Tasks(run=f"fake_tasks:{task}", measure="fake_tasks:measure"),
-)
-rows = perform(study)
-print(finished(study), len(rows), remaining(study), sep=" | ")
+perform(study(Path(sys.argv[1]), "1/2", "in_steps"))
 """
+
+
+def study(out: Path, shard: str, task: str = "quick") -> Study:
+    """Two variants, three seeds."""
+    return Study(
+        name="test",
+        kind="ablate",
+        variants=expand(parse_axes(["N=4,16"]), preset("quick")),
+        seeds=3,
+        preset="quick",
+        data="scenes",
+        out=out,
+        jobs=2,
+        shard=parse(shard),
+        tasks=Tasks(run=f"fake_tasks:{task}", measure="fake_tasks:measure"),
+    )
+
+
+def do(out: Path, shard: str, task: str = "quick") -> tuple[tuple[int, int], int, str, list[str]]:
+    """Its own runs done of how many, its rows, what is left to others, and what it said."""
+    said: list[str] = []
+    one = study(out, shard, task)
+    rows = perform(one, said.append)
+    return finished(one), len(rows), remaining(one), said
 
 
 @pytest.mark.parametrize(
@@ -64,88 +83,74 @@ def test_more_seeds_move_no_run_to_another_shard() -> None:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    path = tmp_path / "ledger"
+def ledger(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path_factory.mktemp("ledger") / "ledger"
     path.touch()
     monkeypatch.setenv("FAKE_LEDGER", str(path))
     return path
 
 
-def start(out: Path, shard: str, task: str = "quick", seeds: int = 3) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(out), task, str(seeds), shard],
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def said(process: subprocess.Popen[str]) -> str:
-    text, _ = process.communicate(timeout=120)
-    assert process.returncode == 0
-    return text.splitlines()[-1]
-
-
 def test_shards_over_one_folder_do_each_run_once_and_equal_one_process(tmp_path: Path, ledger: Path) -> None:
-    said(start(tmp_path / "one", ""))
+    do(tmp_path / "one", "")
     ledger.write_text("")
     out = tmp_path / "out"
-    ends = [said(process) for process in [start(out, f"{index}/3") for index in (1, 2, 3)]]
-    assert [end.split(" | ")[:2] for end in ends] == [["(4, 4)", "8"], ["(4, 4)", "4"], ["(4, 4)", "4"]]
-    assert any(end.endswith(" | ") for end in ends), "whoever ends last finds nothing left"
+    with ThreadPoolExecutor() as pool:
+        ends = [*pool.map(lambda shard: do(out, shard), ("1/3", "2/3", "3/3"))]
+    assert [end[:2] for end in ends] == [((2, 2), 4), ((2, 2), 2), ((2, 2), 2)]
+    assert "" in [end[2] for end in ends], "whoever ends last finds nothing left"
     done = Counter(line.rsplit(" ", 1)[0] for line in ledger.read_text().splitlines())
     assert set(done.values()) == {1}
-    assert len(done) == 12 + 4
+    assert len(done) == 6 + 2
     assert (out / "results.csv").read_bytes() == (tmp_path / "one" / "results.csv").read_bytes()
 
 
-def test_a_shard_says_what_is_left_and_overlap_is_done_once(tmp_path: Path, ledger: Path) -> None:
-    out = tmp_path / "out"
-    assert said(start(out, "2/2")).startswith("(6, 6) | 6 | 6 runs and 4 measures of the experiment have no row yet; ")
-    assert said(start(out, "")) == "(12, 12) | 16 | "  # the whole, beside it
-    assert said(start(out, "1/2")) == "(6, 6) | 10 | "
-    assert len(ledger.read_text().splitlines()) == 16
+def test_a_shard_says_what_is_left_and_what_overlaps_is_done_once(tmp_path: Path, ledger: Path) -> None:
+    mine, rows, left, said = do(tmp_path, "2/2")
+    assert (mine, rows) == ((3, 3), 3)
+    assert left.startswith("3 runs and 2 measures of the experiment have no row yet; the shard that ends last writes")
+    assert said[0].startswith("3 runs and 0 measures of shard 2/2 due in ")
+    assert do(tmp_path, "2/2")[3] == ["3 of 3 runs of shard 2/2 are there already"]
+    with ThreadPoolExecutor() as pool:
+        ends = [*pool.map(lambda shard: do(tmp_path, shard), ("", "1/2"))]
+    assert [end[:3] for end in ends] == [((6, 6), 8, ""), ((3, 3), 5, "")]
+    assert len(ledger.read_text().splitlines()) == 8
 
 
 def test_a_shard_that_is_killed_is_taken_up_where_it_stopped(tmp_path: Path, ledger: Path) -> None:
-    said(start(tmp_path / "one", "", "in_steps"))
-    ledger.write_text("")
+    do(tmp_path / "one", "", "in_steps")
     out = tmp_path / "out"
-    killed, other = start(out, "1/2", "in_steps"), start(out, "2/2", "in_steps")
-    while not any(path.is_dir() and list(path.iterdir()) for path in (out / "checkpoints").glob("*")):
+    killed = subprocess.Popen([sys.executable, "-c", PROGRAM, str(out)], start_new_session=True)
+    while not list((out / "checkpoints").glob("*/state.json")):
         time.sleep(0.01)
     os.killpg(killed.pid, signal.SIGKILL)
-    killed.communicate()
-    assert " of the experiment have no row yet" in said(other)
-    assert said(start(out, "1/2", "in_steps")).endswith(" | ")
+    killed.wait()
+    assert do(out, "2/2", "in_steps")[2] != ""
+    assert do(out, "1/2", "in_steps")[2] == ""
     assert (out / "results.csv").read_bytes() == (tmp_path / "one" / "results.csv").read_bytes()
-    assert len(Store(out).read("run", "test").rows) == 12
+    assert len(Store(out).read("run", "test").rows) == 6
 
 
-def test_the_measures_that_a_report_takes_are_those_of_shard_1(tmp_path: Path, ledger: Path) -> None:
-    """A machine of another kind has other keys for its measures, and must not list them in their place."""
-    out = tmp_path / "out"
-    said(start(out, "2/2"))
-    said(start(out, "1/2"))
-    study = json.loads((out / "study.json").read_text())
-    listed = [entry["key"] for entry in study["experiments"]["test"]["measures"]]
-    store = Store(out)
-    entry = study["experiments"]["test"]
-    foreign = [{**each, "key": "0" * 16} for each in entry["measures"]]
-    store.register("test", entry | {"measures": foreign}, measures=False)
-    assert [each["key"] for each in store.experiments()["test"]["measures"]] == listed
-    assert store.missing("measure", "test") == 0
-    store.register("test", entry | {"measures": foreign})
-    assert store.missing("measure", "test") == 4
+def test_the_measures_that_a_report_takes_are_those_of_shard_1(
+    tmp_path: Path, ledger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Machines of several kinds have several keys for a measure."""
+    do(tmp_path, "1/2")
+    listed = Store(tmp_path).experiments()["test"]["measures"]
+    monkeypatch.setattr("bench.environment.machine", lambda: "another")
+    assert do(tmp_path, "2/2")[1:3] == (3, "")
+    assert Store(tmp_path).experiments()["test"]["measures"] == listed
+    assert len(Store(tmp_path).read("measure", "test").rows) == 2
+    do(tmp_path, "1/2")
+    assert Store(tmp_path).experiments()["test"]["measures"] != listed, "shard 1 has moved"
 
 
 def test_shards_that_do_not_agree_on_the_runs_say_so(tmp_path: Path, ledger: Path) -> None:
-    out = tmp_path / "out"
-    said(start(out, "2/2"))
-    store = Store(out)
-    entry = store.experiments()["test"]
-    store.register("test", entry | {"runs": [{**each, "key": "0" * 16} for each in entry["runs"]]})
-    text, _ = start(out, "1/2").communicate(timeout=120)
-    assert "test was listed with other runs, of another backend or other sources" in text
-    text, _ = start(out, "1/2").communicate(timeout=120)
-    assert "other runs" not in text
+    do(tmp_path, "2/2")
+    other = replace(study(tmp_path, "1/2"), backend="native")
+    for expected in (1, 0):
+        said: list[str] = []
+        perform(other, said.append)
+        assert (
+            sum("test was listed with other runs, of another backend or other sources" in line for line in said)
+            == expected
+        )
