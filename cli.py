@@ -458,6 +458,33 @@ def memory(
 
 
 @app.command()
+def hours(
+    tflops: Annotated[float, typer.Option("--tflops", help="The card's printed peak, TFLOP/s.")] = 19.5,
+    utilisation: Annotated[float, typer.Option("--utilisation", help="The share of it that is sustained.")] = 0.5,
+    card: Annotated[str, typer.Option("--card", help="Its name, for the page.")] = "",
+    seeds: Seeds = 5,
+    out: Annotated[str, typer.Option("--out", metavar="FOLDER", help="Of the page.")] = "study/hours",
+) -> None:
+    """Predict the GPU-hours of Tables 5 to 8 at the paper's size, by counting operations: no GPU.
+
+    For instance --card "the lab's card" --tflops 60 --utilisation 0.4.
+    """
+    from bench.hours import PICTURE, Card
+    from experiments.hours import counted
+    from reports import hours as pages
+    from reports import write_files
+
+    if seeds < 1:
+        raise ValueError(f"--seeds {seeds}: expected at least 1")
+    given = (tflops, utilisation) != (Card.peak, Card.share)
+    assumed = Card(name=card or ("a card of yours" if given else Card.name), peak=tflops, share=utilisation)
+    records = counted(_say)
+    page, *_ = write_files(Path(out).expanduser(), pages.files(records, assumed, seeds, PICTURE))
+    print(pages.totals(records, assumed, seeds), end="")
+    print(f"report: {page}")
+
+
+@app.command()
 def doctor() -> None:
     """Versions, processors, accelerators, attention backends.
 
@@ -524,6 +551,8 @@ def _study(
     study = replace(study, tasks=tasks) if tasks else study
     if dry_run:
         print("\n".join(studies.dry_run_lines(study)))
+        if study.preset == "paper":
+            _print_hours(study)
         return
     try:
         rows = studies.perform(study)
@@ -544,6 +573,19 @@ def _study(
             after(study)
     if any(row["status"] == "failed" for row in rows):
         raise typer.Exit(1)
+
+
+def _print_hours(study: Study) -> None:
+    """What the runs that are due take of a GPU."""
+    from bench import hours
+    from bench.study import due_by_variant
+    from reports import hours as pages
+    from unept.data import open_data
+
+    settings = study.variants[0].settings
+    pictures = settings.evaluation.images or len(open_data(study.data, settings.evaluation.split, settings.scenes))
+    records = list(hours.records(study.name, study.variants, pictures=pictures, known={}))
+    print("\n".join(pages.lines(records, due_by_variant(study), hours.Card(), hours.PICTURE)))
 
 
 def _write_report(folders: Sequence[Path], experiment: str, control: str = "") -> None:

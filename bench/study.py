@@ -197,6 +197,12 @@ def dry_run_lines(study: Study) -> list[str]:
     return [*lines, _due(study, todo)]
 
 
+def due_by_variant(study: Study) -> dict[str, int]:
+    """How many runs of each variant this shard has yet to do."""
+    due = [job.spec["variant"] for job in plan(study).due_runs]
+    return {variant.name: due.count(variant.name) for variant in study.variants}
+
+
 def _due(study: Study, todo: Plan) -> str:
     """How much is due, and how long it may take."""
     due = f"{_count(len(todo.due_runs), 'run')} and {_count(len(todo.due_measures), 'measure')}{_of(study.shard)} due"
