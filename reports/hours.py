@@ -102,5 +102,5 @@ def lines(records: Sequence[Record], due: Mapping[str, int], card: Card, size: t
     return [
         *found,
         f"predicted: {total:,.0f} GPU-hours for the {sum(due.values())} runs due, if {card.name} sustains "
-        f"{card.share:.0%} of {card.peak:g} TFLOP/s and pictures have {size[0]} x {size[1]} pixels; see docs/scaling.md",
+        f"{card.share:.0%} of {card.peak:g} TFLOP/s and pictures have {size[0]} x {size[1]} pixels (docs/scaling.md)",
     ]

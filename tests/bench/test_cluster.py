@@ -356,6 +356,7 @@ def test_told_to_stop_it_ends_its_tasks_and_keeps_what_is_finished(
     assert drive(out, "quick", (4,), 1) == 0
     process = subprocess.Popen([sys.executable, str(DRIVER), str(out), "slow", "4,16,64", "1", "no"])
     while len(ledger.read_text().splitlines()) < 3:
+        assert process.poll() is None
         time.sleep(0.1)
     workers = [int(line.split()[2]) for line in ledger.read_text().splitlines()[1:]]
     os.kill(process.pid, number)
