@@ -42,7 +42,7 @@ AGAIN = 3  # times that a lost job begins again
 REACHED = 10.0  # seconds for the cluster's head to answer
 LOOK = 2.0  # seconds between looks at the cluster's nodes
 OBJECTS = 128 << 20  # bytes of the object store of a cluster started here: events, and each run's kept pictures
-INSTALL = "pip install -c constraints.txt 'unept-bench[ray]'"
+INSTALL = "pip install 'ray>=2.40,<3'"
 
 
 def check(address: str) -> None:

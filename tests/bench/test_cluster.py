@@ -295,7 +295,7 @@ def test_an_address_that_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch, a
 
 def test_where_ray_is_absent_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(ValueError, match=r"Ray is not installed; pip install -c constraints.txt 'unept-bench\[ray\]'"):
+    with pytest.raises(ValueError, match=r"Ray is not installed; pip install 'ray>=2.40,<3'"):
         cluster.check("auto")
 
 
