@@ -80,9 +80,14 @@ def _number(name: str, help: str) -> Any:
     return Annotated[int, typer.Option(name, parser=whole, metavar="INTEGER", help=help)]
 
 
+Seeds = Annotated[
+    int,
+    typer.Option("--seeds", parser=whole, metavar="INTEGER", help="Trainings of each variant, with seeds 0, 1, ..."),
+]
+
 # What every command that does a study takes, with its default: the fields of bench.request.Request.
 STUDY: dict[str, tuple[Any, Any]] = {
-    "seeds": (_number("--seeds", "Trainings of each variant, with seeds 0, 1, ..."), 5),
+    "seeds": (Seeds, 5),
     "preset": (_words("--preset", "NAME", "quick, small or paper."), "quick"),
     "data": (
         _words(
@@ -105,6 +110,15 @@ STUDY: dict[str, tuple[Any, Any]] = {
             "What computes deformable attention: reference (plain PyTorch), native (compiled), cuda, or auto.",
         ),
         "auto",
+    ),
+    "engine": (_words("--engine", "NAME", "local, or ray: the runs as tasks of a Ray cluster."), "local"),
+    "address": (
+        _words("--address", "WHERE", "Of the Ray cluster: auto (this machine's), local (a new one), HOST:PORT."),
+        "",
+    ),
+    "shard": (
+        _words("--shard", "I/N", "Only the runs I, I+N, ... of the list; one of N commands over one folder."),
+        "",
     ),
     "retry": (_words("--retry", "STATUSES", "Do runs of these statuses again, e.g. failed,oom."), ""),
     "control": (
@@ -461,6 +475,33 @@ def data_verify(
 
 
 @app.command()
+def hours(
+    tflops: Annotated[float, typer.Option("--tflops", help="The card's printed peak, TFLOP/s.")] = 19.5,
+    utilisation: Annotated[float, typer.Option("--utilisation", help="The share of it that is sustained.")] = 0.5,
+    card: Annotated[str, typer.Option("--card", help="Its name, for the page.")] = "",
+    seeds: Seeds = 5,
+    out: Annotated[str, typer.Option("--out", metavar="FOLDER", help="Of the page.")] = "study/hours",
+) -> None:
+    """Predict the GPU-hours of Tables 5 to 8 at the paper's size, by counting operations: no GPU.
+
+    For instance --card "the lab's card" --tflops 60 --utilisation 0.4.
+    """
+    from bench.hours import PICTURE, Card
+    from experiments.hours import counted
+    from reports import hours as pages
+    from reports import write_files
+
+    if seeds < 1:
+        raise ValueError(f"--seeds {seeds}: expected at least 1")
+    given = (tflops, utilisation) != (Card.peak, Card.share)
+    assumed = Card(name=card or ("a card of yours" if given else Card.name), peak=tflops, share=utilisation)
+    records = counted(_say)
+    page, *_ = write_files(Path(out).expanduser(), pages.files(records, assumed, seeds, PICTURE))
+    print(pages.totals(records, assumed, seeds), end="")
+    print(f"report: {page}")
+
+
+@app.command()
 def doctor() -> None:
     """Versions, processors, accelerators, attention backends.
 
@@ -523,16 +564,16 @@ def _study(
     study = _with_tasks(study_of(kind, grid, make, request, dry_run=dry_run), ctx)
     if dry_run:
         print("\n".join(studies.dry_run_lines(study)))
+        if study.preset == "paper":
+            _print_hours(study)
         return
-    rows = _perform(study)
-    if after:
-        after(study)
+    rows = _perform(study, after)
     if any(row["status"] == "failed" for row in rows):
         raise typer.Exit(1)
 
 
 def _tried(name: str, make: Maker, request: Request, ctx: typer.Context, dry_run: bool) -> Sequence[Row] | None:
-    """The rows that learning rates are chosen from; None where a dry run finds some still to be made.
+    """The rows that learning rates are chosen from; None while some are still to be made, by `dry_run` or other shards.
 
     They have the preset's steps even where the table has more, so that tables of several lengths share them.
     """
@@ -546,11 +587,14 @@ def _tried(name: str, make: Maker, request: Request, ctx: typer.Context, dry_run
     study = _with_tasks(study_of(KIND, name, make, request, dry_run=dry_run), ctx)
     study = replace(study, tasks=replace(study.tasks, measure=""))
     if not dry_run:
-        return _perform(study)
-    if studies.finished(study) == study.seeds * len(study.variants):
+        _perform(study)
+    if studies.complete(study):
         return studies.rows_of(study)
-    print("\n".join(studies.dry_run_lines(study)))
-    print("then the table, each row at the learning rate that is chosen from these")
+    if dry_run:
+        print("\n".join(studies.dry_run_lines(study)))
+        print("then the table, each row at the learning rate that is chosen from these")
+    else:
+        print("the table follows once the other shards have tried their rates: by the same command again")
     return None
 
 
@@ -559,22 +603,43 @@ def _with_tasks(study: Study, ctx: typer.Context) -> Study:
     return replace(study, tasks=tasks) if tasks else study
 
 
-def _perform(study: Study) -> Sequence[Row]:
-    """Do what is due and write the report; says how to go on where it is stopped."""
+def _perform(study: Study, after: Callable[[Study], None] | None = None) -> Sequence[Row]:
+    """Do what is due, write the report once nothing is missing, then call `after`; says how to go on if stopped."""
     from bench import study as studies
-    from bench.runner import Interrupted
+    from bench.jobs import Interrupted
+    from bench.store import Store
 
     try:
         rows = studies.perform(study)
     except Interrupted as stop:
-        done, total = studies.finished(study), study.seeds * len(study.variants)
+        done, total = studies.finished(study)
         print(
             f"{NAME}: stopped by {stop}; {done} of {total} runs are done, the same command continues", file=sys.stderr
         )
         raise typer.Exit(INTERRUPTED) from None
-    print("\n".join(studies.summary(rows, study.seeds * len(study.variants))))
-    _write_report([study.out], study.name)
+    print("\n".join(studies.summary(rows, studies.finished(study)[1])))
+    left = studies.remaining(study)
+    if left and not study.shard.whole:
+        print(f"shard {study.shard} is done; {left}")
+        return rows
+    with Store(study.out).lock():  # shards that end together write one report
+        _write_report([study.out], study.name)
+    if after:
+        after(study)
     return rows
+
+
+def _print_hours(study: Study) -> None:
+    """What the runs that are due take of a GPU."""
+    from bench import hours
+    from bench.study import due_by_variant
+    from reports import hours as pages
+    from unept.data import open_data
+
+    settings = study.variants[0].settings
+    pictures = settings.evaluation.images or len(open_data(study.data, settings.evaluation.split, settings.scenes))
+    records = list(hours.records(study.name, study.variants, pictures=pictures, known={}))
+    print("\n".join(pages.lines(records, due_by_variant(study), hours.Card(), hours.PICTURE)))
 
 
 def _write_report(folders: Sequence[Path], experiment: str, control: str = "") -> None:

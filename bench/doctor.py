@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Callable
 
-from bench import environment
+from bench import cluster, environment
 
 # What an optional part is for, the package whose presence shows it, and the line that installs it.
 OPTIONAL = (
@@ -19,6 +19,7 @@ OPTIONAL = (
         "torch-ms-deform-attn",
         "pip install --no-deps --no-build-isolation torch-ms-deform-attn",
     ),
+    ("runs on a Ray cluster, `--engine ray`", "ray", cluster.INSTALL),
     ("tests, type checks and second opinions", "pytest", "pip install -c constraints.txt -e '.[dev]' in a checkout"),
 )
 

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from bench.forecast import finish, in_words
-from bench.runner import Job, Outcome
+from bench.jobs import Job, Outcome
 
 EVERY = 10.0  # seconds between two plain lines about one job
 

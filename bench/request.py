@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import environment
+from bench import cluster, environment
 from bench.config import Settings
 from bench.fields import LARGEST, apply, did_you_mean, one_of
 from bench.grid import Variant, named, validate
 from bench.presets import PRESETS, preset
+from bench.shard import parse
 from bench.study import RETRYABLE, Study
 from unept.data.sample import SPLITS
 
+ENGINES = ("local", "ray")
 Maker = Callable[[Settings], tuple[Variant, ...]]
 
 
@@ -33,6 +36,9 @@ class Request:
     jobs: int = 0
     threads: int = 1
     backend: str = "auto"
+    engine: str = "local"
+    address: str = ""
+    shard: str = ""
     retry: str = ""
     control: str = ""
     command: str = ""
@@ -56,6 +62,7 @@ def study_of(kind: str, grid: str, make: Maker, request: Request, *, dry_run: bo
     backend = backend_of(request.backend)
     changes["threads"] = request.threads if request.threads > 1 else 0
     changes["backend"] = request.backend if request.backend != "auto" else ""
+    gpus = visible_gpus()
     words = [kind, grid, *(f"{name}={value}" for name, value in changes.items() if value)]
     return Study(
         name=" ".join(filter(None, words)),
@@ -67,7 +74,11 @@ def study_of(kind: str, grid: str, make: Maker, request: Request, *, dry_run: bo
         out=Path(request.out).expanduser() if request.out else default_out(request.preset, base.data),
         threads=request.threads,
         backend=backend,
-        jobs=request.jobs or default_jobs(request.threads),
+        jobs=request.jobs or (default_jobs(request.threads, gpus) if request.engine == "local" else 0),
+        engine=request.engine,
+        address=request.address or "auto",
+        gpus=gpus,
+        shard=parse(request.shard),
         retry=statuses(request.retry),
         control=request.control,
         command=request.command,
@@ -87,9 +98,21 @@ def check_options(request: Request) -> None:
         )
     if request.split and request.split not in SPLITS:
         raise ValueError(f"--split {request.split}: expected {one_of(SPLITS)}{did_you_mean(request.split, SPLITS)}")
+    parse(request.shard)
+    check_engine(request.engine, request.address)
     for status in statuses(request.retry):
         if status not in RETRYABLE:
             raise ValueError(f"--retry {status}: expected {one_of(RETRYABLE)}{did_you_mean(status, RETRYABLE)}")
+
+
+def check_engine(engine: str, address: str) -> None:
+    """What carries the runs out. Raises ValueError."""
+    if engine not in ENGINES:
+        raise ValueError(f"--engine {engine}: expected {one_of(ENGINES)}{did_you_mean(engine, ENGINES)}")
+    if engine == "ray":
+        cluster.check(address)
+    elif address:
+        raise ValueError(f"--address {address}: only with --engine ray")
 
 
 def statuses(words: str) -> tuple[str, ...]:
@@ -158,8 +181,16 @@ def default_out(preset_name: str, data: str) -> Path:
     return Path("study") / f"{preset_name}-{re.sub(r'[^A-Za-z0-9._-]+', '-', name) or kind}"
 
 
-def default_jobs(threads: int) -> int:
-    """Runs side by side: one where they share a GPU, else as many as the processors can feed."""
+def visible_gpus() -> tuple[str, ...]:
+    """The GPUs that torch finds here, each as CUDA_VISIBLE_DEVICES names it; empty where there is none."""
     import torch
 
-    return 1 if torch.cuda.is_available() else max(1, environment.cores() // threads)
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [str(index) for index in range(count)] if given is None else given.split(",")
+    return tuple(name.strip() for name in names[:count])
+
+
+def default_jobs(threads: int, gpus: Sequence[str]) -> int:
+    """Runs side by side: one on each GPU, and where there are none as many as the processors can feed."""
+    return len(gpus) or max(1, environment.cores() // threads)

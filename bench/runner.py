@@ -1,96 +1,40 @@
-"""The queue: which job is due, in which process, and what became of it. Knows nothing of models.
+"""The queue on this machine: which job is due, in which process, and what became of it. Knows nothing of models.
 
-Jobs go to processes of their own (`bench.worker`) with a fixed number of threads. Runs of our own parts follow each
-other in one process as long as all goes well; a measure, and a run with a user's module, gets a fresh one. A job whose
-worker dies without leaving a row gets a row here, with what is known of its end; one whose worker was told to stop gets
-none and stays due. An interrupt of this process stops the workers and writes nothing.
+Jobs go to processes of their own (`bench.worker`) with a fixed number of threads, and each to a GPU of its own where
+there are any. Runs of our own parts follow each other in one process as long as all goes well; a measure, and a run
+with a user's module, gets a fresh one. A job whose worker dies without leaving a row gets a row here, with what is
+known of its end; one whose worker was told to stop gets none and stays due. An interrupt of this process stops the
+workers and writes nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
-import os
 import queue
-import signal
 import subprocess
-import sys
-import sysconfig
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from types import FrameType
-from typing import Any, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from bench import environment
+from bench.jobs import (
+    GRACE,
+    POLL,
+    Job,
+    Outcome,
+    Progress,
+    Queue,
+    SourcesChanged,
+    StoreUnwritable,
+    signals_raise,
+)
+from bench.process import cause_of_death, close, hand, spawn, told_to_stop
 from bench.sources import slots_of
 from bench.store import Busy, Store, now
-from bench.worker import is_memory, make_row
-
-POLL = 0.5  # seconds between looks at what other processes hold
-GRACE = 3.0  # seconds a worker has to end after it was told to
-_TOLD_TO_STOP = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
-
-
-class Interrupted(BaseException):
-    """This process was told to stop (SIGINT, SIGTERM, SIGHUP)."""
-
-
-class SourcesChanged(ValueError):
-    """The sources were edited while the queue ran, so that rows would not be what their keys say."""
-
-
-class StoreUnwritable(OSError):
-    """The study's folder cannot be written; nothing that was there is lost."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One run or measure to do: its spec, what it is called on screen, and how long it may take in seconds."""
-
-    spec: dict[str, Any]
-    label: str
-    estimate: float | None = None
-
-    @property
-    def kind(self) -> str:
-        """`run` or `measure`."""
-        return str(self.spec["kind"])
-
-    @property
-    def key(self) -> str:
-        """The key of the row this job makes."""
-        return str(self.spec["key"])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How a job ended: a row's status, or `elsewhere` (another process made the row) or `stopped` (still due)."""
-
-    job: Job
-    status: str
-    message: str = ""
-    metrics: dict[str, Any] = field(default_factory=dict)
-    seconds: float = 0.0
-
-
-class Progress(Protocol):
-    """What the queue tells while it works; see `bench.progress`."""
-
-    def started(self, job: Job) -> None:
-        """A worker has begun `job`."""
-
-    def stepped(self, job: Job, step: int, total: int, message: str) -> None:
-        """`job` is at `step` of `total`."""
-
-    def ended(self, outcome: Outcome) -> None:
-        """A job has ended."""
-
-    def note(self, text: str) -> None:
-        """Something worth a line."""
+from bench.worker import make_row
 
 
 @dataclass(kw_only=True)
@@ -112,47 +56,42 @@ class _Worker:
 
     process: subprocess.Popen[bytes]
     kin: tuple[str, ...]  # jobs of the same kin can follow each other in it
+    gpu: str | None
     task: _Task | None = None
     listener: threading.Thread | None = None
 
 
-def run_jobs(store: Store, jobs: Sequence[Job], *, parallel: int, progress: Progress) -> list[Outcome]:
+def run_jobs(
+    store: Store, jobs: Sequence[Job], *, parallel: int, progress: Progress, gpus: Sequence[str] = ()
+) -> list[Outcome]:
     """Do `jobs`, at most `parallel` at once, in their order; jobs that another process holds are waited for.
 
-    Raises Interrupted when told to stop, StoreUnwritable when a worker cannot write, and SourcesChanged; the workers
-    are ended first.
+    Each worker sees one of `gpus` alone (as CUDA_VISIBLE_DEVICES names them), the one that fewest others have; without
+    any it sees what this process sees. Raises Interrupted when told to stop, StoreUnwritable when a worker cannot
+    write, and SourcesChanged; the workers are ended first.
     """
     assert parallel >= 1, parallel
-    with _signals_raise():
-        queue_ = _Queue(store, jobs, parallel, progress)
+    with signals_raise():
+        queue_ = Processes(store, jobs, parallel, progress, gpus)
         try:
             return queue_.drain()
         finally:
             queue_.stop()
 
 
-class _Queue:
-    def __init__(self, store: Store, jobs: Sequence[Job], parallel: int, progress: Progress) -> None:
-        self.store = store
-        self.due = list({(job.kind, job.key): job for job in jobs}.values())
-        self.held: list[Job] = []  # claimed by another process when last looked at
-        self.parallel = parallel
-        self.progress = progress
+class Processes(Queue):
+    """The queue whose jobs are carried out by processes of this machine; see `run_jobs`."""
+
+    def __init__(
+        self, store: Store, jobs: Sequence[Job], parallel: int, progress: Progress, gpus: Sequence[str]
+    ) -> None:
+        super().__init__(store, jobs, parallel, progress)
+        self.gpus = gpus
         self.workers: list[_Worker] = []
         self.events: queue.Queue[tuple[_Worker, bytes | None]] = queue.Queue()
-        self.outcomes: list[Outcome] = []
-        self.waiting_said = False
 
-    def drain(self) -> list[Outcome]:
-        while self.due or self.held or self._working():
-            while self.due and self._working() < self.parallel:
-                self._begin(self.due.pop(0))
-            self._handle_event()
-            if self.held and self._working() < self.parallel and not self.due:
-                self._look_at_held()
-        return self.outcomes
-
-    def _working(self) -> int:
+    def working(self) -> int:
+        """How many workers have a job."""
         return sum(worker.task is not None for worker in self.workers)
 
     def stop(self) -> None:
@@ -166,32 +105,37 @@ class _Queue:
                 worker.process.wait(max(0.0, deadline - time.monotonic()))
             worker.process.kill()  # nothing where it has ended
             worker.process.wait()
-            _close(worker.process)
+            close(worker.process)
             if worker.listener is not None:
                 worker.listener.join()
         self.workers = []
 
-    def _begin(self, job: Job) -> None:
-        if self.store.has(job.kind, job.key):
-            self._end(Outcome(job=job, status="elsewhere"))
-        elif self.store.is_claimed(job.kind, job.key):
-            self.held.append(job)
-        else:
-            self._worker_for(job).task = _Task(job=job, began=time.monotonic(), kills=environment.out_of_memory_kills())
-            self.progress.started(job)
+    def start(self, job: Job) -> None:
+        """Give the job to a worker."""
+        self._worker_for(job).task = _Task(job=job, began=time.monotonic(), kills=environment.out_of_memory_kills())
+        self.progress.started(job)
 
     def _worker_for(self, job: Job) -> _Worker:
         """A waiting worker that has taken the job, or else a new one; others that wait are let go."""
-        kin = _kin(job)
+        kin, log = _kin(job), self.store.log(job.key)
         for worker in [worker for worker in self.workers if worker.task is None]:
-            if worker.kin == kin and kin and _hand(self.store, job, worker.process):
+            if worker.kin == kin and kin and hand(job.spec, worker.process, log):
                 return worker
-            _close(worker.process)
-        worker = _Worker(process=_spawn(self.store, job), kin=kin)
+            close(worker.process)
+        gpu = self._free_gpu()
+        worker = _Worker(process=spawn(job.spec, log, gpu=gpu), kin=kin, gpu=gpu)
+        hand(job.spec, worker.process, log)  # where it died at once, its end will be seen like any other
         self.workers.append(worker)
         worker.listener = threading.Thread(target=self._listen, args=(worker,), daemon=True)
         worker.listener.start()
         return worker
+
+    def _free_gpu(self) -> str | None:
+        """The GPU on which fewest jobs are, of those the one with fewest processes; None where there are none."""
+        if not self.gpus:
+            return None
+        on = {gpu: [worker for worker in self.workers if worker.gpu == gpu] for gpu in self.gpus}
+        return min(self.gpus, key=lambda gpu: (sum(worker.task is not None for worker in on[gpu]), len(on[gpu])))
 
     def _listen(self, worker: _Worker) -> None:
         assert worker.process.stdout is not None
@@ -200,14 +144,15 @@ class _Queue:
                 self.events.put((worker, line))
         self.events.put((worker, None))
 
-    def _handle_event(self) -> None:
+    def handle_event(self) -> None:
+        """Take note of what a worker says, or of its end."""
         try:
             worker, line = self.events.get(timeout=POLL)
         except queue.Empty:
             return
         if line is None:
             worker.process.wait()
-            _close(worker.process)
+            close(worker.process)
             self.workers.remove(worker)
             self._settle(worker)
             return
@@ -245,15 +190,16 @@ class _Queue:
         if task.busy:
             self.held.append(task.job)
         else:
-            self._end(task.outcome or self._post_mortem(task, worker.process.returncode))
+            self.end(task.outcome or self._post_mortem(task, worker.process.returncode))
 
     def _post_mortem(self, task: _Task, code: int) -> Outcome:
         """The outcome of a job whose worker ended without a word: its row if there is one, or a row made here."""
         job = task.job
         seconds = time.monotonic() - task.began
-        if -code in _TOLD_TO_STOP:
-            return Outcome(job=job, status="stopped", message=f"stopped by {_signal_name(-code)}", seconds=seconds)
-        result = self._cause(task, code)
+        stopped = told_to_stop(code)
+        if stopped:
+            return Outcome(job=job, status="stopped", message=stopped, seconds=seconds)
+        result = cause_of_death(code, self.store.log(job.key), kills=task.kills)
         try:
             with self.store.claim(job.kind, job.key):
                 if self.store.has(job.kind, job.key):
@@ -264,122 +210,9 @@ class _Queue:
             return Outcome(job=job, status="elsewhere")
         return Outcome(job=job, status=result["status"], message=result["message"], seconds=seconds)
 
-    def _cause(self, task: _Task, code: int) -> dict[str, str]:
-        killed = code == -getattr(signal, "SIGKILL", 9)
-        if killed and environment.out_of_memory_kills() > task.kills:
-            return {"status": "oom", "message": "killed by the kernel for memory"}
-        end = f"killed by {_signal_name(-code)}" if code < 0 else f"ended with exit status {code}"
-        tail = _tail(self.store.log(task.job.key))
-        if is_memory(tail):
-            return {"status": "oom", "message": f"worker {end} after an allocation failed"}
-        return {
-            "status": "failed",
-            "message": f"worker {end} without a result; see logs/{self.store.log(task.job.key).name}",
-        }
-
-    def _look_at_held(self) -> None:
-        if not self.waiting_said:
-            self.progress.note(f"waiting for {len(self.held)} that another process has begun")
-            self.waiting_said = True
-        ready, self.held = [], [*self.held]
-        for job in [*self.held]:
-            if self.store.has(job.kind, job.key) or not self.store.is_claimed(job.kind, job.key):
-                self.held.remove(job)
-                ready.append(job)
-        self.due += ready
-        if not ready and not self.workers:
-            time.sleep(POLL)
-
-    def _end(self, outcome: Outcome) -> None:
-        self.outcomes.append(outcome)
-        self.progress.ended(outcome)
-
 
 def _kin(job: Job) -> tuple[str, ...]:
     """What jobs must share to follow each other in one process; () for one that wants a process to itself."""
     if job.kind != "run" or slots_of(job.spec["settings"]):
         return ()
     return (str(job.spec["threads"]), str(job.spec["backend"]))
-
-
-def _spawn(store: Store, job: Job) -> subprocess.Popen[bytes]:
-    """Start a worker on a job."""
-    with open(store.log(job.key), "ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "bench.worker", "-"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            env=_environment(int(job.spec["threads"]), job.spec["backend"]),
-        )
-    _hand(store, job, process)  # where it died at once, its end will be seen like any other
-    return process
-
-
-def _hand(store: Store, job: Job, process: subprocess.Popen[bytes]) -> bool:
-    """Give a worker its job; False if it is dead. The log begins with the spec, by which the run can be repeated."""
-    spec = json.dumps(job.spec)
-    assert process.stdin is not None
-    try:
-        with open(store.log(job.key), "ab") as log:
-            log.write(f"{spec}\n--- {now()} {job.label}\n".encode())
-        process.stdin.write(f"{spec}\n".encode())
-        process.stdin.flush()
-    except (BrokenPipeError, ValueError):  # ValueError: its pipe is closed already
-        return False
-    return True
-
-
-def _environment(threads: int, backend: str) -> dict[str, str]:
-    """The worker's variables: pinned threads, the backend that its rows name, this very package on its path, and the
-    working directory not on it.
-    """
-    root = str(Path(__file__).resolve().parent.parent)
-    variables = os.environ | environment.pinned(threads)
-    variables |= {"UNEPT_BACKEND": backend, "PYTHONSAFEPATH": "1", "PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1"}
-    if root not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
-        variables["PYTHONPATH"] = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    return variables
-
-
-def _close(process: subprocess.Popen[bytes]) -> None:
-    """Close what leads to a worker, which ends it where it waits."""
-    if process.stdin is not None:
-        with contextlib.suppress(OSError):
-            process.stdin.close()
-
-
-def _tail(log: Path, size: int = 4096) -> str:
-    """The end of the log of the last attempt."""
-    try:
-        text = log.read_bytes()[-size:].decode("utf-8", errors="replace")
-    except OSError as error:
-        return "" if error.errno != errno.ENOSPC else str(error)
-    return text.rpartition("\n--- ")[2]
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return f"signal {number} ({signal.Signals(number).name})"
-    except ValueError:
-        return f"signal {number}"
-
-
-@contextlib.contextmanager
-def _signals_raise() -> Iterator[None]:
-    """Within it the first signal to stop raises Interrupted, and further ones are ignored."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, _: FrameType | None) -> None:
-        for other in _TOLD_TO_STOP:
-            signal.signal(other, signal.SIG_IGN)
-        raise Interrupted(_signal_name(number))
-
-    before = {number: signal.signal(number, stop) for number in _TOLD_TO_STOP}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -69,7 +69,7 @@ class Store:
         self.check(preset=preset, data=data)
         self.out.mkdir(parents=True, exist_ok=True)
         said = []
-        with self._study_lock():
+        with self.lock():
             if (self.out / STUDY).exists() and not self._study():
                 aside = set_aside(self.out / STUDY, "damaged")
                 said.append(
@@ -130,8 +130,13 @@ class Store:
             raise ValueError(f"{self.out / STUDY} has schema {study.get('schema')}, this program reads {SCHEMA}")
         return study if {"preset", "data"} <= study.keys() and _all_entries(study.get("experiments")) else {}
 
-    def _study_lock(self) -> FileLock:
+    def lock(self) -> FileLock:
+        """Held by whoever changes what belongs to the whole folder: study.json, the tables, a report."""
         return FileLock(self.out / "study.lock")
+
+    def token(self) -> str:
+        """What tells this folder from any other, so that another machine can see whether it has it too; "" for none."""
+        return str(self._study().get("created", ""))
 
     # --- experiments --------------------------------------------------------------------------------------------------
 
@@ -143,14 +148,19 @@ class Store:
             raise ValueError(f"{self.out}: no study here (no readable {STUDY}{damaged})")
         return study["experiments"]
 
-    def register(self, name: str, experiment: Mapping[str, Any]) -> None:
-        """List `experiment` under `name`; its `runs` and `measures` name the rows that belong to it."""
-        with self._study_lock():
+    def register(self, name: str, experiment: Mapping[str, Any], *, measures: bool = True) -> None:
+        """List `experiment` under `name`; its `runs` and `measures` name the rows that belong to it.
+
+        Without `measures`, those that are listed already stay listed: their keys are those of another machine.
+        """
+        with self.lock():
             study = self._study()
             assert study, "register comes after open"
-            created = study["experiments"].get(name, {}).get("created", now())
-            entry = dict(experiment) | {"created": created}
-            if study["experiments"].get(name) != entry:
+            before = study["experiments"].get(name, {})
+            entry = dict(experiment) | {"created": before.get("created", now())}
+            if not measures and before.get("variants") == entry["variants"]:
+                entry["measures"] = before["measures"]
+            if before != entry:
                 study["experiments"][name] = entry
                 _write(self.out / STUDY, _json(study))
 
@@ -208,6 +218,10 @@ class Store:
                 rows.append(row | entry)
         return Contents(rows=tuple(rows), problems=tuple(problems))
 
+    def missing(self, kind: str, experiment: str) -> int:
+        """How many of the rows that `experiment` lists are not there."""
+        return sum(not self.has(kind, entry["key"]) for entry in self.experiments()[experiment][_PLACES[kind]])
+
     @contextlib.contextmanager
     def claim(self, kind: str, key: str) -> Iterator[None]:
         """Hold the right to write the row of `key`. Raises Busy where another process has it."""
@@ -248,6 +262,14 @@ class Store:
         """The log file of a run."""
         return self.out / "logs" / f"{key}.log"
 
+    def write_beside(self, key: str, *, log: bytes, pictures: bytes | None) -> None:
+        """Add what another machine made beside a row: to the end of the log, and the pictures where it kept any."""
+        with open(self.log(key), "ab") as file:
+            file.write(log)
+        if pictures is not None:
+            self.pictures(key).parent.mkdir(exist_ok=True)
+            _write_bytes(self.pictures(key), pictures)
+
     def clear_damaged(self, kind: str, key: str) -> str:
         """Set a damaged row aside; returns one line that says so, or "" where nothing was wrong."""
         try:
@@ -265,7 +287,7 @@ class Store:
 
     def write_tables(self) -> list[Path]:
         """Make results.csv, measures.csv and provenance.csv from the rows; what would not change is left alone."""
-        with self._study_lock():
+        with self.lock():
             experiments = self.experiments()
             runs, measures = self.read("run").rows, self.read("measure").rows
             texts = {
@@ -316,11 +338,15 @@ def _json(value: Mapping[str, Any]) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Replace `path` by `text` so that a crash at any instant leaves the old file or the new one."""
+    _write_bytes(path, text.encode())
+
+
+def _write_bytes(path: Path, data: bytes) -> None:
+    """Replace `path` by `data` so that a crash at any instant leaves the old file or the new one."""
     temporary = path.with_name(f"{path.name}.tmp")
     try:
-        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with open(temporary, "wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -5,17 +5,20 @@ The same command resumes: runs are found by key, so whatever is in the store is 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import environment, forecast, presets
+from bench import cluster, environment, forecast, presets
 from bench.config import from_dict, to_dict
 from bench.grid import Variant
+from bench.jobs import Job, Outcome
 from bench.progress import Clock, watcher
-from bench.rows import STATUSES, Row, key_of
-from bench.runner import Job, Outcome, run_jobs
+from bench.rows import KINDS, STATUSES, Row, key_of
+from bench.runner import run_jobs
+from bench.shard import WHOLE, Shard
 from bench.sources import slots_of, source_hash
 from bench.store import Busy, Store
 
@@ -47,6 +50,10 @@ class Study:
     threads: int = 1
     jobs: int = 1
     backend: str = "reference"
+    gpus: tuple[str, ...] = ()  # one for each run, as CUDA_VISIBLE_DEVICES names them
+    engine: str = "local"  # or "ray": runs on the cluster at `address`, at most `jobs` at once (0: all it can take)
+    address: str = ""
+    shard: Shard = WHOLE
     retry: tuple[str, ...] = ()
     control: str = ""
     command: str = ""
@@ -55,10 +62,12 @@ class Study:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Every job of a study, and which of them are due. A job's estimate is in seconds."""
+    """Every job of a study, which of them are this shard's, and of those which are due. Estimates are in seconds."""
 
     runs: tuple[Job, ...]
     measures: tuple[Job, ...]
+    own_runs: tuple[Job, ...]
+    own_measures: tuple[Job, ...]
     due_runs: tuple[Job, ...]
     due_measures: tuple[Job, ...]
     again: tuple[Row, ...]  # rows that --retry sets aside
@@ -75,10 +84,13 @@ def plan(study: Study) -> Plan:
     measures = [_job(spec, None) for spec in measured]
     problems: list[str] = []
     again: list[Row] = []
-    due = [job for job in (*runs, *measures) if _is_due(store, job, study.retry, again, problems)]
+    own_runs, own_measures = study.shard.of(runs), measures if study.shard.measures else []
+    due = [job for job in (*own_runs, *own_measures) if _is_due(store, job, study.retry, again, problems)]
     return Plan(
         runs=tuple(runs),
         measures=tuple(measures),
+        own_runs=own_runs,
+        own_measures=tuple(own_measures),
         due_runs=tuple(job for job in due if job.kind == "run"),
         due_measures=tuple(job for job in due if job.kind == "measure"),
         again=tuple(again),
@@ -87,45 +99,76 @@ def plan(study: Study) -> Plan:
 
 
 def perform(study: Study, say: Callable[[str], None] = print) -> tuple[Row, ...]:
-    """Do what is due, then measure each variant once, alone; returns the study's rows, of runs and of measures.
+    """Do what is due of this shard's runs, then measure each variant once, alone; returns the rows of both.
 
     Raises ValueError for a folder of another study, OSError for one that cannot be written, Interrupted when told to
     stop. In each case what was done is in the store and the same call continues.
     """
     store = Store(study.out)
-    for line in store.open(preset=study.preset, data=study.data):
-        say(line)
+    with contextlib.ExitStack() as connection:
+        if study.engine == "ray" and plan(study).due_runs:  # before anything is written
+            connection.enter_context(cluster.connected(study.address, **_share(study)))
+        for line in store.open(preset=study.preset, data=study.data):
+            say(line)
+        todo = _listed(store, study, say)
+        done = len(todo.own_runs) - len(todo.due_runs)
+        if done:
+            say(f"{done} of {_count(len(todo.own_runs), 'run')}{_of(study.shard)} are there already")
+        if todo.due_runs:
+            say(_due(study, todo))
+        try:
+            _drain(study, todo.due_runs, study.jobs, done, say)
+            connection.close()
+            if todo.due_measures:
+                say(f"measuring {_count(len(todo.due_measures), 'variant')}, one at a time, alone")
+            _drain(study, todo.due_measures, 1, len(todo.own_measures) - len(todo.due_measures), say)
+        finally:
+            store.write_tables()
+    own = {job.key for job in (*todo.own_runs, *todo.own_measures)}
+    return tuple(row for row in rows_of(study) if row["key"] in own)
+
+
+def rows_of(study: Study) -> tuple[Row, ...]:
+    """The experiment's rows so far, of every shard: of runs, then of measures."""
+    store = Store(study.out)
+    return tuple(row for kind in KINDS for row in store.read(kind, study.name).rows)
+
+
+def _listed(store: Store, study: Study, say: Callable[[str], None]) -> Plan:
+    """What is to do, after the folder has been made ready for it: damaged rows and those to do again set aside."""
     todo = plan(study)
     for job in (*todo.due_runs, *todo.due_measures):
         _set_damaged_aside(store, job, say)
     for row in todo.again:
         _retry(store, row)
-    store.register(study.name, _entry(study, todo))
-    done = len(todo.runs) - len(todo.due_runs)
-    if done:
-        say(f"{done} of {_count(len(todo.runs), 'run')} are there already")
-    if todo.due_runs:
-        say(_due(study, todo))
-    try:
-        _drain(store, todo.due_runs, study.jobs, done, say)
-        if todo.due_measures:
-            say(f"measuring {_count(len(todo.due_measures), 'variant')}, one at a time, alone")
-        _drain(store, todo.due_measures, 1, len(todo.measures) - len(todo.due_measures), say)
-    finally:
-        store.write_tables()
-    return rows_of(study)
+    for line in _listed_otherwise(store, study, todo):
+        say(line)
+    store.register(study.name, _entry(study, todo), measures=study.shard.measures)
+    return todo
 
 
-def rows_of(study: Study) -> tuple[Row, ...]:
-    """The study's rows so far, of runs and of measures."""
+def finished(study: Study) -> tuple[int, int]:
+    """How many of this shard's runs have a row, and how many they are."""
+    store, runs = Store(study.out), plan(study).own_runs
+    return sum(store.has("run", job.key) for job in runs), len(runs)
+
+
+def complete(study: Study) -> bool:
+    """Whether every run has a row, those of other shards too."""
     store = Store(study.out)
-    return store.read("run", study.name).rows + store.read("measure", study.name).rows
+    return all(store.has("run", job.key) for job in plan(study).runs)
 
 
-def finished(study: Study) -> int:
-    """How many of the study's runs have a row."""
+def remaining(study: Study) -> str:
+    """A line on what the other shards have yet to do of the experiment; "" where every row is there."""
     store = Store(study.out)
-    return sum(store.has("run", job.key) for job in plan(study).runs)
+    runs, measures = (store.missing(kind, study.name) for kind in KINDS)
+    if not runs + measures:
+        return ""
+    return (
+        f"{_count(runs, 'run')} and {_count(measures, 'measure')} of the experiment have no row yet; the shard that "
+        f"ends last writes the report, and unept-bench report {study.out} writes it of what is there"
+    )
 
 
 def summary(rows: Sequence[Row], wanted: int) -> list[str]:
@@ -154,23 +197,40 @@ def dry_run_lines(study: Study) -> list[str]:
     todo = plan(study)
     lines = [*todo.problems]
     for variant in study.variants:
-        jobs = [job for job in todo.due_runs if job.spec["variant"] == variant.name]
+        own, jobs = (
+            [job for job in some if job.spec["variant"] == variant.name] for some in (todo.own_runs, todo.due_runs)
+        )
+        if not own:
+            continue
         known = [job.estimate for job in jobs if job.estimate is not None]
         each = f", about {forecast.in_words(known[0])} each" if known else ""
         seeds = f" (seeds {' '.join(str(job.spec['seed']) for job in jobs)})" if jobs else ""
-        lines.append(f"{variant.name}: {len(jobs)} of {_count(study.seeds, 'run')} due{seeds}{each}")
+        lines.append(f"{variant.name}: {len(jobs)} of {_count(len(own), 'run')} due{seeds}{each}")
     return [*lines, _due(study, todo)]
+
+
+def due_by_variant(study: Study) -> dict[str, int]:
+    """How many runs of each variant this shard has yet to do."""
+    due = [job.spec["variant"] for job in plan(study).due_runs]
+    return {variant.name: due.count(variant.name) for variant in study.variants}
 
 
 def _due(study: Study, todo: Plan) -> str:
     """How much is due, and how long it may take."""
-    due = f"{_count(len(todo.due_runs), 'run')} and {_count(len(todo.due_measures), 'measure')} due"
+    due = f"{_count(len(todo.due_runs), 'run')} and {_count(len(todo.due_measures), 'measure')}{_of(study.shard)} due"
     if not todo.due_runs:
         return due
-    total = forecast.finish([job.estimate for job in todo.due_runs], [], study.jobs)
+    total = forecast.finish([job.estimate for job in todo.due_runs], [], study.jobs or 1)
     takes = "time not known yet" if total is None else f"about {forecast.in_words(total)}"
-    beside = f"{min(study.jobs, len(todo.due_runs))} at a time, {_count(study.threads, 'thread')} each"
-    return f"{due} in {study.out}, {beside}: {takes} for the runs"
+    if study.jobs:
+        at_once, runs = f"{min(study.jobs, len(todo.due_runs))} at a time", "the runs"
+    else:
+        at_once, runs = "as many at a time as the cluster takes", "the runs one after another"
+    return f"{due} in {study.out}, {at_once}, {_count(study.threads, 'thread')} each: {takes} for {runs}"
+
+
+def _of(shard: Shard) -> str:
+    return "" if shard.whole else f" of shard {shard}"
 
 
 def _count(number: int, what: str) -> str:
@@ -265,12 +325,39 @@ def _entry(study: Study, todo: Plan) -> dict[str, Any]:
     }
 
 
-def _drain(store: Store, jobs: Sequence[Job], parallel: int, already: int, say: Callable[[str], None]) -> None:
+def _listed_otherwise(store: Store, study: Study, todo: Plan) -> list[str]:
+    """A line where the shards of one command do not agree on what its runs are."""
+    listed = {entry["key"] for entry in store.experiments().get(study.name, {}).get("runs", ())}
+    if study.shard.whole or not listed or listed & {job.key for job in todo.runs}:
+        return []
+    return [
+        f"{study.name} was listed with other runs, of another backend or other sources, and is now listed with those "
+        "of this process; where machines differ, give each shard the same --backend"
+    ]
+
+
+def _drain(study: Study, jobs: Sequence[Job], parallel: int, already: int, say: Callable[[str], None]) -> None:
     if not jobs:
         return
     ordered = sorted(jobs, key=lambda job: (job.spec["seed"], -(job.estimate or 0.0)))
-    with watcher(Clock(ordered, parallel, already=already)) as watching:
-        outcomes: list[Outcome] = run_jobs(store, ordered, parallel=parallel, progress=watching)
+    if study.engine == "ray" and jobs[0].kind == "run":
+        outcomes = _on_cluster(study, ordered, already)
+    else:
+        with watcher(Clock(ordered, parallel, already=already)) as watching:
+            outcomes = run_jobs(Store(study.out), ordered, parallel=parallel, progress=watching, gpus=study.gpus)
     stopped = [outcome for outcome in outcomes if outcome.status == "stopped"]
     if stopped:
         say(f"{_count(len(stopped), 'run')} stopped from outside ({stopped[0].message}); the same command continues")
+
+
+def _on_cluster(study: Study, jobs: Sequence[Job], already: int) -> list[Outcome]:
+    """The runs as tasks of a Ray cluster. Measures never are: they are taken alone, on the machine of the command."""
+    found = cluster.slots(**_share(study))
+    parallel = max(1, min(found, study.jobs or found))
+    with watcher(Clock(jobs, parallel, already=already)) as watching:
+        return cluster.run_jobs(Store(study.out), jobs, most=study.jobs, progress=watching, **_share(study))
+
+
+def _share(study: Study) -> dict[str, Any]:
+    """What a run takes of a node: as here, where there is a GPU it takes one."""
+    return {"threads": study.threads, "gpu": bool(study.gpus)}

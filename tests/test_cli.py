@@ -260,6 +260,13 @@ def test_report_again_from_the_rows(capsys: pytest.CaptureFixture[str]) -> None:
         (["ablate", "--grid", "N=4", "--data", "scnes"], "did you mean scenes?"),
         (["ablate", "--grid", "N=4", "--data", "folder:absent"], "absent"),
         (["ablate", "--grid", "N=4", "--backbone-weights", "absent.pth"], "absent.pth"),
+        (["ablate", "--grid", "N=4", "--shard", "3/2"], "--shard 3/2: expected i/n with 1 <= i <= n, as in 2/8"),
+        (["table", "6", "--shard", "0/2"], "--shard 0/2: expected i/n with 1 <= i <= n, as in 2/8"),
+        (["table", "6", "--engine", "rey"], "--engine rey: expected local or ray; did you mean 'ray'?"),
+        (["table", "6", "--address", "auto"], "--address auto: only with --engine ray"),
+        (["hours", "--tflops", "0"], "--tflops 0.0: expected more than 0"),
+        (["hours", "--utilisation", "50"], "--utilisation 50.0: expected more than 0 and at most 1"),
+        (["hours", "--seeds", "0"], "--seeds 0: expected at least 1"),
         (["ablte", "--grid", "N=4"], "ablate"),
         (["table", "9"], "table 9: expected 5, 6, 7 or 8"),
         (["table", "five"], "five"),
@@ -565,7 +572,7 @@ def test_help_version_and_doctor(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_options_are_these() -> None:
     """A change of the command line is a decision, not an accident."""
     shared = {"seeds", "preset", "data", "steps", "backbone-weights", "out", "jobs", "threads", "retry", "dry-run"}
-    shared |= {"control", "backend", "split"}
+    shared |= {"control", "backend", "split", "engine", "address", "shard"}
     commands = dict(cli.typer.main.get_command(cli.app).commands)  # type: ignore[attr-defined]
     commands |= {f"data {name}": command for name, command in commands.pop("data").commands.items()}
     found = {name: {opt for p in command.params for opt in p.opts} for name, command in commands.items()}
@@ -581,6 +588,7 @@ def test_the_options_are_these() -> None:
         | {"--checkpointing", "--verify"},
         "check": {"name", "--set", "--slot"},
         "data verify": {"spec", "--jobs", "--out"},
+        "hours": {"--tflops", "--utilisation", "--card", "--seeds", "--out"},
         "doctor": set(),
     }
 
@@ -592,6 +600,38 @@ def test_version_without_installation(monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.setattr(cli, "version", absent)
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == "unept-bench (not installed)\n"
+
+
+def test_the_shard_that_ends_last_writes_the_report(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(*GRID, "--seeds", "2", "--shard", "2/2", "--dry-run", measure=MEASURE) == 0
+    said = capsys.readouterr().out
+    assert "4 runs and 0 measures of shard 2/2 due in study/quick-scenes, " in said
+    assert [line.partition(" due")[0] for line in said.splitlines()[:2]] == [
+        "N=4 L=3: 2 of 2 runs",
+        "N=16 L=3: 2 of 2 runs",
+    ]
+
+    assert call(*GRID, "--seeds", "2", "--shard", "2/2", measure=MEASURE) == 0
+    said = capsys.readouterr().out
+    assert "4 of 4 runs have a row: 4 ok" in said
+    assert "shard 2/2 is done; 4 runs and 4 measures of the experiment have no row yet" in said
+    assert not (OUT / "report").exists()
+
+    assert call(*GRID, "--seeds", "2", "--shard", "1/2", measure=MEASURE) == 0
+    assert "report of ablate N=4,16 L=1,3: " in capsys.readouterr().out
+    assert len(ledger()) == 8 + 4
+    assert call(*GRID, "--seeds", "2", "--shard", "2/2", measure=MEASURE) == 0
+    assert "report of ablate N=4,16 L=1,3: " in capsys.readouterr().out
+    assert len(ledger()) == 8 + 4
+
+
+def test_where_ray_is_absent_it_says_what_to_install(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    line = refused(capsys, *GRID, "--engine", "ray")
+    assert line == "--engine ray: Ray is not installed; pip install 'ray>=2.40,<3'"
+    assert '\nray = ["ray>=2.40,<3"]\n' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 
 
 def test_ctrl_c_says_how_to_go_on_and_the_same_command_does() -> None:

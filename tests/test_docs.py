@@ -24,8 +24,14 @@ DOCUMENTS = (
     "docs/kernels.md",
     "docs/memory.md",
     "docs/report.md",
+    "docs/scaling.md",
 )
-SLOW = {"kernels": "--repeats", "memory": "--batch", "step": "--rounds"}  # and an option that must not be 0
+SLOW = {
+    "hours": "--seeds",
+    "kernels": "--repeats",
+    "memory": "--batch",
+    "step": "--rounds",
+}  # and an option that must not be 0
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -188,6 +194,62 @@ def test_the_gain_of_a_step_in_the_readme_is_that_of_its_page() -> None:
     readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     assert len(found) == 4
     assert f"takes {found[0]} to {found[-1]} times as long in plain PyTorch" in readme
+
+
+def test_commands_for_schedulers_and_clusters_are_understood(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("bench.cluster.check", lambda _: None)  # of which Ray need not be here
+    text = "".join(body for name, body in blocks("bash") if name == "docs/scaling.md").replace("\\\n", " ")
+    lines = [line.removeprefix("exec ") for line in text.splitlines()]
+    studies = [line for line in lines if line.startswith("unept-bench table")]
+    assert len(studies) == 2
+    for line in studies:
+        words = shlex.split(line.replace("$SLURM_ARRAY_TASK_ID", "30").replace("$SLURM_ARRAY_TASK_COUNT", "30"))[1:]
+        assert cli.main([*words, "--dry-run"]) == 2
+        assert "PATH" in capsys.readouterr().err
+        words = [word for word in words if word not in ("--preset", "paper", "--data", "ade20k:PATH")]
+        words = ["reference" if word == "cuda" else word for word in words]
+        assert cli.main([*words, "--dry-run"]) == 0
+        assert "due in FOLDER" in capsys.readouterr().out
+    assert f"--array=1-{5 * 6}\n" in text
+
+
+def test_the_hours_of_the_page_are_those_of_its_record() -> None:
+    from bench.hours import PICTURE, Card
+    from reports import hours
+
+    found = pd.read_csv(ROOT / "reports/records/gpu-hours/hours.csv", keep_default_na=False)
+    page = hours.page(found.to_dict("records"), Card(), 5, PICTURE)
+    assert page == (ROOT / "reports/records/gpu-hours/report.md").read_text(encoding="utf-8")
+    assert f"<!-- unept-bench hours -->\n\n{page}" in (ROOT / "docs/scaling.md").read_text(encoding="utf-8")
+
+
+def _recounted(names: tuple[str, ...]) -> None:
+    from bench.fields import apply
+    from bench.hours import VALIDATION, records
+    from bench.presets import preset
+    from experiments.hours import CLASSES, TABLES
+
+    base = apply(preset("paper"), {"classes": CLASSES})
+    kept = pd.read_csv(ROOT / "reports/records/gpu-hours/hours.csv", keep_default_na=False).to_dict("records")
+    variants = [(table, variant) for table, module in TABLES.items() for variant in module.variants(base)]
+    assert [(table, variant.name) for table, variant in variants] == [(line["table"], line["row"]) for line in kept]
+    for (table, variant), line in zip(variants, kept, strict=True):
+        if not line["same_as"] and (not names or variant.name in names):
+            (found,) = records(table, [variant], pictures=VALIDATION, known={})
+            numbers = {name: found[name] for name in ("gmacs", "training_tflop", "evaluation_tflop")}
+            assert numbers == pytest.approx({name: line[name] for name in numbers}, rel=1e-5), variant.name
+
+
+def test_the_record_of_hours_is_what_is_counted() -> None:
+    _recounted(("N=64 L=3", "PointRend"))
+
+
+@pytest.mark.slow
+def test_the_whole_record_of_hours_is_what_is_counted() -> None:
+    _recounted(())
 
 
 @pytest.mark.parametrize("name", ["quick-grid", "quick-grid-1000-steps", "table-5"])

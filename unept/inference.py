@@ -156,14 +156,6 @@ class _Protocol:
         if self.batch < 1:
             raise ValueError(f"batch {self.batch}: expected at least 1")
 
-    def scaled(self, height: int, width: int, ratio: float) -> tuple[int, int]:
-        """Height and width of the picture at one ratio."""
-        factor = ratio
-        if self.base is not None:
-            short, long = sorted(int(side * ratio) for side in self.base)
-            factor = min(long / max(height, width), short / min(height, width))
-        return max(int(height * factor + 0.5), 1), max(int(width * factor + 0.5), 1)
-
 
 def _passes(
     model: Model, image_HW3: NDArray[np.uint8], protocol: _Protocol, device: torch.device | str | None
@@ -185,7 +177,7 @@ def _bands(
 ) -> Iterator[Tensor]:
     """One pass: evaluates windows in rows from the top and gives each band once no window to come touches it."""
     height, width = image_3HW.shape[1:]
-    scaled_3hw = prepare(image_3HW, protocol.scaled(height, width, ratio)).to(dtype)
+    scaled_3hw = prepare(image_3HW, scaled(height, width, ratio, protocol.base)).to(dtype)
     if flipped:
         scaled_3hw = scaled_3hw.flip(2)
     h, w = scaled_3hw.shape[1:]
@@ -268,6 +260,15 @@ def prepare(image_3HW: Tensor, size: tuple[int, int]) -> Tensor:
         image_3hw = F.interpolate(image_3hw.unsqueeze(0), size=size, mode="bilinear", align_corners=False)[0].round()
     mean, std = (image_3hw.new_tensor(values).view(3, 1, 1) for values in (MEAN, STD))
     return (image_3hw - mean) / std
+
+
+def scaled(height: int, width: int, ratio: float, base: tuple[int, int] | None = None) -> tuple[int, int]:
+    """Height and width at one ratio of a picture of this size; `base` as in `predict`."""
+    factor = ratio
+    if base is not None:
+        short, long = sorted(int(side * ratio) for side in base)
+        factor = min(long / max(height, width), short / min(height, width))
+    return max(int(height * factor + 0.5), 1), max(int(width * factor + 0.5), 1)
 
 
 def window_starts(side: int, window: int, stride: int) -> list[int]:

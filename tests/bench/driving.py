@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from bench.jobs import Interrupted, Job
 from bench.rows import key_of
-from bench.runner import Interrupted, Job, run_jobs
+from bench.runner import run_jobs
 from bench.sources import source_hash
 from bench.store import Store
 

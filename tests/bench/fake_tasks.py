@@ -139,6 +139,30 @@ def threads(spec: Spec, folder: Path, progress: Progress) -> Spec:
     return made
 
 
+def gpu(spec: Spec, folder: Path, progress: Progress) -> Spec:
+    """Report the GPUs the worker sees, and when."""
+    _enter_in_ledger(spec)
+    began = time.time()
+    time.sleep(0.3)
+    made = result(spec)
+    made["training"] = {"gpu": os.environ.get("CUDA_VISIBLE_DEVICES"), "began": began, "ended": time.time()}
+    return made
+
+
+def told_to_stop(spec: Spec, folder: Path, progress: Progress) -> Spec:
+    """Told to, by whoever looks after the machine."""
+    os.kill(os.getpid(), signal.SIGTERM)
+    return result(spec)
+
+
+def drawing(spec: Spec, folder: Path, progress: Progress) -> Spec:
+    """Keeps pictures, in words."""
+    path = Path(spec["pictures"])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(f"drawn by seed {spec['seed']}".encode())
+    return result(spec)
+
+
 def measure(spec: Spec, folder: Path, progress: Progress) -> Spec:
     """A measure of a variant; notes how many others run at the same time."""
     _enter_in_ledger(spec)

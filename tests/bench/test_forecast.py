@@ -6,8 +6,8 @@ import pytest
 from driving import jobs
 
 from bench.forecast import estimates, finish, in_words
+from bench.jobs import Job, Outcome
 from bench.progress import Bars, Clock, Plain, result_line
-from bench.runner import Job, Outcome
 
 
 def row(points: int, seconds: int, status: str = "ok") -> dict[str, Any]:

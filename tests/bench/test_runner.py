@@ -14,7 +14,8 @@ import psutil
 import pytest
 from driving import SETTINGS, Silent, jobs, opened, spec
 
-from bench.runner import Job, SourcesChanged, StoreUnwritable, run_jobs
+from bench.jobs import Job, SourcesChanged, StoreUnwritable
+from bench.runner import run_jobs
 from bench.sources import source_hash
 from bench.store import Store
 
@@ -122,6 +123,31 @@ def test_threads_are_pinned(tmp_path: Path) -> None:
     row = store.row("run", made["key"])
     assert row is not None
     assert row["training"] == {"OMP_NUM_THREADS": "3", "MKL_NUM_THREADS": "3", "PYTHONHASHSEED": "0"}
+
+
+def test_each_run_has_a_gpu_of_its_own(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    run_jobs(store, jobs(tmp_path, "gpu", seeds=8), parallel=3, progress=Silent(), gpus=("2", "GPU-5a", "0"))
+    facts = [row["training"] for row in store.read("run").rows]
+    assert {fact["gpu"] for fact in facts} == {"2", "GPU-5a", "0"}
+    together = [
+        (a["gpu"], b["gpu"]) for a in facts for b in facts if a is not b and a["began"] < b["began"] < a["ended"]
+    ]
+    assert together
+    assert all(a != b for a, b in together)
+
+
+def test_a_gpu_is_shared_only_where_there_are_more_runs_than_gpus(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    run_jobs(store, jobs(tmp_path, "gpu", seeds=4), parallel=4, progress=Silent(), gpus=("0", "1"))
+    assert sorted(row["training"]["gpu"] for row in store.read("run").rows) == ["0", "0", "1", "1"]
+
+
+def test_without_gpus_a_worker_sees_what_the_program_sees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    store = opened(tmp_path)
+    run_jobs(store, jobs(tmp_path, "gpu"), parallel=1, progress=Silent())
+    assert [row["training"]["gpu"] for row in store.read("run").rows] == ["7"]
 
 
 def test_a_second_time_does_nothing(tmp_path: Path, ledger: Path) -> None:
