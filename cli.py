@@ -114,7 +114,10 @@ Stride = Annotated[
 Scales = Annotated[str, typer.Option("--scales", metavar="RATIOS", help="Sizes to average over, as in 0.5,1,1.5.")]
 Flip = Annotated[bool | None, typer.Option("--flip/--no-flip", help="Average with the mirror image too.")]
 Base = Annotated[
-    str, typer.Option("--base", metavar="LONGxSHORT", help="Pixels at ratio 1; default: those of training, if known.")
+    str,
+    typer.Option(
+        "--base", metavar="LONGxSHORT", help="Pixels at ratio 1, or own: each picture's; default: as in training."
+    ),
 ]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 ...")]
 OwnModules = Annotated[

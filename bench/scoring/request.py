@@ -15,7 +15,7 @@ import torch
 from bench import environment
 from bench.fields import LARGEST
 from bench.meter import Meter
-from bench.protocol import Protocol, published
+from bench.protocol import OWN, Protocol, published
 from bench.rows import content_key, plain
 from bench.scoring import bootstrap, work
 from bench.scoring.results import KINDS, Results
@@ -186,6 +186,8 @@ def protocol_of(options: Any, default: Protocol) -> Protocol:
             raise ValueError(f"--{name} {given[name]}: expected at least 1")
     if "window" in given and "stride" not in given:
         given["stride"] = max(1, given["window"] // 3)
+    if given.get("base") == OWN:
+        given["base"] = None
     protocol = replace(default, **given)
     if protocol.stride > protocol.window:
         raise ValueError(f"--stride {protocol.stride}: expected at most the window, {protocol.window}")
