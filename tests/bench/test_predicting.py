@@ -107,7 +107,7 @@ def test_want_of_memory_is_the_pictures_and_other_faults_are_not(
             raise error
 
         monkeypatch.setattr(made[0].protocol.__class__, "labels", fail)
-        with pytest.raises(expected, match="memory|size mismatch"):
+        with pytest.raises(expected, match=r"memory|size mismatch"):
             look(tmp_path / "a.png", made)
 
 
