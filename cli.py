@@ -65,13 +65,21 @@ def whole(text: str | int) -> int:
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
+data_app = typer.Typer(help="Look after data sets.", rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+
 Seeds = Annotated[
     int,
     typer.Option("--seeds", parser=whole, metavar="INTEGER", help="Trainings of each variant, with seeds 0, 1, ..."),
 ]
 Preset = Annotated[str, typer.Option("--preset", metavar="NAME", help="quick, small or paper.")]
 Data = Annotated[
-    str, typer.Option("--data", metavar="DATA", help="scenes, folder:PATH or ade20k:PATH; default: the preset's.")
+    str,
+    typer.Option(
+        "--data",
+        metavar="DATA",
+        help="scenes, or folder:, ade20k:, cityscapes: or pascal_context: and a path; default: the preset's.",
+    ),
 ]
 Steps = Annotated[
     int, typer.Option("--steps", parser=whole, metavar="INTEGER", help="Training steps; 0: the preset's.")
@@ -452,6 +460,35 @@ def memory(
     page, *_ = write_files(Path(out).expanduser(), made)
     print("\n".join(pages.lines(records)))
     print(f"report: {page}")
+
+
+@data_app.command("verify")
+def data_verify(
+    spec: Annotated[str, typer.Argument(metavar="DATA", help="As --data takes it, or a folder of one of its layouts.")],
+    jobs: Annotated[
+        int, typer.Option("--jobs", parser=whole, metavar="INTEGER", help="Files read at a time; 0: by the processors.")
+    ] = 0,
+    out: Annotated[str, typer.Option("--out", metavar="FOLDER", help="Write the tables there as CSV files too.")] = "",
+) -> None:
+    """Read every picture and label of a data set and say what is wrong with it, and what to do.
+
+    For instance data verify ade20k:PATH. The exit code is 1 if something is wrong.
+    """
+    from bench.progress import Counter
+    from bench.verify import verify
+    from reports import verification, write_files
+
+    if jobs < 0:
+        raise ValueError(f"--jobs {jobs}: expected at least 0")
+    with Counter("reading") as progress:
+        found = verify(spec, jobs=jobs, progress=progress)
+    record = found.record()
+    print("\n".join(verification.lines(record)))
+    if out:
+        write_files(Path(out).expanduser(), verification.files(record))
+        print(f"tables: {out}")
+    if found.wrong:
+        raise typer.Exit(1)
 
 
 @app.command()
