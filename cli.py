@@ -534,7 +534,11 @@ def evaluate(
         int, typer.Option("--threads", parser=whole, metavar="INTEGER", help="Of each process; 0: all, shared.")
     ] = 0,
     own_modules: OwnModules = False,
-    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Of the results.")] = Path("study/evaluation"),
+    results: Annotated[
+        Path | None,
+        typer.Option("--results", metavar="FOLDER", help="Write files for Cityscapes' test server there."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Of the scores.")] = Path("study/evaluation"),
 ) -> None:
     """Score checkpoints on a data set by the paper's protocol: six scales, mirrored too, sliding windows.
 
@@ -562,6 +566,7 @@ def evaluate(
         gpus=gpus,
         threads=threads,
         own_modules=own_modules,
+        results=results and results.expanduser(),
         out=out.expanduser(),
     )
     try:
@@ -731,15 +736,15 @@ def _write_complexity(records: Any, out: Path, command: str, timing: Any) -> Non
 
 def _draw_all(made: Sequence[Predictor], files: Mapping[str, Path], out: Path) -> int:
     """Predict and draw each picture; returns how many could not be read."""
-    from bench.meter import Meter
     from bench.predicting import look, wheel
+    from bench.progress import Counter
     from reports import predictions, write_files
 
     classes, palette = made[0].classes, made[0].palette
     if any(each.classes != classes for each in made):
         _say(f"{NAME}: the checkpoints call their classes otherwise; the names are those of {made[0].name}")
     refused = 0
-    with Meter("predicting", len(files)) as meter:
+    with Counter("predicting") as counter:
         for number, (name, path) in enumerate(files.items(), 1):
             try:
                 photo, found = look(path, made)
@@ -759,7 +764,7 @@ def _draw_all(made: Sequence[Predictor], files: Mapping[str, Path], out: Path) -
                 best = {each: seen.best for each, seen in found.items()}
                 side = predictions.comparison_figure(photo.image, best, classes=classes, palette=palette)
                 write_files((out / name).parent, {f"{Path(name).name}-compare.png": side})
-            meter.at(number)
+            counter(number, len(files))
     return refused
 
 
