@@ -10,7 +10,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import wraps
 from importlib.metadata import PackageNotFoundError, version
@@ -22,6 +22,7 @@ import typer
 from typer.core import TyperCommand
 
 if TYPE_CHECKING:
+    from bench.predicting import Predictor
     from bench.request import Maker, Request
     from bench.rows import Row
     from bench.study import Study, Tasks
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 NAME = "unept-bench"
 INTERRUPTED = 130
 KERNELS = Path("study/kernels")
+LONGEST_NAME = 100  # characters of a report's name
 _NO_PLACE = (errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # of whichever click this typer brings
 
@@ -69,66 +71,114 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 data_app = typer.Typer(help="Look after data sets.", rich_markup_mode=None)
 app.add_typer(data_app, name="data")
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say which runs are due and how long they may take.")]
-
-
-def _words(name: str, metavar: str, help: str) -> Any:
-    return Annotated[str, typer.Option(name, metavar=metavar, help=help)]
-
-
-def _number(name: str, help: str) -> Any:
-    return Annotated[int, typer.Option(name, parser=whole, metavar="INTEGER", help=help)]
-
-
 Seeds = Annotated[
     int,
     typer.Option("--seeds", parser=whole, metavar="INTEGER", help="Trainings of each variant, with seeds 0, 1, ..."),
 ]
+Preset = Annotated[str, typer.Option("--preset", metavar="NAME", help="quick, small or paper.")]
+Data = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        metavar="DATA",
+        help="scenes, or folder:, ade20k:, cityscapes: or pascal_context: and a path; default: the preset's.",
+    ),
+]
+Steps = Annotated[
+    int, typer.Option("--steps", parser=whole, metavar="INTEGER", help="Training steps; 0: the preset's.")
+]
+Split = Annotated[
+    str, typer.Option("--split", metavar="NAME", help="What is scored: val, test or train; default: the preset's.")
+]
+Weights = Annotated[
+    str, typer.Option("--backbone-weights", metavar="FILE", help="File of pretrained backbone weights.")
+]
+Out = Annotated[str, typer.Option("--out", metavar="FOLDER", help="The study's folder; default: study/PRESET-DATA.")]
+Jobs = Annotated[
+    int,
+    typer.Option(
+        "--jobs", parser=whole, metavar="INTEGER", help="Trainings side by side; 0: as many as the processors allow."
+    ),
+]
+Threads = Annotated[
+    int,
+    typer.Option("--threads", parser=whole, metavar="INTEGER", help="Threads of each training; results depend on it."),
+]
+Backend = Annotated[
+    str,
+    typer.Option(
+        "--backend",
+        metavar="NAME",
+        help="What computes deformable attention: reference (plain PyTorch), native (compiled), cuda, or auto.",
+    ),
+]
+Engine = Annotated[
+    str, typer.Option("--engine", metavar="NAME", help="local, or ray: the runs as tasks of a Ray cluster.")
+]
+Address = Annotated[
+    str,
+    typer.Option(
+        "--address", metavar="WHERE", help="Of the Ray cluster: auto (this machine's), local (a new one), HOST:PORT."
+    ),
+]
+Shard = Annotated[
+    str,
+    typer.Option(
+        "--shard", metavar="I/N", help="Only the runs I, I+N, ... of the list; one of N commands over one folder."
+    ),
+]
+Retry = Annotated[
+    str, typer.Option("--retry", metavar="STATUSES", help="Do runs of these statuses again, e.g. failed,oom.")
+]
+Mode = Annotated[
+    str, typer.Option("--mode", metavar="NAME", help="slide (windows) or whole (in one piece); default: slide.")
+]
+Window = Annotated[
+    int | None,
+    typer.Option("--window", parser=whole, metavar="PIXELS", help="Of sliding; default: the crop trained on."),
+]
+Stride = Annotated[
+    int | None, typer.Option("--stride", parser=whole, metavar="PIXELS", help="Of sliding; default: a third of it.")
+]
+Scales = Annotated[str, typer.Option("--scales", metavar="RATIOS", help="Sizes to average over, as in 0.5,1,1.5.")]
+Flip = Annotated[bool | None, typer.Option("--flip/--no-flip", help="Average with the mirror image too.")]
+Base = Annotated[
+    str,
+    typer.Option(
+        "--base", metavar="LONGxSHORT", help="Pixels at ratio 1, or own: each picture's; default: as in training."
+    ),
+]
+Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 ...")]
+OwnModules = Annotated[
+    bool, typer.Option("--own-modules", help="Import the attention that a checkpoint names as module:Class.")
+]
+Control = Annotated[
+    str,
+    typer.Option(
+        "--control",
+        metavar="VARIANT",
+        help="Compare the others with this one; none: with the model without self-attention, a row of its own.",
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say which runs are due and how long they may take.")]
 
 # What every command that does a study takes, with its default: the fields of bench.request.Request.
 STUDY: dict[str, tuple[Any, Any]] = {
     "seeds": (Seeds, 5),
-    "preset": (_words("--preset", "NAME", "quick, small or paper."), "quick"),
-    "data": (
-        _words(
-            "--data",
-            "DATA",
-            "scenes, or folder:, ade20k:, cityscapes: or pascal_context: and a path; default: the preset's.",
-        ),
-        "",
-    ),
-    "steps": (_number("--steps", "Training steps; 0: the preset's."), 0),
-    "split": (_words("--split", "NAME", "What is scored: val, test or train; default: the preset's."), ""),
-    "backbone_weights": (_words("--backbone-weights", "FILE", "File of pretrained backbone weights."), ""),
-    "out": (_words("--out", "FOLDER", "The study's folder; default: study/PRESET-DATA."), ""),
-    "jobs": (_number("--jobs", "Trainings side by side; 0: as many as the processors allow."), 0),
-    "threads": (_number("--threads", "Threads of each training; results depend on it."), 1),
-    "backend": (
-        _words(
-            "--backend",
-            "NAME",
-            "What computes deformable attention: reference (plain PyTorch), native (compiled), cuda, or auto.",
-        ),
-        "auto",
-    ),
-    "engine": (_words("--engine", "NAME", "local, or ray: the runs as tasks of a Ray cluster."), "local"),
-    "address": (
-        _words("--address", "WHERE", "Of the Ray cluster: auto (this machine's), local (a new one), HOST:PORT."),
-        "",
-    ),
-    "shard": (
-        _words("--shard", "I/N", "Only the runs I, I+N, ... of the list; one of N commands over one folder."),
-        "",
-    ),
-    "retry": (_words("--retry", "STATUSES", "Do runs of these statuses again, e.g. failed,oom."), ""),
-    "control": (
-        _words(
-            "--control",
-            "VARIANT",
-            "Compare the others with this one; none: with the model without self-attention, a row of its own.",
-        ),
-        "",
-    ),
+    "preset": (Preset, "quick"),
+    "data": (Data, ""),
+    "steps": (Steps, 0),
+    "split": (Split, ""),
+    "backbone_weights": (Weights, ""),
+    "out": (Out, ""),
+    "jobs": (Jobs, 0),
+    "threads": (Threads, 1),
+    "backend": (Backend, "auto"),
+    "engine": (Engine, "local"),
+    "address": (Address, ""),
+    "shard": (Shard, ""),
+    "retry": (Retry, ""),
+    "control": (Control, ""),
 }
 
 
@@ -502,6 +552,133 @@ def hours(
 
 
 @app.command()
+def convert(
+    released: Annotated[Path, typer.Argument(metavar="RELEASED.pth", help="A checkpoint of the released code.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Ours: a name that ends in .safetensors.")],
+    heads: Annotated[
+        int, typer.Option("--heads", parser=whole, metavar="INTEGER", help="Of the attention; in no shape.")
+    ] = 8,
+) -> None:
+    """Turn a checkpoint that the authors' released code (mmcv) wrote into ours, and say how the two compare.
+
+    Nothing but tensors and plain values is unpickled. Class names and colours are the file's own where it has them.
+    """
+    from bench.convert import convert as turn
+
+    turn(released.expanduser(), out.expanduser(), heads=heads)
+
+
+@app.command()
+def evaluate(
+    ctx: typer.Context,
+    checkpoints: Annotated[list[Path], typer.Argument(metavar="CHECKPOINT...", help="Files of trained models.")],
+    data: Data,
+    split: Annotated[str, typer.Option("--split", metavar="NAME", help="train, val or test.")] = "val",
+    images: Annotated[
+        int, typer.Option("--images", parser=whole, metavar="INTEGER", help="Only the first so many; 0: all.")
+    ] = 0,
+    mode: Mode = "",
+    window: Window = None,
+    stride: Stride = None,
+    scales: Scales = "",
+    flip: Flip = None,
+    base: Base = "",
+    device: Device = "auto",
+    processes: Annotated[
+        int, typer.Option("--processes", parser=whole, metavar="INTEGER", help="Side by side on this machine.")
+    ] = 0,
+    gpus: Annotated[
+        int, typer.Option("--gpus", parser=whole, metavar="INTEGER", help="A process for each of so many GPUs.")
+    ] = 0,
+    threads: Annotated[
+        int, typer.Option("--threads", parser=whole, metavar="INTEGER", help="Of each process; 0: all, shared.")
+    ] = 0,
+    own_modules: OwnModules = False,
+    results: Annotated[
+        Path | None,
+        typer.Option("--results", metavar="FOLDER", help="Write files for Cityscapes' test server there."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Of the scores.")] = Path("study/evaluation"),
+) -> None:
+    """Score checkpoints on a data set by the paper's protocol: six scales, mirrored too, sliding windows.
+
+    Interrupted, the same command continues; under torchrun, or begun on several machines that share --out, the
+    processes divide the pictures among them. Several checkpoints are compared by a bootstrap over the pictures.
+    """
+    from bench import scoring
+    from bench.protocol import asked
+    from reports import evaluation as pages
+    from reports import write_files
+
+    request = scoring.Request(
+        checkpoints=tuple(path.expanduser() for path in checkpoints),
+        data=data,
+        split=split,
+        images=images,
+        asked=asked(mode=mode, window=window, stride=stride, scales=scales, flip=flip, base=base),
+        device=device,
+        processes=processes,
+        gpus=gpus,
+        threads=threads,
+        own_modules=own_modules,
+        results=results and results.expanduser(),
+        out=out.expanduser(),
+    )
+    try:
+        scored = scoring.evaluate(request, _say)
+    except KeyboardInterrupt:
+        _say(f"{NAME}: stopped; finished pictures are kept, the same command continues")
+        raise typer.Exit(INTERRUPTED) from None
+    if not scoring.is_first():
+        return
+    records, pairs = [each.record for each in scored], scoring.comparisons(scored)
+    words, _ = ctx.obj
+    page = pages.page(records, pairs, shlex.join([NAME, *words]))
+    print("\n".join(pages.lines(records, pairs)))
+    name = "-".join(record["name"] for record in records)
+    written, *_ = write_files(request.out, {f"{name[:LONGEST_NAME]}-{split}.md": page.encode()})
+    print(f"report: {written}; scores and the counts of every picture: {', '.join(r['folder'] for r in records)}")
+
+
+@app.command()
+def predict(
+    path: Annotated[Path, typer.Argument(metavar="PICTURE|FOLDER", help="A picture, or a folder of pictures.")],
+    checkpoint: Annotated[
+        list[Path], typer.Option("--checkpoint", metavar="FILE", help="A trained model; two are put side by side.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the pictures go.")],
+    mode: Mode = "",
+    window: Window = None,
+    stride: Stride = None,
+    scales: Scales = "",
+    flip: Flip = None,
+    base: Base = "",
+    device: Device = "auto",
+    own_modules: OwnModules = False,
+) -> None:
+    """Draw what a checkpoint sees in pictures: classes, boundaries, directions, before and after refinement.
+
+    A file that cannot be read is named and the others go on; the exit code is then 1.
+    """
+    from bench.predicting import Request, pictures_at, predictors
+    from bench.protocol import asked
+
+    if len(checkpoint) > 2:
+        raise ValueError(f"--checkpoint: {len(checkpoint)} files; expected one, or two to put side by side")
+    files = pictures_at(path.expanduser())
+    request = Request(
+        checkpoints=tuple(file.expanduser() for file in checkpoint),
+        asked=asked(mode=mode, window=window, stride=stride, scales=scales, flip=flip, base=base),
+        device=device,
+        own_modules=own_modules,
+    )
+    refused = _draw_all(predictors(request), files, out.expanduser())
+    print(f"{len(files) - refused} of {len(files)} pictures: {out}")
+    if refused:
+        raise typer.Exit(1)
+
+
+@app.command()
 def doctor() -> None:
     """Versions, processors, accelerators, attention backends.
 
@@ -663,6 +840,40 @@ def _write_complexity(records: Any, out: Path, command: str, timing: Any) -> Non
     page, html = write_files(out, complexity.files(records, command, timing))[:2]
     print("\n".join(complexity.lines(records)))
     print(f"report: {page} and {html.name}")
+
+
+def _draw_all(made: Sequence[Predictor], files: Mapping[str, Path], out: Path) -> int:
+    """Predict and draw each picture; returns how many could not be read."""
+    from bench.predicting import look, wheel
+    from bench.progress import Counter
+    from reports import predictions, write_files
+
+    classes, palette = made[0].classes, made[0].palette
+    if any(each.classes != classes for each in made):
+        _say(f"{NAME}: the checkpoints call their classes otherwise; the names are those of {made[0].name}")
+    refused = 0
+    with Counter("predicting") as counter:
+        for number, (name, path) in enumerate(files.items(), 1):
+            try:
+                photo, found = look(path, made)
+            except ValueError as error:
+                refused += 1
+                _say(f"{NAME}: {error}")
+                continue
+            if photo.changed:
+                _say(f"{path}: {', '.join(photo.changed)}")
+            for each, seen in found.items():
+                drawn = predictions.files(
+                    photo.image, **seen._asdict(), classes=classes, palette=palette, wheel=wheel()
+                )
+                place = (out / each / name if len(made) > 1 else out / name).parent
+                write_files(place, {f"{Path(name).name}-{end}": data for end, data in drawn.items()})
+            if len(made) > 1:
+                best = {each: seen.best for each, seen in found.items()}
+                side = predictions.comparison_figure(photo.image, best, classes=classes, palette=palette)
+                write_files((out / name).parent, {f"{Path(name).name}-compare.png": side})
+            counter(number, len(files))
+    return refused
 
 
 def _say(line: str) -> None:

@@ -18,8 +18,8 @@ from torch import nn
 from bench.boundary_metrics import SIZE_LIMITS, BoundaryScorer
 from bench.config import Settings
 from bench.metrics import Confusion
+from bench.protocol import of_settings
 from unept.data import IGNORE, Dataset, open_data
-from unept.inference import Prediction, predict
 
 PROBE_COLUMNS = ("step", "miou", "lookalike_accuracy")
 
@@ -47,16 +47,16 @@ def evaluate(model: nn.Module, settings: Settings, *, progress: Progress) -> Eva
         "classes": np.array(dataset.classes),
         "palette": np.array(dataset.palette, dtype=np.uint8),
     }
+    protocol = of_settings(settings)
     model.eval()
     for index in range(count):
         sample = dataset[index]
-        prediction = _predict(model, sample.image, settings)
-        labels = _labels(prediction.probabilities)
-        plain.add(sample.label, labels)
-        maps = {"image": sample.image, "truth": sample.label, "prediction": labels}
-        if prediction.refined is not None:
-            maps["refined"] = _labels(prediction.refined)
-            refined.add(sample.label, maps["refined"])
+        labels = protocol.labels(model, sample.image, classes)
+        plain.add(sample.label, labels.plain)
+        maps = {"image": sample.image, "truth": sample.label, "prediction": labels.plain}
+        if labels.refined is not None:
+            maps["refined"] = labels.refined
+            refined.add(sample.label, labels.refined)
         if index in kept:
             place = kept.index(index)
             pictures |= {f"{name}_{place}": array for name, array in maps.items()}
@@ -70,11 +70,12 @@ def probe(model: nn.Module, settings: Settings) -> list[float | None]:
     """mIoU and look-alike accuracy (None without look-alikes) on the first pictures of the split, at one scale."""
     dataset, count = _split(settings, settings.train.probe_images)
     confusion = Confusion(len(dataset.classes), IGNORE)
+    protocol = of_settings(settings, quick=True)
     was_training = model.training
     model.eval()
     for index in range(count):
         sample = dataset[index]
-        confusion.add(sample.label, _labels(_predict(model, sample.image, settings, quick=True).probabilities))
+        confusion.add(sample.label, protocol.labels(model, sample.image, confusion.classes).plain)
     model.train(was_training)
     return [confusion.scores().miou, confusion.among(dataset.lookalikes)]
 
@@ -134,21 +135,3 @@ def _split(settings: Settings, wanted: int) -> tuple[Dataset, int]:
     """The split that is evaluated, and how many of its pictures: `wanted`, 0 for all."""
     dataset = open_data(settings.data, settings.evaluation.split, settings.scenes)
     return dataset, min(wanted or len(dataset), len(dataset))
-
-
-def _labels(probabilities_KHW: torch.Tensor) -> Bytes:
-    return probabilities_KHW.max(0).indices.to(torch.uint8).cpu().numpy()  # argmax over channels is ten times slower
-
-
-def _predict(model: nn.Module, image: Bytes, settings: Settings, *, quick: bool = False) -> Prediction:
-    protocol = settings.evaluation
-    return predict(
-        model,
-        image,
-        mode=protocol.mode,
-        window=protocol.window,
-        stride=protocol.stride,
-        scales=(1.0,) if quick else protocol.scales,
-        flip=protocol.flip_test and not quick,
-        base=(settings.train.base_long, settings.train.base_short),
-    )

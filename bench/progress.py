@@ -202,6 +202,7 @@ class Counter(AbstractContextManager["Counter"]):
         self.what = what
         self.stream = stream or sys.stderr
         self.spoke = time.monotonic()
+        self.first: tuple[int, float] | None = None  # what the first call said, and when: continued work starts late
         self.bar: Any = None
         self.task: Any = None
 
@@ -211,11 +212,20 @@ class Counter(AbstractContextManager["Counter"]):
 
     def __call__(self, done: int, total: int) -> None:
         """`done` of `total` are behind us."""
+        self.first = self.first or (done, time.monotonic())
         if self.stream.isatty():
             self._draw(done, total)
         elif time.monotonic() - self.spoke >= EVERY:
             self.spoke = time.monotonic()
-            print(f"{self.what}: {done}/{total}", file=self.stream, flush=True)
+            print(f"{self.what}: {done}/{total}{self._left(done, total)}", file=self.stream, flush=True)
+
+    def _left(self, done: int, total: int) -> str:
+        """`, 12 min left`, or nothing where it is not known."""
+        assert self.first is not None
+        began, since = self.first
+        if done <= began or done >= total:
+            return ""
+        return f", {in_words((time.monotonic() - since) * (total - done) / (done - began))} left"
 
     def _draw(self, done: int, total: int) -> None:
         if self.bar is None:

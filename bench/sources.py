@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 SUFFIXES = (".py", ".c", ".cc", ".cpp", ".cu", ".cuh", ".h", ".hpp", ".inc")
-RECIPE = ("recipe.py", "evaluation.py", "metrics.py", "boundary_metrics.py", "checkpoint.py")
+RECIPE = ("recipe.py", "evaluation.py", "protocol.py", "metrics.py", "boundary_metrics.py", "checkpoint.py")
 MEASURES = "measures"
 
 

@@ -573,6 +573,8 @@ def test_the_options_are_these() -> None:
     """A change of the command line is a decision, not an accident."""
     shared = {"seeds", "preset", "data", "steps", "backbone-weights", "out", "jobs", "threads", "retry", "dry-run"}
     shared |= {"control", "backend", "split", "engine", "address", "shard"}
+    protocol = {f"--{name}" for name in ("mode", "window", "stride", "scales", "flip", "base", "device")}
+    protocol |= {"--own-modules", "--out"}
     commands = dict(cli.typer.main.get_command(cli.app).commands)  # type: ignore[attr-defined]
     commands |= {f"data {name}": command for name, command in commands.pop("data").commands.items()}
     found = {name: {opt for p in command.params for opt in p.opts} for name, command in commands.items()}
@@ -589,6 +591,12 @@ def test_the_options_are_these() -> None:
         "check": {"name", "--set", "--slot"},
         "data verify": {"spec", "--jobs", "--out"},
         "hours": {"--tflops", "--utilisation", "--card", "--seeds", "--out"},
+        "convert": {"released", "--out", "--heads"},
+        "evaluate": {"checkpoints"}
+        | protocol
+        | {f"--{name}" for name in ("data", "split", "images", "results")}
+        | {f"--{name}" for name in ("processes", "gpus", "threads")},
+        "predict": {"path", "--checkpoint"} | protocol,
         "doctor": set(),
     }
 

@@ -23,6 +23,7 @@ DOCUMENTS = (
     "docs/data.md",
     "docs/kernels.md",
     "docs/memory.md",
+    "docs/prediction.md",
     "docs/report.md",
     "docs/scaling.md",
 )
@@ -91,6 +92,11 @@ def test_command_is_understood(
     elif words[0] in ("report", "power") and not words[1].startswith("-"):  # no study is there yet, and it says so
         assert cli.main(words) == 2
         assert words[1] in capsys.readouterr().err
+    elif words[0] in ("convert", "evaluate", "predict"):  # no file is there yet, and the first that is missing is named
+        assert cli.main(words) == 2
+        said = capsys.readouterr().err
+        assert len(said.splitlines()) == 1
+        assert re.search(r"(released\.pth|photos?(\.jpg)?|data/\S+): .*(not exist|no such)", said), said
     elif words[0] == "check":  # tests/bench/check runs it; here: it understands the words
         monkeypatch.setattr("bench.check.check", lambda *_, **__: [])
         assert cli.main(words) == 0

@@ -23,7 +23,24 @@ def test_lines_are_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
         for done in range(1, 31):
             now = float(done)
             counter(done, 30)
-    assert stream.getvalue().splitlines() == ["reading: 10/30", "reading: 20/30", "reading: 30/30"]
+    assert stream.getvalue().splitlines() == [
+        "reading: 10/30, 20 s left",
+        "reading: 20/30, 10 s left",
+        "reading: 30/30",
+    ]
+
+
+def test_the_pace_of_continued_work_is_that_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    stream = io.StringIO()
+    with Counter("reading", stream) as counter:
+        counter(60, 100)
+        now = 10.0
+        counter(70, 100)
+        now = 100.0
+        counter(70, 100)
+    assert stream.getvalue().splitlines() == ["reading: 70/100, 30 s left", "reading: 70/100, 5 min left"]
 
 
 def test_a_bar_in_a_terminal() -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import unept
-from bench import checkpoint, evaluation, recipe
+from bench import checkpoint, evaluation, protocol, recipe
 from bench.config import Settings, to_dict
 from bench.fields import apply
 from bench.presets import preset
@@ -222,9 +222,9 @@ def test_evaluation_follows_its_protocol(monkeypatch: pytest.MonkeyPatch) -> Non
         label = torch.zeros(settings.model.classes, *image.shape[:2])
         label[0], other = 1, torch.zeros_like(label)
         other[3] = 1
-        return evaluation.Prediction(label, other)
+        return protocol.Prediction(label, other)
 
-    monkeypatch.setattr(evaluation, "predict", watched)
+    monkeypatch.setattr(protocol, "predict", watched)
     settings = small(
         mode="slide", window=32, stride=16, scales=(0.5, 2.0), flip_test=True, base_long=90, base_short=48, images=2
     )
@@ -270,14 +270,6 @@ def test_checkpoints_are_written_on_the_way_and_not_after_the_last_step(tmp_path
     model = unept.build(small().model)
     state = checkpoint.load(tmp_path, model, recipe.make_optimizer(model, small().train))
     assert state.step == 4
-
-
-def test_of_equal_probabilities_the_first_class_is_the_label() -> None:
-    ties = torch.tensor([0.2, 0.4, 0.4, 0.4])[:, None, None].expand(4, 33, 65).contiguous()
-    ties[2, 5, 7] = ties[0, 6, 8] = float("nan")  # and what is no number is the largest
-    expected = ties.argmax(0).to(torch.uint8).numpy()
-    assert (evaluation._labels(ties) == expected).all()
-    assert expected[0, 0] == 1
 
 
 def test_seeds_of_what_is_random_in_evaluation_are_recorded() -> None:

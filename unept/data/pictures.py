@@ -19,7 +19,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".p
 LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # nothing lossy
 _CLUTTER = ("thumbs.db", "desktop.ini")
 # What Pillow raises on files that it cannot decode, and on pictures of more than some 180 million pixels.
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 
 class Damaged(ValueError):
@@ -141,8 +141,8 @@ def read_image(path: Path) -> Bytes:
             # Only by way of RGBA does Pillow convert a palette with transparency without a warning.
             upright = upright.convert("RGBA") if "transparency" in upright.info else upright
             return np.array(upright.convert("RGB"))
-    except _BROKEN as error:
-        raise _unreadable(path, error) from error
+    except BROKEN as error:
+        raise unreadable(path, error) from error
 
 
 def read_label(path: Path) -> Bytes:
@@ -154,8 +154,8 @@ def read_label(path: Path) -> Bytes:
         with Image.open(path) as picture:
             mode = picture.mode
             values = np.array(picture)
-    except _BROKEN as error:
-        raise _unreadable(path, error) from error
+    except BROKEN as error:
+        raise unreadable(path, error) from error
     if values.ndim != 2 or values.dtype.kind not in "bui":
         raise ValueError(f"{path}: label of mode {mode}: expected one whole number a pixel (a grey or palette picture)")
     if values.size and (values.max() > 255 or values.min() < 0):
@@ -173,8 +173,8 @@ def check_image(path: Path) -> tuple[int, int]:
             coarse = max(width // 8, 1), max(height // 8, 1)
             picture.draft(None, coarse)  # a JPEG is then decoded at an eighth, but read to its end
             picture.load()
-    except _BROKEN as error:
-        raise _unreadable(path, error) from error
+    except BROKEN as error:
+        raise unreadable(path, error) from error
     return (height, width) if turned else (width, height)
 
 
@@ -258,7 +258,8 @@ def _refuse_deep(path: Path, picture: Image.Image) -> None:
         raise ValueError(f"{path}: image of mode {picture.mode}: expected 8 bits a channel")
 
 
-def _unreadable(path: Path, error: Exception) -> ValueError:
+def unreadable(path: Path, error: Exception) -> ValueError:
+    """The one line for a file that Pillow could not open or decode, whatever it raised."""
     if isinstance(error, ValueError) and str(error).startswith(f"{path}: "):
         return error
     if isinstance(error, FileNotFoundError):
