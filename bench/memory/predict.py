@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -20,18 +19,17 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
-from torch.utils.checkpoint import checkpoint
 
 import unept
 from bench.config import Settings
 from bench.measures.ledger import GRADIENTS, INPUTS, OPTIMIZER, PARAMETERS, Ledger, Peak, without_data
 from bench.recipe import loss_of, make_optimizer
+from bench.training.recompute import recompute
 from unept.ops import dispatch
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 OPTIMIZERS = ("adamw", "sgd")
 DEVICES = ("cuda", "cpu")
-BLOCKS = ("EncoderLayer", "DecoderLayer", "Block", "Bottleneck")  # what checkpointing recomputes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +91,7 @@ class StepUnderWatch:
     def __init__(self, model: nn.Module, settings: Settings, setting: StepSetting, ledger: Ledger | None) -> None:
         self.model, self.settings, self.setting, self.ledger = model, settings, setting, ledger
         if setting.checkpointing:
-            _recompute(model)
+            recompute(model)
         if setting.optimizer == "adamw":
             self.optimizer: torch.optim.Optimizer = make_optimizer(model, settings.train)
         else:
@@ -148,17 +146,6 @@ def empty_batch(setting: StepSetting) -> dict[str, Tensor]:
     shape = (setting.batch, setting.size, setting.size)
     truth = {name: torch.zeros(shape, dtype=torch.int64) for name in ("label", "boundary", "direction")}
     return {"image": torch.zeros(setting.batch, 3, setting.size, setting.size), **truth}
-
-
-def _recompute(model: nn.Module) -> None:
-    """Keep the inputs of each of BLOCKS alone, and run it again in the backward pass."""
-    for module in model.modules():
-        if type(module).__name__ in BLOCKS:
-            module.forward = _checkpointed(module.forward)
-
-
-def _checkpointed(forward: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda *given: checkpoint(forward, *given, use_reentrant=False)
 
 
 def _compiled_operator() -> Any:

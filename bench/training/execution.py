@@ -1,0 +1,102 @@
+"""How a training is carried out, as far as it does not belong to the variant.
+
+`PLAIN` is how every run of a study is carried out: float32, a step's batch in one piece, nothing recomputed.
+"""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from bench.training.ranks import ALONE, Ranks
+from bench.training.recompute import recompute
+from unept.synced_norm import synchronise
+
+Precision = Literal["fp32", "bf16"]
+Denominators = Literal["global", "device"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """ValueError for what cannot be.
+
+    `denominators`: pixel counts and class shares of the loss are those of the whole batch, or of each piece of it on
+    each device, the losses averaged, as the released code has them under DistributedDataParallel.
+    """
+
+    precision: Precision = "fp32"  # bf16: the forward pass under autocast; weights and losses stay float32
+    accumulation: int = 1  # pieces of a process's part of the batch, one after the other
+    channels_last: bool = False
+    compile: bool = False  # by torch.compile, in training only
+    checkpointing: bool = False  # keep the inputs of each block alone, and compute it again
+    workers: int | None = None  # loader processes of each process; None: 4 beside a GPU, else 0
+    denominators: Denominators = "global"
+
+    def __post_init__(self) -> None:
+        for name, kind in (("precision", Precision), ("denominators", Denominators)):
+            if getattr(self, name) not in get_args(kind):
+                raise ValueError(f"--{name} {getattr(self, name)}: expected {' or '.join(get_args(kind))}")
+        for name, value, least in (("accumulation", self.accumulation, 1), ("workers", self.workers or 0, 0)):
+            if value < least:
+                raise ValueError(f"--{name} {value}: expected at least {least}")
+        if self.compile and self.checkpointing:
+            raise ValueError("--compile and --checkpointing: give one of them; torch.compile recomputes by itself")
+
+
+    def loaders(self, device: torch.device) -> int:
+        """Loader processes of a process that computes on `device`."""
+        return (0 if device.type == "cpu" else 4) if self.workers is None else self.workers
+
+
+PLAIN = Execution()
+
+
+def check_batch(batch: int, processes: int, accumulation: int) -> int:
+    """The images of one piece. ValueError for a batch that does not come out even."""
+    pieces = processes * accumulation
+    if batch % pieces:
+        shares = f"{processes} processes x {accumulation} pieces" if accumulation > 1 else f"{processes} processes"
+        raise ValueError(f"batch={batch} over {shares}: expected a multiple of {pieces}")
+    return batch // pieces
+
+
+def prepared(model: nn.Module, execution: Execution, ranks: Ranks = ALONE) -> nn.Module:
+    """`model` as a step calls it; what is changed is changed in place, and parameters and names stay.
+
+    Several processes get torch's DistributedDataParallel around it, which gives each the first one's weights, and
+    batch norm over all of them.
+    """
+    if execution.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if ranks.size > 1:
+        synchronise(model)
+    if execution.checkpointing:
+        recompute(model)
+    if execution.compile:
+        model.compile()
+    if ranks.size == 1:
+        return model
+    warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
+    device = next(model.parameters()).device
+    return DistributedDataParallel(
+        model,
+        device_ids=[device.index] if device.type == "cuda" else None,
+        find_unused_parameters=True,  # a variant may have some
+        gradient_as_bucket_view=True,
+    )
+
+
+def autocast(execution: Execution, device: torch.device) -> AbstractContextManager[Any]:
+    """What the forward pass runs under."""
+    return torch.autocast(device.type, torch.bfloat16) if execution.precision == "bf16" else nullcontext()
+
+
+def unsynchronised(model: nn.Module) -> AbstractContextManager[Any]:
+    """Within it a backward pass leaves gradients to this process, for a piece that others follow."""
+    return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
