@@ -5,7 +5,7 @@ The quick looks ("probes") read the weights and leave no trace in the run: same 
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from bench.boundary_metrics import SIZE_LIMITS, BoundaryScorer
 from bench.config import Settings
 from bench.metrics import Confusion
 from unept.data import IGNORE, Dataset, open_data
+from unept.files import write_whole
 from unept.inference import Prediction, predict
 
 PROBE_COLUMNS = ("step", "miou", "lookalike_accuracy")
@@ -92,16 +93,10 @@ def evenly(count: int, wanted: int) -> list[int]:
 
 def save_pictures(path: Path, pictures: dict[str, npt.NDArray[Any]]) -> None:
     """Write the arrays as .npz, whole or not at all."""
+    file = io.BytesIO()
+    np.savez_compressed(file, allow_pickle=False, **pictures)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **pictures)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, file.getvalue())
 
 
 def _metrics(plain: BoundaryScorer, refined: BoundaryScorer, dataset: Dataset) -> dict[str, Any]:

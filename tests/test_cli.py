@@ -385,10 +385,10 @@ def test_a_folder_of_something_else_is_refused(capsys: pytest.CaptureFixture[str
 def test_a_folder_that_cannot_be_written(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, number: int, words: str
 ) -> None:
-    def refuse(path: Path, text: str) -> None:
+    def refuse(path: Path, data: bytes) -> None:
         raise OSError(number, os.strerror(number), str(path))
 
-    monkeypatch.setattr(bench.store, "_write", refuse)
+    monkeypatch.setattr(bench.store, "write_whole", refuse)
     assert words in refused(capsys, "ablate", "--grid", "N=4", "--seeds", "1")
 
 

@@ -48,7 +48,6 @@ class Execution:
         if self.compile and self.checkpointing:
             raise ValueError("--compile and --checkpointing: give one of them; torch.compile recomputes by itself")
 
-
     def loaders(self, device: torch.device) -> int:
         """Loader processes of a process that computes on `device`."""
         return (0 if device.type == "cpu" else 4) if self.workers is None else self.workers

@@ -119,9 +119,7 @@ def _raise_cause(codes: list[int | None], said: list[tuple[int, int, str]], told
         raise Failed(f"process {silent[0]} of {len(codes)} ended with exit code {codes[silent[0]]}, without a word")
 
 
-def _member(
-    rank: int, work: Work, argument: Any, size: int, gpus: bool, threads: int, store: str, words: Any
-) -> None:
+def _member(rank: int, work: Work, argument: Any, size: int, gpus: bool, threads: int, store: str, words: Any) -> None:
     """The life of one of the processes."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the starting process decides

@@ -22,7 +22,7 @@ def recompute(model: nn.Module) -> None:
     for module in model.modules():
         if type(module).__name__ in BLOCKS:
             norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
-            module.forward = _checkpointed(module.forward, norms)  # type: ignore[method-assign]
+            module.forward = _checkpointed(module.forward, norms)
 
 
 def _checkpointed(forward: Callable[..., Any], norms: list[_BatchNorm]) -> Callable[..., Any]:

@@ -85,7 +85,7 @@ def steps(case: str, execution: Execution, ranks: Ranks = ALONE) -> dict[str, Te
     return {**model.state_dict(), "losses": torch.stack(losses)}
 
 
-def work(folder: str, ranks: Ranks, device: torch.device) -> None:  # noqa: ARG001 - a work's form
+def work(folder: str, ranks: Ranks, device: torch.device) -> None:
     """Every case; each process's state goes to a file of its own."""
     for case, (_, execution) in CASES.items():
         torch.save(steps(case, execution, ranks), Path(folder, f"{case} {ranks.rank}.pt"))

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
 import parallel_work
@@ -31,4 +30,9 @@ def test_it(case: str, results: Path) -> None:
     a, b = (torch.load(results / f"{case} {rank}.pt") for rank in (0, 1))
     want = steps(case, Execution())
     assert a.keys() == want.keys()
-    print(case, max((a[n].double() - b[n].double()).abs().max().item() for n in a), max((a[n].double() - want[n].double()).abs().max().item() for n in a), (a["losses"]-want["losses"]).abs().max())
+    print(
+        case,
+        max((a[n].double() - b[n].double()).abs().max().item() for n in a),
+        max((a[n].double() - want[n].double()).abs().max().item() for n in a),
+        (a["losses"] - want["losses"]).abs().max(),
+    )
