@@ -34,6 +34,7 @@ from bench.worker import one_line
 
 Work = Callable[[Any, Ranks, torch.device], None]
 PATIENCE = datetime.timedelta(hours=1)  # that one process waits for another: their pictures may take unequal times
+AGAIN = 5.0  # seconds after which a second signal is meant: a terminal's reaches a process by several ways
 GRACE = 2.0  # seconds in which the others' words about a failure are still heard
 STOPPED, FAILED = 130, 1
 _TOLD_TO_STOP = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
@@ -44,15 +45,20 @@ class Failed(Exception):
 
 
 class Signals:
-    """Within it the first signal to stop is noted by `name`, and a second one has its ordinary effect."""
+    """Within it a signal to stop is noted by `name`; one that comes AGAIN later has its ordinary effect.
+
+    What this process ignores already stays ignored.
+    """
 
     def __init__(self) -> None:
         self.name = ""
+        self._first = 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in _TOLD_TO_STOP}
+            heard = [number for number in _TOLD_TO_STOP if signal.getsignal(number) != signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._note) for number in heard}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -60,9 +66,11 @@ class Signals:
             signal.signal(number, handler)
 
     def _note(self, number: int, _: FrameType | None) -> None:
-        self.name = signal.Signals(number).name
-        for each in _TOLD_TO_STOP:
-            signal.signal(each, signal.SIG_DFL)
+        if not self.name:
+            self.name, self._first = f"signal {number} ({signal.Signals(number).name})", time.monotonic()
+        elif time.monotonic() - self._first > AGAIN:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
 
 
 def launch(work: Work, argument: Any, *, processes: int, gpus: bool, threads: int) -> None:
@@ -72,7 +80,7 @@ def launch(work: Work, argument: Any, *, processes: int, gpus: bool, threads: in
     """
     context = multiprocessing.get_context("spawn")
     words = context.SimpleQueue()
-    with tempfile.TemporaryDirectory() as folder, _variables(threads), Signals() as told:
+    with tempfile.TemporaryDirectory() as folder, environment.variables(_variables(threads)), Signals() as told:
         given = (work, argument, processes, gpus, threads, str(Path(folder, "store")), words)
         team = [context.Process(target=_member, args=(rank, *given)) for rank in range(processes)]
         for process in team:
@@ -174,19 +182,9 @@ def _end_with_parent() -> None:
     os._exit(FAILED)
 
 
-@contextlib.contextmanager
-def _variables(threads: int) -> Iterator[None]:
+def _variables(threads: int) -> dict[str, str]:
     """What the processes find in their environment: pinned threads, and the loopback device to talk over."""
     wanted = environment.pinned(threads)
     if sys.platform == "linux":
         wanted["GLOO_SOCKET_IFNAME"] = os.environ.get("GLOO_SOCKET_IFNAME", "lo")
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+    return wanted
