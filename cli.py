@@ -10,7 +10,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,12 +20,14 @@ import typer
 from typer.core import TyperCommand
 
 if TYPE_CHECKING:
+    from bench.predicting import Predictor
     from bench.request import Maker, Request
     from bench.study import Study, Tasks
 
 NAME = "unept-bench"
 INTERRUPTED = 130
 KERNELS = Path("study/kernels")
+LONGEST_NAME = 100  # characters of a report's name
 _NO_PLACE = (errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # of whichever click this typer brings
 
@@ -98,6 +100,25 @@ Backend = Annotated[
 ]
 Retry = Annotated[
     str, typer.Option("--retry", metavar="STATUSES", help="Do runs of these statuses again, e.g. failed,oom.")
+]
+Mode = Annotated[
+    str, typer.Option("--mode", metavar="NAME", help="slide (windows) or whole (in one piece); default: slide.")
+]
+Window = Annotated[
+    int | None,
+    typer.Option("--window", parser=whole, metavar="PIXELS", help="Of sliding; default: the crop trained on."),
+]
+Stride = Annotated[
+    int | None, typer.Option("--stride", parser=whole, metavar="PIXELS", help="Of sliding; default: a third of it.")
+]
+Scales = Annotated[str, typer.Option("--scales", metavar="RATIOS", help="Sizes to average over, as in 0.5,1,1.5.")]
+Flip = Annotated[bool | None, typer.Option("--flip/--no-flip", help="Average with the mirror image too.")]
+Base = Annotated[
+    str, typer.Option("--base", metavar="LONGxSHORT", help="Pixels at ratio 1; default: those of training, if known.")
+]
+Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 ...")]
+OwnModules = Annotated[
+    bool, typer.Option("--own-modules", help="Import the attention that a checkpoint names as module:Class.")
 ]
 Control = Annotated[
     str,
@@ -431,6 +452,138 @@ def memory(
 
 
 @app.command()
+def convert(
+    released: Annotated[Path, typer.Argument(metavar="RELEASED.pth", help="A checkpoint of the released code.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Ours: a name that ends in .safetensors.")],
+    heads: Annotated[
+        int, typer.Option("--heads", parser=whole, metavar="INTEGER", help="Of the attention; in no shape.")
+    ] = 8,
+) -> None:
+    """Turn a checkpoint that the authors' released code (mmcv) wrote into ours, and say how the two compare.
+
+    Nothing but tensors and plain values is unpickled. Class names and colours are the file's own where it has them.
+    """
+    from bench.convert import convert as turn
+
+    turn(released.expanduser(), out.expanduser(), heads=heads)
+
+
+@app.command()
+def evaluate(
+    ctx: typer.Context,
+    checkpoints: Annotated[list[Path], typer.Argument(metavar="CHECKPOINT...", help="Files of trained models.")],
+    data: Data,
+    split: Annotated[str, typer.Option("--split", metavar="NAME", help="train, val or test.")] = "val",
+    images: Annotated[
+        int, typer.Option("--images", parser=whole, metavar="INTEGER", help="Only the first so many; 0: all.")
+    ] = 0,
+    mode: Mode = "",
+    window: Window = None,
+    stride: Stride = None,
+    scales: Scales = "",
+    flip: Flip = None,
+    base: Base = "",
+    device: Device = "auto",
+    processes: Annotated[
+        int, typer.Option("--processes", parser=whole, metavar="INTEGER", help="Side by side on this machine.")
+    ] = 0,
+    gpus: Annotated[
+        int, typer.Option("--gpus", parser=whole, metavar="INTEGER", help="A process for each of so many GPUs.")
+    ] = 0,
+    threads: Annotated[
+        int, typer.Option("--threads", parser=whole, metavar="INTEGER", help="Of each process; 0: all, shared.")
+    ] = 0,
+    own_modules: OwnModules = False,
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Of the results.")] = Path("study/evaluation"),
+) -> None:
+    """Score checkpoints on a data set by the paper's protocol: six scales, mirrored too, sliding windows.
+
+    Interrupted, the same command continues; under torchrun, or begun on several machines that share --out, the
+    processes divide the pictures among them. Several checkpoints are compared by a bootstrap over the pictures.
+    """
+    from bench import scoring
+    from bench.protocol import base_of, mode_of, scales_of
+    from reports import evaluation as pages
+    from reports import write_files
+
+    request = scoring.Request(
+        checkpoints=tuple(path.expanduser() for path in checkpoints),
+        data=data,
+        split=split,
+        images=images,
+        mode=mode_of(mode),
+        window=window,
+        stride=stride,
+        scales=scales_of(scales),
+        flip=flip,
+        base=base_of(base),
+        device=device,
+        processes=processes,
+        gpus=gpus,
+        threads=threads,
+        own_modules=own_modules,
+        out=out.expanduser(),
+    )
+    try:
+        scored = scoring.evaluate(request, _say)
+    except KeyboardInterrupt:
+        _say(f"{NAME}: stopped; finished pictures are kept, the same command continues")
+        raise typer.Exit(INTERRUPTED) from None
+    if not scoring.is_first():
+        return
+    records, pairs = [each.record for each in scored], scoring.comparisons(scored)
+    words, _ = ctx.obj
+    page = pages.page(records, pairs, shlex.join([NAME, *words]))
+    print("\n".join(pages.lines(records, pairs)))
+    name = "-".join(record["name"] for record in records)
+    written, *_ = write_files(request.out, {f"{name[:LONGEST_NAME]}-{split}.md": page.encode()})
+    print(f"report: {written}; scores and the counts of every picture: {', '.join(r['folder'] for r in records)}")
+
+
+@app.command()
+def predict(
+    path: Annotated[Path, typer.Argument(metavar="PICTURE|FOLDER", help="A picture, or a folder of pictures.")],
+    checkpoint: Annotated[
+        list[Path], typer.Option("--checkpoint", metavar="FILE", help="A trained model; two are put side by side.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the pictures go.")],
+    mode: Mode = "",
+    window: Window = None,
+    stride: Stride = None,
+    scales: Scales = "",
+    flip: Flip = None,
+    base: Base = "",
+    device: Device = "auto",
+    own_modules: OwnModules = False,
+) -> None:
+    """Draw what a checkpoint sees in pictures: classes, boundaries, directions, before and after refinement.
+
+    A file that cannot be read is named and the others go on; the exit code is then 1.
+    """
+    from bench.predicting import Request, pictures_at, predictors
+    from bench.protocol import base_of, mode_of, scales_of
+
+    if len(checkpoint) > 2:
+        raise ValueError(f"--checkpoint: {len(checkpoint)} files; expected one, or two to put side by side")
+    files = pictures_at(path.expanduser())
+    request = Request(
+        checkpoints=tuple(file.expanduser() for file in checkpoint),
+        mode=mode_of(mode),
+        window=window,
+        stride=stride,
+        scales=scales_of(scales),
+        flip=flip,
+        base=base_of(base),
+        device=device,
+        own_modules=own_modules,
+    )
+    refused = _draw_all(predictors(request), files, out.expanduser())
+    print(f"{len(files) - refused} of {len(files)} pictures: {out}")
+    if refused:
+        raise typer.Exit(1)
+
+
+@app.command()
 def doctor() -> None:
     """Versions, processors, accelerators, attention backends.
 
@@ -534,6 +687,40 @@ def _write_complexity(records: Any, out: Path, command: str, timing: Any) -> Non
     page, html = write_files(out, complexity.files(records, command, timing))[:2]
     print("\n".join(complexity.lines(records)))
     print(f"report: {page} and {html.name}")
+
+
+def _draw_all(made: Sequence[Predictor], files: Mapping[str, Path], out: Path) -> int:
+    """Predict and draw each picture; returns how many could not be read."""
+    from bench.meter import Meter
+    from bench.predicting import look, wheel
+    from reports import predictions, write_files
+
+    classes, palette = made[0].classes, made[0].palette
+    if any(each.classes != classes for each in made):
+        _say(f"{NAME}: the checkpoints call their classes otherwise; the names are those of {made[0].name}")
+    refused = 0
+    with Meter("predicting", len(files)) as meter:
+        for number, (name, path) in enumerate(files.items(), 1):
+            try:
+                photo, found = look(path, made)
+            except ValueError as error:
+                refused += 1
+                _say(f"{NAME}: {error}")
+                continue
+            if photo.changed:
+                _say(f"{path}: {', '.join(photo.changed)}")
+            for each, seen in found.items():
+                drawn = predictions.files(
+                    photo.image, **seen._asdict(), classes=classes, palette=palette, wheel=wheel()
+                )
+                place = (out / each / name if len(made) > 1 else out / name).parent
+                write_files(place, {f"{Path(name).name}-{end}": data for end, data in drawn.items()})
+            if len(made) > 1:
+                best = {each: seen.best for each, seen in found.items()}
+                side = predictions.comparison_figure(photo.image, best, classes=classes, palette=palette)
+                write_files((out / name).parent, {f"{Path(name).name}-compare.png": side})
+            meter.at(number)
+    return refused
 
 
 def _say(line: str) -> None:

@@ -12,6 +12,7 @@ prediction under an ignored truth included: what a model says there is never see
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,11 @@ SIZES = ("small", "medium", "large")
 SIZE_LIMITS = (0.01, 0.1)  # share of the picture from which an object is medium, and large
 WIDTH_SHARE = 0.02  # width of the band of Boundary IoU, share of the picture's diagonal
 TOLERANCE_SHARE = 0.0075  # tolerance of boundary F, share of the picture's diagonal
+_SPANS = ("widths", "tolerances")
+_SUMS = (
+    "near", "rings", "band_shared", "band_true", "band_predicted", "edges", "matched", "hits", "misses",
+    "false_positives",
+)  # fmt: skip
 
 Map = npt.NDArray[np.int16]
 Mask = npt.NDArray[np.bool_]
@@ -191,6 +197,30 @@ class BoundaryScorer:
         self._add_bands(true_HW, predicted_HW, band)
         self._add_edges(true_HW, predicted_HW, theta)
         self._add_objects(true_HW, predicted_HW)
+
+    def sums(self) -> dict[str, Counts]:
+        """Everything counted so far as integer arrays, for `merge`."""
+        return {
+            "whole": self.whole.counts,
+            "widths": np.array(self.widths, dtype=np.int64),
+            "tolerances": np.array(self.tolerances, dtype=np.int64),
+        } | {name: getattr(self, name) for name in _SUMS}
+
+    def merge(self, sums: Mapping[str, Counts]) -> None:
+        """Count the pictures that another scorer of these classes has counted, from its `sums`.
+
+        ValueError, and nothing counted, where one is missing or of another shape.
+        """
+        own = self.sums()
+        for name, array in own.items():
+            fits = sums[name].shape in ((0,), (2,)) if name in _SPANS else sums[name].shape == array.shape
+            if not fits or sums[name].dtype != np.int64:
+                raise ValueError(f"{name}: {sums[name].dtype} {sums[name].shape}, expected int64 {array.shape}")
+        for name in _SPANS:
+            both = [*getattr(self, name), *sums[name].tolist()]
+            setattr(self, name, [min(both), max(both)] if both else [])
+        for name in ("whole", *_SUMS):
+            own[name] += sums[name]
 
     def _per_class(self, labels: Map) -> Counts:
         return np.bincount(labels, minlength=self.classes)

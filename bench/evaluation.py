@@ -18,9 +18,10 @@ from torch import nn
 from bench.boundary_metrics import SIZE_LIMITS, BoundaryScorer
 from bench.config import Settings
 from bench.metrics import Confusion
+from bench.protocol import of_settings
+from bench.training.ranks import ALONE, Ranks
 from unept.data import IGNORE, Dataset, open_data
 from unept.files import write_whole
-from unept.inference import Prediction, predict
 
 PROBE_COLUMNS = ("step", "miou", "lookalike_accuracy")
 
@@ -37,8 +38,12 @@ class Evaluation(NamedTuple):
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, settings: Settings, *, progress: Progress) -> Evaluation:
-    """Score `model` by the protocol. Fractions; refined scores are None where refinement is off."""
+def evaluate(model: nn.Module, settings: Settings, *, progress: Progress, ranks: Ranks = ALONE) -> Evaluation:
+    """Score `model` by the protocol. Fractions; refined scores are None where refinement is off.
+
+    Several processes take turns at the pictures and all have the scores, to the bit those of one process; a kept
+    picture is with the process that evaluated it.
+    """
     dataset, count = _split(settings, settings.evaluation.images)
     kept = evenly(count, settings.evaluation.keep)
     classes = len(dataset.classes)
@@ -48,21 +53,25 @@ def evaluate(model: nn.Module, settings: Settings, *, progress: Progress) -> Eva
         "classes": np.array(dataset.classes),
         "palette": np.array(dataset.palette, dtype=np.uint8),
     }
+    protocol = of_settings(settings)
     model.eval()
-    for index in range(count):
+    for index in range(ranks.rank, count, ranks.size):
         sample = dataset[index]
-        prediction = _predict(model, sample.image, settings)
-        labels = _labels(prediction.probabilities)
-        plain.add(sample.label, labels)
-        maps = {"image": sample.image, "truth": sample.label, "prediction": labels}
-        if prediction.refined is not None:
-            maps["refined"] = _labels(prediction.refined)
-            refined.add(sample.label, maps["refined"])
+        labels = protocol.labels(model, sample.image, classes)
+        plain.add(sample.label, labels.plain)
+        maps = {"image": sample.image, "truth": sample.label, "prediction": labels.plain}
+        if labels.refined is not None:
+            maps["refined"] = labels.refined
+            refined.add(sample.label, labels.refined)
         if index in kept:
             place = kept.index(index)
             pictures |= {f"{name}_{place}": array for name, array in maps.items()}
-        if (index + 1) % max(1, count // 10) == 0:
+        if (index + 1) % max(1, count // 10) < ranks.size:
             progress(index + 1, count, "evaluating")
+    others = [sums for rank, sums in enumerate(ranks.gathered((plain.sums(), refined.sums()))) if rank != ranks.rank]
+    for whole, after in others:
+        plain.merge(whole)
+        refined.merge(after)
     return Evaluation(_metrics(plain, refined, dataset), {"images": count} | _facts(plain), pictures)
 
 
@@ -71,11 +80,12 @@ def probe(model: nn.Module, settings: Settings) -> list[float | None]:
     """mIoU and look-alike accuracy (None without look-alikes) on the first pictures of the split, at one scale."""
     dataset, count = _split(settings, settings.train.probe_images)
     confusion = Confusion(len(dataset.classes), IGNORE)
+    protocol = of_settings(settings, quick=True)
     was_training = model.training
     model.eval()
     for index in range(count):
         sample = dataset[index]
-        confusion.add(sample.label, _labels(_predict(model, sample.image, settings, quick=True).probabilities))
+        confusion.add(sample.label, protocol.labels(model, sample.image, confusion.classes).plain)
     model.train(was_training)
     return [confusion.scores().miou, confusion.among(dataset.lookalikes)]
 
@@ -129,21 +139,3 @@ def _split(settings: Settings, wanted: int) -> tuple[Dataset, int]:
     """The split that is evaluated, and how many of its pictures: `wanted`, 0 for all."""
     dataset = open_data(settings.data, settings.evaluation.split, settings.scenes)
     return dataset, min(wanted or len(dataset), len(dataset))
-
-
-def _labels(probabilities_KHW: torch.Tensor) -> Bytes:
-    return probabilities_KHW.max(0).indices.to(torch.uint8).cpu().numpy()  # argmax over channels is ten times slower
-
-
-def _predict(model: nn.Module, image: Bytes, settings: Settings, *, quick: bool = False) -> Prediction:
-    protocol = settings.evaluation
-    return predict(
-        model,
-        image,
-        mode=protocol.mode,
-        window=protocol.window,
-        stride=protocol.stride,
-        scales=(1.0,) if quick else protocol.scales,
-        flip=protocol.flip_test and not quick,
-        base=(settings.train.base_long, settings.train.base_short),
-    )

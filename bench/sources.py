@@ -20,6 +20,7 @@ SUFFIXES = (".py", ".c", ".cc", ".cpp", ".cu", ".cuh", ".h", ".hpp", ".inc")
 RECIPE = (
     "recipe.py",
     "evaluation.py",
+    "protocol.py",
     "metrics.py",
     "boundary_metrics.py",
     "checkpoint.py",

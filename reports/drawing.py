@@ -59,6 +59,17 @@ def look(index: int) -> dict[str, Any]:
     return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[(index + turn) % len(MARKERS)]}
 
 
+def in_legend(name: str) -> str:
+    """`name` as a legend's label: matplotlib leaves out what begins with an underscore."""
+    return f" {name}" if name.startswith("_") else name
+
+
+def share(colour: Sequence[int]) -> tuple[float, float, float]:
+    """A colour of 0 to 255 a channel as matplotlib's fractions."""
+    red, green, blue = (channel / 255 for channel in colour)
+    return red, green, blue
+
+
 def jitter(rank: int, count: int) -> float:
     """Places in -1..1, evenly apart, in a fixed shuffled order so that the cloud does not look like a slope."""
     if count == 1:

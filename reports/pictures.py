@@ -258,21 +258,22 @@ def _panels(found: Arrays, i: int) -> Iterator[Bytes]:
     yield enlarge(found[f"image_{i}"])
     yield hatch(enlarge(coloured(truth, palette)), enlarge(truth) == IGNORE)
     yield enlarge(coloured(prediction, palette))
-    grey = _grey(found[f"image_{i}"])
-    errors = np.where(((prediction != truth) & (truth != IGNORE))[..., None], np.array(RED, np.uint8), grey)
+    pale = grey(found[f"image_{i}"])
+    errors = np.where(((prediction != truth) & (truth != IGNORE))[..., None], np.array(RED, np.uint8), pale)
     yield hatch(enlarge(errors), enlarge(truth) == IGNORE)
     for predicted in (prediction, refined):
         if predicted is not None:
-            yield boundaries(enlarge(truth), enlarge(predicted), enlarge(grey))
+            yield boundaries(enlarge(truth), enlarge(predicted), enlarge(pale))
 
 
-def enlarge(picture: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """A picture (H, W, ...) with its longest side near `LONGEST_SIDE`: every pixel repeated, or some left out."""
+def enlarge(picture: npt.NDArray[Any], side: int = LONGEST_SIDE) -> npt.NDArray[Any]:
+    """A picture (H, W, ...) with its longest side near `side`: every pixel repeated, or some left out."""
     longest = max(picture.shape[:2])
-    if longest > LONGEST_SIDE:
-        step = -(-longest // LONGEST_SIDE)
-        return picture[step // 2 :: step, step // 2 :: step]
-    times = max(1, LONGEST_SIDE // longest)
+    if longest > side:
+        step = -(-longest // side)
+        top, left = (min(step // 2, length - 1) for length in picture.shape[:2])
+        return picture[top::step, left::step]
+    times = max(1, side // longest)
     return picture.repeat(times, axis=0).repeat(times, axis=1)
 
 
@@ -328,7 +329,8 @@ def grow(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return made
 
 
-def _grey(picture: Bytes) -> Bytes:
+def grey(picture: Bytes) -> Bytes:
+    """The picture (H, W, 3) in pale greys, for marks on top of it."""
     light = (picture.astype(np.float64) @ [0.299, 0.587, 0.114]) * 0.6 + 90
     return np.repeat(light[..., None], 3, axis=2).astype(np.uint8)
 
@@ -336,20 +338,12 @@ def _grey(picture: Bytes) -> Bytes:
 def _legend(figure: Figure, found: Arrays, used: Sequence[int]) -> None:
     """Names of the colours: classes where they are few, and marks."""
     shades = {"wrong": RED, "true boundary": TRUE_ONLY, "predicted": PREDICTED_ONLY, "both": BOTH}
-    handles = [Patch(color=_part(colour), label=name) for name, colour in shades.items()]
+    handles = [Patch(color=drawing.share(colour), label=name) for name, colour in shades.items()]
     handles.append(Patch(facecolor="#afafaf", edgecolor="#707070", hatch="////", label="ignored"))
     if len(used) <= MOST_CLASSES:
         classes, palette = found["classes"].tolist(), found["palette"].tolist()
-        handles += [Patch(color=_part(palette[label]), label=_shown(classes[label])) for label in used]
+        handles += [
+            Patch(color=drawing.share(palette[label]), label=drawing.in_legend(classes[label])) for label in used
+        ]
     by_line = [handle for column in range(LEGEND) for handle in handles[column::LEGEND]]
     figure.legend(handles=by_line, loc="outside lower center", ncols=LEGEND, fontsize=9, handlelength=1.2)
-
-
-def _shown(name: str) -> str:
-    """A legend leaves out what begins with an underscore."""
-    return f" {name}" if name.startswith("_") else name
-
-
-def _part(colour: Sequence[int]) -> tuple[float, float, float]:
-    red, green, blue = (channel / 255 for channel in colour)
-    return red, green, blue

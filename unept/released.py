@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from math import isqrt
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from unept.backbones import Backbone, ResNet, VisionTransformer
@@ -14,6 +16,22 @@ from unept.model import STRIDE, UNEPT
 
 FALLBACK_HEADS = 3
 HEAD_WIDTH = 64
+# Parameters of the two released models at 150 classes and crops of 480 pixels, counted in the released code (spec 0).
+TOTALS = {"deit_base": 94_842_326, "resnet50": 32_357_942}
+
+
+class Parity(NamedTuple):
+    """How a state dict and the released layout agree: names, and for shapes the name, the dict's and the layout's."""
+
+    matched: int
+    missing: tuple[str, ...]
+    extra: tuple[str, ...]
+    shapes: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
+
+    @property
+    def whole(self) -> bool:
+        """Whether every tensor has its place and every place its tensor."""
+        return not (self.missing or self.extra or self.shapes)
 
 
 def load_released(state_dict: Mapping[str, Tensor], heads: int = 8, backbone_heads: int | None = None) -> UNEPT:
@@ -26,9 +44,7 @@ def load_released(state_dict: Mapping[str, Tensor], heads: int = 8, backbone_hea
     if isinstance(state_dict.get("state_dict"), Mapping):
         raise ValueError("this is a whole checkpoint: load its 'state_dict'")
     tensors = _Tensors(state_dict)
-    config = _config(tensors, heads)
-    backbone = _deit(tensors, config, backbone_heads) if config.backbone == "deit_base" else _resnet(tensors)
-    model = UNEPT(config, backbone)
+    model = _made(tensors, heads, backbone_heads)
     own = model.state_dict()
     for name, tensor in own.items():
         if tensors.shape(name) != tuple(tensor.shape):
@@ -38,6 +54,31 @@ def load_released(state_dict: Mapping[str, Tensor], heads: int = 8, backbone_hea
         raise ValueError(f"{extra[0]} is no tensor of a released model")
     model.load_state_dict(dict(state_dict))
     return model.eval()
+
+
+def compare(state_dict: Mapping[str, Tensor], heads: int = 8, backbone_heads: int | None = None) -> Parity:
+    """Every tensor of ``state_dict`` beside the model that its shapes ask for, which is built without memory.
+
+    ValueError, as from `load_released`, where the shapes ask for no model at all.
+    """
+    tensors = _Tensors(state_dict)
+    with torch.device("meta"):
+        own = _made(tensors, heads, backbone_heads).state_dict()
+    here = {name: tuple(tensor.shape) for name, tensor in own.items()}
+    shared = [name for name in here if name in tensors.shapes]
+    shapes = tuple((name, tensors.shapes[name], here[name]) for name in shared if tensors.shapes[name] != here[name])
+    return Parity(
+        matched=len(shared) - len(shapes),
+        missing=tuple(name for name in here if name not in tensors.shapes),
+        extra=tuple(name for name in state_dict if name not in here),
+        shapes=shapes,
+    )
+
+
+def known_total(backbone: str, classes: int, size: int) -> int:
+    """Parameters of a released model: `TOTALS`, with the rows that other classes and another crop add or take away."""
+    total = TOTALS[backbone] + 257 * (classes - 150) + 256 * ((-(-size // STRIDE)) ** 2 - 60**2)
+    return total + (768 * ((size // 16) ** 2 - 30**2) if backbone == "deit_base" else 0)
 
 
 class _Tensors:
@@ -58,6 +99,13 @@ class _Tensors:
         """How many numbered modules there are under ``prefix``."""
         numbers = {name[len(prefix) :].split(".")[0] for name in self.shapes if name.startswith(prefix)}
         return len(numbers)
+
+
+def _made(tensors: _Tensors, heads: int, backbone_heads: int | None) -> UNEPT:
+    """The model that the shapes ask for, from random weights."""
+    config = _config(tensors, heads)
+    backbone = _deit(tensors, config, backbone_heads) if config.backbone == "deit_base" else _resnet(tensors)
+    return UNEPT(config, backbone)
 
 
 def _config(tensors: _Tensors, heads: int) -> ModelConfig:

@@ -40,7 +40,8 @@ _FIELDS = ("config", "classes", "palette", "normalisation", "facts", "backbone_h
 class Saved:
     """What a file holds: the model, in evaluation mode on the CPU, and what it is.
 
-    `facts` are plain values that the writer wanted kept: step, seed, data, protocol.
+    `facts` are plain values that the writer wanted kept: step, seed, data, protocol. `digest` is that of the file's
+    content, the same wherever it lies and whatever it is called.
     """
 
     model: nn.Module
@@ -48,6 +49,7 @@ class Saved:
     classes: tuple[str, ...]
     palette: tuple[Colour, ...]
     facts: dict[str, Any]
+    digest: str
 
 
 def save(
@@ -108,7 +110,9 @@ def load(path: Path, *, own_modules: bool = False) -> Saved:
         model = _model(config, tensors, content["backbone_heads"])
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    return Saved(model=model, config=config, classes=classes, palette=palette, facts=content["facts"])
+    return Saved(
+        model=model, config=config, classes=classes, palette=palette, facts=content["facts"], digest=metadata["sha256"]
+    )
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +33,13 @@ class Ranks:
         total = values.detach().clone()
         distributed.all_reduce(total)
         return total
+
+    def gathered(self, value: T) -> list[T]:
+        """Every process's `value`, a picklable one, by number."""
+        values = [value] * self.size
+        if self.size > 1:
+            distributed.all_gather_object(values, value)
+        return values
 
     def any(self, flag: bool, device: torch.device) -> bool:
         """Whether `flag` is true in any process; `device` is where they exchange it."""

