@@ -50,7 +50,7 @@ class InOrder(TyperCommand):
 
 
 class Setting(InOrder):
-    """Words after `--set PARAMETER=VALUE` are parameters too."""
+    """Words after `--set NAME=VALUE` are settings too."""
 
     option = "--set"
 
@@ -237,6 +237,117 @@ def table(
     name = NONE if control == NONE and number in (6, 7) else ""
     after = _count_networks if number == 7 else None
     _study(f"table {number}", name, with_control(tables[number].variants, control), request, ctx, dry_run, after)
+
+
+@app.command(cls=Setting)
+def train(
+    ctx: typer.Context,
+    data: Data = "",
+    preset: Annotated[str, typer.Option("--preset", metavar="NAME", help="quick, small or paper.")] = "paper",
+    profile: Annotated[
+        str, typer.Option("--profile", metavar="NAME", help="paper: the text; released: its authors' code.")
+    ] = "",
+    backbone: Annotated[
+        str, typer.Option("--backbone", metavar="NAME", help="deit, r50, or any; default: the preset's.")
+    ] = "",
+    fields: Annotated[
+        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE ...", help="Any field: batch=8 N=4 heads=2.")
+    ] = None,
+    steps: Steps = 0,
+    seed: Annotated[int, typer.Option("--seed", parser=whole, metavar="INTEGER", help="Of weights and samples.")] = 0,
+    backbone_weights: Annotated[
+        str,
+        typer.Option(
+            "--backbone-weights",
+            metavar="FILE",
+            help="A file, imagenet (timm's hub), none; default: the preset's.",
+        ),
+    ] = "",
+    out: Annotated[str, typer.Option("--out", metavar="FOLDER", help="Default: training/PRESET-DATA-BACKBONE.")] = "",
+    gpus: Annotated[
+        int, typer.Option("--gpus", parser=whole, metavar="INTEGER", help="A process each; default: 1 if there is any.")
+    ] = -1,
+    processes: Annotated[
+        int, typer.Option("--processes", parser=whole, metavar="INTEGER", help="Processes on the CPU; default: 1.")
+    ] = 0,
+    threads: Annotated[
+        int, typer.Option("--threads", parser=whole, metavar="INTEGER", help="Of each process; default: its share.")
+    ] = 0,
+    backend: Backend = "auto",
+    precision: Annotated[str, typer.Option("--precision", metavar="NAME", help="fp32, or bf16 by autocast.")] = "fp32",
+    accumulation: Annotated[
+        int, typer.Option("--accumulation", parser=whole, metavar="INTEGER", help="Pieces of a process's batch.")
+    ] = 1,
+    channels_last: Annotated[bool, typer.Option("--channels-last", help="Convolutions with channels last.")] = False,
+    compiled: Annotated[bool, typer.Option("--compile", help="Train with torch.compile.")] = False,
+    checkpointing: Annotated[bool, typer.Option("--checkpointing", help="Recompute each block's activations.")] = False,
+    workers: Annotated[
+        int, typer.Option("--workers", parser=whole, metavar="INTEGER", help="Loaders of each process; 4 beside a GPU.")
+    ] = -1,
+    denominators: Annotated[
+        str,
+        typer.Option(
+            "--denominators", metavar="NAME", help="Of the loss: global, or of each device; default: the profile's."
+        ),
+    ] = "",
+    eval_every: Annotated[
+        int, typer.Option("--eval-every", parser=whole, metavar="INTEGER", help="Steps between evaluations.")
+    ] = 10_000,
+    log_every: Annotated[
+        int, typer.Option("--log-every", parser=whole, metavar="INTEGER", help="Steps between lines of the log.")
+    ] = 50,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write curves for TensorBoard too.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say schedule, memory and time.")] = False,
+) -> None:
+    """Train one model, on one device or many, and save it with its scores. The same command continues.
+
+    For instance --data ade20k:PATH --backbone deit --profile paper --gpus 8, or the same without --gpus under torchrun.
+    """
+    from bench.training import dry_run as dry
+    from bench.training import session
+    from bench.training.launch import Failed, Stopped
+    from bench.training.training import Asked, training_of
+
+    words, _ = ctx.obj
+    asked = Asked(
+        data=data,
+        preset=preset,
+        profile=profile,
+        backbone=backbone,
+        fields=fields or (),
+        steps=steps,
+        seed=seed,
+        backbone_weights=backbone_weights,
+        out=out,
+        gpus=gpus,
+        processes=processes,
+        threads=threads,
+        backend=backend,
+        precision=precision,
+        accumulation=accumulation,
+        channels_last=channels_last,
+        compile=compiled,
+        checkpointing=checkpointing,
+        workers=workers,
+        denominators=denominators,
+        eval_every=eval_every,
+        log_every=log_every,
+        tensorboard=tensorboard,
+        command=shlex.join([NAME, *words]),
+    )
+    training = training_of(asked, dry_run=dry_run)
+    if dry_run:
+        print("\n".join(dry.lines(training)))
+        return
+    try:
+        result = session.perform(training)
+    except Stopped as stop:
+        _say(f"{NAME}: stopped after step {stop} of {training.settings.train.steps}; the same command continues")
+        raise typer.Exit(INTERRUPTED) from None
+    except Failed as failure:
+        _say(f"{NAME}: {failure}; the same command continues from the last checkpoint")
+        raise typer.Exit(1) from None
+    print("\n".join(session.summary(training, result)))
 
 
 @app.command()

@@ -44,7 +44,13 @@ class Stopped(Exception):
 
 
 class Watch:
-    """Told what a training does, in every process, and asked whether to go on; this one does nothing."""
+    """Told what a training does, in every process, and asked whether to go on; this one does nothing.
+
+    The time it takes is not the training's.
+    """
+
+    def began(self, step: int) -> None:
+        """Training starts, or goes on after `step` steps."""
 
     def stepped(self, step: int, losses: Losses, rate: float) -> None:
         """`step` steps are done; the losses are those of the last one's whole batch, the rate is the head's."""
@@ -103,6 +109,7 @@ def train(
     seconds, looking = state.seconds, state.probe_seconds
     called = prepared(model, execution, ranks)
     model.train()
+    watch.began(state.step)
     began = time.perf_counter()
 
     def save(done: int) -> None:
@@ -127,12 +134,15 @@ def train(
                 probes.append([done, *probe(model, settings)])
             paused = time.perf_counter() - paused
             began, looking = began + paused, looking + paused
-        watch.stepped(done, losses, optimizer.param_groups[0]["lr"])
-        stop = ranks.any(watch.stop(), device)
-        if done < config.steps and (stop or done % config.checkpoint_every == 0):
+        if due := done < config.steps and done % config.checkpoint_every == 0:
             save(done)
-            if stop:
-                raise Stopped(done)
+        paused = time.perf_counter()
+        watch.stepped(done, losses, optimizer.param_groups[0]["lr"])
+        began += time.perf_counter() - paused
+        if ranks.any(watch.stop(), device) and done < config.steps:
+            if not due:
+                save(done)
+            raise Stopped(done)
     return {
         "seconds": seconds + time.perf_counter() - began,
         "curve": curve,

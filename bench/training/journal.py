@@ -1,4 +1,4 @@
-"""What a training says while it goes on: a line on the screen, lines of JSON in its folder, TensorBoard if asked for."""
+"""What a training says while it goes on: lines on the screen, lines of JSON in its folder, TensorBoard if asked for."""
 
 from __future__ import annotations
 
@@ -48,7 +48,11 @@ class Journal:
         self.begun = step
         self.first = self.spoke = time.monotonic()
 
-    def step(self, step: int, losses: Losses, rate: float, *, log: bool, say: Say) -> None:
+    def say(self, line: str) -> None:
+        """A line on the screen."""
+        print(line, flush=True)
+
+    def step(self, step: int, losses: Losses, rate: float, *, log: bool) -> None:
         """`step` steps are done; `log` says whether the log is told."""
         seconds = time.monotonic() - self.first - self.paused
         pace = (step - self.begun) * self.batch / seconds if seconds > 0 else math.inf
@@ -61,7 +65,7 @@ class Journal:
             self.spoke = time.monotonic()
             left = in_words((self.steps - step) * self.batch / pace) if math.isfinite(pace) else "?"
             held = f", {memory:.1f} GiB" if memory else ""
-            say(
+            self.say(
                 f"step {step}/{self.steps}: loss {losses.total.item():.3f}, rate {rate:.2g}, "
                 f"{pace:.3g} images/s{held}, {left} left"
             )

@@ -132,14 +132,15 @@ def _check_numbers(asked: Asked) -> None:
 
 
 def _settings(asked: Asked) -> Settings:
-    base = preset(asked.preset, asked.data)
+    base = apply(preset(asked.preset, asked.data), {"probes": 0})  # --eval-every is for that
     changes: dict[str, Any] = {"steps": asked.steps, "backbone": BACKBONES.get(asked.backbone, asked.backbone)}
     base = apply(base, {name: value for name, value in changes.items() if value})
     base = apply(base, {"classes": len(request.class_names(base, given=bool(asked.data)))})
     options = {"steps": "--steps", "backbone": "--backbone", "backbone_weights": "--backbone-weights"}
     names = [word.partition("=")[0] for part in asked.fields for word in part.split()]
+    taken = [name for name in options if getattr(asked, name)] + [PROFILE_AXIS]
     for name in names:
-        if name == PROFILE_AXIS or getattr(asked, name, "") and name in options:
+        if name in taken:
             raise ValueError(f"--set {name}: use {options.get(name, '--profile')}")
     profile = [f"{PROFILE_AXIS}={asked.profile}"] if asked.profile else []
     settings = with_values(base, [*profile, *asked.fields])
