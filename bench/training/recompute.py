@@ -39,12 +39,13 @@ def _checkpointed(forward: Callable[..., Any], norms: list[_BatchNorm]) -> Calla
 
 @contextmanager
 def _uncounted(norms: list[_BatchNorm]) -> Iterator[None]:
-    """Within it batch norms leave their running statistics alone."""
-    before = [norm.track_running_stats for norm in norms]
+    """Within it batch norms leave their running statistics as they are, though they save the same tensors."""
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum = 0.0
+        norm.num_batches_tracked = None
     try:
         yield
     finally:
-        for norm, tracked in zip(norms, before, strict=True):
-            norm.track_running_stats = tracked
+        for norm, (momentum, count) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count

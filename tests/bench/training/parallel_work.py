@@ -38,7 +38,6 @@ CASES: dict[str, tuple[dict[str, Any], Execution]] = {
     "paper": (PAPER, Execution()),
     "released": (RELEASED, Execution()),
     "released, per device": (RELEASED, Execution(denominators="device")),
-    "area of the truth": (PAPER | {"direction_area": "truth"}, Execution()),
     "lite0": (PAPER | {"backbone": "lite0"}, Execution()),
     "encnet": (PAPER | {"architecture": "encnet", "spatial": False, "queries": "embed", "width": 32}, Execution()),
     "recomputed": (PAPER, Execution(checkpointing=True)),
