@@ -19,6 +19,7 @@ OPTIONAL = (
         "torch-ms-deform-attn",
         "pip install --no-deps --no-build-isolation torch-ms-deform-attn",
     ),
+    ("curves of `train --tensorboard`", "tensorboard", "pip install -c constraints.txt '.[tensorboard]'"),
     ("tests, type checks and second opinions", "pytest", "pip install -c constraints.txt -e '.[dev]' in a checkout"),
 )
 

@@ -28,6 +28,8 @@ ROOT = Path(__file__).resolve().parent.parent
 FAKES = ROOT / "tests" / "bench"
 GRID = ("ablate", "--grid", "N=4,16", "L=1,3")
 OUT = Path("study/quick-scenes")
+TRAIN = """data preset profile backbone set steps seed backbone-weights out gpus processes threads backend precision
+accumulation channels-last compile checkpointing workers denominators eval-every log-every tensorboard dry-run"""
 MEASURE = "fake_tasks:measure"
 
 
@@ -514,6 +516,7 @@ def test_the_options_are_these() -> None:
     assert found == {
         "ablate": {f"--{name}" for name in shared | {"grid"}},
         "table": {f"--{name}" for name in shared} | {"number"},
+        "train": {f"--{name}" for name in TRAIN.split()},
         "complexity": {f"--{name}" for name in ("size", "model", "network", "time", "batch", "rounds", "out")},
         "report": {"folders", "--experiment", "--control"},
         "power": {"folder", "--difference", "--sd", "--comparisons", "--experiment", "--control"},

@@ -104,7 +104,7 @@ def board(folder: Path, step: int) -> Any:
 def check_tensorboard() -> None:
     """ValueError, with the line that installs it, where TensorBoard is absent."""
     if importlib.util.find_spec("tensorboard") is None:
-        raise ValueError("--tensorboard: the package is not installed: pip install -c constraints.txt tensorboard")
+        raise ValueError("--tensorboard: the package is not installed: pip install tensorboard")
 
 
 def _unfinished(file: Any) -> bool:
