@@ -65,13 +65,21 @@ def whole(text: str | int) -> int:
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
+data_app = typer.Typer(help="Look after data sets.", rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+
 Seeds = Annotated[
     int,
     typer.Option("--seeds", parser=whole, metavar="INTEGER", help="Trainings of each variant, with seeds 0, 1, ..."),
 ]
 Preset = Annotated[str, typer.Option("--preset", metavar="NAME", help="quick, small or paper.")]
 Data = Annotated[
-    str, typer.Option("--data", metavar="DATA", help="scenes, folder:PATH or ade20k:PATH; default: the preset's.")
+    str,
+    typer.Option(
+        "--data",
+        metavar="DATA",
+        help="scenes, or folder:, ade20k:, cityscapes: or pascal_context: and a path; default: the preset's.",
+    ),
 ]
 Steps = Annotated[
     int, typer.Option("--steps", parser=whole, metavar="INTEGER", help="Training steps; 0: the preset's.")
@@ -114,7 +122,10 @@ Stride = Annotated[
 Scales = Annotated[str, typer.Option("--scales", metavar="RATIOS", help="Sizes to average over, as in 0.5,1,1.5.")]
 Flip = Annotated[bool | None, typer.Option("--flip/--no-flip", help="Average with the mirror image too.")]
 Base = Annotated[
-    str, typer.Option("--base", metavar="LONGxSHORT", help="Pixels at ratio 1; default: those of training, if known.")
+    str,
+    typer.Option(
+        "--base", metavar="LONGxSHORT", help="Pixels at ratio 1, or own: each picture's; default: as in training."
+    ),
 ]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 ...")]
 OwnModules = Annotated[
@@ -562,6 +573,35 @@ def memory(
     print(f"report: {page}")
 
 
+@data_app.command("verify")
+def data_verify(
+    spec: Annotated[str, typer.Argument(metavar="DATA", help="As --data takes it, or a folder of one of its layouts.")],
+    jobs: Annotated[
+        int, typer.Option("--jobs", parser=whole, metavar="INTEGER", help="Files read at a time; 0: by the processors.")
+    ] = 0,
+    out: Annotated[str, typer.Option("--out", metavar="FOLDER", help="Write the tables there as CSV files too.")] = "",
+) -> None:
+    """Read every picture and label of a data set and say what is wrong with it, and what to do.
+
+    For instance data verify ade20k:PATH. The exit code is 1 if something is wrong.
+    """
+    from bench.progress import Counter
+    from bench.verify import verify
+    from reports import verification, write_files
+
+    if jobs < 0:
+        raise ValueError(f"--jobs {jobs}: expected at least 0")
+    with Counter("reading") as progress:
+        found = verify(spec, jobs=jobs, progress=progress)
+    record = found.record()
+    print("\n".join(verification.lines(record)))
+    if out:
+        write_files(Path(out).expanduser(), verification.files(record))
+        print(f"tables: {out}")
+    if found.wrong:
+        raise typer.Exit(1)
+
+
 @app.command()
 def convert(
     released: Annotated[Path, typer.Argument(metavar="RELEASED.pth", help="A checkpoint of the released code.")],
@@ -605,7 +645,11 @@ def evaluate(
         int, typer.Option("--threads", parser=whole, metavar="INTEGER", help="Of each process; 0: all, shared.")
     ] = 0,
     own_modules: OwnModules = False,
-    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Of the results.")] = Path("study/evaluation"),
+    results: Annotated[
+        Path | None,
+        typer.Option("--results", metavar="FOLDER", help="Write files for Cityscapes' test server there."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Of the scores.")] = Path("study/evaluation"),
 ) -> None:
     """Score checkpoints on a data set by the paper's protocol: six scales, mirrored too, sliding windows.
 
@@ -633,6 +677,7 @@ def evaluate(
         gpus=gpus,
         threads=threads,
         own_modules=own_modules,
+        results=results and results.expanduser(),
         out=out.expanduser(),
     )
     try:
@@ -802,15 +847,15 @@ def _write_complexity(records: Any, out: Path, command: str, timing: Any) -> Non
 
 def _draw_all(made: Sequence[Predictor], files: Mapping[str, Path], out: Path) -> int:
     """Predict and draw each picture; returns how many could not be read."""
-    from bench.meter import Meter
     from bench.predicting import look, wheel
+    from bench.progress import Counter
     from reports import predictions, write_files
 
     classes, palette = made[0].classes, made[0].palette
     if any(each.classes != classes for each in made):
         _say(f"{NAME}: the checkpoints call their classes otherwise; the names are those of {made[0].name}")
     refused = 0
-    with Meter("predicting", len(files)) as meter:
+    with Counter("predicting") as counter:
         for number, (name, path) in enumerate(files.items(), 1):
             try:
                 photo, found = look(path, made)
@@ -830,7 +875,7 @@ def _draw_all(made: Sequence[Predictor], files: Mapping[str, Path], out: Path) -
                 best = {each: seen.best for each, seen in found.items()}
                 side = predictions.comparison_figure(photo.image, best, classes=classes, palette=palette)
                 write_files((out / name).parent, {f"{Path(name).name}-compare.png": side})
-            meter.at(number)
+            counter(number, len(files))
     return refused
 
 

@@ -60,7 +60,7 @@ class EvalConfig:
 class Settings:
     """Everything that decides a run's numbers, except the seed and the number of threads."""
 
-    data: str = "scenes"  # scenes | folder:PATH | ade20k:PATH
+    data: str = "scenes"  # scenes | folder:PATH | ade20k:PATH | cityscapes:PATH | pascal_context:PATH
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)

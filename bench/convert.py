@@ -54,6 +54,7 @@ def convert(path: Path, out: Path, *, heads: int = 8, say: Callable[[str], None]
     model = load_released(released.state_dict, heads)
     config = model.config
     say(f"{config.backbone}, {config.classes} classes, crops of {config.size} pixels; {_total(model)}")
+    say(f"{config.heads} heads of {config.points} points: in no tensor's shape; the released models have 8 of 16")
     described = _described(released, config.classes)
     for line in described.lines:
         say(line)

@@ -193,3 +193,47 @@ def _note_step(clock: Clock, job: Job, step: int, total: int, message: str) -> N
 def watcher(clock: Clock) -> Plain | Bars:
     """Bars where standard output is a terminal, else plain lines."""
     return Bars(clock) if sys.stdout.isatty() else Plain(clock)
+
+
+class Counter(AbstractContextManager["Counter"]):
+    """How far one piece of work is, on standard error: a bar in a terminal, elsewhere a line every ten seconds."""
+
+    def __init__(self, what: str, stream: TextIO | None = None) -> None:
+        self.what = what
+        self.stream = stream or sys.stderr
+        self.spoke = time.monotonic()
+        self.first: tuple[int, float] | None = None  # what the first call said, and when: continued work starts late
+        self.bar: Any = None
+        self.task: Any = None
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def __call__(self, done: int, total: int) -> None:
+        """`done` of `total` are behind us."""
+        self.first = self.first or (done, time.monotonic())
+        if self.stream.isatty():
+            self._draw(done, total)
+        elif time.monotonic() - self.spoke >= EVERY:
+            self.spoke = time.monotonic()
+            print(f"{self.what}: {done}/{total}{self._left(done, total)}", file=self.stream, flush=True)
+
+    def _left(self, done: int, total: int) -> str:
+        """`, 12 min left`, or nothing where it is not known."""
+        assert self.first is not None
+        began, since = self.first
+        if done <= began or done >= total:
+            return ""
+        return f", {in_words((time.monotonic() - since) * (total - done) / (done - began))} left"
+
+    def _draw(self, done: int, total: int) -> None:
+        if self.bar is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+            self.bar = Progress(*columns, TimeRemainingColumn(), console=Console(file=self.stream), transient=True)
+            self.task = self.bar.add_task(self.what, total=total)
+            self.bar.start()
+        self.bar.update(self.task, completed=done)

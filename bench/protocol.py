@@ -18,6 +18,7 @@ from unept.inference import Prediction, predict, predict_labels
 # Long and short side at ratio 1 of the paper's three data sets, by their number of classes (spec section 2).
 BASE_OF_CLASSES = {150: (2048, 512), 60: (520, 520), 19: (2048, 1024)}
 OWN_SIZE = ("scenes", "folder")  # kinds of data without a published size
+OWN = (0, 0)  # asks for each picture's own size instead of a base
 LARGEST_SCALE = 16
 MOST_BYTES = 2**30  # of a picture's probabilities; larger ones are made band by band where that takes less
 
@@ -120,10 +121,12 @@ def scales_of(text: str) -> tuple[float, ...] | None:
 
 
 def base_of(text: str) -> tuple[int, int] | None:
-    """`2048x512` as the long and the short side; None for no text. ValueError for what is none."""
+    """`2048x512` as the long and the short side, `own` as OWN; None for no text. ValueError for what is none."""
+    if text == "own":
+        return OWN
     long, by, short = text.partition("x")
     if text and not (by and long.isdecimal() and short.isdecimal() and 0 < int(short) <= int(long) <= LARGEST):
-        raise ValueError(f"--base {text}: expected LONGxSHORT in pixels, as in 2048x512")
+        raise ValueError(f"--base {text}: expected LONGxSHORT in pixels, as in 2048x512, or own")
     return (int(long), int(short)) if text else None
 
 

@@ -83,14 +83,12 @@ def refinement_figure(
     marked = np.where(changed[..., None], np.array(RED, np.uint8), grey(image))
     wholes = [image, coloured(plain, colours), coloured(refined, colours), marked]
     close = _busiest(changed)
-    titles = ("input", "before refinement", "after refinement", "changed")
-    share = 100 * changed.mean()
+    titles = ("input", "before refinement", "after refinement", f"changed: {_pixels(changed)}")
     rows = [
         list(zip(titles, wholes, strict=True)),
         [("close-up" * (not number), whole[close]) for number, whole in enumerate(wholes)],
     ]
-    caption = f"{int(changed.sum())} pixels changed ({share:.2f} %)"
-    return _figure(rows, _legend(plain, refined, classes=classes, palette=palette), caption)
+    return _figure(rows, _legend(plain, refined, classes=classes, palette=palette))
 
 
 def comparison_figure(
@@ -102,13 +100,12 @@ def comparison_figure(
     """
     colours = np.array(palette, np.uint8)
     row = [("input", image), *((name, coloured(labels, colours)) for name, labels in found.items())]
-    caption = ""
     if len(found) == 2:
         one, other = found.values()
         differ = one != other
-        row.append(("different", np.where(differ[..., None], np.array(RED, np.uint8), grey(image))))
-        caption = f"{int(differ.sum())} pixels differ ({100 * differ.mean():.2f} %)"
-    return _figure([row], _legend(*found.values(), classes=classes, palette=palette), caption)
+        marked = np.where(differ[..., None], np.array(RED, np.uint8), grey(image))
+        row.append((f"different: {_pixels(differ)}", marked))
+    return _figure([row], _legend(*found.values(), classes=classes, palette=palette))
 
 
 def direction_figure(direction: Bytes, boundary: npt.NDArray[np.float32], wheel: Wheel) -> bytes:
@@ -118,7 +115,7 @@ def direction_figure(direction: Bytes, boundary: npt.NDArray[np.float32], wheel:
     legend = "points away from the boundary, into the object; black: no boundary"
     with matplotlib.rc_context(_style()):
         height = PANEL * _tallness(shown)
-        figure = _canvas(1.7 * PANEL + 1.6, 1.7 * height + 0.6)
+        figure = _canvas(1.7 * PANEL + 1.6, 1.7 * height + 1.0)
         axis, dial = figure.subplots(1, 2, width_ratios=(1.7 * PANEL, 1.4))
         _show(axis, "direction", enlarge(shown, 2 * SIDE))
         _dial(dial, wheel)
@@ -166,20 +163,22 @@ def _legend(*maps: Bytes, classes: Sequence[str], palette: Sequence[Colour]) -> 
     return [*handles, *[Patch(facecolor="none", label=f"and {rest} more")] * (rest > 0)]
 
 
-def _figure(rows: Panels, legend: list[Patch], caption: str) -> bytes:
-    """Rows of panels with titles, a legend below and a line under it."""
+def _pixels(where: npt.NDArray[np.bool_]) -> str:
+    return f"{int(where.sum())} pixels, {100 * where.mean():.2f} %"
+
+
+def _figure(rows: Panels, legend: list[Patch]) -> bytes:
+    """Rows of panels with titles, and a legend below."""
     columns = max(map(len, rows))
     with matplotlib.rc_context(_style()):
         heights = [PANEL * max(_tallness(panel) for _, panel in row) for row in rows]
         lines = -(-len(legend) // COLUMNS)
-        figure = _canvas(PANEL * columns + 0.3, sum(heights) + 0.35 * len(rows) + 0.24 * lines + 0.45)
+        figure = _canvas(PANEL * columns + 0.3, sum(heights) + 0.3 * len(rows) + 0.24 * lines + 0.3)
         grid = figure.subplots(len(rows), columns, squeeze=False, height_ratios=heights)
         for line, row in zip(grid, rows, strict=True):
             for axis, (title, panel) in zip(line, row, strict=True):
                 _show(axis, title, enlarge(panel, SIDE))
         figure.legend(handles=legend, loc="outside lower center", ncols=COLUMNS, fontsize=9, handlelength=1.2)
-        if caption:
-            figure.supxlabel(caption, fontsize=9, color=drawing.QUIET)
         return drawing.files(figure)["png"]
 
 
@@ -202,7 +201,7 @@ def _show(axis: Any, title: str, picture: Bytes) -> None:
     axis.set_xticks([])
     axis.set_yticks([])
     axis.spines[:].set_visible(False)
-    axis.set_title("\n".join(textwrap.wrap(title, 34, max_lines=2, placeholder="…")), fontsize=10, pad=4)
+    axis.set_title("\n".join(textwrap.wrap(title, 38, max_lines=2, placeholder="…")), fontsize=10, pad=4)
     axis.imshow(picture, aspect="equal" if 0.2 <= picture.shape[0] / picture.shape[1] <= 5 else "auto")
 
 

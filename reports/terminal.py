@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
@@ -15,12 +15,16 @@ COLUMNS = {"variant": "variant", "n": "n", "miou": "mIoU, %", "gmacs": "GMACs", 
 def lines(study: Study) -> Iterator[str]:
     """The main table, then the verdict."""
     found = tables.accuracy(study).merge(tables.cost(study), on="variant")
-    cells = [list(COLUMNS.values()), *(_cells(line) for _, line in found.iterrows())]
+    yield from aligned([list(COLUMNS.values()), *(_cells(line) for _, line in found.iterrows())])
+    yield from comparisons.verdict(study) if study.runs else ()
+
+
+def aligned(cells: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Rows of equal length as columns: the first to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for row in cells:
         name, *others = (f"{text:>{width}}" for text, width in zip(row, widths, strict=True))
         yield "  ".join([f"{name.strip():<{widths[0]}}", *others]).rstrip()
-    yield from comparisons.verdict(study) if study.runs else ()
 
 
 def power(study: Study, difference: float) -> Iterator[str]:

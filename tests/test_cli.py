@@ -263,6 +263,15 @@ def test_report_again_from_the_rows(capsys: pytest.CaptureFixture[str]) -> None:
         (["table", "9"], "table 9: expected 5, 6, 7 or 8"),
         (["table", "five"], "five"),
         (["report", "absent"], "absent: no study here"),
+        (["data"], "Missing command"),
+        (["data", "verfy"], "verfy"),
+        (["data", "verify"], "Missing argument"),
+        (["data", "verify", "absent"], "data 'absent': expected scenes, folder:PATH"),
+        (["data", "verify", "cityscapes:absent"], "absent: data folder does not exist"),
+        (["data", "verify", "cityscape:absent"], "did you mean cityscapes?"),
+        (["data", "verify", "scenes"], "there are no files to read"),
+        (["data", "verify", "absent", "--jobs", "-1"], "--jobs -1: expected at least 0"),
+        (["data", "verify", "absent", "--jobs", "two"], "'two' is no whole number"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -333,6 +342,25 @@ def test_a_bad_data_folder_is_one_line(capsys: pytest.CaptureFixture[str], place
     named = damage(place / "pictures")
     assert named.stem in refused(capsys, *words)
     assert not (place / "study").exists()
+
+
+def test_a_data_set_is_verified(capsys: pytest.CaptureFixture[str], place: Path) -> None:
+    dataset(place / "pictures")
+    words = ("data", "verify", "folder:pictures?classes=3", "--out", "tables")
+    assert call(*words) == 1
+    said = capsys.readouterr()
+    assert said.err == ""
+    lines = said.out.splitlines()
+    assert re.fullmatch(r"train +2 +– +32 +32 +1 +0\.00% +1/3", lines[2])
+    assert lines[-2:] == ["3 wrong, 2 to note", "tables: tables"]
+    assert [line[:9] for line in lines if line.startswith("WRONG")] == ["WRONG tra", "WRONG val", "WRONG tra"]
+    assert "train/a.png = pictures/images/train/b.png. To do: keep one of each, with the right label." in said.out
+    assert sorted(path.name for path in Path("tables").iterdir()) == ["classes.csv", "findings.csv", "splits.csv"]
+
+    for number, path in enumerate(sorted((place / "pictures" / "images").rglob("*.png"))):
+        picture(path, "RGB", value=number)
+    assert call(*words[:3]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "0 wrong, 2 to note"
 
 
 def test_the_number_of_classes_follows_the_data(place: Path) -> None:
@@ -511,7 +539,10 @@ def test_the_options_are_these() -> None:
     """A change of the command line is a decision, not an accident."""
     shared = {"seeds", "preset", "data", "steps", "backbone-weights", "out", "jobs", "threads", "retry", "dry-run"}
     shared |= {"control", "backend"}
-    commands = cli.typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+    protocol = {f"--{name}" for name in ("mode", "window", "stride", "scales", "flip", "base", "device")}
+    protocol |= {"--own-modules", "--out"}
+    commands = dict(cli.typer.main.get_command(cli.app).commands)  # type: ignore[attr-defined]
+    commands |= {f"data {name}": command for name, command in commands.pop("data").commands.items()}
     found = {name: {opt for p in command.params for opt in p.opts} for name, command in commands.items()}
     assert found == {
         "ablate": {f"--{name}" for name in shared | {"grid"}},
@@ -525,6 +556,13 @@ def test_the_options_are_these() -> None:
         "memory": {f"--{name}" for name in ("row", "batch", "size", "precision", "optimizer", "out")}
         | {"--checkpointing", "--verify"},
         "check": {"name", "--set", "--slot"},
+        "data verify": {"spec", "--jobs", "--out"},
+        "convert": {"released", "--out", "--heads"},
+        "evaluate": {"checkpoints"}
+        | protocol
+        | {f"--{name}" for name in ("data", "split", "images", "results")}
+        | {f"--{name}" for name in ("processes", "gpus", "threads")},
+        "predict": {"path", "--checkpoint"} | protocol,
         "doctor": set(),
     }
 

@@ -23,6 +23,7 @@ DOCUMENTS = (
     "docs/data.md",
     "docs/kernels.md",
     "docs/memory.md",
+    "docs/prediction.md",
     "docs/report.md",
     "docs/training.md",
 )
@@ -57,6 +58,7 @@ def test_python_block_runs(body: str, tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        cwd=tmp_path,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -88,6 +90,11 @@ def test_command_is_understood(
     elif words[0] in ("report", "power") and not words[1].startswith("-"):  # no study is there yet, and it says so
         assert cli.main(words) == 2
         assert words[1] in capsys.readouterr().err
+    elif words[0] in ("convert", "evaluate", "predict"):  # no file is there yet, and the first that is missing is named
+        assert cli.main(words) == 2
+        said = capsys.readouterr().err
+        assert len(said.splitlines()) == 1
+        assert re.search(r"(released\.pth|photos?(\.jpg)?|data/\S+): .*(not exist|no such)", said), said
     elif words[0] == "check":  # tests/bench/check runs it; here: it understands the words
         monkeypatch.setattr("bench.check.check", lambda *_, **__: [])
         assert cli.main(words) == 0
@@ -128,7 +135,8 @@ def test_command_with_a_path_names_the_path_that_is_missing(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert cli.main([*shlex.split(command)[1:], "--dry-run"]) == 2
+    words = shlex.split(command)[1:]
+    assert cli.main(words if words[0] == "data" else [*words, "--dry-run"]) == 2
     assert "PATH" in capsys.readouterr().err
 
 

@@ -120,10 +120,6 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if path.is_dir():
         raise ValueError(f"{path}: a folder, no checkpoint; its files end in {SUFFIX}")
     try:
-        with open(path, "rb") as file:
-            start = file.read(4)
-        if start[:4] == b"PK\x03\x04" or start[:1] == b"\x80":
-            raise ValueError(f"{path}: a file of torch.save, which is not read as a checkpoint; `convert` takes it")
         with safe_open(path, framework="pt") as content:
             names = content.keys()
             return {name: content.get_tensor(name) for name in names}, dict(content.metadata() or {})
@@ -132,6 +128,12 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror or error}") from None
     except (SafetensorError, RuntimeError, TypeError, AttributeError) as error:  # the last three: types without a name
+        with open(path, "rb") as file:
+            pickled = file.read(4).startswith((b"PK\x03\x04", b"\x80"))
+        if pickled:
+            raise ValueError(
+                f"{path}: a file of torch.save, which is not read as a checkpoint; see `convert`"
+            ) from None
         reason = " ".join(str(error).split())
         raise ValueError(f"{path}: cut off, damaged or no {SUFFIX} file ({reason})") from None
 

@@ -14,8 +14,8 @@ import torch
 
 from bench import environment
 from bench.fields import LARGEST
-from bench.meter import Meter
-from bench.protocol import Protocol, published
+from bench.progress import Counter
+from bench.protocol import OWN, Protocol, published
 from bench.rows import content_key, plain
 from bench.scoring import bootstrap, work
 from bench.scoring.results import KINDS, Results
@@ -48,6 +48,7 @@ class Request:
     gpus: int = 0
     threads: int = 0
     own_modules: bool = False
+    results: Path | None = None
     out: Path = Path("study/evaluation")
 
 
@@ -63,6 +64,7 @@ def evaluate(request: Request, say: Say) -> list[Scored]:
     """Score each checkpoint, continuing what an earlier call began. Raises ValueError for every user's mistake."""
     _check(request)
     dataset = open_data(request.data, request.split)
+    _check_split(request, dataset)
     count = min(request.images or len(dataset), len(dataset))
     devices = devices_of(request)
     jobs = [_job(request, path, dataset, count, devices, say) for path in request.checkpoints]
@@ -142,6 +144,17 @@ def _check(request: Request) -> None:
         raise ValueError("--processes and --gpus: give one of them")
 
 
+def _check_split(request: Request, dataset: Dataset) -> None:
+    """Refuse what gives neither scores nor files. Raises ValueError."""
+    if request.results is not None and request.data.partition(":")[0] != "cityscapes":
+        raise ValueError(f"--results: files for the test server of cityscapes:PATH, not of {request.data}")
+    if request.results is not None and len(request.checkpoints) > 1:
+        raise ValueError(f"--results: {len(request.checkpoints)} checkpoints would write the same files; give one")
+    if request.results is None and not getattr(dataset, "labelled", True):
+        hint = "; --results FOLDER writes files for its test server" if dataset.name == "Cityscapes" else ""
+        raise ValueError(f"{request.data}: split {request.split!r} has no labels to score against{hint}")
+
+
 def _job(
     request: Request, path: Path, dataset: Dataset, count: int, devices: Sequence[str], say: Say
 ) -> tuple[Job, saved.Saved]:
@@ -159,6 +172,7 @@ def _job(
         "split": request.split,
         "pictures": count,
         "protocol": asdict(protocol),
+        "results": str(request.results.resolve()) if request.results else "",
         "sources": source_hash("run", [getattr(found.config, slot) for slot in SLOTS]),
     }
     sharing = max(len(devices), int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
@@ -170,6 +184,7 @@ def _job(
         count=count,
         classes=found.config.classes,
         protocol=protocol,
+        results=request.results,
         folder=request.out / content_key(plain(decides)) / "chunks",
         device=devices[0],
         threads=request.threads or max(1, environment.cores() // sharing),
@@ -186,6 +201,8 @@ def protocol_of(options: Any, default: Protocol) -> Protocol:
             raise ValueError(f"--{name} {given[name]}: expected at least 1")
     if "window" in given and "stride" not in given:
         given["stride"] = max(1, given["window"] // 3)
+    if given.get("base") == OWN:
+        given["base"] = None
     protocol = replace(default, **given)
     if protocol.stride > protocol.window:
         raise ValueError(f"--stride {protocol.stride}: expected at most the window, {protocol.window}")
@@ -201,8 +218,10 @@ def _scored(job: Job, found: saved.Saved, name: str, dataset: Dataset, devices: 
     if is_first():
         already = f", {done} of them done already" if done else ""
         say(f"{name}: {job.count} pictures of {job.data}, {job.split}; {job.protocol.words()}{already}")
-    with Meter(f"evaluating {name}", job.count, done=done) if is_first() else nullcontext() as meter:
-        work.score(job, devices, at=meter.at if meter else lambda _: None)
+    with Counter(f"evaluating {name}") if is_first() else nullcontext() as counter:
+        at = (lambda done: counter(done, job.count)) if counter else (lambda _: None)
+        at(done)
+        work.score(job, devices, at=at)
     results = work.collected(job)
     record = {
         "name": name,

@@ -26,6 +26,7 @@ from bench.scoring import results
 from bench.scoring.results import Results
 from unept import saved
 from unept.data import Dataset, open_data
+from unept.data.cityscapes import write_result
 from unept.model import UNEPT
 
 CHUNK = 4  # pictures
@@ -45,6 +46,7 @@ class Job:
     count: int
     classes: int
     protocol: Protocol
+    results: Path | None  # where unrefined predictions go as files for Cityscapes' test server, if anywhere
     folder: Path
     device: str
     threads: int
@@ -154,7 +156,10 @@ def _take(model: nn.Module, dataset: Dataset, path: Path, numbers: range, job: J
         for number in numbers:
             _end_with_parent()
             sample = dataset[number]
-            found.add(number, sample.name, sample.label, job.protocol.labels(model, sample.image, job.classes))
+            labels = job.protocol.labels(model, sample.image, job.classes)
+            found.add(number, sample.name, sample.label, labels)
+            if job.results is not None:
+                write_result(job.results, sample.name, labels.plain)
             at(job.done() + len(found.names))
         found.write(path)
         return True

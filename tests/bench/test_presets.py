@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from bench.config import from_dict, to_dict
 from bench.fields import apply, value_of
-from bench.grid import validate
+from bench.grid import expand, parse_axes, validate
 from bench.presets import PRESETS, estimate_seconds, preset
 
 
@@ -48,6 +50,76 @@ def test_a_preset_can_run_and_survives_its_own_json(name: str) -> None:
 )
 def test_the_paper_preset_has_the_papers_figure(field: str, value: object) -> None:
     assert value_of(preset("paper"), field) == value
+
+
+# The paper's recipes, from its section 4.2 and the configurations that its authors released (spec, section 2). Of
+# Cityscapes, base scale and stride are ours.
+PUBLISHED = {
+    "ade20k": {
+        "classes": 150, "size": 480, "base_long": 2048, "base_short": 512, "steps": 160_000, "window": 480,
+        "stride": 160, "dropped": {"paper": 106_667, "released": 126_000},
+    },
+    "pascal_context": {
+        "classes": 60, "size": 480, "base_long": 520, "base_short": 520, "steps": 160_000, "window": 480,
+        "stride": 160, "dropped": {"paper": 106_667, "released": 126_000},
+    },
+    "cityscapes": {
+        "classes": 19, "size": 768, "base_long": 2048, "base_short": 1024, "steps": 80_000, "window": 768,
+        "stride": 256, "dropped": {"paper": 53_333, "released": 63_000},
+    },
+}  # fmt: skip
+SHARED = {
+    "batch": 16,
+    "lr": 1e-4,
+    "backbone_lr": 0.1,
+    "weight_decay": 1e-4,
+    "beta1": 0.9,
+    "beta2": 0.999,
+    "lr_drop_factor": 0.1,
+    "scale_min": 0.5,
+    "scale_max": 2.0,
+    "flip": 0.5,
+    "photometric": True,
+    "category_max": 0.75,
+    "mode": "slide",
+    "scales": (0.5, 0.75, 1.0, 1.25, 1.5, 1.75),
+    "flip_test": True,
+    "split": "val",
+}
+
+
+@pytest.mark.parametrize("kind", PUBLISHED)
+def test_the_recipe_of_each_data_set(kind: str) -> None:
+    figures = dict(PUBLISHED[kind])
+    dropped = figures.pop("dropped")
+    settings = preset("paper", f"{kind}:data/somewhere")
+    assert settings.data == f"{kind}:data/somewhere"
+    assert {name: value_of(settings, name) for name in figures | SHARED} == figures | SHARED
+    validate(settings)
+    assert isinstance(dropped, dict)
+    for profile, step in dropped.items():
+        (variant,) = expand(parse_axes([f"profile={profile}"]), settings)
+        assert round(variant.settings.train.steps * variant.settings.train.lr_drop) == step
+        assert {name: value_of(variant.settings, name) for name in figures | SHARED} == figures | SHARED
+
+
+def test_the_classes_are_those_of_the_readers() -> None:
+    from unept.data import ade20k, cityscapes, pascal_context
+
+    classes = {
+        "ade20k": ade20k.CLASSES,
+        "cityscapes": cityscapes.CLASSES,
+        "pascal_context": len(pascal_context.CLASSES),
+    }
+    assert {kind: figures["classes"] for kind, figures in PUBLISHED.items()} == classes
+
+
+def test_other_data_have_the_recipe_of_ade20k() -> None:
+    bare = preset("paper")
+    assert bare.data == "ade20k:data/ADEChallengeData2016"
+    for data in ("folder:mine", "scenes", bare.data):
+        assert preset("paper", data) == dataclasses.replace(bare, data=data)
+    assert preset("small", "cityscapes:x").model.size == 160, "only the paper's preset has a recipe by data set"
 
 
 def test_other_data_and_an_unknown_name() -> None:

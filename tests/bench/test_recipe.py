@@ -272,14 +272,6 @@ def test_checkpoints_are_written_on_the_way_and_not_after_the_last_step(tmp_path
     assert state.step == 4
 
 
-def test_of_equal_probabilities_the_first_class_is_the_label() -> None:
-    ties = torch.tensor([0.2, 0.4, 0.4, 0.4])[:, None, None].expand(4, 33, 65).contiguous()
-    ties[2, 5, 7] = ties[0, 6, 8] = float("nan")  # and what is no number is the largest
-    expected = ties.argmax(0).to(torch.uint8).numpy()
-    assert (evaluation._labels(ties) == expected).all()
-    assert expected[0, 0] == 1
-
-
 def test_seeds_of_what_is_random_in_evaluation_are_recorded() -> None:
     torch.manual_seed(7)
     model = unept.build(small(encoder_self="reformer").model)

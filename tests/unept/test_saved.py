@@ -103,6 +103,18 @@ def test_a_released_model_of_other_widths_comes_back(tmp_path: Path) -> None:
         assert torch.equal(saved.load(path).model(golden["x"]).logits, model(golden["x"]).logits)
 
 
+def test_a_file_that_begins_like_a_pickle_is_read_all_the_same(tmp_path: Path) -> None:
+    """The first byte is the header's length, a multiple of eight, and one in 32 is that of a pickle."""
+    path = tmp_path / "m.safetensors"
+    model = made(TINY)
+    note = 0
+    for _ in range(3):
+        saved.save(path, model, TINY, classes=CLASSES, palette=PALETTE, facts={"note": "x" * note})
+        note += (0x80 - path.read_bytes()[0]) % 256
+    assert path.read_bytes()[:1] == b"\x80"
+    assert saved.load(path).config == TINY
+
+
 def test_the_text_beside_says_what_the_file_says(file: Path) -> None:
     beside = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
     with safe_open(file, framework="pt") as content:

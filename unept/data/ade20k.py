@@ -8,11 +8,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unept.data.pictures import Pictures, images_below, pairs_of
-from unept.data.sample import default_palette
+from unept.data.encoding import Mistake, shifted
+from unept.data.pictures import Official, Pictures, images_below, pairs_of
+from unept.data.sample import IGNORE, default_palette
 
 CLASSES = 150
+OFFICIAL = {"train": Official(pictures=20_210, void=True), "val": Official(pictures=2_000, void=True)}
 _FOLDERS = {"train": "training", "val": "validation"}
+_REDUCED = Mistake(
+    values=frozenset({*range(CLASSES), IGNORE}),
+    needs=frozenset({IGNORE}),
+    what="1 has been taken off the labels already: 255 for unlabelled, 0 to 149 for the classes",
+    fix="extract the package's own annotations again, which hold 0 to 150",
+)
+_COUNTED_FROM_0 = Mistake(
+    values=frozenset(range(CLASSES)),
+    needs=frozenset({CLASSES - 1}),
+    what="they end at 149, one below the last class: the classes seem to be counted from 0, and class 1 to be lost",
+    fix="extract the package's own annotations again, which hold 0 for unlabelled and 1 to 150",
+)
+ENCODING = shifted(CLASSES, _REDUCED, _COUNTED_FROM_0, first=1, ignore=0)
 
 
 def open_ade20k(root: Path, split: str) -> Pictures:
@@ -28,7 +43,7 @@ def open_ade20k(root: Path, split: str) -> Pictures:
         name="ADE20K",
         classes=[f"class {number}" for number in range(1, CLASSES + 1)],
         palette=default_palette(CLASSES),
-        pairs=pairs_of(images_below(root / "images" / part), root / "annotations" / part),
-        raw_ignore=0,
-        first_class=1,
+        files=pairs_of(images_below(root / "images" / part), root / "annotations" / part),
+        encoding=ENCODING,
+        official=OFFICIAL[split],
     )

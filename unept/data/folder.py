@@ -8,9 +8,11 @@ not given); without it the number of classes is given beside the path, `folder:P
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from unept.data.encoding import shifted
 from unept.data.pictures import Pictures, images_below, pairs_of
 from unept.data.sample import IGNORE, Colour, default_palette
 
@@ -28,10 +30,11 @@ def open_folder(root: Path, split: str, classes: int | None = None) -> Pictures:
     meta = _meta(root, classes)
     images = _images(root, split)
     flat = not (root / "images" / split).is_dir()
-    pairs = pairs_of(images, root / "labels" if flat else root / "labels" / split)
-    return Pictures(
-        name=meta["name"], classes=meta["classes"], palette=meta["palette"], pairs=pairs, raw_ignore=meta["ignore"]
-    )
+    files = pairs_of(images, root / "labels" if flat else root / "labels" / split)
+    if flat:  # the labels of the other splits lie there too
+        files = replace(files, spare=())
+    encoding = shifted(len(meta["classes"]), ignore=meta["ignore"])
+    return Pictures(name=meta["name"], classes=meta["classes"], palette=meta["palette"], files=files, encoding=encoding)
 
 
 def _images(root: Path, split: str) -> dict[str, Path]:
@@ -44,7 +47,7 @@ def _images(root: Path, split: str) -> dict[str, Path]:
     every = images_below(root / "images")
     by_file = {path.relative_to(root / "images").as_posix(): name for name, path in every.items()}
     chosen: dict[str, Path] = {}
-    for number, line in enumerate(_text(listing).splitlines(), 1):
+    for number, line in enumerate(read_text(listing).splitlines(), 1):
         word = line.strip()
         if not word:
             continue
@@ -67,7 +70,7 @@ def _meta(root: Path, classes: int | None) -> dict[str, Any]:
             f"{root}: number of classes unknown: no meta.json in it, and no ?classes=NUMBER after the path"
         )
     try:
-        given = json.loads(_text(path)) if path.is_file() else {"classes": classes}
+        given = json.loads(read_text(path)) if path.is_file() else {"classes": classes}
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: not valid JSON ({error})") from error
     if not isinstance(given, dict) or "classes" not in given:
@@ -82,7 +85,8 @@ def _meta(root: Path, classes: int | None) -> dict[str, Any]:
     return {"name": str(name), "classes": names, "palette": _palette(path, given, len(names)), "ignore": ignore}
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The UTF-8 text of a file. ValueError, one line, where there is none."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-from unept.data.pictures import _BROKEN, IMAGE_SUFFIXES, _unreadable
+from unept.data.pictures import BROKEN, IMAGE_SUFFIXES, unreadable
 from unept.data.sample import Bytes
 
 DEEPEST = 65_535  # of 16 bits a pixel
@@ -40,8 +40,8 @@ def read_photo(path: Path) -> Photo:
                 upright = upright.convert("RGBA")  # a palette with transparency warns where it is converted at once
                 changed.append("alpha dropped")
             return Photo(np.array(upright.convert("RGB")), tuple(changed))
-    except _BROKEN as error:
-        raise _unreadable(path, error) from error
+    except BROKEN as error:
+        raise unreadable(path, error) from error
 
 
 def photos_below(folder: Path) -> list[Path]:

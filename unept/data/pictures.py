@@ -3,33 +3,70 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from unept.data.encoding import Encoding
 from unept.data.sample import IGNORE, Bytes, Colour, Sample
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
 LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # nothing lossy
 _CLUTTER = ("thumbs.db", "desktop.ini")
 # What Pillow raises on files that it cannot decode, and on pictures of more than some 180 million pixels.
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+
+
+class Damaged(ValueError):
+    """A file that is missing, cannot be read, or cannot be decoded to its end."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """A picture and its label; `name` is the picture's path below its folder, without suffix."""
+    """A picture and its label, None in a split without labels; `name` is the picture's path in its folder, bare."""
 
     image: Path
-    label: Path
+    label: Path | None
     name: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Unpaired:
+    """A picture `path` or a label `expected` that is not there; `said` is the whole line."""
+
+    path: Path
+    expected: Path
+    said: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """The files of a split by their names alone: pairs, pictures without label, and labels without picture."""
+
+    pairs: tuple[Pair, ...]
+    unpaired: tuple[Unpaired, ...] = ()
+    spare: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Official:
+    """What the owners say of a split: how many pictures, of what width and height, whether some pixels are void."""
+
+    pictures: int
+    size: tuple[int, int] | None = None
+    void: bool = False
+
+
 class Pictures:
-    """One split of a data set that lies in files (a `unept.data.sample.Dataset`); decodes at each access."""
+    """One split of a data set that lies in files (a `unept.data.sample.Dataset`); decodes at each access.
+
+    In a split without labels, `labelled` is False and every label is 255.
+    """
 
     ignore = IGNORE
     lookalikes: tuple[tuple[int, ...], ...] = ()  # nobody has said which classes only context tells apart
@@ -40,21 +77,21 @@ class Pictures:
         name: str,
         classes: Sequence[str],
         palette: Sequence[Colour],
-        pairs: Sequence[Pair],
-        raw_ignore: int = IGNORE,
-        first_class: int = 0,
+        files: Files,
+        encoding: Encoding,
+        read: Callable[[Path], npt.NDArray[Any]] | None = None,
+        official: Official | None = None,
     ) -> None:
-        """`raw_ignore` is the files' value for unlabelled pixels, `first_class` their value for class 0."""
+        """`read` gives a label file's values, integers (H, W); `read_label` where it is not given."""
         self.name = name
         self.classes = tuple(classes)
         self.palette = tuple(palette)
-        self.pairs = tuple(pairs)
-        self.raw_ignore = raw_ignore
-        self.first_class = first_class
-        values = np.arange(256)
-        inside = (values >= first_class) & (values < first_class + len(self.classes)) & (values != raw_ignore)
-        self._table = np.where(inside, values - first_class, IGNORE).astype(np.uint8)
-        self._known = inside | (values == raw_ignore)
+        self.files = files
+        self.pairs = files.pairs
+        self.encoding = encoding
+        self.read = read or read_label
+        self.official = official
+        self.labelled = any(pair.label for pair in files.pairs)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -66,29 +103,29 @@ class Pictures:
         pair = self.pairs[index]
         image = read_image(pair.image)
         label = self.label_of(pair)
-        if label.shape != image.shape[:2]:
-            raise ValueError(_other_size(pair, label.shape[::-1], image.shape[1::-1]))
+        if label is None:
+            label = np.full(image.shape[:2], IGNORE, np.uint8)
+        elif label.shape != image.shape[:2]:
+            raise ValueError(other_size(pair, label.shape[::-1], image.shape[1::-1]))
         return Sample(image=image, label=label, name=pair.name)
 
-    def label_of(self, pair: Pair) -> Bytes:
+    def label_of(self, pair: Pair) -> Bytes | None:
         """The label of a pair in class numbers, 255 = ignore. ValueError for a value that no class has."""
-        raw = read_label(pair.label)
-        seen = np.bincount(raw.ravel(), minlength=256) > 0
-        if (seen & ~self._known).any():
-            value = int(np.flatnonzero(seen & ~self._known)[0])
-            last = self.first_class + len(self.classes) - 1
-            raise ValueError(
-                f"{pair.label}: label value {value} is outside {self.first_class}..{last} (ignore is {self.raw_ignore})"
-            )
-        return self._table[raw]
+        if pair.label is None:
+            return None
+        raw = self.read(pair.label)
+        try:
+            return self.encoding.decode(raw)
+        except ValueError as error:
+            raise ValueError(f"{pair.label}: {error}") from None
 
     def check(self, index: int) -> None:
         """Decode a pair, at a coarse scale where the format allows it; ValueError as from `self[index]`."""
         pair = self.pairs[index]
         size = check_image(pair.image)
         label = self.label_of(pair)
-        if label.shape[::-1] != size:
-            raise ValueError(_other_size(pair, label.shape[::-1], size))
+        if label is not None and label.shape[::-1] != size:
+            raise ValueError(other_size(pair, label.shape[::-1], size))
 
 
 def read_image(path: Path) -> Bytes:
@@ -104,8 +141,8 @@ def read_image(path: Path) -> Bytes:
             # Only by way of RGBA does Pillow convert a palette with transparency without a warning.
             upright = upright.convert("RGBA") if "transparency" in upright.info else upright
             return np.array(upright.convert("RGB"))
-    except _BROKEN as error:
-        raise _unreadable(path, error) from error
+    except BROKEN as error:
+        raise unreadable(path, error) from error
 
 
 def read_label(path: Path) -> Bytes:
@@ -117,8 +154,8 @@ def read_label(path: Path) -> Bytes:
         with Image.open(path) as picture:
             mode = picture.mode
             values = np.array(picture)
-    except _BROKEN as error:
-        raise _unreadable(path, error) from error
+    except BROKEN as error:
+        raise unreadable(path, error) from error
     if values.ndim != 2 or values.dtype.kind not in "bui":
         raise ValueError(f"{path}: label of mode {mode}: expected one whole number a pixel (a grey or palette picture)")
     if values.size and (values.max() > 255 or values.min() < 0):
@@ -136,8 +173,8 @@ def check_image(path: Path) -> tuple[int, int]:
             coarse = max(width // 8, 1), max(height // 8, 1)
             picture.draft(None, coarse)  # a JPEG is then decoded at an eighth, but read to its end
             picture.load()
-    except _BROKEN as error:
-        raise _unreadable(path, error) from error
+    except BROKEN as error:
+        raise unreadable(path, error) from error
     return (height, width) if turned else (width, height)
 
 
@@ -148,7 +185,7 @@ def images_below(folder: Path) -> dict[str, Path]:
     than a picture's, and for two pictures that differ in the suffix only.
     """
     found: dict[str, Path] = {}
-    for path in _files(folder):
+    for path in files_below(folder):
         if path.suffix.lower() not in IMAGE_SUFFIXES:
             raise ValueError(f"{path}: not an image (expected one of {' '.join(IMAGE_SUFFIXES)})")
         name = path.relative_to(folder).with_suffix("").as_posix()
@@ -160,29 +197,39 @@ def images_below(folder: Path) -> dict[str, Path]:
     return found
 
 
-def pairs_of(images: dict[str, Path], labels: Path) -> list[Pair]:
-    """Each picture with the label of its name below `labels`; ValueError that names a picture without one, or with two.
-
-    Labels without a picture are passed over.
-    """
-    if not labels.is_dir():
-        raise ValueError(f"{labels}: folder does not exist")
+def labels_below(folder: Path, images: Container[str]) -> dict[str, Path]:
+    """Every label below a folder by its path without suffix; ValueError where one of the `images` has two."""
     found: dict[str, Path] = {}
-    for path in _files(labels):
-        name = path.relative_to(labels).with_suffix("").as_posix()
+    for path in files_below(folder):
         if path.suffix.lower() not in LABEL_SUFFIXES:
             continue
+        name = path.relative_to(folder).with_suffix("").as_posix()
         if name in found and name in images:
             raise ValueError(f"{path}: a second label named {name!r} beside {found[name].name}")
         found[name] = path
-    missing = [name for name in images if name not in found]
-    if missing:
-        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-        raise ValueError(f"{images[missing[0]]}: no label {labels / missing[0]}.png{more}")
-    return [Pair(image=path, label=found[name], name=name) for name, path in images.items()]
+    return found
 
 
-def _files(folder: Path) -> list[Path]:
+def pair_up(images: dict[str, Path], labels: dict[str, Path], expected: Callable[[str], Path]) -> Files:
+    """Each picture with the label of its name; `expected` says where one that is missing should be."""
+    return Files(
+        pairs=tuple(Pair(image=path, label=labels[name], name=name) for name, path in images.items() if name in labels),
+        unpaired=tuple(
+            Unpaired(path=path, expected=expected(name), said=f"{path}: no label {expected(name)}")
+            for name, path in images.items()
+            if name not in labels
+        ),
+        spare=tuple(path for name, path in labels.items() if name not in images),
+    )
+
+
+def pairs_of(images: dict[str, Path], labels: Path) -> Files:
+    """Each picture with the label of its name below the folder `labels`."""
+    return pair_up(images, labels_below(labels, images), lambda name: labels / f"{name}.png")
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Every file below a folder, sorted, but for hidden ones and clutter. ValueError for what cannot be read."""
     if not folder.is_dir():
         raise ValueError(f"{folder}: folder does not exist")
     _refuse_closed(folder)
@@ -211,16 +258,18 @@ def _refuse_deep(path: Path, picture: Image.Image) -> None:
         raise ValueError(f"{path}: image of mode {picture.mode}: expected 8 bits a channel")
 
 
-def _unreadable(path: Path, error: Exception) -> ValueError:
+def unreadable(path: Path, error: Exception) -> ValueError:
+    """The one line for a file that Pillow could not open or decode, whatever it raised."""
     if isinstance(error, ValueError) and str(error).startswith(f"{path}: "):
         return error
     if isinstance(error, FileNotFoundError):
-        return ValueError(f"{path}: file does not exist")
+        return Damaged(f"{path}: file does not exist")
     if isinstance(error, PermissionError):
-        return ValueError(f"{path}: no permission to read it")
+        return Damaged(f"{path}: no permission to read it")
     reason = " ".join(str(error).replace(str(path), "it").replace(repr(str(path)), "it").split())
-    return ValueError(f"{path}: truncated, damaged or not an image ({reason})")
+    return Damaged(f"{path}: truncated, damaged or not an image ({reason})")
 
 
-def _other_size(pair: Pair, label: tuple[int, ...], image: tuple[int, ...]) -> str:
+def other_size(pair: Pair, label: tuple[int, ...], image: tuple[int, ...]) -> str:
+    """The line for a label whose width and height are not the picture's."""
     return f"{pair.label}: label of {label[0]}x{label[1]} pixels for an image of {image[0]}x{image[1]} ({pair.image})"

@@ -1,8 +1,9 @@
-"""From a specification to a data set: `scenes`, `folder:PATH`, `folder:PATH?classes=N` or `ade20k:PATH`."""
+"""From a specification to a data set: `scenes`, `folder:PATH`, `folder:PATH?classes=N`, `ade20k:PATH` and so on."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -10,13 +11,21 @@ from functools import cache
 from pathlib import Path
 
 from unept.data.ade20k import open_ade20k
+from unept.data.cityscapes import open_cityscapes
 from unept.data.folder import open_folder
+from unept.data.pascal_context import open_pascal_context
 from unept.data.pictures import Pictures
 from unept.data.sample import Dataset
 from unept.data.scenes import SceneConfig, Scenes
 
-KINDS = ("scenes", "folder", "ade20k")
-_FORMS = "scenes, folder:PATH or ade20k:PATH"
+# The data sets of known layout, and a folder that each of them has and no other.
+OWNED: Mapping[str, tuple[Callable[[Path, str], Pictures], str]] = {
+    "ade20k": (open_ade20k, "annotations"),
+    "cityscapes": (open_cityscapes, "leftImg8bit"),
+    "pascal_context": (open_pascal_context, "JPEGImages"),
+}
+KINDS = ("scenes", "folder", *OWNED)
+FORMS = f"scenes, folder:PATH, {', '.join(f'{kind}:PATH' for kind in [*OWNED][:-1])} or {[*OWNED][-1]}:PATH"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +44,36 @@ def open_data(spec: str, split: str, scenes: SceneConfig | None = None) -> Datas
     return _open(_parse(spec), split, scenes or SceneConfig())
 
 
+def open_incomplete(spec: str, split: str) -> Pictures:
+    """As `open_data`, of a data set in files; pictures without label are left out, and told in its `files`."""
+    parsed = _parse(spec)
+    if parsed.kind == "scenes":
+        raise ValueError(f"data {spec!r}: scenes are generated: there are no files to read")
+    return _open_files(parsed, split)
+
+
+def spec_of(text: str) -> str:
+    """A specification as it is, and that of a bare folder by what lies in it. ValueError where there is neither."""
+    path = Path(text).expanduser()
+    if text.partition(":")[0] in KINDS or not text or not path.is_dir():
+        _parse(text)
+        return text
+    for kind, (_, mark) in OWNED.items():
+        if (path / mark).is_dir():
+            return f"{kind}:{text}"
+    if (path / "images").is_dir():
+        return f"folder:{text}"
+    marks = ", ".join(f"{mark}/ ({kind})" for kind, (_, mark) in OWNED.items())
+    raise ValueError(f"{text}: of no known layout: expected {marks} or images/ (folder) in it")
+
+
+def splits_of(spec: str) -> tuple[str, ...]:
+    """The splits of a data set in files: train and val, and test where there are pictures for it."""
+    parsed = _parse(spec)
+    places = {"cityscapes": ("leftImg8bit/test",), "folder": ("images/test", "test.txt")}.get(parsed.kind, ())
+    return ("train", "val", *["test"] * any((parsed.root / place).exists() for place in places))
+
+
 def check_data(
     spec: str,
     scenes: SceneConfig | None = None,
@@ -45,16 +84,19 @@ def check_data(
     """Read every picture and label of the splits once, side by side, and return the names of the classes.
 
     ValueError, one line that names the file, for the first picture (in order) that is truncated or no image, has no
-    label or one of another size, or a label with a value outside the classes; also where the data have another number
-    of classes than `classes`. What passed once is not read again by this process.
+    label or one of another size, or a label with a value outside the classes; also where a split has no labels at all
+    and where the data have another number of classes than `classes`. What passed once is not read again by this
+    process.
     """
     parsed = _parse(spec)
     datasets = [_open(parsed, split, scenes or SceneConfig()) for split in splits]
     names = datasets[0].classes
     if classes is not None and classes != len(names):
         raise ValueError(f"data {spec}: {len(names)} classes, but the model has {classes}")
-    if parsed.kind != "scenes":
-        for split in splits:
+    for split, dataset in zip(splits, datasets, strict=True):
+        if isinstance(dataset, Pictures):
+            if not dataset.labelled:
+                raise ValueError(f"data {spec}: split {split!r} has no labels: it can neither be trained on nor scored")
             _check_files(_Spec(kind=parsed.kind, root=parsed.root.resolve(), classes=parsed.classes), split)
     return names
 
@@ -62,11 +104,17 @@ def check_data(
 def _open(spec: _Spec, split: str, scenes: SceneConfig) -> Dataset:
     if spec.kind == "scenes":
         return Scenes(scenes, split)
-    return _open_files(spec, split)
+    pictures = _open_files(spec, split)
+    unpaired = pictures.files.unpaired
+    if unpaired:
+        raise ValueError(f"{unpaired[0].said}{f' (and {len(unpaired) - 1} more)' if len(unpaired) > 1 else ''}")
+    return pictures
 
 
 def _open_files(spec: _Spec, split: str) -> Pictures:
-    return open_ade20k(spec.root, split) if spec.kind == "ade20k" else open_folder(spec.root, split, spec.classes)
+    if spec.kind in OWNED:
+        return OWNED[spec.kind][0](spec.root, split)
+    return open_folder(spec.root, split, spec.classes)
 
 
 @cache
@@ -84,8 +132,7 @@ def _check_files(spec: _Spec, split: str) -> None:
 def _parse(spec: str) -> _Spec:
     kind, colon, rest = spec.partition(":")
     if kind not in KINDS:
-        near = [f"folder:{spec}"] if spec and Path(spec).is_dir() else get_close_matches(kind, KINDS, 1)
-        raise ValueError(f"data {spec!r}: expected {_FORMS}{f'; did you mean {near[0]}?' if near else ''}")
+        raise ValueError(f"data {spec!r}: expected {FORMS}{_meant(spec, kind)}")
     if kind == "scenes":
         if colon:
             raise ValueError(f"data {spec!r}: scenes take no path")
@@ -96,3 +143,14 @@ def _parse(spec: str) -> _Spec:
     if flag and (kind != "folder" or not number.isdecimal() or not 1 <= int(number) <= 255):
         raise ValueError(f"data {spec!r}: expected folder:PATH?classes=NUMBER with 1 to 255 classes")
     return _Spec(kind=kind, root=Path(path).expanduser(), classes=int(number) if flag else None)
+
+
+def _meant(spec: str, kind: str) -> str:
+    """A clause that names the specification which a wrong one is likest to, or nothing."""
+    if not spec or not Path(spec).is_dir():
+        near = get_close_matches(kind, KINDS, 1)
+        return f"; did you mean {near[0]}?" if near else ""
+    try:
+        return f"; did you mean {spec_of(spec)}?"
+    except ValueError:
+        return f"; did you mean folder:{spec}?"

@@ -279,7 +279,7 @@ def test_number_of_classes_against_the_model(folder):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("", "expected scenes, folder:PATH or ade20k:PATH"),
+        ("", "expected scenes, folder:PATH, ade20k:PATH, cityscapes:PATH or pascal_context:PATH"),
         ("scene", "did you mean scenes?"),
         ("ade20", "did you mean ade20k?"),
         ("scenes:x", "scenes take no path"),
@@ -289,7 +289,7 @@ def test_number_of_classes_against_the_model(folder):
         ("folder:x?classes=-1", "with 1 to 255 classes"),
         ("folder:x?classes=256", "with 1 to 255 classes"),
         ("ade20k:x?classes=3", "folder:PATH?classes=NUMBER"),
-        ("/data/camvid", "expected scenes, folder:PATH or ade20k:PATH"),
+        ("/data/camvid", "expected scenes, folder:PATH, ade20k:PATH, cityscapes:PATH or pascal_context:PATH"),
     ],
 )
 def test_malformed_specifications(spec, message):

@@ -1,0 +1,164 @@
+"""convert, evaluate and predict as a user types them, on a tiny checkpoint of the generated scenes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_checkpoint
+from PIL import Image
+from trees import cityscapes
+
+import cli
+from unept.data.cityscapes import TABLE
+
+ROOT = Path(__file__).resolve().parent.parent
+QUICK = ("--data", "scenes", "--images", "4", "--scales", "1", "--no-flip", "--mode", "whole", "--threads", "1")
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    folder = tmp_path_factory.mktemp("checkpoints")
+    for seed, name in enumerate("ab"):
+        tiny_checkpoint.write(folder / f"{name}.safetensors", seed=seed)
+    return str(folder / "a.safetensors"), str(folder / "b.safetensors")
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def noise(height: int, width: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def test_evaluate_and_again(two: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["evaluate", *two, *QUICK]) == 0
+    first = capsys.readouterr()
+    assert "a: 4 pictures of scenes, val; whole, scale 1, not flipped, base 64x64\n" in first.err
+    said = first.out.splitlines()
+    assert [line.partition(":")[0] for line in said[:4]] == ["a, plain", "a, refined", "b, plain", "b, refined"]
+    assert said[4].startswith("b - a, mIoU: ")
+    assert "95 % interval" in said[4]
+    page = Path("study/evaluation/a-b-val.md").read_text(encoding="utf-8")
+    assert page.count(said[4]) == 1
+    assert f"unept-bench evaluate {' '.join(two)}" in page
+    assert cli.main(["evaluate", *two, *QUICK]) == 0
+    again = capsys.readouterr()
+    assert again.out == first.out
+    assert "4 of them done already" in again.err
+
+
+def test_evaluate_when_it_is_stopped(
+    two: tuple[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bench.scoring.work.score", stop)
+    assert cli.main(["evaluate", two[0], *QUICK]) == 130
+    assert capsys.readouterr().err.endswith("stopped; finished pictures are kept, the same command continues\n")
+
+
+def test_only_the_first_of_torchruns_processes_speaks(
+    two: tuple[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("RANK", "1"), ("LOCAL_RANK", "1"), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    assert cli.main(["evaluate", two[0], *QUICK]) == 0
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setenv("RANK", "0")
+    assert cli.main(["evaluate", two[0], *QUICK]) == 0
+    assert "4 of them done already" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_under_torchrun(two: tuple[str, str], place: Path) -> None:
+    words = ["evaluate", two[0], *QUICK, "--images", "9", "--out", str(place / "out")]
+    run = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29677"]
+    done = subprocess.run([*run, str(ROOT / "cli.py"), *words], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("a, plain: mIoU") == 1
+    assert len([*(place / "out").rglob("chunks/*.npz")]) == 3
+
+
+def test_results_for_the_test_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    city = cityscapes(tmp_path / "city")
+    path = tmp_path / "m.safetensors"
+    tiny_checkpoint.write(path, classes=19)
+    words = ["evaluate", str(path), "--data", f"cityscapes:{city}", "--split", "test", *QUICK[4:], "--base", "own"]
+    assert cli.main(words) == 2
+    assert "split 'test' has no labels to score against; --results FOLDER" in capsys.readouterr().err
+    assert cli.main([*words, "--results", str(tmp_path / "results")]) == 0
+    written = sorted((tmp_path / "results").iterdir())
+    assert written
+    assert all(path.name.startswith("berlin_") for path in written)
+    with Image.open(written[0]) as picture:
+        assert {*np.unique(np.array(picture)).tolist()} <= {number for _, number, _ in TABLE}
+    assert "mIoU –" in capsys.readouterr().out
+    assert cli.main(["evaluate", str(path), *QUICK, "--results", "results"]) == 2
+    assert "--results: files for the test server of cityscapes:PATH, not of scenes" in capsys.readouterr().err
+
+
+def test_predict_a_picture(two: tuple[str, str], place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    noise(50, 70).save("photo.jpg")
+    assert cli.main(["predict", "photo.jpg", "--checkpoint", two[0], "--out", "out"]) == 0
+    kinds = ("boundary", "direction", "label", "mask", "overlay", "refinement")
+    assert sorted(path.name for path in Path("out").iterdir()) == [f"photo-{kind}.png" for kind in kinds]
+    with Image.open("out/photo-label.png") as label:
+        assert (label.mode, label.size) == ("P", (70, 50))
+        assert np.array(label).max() < 8
+    assert capsys.readouterr().out == "1 of 1 pictures: out\n"
+
+
+def test_a_folder_with_a_damaged_file_and_two_checkpoints(
+    two: tuple[str, str], place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "in/deep").mkdir(parents=True)
+    noise(1, 1).save("in/one.png")
+    noise(9, 300).convert("LA").save("in/deep/wide.png")
+    (place / "in/broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    (place / "in/notes.txt").write_text("no picture")
+    assert cli.main(["predict", "in", "--checkpoint", two[0], "--checkpoint", two[1], "--out", "out"]) == 1
+    said = capsys.readouterr()
+    assert "in/broken.jpg: truncated, damaged or not an image" in said.err
+    assert "in/deep/wide.png: alpha dropped" in said.err
+    assert said.out == "2 of 3 pictures: out\n"
+    assert Path("out/one-compare.png").exists()
+    assert Path("out/deep/wide-compare.png").exists()
+    assert len([*Path("out/a").rglob("*.png")]) == len([*Path("out/b").rglob("*.png")]) == 12
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["predict", "nothing.jpg", "--checkpoint", "no.safetensors", "--out", "o"], "nothing.jpg: no such picture"),
+        (["predict", "p.png", "--checkpoint", "no.safetensors", "--out", "o"], "no.safetensors: file does not exist"),
+        (
+            ["predict", "p.png", "--checkpoint", "p.png", "--out", "o"],
+            "p.png: cut off, damaged or no .safetensors file",
+        ),
+        (["predict", "p.png", *["--checkpoint", "x"] * 3, "--out", "o"], "--checkpoint: 3 files; expected one, or two"),
+        (["predict", "p.png", "--checkpoint", "A", "--out", "o", "--scales", "0"], "--scales 0: expected ratios"),
+        (["predict", "p.png", "--checkpoint", "A", "--out", "o", "--window", "0"], "--window 0: expected at least 1"),
+        (["predict", "p.png", "--checkpoint", "A", "--out", "o", "--mode", "x"], "--mode x: expected whole or slide"),
+        (["predict", "p.png", "--checkpoint", "A", "--out", "o", "--device", "x"], "--device x: not to be had here"),
+        (["evaluate", "A", "--data", "scenes", "--stride", "99"], "--stride 99: expected at most the window, 64"),
+        (["evaluate", "A", "--data", "folder:nothing"], "nothing: data folder does not exist"),
+    ],
+)
+def test_mistakes_are_one_line(
+    words: list[str], message: str, two: tuple[str, str], place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noise(5, 5).save("p.png")
+    assert cli.main([two[0] if word == "A" else word for word in words]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1, said
+    assert message in said[0]
+    assert json.dumps(sorted(path.name for path in place.iterdir())) == '["p.png"]'
