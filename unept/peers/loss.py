@@ -1,4 +1,7 @@
-"""What a rival is trained with: cross-entropy of its logits, and of its auxiliary logits at their weights."""
+"""What a rival is trained with: cross-entropy of its logits, and of its auxiliary logits at their weights.
+
+Both at the label's size: enlarged logits as the public code has them, or bands of them where the map is large.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from torch.nn import functional as F
 
 from unept.boundary import NONE
 from unept.config import LossConfig
+from unept.full_resolution import is_large, summed_cross_entropies
 from unept.losses import Losses
 from unept.peers.parts import MULTIPLE, Auxiliary, Output, resize
 
@@ -41,12 +45,30 @@ def _auxiliary(term: Auxiliary, label_BHW: Tensor, pixels: int, config: LossConf
 
 
 def _cross_entropy(logits_BKhw: Tensor, label_BHW: Tensor, pixels: int, config: LossConfig) -> Tensor:
-    """Of the logits enlarged to the label's size, averaged over the pixels that count, or over all of the image."""
+    """Of the logits enlarged to the label's size, averaged over the pixels that count, or over all of the image.
+
+    With ``config.bounded`` a large map is enlarged in bands, if by a whole number and the same both ways.
+    """
+    stride = _stride(logits_BKhw, label_BHW)
+    if config.bounded and stride > 1 and is_large(label_BHW, logits_BKhw.shape[1]):
+        total = summed_cross_entropies(logits_BKhw, label_BHW, stride=stride)[0]
+        return _averaged(total, logits_BKhw, label_BHW, pixels, config)
     return _mean(resize(logits_BKhw, label_BHW.shape[1:]), label_BHW, pixels, config)
+
+
+def _stride(logits_BKhw: Tensor, label_BHW: Tensor) -> int:
+    """Pixels of the label per logit; 0 where that is no one whole number."""
+    (height, width), (h, w) = label_BHW.shape[1:], logits_BKhw.shape[2:]
+    stride = height // h
+    return stride if (height, width) == (stride * h, stride * w) else 0
 
 
 def _mean(logits: Tensor, label: Tensor, count: int, config: LossConfig) -> Tensor:
     total = F.cross_entropy(logits, label, ignore_index=NONE, reduction="sum")
+    return _averaged(total, logits, label, count, config)
+
+
+def _averaged(total: Tensor, logits: Tensor, label: Tensor, count: int, config: LossConfig) -> Tensor:
     poison = torch.where(logits.detach().isfinite().all(), 0.0, torch.nan)  # a logit that no pixel reads is seen too
     return total / (count if config.ce_average == "all" else (label != NONE).sum().clamp(min=1)) + poison
 
