@@ -107,6 +107,14 @@ Control = Annotated[
         help="Compare the others with this one; none: with the model without self-attention, a row of its own.",
     ),
 ]
+SkipOom = Annotated[
+    bool,
+    typer.Option(
+        "--skip-oom",
+        help="Leave out what is predicted not to fit into memory, or asks for more than a run that did not: "
+        "its row says `skipped`.",
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say which runs are due and how long they may take.")]
 
 
@@ -139,6 +147,7 @@ def ablate(
     backend: Backend = "auto",
     retry: Retry = "",
     control: Control = "",
+    skip_oom: SkipOom = False,
     dry_run: DryRun = False,
 ) -> None:
     """Train every combination of the axes and write the table.
@@ -166,6 +175,7 @@ def ablate(
         backend=backend,
         retry=retry,
         control=control,
+        skip_oom=skip_oom,
     )
     make = with_control(lambda base: expand(axes, base), control, [axis.name for axis in axes])
     name = " ".join([*map(str, axes), *["none"] * (control == NONE)])
@@ -190,6 +200,7 @@ def table(
     backend: Backend = "auto",
     retry: Retry = "",
     control: Control = "",
+    skip_oom: SkipOom = False,
     dry_run: DryRun = False,
 ) -> None:
     """Run the variants of one of the paper's tables."""
@@ -212,6 +223,7 @@ def table(
         backend=backend,
         retry=retry,
         control=control or tables[number].CONTROL,
+        skip_oom=skip_oom,
     )
     name = NONE if control == NONE and number in (6, 7) else ""
     after = _count_networks if number == 7 else None

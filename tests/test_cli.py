@@ -18,8 +18,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import bench.environment
 import bench.store
 import cli
+from bench.config import Settings
+from bench.measures.ledger import Peak
 from bench.store import Store
 from bench.study import Tasks
 from unept.ops import Backend
@@ -403,6 +406,32 @@ def test_a_step_is_timed_by_its_parts(capsys: pytest.CaptureFixture[str], tmp_pa
     assert "preset 'quikc'" in refused(capsys, "step", "quikc")
 
 
+def test_what_is_predicted_not_to_fit_is_warned_of_and_run_or_skipped_if_asked(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def predicted(settings: Settings, *_: object, **__: object) -> Peak:
+        return Peak(bytes=settings.model.points << 30, kinds={}, place="")
+
+    monkeypatch.setattr("bench.memory.predict.predict", predicted)
+    monkeypatch.setattr(bench.environment, "available_bytes", lambda: 8 << 30)
+    monkeypatch.setattr("bench.memory.fits.bound", lambda *_: 9 << 30)
+    words = ("ablate", "--grid", "N=4,16", "--seeds", "1", "--jobs", "1")
+    warned = "warning: N=16: a training step needs 16.0 GiB, predicted; there are 8.0 GiB of memory free here; "
+    assert call(*words, "--dry-run") == 0
+    assert warned in capsys.readouterr().out
+    assert call(*words, "--out", "all", measure=MEASURE) == 0
+    said = capsys.readouterr().out
+    assert f"{warned}it runs all the same; --skip-oom would leave it out\n" in said
+    assert "2 of 2 runs have a row: 2 ok" in said
+    assert call(*words, "--out", "some", "--skip-oom", measure=MEASURE) == 0
+    said = capsys.readouterr().out
+    assert f"{warned}it is skipped\n" in said
+    assert "2 of 2 runs have a row: 1 ok, 1 skipped" in said
+    assert "skipped: N=16 seed 0, measures of N=16: --skip-oom: a training step needs 16.0 GiB, predicted; " in said
+    assert call(*words, "--out", "some", "--retry", "skipped", measure=MEASURE) == 0
+    assert "2 of 2 runs have a row: 2 ok" in capsys.readouterr().out
+
+
 def test_memory_is_predicted_and_reported(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     words = ("memory", "--row", "none, ResNet50", "--size", "64", "--batch", "1", "--out", str(tmp_path))
     assert call(*words) == 0
@@ -508,7 +537,7 @@ def test_help_version_and_doctor(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_options_are_these() -> None:
     """A change of the command line is a decision, not an accident."""
     shared = {"seeds", "preset", "data", "steps", "backbone-weights", "out", "jobs", "threads", "retry", "dry-run"}
-    shared |= {"control", "backend"}
+    shared |= {"control", "backend", "skip-oom"}
     commands = cli.typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
     found = {name: {opt for p in command.params for opt in p.opts} for name, command in commands.items()}
     assert found == {

@@ -6,8 +6,8 @@ of label k that read pixel q, a term is -sum c(q, k) log p_k(q), and its gradien
 (sum_k c(q, k)) p(q) - c(q, .). Both need nothing of other pixels' logits: a band of rows is enlarged, read, turned into
 its gradient, and that is brought back to the small map by the transposed interpolation before the next band begins.
 
-Axes: B images, K classes, H x W pixels, h x w = H / stride x W / stride rounded up, the stride 8 unless said, T terms;
-in a band n images, R rows of pixels, r rows of logits. Rows come before images, so that they combine in one matrix product.
+Axes: B images, K classes, H x W pixels, h x w = H / stride x W / stride rounded up (stride 8 unless said), T terms; in a
+band n images, R rows of pixels, r rows of logits. Rows come before images, so that they combine in one matrix product.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def summed_cross_entropies(
 ) -> Tensor:
     """The cross-entropy summed over valid pixels, (1,); with sources also the same read at them, (2,).
 
-    Logits are enlarged ``stride`` times, bilinear, corners not aligned, and cut to the label's size; computed in float32 at
+    Logits are enlarged ``stride`` times, bilinear, corners not aligned, and cut to the label's size; in float32 at
     least. Labels are int64, 255 where they do not count. A source is row * W + column, at most one row away from its
     pixel. Differentiable once, in the logits. Memory beyond the arguments is a few bands (see `_bands`) and
     copies of the logits, whatever the label's size; a map of at most `WHOLE` enlarged logits is one piece. The same
@@ -175,7 +175,7 @@ class _Read(NamedTuple):
 def _bands(label_BHW: Tensor, *, classes: int, limit: int, stride: int) -> Iterator[_Band]:
     """At most `limit` logits a band, but no less than ``stride`` rows of one image.
 
-    Bands begin in the middle between two logits' centres, half a stride off, where each reads the fewest rows of logits.
+    Bands begin in the middle between two logits' centres, half a stride off: there each reads the fewest logits.
     """
     batch, height, width = label_BHW.shape
     images = max(1, min(batch, limit // (stride * width * classes)))

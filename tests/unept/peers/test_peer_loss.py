@@ -81,7 +81,7 @@ def test_the_weight_of_the_cross_entropy_scales_all(weight: float) -> None:
 
 
 def losses_and_gradients(stride: int, size: tuple[int, int], config: LossConfig) -> list[torch.Tensor]:
-    """Of main and auxiliary logits at 1 / stride and at half of that, under a label that is padded to a multiple of 32."""
+    """Of main and auxiliary logits at 1 / stride and at half of that, under a label that is padded."""
     generator = torch.Generator().manual_seed(stride)
     target = torch.randint(0, 5, (2, *size), generator=generator)
     target[:, :3] = 255
