@@ -425,7 +425,7 @@ def memory(
 
     from bench.memory import table
     from bench.memory.predict import StepSetting
-    from experiments.table8 import chosen
+    from experiments.table8 import chosen, masked
     from reports import memory as pages
     from reports import write_files
 
@@ -434,9 +434,11 @@ def memory(
     networks = {row.name: row.settings for row in found}
     records = table.predicted(networks, setting, say=_say)
     records = [record | {"quoted": row.quoted} for record, row in zip(records, found, strict=True)]
+    forms = {} if rows or not pages.is_printed(asdict(setting)) else {row.name: row.settings for row in masked()}
+    masks = table.predicted(forms, setting, say=_say, alone=True) if forms else []
     verified = table.verified(networks, setting, say=_say) if verify else []
     words, _ = ctx.obj
-    made = pages.files(records, verified, asdict(setting), shlex.join([NAME, *words]))
+    made = pages.files(records, verified, asdict(setting), shlex.join([NAME, *words]), masks)
     page, *_ = write_files(Path(out).expanduser(), made)
     print("\n".join(pages.lines(records)))
     print(f"report: {page}")

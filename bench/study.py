@@ -36,7 +36,7 @@ class Study:
     """One experiment and how to do it. `name` is what makes the same command resume: it tells experiments apart.
 
     `control` is the variant that the report compares the others with; "" leaves the choice to the report. `skip_oom`
-    gives a row `skipped` to what is predicted not to fit into memory, and to what asks for more than a run that did not.
+    gives a row `skipped` to what is predicted not to fit into memory, and to what takes more than a run that did not.
     """
 
     name: str

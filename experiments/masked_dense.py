@@ -30,11 +30,14 @@ class MaskedSelf(MultiHead):
         joint: bool = True,
     ) -> None:
         """``window``: a token sees half of it to each side in its level's raster order. ``rows_columns``: the first
-        half of the heads sees a token's own row, the other half its column. ValueError for another pattern.
+        half of the heads sees a token's own row, the other half its column. ValueError for another pattern, and for
+        an odd number of heads that would have to be halved.
         """
         super().__init__(width=width, heads=heads, dropout=dropout)
         if pattern not in ("window", "rows_columns"):
             raise ValueError(f"masked: pattern={pattern}: expected window or rows_columns")
+        if pattern == "rows_columns" and heads % 2:
+            raise ValueError(f"masked: heads={heads}: expected an even number with pattern=rows_columns")
         self.pattern, self.window, self.joint = pattern, window, joint
 
     def forward(self, tokens_BSC: Tensor, position_BSC: Tensor | None, shapes: Shapes) -> Tensor:
@@ -50,12 +53,10 @@ class MaskedSelf(MultiHead):
 
     def _masked(self, q_BHSD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, shapes: Shapes) -> Tensor:
         scores_BHSS = (q_BHSD * q_BHSD.shape[-1] ** -0.5) @ k_BHSD.transpose(-2, -1)
-        seen_GSS = self.seen(shapes, q_BHSD)
-        sets = [len(part) for part in torch.arange(self.heads).tensor_split(len(seen_GSS))]
-        hidden_HSS = (~seen_GSS).repeat_interleave(
-            torch.tensor(sets, device=seen_GSS.device), 0, output_size=self.heads
-        )
-        shares_BHSS = scores_BHSS.masked_fill(hidden_HSS if len(seen_GSS) > 1 else ~seen_GSS, -torch.inf).softmax(-1)
+        hidden_GSS = ~self.seen(shapes, q_BHSD)
+        if len(hidden_GSS) > 1:  # the heads in equal parts
+            hidden_GSS = hidden_GSS.repeat_interleave(self.heads // len(hidden_GSS), dim=0)
+        shares_BHSS = scores_BHSS.masked_fill(hidden_GSS, -torch.inf).softmax(-1)
         return F.dropout(shares_BHSS, self.dropout, self.training) @ v_BHSD
 
     def seen(self, shapes: Shapes, like: Tensor) -> Tensor:

@@ -6,8 +6,8 @@ of label k that read pixel q, a term is -sum c(q, k) log p_k(q), and its gradien
 (sum_k c(q, k)) p(q) - c(q, .). Both need nothing of other pixels' logits: a band of rows is enlarged, read, turned into
 its gradient, and that is brought back to the small map by the transposed interpolation before the next band begins.
 
-Axes: B images, K classes, H x W pixels, h x w = H / stride x W / stride rounded up (stride 8 unless said), T terms; in a
-band n images, R rows of pixels, r rows of logits. Rows come before images, so that they combine in one matrix product.
+Axes: B images, K classes, H x W pixels, h x w = H / stride x W / stride rounded up (8 unless said), T terms; in a band
+n images, R rows of pixels, r rows of logits. Rows come before images, so that they combine in one matrix product.
 """
 
 from __future__ import annotations
