@@ -415,11 +415,15 @@ def memory(
     optimizer: Annotated[str, typer.Option("--optimizer", help="adamw or sgd.")] = "adamw",
     checkpointing: Annotated[bool, typer.Option("--checkpointing", help="Recompute each block's activations.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Also take the step on this CPU and count.")] = False,
-    out: Annotated[str, typer.Option("--out", metavar="FOLDER", help="Of the report.")] = "study/memory",
+    scale: Annotated[
+        bool, typer.Option("--scale", help="Instead: how one layer of each attention grows with tokens, N, L, batch.")
+    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="With --scale: tiny sizes, to see that it works.")] = False,
+    out: Annotated[str, typer.Option("--out", metavar="FOLDER", help="Default: study/memory, study/scaling.")] = "",
 ) -> None:
     """Predict the peak memory of a training step for each row of Table 8, without a GPU.
 
-    For instance --row "Ours, DeiT" --batch 4 --precision bf16, or --size 160 --verify.
+    For instance --row "Ours, DeiT" --batch 4 --precision bf16, or --size 160 --verify, or --scale.
     """
     from dataclasses import asdict
 
@@ -430,6 +434,13 @@ def memory(
     from reports import write_files
 
     setting = StepSetting(batch=batch, size=size, precision=precision, optimizer=optimizer, checkpointing=checkpointing)
+    if scale:
+        if rows or verify or setting != StepSetting():
+            raise ValueError("--scale goes with --quick and --out alone: it takes a layer, not a row's training step")
+        _scale(Path(out or "study/scaling").expanduser(), quick, ctx)
+        return
+    if quick:
+        raise ValueError("--quick goes with --scale")
     found = chosen(rows or ())
     networks = {row.name: row.settings for row in found}
     records = table.predicted(networks, setting, say=_say)
@@ -439,7 +450,7 @@ def memory(
     verified = table.verified(networks, setting, say=_say) if verify else []
     words, _ = ctx.obj
     made = pages.files(records, verified, asdict(setting), shlex.join([NAME, *words]), masks)
-    page, *_ = write_files(Path(out).expanduser(), made)
+    page, *_ = write_files(Path(out or "study/memory").expanduser(), made)
     print("\n".join(pages.lines(records)))
     print(f"report: {page}")
 
@@ -533,6 +544,25 @@ def _write_report(folders: Sequence[Path], experiment: str, control: str = "") -
     page, html, *_ = write_report(folders, experiment, control=control)
     print("\n".join(terminal.lines(read_study(folders, experiment, control))))
     print(f"report of {experiment}: {page} and {html.name}")
+
+
+def _scale(out: Path, quick: bool, ctx: typer.Context) -> None:
+    """How memory, operations and time of one layer of each attention grow."""
+    from bench.environment import raise_malloc_thresholds
+    from bench.memory import scale
+    from experiments.scaling import subjects
+    from reports import scaling, write_files
+
+    raise_malloc_thresholds()
+    words, _ = ctx.obj
+    effort = scale.QUICK if quick else scale.Effort()
+    given = subjects()
+    records = scale.grow(given, effort, say=_say)
+    exponents = scale.exponents(records)
+    protocol = scale.protocol(effort, next(iter(given.values())))
+    page, *_ = write_files(out, scaling.files(records, exponents, protocol, shlex.join([NAME, *words])))
+    print("\n".join(scaling.lines(exponents)))
+    print(f"report: {page}")
 
 
 def _count_networks(study: Study) -> None:
