@@ -43,11 +43,15 @@ def draw(records: Sequence[Record]) -> dict[str, bytes]:
     """The plots as files, PNG and SVG; none of a quantity without a value."""
     made = {}
     with matplotlib.rc_context(drawing.STYLE | {"font.size": 10.5}):
-        for name, (label, value, caption) in PLOTS.items():
-            if any(value(record) for record in records):
-                found = _plot(records, label, value, caption)
-                made |= {f"scaling-{name}.{suffix}": data for suffix, data in found.items()}
+        for name in drawn(records):
+            found = _plot(records, *PLOTS[name])
+            made |= {f"scaling-{name}.{suffix}": data for suffix, data in found.items()}
     return made
+
+
+def drawn(records: Sequence[Record]) -> list[str]:
+    """Which plots there are: of what has a value somewhere."""
+    return [name for name, (_, value, _) in PLOTS.items() if any(value(record) for record in records)]
 
 
 def _plot(
@@ -65,7 +69,8 @@ def _plot(
             ticks |= {place(record) for record in mine}
             if points:
                 x, y = zip(*points, strict=True)
-                look = drawing.look(index) | {"linestyle": drawing.DASHES[index % len(drawing.DASHES)]}
+                dashes = drawing.DASHES[(index + index // len(drawing.COLOURS)) % len(drawing.DASHES)]
+                look = drawing.look(index) | {"linestyle": dashes}
                 handles[name] = panel.plot(x, y, markersize=5, linewidth=1.4, **look)[0]
         _dress(panel, title, sorted(ticks))
     for panel in panels[::2]:

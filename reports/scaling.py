@@ -35,8 +35,8 @@ def overview(records: Sequence[Record]) -> pd.DataFrame:
         {
             **{name: record[name] for name in ("attention", "axis", "at", "side", "levels", "points", "batch")},
             "tokens": tokens(record),
-            "peak_bytes": record.get("peak"),
-            "saved_bytes": record.get("saved"),
+            "peak_mib": _mib(record, "peak"),
+            "saved_mib": _mib(record, "saved"),
             "gmacs": record.get("gmacs"),
             **{f"{_word(phase)}_{part}": _seconds(record, phase, part) for phase in PHASES for part in PARTS},
             "message": record.get("message", ""),
@@ -45,7 +45,7 @@ def overview(records: Sequence[Record]) -> pd.DataFrame:
     ]
     times = [f"{_word(phase)}_{part}" for phase in PHASES for part in PARTS]
     columns = ["attention", "axis", "at", "side", "levels", "points", "batch", "tokens"]
-    columns += ["peak_bytes", "saved_bytes", "gmacs", *times, "message"]
+    columns += ["peak_mib", "saved_mib", "gmacs", *times, "message"]
     return frame(lines, columns, text=["attention", "axis", "message"])
 
 
@@ -94,7 +94,7 @@ def _sections(
         "multiply-adds of a forward pass, every product and every sample.\n"
     )
     yield (
-        f"Time is *measured* here, in turns, {protocol['rounds']} rounds or more after one that is thrown away: "
+        f"Time is *measured* here, in turns, {words.count(protocol['rounds'], 'round')} or more after a first: "
         f"{protocol['processor']}, {words.count(protocol['threads'], 'thread')}, without dropout, where a layer has at "
         f"most {protocol['most_gmacs']:g} GMACs and {protocol['most_gib']:g} GiB, and where its cost changes along the "
         "axis at all; larger ones and unchanging ones are not timed.\n"
@@ -107,7 +107,7 @@ def _sections(
             f"{DASH} where nothing changes, or fewer than two sizes have a value.\n"
         )
         yield table(columns, rows)
-    for quantity in plots_scaling.PLOTS:
+    for quantity in plots_scaling.drawn(records):
         yield f"![{quantity}](scaling-{quantity}.png)\n"
     yield "## Every figure\n"
     yield table(
@@ -157,6 +157,10 @@ def _milliseconds(record: Record, phase: str) -> str:
 def _seconds(record: Record, phase: str, part: str) -> float | None:
     seconds = record.get("seconds", {}).get(phase)
     return None if seconds is None else float(seconds[part])
+
+
+def _mib(record: Record, name: str) -> float | None:
+    return record[name] / MIB if name in record else None
 
 
 def _word(phase: str) -> str:

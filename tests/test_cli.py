@@ -523,6 +523,22 @@ def test_power(capsys: pytest.CaptureFixture[str]) -> None:
     assert "difference 0.0" in refused(capsys, "power", "--sd", "1", "--difference", "0")
 
 
+def test_how_a_layer_grows_is_reported(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bench.memory import scale
+
+    tiny = scale.Effort(base=scale.Size(side=4, points=2), side=(4, 6), points=(2,), levels=(1,), batch=(1,), rounds=1)
+    monkeypatch.setattr(scale, "QUICK", tiny)
+    assert call("memory", "--scale", "--quick", "--out", str(tmp_path / "scaling")) == 0
+    assert "deformable" in capsys.readouterr().out
+    names = {path.name for path in (tmp_path / "scaling").iterdir()}
+    assert {"report.md", "report.html", "scaling.csv", "exponents.csv", "scaling-time.png"} < names
+    for words in (["--row", "SETR"], ["--batch", "4"], ["--verify"]):
+        assert "--scale goes with --quick and --out alone" in refused(capsys, "memory", "--scale", *words)
+    assert "--quick goes with --scale" in refused(capsys, "memory", "--quick")
+
+
 def test_help_version_and_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("unept-bench ")
@@ -549,7 +565,7 @@ def test_the_options_are_these() -> None:
         "kernels": {"--out", "--threads", "--repeats", "--shapes", "--quick"},
         "step": {"cases"} | {f"--{name}" for name in ("backends", "images", "rounds", "threads", "out")},
         "memory": {f"--{name}" for name in ("row", "batch", "size", "precision", "optimizer", "out")}
-        | {"--checkpointing", "--verify"},
+        | {"--checkpointing", "--verify", "--scale", "--quick"},
         "check": {"name", "--set", "--slot"},
         "doctor": set(),
     }
