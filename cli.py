@@ -139,6 +139,14 @@ Control = Annotated[
         help="Compare the others with this one; none: with the model without self-attention, a row of its own.",
     ),
 ]
+SkipOom = Annotated[
+    bool,
+    typer.Option(
+        "--skip-oom",
+        help="Leave out what is predicted not to fit into memory, or asks for more than a run that did not: "
+        "its row says `skipped`.",
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say which runs are due and how long they may take.")]
 
 
@@ -171,6 +179,7 @@ def ablate(
     backend: Backend = "auto",
     retry: Retry = "",
     control: Control = "",
+    skip_oom: SkipOom = False,
     dry_run: DryRun = False,
 ) -> None:
     """Train every combination of the axes and write the table.
@@ -198,6 +207,7 @@ def ablate(
         backend=backend,
         retry=retry,
         control=control,
+        skip_oom=skip_oom,
     )
     make = with_control(lambda base: expand(axes, base), control, [axis.name for axis in axes])
     name = " ".join([*map(str, axes), *["none"] * (control == NONE)])
@@ -222,6 +232,7 @@ def table(
     backend: Backend = "auto",
     retry: Retry = "",
     control: Control = "",
+    skip_oom: SkipOom = False,
     dry_run: DryRun = False,
 ) -> None:
     """Run the variants of one of the paper's tables."""
@@ -244,6 +255,7 @@ def table(
         backend=backend,
         retry=retry,
         control=control or tables[number].CONTROL,
+        skip_oom=skip_oom,
     )
     name = NONE if control == NONE and number in (6, 7) else ""
     after = _count_networks if number == 7 else None
@@ -546,29 +558,42 @@ def memory(
     optimizer: Annotated[str, typer.Option("--optimizer", help="adamw or sgd.")] = "adamw",
     checkpointing: Annotated[bool, typer.Option("--checkpointing", help="Recompute each block's activations.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Also take the step on this CPU and count.")] = False,
-    out: Annotated[str, typer.Option("--out", metavar="FOLDER", help="Of the report.")] = "study/memory",
+    scale: Annotated[
+        bool, typer.Option("--scale", help="Instead: how one layer of each attention grows with tokens, N, L, batch.")
+    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="With --scale: tiny sizes, to see that it works.")] = False,
+    out: Annotated[str, typer.Option("--out", metavar="FOLDER", help="Default: study/memory, study/scaling.")] = "",
 ) -> None:
     """Predict the peak memory of a training step for each row of Table 8, without a GPU.
 
-    For instance --row "Ours, DeiT" --batch 4 --precision bf16, or --size 160 --verify.
+    For instance --row "Ours, DeiT" --batch 4 --precision bf16, or --size 160 --verify, or --scale.
     """
     from dataclasses import asdict
 
     from bench.memory import table
     from bench.memory.predict import StepSetting
-    from experiments.table8 import chosen
+    from experiments.table8 import chosen, masked
     from reports import memory as pages
     from reports import write_files
 
     setting = StepSetting(batch=batch, size=size, precision=precision, optimizer=optimizer, checkpointing=checkpointing)
+    if scale:
+        if rows or verify or setting != StepSetting():
+            raise ValueError("--scale goes with --quick and --out alone: it takes a layer, not a row's training step")
+        _scale(Path(out or "study/scaling").expanduser(), quick, ctx)
+        return
+    if quick:
+        raise ValueError("--quick goes with --scale")
     found = chosen(rows or ())
     networks = {row.name: row.settings for row in found}
     records = table.predicted(networks, setting, say=_say)
     records = [record | {"quoted": row.quoted} for record, row in zip(records, found, strict=True)]
+    forms = {} if rows or not pages.is_printed(asdict(setting)) else {row.name: row.settings for row in masked()}
+    masks = table.predicted(forms, setting, say=_say, alone=True) if forms else []
     verified = table.verified(networks, setting, say=_say) if verify else []
     words, _ = ctx.obj
-    made = pages.files(records, verified, asdict(setting), shlex.join([NAME, *words]))
-    page, *_ = write_files(Path(out).expanduser(), made)
+    made = pages.files(records, verified, asdict(setting), shlex.join([NAME, *words]), masks)
+    page, *_ = write_files(Path(out or "study/memory").expanduser(), made)
     print("\n".join(pages.lines(records)))
     print(f"report: {page}")
 
@@ -828,6 +853,25 @@ def _write_report(folders: Sequence[Path], experiment: str, control: str = "") -
     page, html, *_ = write_report(folders, experiment, control=control)
     print("\n".join(terminal.lines(read_study(folders, experiment, control))))
     print(f"report of {experiment}: {page} and {html.name}")
+
+
+def _scale(out: Path, quick: bool, ctx: typer.Context) -> None:
+    """How memory, operations and time of one layer of each attention grow."""
+    from bench.environment import raise_malloc_thresholds
+    from bench.memory import scale
+    from experiments.scaling import subjects
+    from reports import scaling, write_files
+
+    raise_malloc_thresholds()
+    words, _ = ctx.obj
+    effort = scale.QUICK if quick else scale.Effort()
+    given = subjects()
+    records = scale.grow(given, effort, say=_say)
+    exponents = scale.exponents(records)
+    protocol = scale.protocol(effort, next(iter(given.values())))
+    page, *_ = write_files(out, scaling.files(records, exponents, protocol, shlex.join([NAME, *words])))
+    print("\n".join(scaling.lines(exponents)))
+    print(f"report: {page}")
 
 
 def _count_networks(study: Study) -> None:

@@ -126,6 +126,18 @@ def memory_gib() -> float | None:
         return None
 
 
+def available_bytes() -> int:
+    """Memory that this process could still take: what the system has free, cut by the control group's limit."""
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    try:
+        limit, used = (Path(f"/sys/fs/cgroup/memory.{name}").read_text("ascii").strip() for name in ("max", "current"))
+    except OSError:
+        return free
+    return free if limit == "max" else max(0, min(free, int(limit) - int(used)))
+
+
 @cache
 def accelerators() -> tuple[dict[str, Any], ...]:
     """NVIDIA GPUs with name, memory in GiB and driver; empty where there is none or its library does not load."""

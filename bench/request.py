@@ -33,6 +33,7 @@ class Request:
     backend: str = "auto"
     retry: str = ""
     control: str = ""
+    skip_oom: bool = False
     command: str = ""
 
 
@@ -68,6 +69,7 @@ def study_of(kind: str, grid: str, make: Maker, request: Request, *, dry_run: bo
         jobs=request.jobs or default_jobs(request.threads),
         retry=statuses(request.retry),
         control=request.control,
+        skip_oom=request.skip_oom,
         command=request.command,
     )
 

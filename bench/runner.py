@@ -19,7 +19,7 @@ import sys
 import sysconfig
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -77,6 +77,10 @@ class Outcome:
     seconds: float = 0.0
 
 
+Skip = Callable[[Job, Sequence[Outcome]], str]
+"""Why a job is not to be run, by what has ended so far; "" where it is. What is not run has a row `skipped`."""
+
+
 class Progress(Protocol):
     """What the queue tells while it works; see `bench.progress`."""
 
@@ -116,7 +120,9 @@ class _Worker:
     listener: threading.Thread | None = None
 
 
-def run_jobs(store: Store, jobs: Sequence[Job], *, parallel: int, progress: Progress) -> list[Outcome]:
+def run_jobs(
+    store: Store, jobs: Sequence[Job], *, parallel: int, progress: Progress, skip: Skip | None = None
+) -> list[Outcome]:
     """Do `jobs`, at most `parallel` at once, in their order; jobs that another process holds are waited for.
 
     Raises Interrupted when told to stop, StoreUnwritable when a worker cannot write, and SourcesChanged; the workers
@@ -124,7 +130,7 @@ def run_jobs(store: Store, jobs: Sequence[Job], *, parallel: int, progress: Prog
     """
     assert parallel >= 1, parallel
     with _signals_raise():
-        queue_ = _Queue(store, jobs, parallel, progress)
+        queue_ = _Queue(store, jobs, parallel, progress, skip)
         try:
             return queue_.drain()
         finally:
@@ -132,8 +138,9 @@ def run_jobs(store: Store, jobs: Sequence[Job], *, parallel: int, progress: Prog
 
 
 class _Queue:
-    def __init__(self, store: Store, jobs: Sequence[Job], parallel: int, progress: Progress) -> None:
+    def __init__(self, store: Store, jobs: Sequence[Job], parallel: int, progress: Progress, skip: Skip | None) -> None:
         self.store = store
+        self.skip = skip
         self.due = list({(job.kind, job.key): job for job in jobs}.values())
         self.held: list[Job] = []  # claimed by another process when last looked at
         self.parallel = parallel
@@ -176,6 +183,8 @@ class _Queue:
             self._end(Outcome(job=job, status="elsewhere"))
         elif self.store.is_claimed(job.kind, job.key):
             self.held.append(job)
+        elif reason := self.skip(job, self.outcomes) if self.skip else "":
+            self._end(self._made_here(job, {"status": "skipped", "message": reason}, 0.0))
         else:
             self._worker_for(job).task = _Task(job=job, began=time.monotonic(), kills=environment.out_of_memory_kills())
             self.progress.started(job)
@@ -253,7 +262,10 @@ class _Queue:
         seconds = time.monotonic() - task.began
         if -code in _TOLD_TO_STOP:
             return Outcome(job=job, status="stopped", message=f"stopped by {_signal_name(-code)}", seconds=seconds)
-        result = self._cause(task, code)
+        return self._made_here(job, self._cause(task, code), seconds)
+
+    def _made_here(self, job: Job, result: dict[str, str], seconds: float) -> Outcome:
+        """The outcome of a job that has no worker to write its row, which is written here."""
         try:
             with self.store.claim(job.kind, job.key):
                 if self.store.has(job.kind, job.key):

@@ -13,9 +13,10 @@ from typing import Any
 from bench import environment, forecast, presets
 from bench.config import from_dict, to_dict
 from bench.grid import Variant
+from bench.memory import advice
 from bench.progress import Clock, watcher
 from bench.rows import STATUSES, Row, key_of
-from bench.runner import Job, Outcome, run_jobs
+from bench.runner import Job, Outcome, Skip, run_jobs
 from bench.sources import slots_of, source_hash
 from bench.store import Busy, Store
 
@@ -34,7 +35,8 @@ class Tasks:
 class Study:
     """One experiment and how to do it. `name` is what makes the same command resume: it tells experiments apart.
 
-    `control` is the variant that the report compares the others with; "" leaves the choice to the report.
+    `control` is the variant that the report compares the others with; "" leaves the choice to the report. `skip_oom`
+    gives a row `skipped` to what is predicted not to fit into memory, and to what takes more than a run that did not.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Study:
     backend: str = "reference"
     retry: tuple[str, ...] = ()
     control: str = ""
+    skip_oom: bool = False
     command: str = ""
     tasks: Tasks = Tasks()
 
@@ -106,11 +109,15 @@ def perform(study: Study, say: Callable[[str], None] = print) -> tuple[Row, ...]
         say(f"{done} of {_count(len(todo.runs), 'run')} are there already")
     if todo.due_runs:
         say(_due(study, todo))
+    advised = _advice(study, todo)
+    for line in advised.warnings:
+        say(line)
+    skip = advice.skipping(store, advised) if study.skip_oom else None
     try:
-        _drain(store, todo.due_runs, study.jobs, done, say)
+        _drain(store, todo.due_runs, study.jobs, done, say, skip)
         if todo.due_measures:
             say(f"measuring {_count(len(todo.due_measures), 'variant')}, one at a time, alone")
-        _drain(store, todo.due_measures, 1, len(todo.measures) - len(todo.due_measures), say)
+        _drain(store, todo.due_measures, 1, len(todo.measures) - len(todo.due_measures), say, skip)
     finally:
         store.write_tables()
     return store.read("run", study.name).rows + store.read("measure", study.name).rows
@@ -153,7 +160,13 @@ def dry_run_lines(study: Study) -> list[str]:
         each = f", about {forecast.in_words(known[0])} each" if known else ""
         seeds = f" (seeds {' '.join(str(job.spec['seed']) for job in jobs)})" if jobs else ""
         lines.append(f"{variant.name}: {len(jobs)} of {_count(study.seeds, 'run')} due{seeds}{each}")
-    return [*lines, _due(study, todo)]
+    return [*lines, *_advice(study, todo).warnings, _due(study, todo)]
+
+
+def _advice(study: Study, todo: Plan) -> advice.Advice:
+    due = [job.spec for job in (*todo.due_runs, *todo.due_measures)]
+    at_once = max(1, min(study.jobs, len(todo.due_runs)))
+    return advice.advise(due, study.backend, at_once=at_once, skip_oom=study.skip_oom)
 
 
 def _due(study: Study, todo: Plan) -> str:
@@ -259,12 +272,19 @@ def _entry(study: Study, todo: Plan) -> dict[str, Any]:
     }
 
 
-def _drain(store: Store, jobs: Sequence[Job], parallel: int, already: int, say: Callable[[str], None]) -> None:
+def _drain(
+    store: Store,
+    jobs: Sequence[Job],
+    parallel: int,
+    already: int,
+    say: Callable[[str], None],
+    skip: Skip | None,
+) -> None:
     if not jobs:
         return
     ordered = sorted(jobs, key=lambda job: (job.spec["seed"], -(job.estimate or 0.0)))
     with watcher(Clock(ordered, parallel, already=already)) as watching:
-        outcomes: list[Outcome] = run_jobs(store, ordered, parallel=parallel, progress=watching)
+        outcomes: list[Outcome] = run_jobs(store, ordered, parallel=parallel, progress=watching, skip=skip)
     stopped = [outcome for outcome in outcomes if outcome.status == "stopped"]
     if stopped:
         say(f"{_count(len(stopped), 'run')} stopped from outside ({stopped[0].message}); the same command continues")

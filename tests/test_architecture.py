@@ -21,6 +21,7 @@ MAY_IMPORT = {
         "experiments.paper",
         "experiments.claims",
         "experiments.kernel_goals",
+        "experiments.memory_claims",
         "bench.store",
         "bench.statistics",
     },

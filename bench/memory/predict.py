@@ -57,12 +57,15 @@ class StepSetting:
                 raise ValueError(f"--{name} {getattr(self, name)}: expected one of {', '.join(known)}")
 
 
-def predict(settings: Settings, setting: StepSetting) -> Peak:
-    """The peak of the second step, when the optimiser has its state; ValueError for settings that cannot be."""
+def predict(settings: Settings, setting: StepSetting, *, backend: str = "native") -> Peak:
+    """The peak of the second step, when the optimiser has its state; ValueError for settings that cannot be.
+
+    `backend` is what computes deformable attention; "native" and "cuda" hold the same.
+    """
     settings = at_size(settings, setting)
     with torch.device("meta"), warnings.catch_warnings(action="ignore"):
         model = unept.build(settings.model).train()
-    with FakeTensorMode(), _compiled_operator(), _as_on(setting.device):
+    with FakeTensorMode(), operator_of(backend), as_on(setting.device):
         without_data(model)
         batch = empty_batch(setting)
         ledger = Ledger()
@@ -148,14 +151,15 @@ def empty_batch(setting: StepSetting) -> dict[str, Tensor]:
     return {"image": torch.zeros(setting.batch, 3, setting.size, setting.size), **truth}
 
 
-def _compiled_operator() -> Any:
-    """Within it deformable attention holds what the compiled kernels hold, whether or not they can be built here:
-    fake tensors need no kernel.
+def operator_of(backend: str) -> Any:
+    """Within it deformable attention holds what that backend holds, whether or not it can be built here: fake tensors
+    need no kernel.
     """
-    return mock.patch.object(dispatch, "_name", return_value="native")
+    return mock.patch.object(dispatch, "_name", return_value="reference" if backend == "reference" else "native")
 
 
-def _as_on(device: str) -> Any:
+def as_on(device: str) -> Any:
+    """Within it dropout masks and fused products hold what they hold on this device ("cuda" or "cpu")."""
     return _Cuda() if device == "cuda" else nullcontext()
 
 

@@ -1,4 +1,7 @@
-"""What a rival is trained with: cross-entropy of its logits, and of its auxiliary logits at their weights."""
+"""What a rival is trained with: cross-entropy of its logits, and of its auxiliary logits at their weights.
+
+Both at the label's size: enlarged logits as the public code has them, or bands of them where the map is large.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from torch.nn import functional as F
 
 from unept.boundary import NONE
 from unept.config import LossConfig
+from unept.full_resolution import is_large, summed_cross_entropies
 from unept.losses import Losses, Whole, ce_count
 from unept.peers.parts import MULTIPLE, Output, resize
 
@@ -22,24 +26,43 @@ def total_loss(output: Output, label_BHW: Tensor, config: LossConfig, whole: Who
     count = ce_count(label_BHW, config, whole)
     share = 1.0 if whole is None else label_BHW.numel() / whole.pixels
     label_BHW = F.pad(label_BHW, (0, -W % MULTIPLE, 0, -H % MULTIPLE), value=NONE)
-    ce = _cross_entropy(output.logits, label_BHW, count)
+    ce = _cross_entropy(_wide(output.logits), label_BHW, count, config)
     total = ce
     for term in output.auxiliary:
-        if term.logits.dim() == 2:
-            value = _presence(term.logits, label_BHW) * share
+        logits = _wide(term.logits)
+        if logits.dim() == 2:
+            value = _presence(logits, label_BHW) * share
         elif term.places is None:
-            value = _cross_entropy(term.logits, label_BHW, count)
+            value = _cross_entropy(logits, label_BHW, count, config)
         else:
-            value = _at_places(term.logits, term.places, label_BHW, config, whole)
+            value = _at_places(logits, term.places, label_BHW, config, whole)
         total = total + term.weight * value
     zero = torch.zeros_like(ce)
     return Losses(config.weight_ce * total, ce, zero, zero, zero)
 
 
-def _cross_entropy(logits_BKhw: Tensor, label_BHW: Tensor, count: Tensor | int) -> Tensor:
-    """Of the logits enlarged to the label's size."""
-    logits = logits_BKhw.to(torch.promote_types(logits_BKhw.dtype, torch.float32))
-    return _mean(resize(logits, label_BHW.shape[1:]), label_BHW, count)
+def _wide(logits: Tensor) -> Tensor:
+    """In float32 at least, whatever autocast made of them."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def _cross_entropy(logits_BKhw: Tensor, label_BHW: Tensor, count: Tensor | int, config: LossConfig) -> Tensor:
+    """Of the logits enlarged to the label's size, summed over the pixels with a label, over `count`.
+
+    With ``config.bounded`` a large map is enlarged in bands, if by a whole number and the same both ways.
+    """
+    stride = _stride(logits_BKhw, label_BHW)
+    if config.bounded and stride > 1 and is_large(label_BHW, logits_BKhw.shape[1]):
+        total = summed_cross_entropies(logits_BKhw, label_BHW, stride=stride)[0]
+        return _averaged(total, logits_BKhw, count)
+    return _mean(resize(logits_BKhw, label_BHW.shape[1:]), label_BHW, count)
+
+
+def _stride(logits_BKhw: Tensor, label_BHW: Tensor) -> int:
+    """Pixels of the label per logit; 0 where that is no one whole number."""
+    (height, width), (h, w) = label_BHW.shape[1:], logits_BKhw.shape[2:]
+    stride = height // h
+    return stride if (height, width) == (stride * h, stride * w) else 0
 
 
 def _at_places(
@@ -57,7 +80,10 @@ def _at_places(
 
 
 def _mean(logits: Tensor, label: Tensor, count: Tensor | int) -> Tensor:
-    total = F.cross_entropy(logits, label, ignore_index=NONE, reduction="sum")
+    return _averaged(F.cross_entropy(logits, label, ignore_index=NONE, reduction="sum"), logits, count)
+
+
+def _averaged(total: Tensor, logits: Tensor, count: Tensor | int) -> Tensor:
     poison = torch.where(logits.detach().isfinite().all(), 0.0, torch.nan)  # a logit that no pixel reads is seen too
     return total / count + poison
 
