@@ -35,7 +35,7 @@ from bench.store import now
 from bench.training.journal import EVERY, Journal, Say, board, check_tensorboard
 from bench.training.launch import Signals, join_torchrun, launch, torchrun_size
 from bench.training.ranks import ALONE, Ranks
-from bench.training.training import LOG, MODEL, RESULT, Training, begin, begun
+from bench.training.training import LOCK, LOG, MODEL, RESULT, Training, begin, begun
 from unept import saved
 from unept.data import open_data
 from unept.files import write_whole
@@ -51,6 +51,7 @@ def perform(training: Training, say: Say = print) -> dict[str, Any]:
     if training.tensorboard:
         check_tensorboard()
     threads = environment.pinned(training.threads) | {"UNEPT_BACKEND": training.backend}
+    begun(training)  # a folder of something else is refused before anything is put there
     with _held(training), environment.variables(threads):
         about = begun(training)
         if (training.out / RESULT).exists() and (training.out / MODEL).exists():
@@ -242,10 +243,9 @@ def _held(training: Training) -> Iterator[None]:
     if not _speaks():
         yield
         return
-    parent = training.out.parent
-    parent.mkdir(parents=True, exist_ok=True)
+    training.out.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(parent / f".{training.out.name}.lock", timeout=0):
+        with FileLock(training.out / LOCK, timeout=0):
             yield
     except Timeout:
         raise ValueError(f"{training.out}: another process trains there") from None

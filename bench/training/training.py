@@ -23,7 +23,7 @@ from unept.backbones.hub import WORD
 from unept.files import write_whole
 
 FORMAT = "unept-bench training"
-ABOUT, LOG, MODEL, RESULT = "training.json", "log.jsonl", "model.safetensors", "result.json"
+ABOUT, LOCK, LOG, MODEL, RESULT = "training.json", "training.lock", "log.jsonl", "model.safetensors", "result.json"
 BACKBONES = {"deit": "deit_base", "r50": "resnet50"}  # the paper's words for them
 NO_WEIGHTS = "none"
 
@@ -198,7 +198,7 @@ def begun(training: Training) -> dict[str, Any]:
         raise ValueError(f"{out} is a file: expected a folder; name another with --out")
     path = out / ABOUT
     if not path.exists():
-        foreign = sorted(entry.name for entry in out.iterdir() if entry.name != f"{ABOUT}.lock") if out.exists() else []
+        foreign = sorted(entry.name for entry in out.iterdir() if entry.name != LOCK) if out.exists() else []
         if foreign:
             raise ValueError(f"{out} is not empty and no training of this program (it holds {foreign[0]})")
         return {}

@@ -24,8 +24,7 @@ def fetch(published: str) -> Path:
 
     config = get_pretrained_cfg(published)
     assert config is not None, published
-    place = str(config.hf_hub_id)
-    repository = f"{place}{published}" if place.endswith("/") else place
+    repository = str(config.hf_hub_id)
     offline = constants.HF_HUB_OFFLINE or not _reachable(constants.ENDPOINT)
     try:
         return Path(hf_hub_download(repository, "model.safetensors", local_files_only=offline))
