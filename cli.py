@@ -365,12 +365,14 @@ def train(
     try:
         result = session.perform(training)
     except Stopped as stop:
-        _say(f"{NAME}: stopped after step {stop} of {training.settings.train.steps}; the same command continues")
+        if session.speaks():
+            _say(f"{NAME}: stopped after step {stop} of {training.settings.train.steps}; the same command continues")
         raise typer.Exit(INTERRUPTED) from None
     except Failed as failure:
         _say(f"{NAME}: {failure}; the same command continues from the last checkpoint")
         raise typer.Exit(1) from None
-    print("\n".join(session.summary(training, result)))
+    if session.speaks():
+        print("\n".join(session.summary(training, result)))
 
 
 @app.command()

@@ -107,8 +107,8 @@ def train(
     curve, probes = state.curve, state.probes
     looks = probe_steps(config.steps, config.probes)
     seconds, looking = state.seconds, state.probe_seconds
-    called = prepared(model, execution, ranks)
     model.train()
+    called = prepared(model, execution, ranks, size=settings.model.size)
     watch.began(state.step)
     began = time.perf_counter()
 

@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
-import warnings
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils._pytree import tree_iter
 
 from bench.training.ranks import ALONE, Ranks
 from bench.training.recompute import recompute
@@ -65,14 +66,15 @@ def check_batch(batch: int, processes: int, accumulation: int) -> int:
     return batch // pieces
 
 
-def prepared(model: nn.Module, execution: Execution, ranks: Ranks = ALONE) -> nn.Module:
-    """`model` as a step calls it; what is changed is changed in place, and parameters and names stay.
+def prepared(model: nn.Module, execution: Execution, ranks: Ranks = ALONE, *, size: int = 64) -> nn.Module:
+    """`model` as a step calls it with images of `size` pixels; it is changed in place, parameters and names stay.
 
     Several processes get torch's DistributedDataParallel around it, which gives each the first one's weights, and
     batch norm over all of them.
     """
     if execution.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    unused = ranks.size > 1 and has_unused(model, size)
     if ranks.size > 1:
         synchronise(model)
     if execution.checkpointing:
@@ -81,14 +83,30 @@ def prepared(model: nn.Module, execution: Execution, ranks: Ranks = ALONE) -> nn
         model.compile()
     if ranks.size == 1:
         return model
-    warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
     device = next(model.parameters()).device
     return DistributedDataParallel(
         model,
         device_ids=[device.index] if device.type == "cuda" else None,
-        find_unused_parameters=True,  # a variant may have some
+        find_unused_parameters=unused,
         gradient_as_bucket_view=True,
     )
+
+
+def has_unused(model: nn.Module, size: int) -> bool:
+    """Whether some parameter takes no part in what the model gives in training, found on the meta device.
+
+    True where that cannot be told, for a module of one's own that computes with values.
+    """
+    parameters = {name: each.detach().to("meta").requires_grad_() for name, each in model.named_parameters()}
+    buffers = {name: each.to("meta") for name, each in model.named_buffers()}
+    try:
+        output = functional_call(model, parameters | buffers, (torch.empty(2, 3, size, size, device="meta"),))
+        made = [each for each in tree_iter(output) if isinstance(each, Tensor) and each.requires_grad]
+        torch.autograd.backward(made, [torch.ones_like(each) for each in made])
+    except (RuntimeError, NotImplementedError, ValueError):
+        return True
+    trained = [name for name, each in model.named_parameters() if each.requires_grad]
+    return any(parameters[name].grad is None for name in trained)
 
 
 def autocast(execution: Execution, device: torch.device) -> AbstractContextManager[Any]:

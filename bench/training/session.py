@@ -16,6 +16,7 @@ import contextlib
 import json
 import os
 import time
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,9 +34,10 @@ from bench.recipe import Stopped, Watch
 from bench.rows import plain
 from bench.store import now
 from bench.training.journal import EVERY, Journal, Say, board, check_tensorboard
-from bench.training.launch import Signals, join_torchrun, launch, torchrun_size
+from bench.training.launch import Failed, Signals, join_torchrun, launch, torchrun_size
 from bench.training.ranks import ALONE, Ranks
-from bench.training.training import LOCK, LOG, MODEL, RESULT, Training, begin, begun
+from bench.training.training import ERRORS, LOCK, LOG, MODEL, RESULT, Training, begin, begun
+from bench.worker import one_line
 from unept import saved
 from unept.data import open_data
 from unept.files import write_whole
@@ -57,30 +59,50 @@ def perform(training: Training, say: Say = print) -> dict[str, Any]:
         if (training.out / RESULT).exists() and (training.out / MODEL).exists():
             say(f"{training.out}: this training is done")
             return _result(training)
-        if _speaks() and not about:
+        if speaks() and not about:
             settings = training.settings
             request.check_data_of([Variant(name=settings.model.backbone, axes={}, settings=settings)])
             begin(training)
-        elif _speaks() and about["manner"] != json.loads(json.dumps(training.manner)):
+        elif speaks() and about["manner"] != json.loads(json.dumps(training.manner)):
             say("carried out in another manner than it began: equal to rounding, not to the bit")
         _start(training)
     return _result(training)
 
 
 def _start(training: Training) -> None:
-    if torchrun_size():
+    if training.processes == 1 or torchrun_size():
         torch.set_num_threads(training.threads)
-        with join_torchrun(training.gpus) as (ranks, device):
-            carry_out(training, ranks, device)
-    elif training.processes == 1:
-        torch.set_num_threads(training.threads)
-        carry_out(training, ALONE, torch.device("cuda" if training.gpus else "cpu"))
+        try:
+            if torchrun_size():
+                with join_torchrun(training.gpus) as (ranks, device):
+                    carry_out(training, ranks, device)
+            else:
+                carry_out(training, ALONE, torch.device("cuda" if training.gpus else "cpu"))
+        except (Stopped, ValueError, OSError):
+            raise
+        except Exception as error:
+            who = f"process {os.environ['RANK']} of {torchrun_size()}: " if torchrun_size() else ""
+            raise Failed(f"{who}{one_line(error)}") from error
     else:
         launch(carry_out, training, processes=training.processes, gpus=training.gpus, threads=training.threads)
 
 
 def carry_out(training: Training, ranks: Ranks, device: torch.device) -> None:
-    """One process's part of the training, to the end. Raises Stopped where a signal has asked for it."""
+    """One process's part of the training, to the end. Raises Stopped where a signal has asked for it.
+
+    The trace of any other exception goes to `errors.log` in the folder.
+    """
+    try:
+        _carry_out(training, ranks, device)
+    except Stopped:
+        raise
+    except Exception:
+        with open(training.out / ERRORS, "a", encoding="utf-8") as file:
+            file.write(f"--- {now()} process {ranks.rank} of {ranks.size}\n{traceback.format_exc()}")
+        raise
+
+
+def _carry_out(training: Training, ranks: Ranks, device: torch.device) -> None:
     malloc = environment.raise_malloc_thresholds()
     settings, path = training.settings, training.out / MODEL
     with Signals() as told:
@@ -232,7 +254,7 @@ def _result(training: Training) -> dict[str, Any]:
     return result
 
 
-def _speaks() -> bool:
+def speaks() -> bool:
     """Whether this process writes and speaks for all that torchrun has started."""
     return not torchrun_size() or os.environ["RANK"] == "0"
 
@@ -240,7 +262,7 @@ def _speaks() -> bool:
 @contextlib.contextmanager
 def _held(training: Training) -> Iterator[None]:
     """Hold the folder, so that no other command trains in it; of torchrun's processes the first does."""
-    if not _speaks():
+    if not speaks():
         yield
         return
     training.out.mkdir(parents=True, exist_ok=True)

@@ -23,6 +23,7 @@ from unept.backbones.hub import WORD
 from unept.files import write_whole
 
 FORMAT = "unept-bench training"
+ERRORS = "errors.log"
 ABOUT, LOCK, LOG, MODEL, RESULT = "training.json", "training.lock", "log.jsonl", "model.safetensors", "result.json"
 BACKBONES = {"deit": "deit_base", "r50": "resnet50"}  # the paper's words for them
 NO_WEIGHTS = "none"

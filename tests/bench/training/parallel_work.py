@@ -76,7 +76,7 @@ def steps(case: str, execution: Execution, ranks: Ranks = ALONE) -> dict[str, Te
     """The model's state and every step's losses after STEPS steps."""
     settings, model = settings_of(case), model_of(case)
     optimizer = recipe.make_optimizer(model, settings.train)
-    called = prepared(model, execution, ranks)
+    called = prepared(model, execution, ranks, size=SIDE)
     losses = []
     for step in range(STEPS):
         part = {name: tensor.chunk(ranks.size)[ranks.rank] for name, tensor in batch_of(step).items()}

@@ -17,7 +17,7 @@ from bench import recipe
 from bench.config import Settings
 from bench.fields import apply
 from bench.presets import preset
-from bench.training.execution import Execution, check_batch, prepared
+from bench.training.execution import Execution, check_batch, has_unused, prepared
 from bench.training.recompute import recompute
 from unept.backbones import ResNet
 from unept.ops import build
@@ -101,10 +101,26 @@ def test_bf16_agrees_within_its_precision(changes: dict[str, object]) -> None:
 @pytest.mark.skipif(bool(build.problem()), reason="torch.compile needs a compiler on a CPU")
 @pytest.mark.filterwarnings("ignore")  # of torch's own, while it compiles
 def test_a_compiled_step_agrees_to_rounding() -> None:
-    want = stepped(Execution(), dropout=0.0)
-    state, losses = stepped(Execution(compile=True), dropout=0.0)
+    changes = {"dropout": 0.0, "encoder_layers": 0, "spatial": False, "queries": "embed"}
+    want = stepped(Execution(), **changes)
+    state, losses = stepped(Execution(compile=True), **changes)
     torch.testing.assert_close(losses, want[1], rtol=1e-3, atol=1e-4)
     assert state.keys() == want[0].keys()
+
+
+@pytest.mark.parametrize(("changes", "unused"), [({}, False), ({"encoder_layers": 0}, True)])
+def test_parameters_without_a_part_in_it_are_found(changes: dict[str, object], unused: bool) -> None:
+    model = unept.build(apply(preset("quick"), {**PAPER, **changes}).model).train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert has_unused(model, 32) is unused
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_every_network_can_be_asked_for_unused_parameters() -> None:
+    for name in ("psanet", "encnet", "pointrend", "dnlnet"):
+        changes = {"architecture": name, "spatial": False, "queries": "embed", "width": 32}
+        model = unept.build(apply(preset("quick"), {**PAPER, **changes}).model).train()
+        assert has_unused(model, 32) is False, name
 
 
 def test_pieces_of_a_batch_are_the_batch_where_there_is_no_batch_norm() -> None:

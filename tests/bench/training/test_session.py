@@ -123,6 +123,15 @@ def test_ended_at_any_step_it_continues_to_the_same_bits(
     assert numbers(out) == numbers(whole)
 
 
+def test_what_goes_wrong_is_one_line_and_its_trace_is_kept(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*WORDS, "lr=1e12", "--steps", "9", "--out", "out"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("unept-bench: NonFiniteError: loss is ")
+    assert said.endswith("; the same command continues from the last checkpoint\n")
+    assert len(said.splitlines()) == 1
+    assert "Traceback" in (place / "out" / "errors.log").read_text()
+
+
 def test_where_only_the_scores_are_missing_only_they_are_made(whole: Path, place: Path) -> None:
     import shutil
 
