@@ -40,7 +40,6 @@ CASES: dict[str, tuple[dict[str, Any], Execution]] = {
     "released, per device": (RELEASED, Execution(denominators="device")),
     "lite0": (PAPER | {"backbone": "lite0"}, Execution()),
     "encnet": (PAPER | {"architecture": "encnet", "spatial": False, "queries": "embed", "width": 32}, Execution()),
-    "recomputed": (PAPER, Execution(checkpointing=True)),
     "accumulated": (PAPER | PLAIN, Execution(accumulation=2)),
     "accumulated, per device": (PAPER | PLAIN, Execution(accumulation=2, denominators="device")),
     "unused parameters": (PAPER | {"encoder_layers": 0}, Execution()),

@@ -31,6 +31,7 @@ def alive(folder: Path) -> list[int]:
     return [int(path.name) for path in folder.iterdir() if path.name.isdecimal() and there(int(path.name))]
 
 
+@pytest.mark.slow
 def test_one_that_raises_ends_all(tmp_path: Path) -> None:
     with pytest.raises(Failed, match=r"^process 1 of 2: ValueError: picture 7 is damaged$"):
         launch(failing_work.raising, str(tmp_path), processes=2, gpus=False, threads=1)

@@ -95,7 +95,7 @@ def test_it_is_the_very_path_of_a_studys_run(whole: Path, tmp_path: Path) -> Non
     assert json.loads(json.dumps(found["metrics"])) == metrics
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_ended_at_any_step_it_continues_to_the_same_bits(
     number: signal.Signals, whole: Path, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
