@@ -684,7 +684,7 @@ def evaluate(
     processes divide the pictures among them. Several checkpoints are compared by a bootstrap over the pictures.
     """
     from bench import scoring
-    from bench.protocol import base_of, mode_of, scales_of
+    from bench.protocol import asked
     from reports import evaluation as pages
     from reports import write_files
 
@@ -693,12 +693,7 @@ def evaluate(
         data=data,
         split=split,
         images=images,
-        mode=mode_of(mode),
-        window=window,
-        stride=stride,
-        scales=scales_of(scales),
-        flip=flip,
-        base=base_of(base),
+        asked=asked(mode=mode, window=window, stride=stride, scales=scales, flip=flip, base=base),
         device=device,
         processes=processes,
         gpus=gpus,
@@ -744,19 +739,14 @@ def predict(
     A file that cannot be read is named and the others go on; the exit code is then 1.
     """
     from bench.predicting import Request, pictures_at, predictors
-    from bench.protocol import base_of, mode_of, scales_of
+    from bench.protocol import asked
 
     if len(checkpoint) > 2:
         raise ValueError(f"--checkpoint: {len(checkpoint)} files; expected one, or two to put side by side")
     files = pictures_at(path.expanduser())
     request = Request(
         checkpoints=tuple(file.expanduser() for file in checkpoint),
-        mode=mode_of(mode),
-        window=window,
-        stride=stride,
-        scales=scales_of(scales),
-        flip=flip,
-        base=base_of(base),
+        asked=asked(mode=mode, window=window, stride=stride, scales=scales, flip=flip, base=base),
         device=device,
         own_modules=own_modules,
     )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.protocol import Bytes, Protocol, most_probable, single
-from bench.scoring.request import device_of, names, protocol_of
+from bench.protocol import Asked, Bytes, Protocol, most_probable, single
+from bench.scoring.request import device_of, names
 from bench.scoring.work import refining
 from bench.worker import is_memory
 from unept import saved
@@ -28,15 +28,10 @@ NEVER = -1e4  # a logit whose probability is 0
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """The options of a prediction. None stands for the default, which depends on the checkpoint."""
+    """The options of a prediction."""
 
     checkpoints: tuple[Path, ...]
-    mode: Literal["whole", "slide"] | None = None
-    window: int | None = None
-    stride: int | None = None
-    scales: tuple[float, ...] | None = None
-    flip: bool | None = None
-    base: tuple[int, int] | None = None
+    asked: Asked = field(default_factory=Asked)
     device: str = "auto"
     own_modules: bool = False
 
@@ -124,7 +119,7 @@ def predictors(request: Request) -> list[Predictor]:
         )
     made = []
     for name, each in zip(names(request.checkpoints), found, strict=True):
-        protocol = protocol_of(request, single(each.config.size, each.facts.get("base")))
+        protocol = request.asked.over(single(each.config.size, each.facts.get("base")))
         made.append(Predictor(name, each, protocol, device))
     return made
 

@@ -77,6 +77,38 @@ class Protocol:
         return self.mode == "slide" and whole > MOST_BYTES and passes * self.window < height
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a user asks for instead of the default; None, where nothing was said."""
+
+    mode: Literal["whole", "slide"] | None = None
+    window: int | None = None
+    stride: int | None = None
+    scales: tuple[float, ...] | None = None
+    flip: bool | None = None
+    base: tuple[int, int] | None = None
+
+    def over(self, default: Protocol) -> Protocol:
+        """`default` with what was asked for; the stride follows the window. Raises ValueError."""
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        for name in given.keys() & {"window", "stride"}:
+            if not 1 <= given[name] <= LARGEST:
+                raise ValueError(f"--{name} {given[name]}: expected at least 1")
+        if "window" in given and "stride" not in given:
+            given["stride"] = max(1, given["window"] // 3)
+        if given.get("base") == OWN:
+            given["base"] = None
+        protocol = replace(default, **given)
+        if protocol.stride > protocol.window:
+            raise ValueError(f"--stride {protocol.stride}: expected at most the window, {protocol.window}")
+        return protocol
+
+
+def asked(*, mode: str, window: int | None, stride: int | None, scales: str, flip: bool | None, base: str) -> Asked:
+    """The options as they are typed: `slide`, `0.5,1,1.5`, `2048x512` or `own`. Raises ValueError."""
+    return Asked(mode=_mode(mode), window=window, stride=stride, scales=_scales(scales), flip=flip, base=_base(base))
+
+
 def of_settings(settings: Settings, *, quick: bool = False) -> Protocol:
     """The protocol of a run; `quick`, its single scale without flip."""
     protocol = settings.evaluation
@@ -109,7 +141,16 @@ def published(data: str, size: int, base: Any = None) -> Protocol:
     return replace(single(size, base), mode=test.mode, scales=test.scales, flip=test.flip_test)
 
 
-def scales_of(text: str) -> tuple[float, ...] | None:
+def most_probable(probabilities_KHW: Tensor) -> Bytes:
+    """The class of the largest probability, uint8 (H, W)."""
+    return _bytes(probabilities_KHW.max(0).indices)  # argmax over channels is ten times slower
+
+
+def _bytes(labels_HW: Tensor) -> Bytes:
+    return labels_HW.to(torch.uint8).cpu().numpy()
+
+
+def _scales(text: str) -> tuple[float, ...] | None:
     """`0.5,1` as ratios; None for no text. ValueError for what is none."""
     try:
         found = tuple(float(word) for word in text.split(",")) if text else None
@@ -120,7 +161,7 @@ def scales_of(text: str) -> tuple[float, ...] | None:
     return found
 
 
-def base_of(text: str) -> tuple[int, int] | None:
+def _base(text: str) -> tuple[int, int] | None:
     """`2048x512` as the long and the short side, `own` as OWN; None for no text. ValueError for what is none."""
     if text == "own":
         return OWN
@@ -130,17 +171,8 @@ def base_of(text: str) -> tuple[int, int] | None:
     return (int(long), int(short)) if text else None
 
 
-def mode_of(text: str) -> Literal["whole", "slide"] | None:
+def _mode(text: str) -> Literal["whole", "slide"] | None:
     """`whole` or `slide`; None for no text. ValueError for anything else."""
     if text in ("", "whole", "slide"):
         return text or None  # type: ignore[return-value]
     raise ValueError(f"--mode {text}: expected whole or slide")
-
-
-def most_probable(probabilities_KHW: Tensor) -> Bytes:
-    """The class of the largest probability, uint8 (H, W)."""
-    return _bytes(probabilities_KHW.max(0).indices)  # argmax over channels is ten times slower
-
-
-def _bytes(labels_HW: Tensor) -> Bytes:
-    return labels_HW.to(torch.uint8).cpu().numpy()

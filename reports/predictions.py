@@ -119,7 +119,7 @@ def direction_figure(direction: Bytes, boundary: npt.NDArray[np.float32], wheel:
         axis, dial = figure.subplots(1, 2, width_ratios=(1.7 * PANEL, 1.4))
         _show(axis, "direction", enlarge(shown, 2 * SIDE))
         _dial(dial, wheel)
-        figure.supxlabel(textwrap.fill(legend, 60), fontsize=9, color=drawing.QUIET)
+        figure.supxlabel(textwrap.fill(legend, 80), fontsize=9, color=drawing.QUIET)
         return drawing.files(figure)["png"]
 
 

@@ -6,16 +6,16 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from bench import environment
 from bench.fields import LARGEST
 from bench.progress import Counter
-from bench.protocol import OWN, Protocol, published
+from bench.protocol import Asked, published
 from bench.rows import content_key, plain
 from bench.scoring import bootstrap, work
 from bench.scoring.results import KINDS, Results
@@ -31,18 +31,13 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """The options of an evaluation. None and 0 stand for the default, which depends on data, checkpoint and machine."""
+    """The options of an evaluation. 0 stands for the default, which depends on data and machine."""
 
     checkpoints: tuple[Path, ...]
     data: str
     split: str = "val"
     images: int = 0
-    mode: Literal["whole", "slide"] | None = None
-    window: int | None = None
-    stride: int | None = None
-    scales: tuple[float, ...] | None = None
-    flip: bool | None = None
-    base: tuple[int, int] | None = None
+    asked: Asked = field(default_factory=Asked)
     device: str = "auto"
     processes: int = 0
     gpus: int = 0
@@ -164,7 +159,7 @@ def _job(
         raise ValueError(f"{path}: {found.config.classes} classes, but {request.data} has {len(dataset.classes)}")
     if found.classes != dataset.classes and is_first():
         say(f"{path}: its classes are called otherwise than the data's; they are compared by number")
-    protocol = protocol_of(request, published(request.data, found.config.size, found.facts.get("base")))
+    protocol = request.asked.over(published(request.data, found.config.size, found.facts.get("base")))
     kind, _, place = request.data.partition(":")
     decides = {
         "checkpoint": found.digest,
@@ -190,23 +185,6 @@ def _job(
         threads=request.threads or max(1, environment.cores() // sharing),
     )
     return job, found
-
-
-def protocol_of(options: Any, default: Protocol) -> Protocol:
-    """`default` with those of its fields that `options` has, where they are not None; the stride follows the window."""
-    given = {field.name: getattr(options, field.name) for field in fields(Protocol)}
-    given = {name: value for name, value in given.items() if value is not None}
-    for name in given.keys() & {"window", "stride"}:
-        if not 1 <= given[name] <= LARGEST:
-            raise ValueError(f"--{name} {given[name]}: expected at least 1")
-    if "window" in given and "stride" not in given:
-        given["stride"] = max(1, given["window"] // 3)
-    if given.get("base") == OWN:
-        given["base"] = None
-    protocol = replace(default, **given)
-    if protocol.stride > protocol.window:
-        raise ValueError(f"--stride {protocol.stride}: expected at most the window, {protocol.window}")
-    return protocol
 
 
 def _scored(job: Job, found: saved.Saved, name: str, dataset: Dataset, devices: Sequence[str], say: Say) -> Scored:

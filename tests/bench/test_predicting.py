@@ -12,6 +12,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from bench.predicting import Request, look, pictures_at, predictors, wheel
+from bench.protocol import Asked
 from unept.boundary import OFFSETS
 from unept.inference import prepare
 
@@ -29,7 +30,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_maps_are_those_of_the_heads(tmp_path: Path, head: str) -> None:
     path = tmp_path / "m.safetensors"
     tiny_checkpoint.write(path, boundary_head=head, refine_test=False)
-    (one,) = predictors(Request(checkpoints=(path,), mode="whole", device="cpu"))
+    (one,) = predictors(Request(checkpoints=(path,), asked=Asked(mode="whole"), device="cpu"))
     found = one(PICTURE)
     with torch.no_grad():
         output = one.model(prepare(torch.from_numpy(PICTURE).permute(2, 0, 1), (64, 64))[None])
@@ -52,7 +53,7 @@ def test_the_maps_are_those_of_the_heads(tmp_path: Path, head: str) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 200), (3, 2), (150, 90)])
 @pytest.mark.parametrize("mode", ["slide", "whole"])
 def test_pictures_smaller_and_larger_than_the_crop(checkpoint: Path, size: tuple[int, int], mode: str) -> None:
-    (one,) = predictors(Request(checkpoints=(checkpoint,), mode=mode, device="cpu"))  # type: ignore[arg-type]
+    (one,) = predictors(Request(checkpoints=(checkpoint,), asked=Asked(mode=mode), device="cpu"))  # type: ignore[arg-type]
     image = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
     for made in one(image):
         assert made is not None

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import unept
-from bench import checkpoint, evaluation, recipe
+from bench import checkpoint, evaluation, protocol, recipe
 from bench.config import Settings, to_dict
 from bench.fields import apply
 from bench.presets import preset
@@ -222,9 +222,9 @@ def test_evaluation_follows_its_protocol(monkeypatch: pytest.MonkeyPatch) -> Non
         label = torch.zeros(settings.model.classes, *image.shape[:2])
         label[0], other = 1, torch.zeros_like(label)
         other[3] = 1
-        return evaluation.Prediction(label, other)
+        return protocol.Prediction(label, other)
 
-    monkeypatch.setattr(evaluation, "predict", watched)
+    monkeypatch.setattr(protocol, "predict", watched)
     settings = small(
         mode="slide", window=32, stride=16, scales=(0.5, 2.0), flip_test=True, base_long=90, base_short=48, images=2
     )

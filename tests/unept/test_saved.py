@@ -16,26 +16,14 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from tiny_checkpoint import CONFIG
 from torch import nn
 
 import unept
 from unept import saved
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "deit.safetensors"
-TINY = unept.ModelConfig(
-    backbone="tiny_conv",
-    size=32,
-    classes=3,
-    width=16,
-    heads=2,
-    points=2,
-    ffn=16,
-    encoder_layers=1,
-    decoder_layers=1,
-    spatial_widths=(4, 6),
-    head_width=8,
-    dropout=0.0,
-)
+TINY = replace(CONFIG, size=32, classes=3)
 CLASSES = ("sky", "große Straße", "_pole")
 PALETTE = ((0, 0, 0), (255, 128, 1), (7, 8, 9))
 FACTS = {"step": 300, "seed": 0, "data": "scenes", "protocol": {"mode": "whole", "scales": [1.0]}}

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from bench import scoring
-from bench.protocol import Protocol
+from bench.protocol import Asked, Protocol
 from bench.scoring import request as requests
 from bench.scoring import results, work
 from bench.scoring.request import Request, names
@@ -46,8 +46,9 @@ def one_thread() -> Any:
 
 def request(checkpoint: Path, out: Path, **changes: Any) -> Request:
     given: dict[str, Any] = {"checkpoints": (checkpoint,), "data": "scenes", "images": COUNT, "out": out}
-    quick = {"scales": (1.0,), "flip": False, "mode": "whole", "threads": 1, "device": "cpu"}
-    return Request(**(given | quick | changes))
+    quick: dict[str, Any] = {"scales": (1.0,), "flip": False, "mode": "whole"}
+    quick |= {name: changes.pop(name) for name in [*changes] if name in quick}
+    return Request(**(given | {"threads": 1, "device": "cpu", "asked": Asked(**quick)} | changes))
 
 
 def evaluate(checkpoint: Path, out: Path, **changes: Any) -> scoring.Scored:
@@ -185,7 +186,7 @@ def test_a_killed_process_is_said_and_the_rest_is_kept(checkpoint: Path, tmp_pat
         "import os, signal, sys\n"
         "from pathlib import Path\n"
         "from bench import scoring\n"
-        "from bench.protocol import Protocol\n"
+        "from bench.protocol import Asked, Protocol\n"
         "labels, seen = Protocol.labels, []\n"
         "def dying(*a, **k):\n"
         "    seen.append(1)\n"
@@ -193,7 +194,8 @@ def test_a_killed_process_is_said_and_the_rest_is_kept(checkpoint: Path, tmp_pat
         "    return labels(*a, **k)\n"
         "Protocol.labels = dying\n"
         f"scoring.evaluate(scoring.Request(checkpoints=(Path({str(checkpoint)!r}),), data='scenes', images={COUNT}, "
-        f"out=Path({str(tmp_path)!r}), scales=(1.0,), flip=False, mode='whole', threads=1, device='cpu'), print)\n"
+        f"out=Path({str(tmp_path)!r}), asked=Asked(scales=(1.0,), flip=False, mode='whole'), threads=1, device='cpu'), "
+        "print)\n"
     )
     variables = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, check=False, cwd=tmp_path)
