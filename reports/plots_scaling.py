@@ -41,7 +41,7 @@ PLOTS: Mapping[str, tuple[str, Callable[[Record], float | None], str]] = {
 
 def draw(records: Sequence[Record]) -> dict[str, bytes]:
     """The plots as files, PNG and SVG; none of a quantity without a value."""
-    made = {}
+    made: dict[str, bytes] = {}
     with matplotlib.rc_context(drawing.STYLE | {"font.size": 10.5}):
         for name in drawn(records):
             found = _plot(records, *PLOTS[name])
