@@ -76,7 +76,7 @@ def checked(verified: Sequence[Record]) -> pd.DataFrame:
 def _card(card: Record) -> dict[str, Any]:
     """What a CUDA card showed, in the columns of a CSV."""
     figures = {f"card_{name}_gib": _gib(card.get(name)) for name in ("predicted", "allocated", "reserved", "nvml")}
-    benchmark = {True: "on", False: "off"}.get(card.get("cudnn_benchmark"), "")
+    benchmark = {None: "", True: "on", False: "off"}[card.get("cudnn_benchmark")]
     note = card.get("message") or card.get("reason") or ""
     return {"card": card.get("gpu", ""), **figures, "cudnn_benchmark": benchmark, "card_note": note}
 

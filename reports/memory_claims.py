@@ -22,7 +22,7 @@ GIB = 1 << 30
 def beside(records: Sequence[Record]) -> pd.DataFrame:
     """A line for each claim of Table 8 on memory: the paper's difference in GB, ours in GiB as predicted."""
     found = live(records)
-    lines = [
+    lines: list[dict[str, object]] = [
         {
             "claim": claim.text,
             "quoted": claim.quoted,
@@ -39,7 +39,7 @@ def judged(records: Sequence[Record]) -> pd.DataFrame:
     """A line for each statement whose predicted row is there: the figure in GB as printed, and that row's in GiB."""
     found = live(records)
     outcomes = {True: AGREES, False: DISAGREES, None: UNDETERMINED}
-    lines = [
+    lines: list[dict[str, object]] = [
         {
             "statement": statement.text,
             "quoted": statement.printed,

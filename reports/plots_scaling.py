@@ -41,7 +41,7 @@ PLOTS: Mapping[str, tuple[str, Callable[[Record], float | None], str]] = {
 
 def draw(records: Sequence[Record]) -> dict[str, bytes]:
     """The plots as files, PNG and SVG; none of a quantity without a value."""
-    made = {}
+    made: dict[str, bytes] = {}
     with matplotlib.rc_context(drawing.STYLE | {"font.size": 10.5}):
         for name in drawn(records):
             found = _plot(records, *PLOTS[name])
@@ -75,7 +75,7 @@ def _plot(
         _dress(panel, title, sorted(ticks))
     for panel in panels[::2]:
         panel.set_ylabel(label)
-    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=4, fontsize=9.5)
+    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=4, fontsize=9)
     drawing.write_under(figure, caption)
     return drawing.files(figure)
 
@@ -83,7 +83,7 @@ def _plot(
 def _dress(panel: Axes, title: str, ticks: Sequence[int]) -> None:
     panel.set_xscale("log")
     panel.set_yscale("log")
-    panel.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    panel.set_xticks(ticks, [f"{tick / 1000:g}k" if tick >= 1000 else str(tick) for tick in ticks])
     panel.xaxis.set_minor_locator(NullLocator())
     panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     panel.yaxis.set_minor_formatter(NullFormatter())

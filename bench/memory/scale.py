@@ -23,7 +23,7 @@ from bench.measures.variant import spread
 from bench.memory.predict import as_on, operator_of
 
 Record = dict[str, Any]
-MOST_GMACS = 15.0  # of a layer that is timed, counted
+MOST_GMACS = 9.0  # of a layer that is timed, counted
 MOST_BYTES = 2 << 30  # of a layer that is timed, predicted
 QUANTITIES = ("peak", "saved", "gmacs", *PHASES)
 
@@ -88,13 +88,13 @@ def grow(subjects: Mapping[str, Subject], effort: Effort, say: Callable[[str], N
                     done[name, size] = _predicted(subject, size)
                 place = {"attention": name, "axis": axis, "at": getattr(size, axis), **vars(size)}
                 records.append(place | done[name, size])
-    for axis, sizes in effort.sweeps().items():
-        for size in sizes:
-            here = [each for each in records if each["axis"] == axis and each["at"] == getattr(size, axis)]
-            chosen = [each for each in here if timed(each) and _changes(records, each)]
-            names = ", ".join(each["attention"] for each in chosen)
-            say(f"timing at {axis}={getattr(size, axis)}: {names or 'nothing'}")
-            _time(chosen, subjects, size, effort.rounds)
+    chosen = [each for each in records if timed(each) and _changes(records, each)]
+    for size in dict.fromkeys(_size(each) for each in chosen):
+        here = [each for each in chosen if _size(each) == size]
+        names = [*dict.fromkeys(each["attention"] for each in here)]
+        told = " ".join(f"{name}={value}" for name, value in vars(size).items())
+        say(f"timing at {told}: {', '.join(names)}")
+        _time(here, {name: _at(subjects[name], size) for name in names}, size, effort.rounds)
     return records
 
 
@@ -172,9 +172,13 @@ def _changes(records: Sequence[Record], record: Record) -> bool:
     return len({(each.get("peak"), each.get("gmacs")) for each in same}) > 1
 
 
+def _size(record: Record) -> Size:
+    return Size(**{name: record[name] for name in ("side", "levels", "points", "batch")})
+
+
 def _time(records: Sequence[Record], subjects: Mapping[str, Subject], size: Size, rounds: int) -> None:
-    tasks = {each["attention"]: _task(_at(subjects[each["attention"]], size), size) for each in records}
-    samples = interleaved(tasks, rounds)
+    """Each subject once; a size that lies on several axes has its times in a record of each."""
+    samples = interleaved({name: _task(subject, size) for name, subject in subjects.items()}, rounds)
     for record in records:
         taken = {phase: spread(samples[record["attention"], phase]) for phase in PHASES}
         record["seconds"] = {phase: vars(found) for phase, found in taken.items()}
