@@ -44,7 +44,7 @@ def _schedule(training: Training) -> str:
     images = len(open_data(settings.data, "train", settings.scenes))
     drop = round(train.steps * train.lr_drop)
     return (
-        f"schedule: {train.steps} steps, {train.steps * train.batch / images:.3g} times the {images} pictures; "
+        f"schedule: {train.steps} steps, {train.steps * train.batch / images:.2f} times the {images} pictures; "
         f"rate {train.lr:g} until step {drop}, then {train.lr * train.lr_drop_factor:g}, the backbone's x "
         f"{train.backbone_lr:g}; a checkpoint every {train.checkpoint_every} steps"
     )
