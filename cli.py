@@ -53,7 +53,7 @@ class InOrder(TyperCommand):
 
 
 class Setting(InOrder):
-    """Words after `--set PARAMETER=VALUE` are parameters too."""
+    """Words after `--set NAME=VALUE` are settings too."""
 
     option = "--set"
 
@@ -160,6 +160,14 @@ Control = Annotated[
         help="Compare the others with this one; none: with the model without self-attention, a row of its own.",
     ),
 ]
+SkipOom = Annotated[
+    bool,
+    typer.Option(
+        "--skip-oom",
+        help="Leave out what is predicted not to fit into memory, or asks for more than a run that did not: "
+        "its row says `skipped`.",
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say which runs are due and how long they may take.")]
 
 # What every command that does a study takes, with its default: the fields of bench.request.Request.
@@ -179,6 +187,7 @@ STUDY: dict[str, tuple[Any, Any]] = {
     "shard": (Shard, ""),
     "retry": (Retry, ""),
     "control": (Control, ""),
+    "skip_oom": (SkipOom, False),
 }
 
 
@@ -281,6 +290,119 @@ def table(
         make = choice.with_rates(make, rows, tried)
     after = _count_networks if number == 7 else None
     _study(f"table {number}", " ".join(name), make, request, ctx, dry_run, after)
+
+
+@app.command(cls=Setting)
+def train(
+    ctx: typer.Context,
+    data: Data = "",
+    preset: Annotated[str, typer.Option("--preset", metavar="NAME", help="quick, small or paper.")] = "paper",
+    profile: Annotated[
+        str, typer.Option("--profile", metavar="NAME", help="paper: the text; released: its authors' code.")
+    ] = "",
+    backbone: Annotated[
+        str, typer.Option("--backbone", metavar="NAME", help="deit, r50, or any; default: the preset's.")
+    ] = "",
+    fields: Annotated[
+        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE ...", help="Any field: batch=8 N=4 heads=2.")
+    ] = None,
+    steps: Steps = 0,
+    seed: Annotated[int, typer.Option("--seed", parser=whole, metavar="INTEGER", help="Of weights and samples.")] = 0,
+    backbone_weights: Annotated[
+        str,
+        typer.Option(
+            "--backbone-weights",
+            metavar="FILE",
+            help="A file, imagenet (timm's hub), none; default: the preset's.",
+        ),
+    ] = "",
+    out: Annotated[str, typer.Option("--out", metavar="FOLDER", help="Default: training/PRESET-DATA-BACKBONE.")] = "",
+    gpus: Annotated[
+        int, typer.Option("--gpus", parser=whole, metavar="INTEGER", help="A process each; default: 1 if there is any.")
+    ] = -1,
+    processes: Annotated[
+        int, typer.Option("--processes", parser=whole, metavar="INTEGER", help="Processes on the CPU; default: 1.")
+    ] = 0,
+    threads: Annotated[
+        int, typer.Option("--threads", parser=whole, metavar="INTEGER", help="Of each process; default: its share.")
+    ] = 0,
+    backend: Backend = "auto",
+    precision: Annotated[str, typer.Option("--precision", metavar="NAME", help="fp32, or bf16 by autocast.")] = "fp32",
+    accumulation: Annotated[
+        int, typer.Option("--accumulation", parser=whole, metavar="INTEGER", help="Pieces of a process's batch.")
+    ] = 1,
+    channels_last: Annotated[bool, typer.Option("--channels-last", help="Convolutions with channels last.")] = False,
+    compiled: Annotated[bool, typer.Option("--compile", help="Train with torch.compile.")] = False,
+    checkpointing: Annotated[bool, typer.Option("--checkpointing", help="Recompute each block's activations.")] = False,
+    workers: Annotated[
+        int, typer.Option("--workers", parser=whole, metavar="INTEGER", help="Loaders of each process; 4 beside a GPU.")
+    ] = -1,
+    denominators: Annotated[
+        str,
+        typer.Option(
+            "--denominators", metavar="NAME", help="Of the loss: global, or of each device; default: the profile's."
+        ),
+    ] = "",
+    eval_every: Annotated[
+        int, typer.Option("--eval-every", parser=whole, metavar="INTEGER", help="Steps between evaluations.")
+    ] = 10_000,
+    log_every: Annotated[
+        int, typer.Option("--log-every", parser=whole, metavar="INTEGER", help="Steps between lines of the log.")
+    ] = 50,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write curves for TensorBoard too.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say schedule, memory and time.")] = False,
+) -> None:
+    """Train one model, on one device or many, and save it with its scores. The same command continues.
+
+    For instance --data ade20k:PATH --backbone deit --profile paper --gpus 8, or the same without --gpus under torchrun.
+    """
+    from bench.training import dry_run as dry
+    from bench.training import session
+    from bench.training.launch import Failed, Stopped
+    from bench.training.training import Asked, training_of
+
+    words, _ = ctx.obj
+    asked = Asked(
+        data=data,
+        preset=preset,
+        profile=profile,
+        backbone=backbone,
+        fields=fields or (),
+        steps=steps,
+        seed=seed,
+        backbone_weights=backbone_weights,
+        out=out,
+        gpus=gpus,
+        processes=processes,
+        threads=threads,
+        backend=backend,
+        precision=precision,
+        accumulation=accumulation,
+        channels_last=channels_last,
+        compile=compiled,
+        checkpointing=checkpointing,
+        workers=workers,
+        denominators=denominators,
+        eval_every=eval_every,
+        log_every=log_every,
+        tensorboard=tensorboard,
+        command=shlex.join([NAME, *words]),
+    )
+    training = training_of(asked, dry_run=dry_run)
+    if dry_run:
+        print("\n".join(dry.lines(training)))
+        return
+    try:
+        result = session.perform(training)
+    except Stopped as stop:
+        if session.speaks():
+            _say(f"{NAME}: stopped after step {stop} of {training.settings.train.steps}; the same command continues")
+        raise typer.Exit(INTERRUPTED) from None
+    except Failed as failure:
+        _say(f"{NAME}: {failure}; the same command continues from the last checkpoint")
+        raise typer.Exit(1) from None
+    if session.speaks():
+        print("\n".join(session.summary(training, result)))
 
 
 @app.command()
@@ -468,29 +590,42 @@ def memory(
     optimizer: Annotated[str, typer.Option("--optimizer", help="adamw or sgd.")] = "adamw",
     checkpointing: Annotated[bool, typer.Option("--checkpointing", help="Recompute each block's activations.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Also take the step on this CPU and count.")] = False,
-    out: Annotated[str, typer.Option("--out", metavar="FOLDER", help="Of the report.")] = "study/memory",
+    scale: Annotated[
+        bool, typer.Option("--scale", help="Instead: how one layer of each attention grows with tokens, N, L, batch.")
+    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="With --scale: tiny sizes, to see that it works.")] = False,
+    out: Annotated[str, typer.Option("--out", metavar="FOLDER", help="Default: study/memory, study/scaling.")] = "",
 ) -> None:
     """Predict the peak memory of a training step for each row of Table 8, without a GPU.
 
-    For instance --row "Ours, DeiT" --batch 4 --precision bf16, or --size 160 --verify.
+    For instance --row "Ours, DeiT" --batch 4 --precision bf16, or --size 160 --verify, or --scale.
     """
     from dataclasses import asdict
 
     from bench.memory import table
     from bench.memory.predict import StepSetting
-    from experiments.table8 import chosen
+    from experiments.table8 import chosen, masked
     from reports import memory as pages
     from reports import write_files
 
     setting = StepSetting(batch=batch, size=size, precision=precision, optimizer=optimizer, checkpointing=checkpointing)
+    if scale:
+        if rows or verify or setting != StepSetting():
+            raise ValueError("--scale goes with --quick and --out alone: it takes a layer, not a row's training step")
+        _scale(Path(out or "study/scaling").expanduser(), quick, ctx)
+        return
+    if quick:
+        raise ValueError("--quick goes with --scale")
     found = chosen(rows or ())
     networks = {row.name: row.settings for row in found}
     records = table.predicted(networks, setting, say=_say)
     records = [record | {"quoted": row.quoted} for record, row in zip(records, found, strict=True)]
+    forms = {} if rows or not pages.is_printed(asdict(setting)) else {row.name: row.settings for row in masked()}
+    masks = table.predicted(forms, setting, say=_say, alone=True) if forms else []
     verified = table.verified(networks, setting, say=_say) if verify else []
     words, _ = ctx.obj
-    made = pages.files(records, verified, asdict(setting), shlex.join([NAME, *words]))
-    page, *_ = write_files(Path(out).expanduser(), made)
+    made = pages.files(records, verified, asdict(setting), shlex.join([NAME, *words]), masks)
+    page, *_ = write_files(Path(out or "study/memory").expanduser(), made)
     print("\n".join(pages.lines(records)))
     print(f"report: {page}")
 
@@ -825,6 +960,25 @@ def _write_report(folders: Sequence[Path], experiment: str, control: str = "") -
     page, html, *_ = write_report(folders, experiment, control=control)
     print("\n".join(terminal.lines(read_study(folders, experiment, control))))
     print(f"report of {experiment}: {page} and {html.name}")
+
+
+def _scale(out: Path, quick: bool, ctx: typer.Context) -> None:
+    """How memory, operations and time of one layer of each attention grow."""
+    from bench.environment import raise_malloc_thresholds
+    from bench.memory import scale
+    from experiments.scaling import subjects
+    from reports import scaling, write_files
+
+    raise_malloc_thresholds()
+    words, _ = ctx.obj
+    effort = scale.QUICK if quick else scale.Effort()
+    given = subjects()
+    records = scale.grow(given, effort, say=_say)
+    exponents = scale.exponents(records)
+    protocol = scale.protocol(effort, next(iter(given.values())))
+    page, *_ = write_files(out, scaling.files(records, exponents, protocol, shlex.join([NAME, *words])))
+    print("\n".join(scaling.lines(exponents)))
+    print(f"report: {page}")
 
 
 def _count_networks(study: Study) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
+
+from unept.files import write_whole
 
 FILE = "last.safetensors"
 
@@ -35,13 +36,7 @@ def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in values.items()}
     facts = json.dumps(dataclasses.asdict(state))
-    data = to_bytes(tensors, metadata={"state": facts})
-    temporary = folder / f"{FILE}.tmp"
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / FILE)
+    write_whole(folder / FILE, to_bytes(tensors, metadata={"state": facts}))
 
 
 def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:

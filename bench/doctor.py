@@ -20,6 +20,7 @@ OPTIONAL = (
         "pip install --no-deps --no-build-isolation torch-ms-deform-attn",
     ),
     ("runs on a Ray cluster, `--engine ray`", "ray", cluster.INSTALL),
+    ("curves of `train --tensorboard`", "tensorboard", "pip install -c constraints.txt '.[tensorboard]'"),
     ("tests, type checks and second opinions", "pytest", "pip install -c constraints.txt -e '.[dev]' in a checkout"),
 )
 

@@ -5,7 +5,7 @@ The quick looks ("probes") read the weights and leave no trace in the run: same 
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,9 @@ from bench.boundary_metrics import SIZE_LIMITS, BoundaryScorer
 from bench.config import Settings
 from bench.metrics import Confusion
 from bench.protocol import of_settings
+from bench.training.ranks import ALONE, Ranks
 from unept.data import IGNORE, Dataset, open_data
+from unept.files import write_whole
 
 PROBE_COLUMNS = ("step", "miou", "lookalike_accuracy")
 
@@ -36,8 +38,12 @@ class Evaluation(NamedTuple):
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, settings: Settings, *, progress: Progress) -> Evaluation:
-    """Score `model` by the protocol. Fractions; refined scores are None where refinement is off."""
+def evaluate(model: nn.Module, settings: Settings, *, progress: Progress, ranks: Ranks = ALONE) -> Evaluation:
+    """Score `model` by the protocol. Fractions; refined scores are None where refinement is off.
+
+    Several processes take turns at the pictures and all have the scores, to the bit those of one process; a kept
+    picture is with the process that evaluated it.
+    """
     dataset, count = _split(settings, settings.evaluation.images)
     kept = evenly(count, settings.evaluation.keep)
     classes = len(dataset.classes)
@@ -49,7 +55,7 @@ def evaluate(model: nn.Module, settings: Settings, *, progress: Progress) -> Eva
     }
     protocol = of_settings(settings)
     model.eval()
-    for index in range(count):
+    for index in range(ranks.rank, count, ranks.size):
         sample = dataset[index]
         labels = protocol.labels(model, sample.image, classes)
         plain.add(sample.label, labels.plain)
@@ -60,8 +66,12 @@ def evaluate(model: nn.Module, settings: Settings, *, progress: Progress) -> Eva
         if index in kept:
             place = kept.index(index)
             pictures |= {f"{name}_{place}": array for name, array in maps.items()}
-        if (index + 1) % max(1, count // 10) == 0:
+        if (index + 1) % max(1, count // 10) < ranks.size:
             progress(index + 1, count, "evaluating")
+    others = [sums for rank, sums in enumerate(ranks.gathered((plain.sums(), refined.sums()))) if rank != ranks.rank]
+    for whole, after in others:
+        plain.merge(whole)
+        refined.merge(after)
     return Evaluation(_metrics(plain, refined, dataset), {"images": count} | _facts(plain), pictures)
 
 
@@ -93,16 +103,10 @@ def evenly(count: int, wanted: int) -> list[int]:
 
 def save_pictures(path: Path, pictures: dict[str, npt.NDArray[Any]]) -> None:
     """Write the arrays as .npz, whole or not at all."""
+    file = io.BytesIO()
+    np.savez_compressed(file, allow_pickle=False, **pictures)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **pictures)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, file.getvalue())
 
 
 def _metrics(plain: BoundaryScorer, refined: BoundaryScorer, dataset: Dataset) -> dict[str, Any]:

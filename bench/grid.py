@@ -153,6 +153,18 @@ def expand(axes: Axes, base: Settings) -> tuple[Variant, ...]:
     return tuple(variants)
 
 
+def with_values(base: Settings, words: Sequence[str]) -> Settings:
+    """`base` with fields as `words` say, in the form of axes of one value each: `heads=4 encoder_self.window=7`.
+
+    ValueError as from `parse_axes` and `expand`, and for an axis of several values.
+    """
+    axes = parse_axes(words) if words else ()
+    several = [axis for axis in axes if len(axis.values) > 1]
+    if several:
+        raise ValueError(f"{several[0]}: expected one value for each field")
+    return expand(axes, base)[0].settings
+
+
 def _settings(base: Settings, given: Mapping[str, Any]) -> tuple[Settings, dict[str, Any]]:
     """The settings that `given` makes of `base`, and the values that took part in it, typed."""
     words = {name: value for name, value in given.items() if is_option(name)}

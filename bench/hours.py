@@ -8,6 +8,7 @@ sustains, and how large the pictures are, are assumptions; they are named wherev
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from bench.config import Settings, to_dict
 from bench.fields import LARGEST
 from bench.grid import Variant
 from bench.rows import content_key
-from unept.inference import scaled, window_starts
+from unept.inference import count_windows, scaled
 
 PASSES = 3  # forward passes that a training step is worth
 PICTURE = (512, 683)  # pixels, height and width: 4:3 at the short side that the recipe resizes to
@@ -76,15 +77,15 @@ def windows(settings: Settings, size: tuple[int, int], *, quick: bool = False) -
     A picture evaluated in one piece is as many as its area holds.
     """
     protocol, train, side = settings.evaluation, settings.train, settings.model.size
-    total = 0.0
-    for ratio in (1.0,) if quick else protocol.scales:
-        height, width = scaled(*size, ratio, (train.base_long, train.base_short))
-        if protocol.mode == "slide":
-            rows, columns = (len(window_starts(each, protocol.window, protocol.stride)) for each in (height, width))
-            total += rows * columns * (protocol.window / side) ** 2
-        else:
-            total += height * width / side**2
-    return total * (2 if protocol.flip_test and not quick else 1)
+    base = (train.base_long, train.base_short)
+    scales, flip = ((1.0,), False) if quick else (protocol.scales, protocol.flip_test)
+    if protocol.mode == "slide":
+        count = count_windows(
+            *size, window=protocol.window, stride=protocol.stride, scales=scales, flip=flip, base=base
+        )
+        return count * (protocol.window / side) ** 2
+    pixels = sum(math.prod(scaled(*size, ratio, base)) for ratio in scales)
+    return pixels / side**2 * (2 if flip else 1)
 
 
 def records(

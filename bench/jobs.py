@@ -10,12 +10,13 @@ import contextlib
 import signal
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, Protocol
 
-from bench.store import Store
+from bench.store import Busy, Store, now
+from bench.worker import make_row
 
 POLL = 0.5  # seconds between looks at what other processes hold
 GRACE = 3.0  # seconds a worker has to end after it was told to
@@ -64,6 +65,10 @@ class Outcome:
     seconds: float = 0.0
 
 
+Skip = Callable[[Job, Sequence[Outcome]], str]
+"""Why a job is not to be run, by what has ended so far; "" where it is. What is not run has a row `skipped`."""
+
+
 class Progress(Protocol):
     """What the queue tells while it works; see `bench.progress`."""
 
@@ -83,12 +88,15 @@ class Progress(Protocol):
 class Queue(ABC):
     """The jobs of one call, in their order, at most `parallel` at once. What carries them out is a subclass's."""
 
-    def __init__(self, store: Store, jobs: Sequence[Job], parallel: int, progress: Progress) -> None:
+    def __init__(
+        self, store: Store, jobs: Sequence[Job], parallel: int, progress: Progress, skip: Skip | None = None
+    ) -> None:
         self.store = store
         self.due = list({(job.kind, job.key): job for job in jobs}.values())
         self.held: list[Job] = []  # claimed by another process when last looked at
         self.parallel = parallel
         self.progress = progress
+        self.skip = skip
         self.outcomes: list[Outcome] = []
         self.waiting_said = False
 
@@ -135,8 +143,22 @@ class Queue(ABC):
             self.end(Outcome(job=job, status="elsewhere"))
         elif self.store.is_claimed(job.kind, job.key):
             self.held.append(job)
+        elif reason := self.skip(job, self.outcomes) if self.skip else "":
+            self.end(self.made_here(job, {"status": "skipped", "message": reason}, 0.0))
         else:
             self.start(job)
+
+    def made_here(self, job: Job, result: dict[str, str], seconds: float) -> Outcome:
+        """The outcome of a job that nothing else writes a row of: it is written here."""
+        try:
+            with self.store.claim(job.kind, job.key):
+                if self.store.has(job.kind, job.key):
+                    return Outcome(job=job, status="elsewhere")
+                self.store.clear_damaged(job.kind, job.key)
+                self.store.write(make_row(job.spec, result, started=now()))
+        except Busy:
+            return Outcome(job=job, status="elsewhere")
+        return Outcome(job=job, status=result["status"], message=result["message"], seconds=seconds)
 
     def _look_at_held(self) -> None:
         if not self.waiting_said:

@@ -45,12 +45,12 @@ class Protocol:
 
     def predict(self, model: nn.Module, image: Bytes) -> Prediction:
         """Averaged probabilities of one picture, uint8 RGB (H, W, 3), on the model's device. Raises ValueError."""
-        return predict(model, image, **self._arguments())
+        return predict(model, image, **self.arguments())
 
     def labels(self, model: nn.Module, image: Bytes, classes: int) -> Labels:
         """The most probable class of each pixel, whatever the picture's size."""
         if self._by_bands(image, classes):
-            banded = predict_labels(model, image, **self._arguments())
+            banded = predict_labels(model, image, **self.arguments())
             return Labels(_bytes(banded.labels), None if banded.refined is None else _bytes(banded.refined))
         found = self.predict(model, image)
         refined = None if found.refined is None else most_probable(found.refined)
@@ -64,7 +64,8 @@ class Protocol:
         plural = "s" * (len(self.scales) > 1)
         return f"{how}, scale{plural} {scales}, {'flipped too' if self.flip else 'not flipped'}, {base}"
 
-    def _arguments(self) -> dict[str, Any]:
+    def arguments(self) -> dict[str, Any]:
+        """As keywords."""
         names = ("mode", "window", "stride", "scales", "flip", "base")
         return {name: getattr(self, name) for name in names}
 

@@ -41,6 +41,7 @@ class Request:
     shard: str = ""
     retry: str = ""
     control: str = ""
+    skip_oom: bool = False
     command: str = ""
 
 
@@ -81,6 +82,7 @@ def study_of(kind: str, grid: str, make: Maker, request: Request, *, dry_run: bo
         shard=parse(request.shard),
         retry=statuses(request.retry),
         control=request.control,
+        skip_oom=request.skip_oom,
         command=request.command,
     )
 
@@ -100,6 +102,8 @@ def check_options(request: Request) -> None:
         raise ValueError(f"--split {request.split}: expected {one_of(SPLITS)}{did_you_mean(request.split, SPLITS)}")
     parse(request.shard)
     check_engine(request.engine, request.address)
+    if request.skip_oom and request.engine == "ray":
+        raise ValueError("--skip-oom: the memory of a cluster's nodes is not known; expected --engine local")
     for status in statuses(request.retry):
         if status not in RETRYABLE:
             raise ValueError(f"--retry {status}: expected {one_of(RETRYABLE)}{did_you_mean(status, RETRYABLE)}")

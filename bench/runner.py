@@ -27,14 +27,14 @@ from bench.jobs import (
     Outcome,
     Progress,
     Queue,
+    Skip,
     SourcesChanged,
     StoreUnwritable,
     signals_raise,
 )
 from bench.process import cause_of_death, close, hand, spawn, told_to_stop
 from bench.sources import slots_of
-from bench.store import Busy, Store, now
-from bench.worker import make_row
+from bench.store import Store
 
 
 @dataclass(kw_only=True)
@@ -62,7 +62,13 @@ class _Worker:
 
 
 def run_jobs(
-    store: Store, jobs: Sequence[Job], *, parallel: int, progress: Progress, gpus: Sequence[str] = ()
+    store: Store,
+    jobs: Sequence[Job],
+    *,
+    parallel: int,
+    progress: Progress,
+    gpus: Sequence[str] = (),
+    skip: Skip | None = None,
 ) -> list[Outcome]:
     """Do `jobs`, at most `parallel` at once, in their order; jobs that another process holds are waited for.
 
@@ -72,7 +78,7 @@ def run_jobs(
     """
     assert parallel >= 1, parallel
     with signals_raise():
-        queue_ = Processes(store, jobs, parallel, progress, gpus)
+        queue_ = Processes(store, jobs, parallel, progress, gpus, skip)
         try:
             return queue_.drain()
         finally:
@@ -83,9 +89,15 @@ class Processes(Queue):
     """The queue whose jobs are carried out by processes of this machine; see `run_jobs`."""
 
     def __init__(
-        self, store: Store, jobs: Sequence[Job], parallel: int, progress: Progress, gpus: Sequence[str]
+        self,
+        store: Store,
+        jobs: Sequence[Job],
+        parallel: int,
+        progress: Progress,
+        gpus: Sequence[str],
+        skip: Skip | None = None,
     ) -> None:
-        super().__init__(store, jobs, parallel, progress)
+        super().__init__(store, jobs, parallel, progress, skip)
         self.gpus = gpus
         self.workers: list[_Worker] = []
         self.events: queue.Queue[tuple[_Worker, bytes | None]] = queue.Queue()
@@ -199,16 +211,7 @@ class Processes(Queue):
         stopped = told_to_stop(code)
         if stopped:
             return Outcome(job=job, status="stopped", message=stopped, seconds=seconds)
-        result = cause_of_death(code, self.store.log(job.key), kills=task.kills)
-        try:
-            with self.store.claim(job.kind, job.key):
-                if self.store.has(job.kind, job.key):
-                    return Outcome(job=job, status="elsewhere")
-                self.store.clear_damaged(job.kind, job.key)
-                self.store.write(make_row(job.spec, result, started=now()))
-        except Busy:
-            return Outcome(job=job, status="elsewhere")
-        return Outcome(job=job, status=result["status"], message=result["message"], seconds=seconds)
+        return self.made_here(job, cause_of_death(code, self.store.log(job.key), kills=task.kills), seconds)
 
 
 def _kin(job: Job) -> tuple[str, ...]:

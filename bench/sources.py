@@ -17,7 +17,17 @@ from pathlib import Path
 from typing import Any
 
 SUFFIXES = (".py", ".c", ".cc", ".cpp", ".cu", ".cuh", ".h", ".hpp", ".inc")
-RECIPE = ("recipe.py", "evaluation.py", "protocol.py", "metrics.py", "boundary_metrics.py", "checkpoint.py")
+RECIPE = (
+    "recipe.py",
+    "evaluation.py",
+    "protocol.py",
+    "metrics.py",
+    "boundary_metrics.py",
+    "checkpoint.py",
+    "training/execution.py",
+    "training/ranks.py",
+    "training/recompute.py",
+)
 MEASURES = "measures"
 
 

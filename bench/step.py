@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 import unept
 from bench import environment
 from bench.config import Settings
-from bench.grid import expand, parse_axes
+from bench.grid import with_values
 from bench.measures.timing import random_truth
 from bench.measures.variant import spread
 from bench.presets import preset
@@ -122,10 +122,7 @@ def case_of(words: str) -> Case:
     if not name:
         raise ValueError(f"case {words!r}: expected a preset, and fields after it")
     base = preset(name)
-    variants = expand(parse_axes(axes), base) if axes else ()
-    if len(variants) > 1:
-        raise ValueError(f"{words}: expected one value for each field")
-    settings = variants[0].settings if variants else base
+    settings = with_values(base, axes)
     if settings.model.architecture != "unept":
         raise ValueError(f"{words}: a step is taken apart for architecture=unept only")
     return Case(name=words, settings=settings)
@@ -237,18 +234,9 @@ def _leaf(tensor: Tensor) -> Tensor:
     return tensor.detach().clone().requires_grad_()
 
 
-@contextmanager
-def _backend(name: str) -> Iterator[None]:
+def _backend(name: str) -> AbstractContextManager[None]:
     """Within it "auto" stands for the backend `name`."""
-    before = os.environ.get("UNEPT_BACKEND")
-    os.environ["UNEPT_BACKEND"] = name
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["UNEPT_BACKEND"]
-        else:
-            os.environ["UNEPT_BACKEND"] = before
+    return environment.variables({"UNEPT_BACKEND": name})
 
 
 def _timed(work: Work, device: torch.device) -> float:

@@ -23,7 +23,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from filelock import FileLock, Timeout
 
 from bench import tables
 from bench.rows import KINDS, SCHEMA, Row, from_text, to_text
+from unept.files import sync_folder, write_whole
 
 FORMAT = "unept-bench study"
 STUDY = "study.json"
@@ -78,7 +78,7 @@ class Store:
                 )
             if not (self.out / STUDY).exists():
                 fresh = {"format": FORMAT, "schema": SCHEMA, "preset": preset, "data": data, "created": now()}
-                _write(self.out / STUDY, _json(fresh | {"experiments": {}}))
+                write_whole(self.out / STUDY, _json(fresh | {"experiments": {}}))
         for place in (*_PLACES.values(), "logs", "checkpoints"):
             (self.out / place).mkdir(exist_ok=True)
         for leftover in _listed(self.out / "checkpoints"):  # of a worker that was killed just after it wrote its row
@@ -162,7 +162,7 @@ class Store:
                 entry["measures"] = before["measures"]
             if before != entry:
                 study["experiments"][name] = entry
-                _write(self.out / STUDY, _json(study))
+                write_whole(self.out / STUDY, _json(study))
 
     # --- rows ---------------------------------------------------------------------------------------------------------
 
@@ -247,7 +247,7 @@ class Store:
         """Add `row`, whole and synced, and drop the run's checkpoints. Only under its claim, and never over a row."""
         path = self.path(row["kind"], row["key"])
         assert not path.exists(), f"{path} exists; rows are immutable"
-        _write(path, to_text(row))
+        write_whole(path, to_text(row).encode())
         shutil.rmtree(self.checkpoints(row["key"]), ignore_errors=True)
 
     def checkpoints(self, key: str) -> Path:
@@ -268,7 +268,7 @@ class Store:
             file.write(log)
         if pictures is not None:
             self.pictures(key).parent.mkdir(exist_ok=True)
-            _write_bytes(self.pictures(key), pictures)
+            write_whole(self.pictures(key), pictures)
 
     def clear_damaged(self, kind: str, key: str) -> str:
         """Set a damaged row aside; returns one line that says so, or "" where nothing was wrong."""
@@ -298,7 +298,7 @@ class Store:
             for name, text in texts.items():
                 path = self.out / name
                 if not path.exists() or path.read_bytes() != text.encode():
-                    _write(path, text)
+                    write_whole(path, text.encode())
         return [self.out / name for name in texts]
 
 
@@ -313,7 +313,7 @@ def set_aside(path: Path, why: str) -> Path:
     while (aside := path.with_name(f"{path.name}.{why}-{number}")).exists():
         number += 1
     path.rename(aside)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
     return aside
 
 
@@ -333,36 +333,5 @@ def _all_entries(experiments: object) -> bool:
     )
 
 
-def _json(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, indent=1, allow_nan=False) + "\n"
-
-
-def _write(path: Path, text: str) -> None:
-    _write_bytes(path, text.encode())
-
-
-def _write_bytes(path: Path, data: bytes) -> None:
-    """Replace `path` by `data` so that a crash at any instant leaves the old file or the new one."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        error.filename = error.filename or str(path)  # writing and syncing do not say what
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # folders cannot be opened there
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _json(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()

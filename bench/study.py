@@ -14,7 +14,8 @@ from typing import Any
 from bench import cluster, environment, forecast, presets
 from bench.config import from_dict, to_dict
 from bench.grid import Variant
-from bench.jobs import Job, Outcome
+from bench.jobs import Job, Outcome, Skip
+from bench.memory import advice
 from bench.progress import Clock, watcher
 from bench.rows import KINDS, STATUSES, Row, key_of
 from bench.runner import run_jobs
@@ -37,7 +38,8 @@ class Tasks:
 class Study:
     """One experiment and how to do it. `name` is what makes the same command resume: it tells experiments apart.
 
-    `control` is the variant that the report compares the others with; "" leaves the choice to the report.
+    `control` is the variant that the report compares the others with; "" leaves the choice to the report. `skip_oom`
+    gives a row `skipped` to what is predicted not to fit into memory, and to what takes more than a run that did not.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Study:
     shard: Shard = WHOLE
     retry: tuple[str, ...] = ()
     control: str = ""
+    skip_oom: bool = False
     command: str = ""
     tasks: Tasks = Tasks()
 
@@ -116,12 +119,16 @@ def perform(study: Study, say: Callable[[str], None] = print) -> tuple[Row, ...]
             say(f"{done} of {_count(len(todo.own_runs), 'run')}{_of(study.shard)} are there already")
         if todo.due_runs:
             say(_due(study, todo))
+        advised = _advice(study, todo)
+        for line in advised.warnings:
+            say(line)
+        skip = advice.skipping(store, advised) if study.skip_oom else None
         try:
-            _drain(study, todo.due_runs, study.jobs, done, say)
+            _drain(study, todo.due_runs, study.jobs, done, say, skip)
             connection.close()
             if todo.due_measures:
                 say(f"measuring {_count(len(todo.due_measures), 'variant')}, one at a time, alone")
-            _drain(study, todo.due_measures, 1, len(todo.own_measures) - len(todo.due_measures), say)
+            _drain(study, todo.due_measures, 1, len(todo.own_measures) - len(todo.due_measures), say, skip)
         finally:
             store.write_tables()
     own = {job.key for job in (*todo.own_runs, *todo.own_measures)}
@@ -206,13 +213,20 @@ def dry_run_lines(study: Study) -> list[str]:
         each = f", about {forecast.in_words(known[0])} each" if known else ""
         seeds = f" (seeds {' '.join(str(job.spec['seed']) for job in jobs)})" if jobs else ""
         lines.append(f"{variant.name}: {len(jobs)} of {_count(len(own), 'run')} due{seeds}{each}")
-    return [*lines, _due(study, todo)]
+    return [*lines, *_advice(study, todo).warnings, _due(study, todo)]
 
 
 def due_by_variant(study: Study) -> dict[str, int]:
     """How many runs of each variant this shard has yet to do."""
     due = [job.spec["variant"] for job in plan(study).due_runs]
     return {variant.name: due.count(variant.name) for variant in study.variants}
+
+
+def _advice(study: Study, todo: Plan) -> advice.Advice:
+    """What may not fit into this machine's memory; that of a cluster's nodes is not known here."""
+    due = [] if study.engine == "ray" else [job.spec for job in (*todo.due_runs, *todo.due_measures)]
+    at_once = max(1, min(study.jobs, len(todo.due_runs)))
+    return advice.advise(due, study.backend, at_once=at_once, skip_oom=study.skip_oom)
 
 
 def _due(study: Study, todo: Plan) -> str:
@@ -336,7 +350,14 @@ def _listed_otherwise(store: Store, study: Study, todo: Plan) -> list[str]:
     ]
 
 
-def _drain(study: Study, jobs: Sequence[Job], parallel: int, already: int, say: Callable[[str], None]) -> None:
+def _drain(
+    study: Study,
+    jobs: Sequence[Job],
+    parallel: int,
+    already: int,
+    say: Callable[[str], None],
+    skip: Skip | None,
+) -> None:
     if not jobs:
         return
     ordered = sorted(jobs, key=lambda job: (job.spec["seed"], -(job.estimate or 0.0)))
@@ -344,7 +365,9 @@ def _drain(study: Study, jobs: Sequence[Job], parallel: int, already: int, say: 
         outcomes = _on_cluster(study, ordered, already)
     else:
         with watcher(Clock(ordered, parallel, already=already)) as watching:
-            outcomes = run_jobs(Store(study.out), ordered, parallel=parallel, progress=watching, gpus=study.gpus)
+            outcomes = run_jobs(
+                Store(study.out), ordered, parallel=parallel, progress=watching, gpus=study.gpus, skip=skip
+            )
     stopped = [outcome for outcome in outcomes if outcome.status == "stopped"]
     if stopped:
         say(f"{_count(len(stopped), 'run')} stopped from outside ({stopped[0].message}); the same command continues")

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from bench.config import Settings
 from bench.fields import did_you_mean
 from bench.grid import Variant
 from experiments import table6, table7
+from experiments.masked_dense import MaskedSelf
+from experiments.memory_claims import ALL_LEVELS, BY_LEVEL, DECODER, ENCODER, MASKED
 from unept.config import paper_profile, released_profile
 
 CONTROL = "deformable"
@@ -61,6 +64,24 @@ def networks(classes: int = 150) -> tuple[Row, ...]:
     ):
         rows.append(Row(name=name, settings=Settings(model=published[name].config), quoted=quoted))
     return tuple(rows)
+
+
+def masked(classes: int = 150) -> tuple[Row, ...]:
+    """A sparse pattern (Longformer's window) computed as dense attention with a mask, in four places.
+
+    What is held does not depend on the pattern but for the size of the mask.
+    """
+    model, loss = paper_profile()
+    ours = Settings(model=replace(model, classes=classes), loss=loss)
+    name = f"{MaskedSelf.__module__}:{MaskedSelf.__qualname__}"
+    slots = {ALL_LEVELS: SLOTS, BY_LEVEL: SLOTS, ENCODER: SLOTS[:1], DECODER: SLOTS[1:]}
+
+    def row(form: str) -> Row:
+        options = (("encoder_self.joint", form == ALL_LEVELS),) if SLOTS[0] in slots[form] else ()
+        changes: dict[str, Any] = dict.fromkeys(slots[form], name)
+        return Row(name=form, settings=replace(ours, model=replace(ours.model, attention_options=options, **changes)))
+
+    return tuple(row(form) for form in MASKED)
 
 
 def chosen(names: Sequence[str]) -> tuple[Row, ...]:

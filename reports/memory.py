@@ -1,6 +1,7 @@
 """What a training step holds at its peak, as a report: predicted for each row, verified where asked, beside Table 8.
 
-A record is the plain dictionary that `bench.memory.table` gives, with `quoted`, the row's name in Table 8 or "".
+A record is the plain dictionary that `bench.memory.table` gives, with `quoted`, the row's name in Table 8 or "". Masked
+forms have records too, of the peak alone; they stand beside the paper's figures and nowhere else.
 """
 
 from __future__ import annotations
@@ -11,15 +12,11 @@ from typing import Any
 import matplotlib
 import pandas as pd
 
-from experiments import paper
-from experiments.claims import Claim, claims
-from reports import background, drawing, html, words
-from reports.claims import AGREES, DISAGREES
+from reports import drawing, html, memory_claims, words
 from reports.markdown import DASH, bullets, table
 from reports.tables import csv, frame
 
 Record = Mapping[str, Any]
-TABLE, COLUMN = 8, "Mem Cost"
 GIB = 1 << 30
 CARDS = (8, 11, 16, 24, 40, 80)  # GiB
 ALLOWANCE = 1.0  # GiB of a card that a step cannot have: context, libraries, the allocator's slack
@@ -58,49 +55,53 @@ def largest_batch(record: Record, card: float) -> int:
     return max(0, int(((card - ALLOWANCE) * GIB - fixed) // each))
 
 
-def beside(records: Sequence[Record]) -> pd.DataFrame:
-    """A line for each claim of Table 8 on memory: the paper's difference in GB, ours in GiB as predicted."""
-    found = {record["quoted"]: record for record in records if record.get("quoted") and "plain" in record}
-    lines = [
-        _judged(claim, found)
-        for claim in claims(TABLE)
-        if claim.column == COLUMN and {claim.better, claim.worse} <= {*found}
-    ]
-    return frame(lines, ["claim", "quoted", "predicted", "outcome"], text=["claim", "outcome"])
-
-
-def _judged(claim: Claim, found: Mapping[str, Record]) -> dict[str, object]:
-    difference = (found[claim.better]["plain"] - found[claim.worse]["plain"]) / GIB
-    outcome = AGREES if difference * claim.sign > 0 else DISAGREES
-    return {"claim": claim.text, "quoted": claim.quoted, "predicted": difference, "outcome": outcome}
-
-
 def checked(verified: Sequence[Record]) -> pd.DataFrame:
     """A line for each verified row: GiB predicted for a CPU, GiB counted there, the ratio, or why there is none."""
     lines = [
         {
             "row": record["name"],
-            "predicted_gib": record["predicted"] / GIB if "predicted" in record else None,
-            "measured_gib": record["measured"] / GIB if "measured" in record else None,
+            "predicted_gib": _gib(record.get("predicted")),
+            "measured_gib": _gib(record.get("measured")),
             "ratio": record["predicted"] / record["measured"] if "measured" in record else None,
             "message": record.get("message", ""),
+            **_card(record.get("card", {})),
         }
         for record in verified
     ]
-    return frame(lines, ["row", "predicted_gib", "measured_gib", "ratio", "message"], text=["row", "message"])
+    columns = ["row", "predicted_gib", "measured_gib", "ratio", "message"]
+    more = [*_card({})] if any("card" in record for record in verified) else []
+    return frame(lines, [*columns, *more], text=["row", "message", *more[:1], *more[-2:]])
+
+
+def _card(card: Record) -> dict[str, Any]:
+    """What a CUDA card showed, in the columns of a CSV."""
+    figures = {f"card_{name}_gib": _gib(card.get(name)) for name in ("predicted", "allocated", "reserved", "nvml")}
+    benchmark = {None: "", True: "on", False: "off"}[card.get("cudnn_benchmark")]
+    note = card.get("message") or card.get("reason") or ""
+    return {"card": card.get("gpu", ""), **figures, "cudnn_benchmark": benchmark, "card_note": note}
+
+
+def _gib(number: int | None) -> float | None:
+    return None if number is None else number / GIB
 
 
 def files(
-    records: Sequence[Record], verified: Sequence[Record], setting: Mapping[str, Any], command: str = ""
+    records: Sequence[Record],
+    verified: Sequence[Record],
+    setting: Mapping[str, Any],
+    command: str = "",
+    masked: Sequence[Record] = (),
 ) -> dict[str, bytes]:
     """Every file of the report by name: pages, tables as CSV, and the plot."""
+    both = [*records, *masked]
     made = {"memory.csv": csv(overview(records)).encode()}
     if verified:
         made["verified.csv"] = csv(checked(verified)).encode()
-    if not beside(records).empty and _is_printed(setting):
-        made["claims.csv"] = csv(beside(records)).encode()
+    if is_printed(setting):
+        tables = {"claims.csv": memory_claims.beside(both), "statements.csv": memory_claims.judged(both)}
+        made |= {name: csv(found).encode() for name, found in tables.items() if not found.empty}
     made |= {f"memory.{suffix}": data for suffix, data in draw(records).items()}
-    text = "\n".join(_sections(records, verified, setting, command))
+    text = "\n".join(_sections(records, verified, setting, command, masked))
     made["report.md"] = text.encode()
     made["report.html"] = html.page(text, made, title=TITLE).encode()
     return made
@@ -140,7 +141,11 @@ def draw(records: Sequence[Record]) -> dict[str, bytes]:
 
 
 def _sections(
-    records: Sequence[Record], verified: Sequence[Record], setting: Mapping[str, Any], command: str
+    records: Sequence[Record],
+    verified: Sequence[Record],
+    setting: Mapping[str, Any],
+    command: str,
+    masked: Sequence[Record],
 ) -> Iterator[str]:
     yield f"# {TITLE}\n"
     yield (
@@ -150,8 +155,8 @@ def _sections(
         "optimiser. *Predicted* by tracing that very step on tensors without data. Counted are storages that something "
         f"refers to, with the temporaries of {setting['device']}: on cuda, dropout masks of a byte an element and "
         "fused products that hold no weights. Not counted are an operator's own work space, the allocator's rounding "
-        "and what the driver keeps. *Bounded* computes the two segmentation terms of Eq. 7 without ever holding "
-        "enlarged logits, as training does; the rivals' own losses have no bounded form.\n"
+        "and what the driver keeps. *Bounded* computes the two segmentation terms of Eq. 7, and the rivals' "
+        "cross-entropies, without ever holding enlarged logits, as training does.\n"
     )
     yield f"## {HEADING}\n"
     yield table(["row", "GiB", "GiB, bounded losses", *KINDS, "peak at"], _cells(records))
@@ -170,49 +175,36 @@ def _sections(
     ]
     yield table(["row", *(f"{card} GiB" for card in CARDS)], fits)
     if verified:
-        yield "## Is the prediction right?\n"
-        yield (
-            "The same step run on this machine's CPU, its allocations *measured* at malloc, against what is "
-            "*predicted* for a CPU (float dropout masks, torch's own products).\n"
-        )
-        yield table(["row", "predicted, GiB", "measured, GiB", "predicted over measured"], _checked_cells(verified))
-    if _is_printed(setting):
-        yield from _beside_the_paper(records)
+        yield from _is_it_right(verified)
+    if is_printed(setting):
+        yield from memory_claims.section([*records, *masked])
     if command:
         yield f"Command: `{command}`\n"
 
 
-def _beside_the_paper(records: Sequence[Record]) -> Iterator[str]:
-    found = beside(records)
-    if found.empty:
-        return
-    yield "## Beside the paper\n"
+def _is_it_right(verified: Sequence[Record]) -> Iterator[str]:
+    yield "## Is the prediction right?\n"
     yield (
-        "Each claim's difference: *quoted* in GB as printed, by a meter that the paper does not name, and *predicted* "
-        "in GiB of live tensors. A printed figure holds more than tensors: CUDA's context, cuDNN's work space, the "
-        "allocator's slack.\n"
+        "The same step run on this machine's CPU, its allocations *measured* at malloc, against what is "
+        "*predicted* for a CPU (float dropout masks, torch's own products).\n"
     )
-    rows = [
-        [line["claim"], words.number(line["quoted"], "+.1f"), words.number(line["predicted"], "+.2f"), line["outcome"]]
-        for _, line in found.iterrows()
-    ]
-    yield table(["claim", "quoted, GB", "predicted, GiB", "outcome"], rows)
-    yield bullets(_gaps(records))
-    yield from background.quoted(TABLE)
+    yield table(["row", "predicted, GiB", "measured, GiB", "predicted over measured"], _checked_cells(verified))
+    cards = [record for record in verified if "card" in record]
+    if not cards:
+        return
+    gpus = ", ".join(dict.fromkeys(record["card"]["gpu"] for record in cards if "gpu" in record["card"]))
+    yield f"## What the card shows: {gpus or 'nothing'}\n"
+    yield (
+        "*Measured*, a fresh process for each row, cudnn.benchmark off: *allocated* are torch's tensors with the "
+        "allocator's rounding, *reserved* what the allocator holds of the card, *NVML* what the process holds, context "
+        "and libraries included. *Predicted* for CUDA.\n"
+    )
+    columns = ["row", "predicted, GiB", "allocated, GiB", "reserved, GiB", "NVML, GiB", "predicted over allocated"]
+    yield table([*columns, "note"], _card_cells(cards))
 
 
-def _gaps(records: Sequence[Record]) -> Iterator[str]:
-    """For each printed figure, how far it lies from the live tensors."""
-    for record in records:
-        if record.get("quoted") and "plain" in record:
-            printed = paper.figure(TABLE, record["quoted"], COLUMN).value
-            if printed is not None:
-                gap = printed - record["plain"] / GIB
-                word = "above" if gap > 0 else "below"
-                yield f"{record['name']}: the printed figure lies {abs(gap):.1f} {word} the predicted live tensors."
-
-
-def _is_printed(setting: Mapping[str, Any]) -> bool:
+def is_printed(setting: Mapping[str, Any]) -> bool:
+    """Whether the step is taken as the paper's table has it."""
     return all(setting[name] == value for name, value in PRINTED.items())
 
 
@@ -235,3 +227,18 @@ def _checked_cells(verified: Sequence[Record]) -> Iterator[list[str]]:
             ]
         else:
             yield [record["name"], DASH, DASH, record["message"]]
+
+
+def _card_cells(cards: Sequence[Record]) -> Iterator[list[str]]:
+    for record in cards:
+        card = record["card"]
+        known = "allocated" in card
+        figures = [words.number(_gib(card.get(name)), ".3f") for name in ("predicted", "allocated", "reserved", "nvml")]
+        ratio = f"{card['predicted'] / card['allocated']:.4f}" if known else DASH
+        note = card.get("message") or card["reason"]
+        yield [
+            record["name"],
+            *figures,
+            ratio,
+            f"{note}{'; ' * bool(note)}backend {card['backend']}" if known else note,
+        ]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bench.store import Store
+from bench.store import Store, write_whole
 from reports import pictures, study_report
 from reports.comparisons import control_of
 from reports.rows import Row, Study, assemble, lookup
@@ -68,7 +68,7 @@ def write_files(folder: Path, made: Mapping[str, bytes]) -> list[Path]:
     """Write a report's files to `folder`; returns them, the pages first. OSError where it cannot be written."""
     folder.mkdir(parents=True, exist_ok=True)
     names = sorted(made, key=lambda name: (not name.startswith("report."), name.endswith(".html"), name))
-    return [_replace(folder / name, made[name]) for name in names]
+    return [write_whole(folder / name, made[name]) for name in names]
 
 
 def _refuse_mixture(rows: Iterable[Row]) -> None:
@@ -87,14 +87,3 @@ def folder_name(experiment: str) -> str:
     if len(name) <= LONGEST:
         return name
     return f"{name[:LONGEST]}-{hashlib.sha256(experiment.encode()).hexdigest()[:8]}"
-
-
-def _replace(path: Path, data: bytes) -> Path:
-    """Put `data` in place of the file, so that a reader sees the old one or the new one, whole."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path

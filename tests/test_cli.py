@@ -18,8 +18,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import bench.environment
 import bench.store
 import cli
+from bench.config import Settings
+from bench.measures.ledger import Peak
 from bench.store import Store
 from bench.study import Tasks
 from unept.ops import Backend
@@ -28,6 +31,8 @@ ROOT = Path(__file__).resolve().parent.parent
 FAKES = ROOT / "tests" / "bench"
 GRID = ("ablate", "--grid", "N=4,16", "L=1,3")
 OUT = Path("study/quick-scenes")
+TRAIN = """data preset profile backbone set steps seed backbone-weights out gpus processes threads backend precision
+accumulation channels-last compile checkpointing workers denominators eval-every log-every tensorboard dry-run"""
 MEASURE = "fake_tasks:measure"
 
 
@@ -423,10 +428,10 @@ def test_a_folder_of_something_else_is_refused(capsys: pytest.CaptureFixture[str
 def test_a_folder_that_cannot_be_written(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, number: int, words: str
 ) -> None:
-    def refuse(path: Path, text: str) -> None:
+    def refuse(path: Path, data: bytes) -> None:
         raise OSError(number, os.strerror(number), str(path))
 
-    monkeypatch.setattr(bench.store, "_write", refuse)
+    monkeypatch.setattr(bench.store, "write_whole", refuse)
     assert words in refused(capsys, "ablate", "--grid", "N=4", "--seeds", "1")
 
 
@@ -439,6 +444,32 @@ def test_a_step_is_timed_by_its_parts(capsys: pytest.CaptureFixture[str], tmp_pa
     assert "--rounds 0: expected at least 1" in refused(capsys, "step", "quick", "--rounds", "0")
     assert "unknown backend 'fast'" in refused(capsys, "step", "quick", "--backends", "fast")
     assert "preset 'quikc'" in refused(capsys, "step", "quikc")
+
+
+def test_what_is_predicted_not_to_fit_is_warned_of_and_run_or_skipped_if_asked(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def predicted(settings: Settings, *_: object, **__: object) -> Peak:
+        return Peak(bytes=settings.model.points << 30, kinds={}, place="")
+
+    monkeypatch.setattr("bench.memory.predict.predict", predicted)
+    monkeypatch.setattr(bench.environment, "available_bytes", lambda: 8 << 30)
+    monkeypatch.setattr("bench.memory.fits.bound", lambda *_: 9 << 30)
+    words = ("ablate", "--grid", "N=4,16", "--seeds", "1", "--jobs", "1")
+    warned = "warning: N=16: a training step needs 16.0 GiB, predicted; there are 8.0 GiB of memory free here; "
+    assert call(*words, "--dry-run") == 0
+    assert warned in capsys.readouterr().out
+    assert call(*words, "--out", "all", measure=MEASURE) == 0
+    said = capsys.readouterr().out
+    assert f"{warned}it runs all the same; --skip-oom would leave it out\n" in said
+    assert "2 of 2 runs have a row: 2 ok" in said
+    assert call(*words, "--out", "some", "--skip-oom", measure=MEASURE) == 0
+    said = capsys.readouterr().out
+    assert f"{warned}it is skipped\n" in said
+    assert "2 of 2 runs have a row: 1 ok, 1 skipped" in said
+    assert "skipped: N=16 seed 0, measures of N=16: --skip-oom: a training step needs 16.0 GiB, predicted; " in said
+    assert call(*words, "--out", "some", "--retry", "skipped", measure=MEASURE) == 0
+    assert "2 of 2 runs have a row: 2 ok" in capsys.readouterr().out
 
 
 def test_memory_is_predicted_and_reported(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -558,6 +589,22 @@ def test_power(capsys: pytest.CaptureFixture[str]) -> None:
     assert "difference 0.0" in refused(capsys, "power", "--sd", "1", "--difference", "0")
 
 
+def test_how_a_layer_grows_is_reported(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bench.memory import scale
+
+    tiny = scale.Effort(base=scale.Size(side=4, points=2), side=(4, 6), points=(2,), levels=(1,), batch=(1,), rounds=1)
+    monkeypatch.setattr(scale, "QUICK", tiny)
+    assert call("memory", "--scale", "--quick", "--out", str(tmp_path / "scaling")) == 0
+    assert "deformable" in capsys.readouterr().out
+    names = {path.name for path in (tmp_path / "scaling").iterdir()}
+    assert {"report.md", "report.html", "scaling.csv", "exponents.csv", "scaling-time.png"} < names
+    for words in (["--row", "SETR"], ["--batch", "4"], ["--verify"]):
+        assert "--scale goes with --quick and --out alone" in refused(capsys, "memory", "--scale", *words)
+    assert "--quick goes with --scale" in refused(capsys, "memory", "--quick")
+
+
 def test_help_version_and_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("unept-bench ")
@@ -572,7 +619,7 @@ def test_help_version_and_doctor(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_options_are_these() -> None:
     """A change of the command line is a decision, not an accident."""
     shared = {"seeds", "preset", "data", "steps", "backbone-weights", "out", "jobs", "threads", "retry", "dry-run"}
-    shared |= {"control", "backend", "split", "engine", "address", "shard"}
+    shared |= {"control", "backend", "split", "engine", "address", "shard", "skip-oom"}
     protocol = {f"--{name}" for name in ("mode", "window", "stride", "scales", "flip", "base", "device")}
     protocol |= {"--own-modules", "--out"}
     commands = dict(cli.typer.main.get_command(cli.app).commands)  # type: ignore[attr-defined]
@@ -581,13 +628,14 @@ def test_the_options_are_these() -> None:
     assert found == {
         "ablate": {f"--{name}" for name in shared | {"grid"}},
         "table": {f"--{name}" for name in shared | {"row", "rates"}} | {"number"},
+        "train": {f"--{name}" for name in TRAIN.split()},
         "complexity": {f"--{name}" for name in ("size", "model", "network", "time", "batch", "rounds", "out")},
         "report": {"folders", "--experiment", "--control"},
         "power": {"folder", "--difference", "--sd", "--comparisons", "--experiment", "--control"},
         "kernels": {"--out", "--threads", "--repeats", "--shapes", "--quick"},
         "step": {"cases"} | {f"--{name}" for name in ("backends", "images", "rounds", "threads", "out")},
         "memory": {f"--{name}" for name in ("row", "batch", "size", "precision", "optimizer", "out")}
-        | {"--checkpointing", "--verify"},
+        | {"--checkpointing", "--verify", "--scale", "--quick"},
         "check": {"name", "--set", "--slot"},
         "data verify": {"spec", "--jobs", "--out"},
         "hours": {"--tflops", "--utilisation", "--card", "--seeds", "--out"},

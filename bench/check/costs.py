@@ -54,10 +54,10 @@ class _OneCall(nn.Module):
         return self.layer(*self.call.tensors.values(), *self.call.sizes)
 
 
-def counted(subject: Subject, maps: Shapes) -> Operations:
-    """Operations of one layer for one image. `UncountedError` for an operator without a formula."""
+def counted(subject: Subject, maps: Shapes, *, batch: int = 1) -> Operations:
+    """Operations of one layer for so many images. `UncountedError` for an operator without a formula."""
     with torch.device("meta"):
-        layer, call = subject.make(), subject.call(maps, batch=1, empty=True)
+        layer, call = subject.make(), subject.call(maps, batch=batch, empty=True)
         return count(_OneCall(layer, call), (8, 8))
 
 
@@ -95,11 +95,11 @@ def memory(subject: Subject, maps: Shapes, sides: Sequence[int]) -> Line:
     return Line(status="INFO", name="memory exponent", text=text)
 
 
-def peak(subject: Subject, maps: Shapes, **changes: Any) -> Peak:
-    """The peak of a training step of one layer on one image, on fake tensors."""
+def peak(subject: Subject, maps: Shapes, *, batch: int = 1, **changes: Any) -> Peak:
+    """The peak of a training step of one layer on so many images, on fake tensors."""
 
     def give() -> tuple[Any, ...]:
-        call = subject.call(maps, batch=1, empty=True)
+        call = subject.call(maps, batch=batch, empty=True)
         for name, tensor in call.given.items():
             tensor.requires_grad_(name != "position")
         return *call.tensors.values(), *call.sizes

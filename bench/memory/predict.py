@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -20,18 +19,17 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
-from torch.utils.checkpoint import checkpoint
 
 import unept
 from bench.config import Settings
 from bench.measures.ledger import GRADIENTS, INPUTS, OPTIMIZER, PARAMETERS, Ledger, Peak, without_data
 from bench.recipe import loss_of, make_optimizer
+from bench.training.recompute import recompute
 from unept.ops import dispatch
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 OPTIMIZERS = ("adamw", "sgd")
 DEVICES = ("cuda", "cpu")
-BLOCKS = ("EncoderLayer", "DecoderLayer", "Block", "Bottleneck")  # what checkpointing recomputes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +57,15 @@ class StepSetting:
                 raise ValueError(f"--{name} {getattr(self, name)}: expected one of {', '.join(known)}")
 
 
-def predict(settings: Settings, setting: StepSetting) -> Peak:
-    """The peak of the second step, when the optimiser has its state; ValueError for settings that cannot be."""
+def predict(settings: Settings, setting: StepSetting, *, backend: str = "native") -> Peak:
+    """The peak of the second step, when the optimiser has its state; ValueError for settings that cannot be.
+
+    `backend` is what computes deformable attention; "native" and "cuda" hold the same.
+    """
     settings = at_size(settings, setting)
     with torch.device("meta"), warnings.catch_warnings(action="ignore"):
         model = unept.build(settings.model).train()
-    with FakeTensorMode(), _compiled_operator(), _as_on(setting.device):
+    with FakeTensorMode(), operator_of(backend), as_on(setting.device):
         without_data(model)
         batch = empty_batch(setting)
         ledger = Ledger()
@@ -93,7 +94,7 @@ class StepUnderWatch:
     def __init__(self, model: nn.Module, settings: Settings, setting: StepSetting, ledger: Ledger | None) -> None:
         self.model, self.settings, self.setting, self.ledger = model, settings, setting, ledger
         if setting.checkpointing:
-            _recompute(model)
+            recompute(model)
         if setting.optimizer == "adamw":
             self.optimizer: torch.optim.Optimizer = make_optimizer(model, settings.train)
         else:
@@ -150,25 +151,15 @@ def empty_batch(setting: StepSetting) -> dict[str, Tensor]:
     return {"image": torch.zeros(setting.batch, 3, setting.size, setting.size), **truth}
 
 
-def _recompute(model: nn.Module) -> None:
-    """Keep the inputs of each of BLOCKS alone, and run it again in the backward pass."""
-    for module in model.modules():
-        if type(module).__name__ in BLOCKS:
-            module.forward = _checkpointed(module.forward)
-
-
-def _checkpointed(forward: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda *given: checkpoint(forward, *given, use_reentrant=False)
-
-
-def _compiled_operator() -> Any:
-    """Within it deformable attention holds what the compiled kernels hold, whether or not they can be built here:
-    fake tensors need no kernel.
+def operator_of(backend: str) -> Any:
+    """Within it deformable attention holds what that backend holds, whether or not it can be built here: fake tensors
+    need no kernel.
     """
-    return mock.patch.object(dispatch, "_name", return_value="native")
+    return mock.patch.object(dispatch, "_name", return_value="reference" if backend == "reference" else "native")
 
 
-def _as_on(device: str) -> Any:
+def as_on(device: str) -> Any:
+    """Within it dropout masks and fused products hold what they hold on this device ("cuda" or "cpu")."""
     return _Cuda() if device == "cuda" else nullcontext()
 
 

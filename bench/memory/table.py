@@ -8,6 +8,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from bench import environment
 from bench.config import Settings
 from bench.measures.ledger import Peak
@@ -15,20 +17,24 @@ from bench.memory.predict import StepSetting, predict
 from unept.ops import build
 
 MOST = 16 << 30  # bytes; a step that needs more is not run to verify it
+SHARE = 0.8  # of the memory that is free, to be used
 Say = Callable[[str], None]
 Record = dict[str, Any]
 
 
-def predicted(rows: Mapping[str, Settings], setting: StepSetting, say: Say = print) -> list[Record]:
-    """A record a row: its peak as the setting says, with bounded losses, and at twice the batch.
+def predicted(
+    rows: Mapping[str, Settings], setting: StepSetting, say: Say = print, *, alone: bool = False
+) -> list[Record]:
+    """A record a row: its peak as the setting says (`plain`), with bounded losses, and at twice the batch with those.
 
-    A row that cannot be traced has its reason as `message` in place of figures.
+    With `alone` only the first. A row that cannot be traced has its reason as `message` in place of figures.
     """
-    asked = {
-        "plain": replace(setting, bounded=False),
-        "bounded": replace(setting, bounded=True),
-        "twice": replace(setting, bounded=True, batch=2 * setting.batch),
-    }
+    asked = {"plain": replace(setting, bounded=False)}
+    if not alone:
+        asked |= {
+            "bounded": replace(setting, bounded=True),
+            "twice": replace(setting, bounded=True, batch=2 * setting.batch),
+        }
     records: list[Record] = []
     with _pool() as pool:
         waiting = {
@@ -42,29 +48,47 @@ def predicted(rows: Mapping[str, Settings], setting: StepSetting, say: Say = pri
 
 
 def verified(rows: Mapping[str, Settings], setting: StepSetting, say: Say = print) -> list[Record]:
-    """A record a row whose step fits into MOST: what is predicted for this CPU, and what a real step allocates.
+    """A record a row: what is predicted for this CPU and, where that fits into MOST, what a real step allocates.
 
-    One after the other. Where allocations cannot be counted there is one record that says why.
+    One after the other. With a CUDA card also, as `card`, what is predicted for it and what its meters show. What
+    could not be measured has its reason as `message`.
     """
-    from bench.memory.verify import measure
-
-    here = replace(setting, device="cpu")
     records: list[Record] = []
     for name, settings in rows.items():
-        record: Record = {"name": name}
-        try:
-            record["predicted"] = predict(settings, here).bytes
-            if record["predicted"] > MOST:
-                record["message"] = f"not run: it needs more than {MOST >> 30} GiB"
-            else:
-                record["measured"] = measure(settings, here)
-        except build.Unavailable as error:
-            return [{"name": "every row", "message": str(error)}]
-        except (RuntimeError, ValueError) as error:
-            record["message"] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        records.append(record)
-        say(_verified_line(record))
+        records.append({"name": name} | _on_cpu(settings, replace(setting, device="cpu")))
+        say(_verified_line(records[-1]))
+        if torch.cuda.is_available():
+            records[-1]["card"] = _on_card(settings, replace(setting, device="cuda"))
+            say(_card_line(records[-1]))
     return records
+
+
+def _on_cpu(settings: Settings, setting: StepSetting) -> Record:
+    from bench.memory.verify import measure
+
+    record: Record = {}
+    try:
+        record["predicted"] = predict(settings, setting).bytes
+        if record["predicted"] > MOST:
+            return record | {"message": f"not run: it needs more than {MOST >> 30} GiB"}
+        free = environment.available_bytes()
+        if record["predicted"] > SHARE * free:
+            return record | {"message": f"not run: {free / 2**30:.1f} GiB are free"}
+        return record | {"measured": measure(settings, setting)}
+    except build.Unavailable as error:
+        return record | {"message": str(error)}
+    except (RuntimeError, ValueError) as error:
+        return record | {"message": _reason(error)}
+
+
+def _on_card(settings: Settings, setting: StepSetting) -> Record:
+    from bench.memory.card import measure
+
+    try:
+        found = measure(settings, setting)
+        return found | {"predicted": predict(settings, setting, backend=found["backend"]).bytes}
+    except (RuntimeError, ValueError) as error:
+        return {"message": _reason(error)}
 
 
 def _pool() -> ProcessPoolExecutor:
@@ -76,18 +100,21 @@ def _found(peaks: Mapping[str, Future[Peak]]) -> Record:
     try:
         found = {kind: peak.result() for kind, peak in peaks.items()}
     except (RuntimeError, ValueError, NotImplementedError) as error:
-        return {"message": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"}
-    return {kind: peak.bytes for kind, peak in found.items()} | {
-        "kinds": found["plain"].kinds,
-        "place": found["plain"].place,
-        "place_bounded": found["bounded"].place,
-    }
+        return {"message": _reason(error)}
+    record: Record = {kind: peak.bytes for kind, peak in found.items()}
+    record |= {"kinds": found["plain"].kinds, "place": found["plain"].place}
+    return record | ({"place_bounded": found["bounded"].place} if "bounded" in found else {})
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _line(record: Record) -> str:
     if "message" in record:
         return f"{record['name']}: {record['message']}"
-    return f"{record['name']}: {record['plain'] / 2**30:.2f} GiB, {record['bounded'] / 2**30:.2f} with bounded losses"
+    bounded = f", {record['bounded'] / 2**30:.2f} with bounded losses" if "bounded" in record else ""
+    return f"{record['name']}: {record['plain'] / 2**30:.2f} GiB{bounded}"
 
 
 def _verified_line(record: Record) -> str:
@@ -95,3 +122,13 @@ def _verified_line(record: Record) -> str:
         return f"{record['name']}: {record['message']}"
     ratio = record["predicted"] / record["measured"]
     return f"{record['name']}: measured {record['measured'] / 2**30:.3f} GiB, predicted {ratio:.4f} of it"
+
+
+def _card_line(record: Record) -> str:
+    card = record["card"]
+    if "message" in card:
+        return f"{record['name']} on the card: {card['message']}"
+    why = f" ({card['reason']})" if card["reason"] else ""
+    names = ("predicted", "allocated", "reserved", "nvml")
+    figures = [f"{name} {'-' if card[name] is None else f'{card[name] / 2**30:.3f}'}" for name in names]
+    return f"{record['name']} on the card, GiB: {', '.join(figures)}{why}"

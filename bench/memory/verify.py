@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,19 @@ def measure(settings: Settings, setting: StepSetting) -> int:
     """
     from bench.kernels import memory
 
-    variables = os.environ | memory.preloaded(memory.counter()) | {"UNEPT_BACKEND": "native"}
+    variables = memory.preloaded(memory.counter()) | {"UNEPT_BACKEND": "native"}
+    return int(in_own_process("bench.memory.verify", settings, setting, variables))
+
+
+def in_own_process(module: str, settings: Settings, setting: StepSetting, variables: Mapping[str, str]) -> str:
+    """The last line that `python -m MODULE SPEC.json` prints, a fresh process; RuntimeError in one line if it fails."""
     spec = {"settings": to_dict(settings), "setting": dataclasses.asdict(setting)}
     with tempfile.TemporaryDirectory() as folder:
         given = Path(folder, "spec.json")
         given.write_text(json.dumps(spec), encoding="utf-8")
         done = subprocess.run(
-            [sys.executable, "-m", "bench.memory.verify", str(given)],
-            env=variables,
+            [sys.executable, "-m", module, str(given)],
+            env={**os.environ, **variables},
             capture_output=True,
             text=True,
             check=False,
@@ -42,34 +48,48 @@ def measure(settings: Settings, setting: StepSetting) -> int:
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"ended with {done.returncode}"])[-1]
         raise RuntimeError(last[:300])
-    return int(done.stdout.strip().splitlines()[-1])
+    return done.stdout.strip().splitlines()[-1]
 
 
 def main(arguments: list[str]) -> int:
     """Take the steps that the file describes and print the bytes."""
-    spec = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
-    print(_counted(from_dict(spec["settings"]), StepSetting(**spec["setting"])))
+    print(_counted(*read_spec(arguments[0])))
     return 0
+
+
+def read_spec(path: str) -> tuple[Settings, StepSetting]:
+    """What `in_own_process` wrote for its process."""
+    spec = json.loads(Path(path).read_text(encoding="utf-8"))
+    return from_dict(spec["settings"]), StepSetting(**spec["setting"])
 
 
 def _counted(settings: Settings, setting: StepSetting) -> int:
     import torch
 
-    import unept
     from bench.kernels.memory import Counter
 
-    settings = at_size(settings, setting)
-    torch.manual_seed(0)
-    with warnings.catch_warnings(action="ignore"):
-        model = unept.build(settings.model).train()
-    step = StepUnderWatch(model, settings, setting, None)
-    batch = empty_batch(setting)
-    step.prepare()
-    step(batch)
+    step, batch = warm_step(settings, setting, torch.device("cpu"))
     counter = Counter()
     before = counter.start()
     step(batch)
     return counter.most() - before + _bytes([*step.tensors(), *batch.values()])
+
+
+def warm_step(settings: Settings, setting: StepSetting, device: Any) -> tuple[StepUnderWatch, dict[str, Any]]:
+    """A step whose optimiser has its state, taken once on a batch, and the batch."""
+    import torch
+
+    import unept
+
+    settings = at_size(settings, setting)
+    torch.manual_seed(0)
+    with warnings.catch_warnings(action="ignore"):
+        model = unept.build(settings.model).train().to(device)
+    step = StepUnderWatch(model, settings, setting, None)
+    batch = {name: tensor.to(device) for name, tensor in empty_batch(setting).items()}
+    step.prepare()
+    step(batch)
+    return step, batch
 
 
 def _bytes(tensors: list[Any]) -> int:

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from driving import jobs, opened, spec
 
-import bench.store
 from bench.rows import content_key, from_text, key_of, plain, to_text
 from bench.store import Busy, Store
 from bench.worker import make_row
@@ -357,7 +356,7 @@ def test_a_full_disk_while_writing_leaves_what_was_there(tmp_path: Path, monkeyp
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(bench.store.os, "fsync", full)
+        patch.setattr("unept.files.os.fsync", full)
         with pytest.raises(OSError, match="No space left"):
             add(store, seed=1)
     assert [row["key"] for row in store.read("run").rows] == [kept]
@@ -391,5 +390,5 @@ def test_a_read_only_folder_raises_at_once(tmp_path: Path) -> None:
 
 
 def test_reading_a_study_imports_no_torch() -> None:
-    program = "import sys, bench.store, bench.worker; sys.exit(bool({'torch', 'unept'} & set(sys.modules)))"
+    program = "import sys, bench.store, bench.worker; sys.exit(bool({'torch', 'unept.model'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

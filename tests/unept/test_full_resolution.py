@@ -111,8 +111,8 @@ def no_halo(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def corners_aligned(monkeypatch: pytest.MonkeyPatch) -> None:
-    def aligned(source: int, like: Tensor, *, align_corners: bool) -> Tensor:
-        return bilinear(source, like, align_corners=not align_corners)
+    def aligned(source: int, like: Tensor, *, align_corners: bool, stride: int) -> Tensor:
+        return bilinear(source, like, align_corners=not align_corners, stride=stride)
 
     monkeypatch.setattr(full_resolution, "bilinear", aligned)
 

@@ -224,9 +224,8 @@ def test_a_flipped_pass_sees_the_mirror_image() -> None:
 @pytest.mark.parametrize("base", [(2048, 512), (520, 520), (64, 64)])
 def test_sizes_are_mmcvs(height: int, width: int, base: tuple[int, int]) -> None:
     for ratio in ADE_SCALES:
-        protocol = inference._Protocol("slide", 480, 160, (ratio,), False, base, 1)
         wide, high = rescale_size((width, height), (int(base[0] * ratio), int(base[1] * ratio)))
-        assert protocol.scaled(height, width, ratio) == (max(high, 1), max(wide, 1))
+        assert inference.scaled(height, width, ratio, base) == (max(high, 1), max(wide, 1))
 
 
 @pytest.mark.parametrize("size", [(50, 67), (33, 90), (120, 140), (25, 20)])
@@ -372,3 +371,22 @@ def test_a_real_model() -> None:
     torch.testing.assert_close(one.refined, three.refined, atol=1e-5, rtol=0)
     assert one.probabilities.shape == (4, 40, 50)
     assert (one.refined != one.probabilities).any()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"window": 16, "stride": 5, "scales": (0.5, 1.0, 1.75), "flip": True, "base": (60, 24)},
+        {"mode": "whole", "scales": (0.5, 1.0), "flip": True},
+        {"window": 64, "stride": 64},
+    ],
+)
+def test_windows_are_counted_without_evaluating_them(arguments: dict) -> None:
+    model = Model()
+    predict(model, picture(40, 23), **arguments)
+    assert inference.count_windows(40, 23, **arguments) == len(model.windows)
+
+
+def test_the_papers_picture_has_112_windows() -> None:
+    """Of 512 x 683 pixels: 1 + 2 + 6 + 8 + 15 + 24, and mirrored."""
+    assert inference.count_windows(512, 683, scales=ADE_SCALES, flip=True, base=(2048, 512)) == 112

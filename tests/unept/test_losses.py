@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 import unept
 from unept.boundary import OFFSETS
 from unept.config import LossConfig, released_profile
-from unept.losses import Losses, balanced_ce, total_loss
+from unept.losses import Losses, Whole, balanced_ce, total_loss
 from unept.model import Output
 from unept.refinement import refine
 
@@ -390,3 +391,43 @@ def test_every_parameter_of_a_real_model_is_trained(
         if name.startswith(("mask_head", "dir_head", "cls", "spatial_branch")):
             assert parameter.grad is not None, name
             assert float(parameter.grad.abs().sum()) > 0, name
+
+
+class Exchange:
+    """What parts that are computed together tell each other, each in turn: a first round notes all counts."""
+
+    def __init__(self, parts: int) -> None:
+        self.noted: list[list[Tensor]] = [[] for _ in range(parts)]
+        self.complete = False
+
+    def of(self, part: int) -> Callable[[Tensor], Tensor]:
+        asked = itertools.count()
+
+        def summed(counts: Tensor) -> Tensor:
+            turn = next(asked)
+            if self.complete:
+                return torch.stack([noted[turn] for noted in self.noted]).sum(0)
+            self.noted[part].append(counts)
+            return counts
+
+        return summed
+
+
+@pytest.mark.parametrize("config", [PAPER, RELEASED], ids=["paper", "released"])
+@pytest.mark.parametrize("area", ["predicted", "truth"])
+def test_the_shares_of_parts_computed_together_add_up_to_the_batch(config, area):
+    """As processes compute them: they know each other's counts, of what the model found too."""
+    config = dataclasses.replace(config, direction_area=area)
+    out, maps = output(1 if config.boundary_ignore == "masked" else 2), random_targets()
+    want = total_loss(out, *maps, config, edge_threshold="probability")
+    exchange = Exchange(2)
+    for _ in range(2):
+        shares = []
+        for index, half in enumerate((slice(0, 1), slice(1, None))):
+            own = Output(*(part if part is None else part[half] for part in out))
+            targets = [each[half] for each in maps]
+            whole = Whole.of(*targets[:2], summed=exchange.of(index))
+            shares.append(torch.stack(total_loss(own, *targets, config, edge_threshold="probability", whole=whole)))
+        exchange.complete = True
+    torch.testing.assert_close(sum(shares), torch.stack(want), rtol=0, atol=1e-12)
+    assert [len(noted) for noted in exchange.noted] == [2, 2]

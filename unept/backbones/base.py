@@ -10,6 +10,7 @@ class Backbone(nn.Module):
 
     channels: tuple[int, ...]
     strides: tuple[int, ...]
+    published: str = ""  # timm's name of ImageNet weights for it
 
     def forward(self, image_B3HW: Tensor) -> list[Tensor]:
         """One map (B, channels[i], H / strides[i], W / strides[i]) for each level."""

@@ -33,6 +33,7 @@ class Lite0(Backbone):
 
     channels = (40, 112, 320)
     strides = (8, 8, 8)
+    published = "tf_efficientnet_lite0.in1k"
     scale: Tensor
     shift: Tensor
 

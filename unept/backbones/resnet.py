@@ -27,6 +27,7 @@ class ResNet(Backbone):
     """
 
     strides = (8, 8, 8)
+    published = "resnet50c.gluon_in1k"
 
     def __init__(
         self,

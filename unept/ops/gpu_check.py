@@ -11,7 +11,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +18,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from unept.files import write_whole
 from unept.ops import reference
 from unept.ops.gpu_build import Unavailable, one_line
 from unept.ops.gpu_kernel import Kernel, computed_in
@@ -155,7 +155,7 @@ def verdict(path: Path, device: torch.device) -> str:
         try:
             with FileLock(path.with_suffix(".checked.lock"), timeout=PATIENCE):
                 known = {**_read(record), card: said}
-                _write(record, known)
+                write_whole(record, json.dumps(known, indent=1).encode())
         except OSError:  # a cache that cannot be written: the next process tests again
             known = {card: said}
     return f"{known[card]} (written in {record})" if known[card] else ""
@@ -189,16 +189,6 @@ def _read(record: Path) -> dict[str, str]:
     except (OSError, ValueError):
         return {}
     return {str(card): said for card, said in known.items() if isinstance(said, str)} if isinstance(known, dict) else {}
-
-
-def _write(record: Path, known: dict[str, str]) -> None:
-    handle, name = tempfile.mkstemp(prefix=f".{record.stem}-", suffix=".tmp", dir=record.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(known, file, indent=1)
-        os.replace(name, record)
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 def main(library: str, device: str) -> None:

@@ -13,6 +13,12 @@ from unept.backbones import BACKBONES, Backbone, load, make
 from unept.peers.parts import MULTIPLE, resize
 
 RESNETS = {"resnet50": "resnet50c", "resnet101": "resnet101c"}
+PUBLISHED = {
+    "resnet50c": "resnet50c.gluon_in1k",
+    "resnet101c": "resnet101c.gluon_in1k",
+    "hrnet_w48": "hrnet_w48.ms_in1k",
+    "vit_large_patch16_384": "vit_large_patch16_384.augreg_in21k_ft_in1k",
+}
 NAMES = (*RESNETS, "hrnet_w48", "vit_large", *(name for name in BACKBONES if name not in RESNETS))
 VIT_SIZE = 512  # pixels; the crop of SETR's public ADE20K configuration, whose token grid the positions are stored for
 
@@ -31,6 +37,7 @@ class Features(Backbone):
                 if isinstance(own, nn.Upsample):
                     setattr(module, child, Enlarge(cast(float, own.scale_factor)))
         self.net = net
+        self.published = PUBLISHED[name]
         self.channels = tuple(net.feature_info.channels())
         self.strides = tuple(net.feature_info.reduction())
 
@@ -78,6 +85,7 @@ class TokenMaps(Backbone):
             **options,
         )
         self.net, self.outputs = net, outputs
+        self.published = PUBLISHED[name]
         self.channels = (net.embed_dim,) * len(outputs)
         self.strides = (net.patch_embed.patch_size[0],) * len(outputs)
 

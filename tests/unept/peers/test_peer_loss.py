@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Literal
+
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
+from bench.measures.ledger import Ledger
+from unept import full_resolution
 from unept.config import LossConfig
 from unept.peers import Auxiliary, Output, total_loss
 
@@ -72,3 +78,68 @@ def test_the_weight_of_the_cross_entropy_scales_all(weight: float) -> None:
     output = Output(torch.randn(2, 4, 4, 4), (Auxiliary(torch.randn(2, 4, 4, 4)),))
     whole = total_loss(output, label(), LossConfig()).total
     torch.testing.assert_close(total_loss(output, label(), LossConfig(weight_ce=weight)).total, weight * whole)
+
+
+def losses_and_gradients(stride: int, size: tuple[int, int], config: LossConfig) -> list[torch.Tensor]:
+    """Of main and auxiliary logits at 1 / stride and at half of that, under a label that is padded."""
+    generator = torch.Generator().manual_seed(stride)
+    target = torch.randint(0, 5, (2, *size), generator=generator)
+    target[:, :3] = 255
+    height, width = (-(-side // 32) * 32 for side in size)
+    given = [
+        torch.randn(2, 5, height // each, width // each, generator=generator).mul(3).requires_grad_()
+        for each in (stride, 2 * stride)
+    ]
+    found = total_loss(Output(given[0], (Auxiliary(given[1]),)), target, config)
+    return [found.total.detach(), found.ce.detach(), *torch.autograd.grad(found.total, given)]
+
+
+def furthest(found: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
+    return max(
+        ((one - other).abs().max() / other.abs().max()).item() for one, other in zip(found, expected, strict=True)
+    )
+
+
+@pytest.mark.parametrize(("stride", "average"), [(1, "all"), (2, "valid"), (4, "all"), (8, "valid"), (16, "all")])
+def test_large_maps_are_computed_in_bands_to_the_same_loss(
+    stride: int, average: Literal["valid", "all"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = LossConfig(ce_average=average)
+    expected = losses_and_gradients(stride, (40, 72), replace(config, bounded=False))
+    monkeypatch.setattr(full_resolution, "WHOLE", 0)
+    for band in (5000, 1 << 20):
+        monkeypatch.setattr(full_resolution, "BAND_CPU", band)
+        assert furthest(losses_and_gradients(stride, (40, 72), config), expected) < 1e-5
+
+
+def test_a_stride_that_is_not_the_maps_own_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = losses_and_gradients(4, (64, 64), LossConfig(bounded=False))
+    monkeypatch.setattr(full_resolution, "WHOLE", 0)
+    whole = full_resolution.bilinear
+
+    def half(source: int, like: torch.Tensor, *, align_corners: bool, stride: int) -> torch.Tensor:
+        return whole(source, like, align_corners=align_corners, stride=2 * stride)
+
+    monkeypatch.setattr(full_resolution, "bilinear", half)
+    assert furthest(losses_and_gradients(4, (64, 64), LossConfig()), expected) > 1e-2
+
+
+def test_small_maps_and_maps_of_no_whole_stride_keep_their_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = [losses_and_gradients(8, (64, 41), LossConfig(bounded=bounded)) for bounded in (True, False)]
+    assert all(map(torch.equal, *small))
+    monkeypatch.setattr(full_resolution, "WHOLE", 0)
+    output = Output(torch.randn(2, 4, 10, 7, generator=torch.Generator().manual_seed(0)))
+    odd = [total_loss(output, label(), LossConfig(bounded=bounded)).total for bounded in (True, False)]
+    assert torch.equal(*odd)
+
+
+def test_large_maps_take_less_memory() -> None:
+    """150 classes at 256 x 256: enlarged logits and their log-probabilities are 75 MiB, a band is 4."""
+    peaks = []
+    for bounded in (True, False):
+        with FakeTensorMode(), Ledger() as ledger:
+            logits = torch.zeros(2, 150, 32, 32, requires_grad=True)
+            target = torch.zeros(2, 256, 256, dtype=torch.int64)
+            total_loss(Output(logits), target, LossConfig(bounded=bounded)).total.backward()
+        peaks.append(ledger.peak().bytes)
+    assert peaks[0] < 0.35 * peaks[1]

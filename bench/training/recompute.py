@@ -1,0 +1,51 @@
+"""Activation checkpointing: blocks keep their inputs alone and are computed again for the backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+BLOCKS = ("EncoderLayer", "DecoderLayer", "Block", "Bottleneck")
+
+
+def recompute(model: nn.Module) -> None:
+    """Compute each of BLOCKS in `model` again where its gradient is wanted: the same numbers to the bit.
+
+    Dropout draws the same numbers again, and the running statistics of batch norms count a batch once.
+    """
+    for module in model.modules():
+        if type(module).__name__ in BLOCKS:
+            norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
+            module.forward = _checkpointed(module.forward, norms)
+
+
+def _checkpointed(forward: Callable[..., Any], norms: list[_BatchNorm]) -> Callable[..., Any]:
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), _uncounted(norms)
+
+    def checkpointed(*given: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return forward(*given)
+        return checkpoint(forward, *given, use_reentrant=False, context_fn=contexts)
+
+    return checkpointed
+
+
+@contextmanager
+def _uncounted(norms: list[_BatchNorm]) -> Iterator[None]:
+    """Within it batch norms leave their running statistics as they are, though they save the same tensors."""
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+        norm.num_batches_tracked = None
+    try:
+        yield
+    finally:
+        for norm, (momentum, count) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count

@@ -1,0 +1,273 @@
+"""`unept-bench train` from its options to its model: in this process, in several, or as one of torchrun's.
+
+    OUT/training.json          what is trained, and how
+    OUT/last.safetensors       the state after some step, until the training is done
+    OUT/log.jsonl              a line for every logged step, evaluation and start
+    OUT/model.safetensors      the trained model, and OUT/model.json its description
+    OUT/result.json            its scores by the whole protocol, and the curve
+
+The same command continues, whatever ended it: from the last checkpoint, or from the trained model where only scores are
+missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from torch import nn
+
+import unept
+from bench import checkpoint, environment, recipe, request
+from bench.evaluation import evaluate
+from bench.forecast import in_words
+from bench.grid import Variant
+from bench.protocol import of_settings
+from bench.recipe import Stopped, Watch
+from bench.rows import plain
+from bench.store import now
+from bench.training.journal import EVERY, Journal, Say, board, check_tensorboard
+from bench.training.launch import Failed, Signals, join_torchrun, launch, torchrun_size
+from bench.training.ranks import ALONE, Ranks
+from bench.training.training import ERRORS, LOCK, LOG, MODEL, RESULT, Training, begin, begun
+from bench.worker import one_line
+from unept import saved
+from unept.data import open_data
+from unept.files import write_whole
+from unept.losses import Losses
+
+
+def perform(training: Training, say: Say = print) -> dict[str, Any]:
+    """Train, evaluate and save, or go on with it; returns the content of result.json.
+
+    Every process that torchrun has started calls it. ValueError for a folder of something else, a damaged picture, a
+    missing package; Failed and Stopped as from `launch`.
+    """
+    if training.tensorboard:
+        check_tensorboard()
+    threads = environment.pinned(training.threads) | {"UNEPT_BACKEND": training.backend}
+    begun(training)  # a folder of something else is refused before anything is put there
+    with _held(training), environment.variables(threads):
+        about = begun(training)
+        if (training.out / RESULT).exists() and (training.out / MODEL).exists():
+            say(f"{training.out}: this training is done")
+            return _result(training)
+        if speaks() and not about:
+            settings = training.settings
+            request.check_data_of([Variant(name=settings.model.backbone, axes={}, settings=settings)])
+            begin(training)
+        elif speaks() and about["manner"] != json.loads(json.dumps(training.manner)):
+            say("carried out in another manner than it began: equal to rounding, not to the bit")
+        _start(training)
+    return _result(training)
+
+
+def _start(training: Training) -> None:
+    if training.processes == 1 or torchrun_size():
+        torch.set_num_threads(training.threads)
+        try:
+            if torchrun_size():
+                with join_torchrun(training.gpus) as (ranks, device):
+                    carry_out(training, ranks, device)
+            else:
+                carry_out(training, ALONE, torch.device("cuda" if training.gpus else "cpu"))
+        except (Stopped, ValueError, OSError):
+            raise
+        except Exception as error:
+            who = f"process {os.environ['RANK']} of {torchrun_size()}: " if torchrun_size() else ""
+            raise Failed(f"{who}{one_line(error)}") from error
+    else:
+        launch(carry_out, training, processes=training.processes, gpus=training.gpus, threads=training.threads)
+
+
+def carry_out(training: Training, ranks: Ranks, device: torch.device) -> None:
+    """One process's part of the training, to the end. Raises Stopped where a signal has asked for it.
+
+    The trace of any other exception goes to `errors.log` in the folder.
+    """
+    try:
+        _carry_out(training, ranks, device)
+    except Stopped:
+        raise
+    except Exception:
+        with open(training.out / ERRORS, "a", encoding="utf-8") as file:
+            file.write(f"--- {now()} process {ranks.rank} of {ranks.size}\n{traceback.format_exc()}")
+        raise
+
+
+def _carry_out(training: Training, ranks: Ranks, device: torch.device) -> None:
+    malloc = environment.raise_malloc_thresholds()
+    settings, path = training.settings, training.out / MODEL
+    with Signals() as told:
+        if path.exists():
+            found = saved.load(path, own_modules=True)
+            model, trained = found.model.to(device), found.facts["training"]
+        else:
+            torch.manual_seed(training.seed)
+            model = unept.build(settings.model, weights=settings.train.backbone_weights).to(device)
+            trained = _trained(training, model, ranks, told)
+        began = time.perf_counter()
+        metrics, facts = _scores(training, model, ranks, told, settings.train.steps)
+        if ranks.first:
+            trained = trained | {"evaluation_seconds": time.perf_counter() - began}
+            made = environment.record(threads=training.threads, malloc=malloc)
+            _conclude(training, {"metrics": metrics, "training": trained, "evaluation": facts, "environment": made})
+
+
+def _trained(training: Training, model: nn.Module, ranks: Ranks, told: Signals) -> dict[str, Any]:
+    """Train `model` and write it; returns the facts of the training."""
+    settings = training.settings
+    watch = _Session(training, model, ranks, told)
+    trained = recipe.train(
+        model,
+        settings,
+        seed=training.seed,
+        folder=training.out,
+        progress=lambda *_: None,
+        execution=training.execution,
+        ranks=ranks,
+        watch=watch,
+    )
+    watch.close()
+    if ranks.first:
+        data = open_data(settings.data, "train", settings.scenes)
+        train = settings.train
+        facts = {
+            "step": train.steps,
+            "seed": training.seed,
+            "data": settings.data,
+            "preset": training.preset,
+            "base": [train.base_long, train.base_short],
+            "training": trained,
+        }
+        saved.save(
+            training.out / MODEL, model, settings.model, classes=data.classes, palette=data.palette, facts=plain(facts)
+        )
+    ranks.wait()
+    return trained
+
+
+class _Session(Watch):
+    """What is done between steps: the journal's lines, the evaluations on the way, a look at the signals."""
+
+    def __init__(self, training: Training, model: nn.Module, ranks: Ranks, told: Signals) -> None:
+        self.training, self.model, self.ranks, self.told = training, model, ranks, told
+        self.journal: Journal | None = None
+
+    def began(self, step: int) -> None:
+        """Open the journal."""
+        if not self.ranks.first:
+            return
+        training, train = self.training, self.training.settings.train
+        self.journal = Journal(
+            training.out / LOG,
+            steps=train.steps,
+            batch=train.batch,
+            device=next(self.model.parameters()).device,
+            board=board(training.out / "tensorboard", step) if training.tensorboard else None,
+        )
+        self.journal.start(step, manner=training.manner, environment=environment.record(threads=training.threads))
+        if step:
+            self.journal.say(f"going on after step {step}")
+
+    def stepped(self, step: int, losses: Losses, rate: float) -> None:
+        training, last = self.training, step == self.training.settings.train.steps
+        if self.journal is not None:
+            self.journal.step(step, losses, rate, log=last or step % training.log_every == 0)
+        if step % training.eval_every == 0 and not last:
+            began = time.monotonic()
+            metrics, _ = _scores(training, self.model, self.ranks, self.told, step)
+            self.model.train()
+            if self.journal is not None:
+                self.journal.evaluated(step, metrics, time.monotonic() - began)
+
+    def saved(self, step: int) -> None:
+        if self.journal is not None:
+            self.journal.event("saved", step=step)
+
+    def stop(self) -> bool:
+        return bool(self.told.name)
+
+    def close(self) -> None:
+        """Training is done."""
+        if self.journal is not None:
+            self.journal.close()
+
+
+def _scores(
+    training: Training, model: nn.Module, ranks: Ranks, told: Signals, step: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Metrics by the whole protocol, and how they were made. Raises Stopped where a signal came."""
+
+    def progress(done: int, count: int, _: str) -> None:
+        if told.name:
+            raise Stopped(step)
+        if ranks.first and time.monotonic() - spoke[0] > EVERY:
+            spoke[0] = time.monotonic()
+            print(f"evaluating: {done}/{count} pictures", flush=True)
+
+    spoke = [time.monotonic()]
+    with torch.compiler.set_stance("force_eager"):
+        metrics, facts, _ = evaluate(model, training.settings, progress=progress, ranks=ranks)
+    return metrics, facts | recipe.evaluation_seeds(model)
+
+
+def _conclude(training: Training, result: dict[str, Any]) -> None:
+    """Write the result; the state for going on is needed no more."""
+    told = training.identity | {"manner": training.manner, "command": training.command, "finished": now()}
+    content = plain({**result, **told})
+    write_whole(training.out / RESULT, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+    (training.out / checkpoint.FILE).unlink(missing_ok=True)
+
+
+def summary(training: Training, result: dict[str, Any]) -> list[str]:
+    """The last lines of the command."""
+    metrics, trained = result["metrics"], result["training"]
+    refined = metrics["miou_refined"]
+    after = f" ({_percent(refined)} refined)" if refined is not None else ""
+    return [
+        f"{training.settings.train.steps} steps in {in_words(trained['seconds'])}; mIoU {_percent(metrics['miou'])}"
+        f"{after}, pixel accuracy {_percent(metrics['pixel_accuracy'])} on {result['evaluation']['images']} pictures "
+        f"of {training.settings.evaluation.split}: {of_settings(training.settings).words()}",
+        f"model: {training.out / MODEL}, scores: {training.out / RESULT}",
+    ]
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.2f}"
+
+
+def _result(training: Training) -> dict[str, Any]:
+    """The content of the result, as it is read back by whoever did not make it."""
+    path = training.out / RESULT
+    try:
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise ValueError(f"{path} is damaged; remove it, and the same command evaluates the model again") from None
+    return result
+
+
+def speaks() -> bool:
+    """Whether this process writes and speaks for all that torchrun has started."""
+    return not torchrun_size() or os.environ["RANK"] == "0"
+
+
+@contextlib.contextmanager
+def _held(training: Training) -> Iterator[None]:
+    """Hold the folder, so that no other command trains in it; of torchrun's processes the first does."""
+    if not speaks():
+        yield
+        return
+    training.out.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(training.out / LOCK, timeout=0):
+            yield
+    except Timeout:
+        raise ValueError(f"{training.out}: another process trains there") from None

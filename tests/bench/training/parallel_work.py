@@ -1,0 +1,89 @@
+"""What the processes of the tests do: a few steps of small models in float64, and their results in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import unept
+from bench import recipe
+from bench.config import Settings
+from bench.fields import apply
+from bench.presets import preset
+from bench.training.execution import Execution, prepared
+from bench.training.ranks import ALONE, Ranks
+
+STEPS, BATCH, SIDE = 3, 4, 32
+PAPER = {
+    "size": SIDE,
+    "points": 2,
+    "width": 16,
+    "ffn": 16,
+    "head_width": 16,
+    "spatial_widths": (8, 8),
+    "dropout": 0.0,
+    "batch": BATCH,
+}
+RELEASED = PAPER | {
+    "boundary_head": "two_class",
+    "edge_threshold": "logit",
+    "ce_average": "all",
+    "decoder_self": "pointwise",
+}
+PLAIN = {"backbone": "tiny_vit", "spatial": False, "queries": "embed"}  # no batch norm
+CASES: dict[str, tuple[dict[str, Any], Execution]] = {
+    "paper": (PAPER, Execution()),
+    "released": (RELEASED, Execution()),
+    "released, per device": (RELEASED, Execution(denominators="device")),
+    "lite0": (PAPER | {"backbone": "lite0"}, Execution()),
+    "encnet": (PAPER | {"architecture": "encnet", "spatial": False, "queries": "embed", "width": 32}, Execution()),
+    "accumulated": (PAPER | PLAIN, Execution(accumulation=2)),
+    "accumulated, per device": (PAPER | PLAIN, Execution(accumulation=2, denominators="device")),
+    "unused parameters": (PAPER | {"encoder_layers": 0}, Execution()),
+}
+
+
+def settings_of(case: str) -> Settings:
+    return apply(preset("quick"), CASES[case][0])
+
+
+def model_of(case: str) -> nn.Module:
+    torch.manual_seed(0)
+    return unept.build(settings_of(case).model).double().train()
+
+
+def batch_of(step: int) -> dict[str, Tensor]:
+    """Pictures whose halves have very unequal numbers of labelled pixels and of boundaries."""
+    draw = torch.Generator().manual_seed(step)
+
+    def truth(limit: int) -> Tensor:
+        return torch.randint(limit, (BATCH, SIDE, SIDE), generator=draw)
+
+    batch = {"image": torch.randn(BATCH, 3, SIDE, SIDE, generator=draw, dtype=torch.float64)}
+    batch |= {"label": truth(8), "boundary": truth(2), "direction": truth(8)}
+    for name in ("label", "boundary", "direction"):
+        batch[name][0, 4:] = 255
+        batch[name][1] = batch[name][1].where(truth(4)[1] == 0, 255)
+    batch["boundary"][2:] = batch["boundary"][2:].where(truth(8)[2:] == 0, 0)
+    return batch
+
+
+def steps(case: str, execution: Execution, ranks: Ranks = ALONE) -> dict[str, Tensor]:
+    """The model's state and every step's losses after STEPS steps."""
+    settings, model = settings_of(case), model_of(case)
+    optimizer = recipe.make_optimizer(model, settings.train)
+    called = prepared(model, execution, ranks, size=SIDE)
+    losses = []
+    for step in range(STEPS):
+        part = {name: tensor.chunk(ranks.size)[ranks.rank] for name, tensor in batch_of(step).items()}
+        losses.append(torch.stack(recipe.train_step(called, optimizer, part, settings, execution, ranks)))
+    return {**model.state_dict(), "losses": torch.stack(losses)}
+
+
+def work(folder: str, ranks: Ranks, device: torch.device) -> None:
+    """Every case; each process's state goes to a file of its own."""
+    for case, (_, execution) in CASES.items():
+        torch.save(steps(case, execution, ranks), Path(folder, f"{case} {ranks.rank}.pt"))

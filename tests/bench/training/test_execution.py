@@ -1,0 +1,195 @@
+"""Each way to carry out a step agrees with the plain one: exactly, or within what its arithmetic allows."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).parent))
+from parallel_work import CASES, PAPER, PLAIN, steps
+
+import unept
+from bench import recipe
+from bench.config import Settings
+from bench.fields import apply
+from bench.presets import preset
+from bench.training.execution import Execution, check_batch, has_unused, prepared
+from bench.training.recompute import recompute
+from unept.backbones import ResNet
+from unept.ops import build
+
+
+def stepped(execution: Execution, **changes: object) -> tuple[dict[str, Tensor], Tensor]:
+    """The state after two steps in float32 with dropout, and the losses of both."""
+    settings: Settings = apply(preset("quick"), {**PAPER, "dropout": 0.1, **changes})
+    torch.manual_seed(0)
+    model = unept.build(settings.model).train()
+    optimizer = recipe.make_optimizer(model, settings.train)
+    called = prepared(model, execution)
+    losses = []
+    for step in range(2):
+        torch.manual_seed(step)
+        batch = recipe.training_batches(settings, 0).batch_at(step)
+        losses.append(torch.stack(recipe.train_step(called, optimizer, batch, settings, execution)))
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}, torch.stack(losses)
+
+
+@pytest.fixture(scope="module")
+def plain() -> tuple[dict[str, Tensor], Tensor]:
+    return stepped(Execution())
+
+
+@pytest.mark.parametrize("backbone", ["tiny_conv", "tiny_vit"])
+def test_checkpointing_changes_no_bit(backbone: str, plain: tuple[dict[str, Tensor], Tensor]) -> None:
+    theirs = plain if backbone == "tiny_conv" else stepped(Execution(), backbone=backbone)
+    ours = stepped(Execution(checkpointing=True), backbone=backbone)
+    assert all(torch.equal(ours[0][name], theirs[0][name]) for name in theirs[0])
+    assert torch.equal(ours[1], theirs[1])
+
+
+def test_a_recomputed_batch_counts_once_in_batch_norms() -> None:
+    torch.manual_seed(0)
+    one = ResNet(depths=(1, 1, 1, 1), widths=(4, 4, 4, 4), stem_width=4).train()
+    other = ResNet(depths=(1, 1, 1, 1), widths=(4, 4, 4, 4), stem_width=4).train()
+    other.load_state_dict(one.state_dict())
+    recompute(other)
+    image = torch.randn(2, 3, 32, 32)
+    for model in (one, other):
+        sum(level.sum() for level in model(image)).backward()
+    ours, theirs = other.state_dict(), one.state_dict()
+    assert ours["layer1.0.bn1.num_batches_tracked"] == 1
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    for p, q in zip(one.parameters(), other.parameters(), strict=True):
+        assert torch.equal(p.grad, q.grad)  # type: ignore[arg-type]
+
+
+def test_checkpointing_holds_less() -> None:
+    held = []
+    for checkpointing in (False, True):
+        saved: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor, saved=saved: saved.append(tensor.numel()) or tensor, lambda tensor: tensor
+        ):
+            settings = apply(preset("quick"), {**PAPER, "backbone": "tiny_vit"})
+            model = prepared(unept.build(settings.model).train(), Execution(checkpointing=checkpointing))
+            model(torch.randn(1, 3, 32, 32))
+        held.append(sum(saved))
+    assert held[1] < 0.7 * held[0]
+
+
+def test_channels_last_agrees_to_rounding(plain: tuple[dict[str, Tensor], Tensor]) -> None:
+    state, losses = stepped(Execution(channels_last=True))
+    torch.testing.assert_close(losses, plain[1], rtol=1e-4, atol=1e-5)
+    assert state["spatial_branch.convblock1.conv1.weight"].is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("changes", [{}, {"architecture": "ccnet", "spatial": False, "queries": "embed", "width": 32}])
+def test_bf16_agrees_within_its_precision(changes: dict[str, object]) -> None:
+    """A bfloat16 has 8 bits: 2 % of the losses after one update, and weights that stay float32."""
+    want = stepped(Execution(), **changes)[1]
+    state, losses = stepped(Execution(precision="bf16"), **changes)
+    torch.testing.assert_close(losses, want, rtol=0.02, atol=0.005)
+    assert not torch.equal(losses, want)
+    assert {tensor.dtype for tensor in state.values() if tensor.is_floating_point()} == {torch.float32}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(build.problem()), reason="torch.compile needs a compiler on a CPU")
+@pytest.mark.filterwarnings("ignore")  # of torch's own, while it compiles
+def test_a_compiled_step_agrees_to_rounding() -> None:
+    changes = {"dropout": 0.0, "encoder_layers": 0, "spatial": False, "queries": "embed"}
+    want = stepped(Execution(), **changes)
+    state, losses = stepped(Execution(compile=True), **changes)
+    torch.testing.assert_close(losses, want[1], rtol=1e-3, atol=1e-4)
+    assert state.keys() == want[0].keys()
+
+
+@pytest.mark.parametrize(("changes", "unused"), [({}, False), ({"encoder_layers": 0}, True)])
+def test_parameters_without_a_part_in_it_are_found(changes: dict[str, object], unused: bool) -> None:
+    model = unept.build(apply(preset("quick"), {**PAPER, **changes}).model).train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert has_unused(model, 32) is unused
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_every_network_can_be_asked_for_unused_parameters() -> None:
+    for name in ("psanet", "encnet", "pointrend", "dnlnet"):
+        changes = {"architecture": name, "spatial": False, "queries": "embed", "width": 32}
+        model = unept.build(apply(preset("quick"), {**PAPER, **changes}).model).train()
+        assert has_unused(model, 32) is False, name
+
+
+def test_pieces_of_a_batch_are_the_batch_where_there_is_no_batch_norm() -> None:
+    """Whatever the labels: a piece's cross-entropy is divided by the labelled pixels of all."""
+    whole, pieces = (steps("accumulated", Execution(accumulation=turns)) for turns in (1, 4))
+    assert max((whole[name] - pieces[name]).abs().max().item() for name in whole) < 1e-9
+
+
+def test_the_truths_area_is_whole_in_one_piece_after_the_other_too() -> None:
+    """Without batch norm every term of Eq. 7 adds up, but for the direction's, whose class shares are each piece's."""
+    settings = apply(preset("quick"), {**PAPER, "batch": 4})
+    model = unept.build(settings.model).double().eval()
+    from parallel_work import batch_of
+
+    from unept.losses import Whole
+    from unept.model import Output
+
+    batch = batch_of(0)
+    with torch.no_grad():
+        made = model(batch["image"])
+    h = made.boundary.shape[2:]
+    output = Output(nn.functional.interpolate(made.logits, size=h), made.boundary, made.direction, None)
+    want = recipe.loss_of(output, batch, settings)
+    whole = Whole.of(batch["label"], batch["boundary"], summed=lambda counts: counts, turns=2)
+    found = torch.zeros(5, dtype=torch.float64)
+    for half in (slice(0, 2), slice(2, 4)):
+        part = Output(output.logits[half], made.boundary[half], made.direction[half], None)
+        piece = {name: value[half] for name, value in batch.items()}
+        found += torch.stack(recipe.loss_of(part, piece, settings, whole))
+    torch.testing.assert_close(found[1:4], torch.stack(want)[1:4], rtol=0, atol=1e-12)
+    assert abs(found[4] - want.direction) > 1e-6
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"precision": "fp8"}, "--precision fp8: expected fp32 or bf16"),
+        ({"denominators": "none"}, "--denominators none: expected global or device"),
+        ({"accumulation": 0}, "--accumulation 0: expected at least 1"),
+        ({"workers": -1}, "--workers -1: expected at least 0"),
+        ({"compile": True, "checkpointing": True}, "give one of them"),
+    ],
+)
+def test_what_cannot_be(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Execution(**changes)  # type: ignore[arg-type]
+
+
+def test_a_batch_that_does_not_come_out_even() -> None:
+    assert check_batch(16, 4, 2) == 2
+    with pytest.raises(ValueError, match=r"batch=16 over 3 processes x 2 pieces: expected a multiple of 6"):
+        check_batch(16, 3, 2)
+
+
+def test_a_part_of_a_batch_is_that_of_the_batch() -> None:
+    batches = recipe.training_batches(apply(preset("quick"), PAPER), seed=1)
+    whole = batches.batch_at(3)
+    parts = [batches.batch_at(3, part=part, parts=2) for part in range(2)]
+    for name, tensor in whole.items():
+        assert torch.equal(torch.cat([part[name] for part in parts]), tensor)
+
+
+def test_processes_draw_their_own_dropout() -> None:
+    assert recipe._step_seed(3, 5) == recipe._step_seed(3, 5, 0)
+    assert len({recipe._step_seed(3, 5, rank) for rank in range(4)}) == 4
+
+
+def test_the_cases_have_batch_norm_where_they_should() -> None:
+    for case, (changes, _) in CASES.items():
+        model = unept.build(apply(preset("quick"), changes).model)
+        norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        assert bool(norms) == (PLAIN.items() <= changes.items() is False or "accumulated" not in case), case

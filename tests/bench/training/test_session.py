@@ -1,0 +1,284 @@
+"""`unept-bench train` as a user types it: to the end, continued after any end to the same bits, refused in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import cli
+from bench import recipe
+from bench.training.training import Asked, training_of
+from unept import saved
+
+ROOT = Path(__file__).resolve().parents[3]
+FIELDS = "N=2 width=16 ffn=16 head_width=16 spatial_widths=8+8 dropout=0.1 batch=2 size=32 checkpoint_every=4 images=3"
+WORDS = ["train", "--preset", "quick", "--threads", "1", "--log-every", "2", "--set", *FIELDS.split()]
+LONG = [*WORDS, "scene_train=8", "--steps", "40"]
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    capsys.readouterr()
+    assert cli.main(["train", "--preset", "quick", *words]) == 2
+    said = capsys.readouterr()
+    assert len(said.err.splitlines()) == 1, said.err
+    assert "Traceback" not in said.err + said.out
+    return said.err.removeprefix("unept-bench: ").strip()
+
+
+def log(out: Path) -> list[dict[str, Any]]:
+    path = out / "log.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def numbers(out: Path) -> tuple[Any, Any]:
+    """The scores and the curve of a finished training."""
+    result = json.loads((out / "result.json").read_text())
+    return result["metrics"], result["training"]["curve"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training that nothing disturbed."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    assert cli.main([*LONG, "--out", str(out)]) == 0
+    return out
+
+
+def equal(ours: Path, theirs: Path) -> bool:
+    a, b = (load_file(out / "model.safetensors") for out in (ours, theirs))
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_to_the_end_and_again(capsys: pytest.CaptureFixture[str], place: Path) -> None:
+    assert cli.main([*WORDS, "--steps", "6", "--eval-every", "4", "--out", "out"]) == 0
+    said = capsys.readouterr().out
+    assert "step 6/6: loss " in said
+    assert "6 steps in " in said
+    assert "on 3 pictures of val: whole, scale 1, not flipped" in said
+    files = {path.name for path in (place / "out").iterdir()}
+    files.discard("training.lock")  # filelock removes its file on some systems
+    assert files == {"training.json", "log.jsonl", "model.safetensors", "model.json", "result.json"}
+    events = [(line["event"], line["step"]) for line in log(place / "out")]
+    assert events == [("began", 0), ("step", 2), ("saved", 4), ("step", 4), ("evaluated", 4), ("step", 6)]
+    found = saved.load(place / "out" / "model.safetensors")
+    assert (found.facts["step"], found.facts["seed"], found.facts["data"]) == (6, 0, "scenes")
+    assert len(found.classes) == 8
+    assert cli.main([*WORDS, "--steps", "6", "--eval-every", "4", "--out", "out"]) == 0
+    assert "this training is done" in capsys.readouterr().out
+
+
+def test_it_is_the_very_path_of_a_studys_run(whole: Path, tmp_path: Path) -> None:
+    training = training_of(Asked(preset="quick", fields=[*FIELDS.split(), "scene_train=8"], steps=40, threads=1))
+    from bench.config import to_dict
+
+    torch.set_num_threads(1)
+    found = recipe.run({"settings": to_dict(training.settings), "seed": 0}, tmp_path, lambda *_: None)
+    metrics, curve = numbers(whole)
+    assert json.loads(json.dumps(found["training"]["curve"])) == curve
+    assert json.loads(json.dumps(found["metrics"])) == metrics
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+def test_ended_at_any_step_it_continues_to_the_same_bits(
+    number: signal.Signals, whole: Path, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = place / "out"
+    command = [sys.executable, str(ROOT / "cli.py"), *LONG, "--out", str(out)]
+    process = subprocess.Popen(
+        command, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 300
+    while not any(line["event"] == "saved" for line in log(out)) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=120)
+    assert not (out / "model.safetensors").exists(), "it had ended before the signal came"
+    if number == signal.SIGTERM:
+        assert process.returncode == 130
+        step = log(out)[-1]["step"]
+        assert said == f"unept-bench: stopped after step {step} of 40; the same command continues\n"
+    else:
+        with open(out / "log.jsonl", "a", encoding="utf-8") as file:
+            file.write('{"event": "st')  # as a kill may leave it
+    assert cli.main([*LONG, "--out", str(out)]) == 0
+    assert "going on after step " in capsys.readouterr().out
+    assert equal(out, whole)
+    assert numbers(out) == numbers(whole)
+
+
+def test_what_goes_wrong_is_one_line_and_its_trace_is_kept(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*WORDS, "lr=1e12", "--steps", "9", "--out", "out"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("unept-bench: NonFiniteError: loss is ")
+    assert said.endswith("; the same command continues from the last checkpoint\n")
+    assert len(said.splitlines()) == 1
+    assert "Traceback" in (place / "out" / "errors.log").read_text()
+
+
+def test_where_only_the_scores_are_missing_only_they_are_made(whole: Path, place: Path) -> None:
+    import shutil
+
+    shutil.copytree(whole, place / "out")
+    (place / "out" / "result.json").unlink()
+    before = (place / "out" / "log.jsonl").read_text()
+    assert cli.main([*LONG, "--out", str(place / "out")]) == 0
+    assert numbers(place / "out") == numbers(whole)
+    assert (place / "out" / "log.jsonl").read_text() == before
+
+
+@pytest.mark.slow
+def test_two_processes_killed_continue_to_the_same_bits(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*LONG, "--processes", "2"]
+    assert cli.main([*words, "--out", "undisturbed"]) == 0
+    out = place / "out"
+    command = [sys.executable, str(ROOT / "cli.py"), *words, "--out", str(out)]
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        before = len(log(out))
+        process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True)
+        while not any(line["event"] == "saved" for line in log(out)[before:]):
+            time.sleep(0.005)
+        process.send_signal(number)
+        process.wait()
+        if number == signal.SIGKILL:
+            time.sleep(2)  # its processes see that it is gone
+            with open(out / "log.jsonl", "a", encoding="utf-8") as file:
+                file.write("\n")
+    assert not (out / "model.safetensors").exists()
+    path = out / "log.jsonl"
+    path.write_text("\n".join(line for line in path.read_text().splitlines() if line) + "\n")
+    assert cli.main([*words, "--out", str(out)]) == 0
+    assert equal(out, place / "undisturbed")
+    assert numbers(out) == numbers(place / "undisturbed")
+
+
+@pytest.mark.slow
+def test_torchrun_trains_what_processes_train(place: Path) -> None:
+    words = [*WORDS, "--steps", "6"]
+    assert cli.main([*words, "--processes", "2", "--out", "launched"]) == 0
+    runner = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29631"]
+    done = subprocess.run(
+        [*runner, str(ROOT / "cli.py"), *words, "--out", "torchrun"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("6 steps in") == 1, done.stdout
+    assert equal(place / "torchrun", place / "launched")
+
+
+def test_tensorboard_is_an_option(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("bench.training.journal.importlib.util.find_spec", lambda _: None)
+    assert refused(capsys, "--tensorboard", "--threads", "1").startswith("--tensorboard: the package is not installed")
+
+
+def test_curves_for_tensorboard(place: Path) -> None:
+    pytest.importorskip("tensorboard")
+    assert cli.main([*WORDS, "--steps", "4", "--tensorboard", "--out", "out"]) == 0
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(place / "out" / "tensorboard"))
+    events.Reload()
+    drawn = {event.step: event.value for event in events.Scalars("loss/total")}
+    assert drawn == {line["step"]: line["total"] for line in log(place / "out") if line["event"] == "step"}
+    assert [*drawn] == [2, 4]
+
+
+def test_a_folder_of_another_training_is_refused(whole: Path, capsys: pytest.CaptureFixture[str], place: Path) -> None:
+    words = [*LONG[3:], "--out", str(whole)]
+    said = refused(capsys, *words, "--seed", "1")
+    assert said == f"{whole} holds a training with seed=0, this is seed=1; name another folder with --out"
+    assert "steps=40, this is steps=39" in refused(capsys, *words[:-3], "39", *words[-2:])
+    (place / "own").mkdir()
+    (place / "own" / "thesis.tex").touch()
+    assert "no training of this program (it holds thesis.tex)" in refused(capsys, "--out", "own")
+    (place / "own" / "training.json").write_text("{")
+    assert "damaged or not of this program" in refused(capsys, "--out", "own")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--profile", "text"], "--profile text: expected paper or released"),
+        (["--set", "profile=released"], "--set profile: use --profile"),
+        (["--steps", "3", "--set", "steps=4"], "--set steps: use --steps"),
+        (["--set", "N=4,16"], "N=4,16: expected one value for each field"),
+        (["--set", "hads=2"], "there is no field 'hads'; did you mean"),
+        (["--backbone", "dait"], "no backbone 'dait'"),
+        (["--processes", "3"], "batch=8 over 3 processes: expected a multiple of 3"),
+        (["--gpus", "1", "--processes", "2"], "give one of them"),
+        (["--precision", "fp8"], "--precision fp8: expected fp32 or bf16"),
+        (["--log-every", "0"], "--log-every 0: expected 1 to"),
+        (["--backbone-weights", "absent.pth"], "no file of backbone weights at absent.pth"),
+        (["--backbone-weights", "imagenet"], "no weights are published for this backbone"),
+        (["--data", "folder:absent"], "absent: data folder does not exist"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str], place: Path) -> None:
+    assert message in refused(capsys, *words)
+    assert list(place.iterdir()) == []
+
+
+@pytest.mark.skipif(torch.cuda.device_count() > 7, reason="there are that many")
+def test_gpus_that_are_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert refused(capsys, "--gpus", "8").startswith("--gpus 8: there are ")
+
+
+def test_the_papers_line(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything that the published recipe says follows from data, backbone and profile."""
+    asked = []
+    monkeypatch.setattr("bench.training.training.request.class_names", lambda *_, **__: tuple(map(str, range(150))))
+    monkeypatch.setattr("bench.training.training.request.check_variants", lambda variants: asked.extend(variants))
+    words = {"data": f"ade20k:{place}", "backbone": "deit", "gpus": 8}
+    paper = training_of(Asked(**words, profile="paper"), dry_run=True)
+    released = training_of(Asked(**words, profile="released"), dry_run=True)
+    assert (paper.settings.model.backbone, paper.processes, paper.gpus) == ("deit_base", 8, True)
+    assert (paper.settings.train.steps, paper.settings.train.batch) == (160_000, 16)
+    assert (paper.settings.loss.weight_refined, released.settings.loss.weight_refined) == (1.5, 1.0)
+    assert (paper.execution.denominators, released.execution.denominators) == ("global", "device")
+    assert paper.out == Path("training") / f"paper-{place.name}-deit_base"
+    one = training_of(Asked(data=f"ade20k:{place}", backbone="deit", gpus=0))
+    assert one.settings.train.backbone_weights == "imagenet"
+    assert asked[-1].settings == one.settings
+    assert training_of(Asked(backbone_weights="none", gpus=0)).settings.train.backbone_weights == ""
+    assert training_of(Asked(backbone="tiny_conv", gpus=0)).settings.train.backbone_weights == ""
+
+
+def test_dry_run_says_it_all_and_does_nothing(capsys: pytest.CaptureFixture[str], place: Path) -> None:
+    words = "train --preset quick --steps 1000 --processes 2 --accumulation 2 --eval-every 400 --dry-run --threads 1"
+    assert cli.main([*shlex.split(words), "--set", "scales=0.5+1", "flip_test=true", "mode=slide"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in said] == [
+        "training", "schedule", "batch", "evaluation", "memory", "time", "folder",
+    ]  # fmt: skip
+    assert "1000 steps, 2.00 times the 4000 pictures; rate 0.001 until step 667, then 0.0001" in said[1]
+    assert said[2] == "batch: 8 = 2 processes on the CPU x 2 pieces x 2 images; fp32"
+    assert "every 400 steps and at the end, 256 pictures of val" in said[3]
+    assert said[3].endswith("4 windows a picture")
+    assert "GiB of tensors on each of 2 processes, predicted by tracing a step" in said[4]
+    assert "of 3 evaluations" in said[5]
+    assert said[6] == "folder: training/quick-scenes-tiny_conv, new"
+    assert list(place.iterdir()) == []
+    assert cli.main(["train", "--preset", "quick", "--gpus", "4", "--precision", "bf16", "--dry-run"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[2] == "batch: 8 = 4 GPUs x 2 images; bf16"
+    assert "an assumed 40 TFLOP/s a GPU, loading and communication hidden" in said[5]
