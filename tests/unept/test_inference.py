@@ -224,9 +224,8 @@ def test_a_flipped_pass_sees_the_mirror_image() -> None:
 @pytest.mark.parametrize("base", [(2048, 512), (520, 520), (64, 64)])
 def test_sizes_are_mmcvs(height: int, width: int, base: tuple[int, int]) -> None:
     for ratio in ADE_SCALES:
-        protocol = inference._Protocol("slide", 480, 160, (ratio,), False, base, 1)
         wide, high = rescale_size((width, height), (int(base[0] * ratio), int(base[1] * ratio)))
-        assert protocol.scaled(height, width, ratio) == (max(high, 1), max(wide, 1))
+        assert inference.scaled(height, width, ratio, base) == (max(high, 1), max(wide, 1))
 
 
 @pytest.mark.parametrize("size", [(50, 67), (33, 90), (120, 140), (25, 20)])
