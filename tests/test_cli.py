@@ -12,6 +12,7 @@ import sys
 import time
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -688,6 +689,23 @@ def test_where_ray_is_absent_it_says_what_to_install(
     line = refused(capsys, *GRID, "--engine", "ray")
     assert line == "--engine ray: Ray is not installed; pip install 'ray>=2.40,<3'"
     assert '\nray = ["ray>=2.40,<3"]\n' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+
+def test_a_dry_run_at_the_papers_size_predicts_gpu_hours(
+    capsys: pytest.CaptureFixture[str], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.measures.variant.count_operations", lambda _: SimpleNamespace(gmacs=100.0))
+    for part in ("training", "validation"):
+        picture(place / "ade" / "images" / part / "ADE_00000001.jpg", "RGB")
+        picture(place / "ade" / "annotations" / part / "ADE_00000001.png", "L", value=1)
+    words = ("table", "6", "--preset", "paper", "--data", "ade20k:ade", "--seeds", "2", "--dry-run")
+    assert call(*words, measure=MEASURE) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[-2].startswith("N=64 L=3: 100.0 GMACs an image, 43.8 GPU-hours a run, 0.0 of them evaluation")
+    assert said[-1].startswith("predicted: 525 GPU-hours for the 12 runs due, if NVIDIA A100, float32 ")
+    assert call(*words, "--shard", "2/6", measure=MEASURE) == 0
+    assert "predicted: 88 GPU-hours for the 2 runs due" in capsys.readouterr().out
+    assert not (place / "study").exists()
 
 
 def test_ctrl_c_says_how_to_go_on_and_the_same_command_does() -> None:

@@ -41,14 +41,14 @@ def quick(spec: Spec, folder: Path, progress: Progress) -> Spec:
     return result(spec)
 
 
-def in_steps(spec: Spec, folder: Path, progress: Progress) -> Spec:
+def in_steps(spec: Spec, folder: Path, progress: Progress, pause: float = 0.02) -> Spec:
     """Ten steps with a checkpoint after each; the sum it ends with is wrong if a step is left out or done twice."""
     _enter_in_ledger(spec)
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "state.json"
     state = json.loads(file.read_text()) if file.exists() else {"step": 0, "sum": 0}
     while state["step"] < 10:
-        time.sleep(0.02)
+        time.sleep(pause)
         state = {"step": state["step"] + 1, "sum": state["sum"] + 2 ** state["step"]}
         (folder / "tmp").write_text(json.dumps(state))
         (folder / "tmp").replace(file)
@@ -56,6 +56,11 @@ def in_steps(spec: Spec, folder: Path, progress: Progress) -> Spec:
     made = result(spec)
     made["metrics"]["sum"] = state["sum"]
     return made
+
+
+def in_slow_steps(spec: Spec, folder: Path, progress: Progress) -> Spec:
+    """The same in some seconds."""
+    return in_steps(spec, folder, progress, pause=0.5)
 
 
 def slow(spec: Spec, folder: Path, progress: Progress) -> Spec:
