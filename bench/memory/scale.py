@@ -193,6 +193,6 @@ def _task(subject: Subject, size: Size) -> Task:
     weights = [parameter for parameter in layer.parameters() if parameter.requires_grad]
 
     def run(given: list[Tensor]) -> Tensor:
-        return layer(given[0], position, size.maps)  # type: ignore[no-any-return]
+        return layer(given[0], position, size.maps)
 
     return call_task(run, [call.first, *weights], torch.ones_like(call.first))
