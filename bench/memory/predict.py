@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
@@ -25,6 +26,7 @@ from bench.config import Settings
 from bench.measures.ledger import GRADIENTS, INPUTS, OPTIMIZER, PARAMETERS, Ledger, Peak, without_data
 from bench.recipe import loss_of, make_optimizer
 from bench.training.recompute import recompute
+from unept import full_resolution
 from unept.ops import dispatch
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -158,9 +160,14 @@ def operator_of(backend: str) -> Any:
     return mock.patch.object(dispatch, "_name", return_value="reference" if backend == "reference" else "native")
 
 
-def as_on(device: str) -> Any:
-    """Within it dropout masks and fused products hold what they hold on this device ("cuda" or "cpu")."""
-    return _Cuda() if device == "cuda" else nullcontext()
+@contextmanager
+def as_on(device: str) -> Iterator[None]:
+    """Within it dropout masks, fused products and the bands of losses hold what they hold on "cuda" or on "cpu"."""
+    if device == "cpu":
+        yield
+        return
+    with _Cuda(), mock.patch.object(full_resolution, "BAND_CPU", full_resolution.BAND_GPU):
+        yield
 
 
 class _Cuda(TorchFunctionMode):

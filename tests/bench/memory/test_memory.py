@@ -12,6 +12,7 @@ from bench.memory.predict import StepSetting, predict
 from bench.memory.verify import measure
 from bench.presets import preset
 from experiments import paper, table8
+from unept import full_resolution
 from unept.ops import build
 
 SMALL = StepSetting(batch=2, size=64)
@@ -51,6 +52,15 @@ def test_a_mask_has_a_byte_an_element_on_a_gpu_and_four_on_a_cpu() -> None:
     encoder, decoder = tokens * (2 * width + ffn), queries * (3 * width + ffn)
     assert 3 * encoder <= on_cpu - on_gpu <= 3 * (encoder + decoder)
     assert on_gpu > without
+
+
+def test_a_gpu_s_losses_are_in_a_gpu_s_bands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The peak is in the loss of a small network with many classes, whose bands are 16 times as large on a GPU."""
+    large = dataclasses.replace(SMALL, size=256, bounded=True)
+    on_gpu, on_cpu = (bytes_of(dataclasses.replace(large, device=each), classes=150) for each in ("cuda", "cpu"))
+    assert on_gpu > 1.2 * on_cpu
+    monkeypatch.setattr(full_resolution, "BAND_GPU", full_resolution.BAND_CPU)
+    assert bytes_of(large, classes=150) < 1.05 * on_cpu
 
 
 def test_no_compiler_is_needed_to_predict(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
