@@ -12,7 +12,8 @@
 
 #include "point.h"
 
-#if defined(__AVX512F__)
+#if defined(UNEPT_BYTES)  // told by who compiles: a test of vectors that its machine has not
+#elif defined(__AVX512F__)
 #define UNEPT_BYTES 64
 #elif defined(__AVX2__)
 #define UNEPT_BYTES 32
@@ -37,13 +38,13 @@ template <class Real>
 using Ints = typename Lanes<Real>::Ints;
 
 // Rounding down, where the machine does it at once.
-#if UNEPT_BYTES == 64
+#if UNEPT_BYTES == 64 && defined(__AVX512F__)
 inline Vector<float> rounded_down(Vector<float> number) { return _mm512_floor_ps(number); }
 inline Vector<double> rounded_down(Vector<double> number) { return _mm512_floor_pd(number); }
-#elif UNEPT_BYTES == 32
+#elif UNEPT_BYTES == 32 && defined(__AVX__)
 inline Vector<float> rounded_down(Vector<float> number) { return _mm256_floor_ps(number); }
 inline Vector<double> rounded_down(Vector<double> number) { return _mm256_floor_pd(number); }
-#elif defined(__SSE4_1__)
+#elif UNEPT_BYTES == 16 && defined(__SSE4_1__)
 inline Vector<float> rounded_down(Vector<float> number) { return _mm_floor_ps(number); }
 inline Vector<double> rounded_down(Vector<double> number) { return _mm_floor_pd(number); }
 #else
