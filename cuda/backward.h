@@ -99,11 +99,13 @@ template <class Real, class Stored>
 void collect(const Call<Real>& call, std::int64_t image, std::int64_t head, const Level& level, const Real* table) {
   const UneptSizes& size = call.size();
   const std::int64_t width = call.layout.width();
+  const std::int64_t step = size.heads * size.channels;
   Stored* to = static_cast<Stored*>(call.value_gradient);
   to += ((image * size.tokens + level.token) * size.heads + head) * size.channels;
   for (std::int64_t line = 0; line < level.height; ++line) {
     const Real* from = table + (level.before() + line * level.step()) * width;
-    for (std::int64_t pixel = 0; pixel < level.width; ++pixel, from += width, to += size.heads * size.channels) {
+    for (std::int64_t pixel = 0; pixel < level.width; ++pixel, from += width, to += step) {
+      prefetch<1>(to + kAhead * step, size.channels * std::int64_t(sizeof(Stored)));
       write_row(to, from, size.channels);
     }
   }

@@ -18,6 +18,7 @@ constexpr std::int64_t kBlock = 192;     // points worked on together, if a quer
 constexpr std::int64_t kQueries = 64;    // queries of a forward task, at most of a block
 constexpr std::int64_t kAlone = 1 << 14; // points below which a second thread costs more than it brings
 constexpr int kLine = 64;                // bytes
+constexpr std::int64_t kAhead = 8;       // pixels: how far before it is copied a row is asked for
 
 inline int threads_for(const UneptSizes& size, int asked) {
   const std::int64_t points = size.batch * size.queries * size.heads * size.levels * size.points;
@@ -43,8 +44,10 @@ inline std::int64_t queries_of_a_block(std::int64_t points) {
 }
 
 // Always inline: GCC takes a function that does nothing else for one that does nothing.
+template <int to_write = 0>
 UNEPT_INLINE void prefetch(const void* from, std::int64_t bytes) {
-  for (std::int64_t byte = 0; byte < bytes; byte += kLine) __builtin_prefetch(static_cast<const char*>(from) + byte);
+  const char* line = static_cast<const char*>(from);
+  for (const char* end = line + bytes; line < end; line += kLine) __builtin_prefetch(line, to_write);
 }
 
 template <class Real>
@@ -86,6 +89,7 @@ void pack(const Call<Real>& call, std::int64_t image, std::int64_t head, const L
   zeros(level.before());
   for (std::int64_t line = 0; line < level.height; ++line) {
     for (std::int64_t pixel = 0; pixel < level.width; ++pixel, from += step, table += width) {
+      prefetch(from + kAhead * step, size.channels * std::int64_t(sizeof(Stored)));
       read_row(table, from, size.channels);
     }
     zeros(2);

@@ -139,8 +139,13 @@ inline void store_pairs(Real* to, Vector<Real> x, Vector<Real> y) {
 template <class Real, int step = Lanes<Real>::count / 2>
 inline Vector<Real> sums(Vector<Real>* vectors) {
   for (int i = 0; i < step; ++i) {
-    vectors[i] = pick<Real, step, false, false>(vectors[i], vectors[i + step]) +
-                 pick<Real, step, true, true>(vectors[i], vectors[i + step]);
+    const Vector<Real> one = vectors[i], other = vectors[i + step];
+    if constexpr (step > 1) {
+      vectors[i] = pick<Real, step, false, false>(one, other) + pick<Real, step, true, true>(one, other);
+    } else {  // the same in cheaper steps
+      const Vector<Real> rest = pick<Real, step, false, false>(other, one);
+      vectors[i] = pick<Real, step, false, false>(one, other) + pick<Real, step, true, true>(rest, rest);
+    }
   }
   if constexpr (step > 1) return sums<Real, step / 2>(vectors);
   return vectors[0];
