@@ -24,7 +24,7 @@ def sine(height: int, width: int, channels: int, *, like: Tensor) -> Tensor:
 
 
 def centres(shapes: Shapes, *, like: Tensor) -> Tensor:
-    """Pixel centres (x, y) of all levels as fractions of their own map, (S, 2), single precision at least; read only."""
+    """Pixel centres (x, y) of all levels as fractions of their map, (S, 2), in single precision at least; read only."""
     return _made(
         _centres, tuple(tuple(shape) for shape in shapes), like, torch.promote_types(like.dtype, torch.float32)
     )
