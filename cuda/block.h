@@ -1,7 +1,7 @@
 // The work on a block of points of one head: where they lie, and the sums over their corners.
 //
-// The points of a block are ordered by level, then query, then point; a level's last vector is filled up with points
-// that nobody reads.
+// The points of a block are ordered by query, then level, then point; its last vector is filled up with points that
+// nobody reads.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "lanes.h"
+#include "layout.h"
 #include "point.h"
 
 namespace unept {
@@ -17,28 +18,44 @@ namespace unept {
 // The arrays of a block, in a thread's own memory.
 template <class Real>
 struct Block {
-  std::int64_t step, room;  // points of a level and of all levels, whole vectors each
+  using Int = typename Lanes<Real>::Int;
+  std::int64_t room;  // points, in whole vectors
   Real *x, *y, *weight, *right, *down, *share, *dots, *delta;
-  int *row, *owner;        // the corners' table rows, in vectors; a point's query
-  Vector<Real>* gradient;  // a row for each query
-  Vector<Real>* sum;       // a row
+  Int* row;                        // of corner 0 in the table, in numbers
+  Real *wide, *high;               // of a point's level: its sides,
+  Int *step, *first;               // the way to the line below and the place of pixel 0, in numbers
+  int* owner;                      // a point's query, in rows of `gradient`
+  Vector<Real>* gradient;          // a row for each query
+  Vector<Real>* sum;               // a row
 
   static std::int64_t padded(std::int64_t points) { return (points + 15) / 16 * 16; }
 
-  static std::int64_t bytes(std::int64_t levels, std::int64_t points, std::int64_t queries, std::int64_t vectors) {
-    const std::int64_t point = 14 * sizeof(Real) + 5 * sizeof(int);
-    return levels * padded(queries * points) * point + (queries + 1) * vectors * UNEPT_BYTES;
+  static std::int64_t bytes(std::int64_t points, std::int64_t queries, std::int64_t vectors) {
+    const std::int64_t point = 16 * sizeof(Real) + 3 * sizeof(Int) + sizeof(int);
+    return padded(queries * points) * point + (queries + 1) * vectors * UNEPT_BYTES;
   }
 
-  Block(char* memory, std::int64_t levels, std::int64_t points, std::int64_t queries, std::int64_t vectors)
-      : step(padded(queries * points)), room(levels * step) {
+  Block(char* memory, std::int64_t points, std::int64_t queries, std::int64_t vectors)
+      : room(padded(queries * points)) {
     Real* next = reinterpret_cast<Real*>(memory);
     const auto take = [&next](std::int64_t count) { return std::exchange(next, next + count); };
     x = take(room), y = take(room), weight = take(room), right = take(room), down = take(room), delta = take(room);
-    share = take(4 * room), dots = take(4 * room);
-    row = reinterpret_cast<int*>(next), owner = row + 4 * room;
+    share = take(4 * room), dots = take(4 * room), wide = take(room), high = take(room);
+    row = reinterpret_cast<Int*>(next), step = row + room, first = step + room;
+    owner = reinterpret_cast<int*>(first + room);
     gradient = reinterpret_cast<Vector<Real>*>(owner + room);
     sum = gradient + queries * vectors;
+  }
+
+  // The points are those of these levels, in a table that starts with row `start`; `width` numbers are a row.
+  void sample(const Level* levels, std::int64_t count, std::int64_t points, std::int64_t start, std::int64_t width) const {
+    for (std::int64_t i = 0; i < room; ++i) {
+      const Level& level = levels[i / points % count];
+      owner[i] = static_cast<int>(i / (points * count));
+      wide[i] = static_cast<Real>(level.width), high[i] = static_cast<Real>(level.height);
+      step[i] = static_cast<Int>(level.step() * width);
+      first[i] = static_cast<Int>((level.row + level.before() - start) * width);
+    }
   }
 };
 
@@ -48,17 +65,17 @@ void exponentials(Real* weight, std::int64_t count) {
   for (std::int64_t i = 0; i < count; i += Lanes<Real>::count) store(weight + i, exponential<Real>(load(weight + i)));
 }
 
-// From the pixels of points of a level, `from` on, to table rows, and to the corners' shares times the weights.
+// From the pixels of points to table rows, and to the corners' shares times the weights.
 template <class Real>
-void locate_points(const Block<Real>& block, std::int64_t from, std::int64_t count, const Map& map) {
+void locate_points(const Block<Real>& block, std::int64_t count, std::int64_t width) {
+  using Int = typename Lanes<Real>::Int;
   const std::int64_t room = block.room;
-  for (std::int64_t i = from; i < from + count; i += Lanes<Real>::count) {
-    const auto point = locate<Vector<Real>, Real>(load(block.x + i), load(block.y + i), map);
-    const Vector<Real> weight = load(block.weight + i), right = point.right, down = point.down;
-    store_ints<Real>(block.row + i, point.row0);
-    store_ints<Real>(block.row + room + i, point.row1);
-    store_ints<Real>(block.row + 2 * room + i, point.row2);
-    store_ints<Real>(block.row + 3 * room + i, point.row3);
+  for (std::int64_t i = 0; i < count; i += Lanes<Real>::count) {
+    const auto across = neighbours(load(block.x + i), load(block.wide + i));
+    const auto along = neighbours(load(block.y + i), load(block.high + i));
+    const Ints<Real> line = along.low * load_ints<Real>(block.step + i);
+    store_ints<Real>(block.row + i, line + across.low * static_cast<Int>(width) + load_ints<Real>(block.first + i));
+    const Vector<Real> weight = load(block.weight + i), right = across.share, down = along.share;
     store(block.right + i, right);
     store(block.down + i, down);
     store(block.share + i, Vector<Real>(weight * share0(right, down)));
@@ -68,20 +85,23 @@ void locate_points(const Block<Real>& block, std::int64_t from, std::int64_t cou
   }
 }
 
-// sum = the corners' rows times their shares, over `points` points of each level, those of the first from `from` on.
+// sum = the corners' rows times their shares, over `points` points of each level of a query, from point `from` on.
 template <class Real, int pieces>
-void gather(const Block<Real>& block, const Vector<Real>* table, std::int64_t from, std::int64_t levels,
-            std::int64_t points, Vector<Real>* sum) {
+void gather(const Block<Real>& block, const Real* table, std::int64_t from, std::int64_t levels, std::int64_t points,
+            std::int64_t width, Vector<Real>* sum) {
   constexpr int chains = pieces <= 2 ? 4 : pieces == 4 ? 2 : 1;  // sums that do not wait for each other
   const std::int64_t room = block.room;
   Vector<Real> part[chains][pieces] = {};
   for (std::int64_t level = 0; level < levels; ++level) {
-    const int* row = block.row + from + level * block.step;
-    const Real* share = block.share + from + level * block.step;
+    const std::int64_t below = block.step[level * points];
+    const auto* row = block.row + from + level * points;
+    const Real* share = block.share + from + level * points;
     for (std::int64_t point = 0; point < points; ++point) {
+      const Real* above = table + static_cast<std::size_t>(row[point]);
+      const Real* corners[4] = {above, above + width, above + below, above + below + width};
 #pragma GCC unroll 4
       for (int corner = 0; corner < 4; ++corner) {
-        const Vector<Real>* values = table + row[corner * room + point];
+        const Vector<Real>* values = reinterpret_cast<const Vector<Real>*>(corners[corner]);
         const Real times = share[corner * room + point];
 #pragma GCC unroll 8
         for (int piece = 0; piece < pieces; ++piece) part[corner % chains][piece] += times * values[piece];
@@ -97,17 +117,19 @@ void gather(const Block<Real>& block, const Vector<Real>* table, std::int64_t fr
 
 // The reverse: add the query's gradient times the shares to the corners' rows.
 template <class Real, int pieces>
-void scatter(const Block<Real>& block, Vector<Real>* table, std::int64_t from, std::int64_t points,
+void scatter(const Block<Real>& block, Real* table, std::int64_t from, std::int64_t points, std::int64_t width,
              const Vector<Real>* gradient) {
-  const std::int64_t room = block.room;
-  const int* row = block.row + from;
+  const std::int64_t room = block.room, below = block.step[0];
+  const auto* row = block.row + from;
   const Real* share = block.share + from;
   Vector<Real> kept[pieces];
   for (int piece = 0; piece < pieces; ++piece) kept[piece] = gradient[piece];
   for (std::int64_t point = 0; point < points; ++point) {
+    Real* above = table + static_cast<std::size_t>(row[point]);
+    Real* corners[4] = {above, above + width, above + below, above + below + width};
 #pragma GCC unroll 4
     for (int corner = 0; corner < 4; ++corner) {
-      Vector<Real>* values = table + row[corner * room + point];
+      Vector<Real>* values = reinterpret_cast<Vector<Real>*>(corners[corner]);
       const Real times = share[corner * room + point];
 #pragma GCC unroll 8
       for (int piece = 0; piece < pieces; ++piece) values[piece] += times * kept[piece];
@@ -119,35 +141,70 @@ void scatter(const Block<Real>& block, Vector<Real>* table, std::int64_t from, s
 template <class Real>
 constexpr int group = Lanes<Real>::count < 4 ? 1 : Lanes<Real>::count / 4;
 
-// dots[corner][point] = (or, if not `fresh`, +=) the corner's row times the gradient of the point's query.
-// `together`: the points of a group are of one query.
+// The corners' rows times the gradients, for the points of a group: set or, if not `fresh`, added to. A group's dots lie
+// together, all of a corner before those of the next. A point's gradient is `gradient` or, if its points are not
+// `together` of one query, starts as many rows after it as `owner` says.
 template <class Real, int pieces, bool together>
-void dot(const Block<Real>& block, const Vector<Real>* table, std::int64_t count, std::int64_t piece_from,
-         std::int64_t vectors, bool fresh) {
+UNEPT_INLINE void dot_group(const Real* table, const typename Lanes<Real>::Int* row, std::int64_t width,
+                            std::int64_t below, const Vector<Real>* gradient, const int* owner, std::int64_t vectors,
+                            bool fresh, Real* dots) {
   constexpr int lanes = Lanes<Real>::count, points = group<Real>, corners = lanes / points;
-  const std::int64_t room = block.room;
-  const Vector<Real>* gradients = block.gradient + piece_from;
-  for (std::int64_t from = 0; from < count; from += points) {
-    const Vector<Real>* gradient = gradients + block.owner[from] * vectors;
-    for (int first = 0; first < 4; first += corners) {
-      Vector<Real> products[lanes];
+  for (int first = 0; first < 4; first += corners) {
+    Vector<Real> products[lanes];
 #pragma GCC unroll 16
-      for (int lane = 0; lane < lanes; ++lane) {
-        const std::int64_t point = from + lane % points, corner = first + lane / points;
-        const Vector<Real>* values = table + block.row[corner * room + point];
-        if constexpr (!together) gradient = gradients + block.owner[point] * vectors;
-        Vector<Real> product = values[0] * gradient[0];
+    for (int lane = 0; lane < lanes; ++lane) {
+      const int point = lane % points, corner = first + lane / points;
+      const Real* from = table + static_cast<std::size_t>(row[point]) + (corner & 1) * width + corner / 2 * below;
+      const Vector<Real>* values = reinterpret_cast<const Vector<Real>*>(from);
+      const Vector<Real>* other = together ? gradient : gradient + owner[point] * vectors;
+      Vector<Real> product = values[0] * other[0];
 #pragma GCC unroll 8
-        for (int piece = 1; piece < pieces; ++piece) product += values[piece] * gradient[piece];
-        products[lane] = product;
-      }
-      const Vector<Real> found = sums<Real>(products);
-      for (int corner = 0; corner < corners; ++corner) {
-        Real* to = block.dots + (first + corner) * room + from;
-        for (int point = 0; point < points; ++point) {
-          to[point] = fresh ? found[corner * points + point] : to[point] + found[corner * points + point];
-        }
-      }
+      for (int piece = 1; piece < pieces; ++piece) product += values[piece] * other[piece];
+      products[lane] = product;
+    }
+    const Vector<Real> found = sums<Real>(products);
+    store(dots + first, fresh ? found : Vector<Real>(load(dots + first) + found));
+  }
+}
+
+// The same for `queries` queries with so many points each.
+template <class Real, int pieces>
+void dot(const Block<Real>& block, const Real* table, std::int64_t queries, std::int64_t points, std::int64_t width,
+         const Vector<Real>* gradient, std::int64_t vectors, bool fresh) {
+  const std::int64_t below = block.step[0], count = queries * points;
+  const auto* row = block.row;
+  const int* owner = block.owner;
+  Real* dots = block.dots;
+  if (points % group<Real>) {
+    for (std::int64_t from = 0; from < count; from += group<Real>) {
+      dot_group<Real, pieces, false>(table, row + from, width, below, gradient, owner + from, vectors, fresh, dots + 4 * from);
+    }
+    return;
+  }
+  for (std::int64_t query = 0, from = 0; query < queries; ++query, gradient += vectors) {
+    Vector<Real> kept[pieces];
+    for (int piece = 0; piece < pieces; ++piece) kept[piece] = gradient[piece];
+    for (const std::int64_t end = from + points; from < end; from += group<Real>) {
+      dot_group<Real, pieces, true>(table, row + from, width, below, kept, owner, vectors, fresh, dots + 4 * from);
+    }
+  }
+}
+
+// The dots of a vector of points, corner by corner.
+template <class Real>
+void dots_of(const Real* dots, Vector<Real>* corners) {
+  constexpr int lanes = Lanes<Real>::count, step = group<Real>;
+  if constexpr (lanes < 4) {
+    for (int corner = 0; corner < 4; ++corner) {
+      for (int lane = 0; lane < lanes; ++lane) corners[corner][lane] = dots[4 * lane + corner];
+    }
+  } else {  // a matrix of four by four groups, turned over
+    const Vector<Real> of[4] = {load(dots), load(dots + lanes), load(dots + 2 * lanes), load(dots + 3 * lanes)};
+    for (int odd = 0; odd < 2; ++odd) {
+      const Vector<Real> low = odd ? pick<Real, step, true, false>(of[0], of[1]) : pick<Real, step, false, true>(of[0], of[1]);
+      const Vector<Real> high = odd ? pick<Real, step, true, false>(of[2], of[3]) : pick<Real, step, false, true>(of[2], of[3]);
+      corners[odd] = pick<Real, 2 * step, false, true>(low, high);
+      corners[odd + 2] = pick<Real, 2 * step, true, false>(low, high);
     }
   }
 }
@@ -157,13 +214,13 @@ template <class Real>
 void slopes(const Block<Real>& block, std::int64_t count) {
   const std::int64_t room = block.room;
   for (std::int64_t i = 0; i < count; i += Lanes<Real>::count) {
-    const Vector<Real> v0 = load(block.dots + i), v1 = load(block.dots + room + i);
-    const Vector<Real> v2 = load(block.dots + 2 * room + i), v3 = load(block.dots + 3 * room + i);
+    Vector<Real> v[4];
+    dots_of(block.dots + 4 * i, v);
     const Vector<Real> weight = load(block.weight + i), delta = load(block.delta + i);
-    const Vector<Real> mixed = load(block.share + i) * v0 + load(block.share + room + i) * v1 +
-                               load(block.share + 2 * room + i) * v2 + load(block.share + 3 * room + i) * v3;
-    store(block.x + i, Vector<Real>(weight * slope_x(v0, v1, v2, v3, load(block.down + i))));
-    store(block.y + i, Vector<Real>(weight * slope_y(v0, v1, v2, v3, load(block.right + i))));
+    const Vector<Real> mixed = load(block.share + i) * v[0] + load(block.share + room + i) * v[1] +
+                               load(block.share + 2 * room + i) * v[2] + load(block.share + 3 * room + i) * v[3];
+    store(block.x + i, Vector<Real>(weight * slope_x(v[0], v[1], v[2], v[3], load(block.down + i))));
+    store(block.y + i, Vector<Real>(weight * slope_y(v[0], v[1], v[2], v[3], load(block.right + i))));
     store(block.delta + i, Vector<Real>(mixed - weight * delta));
   }
 }

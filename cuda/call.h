@@ -16,9 +16,9 @@ enum Error { none = 0, bad_type = 1, no_memory = 2, bad_sizes = 3 };
 
 constexpr std::int64_t kBlock = 192;     // points worked on together, if a query does not have more
 constexpr std::int64_t kQueries = 64;    // queries of a forward task, at most of a block
-constexpr std::int64_t kRows = 64;      // pixels copied by a task
 constexpr std::int64_t kAlone = 1 << 14; // points below which a second thread costs more than it brings
 constexpr int kLine = 64;                // bytes
+constexpr std::int64_t kAhead = 8;       // pixels: how far before it is copied a row is asked for
 
 inline int threads_for(const UneptSizes& size, int asked) {
   const std::int64_t points = size.batch * size.queries * size.heads * size.levels * size.points;
@@ -43,10 +43,12 @@ inline std::int64_t queries_of_a_block(std::int64_t points) {
   return count < 1 ? 1 : count > kQueries ? kQueries : count;
 }
 
-inline void prefetch(const void* from, std::int64_t bytes) {
-  for (std::int64_t byte = 0; byte < bytes; byte += kLine) __builtin_prefetch(static_cast<const char*>(from) + byte);
+// Always inline: GCC takes a function that does nothing else for one that does nothing.
+template <int to_write = 0>
+UNEPT_INLINE void prefetch(const void* from, std::int64_t bytes) {
+  const char* line = static_cast<const char*>(from);
+  for (const char* end = line + bytes; line < end; line += kLine) __builtin_prefetch(line, to_write);
 }
-
 
 template <class Real>
 struct Call {
@@ -65,17 +67,7 @@ struct Call {
     return (image * size().queries + query) * size().heads + head;
   }
   std::int64_t points() const { return size().levels * size().points; }
-  std::int64_t table(std::int64_t image, std::int64_t head) const {  // in vectors
-    return (image * size().heads + head) * layout.rows * layout.vectors;
-  }
 };
-
-// A level as the points' arithmetic sees it, in a table that starts with row `first`.
-template <class Real>
-Map map_of(const Layout<Real>& layout, const Level& level, std::int64_t first) {
-  const int step = static_cast<int>(layout.vectors), start = static_cast<int>(first * layout.vectors);
-  return {level.height, level.width, start, step, start + level.height * level.width * step};
-}
 
 // Queries [from, to) of one head of one image.
 struct Queries {
@@ -83,72 +75,68 @@ struct Queries {
   std::int64_t count() const { return to - from; }
 };
 
-// Every value into the tables, in the type of the computation.
+// A level of one head into its table, in the type of the computation, with its border of zeros.
 template <class Real, class Stored>
-void pack(const Call<Real>& call, Vector<Real>* tables) {
+void pack(const Call<Real>& call, std::int64_t image, std::int64_t head, const Level& level, Real* table) {
   const UneptSizes& size = call.size();
-  const std::int64_t heads = size.heads, vectors = call.layout.vectors, levels = size.levels;
-  const Stored* value = static_cast<const Stored*>(call.value);
-  for (std::int64_t table = 0; table < size.batch * heads; ++table) {
-    for (const Level& level : call.layout.levels) {
-      Vector<Real>* zeros = tables + (table * call.layout.rows + level.row + level.pixels()) * vectors;
-      std::memset(static_cast<void*>(zeros), 0, vectors * UNEPT_BYTES);
+  const std::int64_t width = call.layout.width(), step = size.heads * size.channels;
+  const Stored* from = static_cast<const Stored*>(call.value);
+  from += (image * size.tokens + level.token) * step + head * size.channels;
+  const auto zeros = [&](std::int64_t rows) {
+    std::memset(table, 0, rows * width * sizeof(Real));
+    table += rows * width;
+  };
+  zeros(level.before());
+  for (std::int64_t line = 0; line < level.height; ++line) {
+    for (std::int64_t pixel = 0; pixel < level.width; ++pixel, from += step, table += width) {
+      prefetch(from + kAhead * step, size.channels * std::int64_t(sizeof(Stored)));
+      read_row(table, from, size.channels);
     }
+    zeros(2);
   }
-  const std::int64_t parts = (call.layout.most + kRows - 1) / kRows;
-  parallel(size.batch * levels * parts, call.threads, [&](std::int64_t task, int) {
-    const std::int64_t image = task / parts / levels, first = task % parts * kRows;
-    const Level& level = call.layout.levels[task / parts % levels];
-    const std::int64_t last = first + kRows < level.pixels() ? first + kRows : level.pixels();
-    for (std::int64_t pixel = first; pixel < last; ++pixel) {
-      const Stored* from = value + (image * size.tokens + level.token + pixel) * heads * size.channels;
-      for (std::int64_t head = 0; head < heads; ++head, from += size.channels) {
-        Vector<Real>* row = tables + call.table(image, head) + (level.row + pixel) * vectors;
-        row[vectors - 1] = Vector<Real>{};
-        Real* to = reinterpret_cast<Real*>(row);
-        for (std::int64_t channel = 0; channel < size.channels; ++channel) read(to[channel], from[channel]);
-      }
-    }
-  });
+  zeros(2 * level.step());
 }
 
-// The pixels of a level's points for some queries, and their logits less the query's largest, from `to` on.
+// The pixels of the points of some queries, and their logits less the query's largest.
 template <class Real>
-void fill(const Call<Real>& call, const Block<Real>& block, const Queries& queries, std::int64_t which, std::int64_t to) {
-  const Level& level = call.layout.levels[which];
-  const std::int64_t points = call.size().points;
-  const Real width = static_cast<Real>(level.width), height = static_cast<Real>(level.height);
+void fill(const Call<Real>& call, const Block<Real>& block, const Queries& queries, std::int64_t level, std::int64_t levels) {
+  constexpr int lanes = Lanes<Real>::count;
+  const UneptSizes& size = call.size();
+  const std::int64_t points = levels * size.points, step = size.heads * call.points();
+  const std::int64_t from = call.place(queries.image, queries.from, queries.head) * call.points() + level * size.points;
+  const Real *offsets = call.offsets + 2 * from, *logits = call.logits + from, *wide = block.wide, *high = block.high;
+  const Real* softmax = call.softmax + 2 * ((queries.image * size.heads + queries.head) * size.queries);
+  Real *x = block.x, *y = block.y, *weight = block.weight;
   for (std::int64_t query = queries.from; query < queries.to; ++query) {
-    const std::int64_t place = call.place(queries.image, query, queries.head) * call.points() + which * points;
-    const std::int64_t row = (queries.image * call.size().heads + queries.head) * call.size().queries + query;
-    const Real most = call.softmax[2 * row], right = call.reference[2 * query], down = call.reference[2 * query + 1];
-    const Real* __restrict offsets = call.offsets + 2 * place;
-    const Real* __restrict logits = call.logits + place;
-    Real* __restrict x = block.x + to;
-    Real* __restrict y = block.y + to;
-    Real* __restrict weight = block.weight + to;
-    for (std::int64_t point = 0; point < points; ++point) {
-      x[point] = pixel(right, width, offsets[2 * point]);
-      y[point] = pixel(down, height, offsets[2 * point + 1]);
-      weight[point] = logits[point] - most;
+    const Real most = softmax[2 * query], right = call.reference[2 * query], down = call.reference[2 * query + 1];
+    std::int64_t i = 0;
+    for (; i + lanes <= points; i += lanes) {
+      Vector<Real> across, along;
+      load_pairs(offsets + 2 * i, across, along);
+      store(x + i, pixel(Vector<Real>{} + right, load(wide + i), across));
+      store(y + i, pixel(Vector<Real>{} + down, load(high + i), along));
+      store(weight + i, Vector<Real>(load(logits + i) - most));
     }
-    to += points;
+    for (; i < points; ++i) {
+      x[i] = pixel(right, wide[i], offsets[2 * i]);
+      y[i] = pixel(down, high[i], offsets[2 * i + 1]);
+      weight[i] = logits[i] - most;
+    }
+    x += points, y += points, weight += points, offsets += 2 * step, logits += step;
   }
 }
 
-// Ask for what the next queries need: it lies too far apart for the machine to guess.
+// Ask for what a query will need: it lies too far from the last one's for the machine to guess.
 template <class Real>
-void fetch(const Call<Real>& call, const Queries& now, std::int64_t level, std::int64_t levels) {
-  const std::int64_t last = now.to + now.count() < call.size().queries ? now.to + now.count() : call.size().queries;
-  const std::int64_t points = levels * call.size().points;
-  for (std::int64_t query = now.to; query < last; ++query) {
-    const std::int64_t place = call.place(now.image, query, now.head);
-    const std::int64_t from = place * call.points() + level * call.size().points;
-    prefetch(call.logits + from, points * std::int64_t(sizeof(Real)));
-    prefetch(call.offsets + 2 * from, 2 * points * std::int64_t(sizeof(Real)));
-    if (call.gradient) {
-      prefetch(call.gradient + place * call.size().channels, call.size().channels * std::int64_t(sizeof(Real)));
-    }
+UNEPT_INLINE void fetch(const Call<Real>& call, const Queries& queries, std::int64_t query, std::int64_t level,
+                        std::int64_t levels) {
+  if (query >= call.size().queries) return;
+  const std::int64_t points = levels * call.size().points, place = call.place(queries.image, query, queries.head);
+  const std::int64_t from = place * call.points() + level * call.size().points;
+  prefetch(call.logits + from, points * std::int64_t(sizeof(Real)));
+  prefetch(call.offsets + 2 * from, 2 * points * std::int64_t(sizeof(Real)));
+  if (call.gradient) {
+    prefetch(call.gradient + place * call.size().channels, call.size().channels * std::int64_t(sizeof(Real)));
   }
 }
 

@@ -6,51 +6,65 @@
 namespace unept {
 
 template <class Real>
-void forward_block(const Call<Real>& call, const Block<Real>& block, const Vector<Real>* table, const Queries& queries) {
+void forward_block(const Call<Real>& call, const Block<Real>& block, const Real* table, const Queries& queries) {
   const UneptSizes& size = call.size();
-  const std::int64_t points = size.points, vectors = call.layout.vectors, step = block.step;
+  const std::int64_t points = call.points(), width = call.layout.width();
   Real* softmax = call.softmax + 2 * ((queries.image * size.heads + queries.head) * size.queries + queries.from);
-  fetch(call, queries, 0, size.levels);
   for (std::int64_t query = 0; query < queries.count(); ++query) {
     const std::int64_t place = call.place(queries.image, queries.from + query, queries.head);
-    softmax[2 * query] = largest(call.logits + place * call.points(), call.points());
+    softmax[2 * query] = largest(call.logits + place * points, points);
   }
-  for (std::int64_t level = 0; level < size.levels; ++level) fill(call, block, queries, level, level * step);
-  exponentials(block.weight, size.levels * step);
-  for (std::int64_t level = 0; level < size.levels; ++level) {
-    const Level& map = call.layout.levels[level];
-    locate_points(block, level * step, queries.count() * points, map_of(call.layout, map, map.row));
-  }
+  fill(call, block, queries, 0, size.levels);
+  exponentials(block.weight, queries.count() * points);
+  locate_points(block, queries.count() * points, width);
   for (std::int64_t query = 0; query < queries.count(); ++query) {
-    Real sum = 0;
-    for (std::int64_t level = 0; level < size.levels; ++level) {
-      sum += total(block.weight + level * step + query * points, points);
-    }
-    const Real times = softmax[2 * query + 1] = Real(1) / sum;
-    in_pieces(vectors, [&](auto pieces, std::int64_t from) {
-      gather<Real, pieces>(block, table + from, query * points, size.levels, points, block.sum + from);
+    fetch(call, queries, queries.to + query, 0, size.levels);
+    const Real times = softmax[2 * query + 1] = Real(1) / total(block.weight + query * points, points);
+    in_pieces(call.layout.vectors, [&](auto pieces, std::int64_t from) {
+      gather<Real, pieces>(block, table + from * Lanes<Real>::count, query * points, size.levels, size.points, width,
+                           block.sum + from);
     });
-    for (std::int64_t vector = 0; vector < vectors; ++vector) block.sum[vector] *= times;
+    for (std::int64_t vector = 0; vector < call.layout.vectors; ++vector) block.sum[vector] *= times;
     const std::int64_t place = call.place(queries.image, queries.from + query, queries.head);
     std::memcpy(call.result + place * size.channels, block.sum, size.channels * sizeof(Real));
   }
 }
 
+// Into how many tasks a head's queries are split. A thread copies a head's values when it takes up a task of it, so one
+// is best; several, where the threads would not all be busy to the end.
+inline std::int64_t tasks_of_a_head(std::int64_t heads, int threads) {
+  return heads % threads == 0 || heads >= 8 * threads ? 1 : 4;
+}
+
 template <class Real, class Stored>
 Error forward(const Call<Real>& call) {
   const UneptSizes& size = call.size();
-  const std::int64_t vectors = call.layout.vectors, room = queries_of_a_block(call.points());
-  const std::int64_t bytes = (Block<Real>::bytes(size.levels, size.points, room, vectors) + 63) / 64 * 64;
-  const Scratch tables(size.batch * size.heads * call.layout.rows * vectors * UNEPT_BYTES), own(call.threads * bytes);
-  if (!tables || !own) return no_memory;
-  pack<Real, Stored>(call, tables.as<Vector<Real>>());
-  const std::int64_t parts = (size.queries + kQueries - 1) / kQueries;
-  parallel(size.batch * size.heads * parts, call.threads, [&](std::int64_t task, int thread) {
-    const std::int64_t head = task / parts % size.heads, image = task / parts / size.heads;
-    const std::int64_t first = task % parts * kQueries;
-    const std::int64_t last = first + kQueries < size.queries ? first + kQueries : size.queries;
-    const Block<Real> block(own.as<char>() + thread * bytes, size.levels, size.points, room, vectors);
-    const Vector<Real>* table = tables.as<Vector<Real>>() + call.table(image, head);
+  const Layout<Real>& layout = call.layout;
+  const std::int64_t vectors = layout.vectors, room = queries_of_a_block(call.points());
+  const std::int64_t table_bytes = layout.rows * vectors * UNEPT_BYTES;
+  const std::int64_t bytes = (table_bytes + Block<Real>::bytes(call.points(), room, vectors) + 63) / 64 * 64;
+  const Scratch own(call.threads * bytes);
+  if (!own) return no_memory;
+  const auto block_of = [&](int thread) {
+    return Block<Real>(own.as<char>() + thread * bytes + table_bytes, call.points(), room, vectors);
+  };
+  for (int thread = 0; thread < call.threads; ++thread) {
+    block_of(thread).sample(layout.levels.data(), size.levels, size.points, 0, layout.width());
+  }
+  std::vector<std::int64_t> kept(call.threads, -1);  // the head whose values are in a thread's table
+  const std::int64_t heads = size.batch * size.heads, parts = tasks_of_a_head(heads, call.threads);
+  const std::int64_t share = (size.queries + parts - 1) / parts;
+  parallel(heads * parts, call.threads, [&](std::int64_t task, int thread) {
+    const std::int64_t which = task / parts, image = which / size.heads, head = which % size.heads;
+    const std::int64_t first = task % parts * share;
+    const std::int64_t last = first + share < size.queries ? first + share : size.queries;
+    Real* table = reinterpret_cast<Real*>(own.as<char>() + thread * bytes);
+    if (std::exchange(kept[thread], which) != which) {
+      for (const Level& level : layout.levels) {
+        pack<Real, Stored>(call, image, head, level, table + level.row * layout.width());
+      }
+    }
+    const Block<Real> block = block_of(thread);
     for (std::int64_t from = first; from < last; from += room) {
       forward_block(call, block, table, {image, head, from, from + room < last ? from + room : last});
     }

@@ -121,7 +121,7 @@ __device__ __forceinline__ Spot<Real> spot(
   const Level& map = call.level[static_cast<unsigned>(point) / static_cast<unsigned>(call.points)];
   const Real x = pixel(call.reference[2 * group.query], Real(map.width), call.offsets[2 * at]);
   const Real y = pixel(call.reference[2 * group.query + 1], Real(map.height), call.offsets[2 * at + 1]);
-  const Point<Real> here = locate<Real, Real>(x, y, Map{map.height, map.width, map.token, 1, -1});
+  const Point<Real> here = locate(x, y, Map{map.height, map.width, map.token});
   const Real weight = exponential(call.logits[at] - most) * times;
   return {{here.row0, here.row1, here.row2, here.row3},
           {weight * share0(here.right, here.down), weight * share1(here.right, here.down),

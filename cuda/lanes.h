@@ -6,9 +6,14 @@
 #include <type_traits>
 #include <utility>
 
+#if defined(__SSE4_1__)
+#include <immintrin.h>
+#endif
+
 #include "point.h"
 
-#if defined(__AVX512F__)
+#if defined(UNEPT_BYTES)  // told by who compiles: a test of vectors that its machine has not
+#elif defined(__AVX512F__)
 #define UNEPT_BYTES 64
 #elif defined(__AVX2__)
 #define UNEPT_BYTES 32
@@ -32,18 +37,36 @@ using Vector = typename Lanes<Real>::Vector;
 template <class Real>
 using Ints = typename Lanes<Real>::Ints;
 
-#if defined(__clang__) || __GNUC__ >= 9
-#define UNEPT_WHOLE(Real)                                                                                        \
-  template <>                                                                                                    \
-  struct Whole<Vector<Real>> {                                                                                   \
-    using Int = Ints<Real>;                                                                                      \
-    static UNEPT_INLINE Int truncated(Vector<Real> number) { return __builtin_convertvector(number, Int); }      \
-    static UNEPT_INLINE Vector<Real> real(Int number) { return __builtin_convertvector(number, Vector<Real>); }  \
+// Rounding down, where the machine does it at once.
+#if UNEPT_BYTES == 64 && defined(__AVX512F__)
+inline Vector<float> rounded_down(Vector<float> number) { return _mm512_floor_ps(number); }
+inline Vector<double> rounded_down(Vector<double> number) { return _mm512_floor_pd(number); }
+#elif UNEPT_BYTES == 32 && defined(__AVX__)
+inline Vector<float> rounded_down(Vector<float> number) { return _mm256_floor_ps(number); }
+inline Vector<double> rounded_down(Vector<double> number) { return _mm256_floor_pd(number); }
+#elif UNEPT_BYTES == 16 && defined(__SSE4_1__)
+inline Vector<float> rounded_down(Vector<float> number) { return _mm_floor_ps(number); }
+inline Vector<double> rounded_down(Vector<double> number) { return _mm_floor_pd(number); }
+#else
+template <class Real>
+inline Vector<Real> rounded_down_of(Vector<Real> number) {
+  const Vector<Real> whole = __builtin_convertvector(__builtin_convertvector(number, Ints<Real>), Vector<Real>);
+  return number < whole ? whole - 1 : whole;
+}
+inline Vector<float> rounded_down(Vector<float> number) { return rounded_down_of<float>(number); }
+inline Vector<double> rounded_down(Vector<double> number) { return rounded_down_of<double>(number); }
+#endif
+
+#define UNEPT_WHOLE(Real)                                                                           \
+  template <>                                                                                       \
+  struct Whole<Vector<Real>> {                                                                      \
+    using Int = Ints<Real>;                                                                         \
+    static UNEPT_INLINE Vector<Real> below(Vector<Real> number) { return rounded_down(number); }    \
+    static UNEPT_INLINE Int of(Vector<Real> whole) { return __builtin_convertvector(whole, Int); }  \
   };
 UNEPT_WHOLE(float)
 UNEPT_WHOLE(double)
 #undef UNEPT_WHOLE
-#endif
 
 template <class Real>
 inline Vector<Real> load(const Real* from) {
@@ -58,35 +81,88 @@ inline void store(Real* to, Vector<Real> vector) {
 }
 
 template <class Real>
-inline void store_ints(int* to, Ints<Real> vector) {
-  for (int lane = 0; lane < Lanes<Real>::count; ++lane) to[lane] = static_cast<int>(vector[lane]);
+inline Ints<Real> load_ints(const typename Lanes<Real>::Int* from) {
+  Ints<Real> vector;
+  std::memcpy(&vector, from, sizeof vector);
+  return vector;
 }
-template <>
-inline void store_ints<float>(int* to, Ints<float> vector) {
+
+template <class Real>
+inline void store_ints(typename Lanes<Real>::Int* to, Ints<Real> vector) {
   std::memcpy(to, &vector, sizeof vector);
 }
 
-// Lane i is first[i] where bit `step` of i is 0, else second[i]; with `crossed`, i ^ step stands for i.
-template <class Real, int step, bool crossed, int... lane>
-inline Vector<Real> pick(Vector<Real> first, Vector<Real> second, std::integer_sequence<int, lane...>) {
-  constexpr int count = Lanes<Real>::count;
+// Lane i is lane from(i) of `first` and `second` put one after the other.
+template <class Real, int (*from)(int), int... lane>
+inline Vector<Real> shuffled(Vector<Real> first, Vector<Real> second, std::integer_sequence<int, lane...>) {
 #if defined(__clang__)
-  return __builtin_shufflevector(first, second, (((lane & step) ? count : 0) + (crossed ? lane ^ step : lane))...);
+  return __builtin_shufflevector(first, second, from(lane)...);
 #else
-  return __builtin_shuffle(first, second, Ints<Real>{(((lane & step) ? count : 0) + (crossed ? lane ^ step : lane))...});
+  return __builtin_shuffle(first, second, Ints<Real>{from(lane)...});
 #endif
+}
+template <class Real, int (*from)(int)>
+inline Vector<Real> shuffled(Vector<Real> first, Vector<Real> second) {
+  return shuffled<Real, from>(first, second, std::make_integer_sequence<int, Lanes<Real>::count>{});
+}
+
+// Lane i of two vectors, or lane i ^ step: the first's where bit `step` of i is 0, else the second's.
+template <int count, int step, bool crossed_first, bool crossed_second>
+constexpr int either(int lane) {
+  return lane & step ? count + (crossed_second ? lane ^ step : lane) : crossed_first ? lane ^ step : lane;
+}
+template <class Real, int step, bool crossed_first, bool crossed_second>
+inline Vector<Real> pick(Vector<Real> first, Vector<Real> second) {
+  return shuffled<Real, either<Lanes<Real>::count, step, crossed_first, crossed_second>>(first, second);
+}
+
+template <int from>
+constexpr int every_second(int lane) { return 2 * lane + from; }
+template <int count, int from>
+constexpr int in_turn(int lane) { return (lane + from) / 2 + lane % 2 * count; }
+
+// Numbers that lie x, y, x, y, ... from `from` on, as the x and the y; and back.
+template <class Real>
+inline void load_pairs(const Real* from, Vector<Real>& x, Vector<Real>& y) {
+  const Vector<Real> first = load(from), second = load(from + Lanes<Real>::count);
+  x = shuffled<Real, every_second<0>>(first, second);
+  y = shuffled<Real, every_second<1>>(first, second);
+}
+template <class Real>
+inline void store_pairs(Real* to, Vector<Real> x, Vector<Real> y) {
+  constexpr int count = Lanes<Real>::count;
+  store(to, shuffled<Real, in_turn<count, 0>>(x, y));
+  store(to + count, shuffled<Real, in_turn<count, count>>(x, y));
 }
 
 // The sums over the lanes of each of `count` vectors, as the lanes of one: a tree of shuffles. Uses `vectors` up.
 template <class Real, int step = Lanes<Real>::count / 2>
 inline Vector<Real> sums(Vector<Real>* vectors) {
-  constexpr auto lanes = std::make_integer_sequence<int, Lanes<Real>::count>{};
   for (int i = 0; i < step; ++i) {
-    vectors[i] = pick<Real, step, false>(vectors[i], vectors[i + step], lanes) +
-                 pick<Real, step, true>(vectors[i], vectors[i + step], lanes);
+    const Vector<Real> one = vectors[i], other = vectors[i + step];
+    if constexpr (step > 1) {
+      vectors[i] = pick<Real, step, false, false>(one, other) + pick<Real, step, true, true>(one, other);
+    } else {  // the same in cheaper steps
+      const Vector<Real> rest = pick<Real, step, false, false>(other, one);
+      vectors[i] = pick<Real, step, false, false>(one, other) + pick<Real, step, true, true>(rest, rest);
+    }
   }
   if constexpr (step > 1) return sums<Real, step / 2>(vectors);
   return vectors[0];
+}
+
+// The sum of a vector's lanes, and the largest of them; NaN never is.
+template <class Real, int step = Lanes<Real>::count / 2>
+inline Real sum_of(Vector<Real> vector) {
+  const Vector<Real> both = vector + pick<Real, step, true, true>(vector, vector);
+  if constexpr (step > 1) return sum_of<Real, step / 2>(both);
+  return both[0];
+}
+template <class Real, int step = Lanes<Real>::count / 2>
+inline Real largest_of(Vector<Real> vector) {
+  const Vector<Real> other = pick<Real, step, true, true>(vector, vector), more = other > vector ? other : vector;
+  if constexpr (step > 1) return largest_of<Real, step / 2>(more);
+  return more[0];
 }
 
 // The largest of some numbers; NaN never is. -inf for none.
@@ -101,7 +177,7 @@ inline Real largest(const Real* numbers, std::int64_t count) {
       const Vector<Real> next = load(numbers + i);
       best = next > best ? next : best;
     }
-    for (int lane = 0; lane < lanes; ++lane) most = best[lane] > most ? best[lane] : most;
+    most = largest_of<Real>(best);
   }
   for (; i < count; ++i) most = numbers[i] > most ? numbers[i] : most;
   return most;
@@ -116,7 +192,7 @@ inline Real total(const Real* numbers, std::int64_t count) {
   if (count >= lanes) {
     Vector<Real> part = {};
     for (; i + lanes <= count; i += lanes) part += load(numbers + i);
-    for (int lane = 0; lane < lanes; ++lane) sum += part[lane];
+    sum = sum_of<Real>(part);
   }
   for (; i < count; ++i) sum += numbers[i];
   return sum;

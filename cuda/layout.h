@@ -1,7 +1,9 @@
 // How the CPU kernel keeps its data: sizes, the levels' places in a head's table, scratch memory, half types.
 //
-// A table holds the rows of one head of one image: for each level its pixels, then one row of zeros, which a corner
-// outside the map reads (and whose gradient nobody collects). A row is padded with zeros to whole vectors.
+// A table holds the rows of one head of one image. A level lies in it with a border of zeros, which the corners outside
+// the map read (and whose gradient nobody collects): two lines above and two below, and two pixels between one line and
+// the next, the end of one and the start of the other. So the corners of a point are found from one row, without a
+// question. A row is padded with zeros to whole vectors.
 #pragma once
 
 #include <cstdint>
@@ -21,9 +23,13 @@ struct UneptSizes {
 namespace unept {
 
 struct Level {
-  int height, width;
-  std::int64_t token, row;  // of its pixel 0: among the tokens, and in the table
-  std::int64_t pixels() const { return std::int64_t(height) * width; }
+  std::int64_t height, width;
+  std::int64_t token;  // of its pixel 0, among the tokens
+  std::int64_t row;    // where it starts in the table
+  std::int64_t pixels() const { return height * width; }
+  std::int64_t step() const { return width + 2; }                    // rows from a pixel to the one below
+  std::int64_t before() const { return 2 * step() + 2; }             // rows before pixel 0
+  std::int64_t rows() const { return (height + 4) * step() + 2; }
 };
 
 template <class Real>
@@ -32,26 +38,27 @@ struct Layout {
   std::vector<Level> levels;
   std::int64_t rows = 0;     // of a table
   std::int64_t vectors = 0;  // of a row
-  std::int64_t most = 0;     // rows of the largest level, with its zeros
+  std::int64_t most = 0;     // rows of the largest level
   bool fits = true;          // whether a place in a table can be told by an int
 
   Layout(const UneptSizes& given, const std::int64_t* shapes) : size(given) {
-    constexpr std::int64_t lanes = Lanes<Real>::count, limit = std::numeric_limits<int>::max() / 4;
+    constexpr std::int64_t lanes = Lanes<Real>::count, limit = std::numeric_limits<std::int32_t>::max();
     vectors = (size.channels + lanes - 1) / lanes;
     std::int64_t token = 0;
     for (std::int64_t level = 0; level < size.levels; ++level) {
       const std::int64_t height = shapes[2 * level], width = shapes[2 * level + 1];
-      fits = fits && height >= 0 && width >= 0 && height < limit && width < limit && height * width < limit;
+      fits = fits && height >= 0 && width >= 0 && height < limit && width < limit;
       if (!fits) return;
-      levels.push_back({static_cast<int>(height), static_cast<int>(width), token, rows});
-      token += height * width;
-      rows += height * width + 1;
-      most = height * width + 1 > most ? height * width + 1 : most;
+      levels.push_back({height, width, token, rows});
+      token += levels.back().pixels();
+      rows += levels.back().rows();
+      most = levels.back().rows() > most ? levels.back().rows() : most;
+      fits = rows < limit;
     }
-    // corners are told in vectors, and those of a point outside may be a map's width beyond the table
-    fits = token == size.tokens && rows < limit && vectors < limit && rows * vectors < limit;
+    fits = token == size.tokens && vectors < limit && rows * vectors < limit / lanes;
   }
 
+  std::int64_t width() const { return vectors * Lanes<Real>::count; }  // of a row, in numbers
   std::int64_t points() const { return size.levels * size.points; }
 };
 
@@ -115,6 +122,28 @@ inline void write(Float16& stored, float wide) {
   const std::uint32_t finite = size < 0x38800000 ? denormal : normal;
   const std::uint32_t half = size > 0x7f800000 ? 0x7e00 : size >= 0x477ff000 ? 0x7c00 : finite;
   stored.bits = static_cast<std::uint16_t>(sign | half);
+}
+
+// The numbers of a pixel's head into a row of whole vectors, the rest of it zeros; and back.
+template <class Real, class Stored>
+inline void read_row(Real* __restrict to, const Stored* __restrict from, std::int64_t channels) {
+  constexpr int lanes = Lanes<Real>::count;
+  std::int64_t channel = 0;
+  for (; channel + lanes <= channels; channel += lanes) {
+    for (int lane = 0; lane < lanes; ++lane) read(to[channel + lane], from[channel + lane]);
+  }
+  if (channel == channels) return;
+  for (; channel < channels; ++channel) read(to[channel], from[channel]);
+  for (; channel % lanes; ++channel) to[channel] = 0;
+}
+template <class Real, class Stored>
+inline void write_row(Stored* __restrict to, const Real* __restrict from, std::int64_t channels) {
+  constexpr int lanes = Lanes<Real>::count;
+  std::int64_t channel = 0;
+  for (; channel + lanes <= channels; channel += lanes) {
+    for (int lane = 0; lane < lanes; ++lane) write(to[channel + lane], from[channel + lane]);
+  }
+  for (; channel < channels; ++channel) write(to[channel], from[channel]);
 }
 
 }  // namespace unept

@@ -8,7 +8,7 @@
 // and all but the value in the type of the computation: double for double values, else float. Gradients are laid out
 // as what they belong to; the result and the softmax of the forward pass are inputs of the backward pass.
 //
-// Values are copied head by head into tables (layout.h), so that a head's maps lie together in the cache. Points are
+// A head's values are copied into a table (layout.h), so that its maps lie together in the cache. Points are
 // worked on in blocks: first where each lies (vectors of points), then the sums over its four rows (vectors of
 // channels). No sum is shared between tasks: no atomics, and the same bits for any number of threads.
 #include "backward.h"
@@ -56,9 +56,11 @@ int run(const Pointers& given, int threads, bool backwards) {
 int run_typed(const Pointers& given, int value_type, int threads, bool backwards) {
   switch (value_type) {
     case float32: return run<float, float>(given, threads, backwards);
+#if !defined(UNEPT_ONLY_FLOAT32)  // a test that compiles the kernel many times has no use for the others
     case float64: return run<double, double>(given, threads, backwards);
     case bfloat16: return run<float, unept::BFloat16>(given, threads, backwards);
     case float16: return run<float, unept::Float16>(given, threads, backwards);
+#endif
     default: return unept::bad_type;
   }
 }

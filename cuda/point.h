@@ -2,7 +2,7 @@
 // mixes, with what shares, and how the mixture changes when the point moves.
 //
 // A point is (x, y) in pixels of its level; pixel i of a row has its centre at i. Corners are counted
-// 0 = (above, left), 1 = (above, right), 2 = (below, left), 3 = (below, right). A corner outside the map has no row.
+// 0 = (above, left), 1 = (above, right), 2 = (below, left), 3 = (below, right). A corner outside the map is worth 0.
 // A point that is not finite lies outside every map, so that it contributes nothing and has no gradient. Real and Int
 // are numbers, or on a CPU vectors of numbers: nothing in here branches.
 #pragma once
@@ -15,62 +15,61 @@
 
 namespace unept {
 
-// The whole numbers that go with a Real, and the conversions; vectors have theirs in lanes.h.
+// The whole numbers that go with a Real: the largest one not above it, as a Real and as an Int; vectors have theirs in
+// lanes.h.
 template <class Real>
 struct Whole {
   using Int = int;
-  static UNEPT_INLINE Int truncated(Real number) { return static_cast<Int>(number); }
-  static UNEPT_INLINE Real real(Int number) { return static_cast<Real>(number); }
+  static UNEPT_INLINE Real below(Real number) {
+    const Real whole = static_cast<Real>(static_cast<int>(number));
+    return number < whole ? whole - 1 : whole;
+  }
+  static UNEPT_INLINE Int of(Real whole) { return static_cast<Int>(whole); }
 };
 
 // Pixels of a level from a fraction of its side and an offset in pixels.
 template <class Real>
 UNEPT_INLINE Real pixel(Real fraction, Real side, Real offset) {
-  return fraction * side - Real(0.5) + offset;
+  return fraction * side - (Real{} + 1) / 2 + offset;
 }
 
-// The two pixels around a place along one axis of `side` pixels: `low` and the one after it.
+// The two pixels around a place along one axis: `low` and the one after it, and the share of the latter, 0 to 1. A place
+// outside the map is moved: `low` is -2, where both lie outside, to `side`, where both do.
 template <class Real, class Int = typename Whole<Real>::Int>
 struct Axis {
   Int low;
-  Real share;         // of the one after, 0 to 1
-  Int before, after;  // whether each lies in the map: 1 or 0
+  Real share;
 };
 
-template <class Real, class Scalar, class Int = typename Whole<Real>::Int>
-UNEPT_INLINE Axis<Real> neighbours(Real place, Scalar side, int last) {
-  const Real none = Real{};
-  const Int zero = Int{}, one = zero + 1;
-  const Real kept = (place >= none - 1) ? place : none - 2;  // also for NaN
-  const Real safe = (kept < none + side) ? kept : none - 2;
-  const Int whole = Whole<Real>::truncated(safe);
-  const Int low = (safe < Whole<Real>::real(whole)) ? whole - 1 : whole;
-  return {low, safe - Whole<Real>::real(low), (low >= zero) ? one : zero,
-          (low >= zero - 1) ? ((low < zero + last) ? one : zero) : zero};
+template <class Real>
+UNEPT_INLINE Axis<Real> neighbours(Real place, Real side) {
+  const Real outside = Real{} - 2;
+  const Real kept = place > outside ? place : outside;  // also for NaN
+  const Real safe = kept < side ? kept : side;
+  const Real low = Whole<Real>::below(safe);
+  return {Whole<Real>::of(low), safe - low};
 }
 
-// The four corners of a point.
-template <class Real, class Int = typename Whole<Real>::Int>
+// The tokens of a point's corners, -1 for a corner outside the map, and the shares of the right and the lower pixels.
+template <class Real>
 struct Point {
-  Int row0, row1, row2, row3;  // of the value table; `nowhere` for a corner outside the map
-  Real right, down;            // the shares of the right and the lower pixels
+  int row0, row1, row2, row3;
+  Real right, down;
 };
 
-// A level: its sides, the table row of its pixel 0, the distance of two rows, and the row of a corner outside.
+// A level: its sides, and the token of its pixel 0.
 struct Map {
-  int height, width, first, step, nowhere;
+  int height, width, first;
 };
 
-template <class Real, class Scalar, class Int = typename Whole<Real>::Int>
+template <class Real>
 UNEPT_INLINE Point<Real> locate(Real x, Real y, const Map& map) {
-  const Axis<Real> across = neighbours<Real, Scalar>(x, Scalar(map.width), map.width - 1);
-  const Axis<Real> along = neighbours<Real, Scalar>(y, Scalar(map.height), map.height - 1);
-  const Int zero = Int{}, row = (along.low * map.width + across.low) * map.step + map.first;
-  const Int below = row + map.width * map.step, nowhere = zero + map.nowhere;
-  return {(along.before & across.before) > zero ? row : nowhere,
-          (along.before & across.after) > zero ? row + map.step : nowhere,
-          (along.after & across.before) > zero ? below : nowhere,
-          (along.after & across.after) > zero ? below + map.step : nowhere, across.share, along.share};
+  const Axis<Real> across = neighbours(x, Real(map.width)), along = neighbours(y, Real(map.height));
+  const int row = along.low * map.width + across.low + map.first, below = row + map.width;
+  const bool left = across.low >= 0 && across.low < map.width, right = across.low >= -1 && across.low < map.width - 1;
+  const bool above = along.low >= 0 && along.low < map.height, under = along.low >= -1 && along.low < map.height - 1;
+  return {above && left ? row : -1, above && right ? row + 1 : -1, under && left ? below : -1,
+          under && right ? below + 1 : -1, across.share, along.share};
 }
 
 // The share of each corner.

@@ -45,12 +45,6 @@ std::uint64_t next(std::uint64_t& state) {
   return state;
 }
 
-float sum_of(const Floats& vector) {
-  float sum = 0;
-  for (int lane = 0; lane < unept::Lanes<float>::count; ++lane) sum += vector[lane];
-  return sum;
-}
-
 void gather(Own& own, std::int64_t points) {
   const Floats* table = own.table->as<Floats>();
   Floats sums[kCorners][kVectors] = {};
@@ -65,7 +59,7 @@ void gather(Own& own, std::int64_t points) {
     }
   }
   for (auto& corner : sums) {
-    for (const Floats& vector : corner) own.kept += sum_of(vector);
+    for (const Floats& vector : corner) own.kept += unept::sum_of<float>(vector);
   }
 }
 
@@ -94,7 +88,7 @@ void multiply_add(Own& own, std::int64_t count) {  // count is in multiply-adds 
 #pragma GCC unroll 12
     for (int chain = 0; chain < chains; ++chain) sums[chain] = sums[chain] * factor + term;
   }
-  for (const Floats& vector : sums) own.kept += sum_of(vector);
+  for (const Floats& vector : sums) own.kept += unept::sum_of<float>(vector);
 }
 
 void read(Own& own, const Floats* from, std::int64_t count) {  // vectors
@@ -103,7 +97,7 @@ void read(Own& own, const Floats* from, std::int64_t count) {  // vectors
 #pragma GCC unroll 8
     for (int part = 0; part < 8; ++part) sums[part] += from[i + part];
   }
-  for (const Floats& vector : sums) own.kept += sum_of(vector);
+  for (const Floats& vector : sums) own.kept += unept::sum_of<float>(vector);
 }
 
 }  // namespace

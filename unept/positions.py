@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Hashable
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -12,12 +14,38 @@ from unept.ops import Shapes
 
 
 def sine(height: int, width: int, channels: int, *, like: Tensor) -> Tensor:
-    """Sine encoding of a map, (height * width, channels) in the dtype and on the device of ``like``.
+    """Sine encoding of a map, (height * width, channels) in the dtype and on the device of ``like``; read only.
 
     The first half of the channels encodes y, the second x; channel c of a half holds the sine (even c) or cosine
     (odd c) of 2 pi (i + 1) / (side + 1e-6) / 10000 ** (2 * (c // 2) / half). ``channels`` must be a multiple of 4.
     """
     assert channels % 4 == 0, channels
+    return _made(_sine, (height, width, channels), like, like.dtype)
+
+
+def centres(shapes: Shapes, *, like: Tensor) -> Tensor:
+    """Pixel centres (x, y) of all levels as fractions of their map, (S, 2), in single precision at least; read only."""
+    return _made(
+        _centres, tuple(tuple(shape) for shape in shapes), like, torch.promote_types(like.dtype, torch.float32)
+    )
+
+
+def _made(make: Callable[..., Tensor], sizes: tuple[Hashable, ...], like: Tensor, dtype: torch.dtype) -> Tensor:
+    """What ``make`` gives for the sizes, on the device of ``like``; kept, since a training asks for the same at every
+    step, but made anew where a tracer looks on, to which a tensor of before would be unknown.
+    """
+    if type(like) is not Tensor or torch.compiler.is_compiling():
+        return make(*sizes).to(like.device, dtype)
+    return _kept(make, sizes, like.device, dtype)
+
+
+@lru_cache(maxsize=64)
+def _kept(make: Callable[..., Tensor], sizes: tuple[Hashable, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    with torch.inference_mode(False):  # else a training could not use what an evaluation made
+        return make(*sizes).to(device, dtype)
+
+
+def _sine(height: int, width: int, channels: int) -> Tensor:
     half = channels // 2
     pair = torch.arange(half // 2, dtype=torch.float64)
     frequency = 10000.0 ** (-2 * pair / half)
@@ -29,17 +57,16 @@ def sine(height: int, width: int, channels: int, *, like: Tensor) -> Tensor:
 
     y_HWC = axis(height)[:, None].expand(-1, width, -1)
     x_HWC = axis(width)[None].expand(height, -1, -1)
-    return torch.cat((y_HWC, x_HWC), dim=-1).flatten(0, 1).to(like)
+    return torch.cat((y_HWC, x_HWC), dim=-1).flatten(0, 1)
 
 
-def centres(shapes: Shapes, *, like: Tensor) -> Tensor:
-    """Pixel centres (x, y) of all levels as fractions of their own map, (S, 2), in single precision at least."""
+def _centres(*shapes: tuple[int, int]) -> Tensor:
     levels = []
     for height, width in shapes:
         y = (torch.arange(height, dtype=torch.float64) + 0.5) / height
         x = (torch.arange(width, dtype=torch.float64) + 0.5) / width
         levels.append(torch.stack((x.repeat(height), y.repeat_interleave(width)), dim=-1))
-    return torch.cat(levels).to(like.device, torch.promote_types(like.dtype, torch.float32))
+    return torch.cat(levels)
 
 
 def resize(embedding_SC: Tensor, grid: tuple[int, int], target: tuple[int, int], mode: str = "bilinear") -> Tensor:

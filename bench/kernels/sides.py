@@ -56,7 +56,7 @@ def _mmcv() -> Run:
     function = _mmcv_operator()
 
     def run(value: Tensor, place: Tensor, offsets: Tensor, logits: Tensor, shapes: Shapes) -> Tensor:
-        locations, weights = materialised(place, offsets, logits, shapes)
+        locations, weights = reference.materialised(place, offsets, logits, shapes)
         return function(value, shapes, locations, weights)
 
     return run
@@ -103,18 +103,9 @@ def _rival() -> Run:
         return sizes, tokens.cumsum(0) - tokens
 
     def run(value: Tensor, place: Tensor, offsets: Tensor, logits: Tensor, shapes: Shapes) -> Tensor:
-        return function(value, *layout(shapes), *materialised(place, offsets, logits, shapes))
+        return function(value, *layout(shapes), *reference.materialised(place, offsets, logits, shapes))
 
     return run
-
-
-def materialised(
-    place_Q2: Tensor, offsets_BQHLP2: Tensor, logits_BQHLP: Tensor, shapes: Shapes
-) -> tuple[Tensor, Tensor]:
-    """What the other operators want: locations (B, Q, H, L, P, 2) as fractions of the maps, weights (B, Q, H, L, P)."""
-    sizes_L12 = place_Q2.new_tensor([(width, height) for height, width in shapes])[:, None]
-    locations = place_Q2[:, None, None, None] + offsets_BQHLP2 / sizes_L12
-    return locations, logits_BQHLP.flatten(3).softmax(-1).view_as(logits_BQHLP)
 
 
 def _one_line(error: Exception) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from unept import positions
 
@@ -45,6 +46,47 @@ def test_centres_are_exact_for_half_types():
     exact = positions.centres(((60, 60),), like=torch.zeros(()))
     assert torch.equal(positions.centres(((60, 60),), like=torch.zeros((), dtype=torch.bfloat16)), exact)
     assert positions.centres(((60, 60),), like=torch.zeros((), dtype=torch.float64)).dtype == torch.float64
+
+
+MADE = {
+    "sine": (lambda like: positions.sine(5, 7, 8, like=like), lambda: positions._sine(5, 7, 8)),
+    "centres": (
+        lambda like: positions.centres(((5, 7), (2, 3)), like=like),
+        lambda: positions._centres((5, 7), (2, 3)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_what_is_kept_is_what_is_made(name):
+    asked, made = MADE[name]
+    for dtype in (torch.float32, torch.float64, torch.float32):
+        like = torch.zeros((), dtype=dtype)
+        assert torch.equal(asked(like), made().to(dtype))
+        assert asked(like) is asked(like)
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_an_evaluation_may_ask_before_a_training(name):
+    positions._kept.cache_clear()
+    with torch.inference_mode():
+        MADE[name][0](torch.zeros(()))
+    weight = torch.ones((), requires_grad=True)
+    (weight * MADE[name][0](torch.zeros(()))).sum().backward()
+    assert weight.grad is not None
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_tracers_see_it_made_and_leave_nothing_behind(name):
+    asked, made = MADE[name]
+    positions._kept.cache_clear()
+    with FakeTensorMode():
+        assert isinstance(asked(torch.zeros(())), FakeTensor)
+    assert torch.equal(asked(torch.zeros(())), made().float())
+    with FakeTensorMode():
+        assert isinstance(asked(torch.zeros(())), FakeTensor)
+    whole = torch.compile(lambda like: asked(like) + like, fullgraph=True, backend="eager")
+    torch.testing.assert_close(whole(torch.zeros(())), asked(torch.zeros(())))
 
 
 def test_resize_keeps_its_own_grid_and_a_constant():

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from unept.ops import build, gpu, native, reference
+from unept.ops import build, gpu, mmcv_compiled, native, reference
 from unept.ops.reference import Shapes
 
-BACKENDS = ("auto", "reference", "native", "cuda")
+BACKENDS = ("auto", "reference", "native", "cuda", "mmcv")
 
 
 class Backend(NamedTuple):
@@ -28,6 +28,8 @@ class Backend(NamedTuple):
 def resolve(backend: str = "auto", *, device: str = "cpu") -> Backend:
     """The implementation that ``backend`` stands for here, for tensors of floating-point numbers on a ``device``.
 
+    A card that cannot have the CUDA kernels gets mmcv's compiled operator where that is there and works, else the
+    reference.
     ValueError, in one line, for an unknown name and for one that is asked for and cannot run. The first call that can
     take a compiled kernel builds it where that has not been done.
     """
@@ -41,18 +43,28 @@ def resolve(backend: str = "auto", *, device: str = "cpu") -> Backend:
     name = backend if backend != "auto" else "cuda" if torch.device(device).type == "cuda" else "native"
     reason = _problem(name, device)
     if not reason:
-        what = native.describe() if name == "native" else "built by nvcc, checked on this card"
-        return Backend(name, f"{what}{', ' + asked if backend == name else ''}")
+        return Backend(name, f"{_describe(name)}{', ' + asked if backend == name else ''}")
     if backend == name:
         raise ValueError(f"the {name} kernel cannot run: {reason}")
+    if name == "cuda" and not mmcv_compiled.problem(torch.device(device)):
+        return Backend("mmcv", f"{_describe('mmcv')}; no {name} kernel: {reason}")
     return Backend("reference", f"plain PyTorch; no {name} kernel: {reason}")
+
+
+def _describe(name: str) -> str:
+    """A compiled implementation in a few words."""
+    if name == "native":
+        return native.describe()
+    return "built by nvcc, checked on this card" if name == "cuda" else "mmcv's compiled operator, checked on this card"
 
 
 def _problem(name: str, device: str) -> str:
     """Why the kernel cannot run on the device; "" where it can."""
-    if name == "cuda":
+    if name in ("cuda", "mmcv"):
         wanted = torch.device(device)
-        return gpu.problem(wanted) if wanted.type == "cuda" else f"it works on a CUDA card, not on {device!r}"
+        if wanted.type != "cuda":
+            return f"it works on a CUDA card, not on {device!r}"
+        return gpu.problem(wanted) if name == "cuda" else mmcv_compiled.problem(wanted)
     return f"it works on the CPU, not on {device!r}" if device != "cpu" else build.problem()
 
 
@@ -88,5 +100,6 @@ def msda(
     name = _name(backend, value_BSHD.device.type)
     forced = backend == name
     if name != "reference" and (forced or _suits(value_BSHD, offsets_BQHLP2, logits_BQHLP)):
-        return native.msda(value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, shapes)
+        run = mmcv_compiled.msda if name == "mmcv" else native.msda
+        return run(value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, shapes)
     return reference.msda(value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, shapes)

@@ -114,6 +114,14 @@ def _neighbours(place: Tensor, side: int, step: int) -> tuple[tuple[Tensor, Tens
     return (below.long() * step, (1 - share) * below_inside), (above.long() * step, share * above_inside)
 
 
+def materialised(
+    reference_Q2: Tensor, offsets_BQHLP2: Tensor, logits_BQHLP: Tensor, shapes: Shapes
+) -> tuple[Tensor, Tensor]:
+    """What other operators want: locations (B, Q, H, L, P, 2) as fractions of the maps, weights (B, Q, H, L, P)."""
+    locations_BQHLP2 = reference_Q2[:, None, None, None] + offsets_BQHLP2 / _sizes(shapes, reference_Q2)
+    return locations_BQHLP2, logits_BQHLP.flatten(3).softmax(-1).view_as(logits_BQHLP)
+
+
 def _wide(like: Tensor) -> torch.dtype:
     """The type that ``like`` is computed in: single precision at least."""
     return torch.promote_types(like.dtype, torch.float32)

@@ -14,7 +14,7 @@ from bench.kernels import rows, timing
 from bench.kernels.inputs import SHAPES, TINY, Case, chosen, make
 from bench.kernels.rows import Place
 from bench.kernels.run import Request
-from bench.kernels.sides import materialised, sides
+from bench.kernels.sides import sides
 from unept.ops import reference
 
 PLACE = Place(part="operator", malloc="tuned", shape="small", threads=2)
@@ -95,7 +95,7 @@ def test_a_side_that_is_wrong_disagrees() -> None:
 def test_the_others_get_locations_and_weights() -> None:
     case = Case(((5, 9), (3, 3)))
     _, place, offsets, logits, _ = make(case)
-    locations, weights = materialised(place, offsets, logits, case.shapes)
+    locations, weights = reference.materialised(place, offsets, logits, case.shapes)
     assert torch.allclose(weights.sum((3, 4)), torch.ones(()).double())
     assert locations[0, 2, 1, 0, 1, 0] == place[2, 0] + offsets[0, 2, 1, 0, 1, 0] / 9
     assert locations[0, 2, 1, 1, 1, 1] == place[2, 1] + offsets[0, 2, 1, 1, 1, 1] / 3

@@ -98,10 +98,12 @@ def _largest(tensor: Tensor) -> float:
     return tensor.double().abs().max().item() if tensor.numel() else 0.0
 
 
-def compile_to(path: Path, *flags: str, folder: Path | None = None, main: Path | None = None) -> Path:
-    """Compile the kernel, or a program that includes it, with g++ and these flags alone."""
+def compile_to(
+    path: Path, *flags: str, folder: Path | None = None, main: Path | None = None, compiler: str = "g++"
+) -> Path:
+    """Compile the kernel, or a program that includes it, with these flags alone."""
     folder = folder or build.sources()
-    command = ["g++", "-std=c++17", "-fno-strict-aliasing", "-Wall", "-Wextra", "-Werror", *flags, f"-I{folder}"]
+    command = [compiler, "-std=c++17", "-fno-strict-aliasing", "-Wall", "-Wextra", "-Werror", *flags, f"-I{folder}"]
     command += ["-o", str(path), str(main or folder / build.MAIN)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[:2000]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from unept import ops
-from unept.ops import gpu
+from unept.ops import dispatch, gpu, gpu_check, mmcv_compiled
 
 
 def answer(monkeypatch: pytest.MonkeyPatch, reason: str) -> list[torch.device]:
@@ -37,6 +37,28 @@ def test_a_card_that_did_not_gets_the_reference_and_the_reason(monkeypatch: pyte
     )
     with pytest.raises(ValueError, match="the cuda kernel cannot run: they failed their test on this card: wrong"):
         ops.resolve("cuda", device="cuda")
+
+
+def test_a_card_that_did_not_gets_mmcvs_operator_where_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, "no nvcc")
+    monkeypatch.setattr(mmcv_compiled, "problem", lambda device: "" if device.index == 1 else "mmcv is not installed")
+    chosen = ops.resolve(device="cuda:1")
+    assert chosen == ("mmcv", "mmcv's compiled operator, checked on this card; no cuda kernel: no nvcc")
+    assert ops.resolve("mmcv", device="cuda:1").reason == "mmcv's compiled operator, checked on this card, asked for"
+    assert ops.resolve(device="cuda:0").reason == "plain PyTorch; no cuda kernel: no nvcc"
+    with pytest.raises(ValueError, match="the mmcv kernel cannot run: mmcv is not installed"):
+        ops.resolve("mmcv", device="cuda:0")
+    with pytest.raises(ValueError, match="the mmcv kernel cannot run: it works on a CUDA card, not on 'cpu'"):
+        ops.resolve("mmcv")
+
+
+def test_what_is_chosen_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    called = []
+    monkeypatch.setattr(mmcv_compiled, "msda", lambda *_: called.append("mmcv"))
+    monkeypatch.setattr(dispatch, "_name", lambda *_: "mmcv")
+    inputs = gpu_check.make_inputs(((4, 5),), 3, 2, 4, 2)
+    ops.msda(*inputs[:4], inputs.shapes)
+    assert called == ["mmcv"]
 
 
 def test_no_card_is_asked_for_other_tensors(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import shutil
 import subprocess
+from collections.abc import Sequence
 
 import emulated
 import pytest
@@ -83,9 +84,16 @@ def library(tmp_path_factory) -> ctypes.CDLL:
     return made
 
 
+def fenced(numbers: Sequence[float]) -> ctypes.Array[ctypes.c_float]:
+    """An array with a number before and after it that is nobody's, so that none lies right beside another."""
+    count = len(numbers)
+    whole = (ctypes.c_float * (count + 2))(0, *numbers, 0)
+    return (ctypes.c_float * count).from_buffer(whole, ctypes.sizeof(ctypes.c_float))
+
+
 def run(library: ctypes.CDLL, name: str, *, grid=(1, 1), threads=64) -> tuple[int, list[float]]:
     """The code of a launch on 0, 1, ... 63, and what it has put out."""
-    given, out = (ctypes.c_float * 64)(*range(64)), (ctypes.c_float * 64)()
+    given, out = fenced(range(64)), fenced([0] * 64)
     for name_of_array, array in (("in", given), ("out", out)):
         library.emulated_watch(ctypes.byref(array), ctypes.sizeof(array), name_of_array.encode())
     mangled = f"_Z{len(name)}{name}6Arrays"

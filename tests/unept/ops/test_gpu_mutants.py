@@ -15,7 +15,7 @@ LIVE = "if (group.live && has_channels) store"
 # name: (edits by file, what the message must say)
 MUTANTS = {
     "swapped x and y": ({"gpu_call.cuh": ("(x, y, Map{", "(y, x, Map{")}, "the result is off"),
-    "wrong start of a level": ({"gpu_call.cuh": ("map.token, 1, -1}", "0, 1, -1}")}, "the result is off"),
+    "wrong start of a level": ({"gpu_call.cuh": ("map.width, map.token}", "map.width, 0}")}, "the result is off"),
     "missing corner mask, forward": ({"gpu_forward.cuh": ("row >= 0 && has_channels", "has_channels")}, ""),
     "missing corner mask, backward": ({"gpu_backward.cuh": ("if (row < 0) continue;", "")}, ""),
     "early return before a shuffle": (

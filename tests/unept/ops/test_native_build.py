@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from msda_cases import CASES, compile_to, complaints, using
+from msda_cases import CASES, compile_to, complaints, strange, using
 
 from unept.ops import build
 
@@ -184,18 +184,35 @@ def test_instruction_sets(tmp_path, march, flag, width):
     flags = cpu.read_text(encoding="utf-8").split() if cpu.exists() else []
     if "sse2" not in flags:
         pytest.skip("not an x86-64 processor")
-    path = compile_to(tmp_path / "kernel.so", "-O2", f"-march={march}", "-fPIC", "-shared", "-fopenmp", "-Wno-psabi")
-    if flag not in flags:
-        pytest.skip(f"compiled; this processor has no {flag}")
+    common = ("-O2", "-fPIC", "-shared", "-fopenmp", "-Wno-psabi")
+    path = compile_to(tmp_path / "kernel.so", f"-march={march}", *common)
+    if flag not in flags:  # compiled; what runs is the same in the processor's own instructions
+        path = compile_to(tmp_path / "lowered.so", "-march=native", f"-DUNEPT_BYTES={width}", *common)
     with using(path) as library:
         assert library.unept_vector_bytes() == width
         assert [wrong for case in CASES for wrong in complaints(case)] == []
 
 
-@pytest.mark.skipif(shutil.which("aarch64-linux-gnu-g++") is None, reason="no cross compiler for aarch64")
-def test_compiles_for_aarch64(tmp_path):
-    command = ["aarch64-linux-gnu-g++", *build.FLAGS, "-o", str(tmp_path / "kernel.so")]
-    subprocess.run([*command, str(build.sources() / build.MAIN)], check=True, timeout=300)
+CLANG = next(filter(shutil.which, ("clang++", *(f"clang++-{version}" for version in range(21, 13, -1)))), None)
+
+
+@pytest.mark.skipif(CLANG is None, reason="no clang++")
+def test_clang(tmp_path):
+    """Without OpenMP, whose library clang does not bring along."""
+    flags = ("-O2", "-march=native", "-fPIC", "-shared", "-DUNEPT_ONLY_FLOAT32")
+    with using(compile_to(tmp_path / "kernel.so", *flags, compiler=CLANG)) as library:
+        assert not library.unept_threaded()
+        assert [wrong for case in CASES for wrong in complaints(case)] == []
+        assert strange() == []
+
+
+def test_prefetches_are_compiled(tmp_path):
+    """GCC leaves a function out that does nothing but prefetch, unless it is always inline."""
+    if shutil.which("g++") is None or os.uname().machine != "x86_64":
+        pytest.skip("no g++ for x86-64")
+    flags = ("-O3", "-march=x86-64", "-S", "-Wno-psabi", "-DUNEPT_ONLY_FLOAT32")
+    text = compile_to(tmp_path / "kernel.s", *flags).read_text(encoding="utf-8")
+    assert text.count("prefetch") >= 8  # logits and offsets, also with gradients; values and their gradients
 
 
 @needs_gcc

@@ -18,28 +18,50 @@ pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
 MUTANTS = {
     "x and y swapped": (
         "call.h",
-        "pixel(right, width, offsets[2 * point])",
-        "pixel(right, width, offsets[2 * point + 1])",
+        "load_pairs(offsets + 2 * i, across, along)",
+        "load_pairs(offsets + 2 * i, along, across)",
     ),
-    "a corner's mask missing": ("point.h", "(along.before & across.after) > zero ?", "along.before > zero ?"),
-    "a map's last column missing": ("point.h", "(low < zero + last)", "(low < zero + last - 1)"),
-    "a level's start wrong": ("forward.h", "map_of(call.layout, map, map.row)", "map_of(call.layout, map, 0)"),
+    "x and y of the last points swapped": (
+        "call.h",
+        "pixel(right, wide[i], offsets[2 * i])",
+        "pixel(right, wide[i], offsets[2 * i + 1])",
+    ),
+    "what lies left of a map put on its edge": (
+        "point.h",
+        "const Real outside = Real{} - 2",
+        "const Real outside = Real{} - 1",
+    ),
+    "what lies right of a map put on its edge": (
+        "point.h",
+        "kept < side ? kept : side",
+        "kept < side ? kept : side - 1",
+    ),
+    "what is not finite put inside": (
+        "point.h",
+        "place > outside ? place : outside",
+        "place > outside ? place : Real{}",
+    ),
+    "one pixel too few between the lines": ("block.h", "(level.step() * width)", "((level.step() - 1) * width)"),
+    "a level's start wrong": ("forward.h", "table + level.row * layout.width()", "table"),
+    "the step of another level": ("block.h", "block.step[level * points]", "block.step[0]"),
     "the last vector missing": ("block.h", "if (vectors - from >= 1)", "if (vectors - from > 1)"),
     "the last channel missing": ("forward.h", "block.sum, size.channels *", "block.sum, (size.channels - 1) *"),
+    "the last channels read wrongly": ("layout.h", "read(to[channel], from[channel])", "read(to[channel], from[0])"),
     "a row overwritten": ("block.h", "values[piece] += times", "values[piece] = times"),
     "the softmax's derivative cut": ("block.h", "mixed - weight * delta", "mixed"),
     "the slopes swapped": (
         "block.h",
-        "slope_x(v0, v1, v2, v3, load(block.down + i))",
-        "slope_x(v0, v2, v1, v3, load(block.down + i))",
+        "slope_x(v[0], v[1], v[2], v[3], load(block.down + i))",
+        "slope_x(v[0], v[2], v[1], v[3], load(block.down + i))",
     ),
-    "the last point of a group of another query": ("backward.h", "points % group<Real>)", "false)"),
-    "what is not finite put inside": ("point.h", "place : none - 2", "place : none"),
+    "the dots of two corners exchanged": ("block.h", "corners[odd + 2] =", "corners[3 - odd] ="),
+    "the last point of a group of another query": ("block.h", "owner[point] * vectors", "owner[0] * vectors"),
     "the last query of a block missing": (
         "forward.h",
-        "query < queries.count(); ++query) {\n    Real sum",
-        "query < queries.count() - 1; ++query) {\n    Real sum",
+        "query < queries.count(); ++query) {\n    fetch",
+        "query < queries.count() - 1; ++query) {\n    fetch",
     ),
+    "the values of another head": ("forward.h", "std::exchange(kept[thread], which) != which", "kept[thread]++ < 0"),
 }
 
 
@@ -51,7 +73,7 @@ def compiled(folder: Path, name: str) -> Path:
         content = (folder / file).read_text(encoding="utf-8")
         assert content.count(text) == 1, f"{text!r} stands in {file} {content.count(text)} times"
         (folder / file).write_text(content.replace(text, instead), encoding="utf-8")
-    flags = ("-O1", "-march=native", "-fPIC", "-shared", "-Wno-error", "-Wno-psabi")
+    flags = ("-O1", "-march=native", "-fPIC", "-shared", "-Wno-error", "-Wno-psabi", "-DUNEPT_ONLY_FLOAT32")
     return compile_to(folder / "mutant.so", *flags, folder=folder)
 
 

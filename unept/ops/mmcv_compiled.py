@@ -1,0 +1,93 @@
+"""mmcv's compiled CUDA operator, where a user's mmcv brings it along: for a card that cannot have our kernels.
+
+mmcv is imported by the first question, never before. Its operator takes locations and weights, which are formed here;
+it computes in single precision at least, as ours does, and is compared with the reference once before it is used.
+
+Shape legend: see `unept.ops.reference`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import warnings
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from unept.ops import gpu_check, reference
+from unept.ops.gpu_build import one_line
+from unept.ops.gpu_kernel import computed_in
+from unept.ops.reference import Shapes
+
+Apply = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, int], Tensor]
+CLOSE = 1e-4  # what it may differ from the reference by, relative to the largest number
+
+
+@cache
+def _found() -> Apply | str:
+    """mmcv's autograd function, or why there is none."""
+    try:
+        if importlib.util.find_spec("mmcv") is None:
+            return "mmcv is not installed"
+        if importlib.util.find_spec("mmcv._ext") is None:
+            return "this mmcv has no compiled operators"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what mmcv.ops imports: not ours to mend
+            module = importlib.import_module("mmcv.ops.multi_scale_deform_attn")
+        apply: Apply = module.MultiScaleDeformableAttnFunction.apply
+    except (ImportError, OSError, AttributeError) as error:  # built for another torch
+        return f"mmcv's compiled operators do not load: {one_line(str(error))}"
+    return apply
+
+
+@cache
+def problem(device: torch.device) -> str:
+    """Why the operator cannot run on a device, in one line; "" where it can. The first question tries it there."""
+    if device.type != "cuda" or not torch.cuda.is_available():
+        return f"{device} is no CUDA card that this torch can use"
+    found = _found()
+    return found if isinstance(found, str) else _verdict(device)
+
+
+def _verdict(device: torch.device) -> str:
+    """What is wrong with the operator on a device, in one line; "" where nothing is."""
+    inputs = gpu_check.make_inputs(((6, 9), (3, 5)), 7, 3, 32, 4)
+    try:
+        ours, exact = _outcome(inputs, device), gpu_check.expected(inputs, torch.float64)
+    except RuntimeError as error:  # not built for this card
+        return f"mmcv's compiled operator fails on this card: {one_line(str(error))}"
+    for one, right in zip(ours, exact, strict=True):
+        if not (one.double() - right).abs().max() <= CLOSE * right.abs().max():
+            return "mmcv's compiled operator does not give what the reference gives"
+    return ""
+
+
+def _outcome(inputs: gpu_check.Inputs, device: torch.device) -> tuple[Tensor, ...]:
+    """Its result and its gradients by value, offsets and logits, on the CPU."""
+    value, place, offsets, logits, gradient = (tensor.to(device) for tensor in inputs[:5])
+    leaves = [tensor.requires_grad_() for tensor in (value, offsets, logits)]
+    out = msda(value, place, offsets, logits, inputs.shapes)
+    return tuple(tensor.detach().cpu() for tensor in (out, *torch.autograd.grad(out, leaves, gradient)))
+
+
+def msda(
+    value_BSHD: Tensor, reference_Q2: Tensor, offsets_BQHLP2: Tensor, logits_BQHLP: Tensor, shapes: Shapes
+) -> Tensor:
+    """Multi-scale deformable attention, (B, Q, H * D); see `unept.ops.reference.msda` for the arguments.
+
+    ValueError where mmcv's operator cannot be had.
+    """
+    if isinstance(found := _found(), str):
+        raise ValueError(found)
+    wide = computed_in(value_BSHD.dtype)
+    sizes_L2 = torch.tensor(shapes, device=value_BSHD.device)  # height, width
+    tokens_L = sizes_L2.prod(1)
+    locations, weights = reference.materialised(
+        reference_Q2.to(wide), offsets_BQHLP2.to(wide), logits_BQHLP.to(wide), shapes
+    )
+    with torch.autocast(value_BSHD.device.type, enabled=False):
+        given = (value_BSHD.to(wide), sizes_L2, tokens_L.cumsum(0) - tokens_L, locations, weights)
+        return found(*given, max(value_BSHD.shape[0], 1)).to(value_BSHD.dtype)  # as many images at once as there are
