@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
@@ -21,6 +21,13 @@ def lines(study: Study) -> Iterator[str]:
         name, *others = (f"{text:>{width}}" for text, width in zip(row, widths, strict=True))
         yield "  ".join([f"{name.strip():<{widths[0]}}", *others]).rstrip()
     yield from comparisons.verdict(study) if study.runs else ()
+
+
+def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """A table of words, a line a row, every column as wide as its widest."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
 
 
 def power(study: Study, difference: float) -> Iterator[str]:

@@ -14,8 +14,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-MOST = 1 << 19  # weights in a block: what a processor's cache holds
-
 
 def forward(q_NQD: Tensor, k_NKD: Tensor, v_NKE: Tensor, bias: Tensor | None, dropout: float) -> tuple[Tensor, Tensor]:
     """What the queries find (N, Q, E), and the totals (N, Q). ``bias`` (N or 1, Q or 1, K) is added to the logits.

@@ -4,7 +4,7 @@ Tokens are sorted by (bucket, place) and cut into chunks of equal length; a chun
 neighbours in the sorted order, which close to a ring. Each round of hashing does so for itself; the rounds are combined
 by the sums of their exponentials, so the result is one softmax over everything that any round showed.
 
-A block of chunks is computed at a time, and computed again for the gradient: nothing of the size of the weights is kept.
+A block of chunks is computed at a time, and once more for the gradient: nothing of the size of the weights is kept.
 
 Shape legend, beside the usual: N images times heads, R rounds, T tokens (padding included) in C chunks of m, K keys
 that a chunk sees.
@@ -27,6 +27,7 @@ from unept.attention import blocks
 
 OWN = -5e4  # added to the logit of a token for itself: it wins where nothing else is seen
 MOST_IN_ONE = 128  # buckets; more are hashed as the pairs of two smaller hashes
+BLOCK = 1 << 19  # weights computed at once: what a processor's cache holds
 ENDLESS = 1e9  # taken from the logit of a key that is not seen; finite, so that a row of padding is a number
 
 
@@ -105,7 +106,7 @@ class Rounds:
     def parts(self, order_NRT: Tensor) -> Iterator[tuple[int, slice]]:
         """Each round, and as many of the N at once as make a block."""
         N, R, T = order_NRT.shape
-        step = max(1, blocks.MOST // (T * self.look.keys(T // self.look.chunk)))
+        step = max(1, BLOCK // (T * self.look.keys(T // self.look.chunk)))
         for one in range(R):
             for start in range(0, N, step):
                 yield one, slice(start, start + step)
@@ -237,9 +238,7 @@ def _shown(order_NRT: Tensor, buckets_NRT: Tensor, one: int, look: Look) -> Tens
     count, here = torch.zeros((), device=order_NRT.device), None
     for other in range(R):
         bucket, chunk = (x[:, other].gather(-1, order_NRT[:, one]) for x in (buckets_NRT, chunks_NRT))
-        together, apart = (
-            (x.view(N, C, -1, 1), _seen_from(x, look)[:, :, None]) for x in (bucket, chunk)
-        )
+        together, apart = ((x.view(N, C, -1, 1), _seen_from(x, look)[:, :, None]) for x in (bucket, chunk))
         same = together[0] == together[1]
         far = (apart[0] - apart[1]) % C
         count = count + (same & ((far <= before) | (far >= C - after)))

@@ -14,7 +14,8 @@ from unept import random_state
 from unept.attention import blocks
 from unept.ops import Shapes
 
-FEW = 8 * blocks.MOST  # weights that are kept rather than computed again where torch's product would keep them
+BLOCK = 1 << 21  # weights computed at once
+FEW = 2 * BLOCK  # weights that are kept, rather than computed again, where torch's product would keep them
 
 
 def attend(q_NQHD: Tensor, k_NKHD: Tensor, v_NKHD: Tensor, seen_NQK: Tensor | None, dropout: float) -> Tensor:
@@ -30,8 +31,8 @@ def attend(q_NQHD: Tensor, k_NKHD: Tensor, v_NKHD: Tensor, seen_NQK: Tensor | No
 def product(q_NHQD: Tensor, k_NHKD: Tensor, v_NHKD: Tensor, seen: Tensor | None, dropout: float) -> Tensor:
     """N attentions of H heads, (N, H, Q, D): torch's own product. ``seen`` is as in `attend`, with a 1 for the heads.
 
-    ``dropout`` acts on the weights (0 in evaluation). With it torch's product for a CPU keeps them all; if they are more
-    than FEW they are computed again for the gradient, a block at a time, and the result is differentiable once.
+    ``dropout`` acts on the weights (0 in evaluation). With it torch's product for a CPU keeps them all; where that
+    is more than FEW they are computed again for the gradient, a block at a time: differentiable once.
     """
     if dropout and q_NHQD.device.type == "cpu" and q_NHQD[..., 0].numel() * k_NHKD.shape[2] > FEW:
         return _Recomputed.apply(q_NHQD * q_NHQD.shape[-1] ** -0.5, k_NHKD, v_NHKD, seen, dropout)
@@ -45,7 +46,8 @@ class _Recomputed(torch.autograd.Function):
         mixed = v.new_empty(q.shape[:3] + v.shape[3:])
         total = q.new_empty(q.shape[:3], dtype=torch.promote_types(q.dtype, torch.float32))
         for some, rows in _parts(q, k):
-            found, size = blocks.forward(*_flat(q[some, :, rows], k[some], v[some]), _bias(seen, some, rows, q), dropout)
+            qkv = _flat(q[some, :, rows], k[some], v[some])
+            found, size = blocks.forward(*qkv, bias=_bias(seen, some, rows, q), dropout=dropout)
             mixed[some, :, rows], total[some, :, rows] = (x.unflatten(0, (-1, q.shape[1])) for x in (found, size))
         ctx.save_for_backward(q, k, v, seen, mixed, total)
         return mixed
@@ -58,9 +60,9 @@ class _Recomputed(torch.autograd.Function):
         found = [torch.zeros_like(x) for x in (q, k, v)]
         with random_state.again(ctx.random, q):
             for some, rows in _parts(q, k):
-                given = _flat(*(x[some, :, rows] for x in (gradient, shared, total)))
                 qkv = _flat(q[some, :, rows], k[some], v[some])
-                parts = blocks.backward(*given, qkv, _bias(seen, some, rows, q), ctx.dropout)
+                given = _flat(gradient[some, :, rows], shared[some, :, rows], total[some, :, rows])
+                parts = blocks.backward(*given, qkv=qkv, bias=_bias(seen, some, rows, q), dropout=ctx.dropout)
                 whole = (found[0][some, :, rows], found[1][some], found[2][some])
                 for one, part in zip(whole, parts, strict=True):
                     one.add_(part.unflatten(0, (-1, q.shape[1])))
@@ -71,15 +73,15 @@ def _parts(q_NHQD: Tensor, k_NHKD: Tensor) -> Iterator[tuple[slice, slice]]:
     """As many of the N, or of the queries of one of them, as make a block."""
     N, H, Q, _ = q_NHQD.shape
     each = H * k_NHKD.shape[2]
-    rows = min(Q, max(1, blocks.MOST // each))
-    step = max(1, blocks.MOST // (each * Q))
+    rows = min(Q, max(1, BLOCK // each))
+    step = max(1, BLOCK // (each * Q))
     for start in range(0, N, step):
         for first in range(0, Q, rows):
             yield slice(start, start + step), slice(first, first + rows)
 
 
-def _flat(*tensors: Tensor) -> Any:
-    return tuple(x.flatten(0, 1) for x in tensors)
+def _flat(x: Tensor, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return x.flatten(0, 1), y.flatten(0, 1), z.flatten(0, 1)
 
 
 def _bias(seen: Tensor | None, some: slice, rows: slice, like_NHQD: Tensor) -> Tensor | None:

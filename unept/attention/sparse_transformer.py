@@ -67,8 +67,8 @@ class SparseTransformerSelf(MultiHeadSelf):
         """(B, S, H, D)."""
         found, start = [], 0
         for length, row in pieces(shapes, joint=self.joint):
-            part = [x[:, start : start + length] for x in (q_BSHD, k_BSHD, v_BSHD)]
-            found.append(self._both(*part, row))
+            place = slice(start, start + length)
+            found.append(self._both(q_BSHD[:, place], k_BSHD[:, place], v_BSHD[:, place], row))
             start += length
         return torch.cat(found, dim=1)
 
