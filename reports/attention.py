@@ -20,7 +20,7 @@ PACKAGES = ("torch", "reformer-pytorch", "transformers", "local-attention")
 KINDS = {"time": "milliseconds", "memory": "MiB beyond the inputs, counted at malloc, at most"}
 HOW = (
     "The cores alone: queries, keys and values in, what they find out; one image, float32, no dropout, no causal "
-    "order, 8 heads of 32. Forward is without gradients. Padding that a side needs is in its time; bringing the inputs "
+    "order. Forward is without gradients. Padding that a side needs is in its time; bringing the inputs "
     "into the layout that it wants is not. The first side of each table is ours. Ratios are the others' over it, round "
     "by round: above 1, ours needs less."
 )
@@ -105,7 +105,9 @@ def header(benchmark: Benchmark) -> Iterator[str]:
         yield f"malloc of the timed processes: {', '.join(mallocs) or 'unknown'}"
         yield f"1-minute load average when a process was started: {min(loads):.1f} to {max(loads):.1f}"
     yield f"{setting['repeats']} rounds or more, sides in turns; cells are medians, with quartiles in brackets"
-    if setting["quick"]:
+    if not setting["quick"]:
+        yield "8 heads of 32 channels"
+    else:
         yield "a small size and few rounds (--quick): this shows that the command works, and no speed"
     yield from benchmark.facts["notes"]
     yield from _reached(benchmark)

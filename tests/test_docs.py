@@ -25,7 +25,12 @@ DOCUMENTS = (
     "docs/memory.md",
     "docs/report.md",
 )
-SLOW = {"kernels": "--repeats", "memory": "--batch", "step": "--rounds"}  # and an option that must not be 0
+SLOW = {
+    "attention": "--repeats",
+    "kernels": "--repeats",
+    "memory": "--batch",
+    "step": "--rounds",
+}  # and an option that must not be 0
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 

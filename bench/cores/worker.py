@@ -6,7 +6,6 @@ that a process that is killed leaves what it has found.
 
 from __future__ import annotations
 
-import gc
 import importlib
 import json
 import sys
@@ -115,7 +114,6 @@ def _checked(comparison: Comparison, size: Size) -> Iterator[tuple[Side, Core | 
         except Exception as error:  # of code that is not ours: a row that says so, and the others go on
             core = None
             said |= {"status": "failed", "message": _told(error)}
-        gc.collect()
         yield side, core, said
 
 

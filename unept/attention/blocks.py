@@ -11,8 +11,28 @@ single precision; the products take the type of the queries.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
+
+
+def once(gradients: Callable[..., Any]) -> Callable[..., Any]:
+    """For the backward pass of an `autograd.Function` that has no derivative of its own: RuntimeError if one is asked
+    for (``create_graph=True``), where torch's own decorator may be silent.
+    """
+
+    @functools.wraps(gradients)
+    def checked(ctx: Any, *given: Tensor) -> Any:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "this attention is differentiable once: its gradient was asked for with create_graph=True"
+            )
+        return gradients(ctx, *given)
+
+    return checked
 
 
 def forward(q_NQD: Tensor, k_NKD: Tensor, v_NKE: Tensor, bias: Tensor | None, dropout: float) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from unept import random_state
@@ -134,7 +133,7 @@ class _Rounds(torch.autograd.Function):
         return mixed
 
     @staticmethod
-    @once_differentiable
+    @blocks.once
     def backward(ctx: Any, gradient_NTD: Tensor) -> Any:
         q, k, v, order_NRT, buckets_NRT, mixed, total = ctx.saved_tensors
         rounds, places_NRT = ctx.rounds, _places(order_NRT)

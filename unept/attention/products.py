@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from unept import random_state
@@ -53,7 +52,7 @@ class _Recomputed(torch.autograd.Function):
         return mixed
 
     @staticmethod
-    @once_differentiable
+    @blocks.once
     def backward(ctx: Any, gradient: Tensor) -> Any:
         q, k, v, seen, mixed, total = ctx.saved_tensors
         shared = (gradient * mixed).sum(-1, dtype=total.dtype)
