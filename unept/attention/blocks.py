@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+MOST = 1 << 22  # weights in a block
+
 
 def once(gradients: Callable[..., Any]) -> Callable[..., Any]:
     """For the backward pass of an `autograd.Function` that has no derivative of its own: RuntimeError if one is asked

@@ -26,7 +26,6 @@ from unept.attention import blocks
 
 OWN = -5e4  # added to the logit of a token for itself: it wins where nothing else is seen
 MOST_IN_ONE = 128  # buckets; more are hashed as the pairs of two smaller hashes
-BLOCK = 1 << 19  # weights computed at once: what a processor's cache holds
 ENDLESS = 1e9  # taken from the logit of a key that is not seen; finite, so that a row of padding is a number
 
 
@@ -105,7 +104,7 @@ class Rounds:
     def parts(self, order_NRT: Tensor) -> Iterator[tuple[int, slice]]:
         """Each round, and as many of the N at once as make a block."""
         N, R, T = order_NRT.shape
-        step = max(1, BLOCK // (T * self.look.keys(T // self.look.chunk)))
+        step = max(1, blocks.MOST // (T * self.look.keys(T // self.look.chunk)))
         for one in range(R):
             for start in range(0, N, step):
                 yield one, slice(start, start + step)
@@ -175,27 +174,23 @@ def _places(order_NRT: Tensor) -> Tensor:
     return torch.empty_like(order_NRT).scatter_(-1, order_NRT, place)
 
 
-def _around(x_NT: Tensor, look: Look) -> Tensor:
-    """The sorted tokens, with those that the first chunk sees before them and the last behind them."""
-    before, after = (look.chunk * each for each in look.around(x_NT.shape[1] // look.chunk))
-    return torch.cat((x_NT[:, x_NT.shape[1] - before :], x_NT, x_NT[:, :after]), dim=1)
-
-
 def _seen_from(x_NT: Tensor, look: Look) -> Tensor:
     """What each chunk sees of the sorted tokens; (N, C, K)."""
-    return _around(x_NT, look).unfold(1, look.keys(x_NT.shape[1] // look.chunk), look.chunk)
+    C = x_NT.shape[1] // look.chunk
+    before, after = (look.chunk * each for each in look.around(C))
+    ring = torch.cat((x_NT[:, x_NT.shape[1] - before :], x_NT, x_NT[:, :after]), dim=1)
+    return ring.unfold(1, look.keys(C), look.chunk)
 
 
 def _sorted(q_NTD: Tensor, k_NTD: Tensor, v_NTD: Tensor, order_NT: Tensor, look: Look) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries (N * C, m, D), and the keys and values that their chunk sees (N * C, K, D): views that overlap."""
-    K = look.keys(order_NT.shape[1] // look.chunk)
-    wanted = _around(order_NT, look)
-    k, v = (_take(x, wanted).unfold(1, K, look.chunk).flatten(0, 1).transpose(1, 2) for x in (k_NTD, v_NTD))
+    """Queries (N * C, m, D), and the keys and values that their chunk sees (N * C, K, D)."""
+    seen = _seen_from(order_NT, look)
+    k, v = (_take(x, seen.flatten(1)).view(-1, seen.shape[2], x.shape[2]) for x in (k_NTD, v_NTD))
     return _take(q_NTD, order_NT).view(len(k), look.chunk, -1), k, v
 
 
 def _folded(x_MKD: Tensor, N: int, look: Look) -> Tensor:
-    """The sum of what the chunks say of each sorted token; (N, T, D). The inverse of the views of `_sorted`."""
+    """The sum of what the chunks say of each sorted token; (N, T, D). The inverse of `_seen_from`."""
     x = x_MKD.view(N, -1, x_MKD.shape[1] // look.chunk, look.chunk, x_MKD.shape[2])
     before, _ = look.around(x.shape[1])
     parts = [x[:, :, place].roll(place - before, 1) for place in range(x.shape[2])]

@@ -13,9 +13,6 @@ from unept import random_state
 from unept.attention import blocks
 from unept.ops import Shapes
 
-BLOCK = 1 << 21  # weights computed at once
-FEW = 2 * BLOCK  # weights that are kept, rather than computed again, where torch's product would keep them
-
 
 def attend(q_NQHD: Tensor, k_NKHD: Tensor, v_NKHD: Tensor, seen_NQK: Tensor | None, dropout: float) -> Tensor:
     """N attentions beside each other, as `product` has them; (N, Q, H, D).
@@ -31,9 +28,9 @@ def product(q_NHQD: Tensor, k_NHKD: Tensor, v_NHKD: Tensor, seen: Tensor | None,
     """N attentions of H heads, (N, H, Q, D): torch's own product. ``seen`` is as in `attend`, with a 1 for the heads.
 
     ``dropout`` acts on the weights (0 in evaluation). With it torch's product for a CPU keeps them all; where that
-    is more than FEW they are computed again for the gradient, a block at a time: differentiable once.
+    is more than a block they are computed again for the gradient, a block at a time: differentiable once.
     """
-    if dropout and q_NHQD.device.type == "cpu" and q_NHQD[..., 0].numel() * k_NHKD.shape[2] > FEW:
+    if dropout and q_NHQD.device.type == "cpu" and q_NHQD[..., 0].numel() * k_NHKD.shape[2] > blocks.MOST:
         return _Recomputed.apply(q_NHQD * q_NHQD.shape[-1] ** -0.5, k_NHKD, v_NHKD, seen, dropout)
     return F.scaled_dot_product_attention(q_NHQD, k_NHKD, v_NHKD, attn_mask=seen, dropout_p=dropout)
 
@@ -72,8 +69,8 @@ def _parts(q_NHQD: Tensor, k_NHKD: Tensor) -> Iterator[tuple[slice, slice]]:
     """As many of the N, or of the queries of one of them, as make a block."""
     N, H, Q, _ = q_NHQD.shape
     each = H * k_NHKD.shape[2]
-    rows = min(Q, max(1, BLOCK // each))
-    step = max(1, BLOCK // (each * Q))
+    rows = min(Q, max(1, blocks.MOST // each))
+    step = max(1, blocks.MOST // (each * Q))
     for start in range(0, N, step):
         for first in range(0, Q, rows):
             yield slice(start, start + step), slice(first, first + rows)

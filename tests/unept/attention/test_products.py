@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from unept import random_state
-from unept.attention import lsh, products
+from unept.attention import blocks, products
 from unept.attention.lsh import Look, lsh_attention
 from unept.attention.products import product
 
@@ -18,9 +18,9 @@ SIZES = [(2, 3, 5, 7), (1, 2, 9, 4), (3, 1, 1, 1)]
 BLOCKS = [1, 40, 1 << 20]  # a query, a few, everything
 
 
-@pytest.fixture(autouse=True)
-def never_kept(monkeypatch):
-    monkeypatch.setattr(products, "FEW", 0)
+def recomputed(q, k, v, seen, dropout):
+    """Whatever the number of weights."""
+    return products._Recomputed.apply(q * q.shape[-1] ** -0.5, k, v, seen, dropout)
 
 
 def inputs(N, H, Q, K):
@@ -38,10 +38,10 @@ def masks(N, Q, K):
 @pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize(("N", "H", "Q", "K"), SIZES)
 def test_without_a_dropped_weight_it_is_torchs(monkeypatch, block, N, H, Q, K):
-    monkeypatch.setattr(products, "BLOCK", block)
+    monkeypatch.setattr(blocks, "MOST", block)
     given = inputs(N, H, Q, K)
     for seen in masks(N, Q, K):
-        found, expected = product(*given, seen, 1e-18), F.scaled_dot_product_attention(*given, attn_mask=seen)
+        found, expected = recomputed(*given, seen, 1e-18), F.scaled_dot_product_attention(*given, attn_mask=seen)
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
         like = torch.randn_like(found)
         pairs = zip(*(torch.autograd.grad(each, given, like) for each in (found, expected)), strict=True)
@@ -52,7 +52,7 @@ def test_without_a_dropped_weight_it_is_torchs(monkeypatch, block, N, H, Q, K):
 def test_dropped_weights_in_one_block_are_torchs_random_numbers():
     given = inputs(2, 3, 5, 7)
     torch.manual_seed(3)
-    found = product(*given, None, 0.4)
+    found = recomputed(*given, None, 0.4)
     torch.manual_seed(3)
     kept = torch.empty(6, 5, 7, dtype=torch.float64).bernoulli_(0.6).view(2, 3, 5, 7) / 0.6
     q, k, v = given
@@ -65,7 +65,7 @@ def test_dropped_weights_in_one_block_are_torchs_random_numbers():
 
 def reseeded(*given):
     torch.manual_seed(3)
-    return product(*given, None, 0.4)
+    return recomputed(*given, None, 0.4)
 
 
 def rounds(qk, v):
@@ -77,8 +77,7 @@ def rounds(qk, v):
 @pytest.mark.parametrize("block", [1, 1 << 20])
 def test_the_gradient_meets_the_same_random_numbers(monkeypatch, block):
     """And goes on with others afterwards; known-wrong: a backward pass that draws new ones."""
-    monkeypatch.setattr(products, "BLOCK", block)
-    monkeypatch.setattr(lsh, "BLOCK", block)
+    monkeypatch.setattr(blocks, "MOST", block)
     some = [torch.randn(1, 1, 6, 3, dtype=torch.float64, requires_grad=True) for _ in range(2)]
     for function, given in ((reseeded, inputs(2, 1, 2, 3)), (rounds, some)):
         assert torch.autograd.gradcheck(function, given)
@@ -92,17 +91,17 @@ def test_the_gradient_meets_the_same_random_numbers(monkeypatch, block):
 
 def test_half_types_are_finite_and_near():
     given = inputs(1, 2, 9, 4)
-    expected = product(*given, None, 1e-18)
+    expected = recomputed(*given, None, 1e-18)
     for dtype in (torch.bfloat16, torch.float16):
         half = [x.detach().to(dtype).requires_grad_() for x in given]
-        found = product(*half, None, 1e-7)
+        found = recomputed(*half, None, 1e-7)
         assert found.dtype == dtype
         torch.testing.assert_close(found.double(), expected, rtol=0.05, atol=0.05)
         assert all(each.isfinite().all() for each in torch.autograd.grad(found.sum(), half))
 
 
 def test_few_weights_are_kept(monkeypatch):
-    monkeypatch.setattr(products, "FEW", 6 * 5 * 7)
+    monkeypatch.setattr(blocks, "MOST", 6 * 5 * 7)
     with mock.patch.object(products._Recomputed, "apply", side_effect=AssertionError):
         product(*inputs(2, 3, 5, 7), None, 0.4)
         with pytest.raises(AssertionError):
@@ -112,7 +111,7 @@ def test_few_weights_are_kept(monkeypatch):
 def test_a_second_derivative_is_refused():
     given = inputs(1, 1, 2, 2)
     with pytest.raises(RuntimeError, match="differentiable once"):
-        torch.autograd.grad(product(*given, None, 0.4).sum(), given, create_graph=True)
+        torch.autograd.grad(recomputed(*given, None, 0.4).sum(), given, create_graph=True)
     given = [torch.randn(1, 1, 6, 3, dtype=torch.float64, requires_grad=True) for _ in range(2)]
     with pytest.raises(RuntimeError, match="differentiable once"):
         torch.autograd.grad(rounds(*given).sum(), given, create_graph=True)
