@@ -579,6 +579,48 @@ def kernels(
 
 
 @app.command()
+def attention(
+    ctx: typer.Context,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="NAME", help="Only this comparison; may be repeated.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the report goes.")] = Path(
+        "study/attention"
+    ),
+    threads: Annotated[
+        int, typer.Option("--threads", parser=whole, metavar="INTEGER", help="Threads of every side.")
+    ] = 2,
+    repeats: Annotated[int, typer.Option("--repeats", parser=whole, metavar="INTEGER", help="Rounds, at least.")] = 5,
+    malloc: Annotated[str, typer.Option("--malloc", help="Of the timed processes: tuned or default.")] = "tuned",
+    quick: Annotated[bool, typer.Option("--quick", help="A small size and two rounds, to see that it works.")] = False,
+) -> None:
+    """Time our attention cores beside what one would install for the same pattern, and count their memory.
+
+    For instance --only reformer. The same command again goes on where it was stopped.
+    """
+    from bench.cores.run import Request, perform
+    from experiments.attention_cores import WHERE, comparisons
+    from reports import attention as report
+
+    words, _ = ctx.obj
+    request = Request(
+        out=out,
+        comparisons=WHERE,
+        known=comparisons(),
+        only=tuple(only or ()),
+        threads=threads,
+        repeats=min(repeats, 2) if quick else repeats,
+        malloc=malloc,
+        quick=quick,
+        command=shlex.join([NAME, *words]),
+    )
+    perform(request, say=_say)
+    page, *_ = report.write(out)
+    print("\n".join(report.lines(report.read(out))))
+    print(f"report: {page}")
+
+
+@app.command()
 def memory(
     ctx: typer.Context,
     rows: Annotated[

@@ -19,6 +19,14 @@ OPTIONAL = (
         "torch-ms-deform-attn",
         "pip install --no-deps --no-build-isolation torch-ms-deform-attn",
     ),
+    *(
+        (f"what `attention` compares {core} with", package, f"pip install -c constraints.txt {package}")
+        for core, package in (
+            ("reformer", "reformer-pytorch"),
+            ("longformer", "local-attention"),
+            ("longformer also", "transformers"),
+        )
+    ),
     ("runs on a Ray cluster, `--engine ray`", "ray", cluster.INSTALL),
     ("curves of `train --tensorboard`", "tensorboard", "pip install -c constraints.txt '.[tensorboard]'"),
     ("tests, type checks and second opinions", "pytest", "pip install -c constraints.txt -e '.[dev]' in a checkout"),

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from experiments import kernel_goals
-from reports import markdown, plots_kernels
+from reports import markdown, plots_kernels, terminal
 from reports.markdown import DASH
 
 OURS = "native"
@@ -83,10 +83,7 @@ def lines(benchmark: Benchmark) -> Iterator[str]:
     yield from header(benchmark.facts)
     for table in tables(benchmark):
         yield from ("", f"{table.title}. {table.text}")
-        cells = [list(table.columns), *map(list, table.rows)]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        for row in cells:
-            yield "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
+        yield from terminal.columns([table.columns, *table.rows])
 
 
 def header(facts: Mapping[str, Any]) -> Iterator[str]:

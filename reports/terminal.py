@@ -27,6 +27,13 @@ def aligned(cells: Sequence[Sequence[str]]) -> Iterator[str]:
         yield "  ".join([f"{name.strip():<{widths[0]}}", *others]).rstrip()
 
 
+def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """A table of words, a line a row, every column as wide as its widest."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
+
+
 def power(study: Study, difference: float) -> Iterator[str]:
     """What the study's seeds can show of this difference, and how many seeds it would take; percent points."""
     found = comparisons.power(study, difference)

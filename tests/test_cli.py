@@ -634,6 +634,7 @@ def test_the_options_are_these() -> None:
         "report": {"folders", "--experiment", "--control"},
         "power": {"folder", "--difference", "--sd", "--comparisons", "--experiment", "--control"},
         "kernels": {"--out", "--threads", "--repeats", "--shapes", "--quick"},
+        "attention": {f"--{name}" for name in ("only", "out", "threads", "repeats", "malloc", "quick")},
         "step": {"cases"} | {f"--{name}" for name in ("backends", "images", "rounds", "threads", "out")},
         "memory": {f"--{name}" for name in ("row", "batch", "size", "precision", "optimizer", "out")}
         | {"--checkpointing", "--verify", "--scale", "--quick"},

@@ -29,6 +29,7 @@ DOCUMENTS = (
     "docs/training.md",
 )
 SLOW = {
+    "attention": "--repeats",
     "hours": "--seeds",
     "kernels": "--repeats",
     "memory": "--batch",

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from unept import random_state
+
 
 @dataclass(frozen=True, kw_only=True)
 class Half:
@@ -57,7 +59,7 @@ class _Reversible(torch.autograd.Function):
         }
         for index, each in enumerate(halves):
             target, source = index % 2, 1 - index % 2
-            ctx.random.append(_random(first))
+            ctx.random.append(random_state.now(first))
             for module in each.sorting:
                 module.keep = True
             streams[target] = streams[target] + each.function(streams[source])
@@ -76,12 +78,11 @@ class _Reversible(torch.autograd.Function):
             each, target, source = ctx.halves[index], index % 2, 1 - index % 2
             x = streams[source].detach().requires_grad_()
             with (
-                torch.random.fork_rng(devices=_cards(x), device_type=_kind(x)),
+                random_state.again(ctx.random[index], x),
                 _replayed(each, ctx.found[index]),
                 torch.enable_grad(),
                 torch.autocast(**ctx.autocast),
             ):
-                _restore(ctx.random[index], x)
                 added = each.function(x)
             asked = torch.autograd.grad(
                 added, (x, *each.inputs), stream_grads[target].to(added.dtype), allow_unused=True
@@ -102,25 +103,3 @@ def _replayed(each: Half, found: list[Tensor | None]) -> Iterator[None]:
     finally:
         for module in each.sorting:
             module.replay = None
-
-
-def _kind(like: Tensor) -> str:
-    return like.device.type if _cards(like) else "cuda"
-
-
-def _cards(like: Tensor) -> list[int]:
-    return [] if like.device.type in ("cpu", "meta") else [like.device.index or 0]
-
-
-def _random(like: Tensor) -> tuple[Tensor, Tensor | None]:
-    """The state of the random numbers of the CPU, and of the card that ``like`` is on."""
-    own = None
-    if _cards(like):
-        own = torch.get_device_module(like.device.type).get_rng_state(like.device)
-    return torch.get_rng_state(), own
-
-
-def _restore(state: tuple[Tensor, Tensor | None], like: Tensor) -> None:
-    torch.set_rng_state(state[0])
-    if state[1] is not None:
-        torch.get_device_module(like.device.type).set_rng_state(state[1], like.device)

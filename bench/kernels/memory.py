@@ -9,9 +9,11 @@ import ctypes
 import gc
 import os
 import platform
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from bench.kernels.inputs import Case, make
 from bench.kernels.rows import Place, Row
@@ -64,23 +66,40 @@ class Counter:
 
 
 def measure(place: Place, name: str, run: Run, case: Case) -> list[Row]:
+    """What `count` finds of an operator on the inputs of a case."""
+    *given, gradient = make(case, torch.float32)
+
+    def call(tensors: list[Tensor]) -> Tensor:
+        value, where, offsets, logits = tensors
+        return run(value, where, offsets, logits, case.shapes)
+
+    found = count(call, given, gradient, fixed=1)
+    return [place.row(name, phase, "bytes", [float(number)]) for phase, number in found.items()]
+
+
+def count(
+    run: Callable[[list[Tensor]], Tensor], given: list[Tensor], gradient: Tensor | None = None, *, fixed: int = -1
+) -> dict[str, int]:
     """Bytes beyond the inputs: at most in a forward pass without gradients, kept for the backward pass with the result,
-    and at most in a forward and backward pass with its gradients.
+    and at most in a forward and backward pass with its gradients, which go to all of `given` but the one at `fixed`.
+
+    Without a `gradient` of the result it is 1 everywhere. RuntimeError where the library was not preloaded.
     """
     counted = Counter()
-    value, where, offsets, logits, gradient = make(case, torch.float32)
     with torch.no_grad():
-        run(value, where, offsets, logits, case.shapes)  # what is set up once is not counted
+        out = run(given)  # what is set up once is not counted
+        gradient = torch.ones_like(out) if gradient is None else gradient
+        del out
         before = counted.start()
-        out = run(value, where, offsets, logits, case.shapes)
+        out = run(given)
         found = {"forward": counted.most() - before}
         del out
-    leaves = [tensor.requires_grad_() for tensor in (value, offsets, logits)]
-    torch.autograd.grad(run(value, where, offsets, logits, case.shapes), leaves, gradient)
+    leaves = [tensor.requires_grad_() for place, tensor in enumerate(given) if place != fixed]
+    torch.autograd.grad(run(given), leaves, gradient)
     before = counted.start()
-    out = run(value, where, offsets, logits, case.shapes)
+    out = run(given)
     found["held"] = counted.now() - before
     gradients = torch.autograd.grad(out, leaves, gradient)
     found["forward+backward"] = counted.most() - before
     del out, gradients
-    return [place.row(name, phase, "bytes", [float(number)]) for phase, number in found.items()]
+    return found

@@ -27,7 +27,7 @@ FREE = frozenset(
         "index index_put index_put_ index_copy index_copy_ index_select gather scatter scatter_ scatter_add "
         "scatter_add_ scatter_reduce constant_pad_nd reflection_pad2d replication_pad2d pixel_shuffle "
         "pixel_unshuffle im2col lift_fresh _unsafe_view _unsafe_index _local_scalar_dense rand randn rand_like "
-        "randn_like",
+        "randn_like bernoulli bernoulli_",
         # reductions and norms
         "sum mean amax amin max min any all argmax argmin prod var var_mean std logsumexp cumsum linalg_vector_norm "
         "_softmax _log_softmax _safe_softmax native_batch_norm native_layer_norm native_group_norm "
@@ -37,7 +37,7 @@ FREE = frozenset(
         "_upsample_nearest_exact2d upsample_bilinear2d upsample_bicubic2d _upsample_bilinear2d_aa "
         "_upsample_bicubic2d_aa topk sort",
         # element by element, though torch does not say so
-        "floor_divide",
+        "floor_divide masked_fill_",
     )
     for name in names.split()
 )

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unept.attention.multihead import MultiHead
+from unept.attention.multihead import MultiHeadSelf
 from unept.attention.products import attend, pieces
 from unept.attention.windows import Window, windowed
 from unept.ops import Shapes
@@ -26,7 +26,7 @@ from unept.ops import Shapes
 WINDOWS = {"raster": 512, "window2d": 15}  # where no window is given: tokens of the sequence, side of the square
 
 
-class LongformerSelf(MultiHead):
+class LongformerSelf(MultiHeadSelf):
     """Every token sees the tokens around it, and the global tokens."""
 
     def __init__(
@@ -74,21 +74,24 @@ class LongformerSelf(MultiHead):
     def forward(self, tokens_BSC: Tensor, position_BSC: Tensor | None, shapes: Shapes) -> Tensor:
         """(B, S, C); the position is added to queries and keys, not to the values."""
         placed = tokens_BSC if position_BSC is None else tokens_BSC + position_BSC
-        q, k, v = self.project(placed, placed, tokens_BSC)
+        mixed = self.mix(*self.project(placed, placed, tokens_BSC), shapes)
+        if self.global_tokens:
+            index = torch.tensor(self.chosen(shapes), device=mixed.device)
+            mixed = mixed.index_copy(1, index, self._global(placed, tokens_BSC, index).to(mixed.dtype))
+        return self.output(mixed)
+
+    def mix(self, q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, shapes: Shapes) -> Tensor:
+        """(B, S, H, D), the global tokens as if they were none themselves."""
         chosen = self.chosen(shapes)
-        index = torch.tensor(chosen, device=q.device)
-        everywhere = [x.index_select(1, index) for x in (k, v)] if chosen else None
-        sequences = pieces(shapes, joint=self.joint)
+        index = torch.tensor(chosen, device=q_BSHD.device)
+        everywhere = [x.index_select(1, index) for x in (k_BSHD, v_BSHD)] if chosen else None
         found, start = [], 0
-        for length, row in sequences:
-            part = [x[:, start : start + length] for x in (q, k, v)]
+        for length, row in pieces(shapes, joint=self.joint):
+            part = [x[:, start : start + length] for x in (q_BSHD, k_BSHD, v_BSHD)]
             inside = [place - start for place in chosen if start <= place < start + length]
             found.append(self._heads(part, row, everywhere, inside))
             start += length
-        mixed = torch.cat(found, dim=1)
-        if chosen:
-            mixed = mixed.index_copy(1, index, self._global(placed, tokens_BSC, index).to(mixed.dtype))
-        return self.output(mixed)
+        return torch.cat(found, dim=1)
 
     def chosen(self, shapes: Shapes) -> list[int]:
         """Places of the global tokens in the sequence of all levels."""
@@ -105,7 +108,6 @@ class LongformerSelf(MultiHead):
         length = qkv[0].shape[1]
         shape = (length // row, row) if self.order == "window2d" else (1, length)
         window = (self.each_side if self.order == "window2d" else 0, self.each_side)
-        dropout = self.dropout if self.training else 0.0
         found: list[Tensor] = []
         order: list[int] = []
         for step in sorted(set(self.dilation)):
@@ -113,7 +115,7 @@ class LongformerSelf(MultiHead):
             of = torch.tensor(heads, device=qkv[0].device)
             some = qkv if len(heads) == self.heads else [x.index_select(2, of) for x in qkv]
             extra = [x.index_select(2, of) for x in everywhere] if everywhere else None
-            how = Window(half=window, dilation=step, dropout=dropout)
+            how = Window(half=window, dilation=step, dropout=self.rate)
             found.append(windowed(some[0], some[1], some[2], shape, how, extra, hidden))
             order += heads
         if len(found) == 1:
@@ -129,4 +131,4 @@ class LongformerSelf(MultiHead):
             F.linear(x, weight, bias).unflatten(-1, (self.heads, -1))
             for x, weight, bias in zip(inputs, weights, biases, strict=True)
         )
-        return attend(q, k, v, None, self.dropout if self.training else 0.0)
+        return attend(q, k, v, None, self.rate)

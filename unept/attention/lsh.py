@@ -4,20 +4,29 @@ Tokens are sorted by (bucket, place) and cut into chunks of equal length; a chun
 neighbours in the sorted order, which close to a ring. Each round of hashing does so for itself; the rounds are combined
 by the sums of their exponentials, so the result is one softmax over everything that any round showed.
 
-Shape legend, beside the usual: R rounds, C chunks of m tokens, K keys that a chunk sees.
+A block of chunks is computed at a time, and once more for the gradient: nothing of the size of the weights is kept.
+
+Shape legend, beside the usual: N images times heads, R rounds, T tokens (padding included) in C chunks of m, K keys
+that a chunk sees.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-OWN = -5e4  # logit of a token for itself: it wins where nothing else is seen; a number that float16 can hold
+from unept import random_state
+from unept.attention import blocks
+
+OWN = -5e4  # added to the logit of a token for itself: it wins where nothing else is seen
 MOST_IN_ONE = 128  # buckets; more are hashed as the pairs of two smaller hashes
-ENDLESS = 1e9  # minus this is the logit of a key that is not seen; finite, so that a row of padding is a number
+ENDLESS = 1e9  # taken from the logit of a key that is not seen; finite, so that a row of padding is a number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +41,11 @@ class Look:
     before: int = 1
     after: int = 0
     strict: bool = False
+
+    def keys(self, chunks: int) -> int:
+        """Tokens that a chunk sees, of ``chunks`` in a ring."""
+        before, after = self.around(chunks)
+        return (before + 1 + after) * self.chunk
 
     def around(self, chunks: int) -> tuple[int, int]:
         """Chunks before and after in a ring of ``chunks``, each counted once."""
@@ -53,8 +67,8 @@ def hashed(x_BHSD: Tensor, rotations: list[Tensor]) -> Tensor:
     for rotation in rotations:
         rounds, half = rotation.shape[2:]
         turned = (x_BHSD @ rotation.flatten(2).to(x_BHSD)).unflatten(-1, (rounds, half))
-        (high, at_high), (low, at_low) = turned.max(-1), turned.min(-1)
-        bucket = torch.where(high >= -low, at_high, at_low + half)
+        at = turned.abs().max(-1, keepdim=True).indices
+        bucket = (at + half * (turned.gather(-1, at) < 0)).squeeze(-1)
         total = bucket if total is None else total * (2 * half) + bucket
     assert total is not None
     return total.transpose(2, 3)
@@ -66,79 +80,162 @@ def lsh_attention(
     """The first ``real`` tokens attend to each other as their buckets say; (B, H, real, D).
 
     The tokens after them are padding: they must have a bucket of their own, greater than all others, and must fill the
-    last chunk at least. They are never seen, and their number does not change the result.
+    last chunk at least. They are never seen, and their number does not change the result. Differentiable once.
     """
-    (B, H, _, D), R = qk_BHSD.shape, buckets_BHRS.shape[2]
-    m, C = look.chunk, -(-real // look.chunk)
-    assert qk_BHSD.shape[2] >= C * m, (qk_BHSD.shape, look)
-    order_BHRN = buckets_BHRS.sort(dim=-1, stable=True).indices[..., : C * m]
-    size = (B, H, R, C, m)
-    q, v = (_take(x, order_BHRN).view(*size, D) for x in (qk_BHSD, v_BHSD))
+    T = -(-real // look.chunk) * look.chunk
+    assert qk_BHSD.shape[2] >= T, (qk_BHSD.shape, look)
+    q, v = (x[:, :, :T].flatten(0, 1) for x in (qk_BHSD, v_BHSD))
     wide = torch.promote_types(q.dtype, torch.float32)
     k = F.normalize(q.to(wide), dim=-1).to(q.dtype)
-    scores = (q @ _seen_from(k, look).transpose(-2, -1)).to(wide)
-    scores = _masked(scores, order_BHRN.view(size), buckets_BHRS, look, real)
-    weights = scores.softmax(-1)
-    with torch.no_grad():
-        best = scores.argmax(-1, keepdim=True)
-    # log of the sum of exponentials, from one weight of each row: nothing but the weights is kept for the gradient
-    total = (scores.gather(-1, best) - weights.gather(-1, best).log()).reshape(B, H, R * C * m, 1)
-    mixed = (F.dropout(weights, dropout, dropout > 0).to(v.dtype) @ _seen_from(v, look)).view(B, H, R * C * m, D)
-    back = _places(order_BHRN, real) + torch.arange(R, device=v.device)[:, None] * (C * m)
-    share = _take(total, back).view(B, H, R, real, 1).softmax(2)
-    return (_take(mixed, back).view(B, H, R, real, D) * share.to(mixed.dtype)).sum(2)
+    order = buckets_BHRS.sort(dim=-1, stable=True).indices[..., :T]
+    rounds = Rounds(look=look, real=real, dropout=dropout)
+    mixed = _Rounds.apply(q, k, v, order.flatten(0, 1), buckets_BHRS[..., :T].flatten(0, 1), rounds)
+    return mixed[:, :real].unflatten(0, qk_BHSD.shape[:2])
 
 
-def _take(x_BHSD: Tensor, index: Tensor) -> Tensor:
-    """Rows of ``x`` by their place, (B, H, all of ``index``'s other dimensions as one, D)."""
-    flat = index.flatten(2)
-    return x_BHSD.gather(2, flat[..., None].expand(-1, -1, -1, x_BHSD.shape[3]))
+@dataclass(frozen=True, kw_only=True)
+class Rounds:
+    """How the rounds attend: what a chunk sees, the tokens that are no padding, dropout on the weights."""
+
+    look: Look
+    real: int
+    dropout: float
+
+    def parts(self, order_NRT: Tensor) -> Iterator[tuple[int, slice]]:
+        """Each round, and as many of the N at once as make a block."""
+        N, R, T = order_NRT.shape
+        step = max(1, blocks.MOST // (T * self.look.keys(T // self.look.chunk)))
+        for one in range(R):
+            for start in range(0, N, step):
+                yield one, slice(start, start + step)
 
 
-def _places(order_BHRN: Tensor, real: int) -> Tensor:
-    """The place of each real token in the sorted order of each round, (B, H, R, real): padding lies behind them."""
-    found = torch.empty_like(order_BHRN[..., :real])
-    place = torch.arange(real, device=order_BHRN.device).expand_as(found)
-    return found.scatter_(-1, order_BHRN[..., :real], place)
+class _Rounds(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, q_NTD: Tensor, k_NTD: Tensor, v_NTD: Tensor, order_NRT: Tensor, buckets_NRT: Tensor, rounds: Rounds
+    ) -> Tensor:
+        ctx.random = random_state.now(q_NTD) if rounds.dropout else None
+        places_NRT = _places(order_NRT)
+        wide = torch.promote_types(q_NTD.dtype, torch.float32)
+        mixed, total = v_NTD.new_zeros(v_NTD.shape, dtype=wide), q_NTD.new_full(q_NTD.shape[:2], -torch.inf, dtype=wide)
+        plain = _bias(rounds.look, rounds.real, total)
+        for one, some in rounds.parts(order_NRT):
+            order, back = order_NRT[some, one], places_NRT[some, one]
+            bias = _bias_of(plain, order_NRT[some], buckets_NRT[some], one, rounds.look)
+            qkv = _sorted(q_NTD[some], k_NTD[some], v_NTD[some], order, rounds.look)
+            here, size = (_take(x.view(*order.shape, -1), back) for x in blocks.forward(*qkv, bias, rounds.dropout))
+            _add(mixed[some], total[some], here, size.squeeze(-1))
+        mixed = mixed.to(v_NTD.dtype)
+        ctx.rounds = rounds
+        ctx.save_for_backward(q_NTD, k_NTD, v_NTD, order_NRT, buckets_NRT, mixed, total)
+        return mixed
+
+    @staticmethod
+    @blocks.once
+    def backward(ctx: Any, gradient_NTD: Tensor) -> Any:
+        q, k, v, order_NRT, buckets_NRT, mixed, total = ctx.saved_tensors
+        rounds, places_NRT = ctx.rounds, _places(order_NRT)
+        shared = (gradient_NTD * mixed).sum(-1, dtype=total.dtype)
+        found = [torch.zeros_like(x) for x in (q, k, v)]
+        plain = _bias(rounds.look, rounds.real, total)
+        with nullcontext() if ctx.random is None else random_state.again(ctx.random, q):
+            for one, some in rounds.parts(order_NRT):
+                order, back = order_NRT[some, one], places_NRT[some, one]
+                bias = _bias_of(plain, order_NRT[some], buckets_NRT[some], one, rounds.look)
+                qkv = _sorted(q[some], k[some], v[some], order, rounds.look)
+                rows = (_take(x[some], order) for x in (gradient_NTD, shared[..., None], total[..., None]))
+                g, g_o, size = (x.view(len(qkv[0]), rounds.look.chunk, -1) for x in rows)
+                of_q, *others = blocks.backward(g, g_o[..., 0], size[..., 0], qkv, bias, rounds.dropout)
+                parts = [of_q.view(*order.shape, -1), *(_folded(x, len(order), rounds.look) for x in others)]
+                for whole, part in zip(found, parts, strict=True):
+                    whole[some].add_(_take(part, back))
+        return *found, None, None, None
 
 
-def _seen_from(x_BHRCmD: Tensor, look: Look) -> Tensor:
-    """What each chunk sees: the chunks before it, itself, those after it; (B, H, R, C, K, ...)."""
-    before, after = look.around(x_BHRCmD.shape[3])
-    shifts = range(before, -after - 1, -1)
-    return torch.cat([x_BHRCmD.roll(shift, 3) if shift else x_BHRCmD for shift in shifts], dim=4)
+def _add(mixed_NTD: Tensor, total_NT: Tensor, here_NTD: Tensor, size_NT: Tensor) -> None:
+    """Take what one more round found, and the logarithm of its sum, into what the rounds before it did; in place."""
+    before = total_NT.clone()
+    torch.logaddexp(before, size_NT, out=total_NT)
+    mixed_NTD.mul_((before - total_NT).exp_()[..., None])
+    mixed_NTD.addcmul_(here_NTD.to(mixed_NTD.dtype), (size_NT - total_NT).exp_()[..., None])
 
 
-def _masked(scores: Tensor, order_BHRCm: Tensor, buckets_BHRS: Tensor, look: Look, real: int) -> Tensor:
-    """The logits with what is not seen taken out, a token's own place last of all; (B, H, R, C, m, K)."""
-    m, K = scores.shape[-2:]
-    C = scores.shape[3]
-    before, _ = look.around(C)
-    own = torch.arange(m, device=scores.device)[:, None] + before * m == torch.arange(K, device=scores.device)
+def _take(x_NTD: Tensor, index_NI: Tensor) -> Tensor:
+    """Rows of ``x`` by their place; (N, I, D)."""
+    N, T, D = x_NTD.shape
+    first = torch.arange(N, device=x_NTD.device)[:, None] * T
+    return x_NTD.flatten(0, 1).index_select(0, (index_NI + first).flatten()).view(N, -1, D)
+
+
+def _places(order_NRT: Tensor) -> Tensor:
+    """The place of each token in the sorted order of each round."""
+    place = torch.arange(order_NRT.shape[2], device=order_NRT.device).expand_as(order_NRT)
+    return torch.empty_like(order_NRT).scatter_(-1, order_NRT, place)
+
+
+def _seen_from(x_NT: Tensor, look: Look) -> Tensor:
+    """What each chunk sees of the sorted tokens; (N, C, K)."""
+    C = x_NT.shape[1] // look.chunk
+    before, after = (look.chunk * each for each in look.around(C))
+    ring = torch.cat((x_NT[:, x_NT.shape[1] - before :], x_NT, x_NT[:, :after]), dim=1)
+    return ring.unfold(1, look.keys(C), look.chunk)
+
+
+def _sorted(q_NTD: Tensor, k_NTD: Tensor, v_NTD: Tensor, order_NT: Tensor, look: Look) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries (N * C, m, D), and the keys and values that their chunk sees (N * C, K, D)."""
+    seen = _seen_from(order_NT, look)
+    k, v = (_take(x, seen.flatten(1)).view(-1, seen.shape[2], x.shape[2]) for x in (k_NTD, v_NTD))
+    return _take(q_NTD, order_NT).view(len(k), look.chunk, -1), k, v
+
+
+def _folded(x_MKD: Tensor, N: int, look: Look) -> Tensor:
+    """The sum of what the chunks say of each sorted token; (N, T, D). The inverse of `_seen_from`."""
+    x = x_MKD.view(N, -1, x_MKD.shape[1] // look.chunk, look.chunk, x_MKD.shape[2])
+    before, _ = look.around(x.shape[1])
+    parts = [x[:, :, place].roll(place - before, 1) for place in range(x.shape[2])]
+    return sum(parts[1:], parts[0]).flatten(1, 2)
+
+
+def _bias(look: Look, real: int, like_NT: Tensor) -> Tensor:
+    """What is added to the logits of every round, for a token's own place and for padding; (C, m, K)."""
+    T, m, device = like_NT.shape[1], look.chunk, like_NT.device
+    C = T // m
+    bias = torch.zeros(C, m, look.keys(C), dtype=like_NT.dtype, device=device)
+    own = torch.arange(m, device=device)[:, None] + look.around(C)[0] * m == torch.arange(look.keys(C), device=device)
+    bias.masked_fill_(own, OWN)
+    if real < T:
+        padding = torch.arange(T, device=device)[None] >= real
+        bias.masked_fill_(_seen_from(padding, look)[0, :, None], -ENDLESS)
+    return bias
+
+
+def _bias_of(bias_CmK: Tensor, order_NRT: Tensor, buckets_NRT: Tensor, one: int, look: Look) -> Tensor:
+    """The bias of round ``one``: in the strict form also for other buckets and for what several rounds show;
+    (N * C, m, K).
+    """
+    bias = bias_CmK[None]
     if look.strict:
-        with torch.no_grad():
-            shown = _shown(order_BHRCm, buckets_BHRS, look, real)
-        scores = torch.where(shown > 0, scores - shown.clamp(min=1).to(scores.dtype).log(), -ENDLESS)
-    scores = scores.masked_fill(own, OWN)
-    if real < C * m:
-        padding = torch.arange(C * m, device=scores.device).view(1, 1, 1, C, m) >= real
-        scores = scores.masked_fill(_seen_from(padding, look)[..., None, :], -ENDLESS)
-    return scores
+        shown = _shown(order_NRT, buckets_NRT, one, look)
+        bias = bias + torch.where(shown > 0, -shown.clamp(min=1).to(bias.dtype).log(), -ENDLESS)
+    return bias.expand(len(order_NRT), -1, -1, -1).flatten(0, 1)
 
 
-def _shown(order_BHRCm: Tensor, buckets_BHRS: Tensor, look: Look, real: int) -> Tensor:
-    """In how many rounds the key is in the query's bucket and in sight of it; 0 where it is not in this round."""
-    B, H, R, C, m = order_BHRCm.shape
+def _shown(order_NRT: Tensor, buckets_NRT: Tensor, one: int, look: Look) -> Tensor:
+    """In how many rounds the key is in the query's bucket and in sight of it; 0 where it is not in round ``one``;
+    (N, C, m, K).
+    """
+    N, R, T = order_NRT.shape
+    C = T // look.chunk
     before, after = look.around(C)
-    chunks_BHRS = torch.full_like(buckets_BHRS, C - 1)
-    chunks_BHRS[..., :real] = _places(order_BHRCm.flatten(3), real) // m
-    count, here = torch.zeros((), device=order_BHRCm.device), []
+    chunks_NRT = _places(order_NRT) // look.chunk
+    count, here = torch.zeros((), device=order_NRT.device), None
     for other in range(R):
-        bucket, chunk = (
-            _take(x[:, :, other, :, None], order_BHRCm).view(B, H, R, C, m) for x in (buckets_BHRS, chunks_BHRS)
-        )
-        together = bucket[..., None] == _seen_from(bucket, look)[..., None, :]
-        apart = (chunk[..., None] - _seen_from(chunk, look)[..., None, :]) % C
-        count = count + (together & ((apart <= before) | (apart >= C - after)))
-        here.append(together[:, :, other])
-    return count * torch.stack(here, dim=2)
+        bucket, chunk = (x[:, other].gather(-1, order_NRT[:, one]) for x in (buckets_NRT, chunks_NRT))
+        together, apart = ((x.view(N, C, -1, 1), _seen_from(x, look)[:, :, None]) for x in (bucket, chunk))
+        same = together[0] == together[1]
+        far = (apart[0] - apart[1]) % C
+        count = count + (same & ((far <= before) | (far >= C - after)))
+        here = same if other == one else here
+    assert here is not None
+    return count * here

@@ -5,6 +5,8 @@ The matrix of weights is materialised, so that its memory and its operations sho
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -25,12 +27,21 @@ class MultiHead(nn.Module):
         nn.init.xavier_uniform_(self.out_proj.weight)
         nn.init.zeros_(self.out_proj.bias)
 
+    @property
+    def rate(self) -> float:
+        """Of dropout on the weights, as it is now: 0 in evaluation."""
+        return self.dropout if self.training else 0.0
+
     def attend(self, query_BQC: Tensor, key_BSC: Tensor, value_BSC: Tensor) -> Tensor:
         """Attention of every query over all S keys of its batch element; (B, Q, C)."""
-        q, k, v = (heads_BSHD.transpose(1, 2) for heads_BSHD in self.project(query_BQC, key_BSC, value_BSC))
+        return self.output(self.dense(*self.project(query_BQC, key_BSC, value_BSC)))
+
+    def dense(self, q_BQHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor) -> Tensor:
+        """What every query finds among all S keys, (B, Q, H, D)."""
+        q, k, v = (x.transpose(1, 2) for x in (q_BQHD, k_BSHD, v_BSHD))
         scores_BHQS = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
-        shares_BHQS = F.dropout(scores_BHQS.softmax(-1), self.dropout, self.training)
-        return self.output((shares_BHQS @ v).transpose(1, 2))
+        shares_BHQS = F.dropout(scores_BHQS.softmax(-1), self.rate)
+        return (shares_BHQS @ v).transpose(1, 2)
 
     def project(self, query_BQC: Tensor, key_BSC: Tensor, value_BSC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (B, Q, H, D), keys and values (B, S, H, D)."""
@@ -44,14 +55,27 @@ class MultiHead(nn.Module):
         return F.linear(mixed_BQHD.flatten(2), self.out_proj.weight, self.out_proj.bias)
 
 
-class DenseSelf(MultiHead):
-    """Every token attends to every token of its image."""
+class MultiHeadSelf(MultiHead):
+    """A self-attention of which a subclass gives what is between the projections, as `mix`."""
+
+    @abstractmethod
+    def mix(self, q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, shapes: Shapes) -> Tensor:
+        """What each token's query finds, (B, S, H, D)."""
 
     def forward(self, tokens_BSC: Tensor, position_BSC: Tensor | None, shapes: Shapes) -> Tensor:
         """(B, S, C); the position is added to queries and keys, not to the values."""
         assert sum(height * width for height, width in shapes) == tokens_BSC.shape[1]
         placed = tokens_BSC if position_BSC is None else tokens_BSC + position_BSC
-        return self.attend(placed, placed, tokens_BSC)
+        return self.output(self.mix(*self.project(placed, placed, tokens_BSC), shapes))
+
+
+class DenseSelf(MultiHeadSelf):
+    """Every token attends to every token of its image."""
+
+    def mix(self, q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, shapes: Shapes) -> Tensor:
+        """(B, S, H, D)."""
+        del shapes
+        return self.dense(q_BSHD, k_BSHD, v_BSHD)
 
 
 class DenseCross(MultiHead):

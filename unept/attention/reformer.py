@@ -70,18 +70,20 @@ class ReformerSelf(nn.Module):
 
     def forward(self, tokens_BSC: Tensor, position_BSC: Tensor | None, shapes: Shapes) -> Tensor:
         """(B, S, C); the position is added to queries and keys, not to the values."""
-        S = tokens_BSC.shape[1]
-        assert sum(height * width for height, width in shapes) == S
+        assert sum(height * width for height, width in shapes) == tokens_BSC.shape[1]
         placed = tokens_BSC if position_BSC is None else tokens_BSC + position_BSC
-        qk, v = self.project(placed, tokens_BSC)
+        return self.out_proj(self.mix(*self.project(placed, tokens_BSC)).transpose(1, 2).flatten(2))
+
+    def mix(self, qk: Tensor, v: Tensor) -> Tensor:
+        """What each token's query finds; all are (B, H, S, D)."""
+        S = qk.shape[2]
         buckets = self.hash(qk, self.rotations(*qk.shape[2:]))
         self.found = buckets if self.keep else None
         extra = -S % self.look.chunk
         qk, v = (F.pad(x, (0, 0, 0, extra)) for x in (qk, v))
         buckets = F.pad(buckets, (0, extra), value=PADDING)
         dropout = self.dropout if self.training else 0.0
-        mixed_BHSD = lsh_attention(qk, v, buckets, self.look, real=S, dropout=dropout)
-        return self.out_proj(mixed_BHSD.transpose(1, 2).flatten(2))
+        return lsh_attention(qk, v, buckets, self.look, real=S, dropout=dropout)
 
     def project(self, placed_BSC: Tensor, tokens_BSC: Tensor) -> tuple[Tensor, Tensor]:
         """Shared queries and keys, and values; (B, H, S, D) each."""

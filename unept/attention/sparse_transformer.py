@@ -19,12 +19,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from unept.attention.multihead import MultiHead
+from unept.attention.multihead import MultiHeadSelf
 from unept.attention.products import attend, pad, pieces, real_tokens
 from unept.ops import Shapes
 
 
-class SparseTransformerSelf(MultiHead):
+class SparseTransformerSelf(MultiHeadSelf):
     """Half of the heads see the near set, half the far one (``split="heads"``), or the layers take turns."""
 
     def __init__(
@@ -63,22 +63,19 @@ class SparseTransformerSelf(MultiHead):
         by_layer = heads if layer % 2 == 0 else 0
         self.near_heads = heads - heads // 2 if split == "heads" else by_layer
 
-    def forward(self, tokens_BSC: Tensor, position_BSC: Tensor | None, shapes: Shapes) -> Tensor:
-        """(B, S, C); the position is added to queries and keys, not to the values."""
-        placed = tokens_BSC if position_BSC is None else tokens_BSC + position_BSC
-        q, k, v = self.project(placed, placed, tokens_BSC)
+    def mix(self, q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, shapes: Shapes) -> Tensor:
+        """(B, S, H, D)."""
         found, start = [], 0
         for length, row in pieces(shapes, joint=self.joint):
             place = slice(start, start + length)
-            found.append(self._both(q[:, place], k[:, place], v[:, place], row))
+            found.append(self._both(q_BSHD[:, place], k_BSHD[:, place], v_BSHD[:, place], row))
             start += length
-        return self.output(torch.cat(found, dim=1))
+        return torch.cat(found, dim=1)
 
     def _both(self, q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, row: int) -> Tensor:
         """One sequence: the near set for the first heads, the far one for the others."""
         near, found = self.near_heads, []
-        stride = self.stride or row
-        dropout = self.dropout if self.training else 0.0
+        stride, dropout = self.stride or row, self.rate
         if near:
             q, k, v = (x[:, :, :near] for x in (q_BSHD, k_BSHD, v_BSHD))
             found.append(rows(q, k, v, stride if self.mode == "strided" else self.block, dropout))

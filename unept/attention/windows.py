@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from unept.attention.products import product
+
 LEAST_TILE = {1: 32, 2: 8}  # queries along an axis, by the number of axes that have a window
 
 
@@ -78,7 +80,7 @@ def windowed(
         )
         if seen is not None:
             seen = F.pad(seen, (extra[0].shape[1], 0), value=True)
-    found = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, dropout_p=window.dropout)
+    found = product(q, k, v, seen, window.dropout)
     return _gather(found.unflatten(1, (B, H)), shape, step, cuts)
 
 

@@ -135,12 +135,12 @@ class SeesPadding(ReformerSelf):
     """Wrong: padding is a token like any other."""
 
     def forward(self, tokens, position, shapes):
-        right = lsh._masked
+        right = lsh._bias
 
-        def masked(scores, order, buckets, look, _):
-            return right(scores, order, buckets, look, 10**6)
+        def bias(look, _, like):
+            return right(look, 10**6, like)
 
-        with mock.patch.object(lsh, "_masked", masked):
+        with mock.patch.object(lsh, "_bias", bias):
             return super().forward(tokens, position, shapes)
 
 
