@@ -48,7 +48,8 @@ struct Block {
   }
 
   // The points are those of these levels, in a table that starts with row `start`; `width` numbers are a row.
-  void sample(const Level* levels, std::int64_t count, std::int64_t points, std::int64_t start, std::int64_t width) const {
+  void sample(
+      const Level* levels, std::int64_t count, std::int64_t points, std::int64_t start, std::int64_t width) const {
     for (std::int64_t i = 0; i < room; ++i) {
       const Level& level = levels[i / points % count];
       owner[i] = static_cast<int>(i / (points * count));
@@ -141,8 +142,8 @@ void scatter(const Block<Real>& block, Real* table, std::int64_t from, std::int6
 template <class Real>
 constexpr int group = Lanes<Real>::count < 4 ? 1 : Lanes<Real>::count / 4;
 
-// The corners' rows times the gradients, for the points of a group: set or, if not `fresh`, added to. A group's dots lie
-// together, all of a corner before those of the next. A point's gradient is `gradient` or, if its points are not
+// The corners' rows times the gradients, for the points of a group: set or, if not `fresh`, added to. A group's dots
+// lie together, all of a corner before those of the next. A point's gradient is `gradient` or, if the points are not
 // `together` of one query, starts as many rows after it as `owner` says.
 template <class Real, int pieces, bool together>
 UNEPT_INLINE void dot_group(const Real* table, const typename Lanes<Real>::Int* row, std::int64_t width,
@@ -177,7 +178,8 @@ void dot(const Block<Real>& block, const Real* table, std::int64_t queries, std:
   Real* dots = block.dots;
   if (points % group<Real>) {
     for (std::int64_t from = 0; from < count; from += group<Real>) {
-      dot_group<Real, pieces, false>(table, row + from, width, below, gradient, owner + from, vectors, fresh, dots + 4 * from);
+      dot_group<Real, pieces, false>(table, row + from, width, below, gradient, owner + from, vectors, fresh,
+                                     dots + 4 * from);
     }
     return;
   }
@@ -199,13 +201,9 @@ void dots_of(const Real* dots, Vector<Real>* corners) {
       for (int lane = 0; lane < lanes; ++lane) corners[corner][lane] = dots[4 * lane + corner];
     }
   } else {  // a matrix of four by four groups, turned over
-    const Vector<Real> of[4] = {load(dots), load(dots + lanes), load(dots + 2 * lanes), load(dots + 3 * lanes)};
-    for (int odd = 0; odd < 2; ++odd) {
-      const Vector<Real> low = odd ? pick<Real, step, true, false>(of[0], of[1]) : pick<Real, step, false, true>(of[0], of[1]);
-      const Vector<Real> high = odd ? pick<Real, step, true, false>(of[2], of[3]) : pick<Real, step, false, true>(of[2], of[3]);
-      corners[odd] = pick<Real, 2 * step, false, true>(low, high);
-      corners[odd + 2] = pick<Real, 2 * step, true, false>(low, high);
-    }
+    for (int row = 0; row < 4; ++row) corners[row] = load(dots + row * lanes);
+    exchange<Real, step>(corners[0], corners[1]), exchange<Real, step>(corners[2], corners[3]);
+    exchange<Real, 2 * step>(corners[0], corners[2]), exchange<Real, 2 * step>(corners[1], corners[3]);
   }
 }
 

@@ -99,7 +99,8 @@ void pack(const Call<Real>& call, std::int64_t image, std::int64_t head, const L
 
 // The pixels of the points of some queries, and their logits less the query's largest.
 template <class Real>
-void fill(const Call<Real>& call, const Block<Real>& block, const Queries& queries, std::int64_t level, std::int64_t levels) {
+void fill(const Call<Real>& call, const Block<Real>& block, const Queries& queries, std::int64_t level,
+          std::int64_t levels) {
   constexpr int lanes = Lanes<Real>::count;
   const UneptSizes& size = call.size();
   const std::int64_t points = levels * size.points, step = size.heads * call.points();

@@ -1,4 +1,4 @@
-// Vectors of exactly the machine's width, and the few things that are done with them: GCC and clang lower wider ones badly.
+// Vectors of exactly the machine's width, and the few things that are done with them: compilers lower wider ones badly.
 #pragma once
 
 #include <cstdint>
@@ -114,6 +114,14 @@ constexpr int either(int lane) {
 template <class Real, int step, bool crossed_first, bool crossed_second>
 inline Vector<Real> pick(Vector<Real> first, Vector<Real> second) {
   return shuffled<Real, either<Lanes<Real>::count, step, crossed_first, crossed_second>>(first, second);
+}
+
+// Lane i of the second, where bit `step` of i is 0, takes the place of lane i + step of the first, and that its place.
+template <class Real, int step>
+inline void exchange(Vector<Real>& first, Vector<Real>& second) {
+  const Vector<Real> kept = first;
+  first = pick<Real, step, false, true>(kept, second);
+  second = pick<Real, step, true, false>(kept, second);
 }
 
 template <int from>

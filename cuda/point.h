@@ -33,8 +33,8 @@ UNEPT_INLINE Real pixel(Real fraction, Real side, Real offset) {
   return fraction * side - (Real{} + 1) / 2 + offset;
 }
 
-// The two pixels around a place along one axis: `low` and the one after it, and the share of the latter, 0 to 1. A place
-// outside the map is moved: `low` is -2, where both lie outside, to `side`, where both do.
+// The two pixels around a place along one axis: `low` and the one after it, and the share of the latter, 0 to 1. `low`
+// is -2 at least and `side` at most, where both lie outside the map: a place beyond those is moved to them.
 template <class Real, class Int = typename Whole<Real>::Int>
 struct Axis {
   Int low;

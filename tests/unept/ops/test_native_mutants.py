@@ -54,7 +54,11 @@ MUTANTS = {
         "slope_x(v[0], v[1], v[2], v[3], load(block.down + i))",
         "slope_x(v[0], v[2], v[1], v[3], load(block.down + i))",
     ),
-    "the dots of two corners exchanged": ("block.h", "corners[odd + 2] =", "corners[3 - odd] ="),
+    "the dots of two corners exchanged": (
+        "block.h",
+        "exchange<Real, 2 * step>(corners[0], corners[2])",
+        "exchange<Real, step>(corners[0], corners[2])",
+    ),
     "the last point of a group of another query": ("block.h", "owner[point] * vectors", "owner[0] * vectors"),
     "the last query of a block missing": (
         "forward.h",
