@@ -19,14 +19,17 @@ OPTIONAL = (
         "torch-ms-deform-attn",
         "pip install --no-deps --no-build-isolation torch-ms-deform-attn",
     ),
-    *(
-        (f"what `attention` compares {core} with", package, f"pip install -c constraints.txt {package}")
-        for core, package in (
-            ("reformer", "reformer-pytorch"),
-            ("longformer", "local-attention"),
-            ("longformer also", "transformers"),
-        )
+    (
+        "hashed attention that `attention` compares with",
+        "reformer-pytorch",
+        "pip install -c constraints.txt reformer-pytorch",
     ),
+    (
+        "windowed attention that `attention` compares with",
+        "local-attention",
+        "pip install -c constraints.txt local-attention",
+    ),
+    ("windows in chunks that `attention` compares with", "transformers", "pip install -c constraints.txt transformers"),
     ("runs on a Ray cluster, `--engine ray`", "ray", cluster.INSTALL),
     ("curves of `train --tensorboard`", "tensorboard", "pip install -c constraints.txt '.[tensorboard]'"),
     ("tests, type checks and second opinions", "pytest", "pip install -c constraints.txt -e '.[dev]' in a checkout"),

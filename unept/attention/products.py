@@ -13,6 +13,8 @@ from unept import random_state
 from unept.attention import blocks
 from unept.ops import Shapes
 
+PARTS = 64  # blocks of a product, about, at most: larger ones are taken then
+
 
 def attend(q_NQHD: Tensor, k_NKHD: Tensor, v_NKHD: Tensor, seen_NQK: Tensor | None, dropout: float) -> Tensor:
     """N attentions beside each other, as `product` has them; (N, Q, H, D).
@@ -69,8 +71,9 @@ def _parts(q_NHQD: Tensor, k_NHKD: Tensor) -> Iterator[tuple[slice, slice]]:
     """As many of the N, or of the queries of one of them, as make a block."""
     N, H, Q, _ = q_NHQD.shape
     each = H * k_NHKD.shape[2]
-    rows = min(Q, max(1, blocks.MOST // each))
-    step = max(1, blocks.MOST // (each * Q))
+    most = max(blocks.MOST, N * Q * each // PARTS)
+    rows = min(Q, max(1, most // each))
+    step = max(1, most // (each * Q))
     for start in range(0, N, step):
         for first in range(0, Q, rows):
             yield slice(start, start + step), slice(first, first + rows)

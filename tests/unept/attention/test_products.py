@@ -39,6 +39,7 @@ def masks(N, Q, K):
 @pytest.mark.parametrize(("N", "H", "Q", "K"), SIZES)
 def test_without_a_dropped_weight_it_is_torchs(monkeypatch, block, N, H, Q, K):
     monkeypatch.setattr(blocks, "MOST", block)
+    monkeypatch.setattr(products, "PARTS", 1 << 20)
     given = inputs(N, H, Q, K)
     for seen in masks(N, Q, K):
         found, expected = recomputed(*given, seen, 1e-18), F.scaled_dot_product_attention(*given, attn_mask=seen)
@@ -78,6 +79,7 @@ def rounds(qk, v):
 def test_the_gradient_meets_the_same_random_numbers(monkeypatch, block):
     """And goes on with others afterwards; known-wrong: a backward pass that draws new ones."""
     monkeypatch.setattr(blocks, "MOST", block)
+    monkeypatch.setattr(products, "PARTS", 1 << 20)
     some = [torch.randn(1, 1, 6, 3, dtype=torch.float64, requires_grad=True) for _ in range(2)]
     for function, given in ((reseeded, inputs(2, 1, 2, 3)), (rounds, some)):
         assert torch.autograd.gradcheck(function, given)
@@ -115,3 +117,12 @@ def test_a_second_derivative_is_refused():
     given = [torch.randn(1, 1, 6, 3, dtype=torch.float64, requires_grad=True) for _ in range(2)]
     with pytest.raises(RuntimeError, match="differentiable once"):
         torch.autograd.grad(rounds(*given).sum(), given, create_graph=True)
+
+
+def test_the_number_of_blocks_has_a_bound():
+    q = torch.empty(1, 8, 3600, 4, device="meta")
+    assert 8 * 3600 * 3600 // blocks.MOST == 24
+    assert len(list(products._parts(q, q))) == 25
+    q = torch.empty(1, 8, 14400, 4, device="meta")
+    assert 8 * 14400 * 14400 // blocks.MOST > 300
+    assert len(list(products._parts(q, q))) == 64
