@@ -60,6 +60,7 @@ def test_the_process_s_own_memory_is_found_among_others(monkeypatch: pytest.Monk
         ({MINE: 0}, f"NVML lists process {MINE} without its memory"),
         (NVMLError("Driver Not Loaded"), "NVML refuses: Driver Not Loaded"),
     ],
+    ids=["others", "nobody", "unknown", "nothing", "refused"],
 )
 def test_what_nvml_does_not_tell_is_none_with_a_reason_and_never_0(
     processes: dict[int, int | None] | NVMLError, reason: str, monkeypatch: pytest.MonkeyPatch
