@@ -39,11 +39,14 @@ def _checkpointed(forward: Callable[..., Any], norms: list[_BatchNorm]) -> Calla
 
 @contextmanager
 def _uncounted(norms: list[_BatchNorm]) -> Iterator[None]:
-    """Within it batch norms leave their running statistics as they are, though they save the same tensors."""
+    """Within it batch norms leave their running statistics as they are, though they save the same tensors.
+
+    They count in a copy: torch's own over several GPUs refuses to be without a count.
+    """
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
-        norm.num_batches_tracked = None
+        norm.num_batches_tracked = None if norm.num_batches_tracked is None else norm.num_batches_tracked.clone()
     try:
         yield
     finally:
