@@ -99,9 +99,8 @@ def training_of(asked: Asked, *, dry_run: bool = False) -> Training:
     processes, gpus = _processes(asked, dry_run=dry_run)
     execution = _execution(asked)
     check_batch(settings.train.batch, processes, execution.accumulation)
-    if dry_run:
-        settings = apply(settings, {"backbone_weights": ""})
-    request.check_variants([Variant(name=settings.model.backbone, axes={}, settings=settings)])
+    built = apply(settings, {"backbone_weights": ""}) if dry_run else settings
+    request.check_variants([Variant(name=settings.model.backbone, axes={}, settings=built)])
     return Training(
         settings=settings,
         preset=asked.preset,
@@ -120,12 +119,11 @@ def training_of(asked: Asked, *, dry_run: bool = False) -> Training:
 
 
 def _check_numbers(asked: Asked) -> None:
-    numbers = ("steps", "seed", "processes", "threads", "log_every", "eval_every")
-    for name in numbers:
-        option, value = f"--{name.replace('_', '-')}", getattr(asked, name)
-        least = 1 if name in ("log_every", "eval_every") else 0
-        if not least <= value <= LARGEST:
-            raise ValueError(f"{option} {value}: expected {least} to {LARGEST}")
+    least = {"log_every": 1, "eval_every": 1, "gpus": -1, "workers": -1}  # -1: the default
+    for name in ("steps", "seed", "processes", "threads", "gpus", "workers", "log_every", "eval_every"):
+        option, value, low = f"--{name.replace('_', '-')}", getattr(asked, name), least.get(name, 0)
+        if not low <= value <= LARGEST:
+            raise ValueError(f"{option} {value}: expected {max(low, 0)} to {LARGEST}")
     if asked.preset not in PRESETS:
         raise ValueError(f"--preset {asked.preset}: expected {one_of(PRESETS)}{did_you_mean(asked.preset, PRESETS)}")
     if asked.profile and asked.profile not in PROFILES:
@@ -199,7 +197,8 @@ def begun(training: Training) -> dict[str, Any]:
         raise ValueError(f"{out} is a file: expected a folder; name another with --out")
     path = out / ABOUT
     if not path.exists():
-        foreign = sorted(entry.name for entry in out.iterdir() if entry.name != LOCK) if out.exists() else []
+        own = (LOCK, f"{ABOUT}.tmp")  # the second while the first process begins, or where it was killed then
+        foreign = sorted(entry.name for entry in out.iterdir() if entry.name not in own) if out.exists() else []
         if foreign:
             raise ValueError(f"{out} is not empty and no training of this program (it holds {foreign[0]})")
         return {}

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 import cli
 from bench import recipe
-from bench.training.training import Asked, training_of
+from bench.training.training import Asked, begun, training_of
 from unept import saved
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -208,6 +208,8 @@ def test_a_folder_of_another_training_is_refused(whole: Path, capsys: pytest.Cap
     assert said == f"{whole} holds a training with seed=0, this is seed=1; name another folder with --out"
     assert "steps=40, this is steps=39" in refused(capsys, *words[:-3], "39", *words[-2:])
     (place / "own").mkdir()
+    (place / "own" / "training.json.tmp").touch()  # of a process that was killed as it began, or is just beginning
+    assert begun(training_of(Asked(preset="quick", out="own"))) == {}
     (place / "own" / "thesis.tex").touch()
     assert "no training of this program (it holds thesis.tex)" in refused(capsys, "--out", "own")
     (place / "own" / "training.json").write_text("{")
@@ -227,6 +229,8 @@ def test_a_folder_of_another_training_is_refused(whole: Path, capsys: pytest.Cap
         (["--gpus", "1", "--processes", "2"], "give one of them"),
         (["--precision", "fp8"], "--precision fp8: expected fp32 or bf16"),
         (["--log-every", "0"], "--log-every 0: expected 1 to"),
+        (["--gpus", "-2"], "--gpus -2: expected 0 to"),
+        (["--workers", "-2"], "--workers -2: expected 0 to"),
         (["--backbone-weights", "absent.pth"], "no file of backbone weights at absent.pth"),
         (["--backbone-weights", "imagenet"], "no weights are published for this backbone"),
         (["--data", "folder:absent"], "absent: data folder does not exist"),
@@ -253,6 +257,8 @@ def test_the_papers_line(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     released = training_of(Asked(**words, profile="released"), dry_run=True)
     assert (paper.settings.model.backbone, paper.processes, paper.gpus) == ("deit_base", 8, True)
     assert (paper.settings.train.steps, paper.settings.train.batch) == (160_000, 16)
+    assert paper.settings.train.backbone_weights == "imagenet"  # the same training dry or not: its folder is known
+    assert asked[0].settings.train.backbone_weights == "", "nothing is fetched to see whether it can be built"
     assert (paper.settings.loss.weight_refined, released.settings.loss.weight_refined) == (1.5, 1.0)
     assert (paper.execution.denominators, released.execution.denominators) == ("global", "device")
     assert paper.out == Path("training") / f"paper-{place.name}-deit_base"
