@@ -52,8 +52,15 @@ class Watch:
     def began(self, step: int) -> None:
         """Training starts, or goes on after `step` steps."""
 
+    def keeps(self, step: int) -> bool:  # noqa: ARG002 - this one never does
+        """Whether a checkpoint is to be there before `stepped` is told of `step`; all processes say the same."""
+        return False
+
     def stepped(self, step: int, losses: Losses, rate: float) -> None:
-        """`step` steps are done; the losses are those of the last one's whole batch, the rate is the head's."""
+        """`step` steps are done; the losses are those of the last one's whole batch, the rate is the head's.
+
+        It may raise Stopped for a step that is kept.
+        """
 
     def saved(self, step: int) -> None:
         """A checkpoint of that step is on the disk."""
@@ -134,7 +141,7 @@ def train(
                 probes.append([done, *probe(model, settings)])
             paused = time.perf_counter() - paused
             began, looking = began + paused, looking + paused
-        if due := done < config.steps and done % config.checkpoint_every == 0:
+        if due := done < config.steps and (done % config.checkpoint_every == 0 or watch.keeps(done)):
             save(done)
         paused = time.perf_counter()
         watch.stepped(done, losses, optimizer.param_groups[0]["lr"])

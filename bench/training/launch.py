@@ -112,16 +112,22 @@ def _watched(team: list[Any], told: Signals) -> list[int | None]:
 
 
 def _raise_cause(codes: list[int | None], said: list[tuple[int, int, str]], told: str) -> None:
-    """Of failures that follow from each other the first: of a process that was killed, else of the first that spoke."""
+    """Of failures that follow from each other the first: of a process that was killed, else of the first that spoke.
+
+    One that stops where it was told to leaves the others waiting, who then fail: that is a stop.
+    """
     for rank, code in enumerate(codes):
         if code is not None and code < 0 and not told:
             name = signal.Signals(-code).name
             raise Failed(f"process {rank} of {len(codes)} was killed by signal {-code} ({name}); the others are ended")
+    stopped = [int(words) for _, code, words in said if code == STOPPED]
+    if told and stopped:
+        raise Stopped(max(stopped))
     for rank, code, words in said:
         if code == FAILED:
             raise Failed(f"process {rank} of {len(codes)}: {words}")
     if told:
-        raise Stopped(max((int(words) for _, code, words in said if code == STOPPED), default=0))
+        raise Stopped(0)
     silent = [rank for rank, code in enumerate(codes) if code]
     if silent:
         raise Failed(f"process {silent[0]} of {len(codes)} ended with exit code {codes[silent[0]]}, without a word")

@@ -177,6 +177,10 @@ class _Session(Watch):
         if step:
             self.journal.say(f"going on after step {step}")
 
+    def keeps(self, step: int) -> bool:
+        """Before an evaluation, which takes long and may be stopped."""
+        return step % self.training.eval_every == 0
+
     def stepped(self, step: int, losses: Losses, rate: float) -> None:
         training, last = self.training, step == self.training.settings.train.steps
         if self.journal is not None:

@@ -85,6 +85,8 @@ def test_an_end_without_a_cause() -> None:
     _raise_cause([0, 0], [], "")
     with pytest.raises(Stopped, match="8"):
         _raise_cause([130, 130], [(0, 130, "8"), (1, 130, "8")], "signal 15 (SIGTERM)")
+    with pytest.raises(Stopped, match="8"):
+        _raise_cause([1, 130], [(0, 1, "RuntimeError: connection closed"), (1, 130, "8")], "signal 15 (SIGTERM)")
 
 
 def test_torchrun_is_known_by_its_variables(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 import cli
 from bench import recipe
+from bench.training import session
 from bench.training.training import Asked, begun, training_of
 from unept import saved
 
@@ -121,6 +122,28 @@ def test_ended_at_any_step_it_continues_to_the_same_bits(
     assert "going on after step " in capsys.readouterr().out
     assert equal(out, whole)
     assert numbers(out) == numbers(whole)
+
+
+def test_stopped_in_an_evaluation_it_continues_from_the_step_that_it_names(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*WORDS, "--steps", "4", "--eval-every", "3", "--out"]
+    assert cli.main([*words, "undisturbed"]) == 0
+    evaluate = session.evaluate
+
+    def signalled(*given: Any, **named: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return evaluate(*given, **named)
+
+    monkeypatch.setattr(session, "evaluate", signalled)
+    assert cli.main([*words, "out"]) == 130
+    assert "stopped after step 3 of 4" in capsys.readouterr().err
+    monkeypatch.undo()
+    monkeypatch.chdir(place)
+    assert cli.main([*words, "out"]) == 0
+    assert "going on after step 3" in capsys.readouterr().out
+    assert equal(place / "out", place / "undisturbed")
+    assert numbers(place / "out") == numbers(place / "undisturbed")
 
 
 def test_what_goes_wrong_is_one_line_and_its_trace_is_kept(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
