@@ -39,6 +39,7 @@ from bench.training.ranks import ALONE, Ranks
 from bench.training.training import ERRORS, LOCK, LOG, MODEL, RESULT, Training, begin, begun
 from bench.worker import one_line
 from unept import saved
+from unept.config import SLOTS
 from unept.data import open_data
 from unept.files import write_whole
 from unept.losses import Losses
@@ -107,7 +108,10 @@ def _carry_out(training: Training, ranks: Ranks, device: torch.device) -> None:
     settings, path = training.settings, training.out / MODEL
     with Signals() as told:
         if path.exists():
-            found = saved.load(path, own_modules=True)
+            own = any(":" in getattr(settings.model, slot) for slot in SLOTS)
+            found = saved.load(path, own_modules=own)
+            if found.config != settings.model or not isinstance(found.facts.get("training"), dict):
+                raise ValueError(f"{path} is not the model of this training; remove it, and the same command goes on")
             model, trained = found.model.to(device), found.facts["training"]
         else:
             torch.manual_seed(training.seed)

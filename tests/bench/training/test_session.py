@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_checkpoint
 import torch
 from safetensors.torch import load_file
 
 import cli
 from bench import recipe
 from bench.training import session
-from bench.training.training import Asked, begun, training_of
+from bench.training.training import Asked, begin, begun, training_of
 from unept import saved
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -164,6 +165,17 @@ def test_where_only_the_scores_are_missing_only_they_are_made(whole: Path, place
     assert cli.main([*LONG, "--out", str(place / "out")]) == 0
     assert numbers(place / "out") == numbers(whole)
     assert (place / "out" / "log.jsonl").read_text() == before
+
+
+def test_a_model_of_another_origin_is_not_scored_as_this_trainings(
+    whole: Path, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*WORDS, "scene_train=8", "--steps", "4", "--out", "out"]
+    begin(training_of(Asked(preset="quick", fields=[*FIELDS.split(), "scene_train=8"], steps=4, threads=1, out="out")))
+    tiny_checkpoint.write(place / "out" / "model.safetensors")
+    capsys.readouterr()
+    assert cli.main(words) == 2
+    assert capsys.readouterr().err.startswith("unept-bench: out/model.safetensors is not the model of this training; ")
 
 
 @pytest.mark.slow
