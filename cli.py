@@ -782,6 +782,8 @@ def evaluate(
     Interrupted, the same command continues; under torchrun, or begun on several machines that share --out, the
     processes divide the pictures among them. Several checkpoints are compared by a bootstrap over the pictures.
     """
+    from filelock import FileLock
+
     from bench import scoring
     from bench.protocol import asked
     from reports import evaluation as pages
@@ -813,7 +815,8 @@ def evaluate(
     page = pages.page(records, pairs, shlex.join([NAME, *words]))
     print("\n".join(pages.lines(records, pairs)))
     name = "-".join(record["name"] for record in records)
-    written, *_ = write_files(request.out, {f"{name[:LONGEST_NAME]}-{split}.md": page.encode()})
+    with FileLock(request.out / "report.lock"):  # another machine's first process may write the same page
+        written, *_ = write_files(request.out, {f"{name[:LONGEST_NAME]}-{split}.md": page.encode()})
     print(f"report: {written}; scores and the counts of every picture: {', '.join(r['folder'] for r in records)}")
 
 

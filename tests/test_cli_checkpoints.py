@@ -102,6 +102,11 @@ def test_results_for_the_test_server(tmp_path: Path, capsys: pytest.CaptureFixtu
     with Image.open(written[0]) as picture:
         assert {*np.unique(np.array(picture)).tolist()} <= {number for _, number, _ in TABLE}
     assert "mIoU –" in capsys.readouterr().out
+    before = written[0].read_bytes()
+    written[0].unlink()
+    assert cli.main([*words, "--results", str(tmp_path / "results")]) == 0
+    assert f"{written[0]} is gone; removed, its pictures are evaluated again" in capsys.readouterr().err
+    assert written[0].read_bytes() == before
     assert cli.main(["evaluate", str(path), *QUICK, "--results", "results"]) == 2
     assert "--results: files for the test server of cityscapes:PATH, not of scenes" in capsys.readouterr().err
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 
 from bench import environment
 from bench.fields import LARGEST
@@ -216,9 +217,10 @@ def _scored(job: Job, found: saved.Saved, name: str, dataset: Dataset, devices: 
     }
     if is_first():
         place = job.folder.parent
-        results.write(place / "pictures.npz")
         text = json.dumps(plain(record), indent=1, allow_nan=False) + "\n"
-        write_whole(place / "scores.json", text.encode())
+        with FileLock(place / "scores.lock"):  # the first processes of several machines end at the same time
+            results.write(place / "pictures.npz")
+            write_whole(place / "scores.json", text.encode())
         record["folder"] = str(place)
     return Scored(record=record, results=results)
 

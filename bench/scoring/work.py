@@ -26,7 +26,7 @@ from bench.scoring import results
 from bench.scoring.results import Results
 from unept import saved
 from unept.data import Dataset, open_data
-from unept.data.cityscapes import write_result
+from unept.data.cityscapes import result_path, write_result
 from unept.model import UNEPT
 
 CHUNK = 4  # pictures
@@ -62,23 +62,34 @@ class Job:
 
 
 def clear_damaged(job: Job) -> list[str]:
-    """Remove chunks' files that cannot be read, so that their pictures are due again; a line for each."""
+    """Remove chunks' files that cannot be read, so that their pictures are due again; a line for each.
+
+    Also those whose files for the test server are gone. A chunk that another process holds is left to it.
+    """
     said = []
     for path, numbers in job.chunks():
-        wrong = _damage(path, numbers, job.classes) if path.exists() else ""
-        if wrong:
-            path.unlink()
-            said.append(f"{wrong}; removed, its pictures are evaluated again")
+        if not path.exists() or not _damage(path, numbers, job):
+            continue
+        with _claim(path) as mine:
+            wrong = _damage(path, numbers, job) if mine and path.exists() else ""  # it may be anew by now
+            if wrong:
+                path.unlink()
+                said.append(f"{wrong}; removed, its pictures are evaluated again")
     return said
 
 
-def _damage(path: Path, numbers: range, classes: int) -> str:
+def _damage(path: Path, numbers: range, job: Job) -> str:
     """What is wrong with a chunk's file; "" if nothing."""
     try:
-        held = sorted(results.read(path, classes).names)
+        held = results.read(path, job.classes).names
     except ValueError as error:
         return str(error)
-    return "" if held == [*numbers] else f"{path}: results of other pictures"
+    if sorted(held) != [*numbers]:
+        return f"{path}: results of other pictures"
+    if job.results is not None:
+        gone = [file for name in held.values() if not (file := result_path(job.results, name)).is_file()]
+        return f"{path}: {gone[0]} is gone" if gone else ""
+    return ""
 
 
 def collected(job: Job) -> Results:

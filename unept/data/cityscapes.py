@@ -118,6 +118,11 @@ def label_ids(prediction: Bytes) -> Bytes:
     return _IDS[prediction]
 
 
+def result_path(folder: Path, name: str) -> Path:
+    """Where `write_result` puts a prediction."""
+    return folder / f"{Path(name).name}.png"
+
+
 def write_result(folder: Path, name: str, prediction: Bytes) -> Path:
     """Write a prediction in train ids, uint8 (H, W), as a file for the owners' test server, and return its path.
 
@@ -125,7 +130,7 @@ def write_result(folder: Path, name: str, prediction: Bytes) -> Path:
     takes its place only once it is whole. The server pairs files by that beginning of their names. ValueError for
     values that are no train id.
     """
-    path = folder / f"{Path(name).name}.png"
+    path = result_path(folder, name)
     picture = Image.fromarray(label_ids(prediction))
     folder.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.tmp")

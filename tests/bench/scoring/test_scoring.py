@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,39 @@ def test_nothing_is_done_twice_and_damage_is_done_again(
     same(again.results, whole.results)
     assert len(seen) == COUNT
     assert [line.partition(": ")[0].rpartition("/")[2] for line in said[:2]] == ["000000.npz", "000008.npz"]
+
+
+def test_damage_that_another_process_is_mending_is_left_to_it(checkpoint: Path, tmp_path: Path) -> None:
+    evaluate(checkpoint, tmp_path)
+    job, _ = requests._job(request(checkpoint, tmp_path), checkpoint, open_data("scenes", "val"), COUNT, ["cpu"], print)
+    first = job.chunks()[0][0]
+    first.write_bytes(b"")
+    with work._claim(first) as mine:
+        assert mine
+        assert work.clear_damaged(job) == []
+        assert first.exists()
+    assert len(work.clear_damaged(job)) == 1
+
+
+def test_several_that_end_together_write_one_after_the_other(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As two machines do that share --out, each of which has a first process."""
+    inside: list[int] = []
+    write = requests.write_whole
+
+    def slowly(path: Path, data: bytes) -> Path:
+        inside.append(1)
+        assert len(inside) == 1
+        time.sleep(0.05)
+        inside.pop()
+        return write(path, data)
+
+    monkeypatch.setattr(requests, "write_whole", slowly)
+    evaluate(checkpoint, tmp_path, images=1)
+    with ThreadPoolExecutor() as pool:
+        ends = [*pool.map(lambda _: evaluate(checkpoint, tmp_path, images=1), range(3))]
+    assert len({json.dumps(end.record["scores"]) for end in ends}) == 1
 
 
 def test_a_chunk_of_other_pictures_is_done_again(checkpoint: Path, tmp_path: Path, whole: scoring.Scored) -> None:
