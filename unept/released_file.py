@@ -48,7 +48,8 @@ def read_released(path: Path) -> ReleasedFile:
     if not isinstance(content, Mapping):
         raise ValueError(f"{path}: expected a checkpoint or a state dict, it holds a {type(content).__name__}")
     state = content.get("state_dict", content)
-    if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+    named = isinstance(state, Mapping) and all(isinstance(n, str) and isinstance(t, Tensor) for n, t in state.items())
+    if not state or not named:
         raise ValueError(f"{path}: no state dict of tensors in it")
     if all(name.startswith(_PARALLEL) for name in state):
         state = {name.removeprefix(_PARALLEL): tensor for name, tensor in state.items()}

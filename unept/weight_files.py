@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 _REFUSED = re.compile(r"GLOBAL (\S+)")
@@ -31,6 +30,6 @@ def read_tensors(path: Path, what: str) -> Any:
         refused = _REFUSED.search(str(error))
         reason = f"it holds a {refused[1]}, and nothing but tensors is unpickled" if refused else "no file of tensors"
         raise ValueError(f"{path} cannot be read as {what}: {reason}") from None
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, ImportError, SafetensorError) as error:
+    except Exception as error:  # a changed byte makes the readers raise a dozen kinds
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"{path} cannot be read as {what}: {reason}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from argparse import Namespace
 from collections import OrderedDict
 from dataclasses import replace
@@ -194,7 +195,13 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=rf"{name} cannot be read as a checkpoint") as caught:
             read_released(tmp_path / name)
         assert "weights_only" not in str(caught.value)
-    for name, content in (("list.pth", [1]), ("none.pth", {"state_dict": {}}), ("text.pth", {"state_dict": "x"})):
+    numbered = {0: torch.zeros(1)}
+    for name, content in (
+        ("list.pth", [1]),
+        ("none.pth", {"state_dict": {}}),
+        ("text.pth", {"state_dict": "x"}),
+        ("numbered.pth", numbered),
+    ):
         torch.save(content, tmp_path / name)
         with pytest.raises(ValueError, match=rf"{name}: (expected a checkpoint|no state dict of tensors)"):
             read_released(tmp_path / name)
@@ -202,6 +209,25 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         read_released(tmp_path)
     with pytest.raises(ValueError, match=r"no\.pth: file does not exist"):
         read_released(tmp_path / "no.pth")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_any_changed_byte_is_read_or_refused(tmp_path: Path, zipped: bool) -> None:
+    """Torch's reader raises a dozen kinds of errors, IndexError and AssertionError among them."""
+    path, chance = tmp_path / "a.pth", random.Random(0)
+    torch.save({"state_dict": {"a": torch.zeros(3)}, "meta": {"iter": 3}}, path, _use_new_zipfile_serialization=zipped)
+    whole = path.read_bytes()
+    refused = 0
+    for _ in range(300):
+        changed = bytearray(whole)
+        changed[chance.randrange(len(whole))] = chance.randrange(256)
+        path.write_bytes(changed[: chance.choice((len(whole), chance.randrange(len(whole))))])
+        try:
+            read_released(path)
+        except ValueError as error:
+            refused += 1
+            assert str(path) in str(error)
+    assert refused > 100
 
 
 def test_the_command(tmp_path: Path, state: State, capsys: pytest.CaptureFixture[str]) -> None:
