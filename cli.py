@@ -685,11 +685,11 @@ def data_verify(
     For instance data verify ade20k:PATH. The exit code is 1 if something is wrong.
     """
     from bench.progress import Counter
-    from bench.verify import verify
+    from bench.verify import MOST_JOBS, verify
     from reports import verification, write_files
 
-    if jobs < 0:
-        raise ValueError(f"--jobs {jobs}: expected at least 0")
+    if not 0 <= jobs <= MOST_JOBS:
+        raise ValueError(f"--jobs {jobs}: expected 0 to {MOST_JOBS}")
     with Counter("reading") as progress:
         found = verify(spec, jobs=jobs, progress=progress)
     record = found.record()
@@ -845,7 +845,7 @@ def predict(
 
     if len(checkpoint) > 2:
         raise ValueError(f"--checkpoint: {len(checkpoint)} files; expected one, or two to put side by side")
-    files = pictures_at(path.expanduser())
+    files = pictures_at(path.expanduser(), out.expanduser())
     request = Request(
         checkpoints=tuple(file.expanduser() for file in checkpoint),
         asked=asked(mode=mode, window=window, stride=stride, scales=scales, flip=flip, base=base),

@@ -124,14 +124,19 @@ def predictors(request: Request) -> list[Predictor]:
     return made
 
 
-def pictures_at(path: Path) -> dict[str, Path]:
+def pictures_at(path: Path, out: Path) -> dict[str, Path]:
     """The pictures at a path by a name that no two share: their own below the folder, without suffix if that tells.
 
-    ValueError where there is none.
+    What lies in `out`, where the results go, is none of them. ValueError where there is none, or `out` is the folder.
     """
     if not path.exists():
         raise ValueError(f"{path}: no such picture or folder")
-    files = photos_below(path) if path.is_dir() else [path]
+    place = out.resolve()
+    if path.resolve() == place:
+        raise ValueError(f"--out {out}: the pictures lie there, and results would be among them; name another folder")
+    files = [path]
+    if path.is_dir():
+        files = [file for file in photos_below(path) if not file.parent.resolve().is_relative_to(place)]
     if not files:
         raise ValueError(f"{path}: no pictures in it")
     below = [file.relative_to(path) if path.is_dir() else Path(file.name) for file in files]

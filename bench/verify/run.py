@@ -16,6 +16,7 @@ from bench.verify.values import values
 from unept.data.pictures import Pictures
 from unept.data.source import open_incomplete, spec_of, splits_of
 
+MOST_JOBS = 256  # each is a thread
 Progress = Callable[[int, int], None]  # pictures read, of how many
 Record = dict[str, Any]
 

@@ -81,13 +81,18 @@ def test_names_of_pictures(tmp_path: Path) -> None:
     for name in ("a.png", "a.jpg", "b.png", "deep/a.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    assert [*pictures_at(tmp_path)] == ["a.jpg", "a.png", "b", "deep/a"]
-    assert [*pictures_at(tmp_path / "b.png")] == ["b"]
+    out = tmp_path / "results"
+    out.mkdir()
+    (out / "a-mask.png").write_bytes(b"")  # of another time
+    assert [*pictures_at(tmp_path, out)] == ["a.jpg", "a.png", "b", "deep/a"]
+    assert [*pictures_at(tmp_path / "b.png", tmp_path)] == ["b"]
     with pytest.raises(ValueError, match="no such picture or folder"):
-        pictures_at(tmp_path / "nothing")
+        pictures_at(tmp_path / "nothing", out)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="empty: no pictures in it"):
-        pictures_at(tmp_path / "empty")
+        pictures_at(tmp_path / "empty", out)
+    with pytest.raises(ValueError, match="the pictures lie there, and results would be among them"):
+        pictures_at(tmp_path, tmp_path)
 
 
 def test_want_of_memory_is_the_pictures_and_other_faults_are_not(
