@@ -123,21 +123,20 @@ def test_predict_a_picture(two: tuple[str, str], place: Path, capsys: pytest.Cap
 
 
 def test_a_folder_with_a_damaged_file_and_two_checkpoints(
-    two: tuple[str, str], place: Path, capsys: pytest.CaptureFixture[str]
+    two: tuple[str, str], place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("reports.drawing.DPI", 40)  # drawing takes most of the time
     (place / "in/deep").mkdir(parents=True)
-    noise(1, 1).save("in/one.png")
-    noise(9, 300).convert("LA").save("in/deep/wide.png")
+    noise(1, 1).convert("LA").save("in/deep/one.png")
     (place / "in/broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
     (place / "in/notes.txt").write_text("no picture")
     assert cli.main(["predict", "in", "--checkpoint", two[0], "--checkpoint", two[1], "--out", "out"]) == 1
     said = capsys.readouterr()
     assert "in/broken.jpg: truncated, damaged or not an image" in said.err
-    assert "in/deep/wide.png: alpha dropped" in said.err
-    assert said.out == "2 of 3 pictures: out\n"
-    assert Path("out/one-compare.png").exists()
-    assert Path("out/deep/wide-compare.png").exists()
-    assert len([*Path("out/a").rglob("*.png")]) == len([*Path("out/b").rglob("*.png")]) == 12
+    assert "in/deep/one.png: alpha dropped" in said.err
+    assert said.out == "1 of 2 pictures: out\n"
+    assert Path("out/deep/one-compare.png").exists()
+    assert len([*Path("out/a/deep").iterdir()]) == len([*Path("out/b/deep").iterdir()]) == 6
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,6 @@ def test_a_shard_says_what_is_left_and_what_overlaps_is_done_once(tmp_path: Path
 
 
 def test_a_shard_that_is_killed_is_taken_up_where_it_stopped(tmp_path: Path, ledger: Path) -> None:
-    do(tmp_path / "one", "", "in_steps")
     out = tmp_path / "out"
     killed = subprocess.Popen([sys.executable, "-c", PROGRAM, str(out)], start_new_session=True)
     while not list((out / "checkpoints").glob("*/state.json")):
@@ -126,8 +125,7 @@ def test_a_shard_that_is_killed_is_taken_up_where_it_stopped(tmp_path: Path, led
     killed.wait()
     assert do(out, "2/2", "in_steps")[2] != ""
     assert do(out, "1/2", "in_steps")[2] == ""
-    assert (out / "results.csv").read_bytes() == (tmp_path / "one" / "results.csv").read_bytes()
-    assert len(Store(out).read("run", "test").rows) == 6
+    assert [row["metrics"]["sum"] for row in Store(out).read("run", "test").rows] == 6 * [2**10 - 1], "each step once"
 
 
 def test_the_measures_that_a_report_takes_are_those_of_shard_1(

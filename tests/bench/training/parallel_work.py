@@ -83,7 +83,8 @@ def steps(case: str, execution: Execution, ranks: Ranks = ALONE) -> dict[str, Te
     return {**model.state_dict(), "losses": torch.stack(losses)}
 
 
-def work(folder: str, ranks: Ranks, device: torch.device) -> None:
-    """Every case; each process's state goes to a file of its own."""
-    for case, (_, execution) in CASES.items():
-        torch.save(steps(case, execution, ranks), Path(folder, f"{case} {ranks.rank}.pt"))
+def work(given: tuple[str, tuple[str, ...]], ranks: Ranks, device: torch.device) -> None:
+    """The cases that are named; each process's state goes to a file of its own in the folder."""
+    folder, cases = given
+    for case in cases:
+        torch.save(steps(case, CASES[case][1], ranks), Path(folder, f"{case} {ranks.rank}.pt"))

@@ -18,13 +18,15 @@ from bench.training.execution import Execution
 from bench.training.launch import launch
 
 TOLERANCE = 1e-9
+LARGE = "lite0"
+QUICK = tuple(case for case in CASES if case != LARGE)
 PER_DEVICE = [case for case in CASES if "per device" in case]
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results")
-    launch(parallel_work.work, str(folder), processes=2, gpus=False, threads=1)
+    launch(parallel_work.work, (str(folder), QUICK), processes=2, gpus=False, threads=1)
     return folder
 
 
@@ -39,15 +41,23 @@ def furthest(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:
     return max((ours[name].double() - theirs[name].double()).abs().max().item() for name in ours)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", QUICK)
 def test_both_processes_end_alike(case: str, results: Path) -> None:
     first, second = read(results, case)
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case not in PER_DEVICE])
+@pytest.mark.parametrize("case", [case for case in QUICK if case not in PER_DEVICE])
 def test_two_processes_are_one_of_the_whole_batch(case: str, results: Path) -> None:
     assert furthest(read(results, case)[0], steps(case, Execution())) < TOLERANCE
+
+
+@pytest.mark.slow
+def test_a_network_of_norms_that_activate_too(tmp_path: Path) -> None:
+    launch(parallel_work.work, (str(tmp_path), (LARGE,)), processes=2, gpus=False, threads=1)
+    first, second = read(tmp_path, LARGE)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert furthest(first, steps(LARGE, Execution())) < TOLERANCE
 
 
 @pytest.mark.parametrize("case", PER_DEVICE)

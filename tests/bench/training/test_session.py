@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 import cli
 from bench import recipe
-from bench.training import session
+from bench.training import dry_run, session
 from bench.training.training import Asked, begin, begun, training_of
 from unept import saved
 
@@ -319,7 +319,6 @@ def test_dry_run_says_it_all_and_does_nothing(capsys: pytest.CaptureFixture[str]
     assert "of 3 evaluations" in said[5]
     assert said[6] == "folder: training/quick-scenes-tiny_conv, new"
     assert list(place.iterdir()) == []
-    assert cli.main(["train", "--preset", "quick", "--gpus", "4", "--precision", "bf16", "--dry-run"]) == 0
-    said = capsys.readouterr().out.splitlines()
-    assert said[2] == "batch: 8 = 4 GPUs x 2 images; bf16"
-    assert "an assumed 40 TFLOP/s a GPU, loading and communication hidden" in said[5]
+    on_gpus = training_of(Asked(preset="quick", gpus=4, precision="bf16"), dry_run=True)
+    assert dry_run._batch(on_gpus) == "batch: 8 = 4 GPUs x 2 images; bf16"
+    assert "an assumed 40 TFLOP/s a GPU, loading and communication hidden" in dry_run._time(on_gpus, 1.0, 1.0)
