@@ -12,7 +12,7 @@ ablate: $(VENV)/.ready  ## install, then the main job on the embedded data: 30 t
 	$(BIN)/unept-bench ablate --grid N=4,16,64 L=1,3 $(ARGS)
 
 test: $(VENV)/.ready lint  ## install, then ruff, mypy and the tests
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.ready  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -20,6 +20,7 @@ import os
 import platform
 import signal
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,8 @@ def carry_out(spec: Mapping[str, Any], *, token: str, folder: str, gpu: bool) ->
     own modules are looked up, if it is here too. Without `gpu` the job sees none. The job ends with the iteration.
     """
     study = Store(Path(spec["out"]))
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # inherited from a shell's background; Ray cancels by it
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # inherited from a shell's background
+    if ignored and threading.current_thread() is threading.main_thread():  # Ray cancels by it
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if Path(folder).is_dir():
         os.chdir(folder)

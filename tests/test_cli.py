@@ -697,6 +697,7 @@ def test_a_dry_run_at_the_papers_size_predicts_gpu_hours(
     capsys: pytest.CaptureFixture[str], place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bench.measures.variant.count_operations", lambda _: SimpleNamespace(gmacs=100.0))
+    monkeypatch.setattr("bench.memory.advice.advise", lambda *_, **__: SimpleNamespace(warnings=[], misfits={}))
     for part in ("training", "validation"):
         picture(place / "ade" / "images" / part / "ADE_00000001.jpg", "RGB")
         picture(place / "ade" / "annotations" / part / "ADE_00000001.png", "L", value=1)

@@ -10,13 +10,15 @@ from bench.checkpoint import FILE
 from bench.complexity import record
 from bench.evaluation import evenly
 from bench.forecast import in_words
+from bench.hours import Card
 from bench.memory.predict import StepSetting, predict
 from bench.protocol import of_settings
 from bench.training.training import MODEL, RESULT, Training, begun
 from unept.data import open_data
 from unept.inference import count_windows
 
-TERAFLOPS = {"fp32": 10.0, "bf16": 40.0}  # a second, that a GPU is assumed to sustain: nothing here was measured on one
+# A second, that a GPU is assumed to sustain: nothing here was measured on one. float32 as `unept-bench hours` has it.
+TERAFLOPS = {"fp32": Card.peak * Card.share, "bf16": 40.0}
 LOOKED_AT = 8  # pictures whose sizes stand for the split's
 
 

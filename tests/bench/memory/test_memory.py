@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 import unept
 from bench.fields import apply
+from bench.memory import predict as module
 from bench.memory import table
 from bench.memory.predict import StepSetting, predict
 from bench.memory.verify import measure
@@ -61,6 +63,14 @@ def test_a_gpu_s_losses_are_in_a_gpu_s_bands(monkeypatch: pytest.MonkeyPatch) ->
     assert on_gpu > 1.2 * on_cpu
     monkeypatch.setattr(full_resolution, "BAND_GPU", full_resolution.BAND_CPU)
     assert bytes_of(large, classes=150) < 1.05 * on_cpu
+
+
+@pytest.mark.parametrize("size", [256, 250])  # pixels: four and more bands an image
+def test_a_few_bands_stand_for_all(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    large = dataclasses.replace(SMALL, batch=4, size=size, bounded=True, device="cpu")
+    few = predict(apply(preset("quick"), {"classes": 150}), large)
+    monkeypatch.setattr(module, "_few_bands", nullcontext)
+    assert predict(apply(preset("quick"), {"classes": 150}), large) == few
 
 
 def test_no_compiler_is_needed_to_predict(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
