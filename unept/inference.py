@@ -214,7 +214,9 @@ def _bands(
             yield probabilities_GKnW.flip(3) if flipped else probabilities_GKnW
             done = band.stop
         if done < height:
-            canvas.drop(int(lower_H[done]))
+            canvas.drop(
+                min(int(lower_H[done]), final)
+            )  # what a pass made smaller again skips may be in windows to come
 
 
 def count_windows(

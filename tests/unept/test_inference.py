@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import mmcv
@@ -136,6 +136,18 @@ def test_equals_the_plain_formula(
     assert max(len(each) for each in model.batches) <= batch
     assert prediction.probabilities.dtype == torch.float32
     torch.testing.assert_close(prediction.probabilities.sum(0), torch.ones(shape))
+
+
+@pytest.mark.parametrize(("shape", "window", "stride"), [((36, 59), 32, 27), ((85, 59), 30, 13), ((43, 57), 31, 14)])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_pass_larger_than_the_picture_skips_rows_and_no_window(
+    shape: tuple[int, int], window: int, stride: int, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A band may end on the row before the next windows begin, and the next band begin below that."""
+    monkeypatch.setattr(inference, "BAND_PIXELS", 100)
+    protocol: dict[str, Any] = {"window": window, "stride": stride, "scales": (1.25, 1.75), "base": (120, 90)}
+    expected = plain(Model(), picture(*shape), **protocol)
+    assert_equal(predict(Model(), picture(*shape), batch=batch, **protocol), expected)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
