@@ -214,9 +214,8 @@ def _bands(
             yield probabilities_GKnW.flip(3) if flipped else probabilities_GKnW
             done = band.stop
         if done < height:
-            canvas.drop(
-                min(int(lower_H[done]), final)
-            )  # what a pass made smaller again skips may be in windows to come
+            # A pass larger than the picture skips rows on the way back; the next windows may lie in them.
+            canvas.drop(min(int(lower_H[done]), final))
 
 
 def count_windows(
