@@ -32,7 +32,11 @@ class State:
 def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> None:
     """Replace the checkpoint in `folder`; a crash at any instant leaves the old one or the new one, whole."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {f"model.{name}": tensor.contiguous() for name, tensor in model.state_dict().items()}
+    tensors: dict[str, Tensor] = {}
+    places = set()
+    for name, tensor in model.state_dict().items():  # what two modules share is written twice: the format has no links
+        tensors[f"model.{name}"] = tensor.clone() if tensor.data_ptr() in places else tensor.contiguous()
+        places.add(tensor.data_ptr())
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in values.items()}
     facts = json.dumps(dataclasses.asdict(state))

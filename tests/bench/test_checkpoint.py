@@ -43,6 +43,15 @@ def test_state_travels(tmp_path: Path) -> None:
     assert state == checkpoint.State(step=3, seconds=1.5, curve=[[1, 0.5]])
 
 
+def test_a_layer_that_stands_in_two_places_travels(tmp_path: Path) -> None:
+    layer, other = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+    model, copy = nn.Sequential(layer, nn.BatchNorm2d(3), layer), nn.Sequential(other, nn.BatchNorm2d(3), other)
+    checkpoint.save(tmp_path, model, torch.optim.AdamW(model.parameters()), checkpoint.State(step=1))
+    assert checkpoint.load(tmp_path, copy, torch.optim.AdamW(copy.parameters())).step == 1
+    assert torch.equal(other.weight, layer.weight)
+    assert copy[0].weight is copy[2].weight
+
+
 def cut(content: bytes) -> bytes:
     return content[:100]
 
