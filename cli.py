@@ -145,7 +145,7 @@ Flip = Annotated[bool | None, typer.Option("--flip/--no-flip", help="Average wit
 Base = Annotated[
     str,
     typer.Option(
-        "--base", metavar="LONGxSHORT", help="Pixels at ratio 1, or own: each picture's; default: as in training."
+        "--base", metavar="LONGxSHORT", help="At ratio 1, or own: each picture's; default: of the data, or as trained."
     ),
 ]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 ...")]
