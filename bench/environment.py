@@ -31,6 +31,15 @@ def cores() -> int:
     return count if quota == "max" else max(1, min(count, int(quota) // int(period)))
 
 
+def check_timing(*, threads: int, repeats: int) -> None:
+    """Raise ValueError, in one line, for a number of threads or of repetitions that cannot be had."""
+    for name, value in (("threads", threads), ("repeats", repeats)):
+        if value < 1:
+            raise ValueError(f"--{name} {value}: expected 1 or more")
+    if threads > cores():
+        raise ValueError(f"--threads {threads}: this process may use {cores()} processors")
+
+
 @contextlib.contextmanager
 def variables(wanted: Mapping[str, str]) -> Iterator[None]:
     """Within it the environment has these variables, for this process and those that it starts."""

@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from bench import environment
+from bench.errors import one_line
 from bench.rows import SCHEMA, Row, plain
 from bench.sources import slots_of, source_hash
 from bench.store import Busy, Store, now
@@ -164,12 +165,6 @@ def status_of(error: BaseException) -> str:
 def is_memory(text: str) -> bool:
     """Whether a message is an allocator's refusal."""
     return any(words in text for words in _ALLOCATORS)
-
-
-def one_line(error: BaseException) -> str:
-    """`Type: message`, the message's lines joined, at most 300 characters."""
-    message = " ".join(str(error).split())
-    return f"{type(error).__name__}: {message}"[:300] if message else type(error).__name__
 
 
 def cannot_write(error: BaseException, folder: Path) -> bool:

@@ -51,11 +51,7 @@ class Request:
     command: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("threads", "repeats"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} {getattr(self, name)}: expected 1 or more")
-        if self.threads > environment.cores():
-            raise ValueError(f"--threads {self.threads}: this process may use {environment.cores()} processors")
+        environment.check_timing(threads=self.threads, repeats=self.repeats)
         if self.malloc not in ("tuned", "default"):
             raise ValueError(f"--malloc {self.malloc}: expected tuned or default")
         names = [each.name for each in self.known]

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from bench import environment
 from bench.cores.sides import SAME, Comparison, Core, Side, Size, answer, disagreement
+from bench.errors import one_line
 from bench.kernels import memory, rows, timing
 from bench.kernels.rows import Place, Row
 
@@ -66,7 +67,7 @@ def _memory(comparison: Comparison, size: Size, place: Place, found: dict[str, A
             if core is not None:
                 found["rows"] += map(asdict, _counted(comparison, size, place, side, core, found["rows"]))
         except (RuntimeError, MemoryError) as error:
-            said |= {"status": "failed", "message": _told(error)}
+            said |= {"status": "failed", "message": one_line(error, most=200)}
         yield
 
 
@@ -110,10 +111,10 @@ def _checked(comparison: Comparison, size: Size) -> Iterator[tuple[Side, Core | 
                     raise ValueError(f"its result differs from the first side's by {said['disagreement']:.1e}")
         except ImportError as error:
             core = None
-            said |= {"status": "unsupported", "message": f"not installed ({_told(error)}): {side.install}"}
+            said |= {"status": "unsupported", "message": f"not installed ({one_line(error, most=200)}): {side.install}"}
         except Exception as error:  # of code that is not ours: a row that says so, and the others go on
             core = None
-            said |= {"status": "failed", "message": _told(error)}
+            said |= {"status": "failed", "message": one_line(error, most=200)}
         yield side, core, said
 
 
@@ -134,10 +135,6 @@ def _counted(
         yield place.row(side.name, phase, "bytes", [float(count + kept)])
         if phase in first:
             yield place.row(side.name, phase, "ratio", [(count + kept) / first[phase]])
-
-
-def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 if __name__ == "__main__":

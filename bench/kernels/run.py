@@ -42,11 +42,7 @@ class Request:
     command: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("threads", "repeats"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} {getattr(self, name)}: expected 1 or more")
-        if self.threads > environment.cores():
-            raise ValueError(f"--threads {self.threads}: this process may use {environment.cores()} processors")
+        environment.check_timing(threads=self.threads, repeats=self.repeats)
         chosen(self.shapes, TINY if self.quick else SHAPES)
         if self.out.exists() and not self.out.is_dir():
             raise ValueError(f"--out {self.out}: there is a file of that name")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.config import Settings
+from bench.errors import one_line
 from bench.measures.variant import spread
 from bench.recipe import make_optimizer, train_step
 
@@ -45,7 +46,7 @@ def interleaved(
                 for phase, step in _steps(make().to(device), settings, size, batch):
                     seconds[name][phase].append(_timed(step, device))
             except (RuntimeError, MemoryError, ValueError) as error:
-                failed[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                failed[name] = one_line(error, most=200)
             gc.collect()
     return {name: {"message": failed[name]} if name in failed else _spreads(seconds[name]) for name in networks}
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from bench import environment
 from bench.check import costs
 from bench.check.subject import Shapes, Subject
+from bench.errors import one_line
 from bench.kernels.timing import PHASES, Task, call_task, interleaved
 from bench.measures.attention_memory import exponent
 from bench.measures.variant import spread
@@ -161,8 +162,8 @@ def _predicted(subject: Subject, size: Size) -> Record:
             with as_on("cuda"):
                 peak = costs.peak(given, size.maps, batch=size.batch)
             counts = costs.counted(given, size.maps, batch=size.batch)
-    except (RuntimeError, ValueError, NotImplementedError) as error:
-        return {"message": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"}
+    except (RuntimeError, ValueError) as error:
+        return {"message": one_line(error, most=200)}
     return {"peak": peak.peak, "saved": peak.saved, "gmacs": counts.gmacs}
 
 

@@ -12,6 +12,7 @@ import torch
 
 from bench import environment
 from bench.config import Settings
+from bench.errors import one_line
 from bench.measures.ledger import Peak
 from bench.memory.predict import StepSetting, predict
 from unept.ops import build
@@ -78,7 +79,7 @@ def _on_cpu(settings: Settings, setting: StepSetting) -> Record:
     except build.Unavailable as error:
         return record | {"message": str(error)}
     except (RuntimeError, ValueError) as error:
-        return record | {"message": _reason(error)}
+        return record | {"message": one_line(error, most=200)}
 
 
 def _on_card(settings: Settings, setting: StepSetting) -> Record:
@@ -88,7 +89,7 @@ def _on_card(settings: Settings, setting: StepSetting) -> Record:
         found = measure(settings, setting)
         return found | {"predicted": predict(settings, setting, backend=found["backend"]).bytes}
     except (RuntimeError, ValueError) as error:
-        return {"message": _reason(error)}
+        return {"message": one_line(error, most=200)}
 
 
 def _pool() -> ProcessPoolExecutor:
@@ -99,15 +100,11 @@ def _pool() -> ProcessPoolExecutor:
 def _found(peaks: Mapping[str, Future[Peak]]) -> Record:
     try:
         found = {kind: peak.result() for kind, peak in peaks.items()}
-    except (RuntimeError, ValueError, NotImplementedError) as error:
-        return {"message": _reason(error)}
+    except (RuntimeError, ValueError) as error:
+        return {"message": one_line(error, most=200)}
     record: Record = {kind: peak.bytes for kind, peak in found.items()}
     record |= {"kinds": found["plain"].kinds, "place": found["plain"].place}
     return record | ({"place_bounded": found["bounded"].place} if "bounded" in found else {})
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _line(record: Record) -> str:

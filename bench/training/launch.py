@@ -28,9 +28,9 @@ import torch
 from torch import distributed
 
 from bench import environment
+from bench.errors import one_line
 from bench.recipe import Stopped
 from bench.training.ranks import Ranks
-from bench.worker import one_line
 
 Work = Callable[[Any, Ranks, torch.device], None]
 PATIENCE = datetime.timedelta(hours=1)  # that one process waits for another: their pictures may take unequal times

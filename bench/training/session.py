@@ -26,6 +26,7 @@ from torch import nn
 
 import unept
 from bench import checkpoint, environment, recipe, request
+from bench.errors import one_line
 from bench.evaluation import evaluate
 from bench.forecast import in_words
 from bench.grid import Variant
@@ -37,7 +38,6 @@ from bench.training.journal import EVERY, Journal, Say, board, check_tensorboard
 from bench.training.launch import Failed, Signals, join_torchrun, launch, torchrun_size
 from bench.training.ranks import ALONE, Ranks
 from bench.training.training import ERRORS, LOCK, LOG, MODEL, RESULT, Training, begin, begun
-from bench.worker import one_line
 from unept import saved
 from unept.config import SLOTS
 from unept.data import open_data
