@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from bench.statistics import Summary
@@ -57,6 +58,12 @@ def look(index: int) -> dict[str, Any]:
     """Colour and marker of a series; no two of the first 36 share both."""
     turn = index // len(COLOURS)
     return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[(index + turn) % len(MARKERS)]}
+
+
+def ink(index: int) -> tuple[float, float, float]:
+    """The colour of a series, dark enough for letters."""
+    red, green, blue = (0.6 * part for part in to_rgb(look(index)["color"]))
+    return red, green, blue
 
 
 def in_legend(name: str) -> str:

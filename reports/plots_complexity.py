@@ -92,11 +92,12 @@ def _name(axis: Axes, marks: Sequence[Mark], names: Mapping[str, str], scale: fl
         if found.module_gmacs is not None
     ]
     taken = [Bbox([[x - 6 * scale, y - 6 * scale], [x + 6 * scale, y + 6 * scale]]) for x, y in [*places, *hollow]]
-    for found, place in zip(marks, places, strict=True):
+    for index, (found, place) in enumerate(zip(marks, places, strict=True)):
         text = axis.text(0, 0, names[found.name], fontsize=10)
         size = text.get_window_extent()
         text.remove()
-        offset = place_name((size.width + 2, size.height + 2), place, scale, frame, taken, [])
+        others = [*places[:index], *places[index + 1 :]]
+        offset = place_name((size.width + 2, size.height + 2), place, scale, frame, taken, [], others)
         x, y = place + offset
         half = size.width / 2 + 1, size.height / 2 + 1
         taken.append(Bbox([[x - half[0], y - half[1]], [x + half[0], y + half[1]]]))
@@ -108,6 +109,7 @@ def _name(axis: Axes, marks: Sequence[Mark], names: Mapping[str, str], scale: fl
             ha="center",
             va="center",
             fontsize=10,
+            color=drawing.ink(index),
             zorder=4,
         )
         note.set_in_layout(False)

@@ -15,7 +15,6 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import BoxStyle
@@ -35,6 +34,7 @@ LONGEST_NAME = 20  # letters; longer ones are numbered
 WIDE_RANGE = 8  # costs that differ by this factor stand on a logarithmic axis
 RADII = (13, 24, 38, 54, 74, 96)  # points from a mark to its name, nearest first
 ANGLES = (0, 180, 90, 270, 45, 315, 135, 225, 22, 338, 158, 202, 67, 293, 113, 247)  # degrees, best first
+MISTAKEN = 1e4  # cost of a name nearer to another's mark than to its own: that of covering 10 square pixels
 NEAR = 16  # points; a name farther off has a line to its mark
 
 
@@ -169,7 +169,8 @@ def _name(axis: Axes, found: Sequence[Point], names: Mapping[str, str]) -> None:
         size = text.get_window_extent()
         text.remove()
         mark = marks[point.index]
-        offset = place_name((size.width + 2, size.height + 2), mark, scale, frame, taken, faint)
+        others = [other for index, other in marks.items() if index != point.index]
+        offset = place_name((size.width + 2, size.height + 2), mark, scale, frame, taken, faint, others)
         taken.append(_box(mark + offset, size.width / 2 + 1, size.height / 2 + 1))
         far = math.hypot(*offset) - size.width / 2 * abs(offset[0]) / math.hypot(*offset) > NEAR * scale
         line = {"arrowstyle": "-", "color": "#777777", "linewidth": 0.8, "shrinkA": 0, "shrinkB": 5}
@@ -181,7 +182,7 @@ def _name(axis: Axes, found: Sequence[Point], names: Mapping[str, str]) -> None:
             ha="center",
             va="center",
             fontsize=10.5,
-            color=[0.6 * part for part in to_rgb(drawing.look(point.index)["color"])],
+            color=drawing.ink(point.index),
             zorder=4,
             arrowprops=line if far else None,
             bbox={"boxstyle": BoxStyle("Square", pad=0.08), "facecolor": "white", "alpha": 0.75, "linewidth": 0},
@@ -196,11 +197,13 @@ def place_name(
     frame: Bbox,
     taken: Sequence[Bbox],
     faint: Sequence[Bbox],
+    others: Sequence[Any] = (),
 ) -> Any:
     """From `mark` (pixels) to the middle of a name of this `size` (pixels): the place that covers least.
 
-    Covering what is `taken` (marks, other names) counts most, then leaving the `frame`, then covering what is `faint`
-    (seeds, intervals), then distance. `scale` is in pixels a point.
+    Covering what is `taken` (marks, other names) counts most, then leaving the `frame`, then standing nearer to one of
+    the `others` (their marks, pixels) than to its own, then covering what is `faint` (seeds, intervals), then distance.
+    `scale` is in pixels a point.
     """
     width, height = size
     best, lowest = np.zeros(2), math.inf
@@ -210,6 +213,8 @@ def place_name(
         box = _box(mark + offset, width / 2, height / 2)
         inside = _common(box, frame)
         cost = 1e3 * sum(_common(box, other) for other in taken) + 300 * (width * height - inside)
+        if any(_apart(box, other) < _apart(box, mark) for other in others):
+            cost += MISTAKEN
         cost += 2 * sum(_common(box, other) for other in faint) + order + 3 * radius
         if cost < lowest - 1e-6:
             best, lowest = offset, cost
@@ -236,6 +241,12 @@ def _nearest(marks: Mapping[int, Any], index: int) -> float:
 def _box(middle: Any, half_width: float, half_height: float) -> Bbox:
     x, y = middle
     return Bbox([[x - half_width, y - half_height], [x + half_width, y + half_height]])
+
+
+def _apart(box: Bbox, place: Any) -> float:
+    """Distance from a box to a place outside it; 0 within."""
+    x, y = place
+    return math.hypot(max(box.x0 - x, x - box.x1, 0.0), max(box.y0 - y, y - box.y1, 0.0))
 
 
 def _common(one: Bbox, other: Bbox) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from typing import Any
 
@@ -137,6 +138,17 @@ def test_a_name_stays_near_and_inside() -> None:
     assert plots_cost.place_name((60, 12), (390, 150), 1.0, frame, [], [])[0] < 0
     busy = [Bbox([[200, 140], [300, 160]])]
     assert plots_cost.place_name((60, 12), (200, 150), 1.0, frame, [], busy)[0] < 0
+
+
+def test_of_two_close_marks_each_has_its_own_name_beside_it() -> None:
+    frame = Bbox([[0, 0], [400, 300]])
+    marks = [(200.0, 150.0), (207.0, 151.0)]
+    taken = [plots_cost._box(mark, 6, 6) for mark in marks]
+    for own, other in (marks, marks[::-1]):
+        offset = plots_cost.place_name((12, 10), own, 1.0, frame, taken, [], [other])
+        middle = (own[0] + offset[0], own[1] + offset[1])
+        assert math.dist(middle, own) < math.dist(middle, other)
+        taken.append(plots_cost._box(middle, 6, 5))
 
 
 def test_no_two_variants_look_alike() -> None:
