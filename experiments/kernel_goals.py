@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench.kernels.rows import AT_MOST
+
 CORES = 2  # that the goals are meant for
 ENCODERS = ("deit-encoder", "r50-encoder")
 UNSURE = "undecided"
@@ -29,10 +31,14 @@ class Goal:
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """A goal, and the worst of the rows that it is about; without rows there is no row."""
+    """A goal, and the worst of the rows that it is about; without rows there is no row.
+
+    `most` is the row of what that ratio could be at most on the machine (`bench.kernels.limits`), where there is one.
+    """
 
     goal: Goal
     row: Mapping[str, Any] | None
+    most: Mapping[str, Any] | None = None
 
     def against(self, bound: float | None) -> str:
         """`reached`, `missed by 12 %`, or that the quartiles lie on both sides of the bound; "" without either."""
@@ -137,5 +143,13 @@ def judge(rows: Iterable[Mapping[str, Any]], wanted: Sequence[Goal] = ()) -> lis
         about = [row for row in known if all(row[name] == getattr(goal, name) for name in names)]
         about = [row for row in about if not goal.shapes or row["shape"] in goal.shapes]
         worst = min if goal.more else max
-        found.append(Judged(goal=goal, row=worst(about, key=lambda row: row["value"]) if about else None))
+        row = worst(about, key=lambda row: row["value"]) if about else None
+        found.append(Judged(goal=goal, row=row, most=_most(known, row) if row else None))
     return found
+
+
+def _most(known: Iterable[Mapping[str, Any]], row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The row of the most that this row's ratio could be; None where nothing bounds it."""
+    names = ("part", "malloc", "shape", "side", "phase")
+    alike = (other for other in known if all(other[name] == row[name] for name in names))
+    return next((other for other in alike if (row["quantity"], other["quantity"]) == ("ratio", AT_MOST)), None)

@@ -17,7 +17,7 @@ from unittest import mock
 import torch
 from torch import nn
 
-from bench.kernels import memory, probes, rows, timing
+from bench.kernels import limits, memory, probes, rows, timing
 from bench.kernels.inputs import Case, make, usual
 from bench.kernels.rows import Place, Row
 from bench.kernels.sides import OURS, Side
@@ -67,6 +67,7 @@ def operator(setting: Setting) -> Iterator[Row]:
         yield from rows.timed(place, samples, case.samples)
         yield from rows.ratios(place, samples, OURS)
         yield from _over_probes(place, samples)
+        yield from limits.of_operator(place, samples, [side for side in runs if side != OURS], "pyramid")
 
 
 def _agreed(side: str, run: Callable[..., torch.Tensor], case: Case) -> float:
@@ -146,11 +147,13 @@ def module(setting: Setting) -> Iterator[Row]:
             nn.init.normal_(parameter, std=case.spread / width**0.5, generator=generator)
         tokens, gradient = torch.randn(2, case.batch, case.tokens, width, generator=generator)
         runs = {side.name: side.run for side in setting.sides if side.run and side.name in MODULE_SIDES}
+        runs[limits.LAYERS] = limits.free
         tasks = {side: _module_task(made, tokens, gradient, case, run) for side, run in runs.items()}
         samples = timing.interleaved(tasks, setting.repeats)
         place = setting.place("module", name)
         yield from rows.timed(place, samples, case.samples)
         yield from rows.ratios(place, samples, OURS)
+        yield from limits.of_module(place, samples, [side for side in MODULE_SIDES if side != OURS])
 
 
 def _module_task(made: nn.Module, tokens: torch.Tensor, gradient: torch.Tensor, case: Case, run: Any) -> timing.Task:
@@ -224,7 +227,7 @@ def allocations(setting: Setting) -> Iterator[Row]:
     """Bytes that a call of each side takes, and how many times ours that is."""
     for name, case in setting.cases.items():
         setting.say(f"{name}, memory")
-        place, ours = setting.place("memory", name), dict[str, float]()
+        place, ours, least = setting.place("memory", name), dict[str, float](), limits.least_bytes(case)
         for side in setting.sides:
             if side.run is None:
                 continue
@@ -233,3 +236,4 @@ def allocations(setting: Setting) -> Iterator[Row]:
                 ours.setdefault(row.phase, row.value)
                 if side.name != OURS and setting.sides[0].run:
                     yield place.row(side.name, row.phase, "ratio", [row.value / ours[row.phase]])
+                    yield place.row(side.name, row.phase, rows.AT_MOST, [row.value / least[row.phase]])

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 
+AT_MOST = "ratio_at_most"  # the quantity of `bench.kernels.limits`
 Samples = Mapping[tuple[str, str], Sequence[float]]  # of a side and a phase, a number a round, in the order of rounds
 
 
@@ -21,7 +22,7 @@ class Row:
     shape: str
     side: str
     phase: str  # forward | forward+backward | backward | held | ...
-    quantity: str  # seconds | core_ns_per_point | ratio | bytes | ...
+    quantity: str  # seconds | core_ns_per_point | ratio | ratio_at_most | bytes | ...
     value: float
     q1: float
     q3: float

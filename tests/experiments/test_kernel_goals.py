@@ -63,6 +63,18 @@ def test_rows_of_another_kind_do_not_count() -> None:
     assert judged.against(None) == ""
 
 
+def test_the_most_that_it_could_be_is_that_of_the_worst_shape() -> None:
+    goal = speed()
+    found = rows_of(goal, {"small": 14.0, "r50-encoder": 30.0})
+    most = [row | {"quantity": "ratio_at_most", "value": 2 * row["value"]} for row in found]
+    (judged,) = judge([*found, *most], [goal])
+    assert judged.row is not None
+    assert judged.most is not None
+    assert (judged.row["value"], judged.most["value"], judged.most["shape"]) == (14.0, 28.0, "small")
+    others = [row | {"phase": "forward+backward"} for row in most]
+    assert judge([*found, *others], [goal])[0].most is None
+
+
 @pytest.mark.parametrize("goal", goals(), ids=lambda goal: goal.title)
 def test_a_goal_is_no_easier_than_its_floor(goal: Goal) -> None:
     if goal.floor is not None:

@@ -70,12 +70,21 @@ def test_ratios_goals_and_what_is_not_there(tmp_path: Path) -> None:
     assert goals["times faster than mmcv's, forward, tuned malloc"] == [
         "14 (14 to 14.1)",
         "small",
+        "–",
         "13",
         "reached",
         "15",
         "missed by 7 %",
     ]
     assert goals["times faster than mmcv's, forward, default malloc"][0] == "not measured"
+
+
+def test_the_most_that_the_machine_allows_stands_beside_a_goal(tmp_path: Path) -> None:
+    rows = made({"native": [1e-3] * 3, "mmcv": [0.014, 0.014, 0.0141]})
+    place = Place(part="operator", malloc="tuned", shape="small", threads=2)
+    rows.append(place.row("mmcv", "forward", "ratio_at_most", [23.0, 23.5, 24.0]))
+    goals = table(kernels.read(folder(tmp_path, rows)), "Goals")
+    assert goals["times faster than mmcv's, forward, tuned malloc"][:4] == ["14 (14 to 14.1)", "small", "23.5", "13"]
 
 
 def test_a_wide_spread_is_said(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,13 +46,20 @@ def read_photo(path: Path) -> Photo:
 
 
 def photos_below(folder: Path) -> list[Path]:
-    """Every picture in a folder and the folders in it, told by its suffix; hidden files are passed over."""
+    """Every picture in a folder and the folders in it, told by its suffix; hidden files are passed over.
+
+    ValueError, naming it, for a folder that cannot be read.
+    """
     found = []
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if not hidden and path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
-            found.append(path)
-    return found
+    for place, folders, names in os.walk(folder, onerror=_refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths = [Path(place, name) for name in names if not name.startswith(".")]
+        found += [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+    return sorted(found)
+
+
+def _refuse(error: OSError) -> None:
+    raise ValueError(f"{error.filename}: folder not readable ({error.strerror})") from error
 
 
 def _scaled(path: Path, picture: Image.Image) -> Bytes:
