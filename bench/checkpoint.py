@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from unept.files import write_whole
+from unept.saved import digest_of
 
 FILE = "last.safetensors"
 
@@ -40,7 +42,7 @@ def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in values.items()}
     facts = json.dumps(dataclasses.asdict(state))
-    write_whole(folder / FILE, to_bytes(tensors, metadata={"state": facts}))
+    write_whole(folder / FILE, to_bytes(tensors, metadata={"state": facts, "sha256": digest_of(facts, tensors)}))
 
 
 def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
@@ -54,9 +56,13 @@ def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> St
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-            state = State(**json.loads(file.metadata()["state"]))
+            facts, digest = (file.metadata()[name] for name in ("state", "sha256"))
+        state = State(**json.loads(facts))
+        if digest != digest_of(facts, tensors):
+            raise ValueError("not what was written: SHA-256")
     except (SafetensorError, ValueError, KeyError, TypeError, OSError) as error:
-        path.replace(folder / f"{FILE}.damaged")
+        with suppress(FileNotFoundError):  # another process of the same training has renamed it
+            path.replace(folder / f"{FILE}.damaged")
         print(f"checkpoint {path} is damaged ({error}); the run starts over", file=sys.stderr)
         return State()
     model.load_state_dict(_under("model.", tensors))

@@ -87,7 +87,7 @@ def save(
         text = json.dumps({"format": FORMAT, "version": VERSION, **content}, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: facts that JSON cannot hold ({error})") from None
-    digest = _digest(text, tensors)
+    digest = digest_of(text, tensors)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, to_bytes(tensors, metadata={"unept": text, "sha256": digest}))
     beside = json.dumps({**json.loads(text), "sha256": digest}, indent=1) + "\n"
@@ -151,7 +151,7 @@ def _content(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> dict
         raise ValueError(f"its description is not that of a {FORMAT}")
     if content.get("version") != VERSION:
         raise ValueError(f"format {content.get('version')!r}; this program reads {VERSION}")
-    if metadata.get("sha256") != _digest(text, tensors):
+    if metadata.get("sha256") != digest_of(text, tensors):
         raise ValueError("damaged: description or weights are not those that were written (SHA-256)")
     missing = [name for name in _FIELDS if name not in content]
     if missing:
@@ -163,12 +163,12 @@ def _content(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> dict
     return content
 
 
-def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:
+def digest_of(text: str, tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 over the description, and name, type, shape and bytes of every tensor."""
     total = hashlib.sha256(text.encode())
     for name, tensor in sorted(tensors.items()):
         total.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        total.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()
 
 

@@ -68,7 +68,11 @@ def overwritten(content: bytes) -> bytes:
     return b"junk" + content[4:]
 
 
-@pytest.mark.parametrize("damage", [cut, emptied, zeroed, overwritten])
+def flipped(content: bytes) -> bytes:
+    return content[:-5] + bytes([content[-5] ^ 1]) + content[-4:]
+
+
+@pytest.mark.parametrize("damage", [cut, emptied, zeroed, overwritten, flipped])
 def test_damaged_file_is_set_aside_and_the_run_starts_over(
     tmp_path: Path, damage: Callable[[bytes], bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -212,7 +212,7 @@ def rewritten(file: Path, change: Callable[[dict[str, Any]], None], tensors: Map
     change(description)
     text = json.dumps(description)
     weights = load_file(file) | dict(tensors)
-    return saved.to_bytes(weights, metadata={"unept": text, "sha256": saved._digest(text, weights)})
+    return saved.to_bytes(weights, metadata={"unept": text, "sha256": saved.digest_of(text, weights)})
 
 
 def setting(name: str, value: object) -> Callable[[dict[str, Any]], None]:
