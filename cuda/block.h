@@ -15,6 +15,17 @@
 
 namespace unept {
 
+constexpr int kLine = 64;               // bytes
+constexpr std::int64_t kNext = 6;       // points: how far before it is summed a point's corners are asked for
+constexpr std::int64_t kNear = 1 << 17; // bytes of a table that is near anyway: asking costs more than it brings
+
+// Always inline: GCC takes a function that does nothing else for one that does nothing.
+template <int to_write = 0>
+UNEPT_INLINE void prefetch(const void* from, std::int64_t bytes) {
+  const char* line = static_cast<const char*>(from);
+  for (const char* end = line + bytes; line < end; line += kLine) __builtin_prefetch(line, to_write);
+}
+
 // The arrays of a block, in a thread's own memory.
 template <class Real>
 struct Block {
@@ -52,7 +63,7 @@ struct Block {
       const Level* levels, std::int64_t count, std::int64_t points, std::int64_t start, std::int64_t width) const {
     for (std::int64_t i = 0; i < room; ++i) {
       const Level& level = levels[i / points % count];
-      owner[i] = static_cast<int>(i / (points * count));
+      owner[i] = static_cast<int>(i / (points * count)), row[i] = 0;
       wide[i] = static_cast<Real>(level.width), high[i] = static_cast<Real>(level.height);
       step[i] = static_cast<Int>(level.step() * width);
       first[i] = static_cast<Int>((level.row + level.before() - start) * width);
@@ -86,8 +97,9 @@ void locate_points(const Block<Real>& block, std::int64_t count, std::int64_t wi
   }
 }
 
-// sum = the corners' rows times their shares, over `points` points of each level of a query, from point `from` on.
-template <class Real, int pieces>
+// sum = the corners' rows times their shares, over `points` points of each level of a query, from point `from` on. With
+// `far` the corners of later points are asked for; past the last one that asks for a row that nobody reads.
+template <class Real, int pieces, bool far>
 void gather(const Block<Real>& block, const Real* table, std::int64_t from, std::int64_t levels, std::int64_t points,
             std::int64_t width, Vector<Real>* sum) {
   constexpr int chains = pieces <= 2 ? 4 : pieces == 4 ? 2 : 1;  // sums that do not wait for each other
@@ -100,6 +112,11 @@ void gather(const Block<Real>& block, const Real* table, std::int64_t from, std:
     for (std::int64_t point = 0; point < points; ++point) {
       const Real* above = table + static_cast<std::size_t>(row[point]);
       const Real* corners[4] = {above, above + width, above + below, above + below + width};
+      if constexpr (far) {
+        const Real* later = table + static_cast<std::size_t>(row[point + kNext]);  // two rows that lie together, twice
+        prefetch(later, 2 * pieces * UNEPT_BYTES);
+        prefetch(later + below, 2 * pieces * UNEPT_BYTES);
+      }
 #pragma GCC unroll 4
       for (int corner = 0; corner < 4; ++corner) {
         const Vector<Real>* values = reinterpret_cast<const Vector<Real>*>(corners[corner]);

@@ -17,7 +17,6 @@ enum Error { none = 0, bad_type = 1, no_memory = 2, bad_sizes = 3 };
 constexpr std::int64_t kBlock = 192;     // points worked on together, if a query does not have more
 constexpr std::int64_t kQueries = 64;    // queries of a forward task, at most of a block
 constexpr std::int64_t kAlone = 1 << 14; // points below which a second thread costs more than it brings
-constexpr int kLine = 64;                // bytes
 constexpr std::int64_t kAhead = 8;       // pixels: how far before it is copied a row is asked for
 
 inline int threads_for(const UneptSizes& size, int asked) {
@@ -41,13 +40,6 @@ void parallel(std::int64_t tasks, [[maybe_unused]] int threads, const Work& work
 inline std::int64_t queries_of_a_block(std::int64_t points) {
   const std::int64_t count = points > 0 ? kBlock / points : kQueries;
   return count < 1 ? 1 : count > kQueries ? kQueries : count;
-}
-
-// Always inline: GCC takes a function that does nothing else for one that does nothing.
-template <int to_write = 0>
-UNEPT_INLINE void prefetch(const void* from, std::int64_t bytes) {
-  const char* line = static_cast<const char*>(from);
-  for (const char* end = line + bytes; line < end; line += kLine) __builtin_prefetch(line, to_write);
 }
 
 template <class Real>

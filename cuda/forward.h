@@ -9,6 +9,7 @@ template <class Real>
 void forward_block(const Call<Real>& call, const Block<Real>& block, const Real* table, const Queries& queries) {
   const UneptSizes& size = call.size();
   const std::int64_t points = call.points(), width = call.layout.width();
+  const bool far = call.layout.rows * call.layout.vectors * UNEPT_BYTES > kNear;
   Real* softmax = call.softmax + 2 * ((queries.image * size.heads + queries.head) * size.queries + queries.from);
   for (std::int64_t query = 0; query < queries.count(); ++query) {
     const std::int64_t place = call.place(queries.image, queries.from + query, queries.head);
@@ -21,8 +22,8 @@ void forward_block(const Call<Real>& call, const Block<Real>& block, const Real*
     fetch(call, queries, queries.to + query, 0, size.levels);
     const Real times = softmax[2 * query + 1] = Real(1) / total(block.weight + query * points, points);
     in_pieces(call.layout.vectors, [&](auto pieces, std::int64_t from) {
-      gather<Real, pieces>(block, table + from * Lanes<Real>::count, query * points, size.levels, size.points, width,
-                           block.sum + from);
+      const auto sum = far ? &gather<Real, pieces, true> : &gather<Real, pieces, false>;
+      sum(block, table + from * Lanes<Real>::count, query * points, size.levels, size.points, width, block.sum + from);
     });
     for (std::int64_t vector = 0; vector < call.layout.vectors; ++vector) block.sum[vector] *= times;
     const std::int64_t place = call.place(queries.image, queries.from + query, queries.head);

@@ -18,7 +18,7 @@ from unept.ops.reference import Shapes
 NAMES = ("result", "value gradient", "offset gradient", "logit gradient")
 
 
-# Rows of less than a vector, of whole vectors and of both; blocks that are full, broken and single.
+# Rows of less than a vector, of whole vectors and of both; blocks that are full, broken and single; a large table.
 CASES = (
     Case(((3, 4), (2, 2)), batch=2),
     Case(((7, 5),), queries=1, heads=1, channels=1, points=1),
@@ -27,6 +27,7 @@ CASES = (
     Case(((5, 9),), batch=2, queries=70, channels=64, points=5),
     Case(((8, 3), (4, 4)), queries=9, channels=20, points=2, spread=30.0),
     Case(((6, 5),), queries=3, heads=1, channels=250, points=200),
+    Case(((41, 31),), queries=13, heads=1, channels=33, points=7),  # a table whose corners are asked for ahead
 )
 
 

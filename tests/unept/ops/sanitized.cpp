@@ -47,6 +47,8 @@ int main(int count, char**) {
       wrong |= once<double>({1, 24, 3, channels, 1, points, 70}, one, 1, 0);
     }
   }
+  const std::vector<std::int64_t> large_map{40, 30};  // whose rows are asked for before they are read
+  for (const std::int64_t points : {1, 16, 200}) wrong |= once<float>({1, 1200, 2, 33, 1, points, 9}, large_map, 1, 0);
   wrong |= once<float>({0, 24, 3, 4, 1, 4, 5}, one, 1, 0) | once<float>({2, 24, 3, 4, 1, 4, 0}, one, 1, 0);
   wrong |= once<float>({1, 2, 2, 5, 2, 4, 3}, hollow, 1, 0);
   const std::int64_t many[] = {1 << 16, 1 << 16};
