@@ -161,7 +161,9 @@ def _reached(benchmark: Benchmark) -> Iterator[str]:
 
 
 def _place(row: pd.Series) -> str:
-    return f"{row['part']}, {row['side']}, {row['shape']}, {row['phase']} {row['value']:.3g}"
+    value = f"{row['value']:.3g}"
+    shown = f"{row['value']:.4f}" if value == "1" != f"{row['value']:g}" else value  # not 1 by rounding
+    return f"{row['part']}, {row['side']}, {row['shape']}, {row['phase']} {shown}"
 
 
 def _amount(row: pd.Series | None) -> str:

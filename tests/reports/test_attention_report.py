@@ -81,11 +81,15 @@ def test_where_ours_needs_more_is_said(tmp_path: Path) -> None:
     more = [
         row("open", "ratio", 1.0, q1=0.9, q3=1.1),
         row("faster", "ratio", 0.8),
+        row("close", "ratio", 0.99969),
         row("also ours", "ratio", 0.1),
     ]
     said = list(attention.header(attention.read(folder(tmp_path, ROWS + more))))
-    assert "time: ours needs as much or less in 1 of 3 ratios" in said
-    assert "time, more: longformer, faster, 3600 tokens, forward 0.8" in said
+    assert "time: ours needs as much or less in 1 of 4 ratios" in said
+    assert (
+        "time, more: longformer, faster, 3600 tokens, forward 0.8; longformer, close, 3600 tokens, forward 0.9997"
+        in said
+    )
     assert "time, undecided, quartiles on both sides of 1: longformer, open, 3600 tokens, forward 1" in said
     assert "memory: ours needs as much or less in 0 of 1 ratios" in said
     quick = list(attention.header(attention.read(folder(tmp_path, ROWS + more, quick=True))))
