@@ -5,7 +5,7 @@ A goal that lies beyond is not to be reached on the machine at hand, whatever th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ def of_operator(place: Place, samples: Samples, others: Sequence[str], tables: s
     """
     gather, scatter = (samples.get((tables, phase), ()) for phase in ("gather", "scatter"))
     least = {
-        "forward": list(gather),
+        "forward": gather,
         "forward+backward": [2 * one + other for one, other in zip(gather, scatter, strict=True)],
     }
     yield from _over(place, samples, others, least)
@@ -34,11 +34,11 @@ def of_operator(place: Place, samples: Samples, others: Sequence[str], tables: s
 
 def of_module(place: Place, samples: Samples, others: Sequence[str]) -> Iterator[Row]:
     """Of each other side: its seconds over those of the linear layers alone, by round."""
-    least = {phase: list(seconds) for (side, phase), seconds in samples.items() if side == LAYERS}
+    least = {phase: seconds for (side, phase), seconds in samples.items() if side == LAYERS}
     yield from _over(place, samples, others, least)
 
 
-def _over(place: Place, samples: Samples, others: Sequence[str], least: dict[str, list[float]]) -> Iterator[Row]:
+def _over(place: Place, samples: Samples, others: Sequence[str], least: Mapping[str, Sequence[float]]) -> Iterator[Row]:
     for side in others:
         for phase, seconds in least.items():
             if seconds and (side, phase) in samples:
