@@ -9,12 +9,9 @@ from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-from matplotlib.transforms import Bbox
 
-from reports import drawing
-from reports.plots_cost import labels, place_name
+from reports import drawing, mark_names
 
 COLUMNS = 2  # of the list of names above the plot
 CAPTION = (
@@ -47,8 +44,8 @@ def draw(marks: Sequence[Mark]) -> dict[str, bytes]:
     """The plot as files by suffix, `png` and `svg`; {} without a mark."""
     if not marks:
         return {}
-    names = labels([found.name for found in marks])
-    numbered = [f"{name}  {full}" for full, name in names.items() if name != full]
+    names = mark_names.labels([found.name for found in marks])
+    numbered = mark_names.numbered(names)
     with matplotlib.rc_context(drawing.STYLE):
         figure = drawing.canvas(4.6 + 0.24 * math.ceil(len(numbered) / COLUMNS))
         axis = figure.subplots()
@@ -66,12 +63,10 @@ def draw(marks: Sequence[Mark]) -> dict[str, bytes]:
         axis.grid(**drawing.GRID)
         drawing.write_under(figure, CAPTION)
         if numbered:
-            handles = [
-                Line2D([], [], linestyle="none", markersize=7, **drawing.look(index)) for index in range(len(marks))
-            ]
-            figure.legend(handles, numbered, loc="outside upper center", ncols=COLUMNS, fontsize=10, labelspacing=0.3)
+            mark_names.write_list(figure, numbered, COLUMNS)
         figure.draw_without_rendering()  # puts the axes where they will be, so that names can be placed in points
-        _name(axis, marks, names, figure.dpi / 72)
+        hollow = [(found.parameters, found.module_gmacs) for found in marks if found.module_gmacs is not None]
+        mark_names.write(axis, [_named(found, index, names) for index, found in enumerate(marks)], others=hollow)
         return drawing.files(figure)
 
 
@@ -82,34 +77,6 @@ def _draw(axis: Axes, found: Mark, look: dict[str, Any]) -> None:
     axis.plot(found.parameters, found.gmacs, **look, markersize=9, markeredgecolor="white", mew=0.6, zorder=3)
 
 
-def _name(axis: Axes, marks: Sequence[Mark], names: Mapping[str, str], scale: float) -> None:
-    """Each network's name or number beside its filled mark, where it hides least."""
-    frame = axis.get_window_extent()
-    places = [axis.transData.transform((found.parameters, found.gmacs)) for found in marks]
-    hollow = [
-        axis.transData.transform((found.parameters, found.module_gmacs))
-        for found in marks
-        if found.module_gmacs is not None
-    ]
-    taken = [Bbox([[x - 6 * scale, y - 6 * scale], [x + 6 * scale, y + 6 * scale]]) for x, y in [*places, *hollow]]
-    for index, (found, place) in enumerate(zip(marks, places, strict=True)):
-        text = axis.text(0, 0, names[found.name], fontsize=10)
-        size = text.get_window_extent()
-        text.remove()
-        others = [*places[:index], *places[index + 1 :]]
-        offset = place_name((size.width + 2, size.height + 2), place, scale, frame, taken, [], others)
-        x, y = place + offset
-        half = size.width / 2 + 1, size.height / 2 + 1
-        taken.append(Bbox([[x - half[0], y - half[1]], [x + half[0], y + half[1]]]))
-        note = axis.annotate(
-            names[found.name],
-            (found.parameters, found.gmacs),
-            xytext=tuple(offset / scale),
-            textcoords="offset points",
-            ha="center",
-            va="center",
-            fontsize=10,
-            color=drawing.ink(index),
-            zorder=4,
-        )
-        note.set_in_layout(False)
+def _named(found: Mark, index: int, names: Mapping[str, str]) -> mark_names.Named:
+    """A network's name or number, for beside its filled mark."""
+    return mark_names.Named(index=index, name=names[found.name], place=(found.parameters, found.gmacs))

@@ -64,7 +64,12 @@ def test_the_verdict_in_sentences(records: list[dict]) -> None:
     assert lines[2].startswith("The ResNet-50 model has more operations than the DeiT model in both conventions (138.4")
     assert lines[3] == "Of 4 printed figures of operations, 2 are reproduced within 0.1; not EncNet, PointRend."
     del records[2]
-    assert "' holds in the module convention" in next(complexity.verdict(records))
+    assert "' is not decided without PSANet, UperNet, PointRend, DNLNet, OCRNet, in the module" in next(
+        complexity.verdict(records)
+    )
+    others = ("PSANet", "UperNet", "PointRend", "DNLNet", "OCRNet")
+    records += [make(name, 200.0, millions=50, quoted=name) for name in others]
+    assert "' holds in the module convention at 480x480: ours is number 1 of 9" in next(complexity.verdict(records))
 
 
 def test_tables_say_where_their_figures_come_from(records: list[dict]) -> None:

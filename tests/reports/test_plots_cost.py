@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import io
-import math
 import re
 from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
-from matplotlib.transforms import Bbox
 from PIL import Image
 from synthetic import measure_row, run_row
 
@@ -88,11 +86,7 @@ def test_nothing_to_draw() -> None:
 
 
 def test_many_or_long_names_are_numbered(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert plots_cost.labels(LADDER) == {name: name for name in LADDER}
-    many = tuple(f"v{i}" for i in range(11))
-    assert list(plots_cost.labels(many).values())[:2] == ["1", "2"]
     long = ("a variant with quite a long name", "b")
-    assert plots_cost.labels(long) == {long[0]: "1", "b": "2"}
     said = texts(monkeypatch, study(long))
     assert f"1  {long[0]}" in said
     assert said.count("2") == 2
@@ -117,38 +111,6 @@ def test_every_plot_is_a_picture(found: Study) -> None:
         assert len(picture.convert("RGB").getcolors(2**24) or ()) > 20
     assert first["svg"].startswith(b"<?xml")
     assert not re.search(rb"<dc:date>|<script", first["svg"])
-
-
-def test_a_name_goes_where_it_covers_nothing() -> None:
-    frame = Bbox([[0, 0], [400, 300]])
-    size, mark = (60.0, 12.0), (200.0, 150.0)
-    taken = [plots_cost._box(mark, 6, 6)]
-    for _ in range(12):
-        offset = plots_cost.place_name(size, mark, 1.0, frame, taken, [])
-        box = plots_cost._box((mark[0] + offset[0], mark[1] + offset[1]), 30, 6)
-        assert all(plots_cost._common(box, other) == 0 for other in taken)
-        assert plots_cost._common(box, frame) == pytest.approx(60 * 12)
-        taken.append(box)
-
-
-def test_a_name_stays_near_and_inside() -> None:
-    frame = Bbox([[0, 0], [400, 300]])
-    free = plots_cost.place_name((60, 12), (200, 150), 1.0, frame, [], [])
-    assert (free[0], free[1]) == (pytest.approx(13 + 30), pytest.approx(0))
-    assert plots_cost.place_name((60, 12), (390, 150), 1.0, frame, [], [])[0] < 0
-    busy = [Bbox([[200, 140], [300, 160]])]
-    assert plots_cost.place_name((60, 12), (200, 150), 1.0, frame, [], busy)[0] < 0
-
-
-def test_of_two_close_marks_each_has_its_own_name_beside_it() -> None:
-    frame = Bbox([[0, 0], [400, 300]])
-    marks = [(200.0, 150.0), (207.0, 151.0)]
-    taken = [plots_cost._box(mark, 6, 6) for mark in marks]
-    for own, other in (marks, marks[::-1]):
-        offset = plots_cost.place_name((12, 10), own, 1.0, frame, taken, [], [other])
-        middle = (own[0] + offset[0], own[1] + offset[1])
-        assert math.dist(middle, own) < math.dist(middle, other)
-        taken.append(plots_cost._box(middle, 6, 5))
 
 
 def test_no_two_variants_look_alike() -> None:
