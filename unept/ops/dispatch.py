@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from unept.ops import build, gpu, mmcv_compiled, native, reference
+from unept.ops.arguments import axes_of, computed_in
 from unept.ops.reference import Shapes
 
 BACKENDS = ("auto", "reference", "native", "cuda", "mmcv")
@@ -65,7 +66,7 @@ def _problem(name: str, device: str) -> str:
         if wanted.type != "cuda":
             return f"it works on a CUDA card, not on {device!r}"
         return gpu.problem(wanted) if name == "cuda" else mmcv_compiled.problem(wanted)
-    return f"it works on the CPU, not on {device!r}" if device != "cpu" else build.problem()
+    return f"it works on the CPU, not on {device!r}" if torch.device(device).type != "cpu" else build.problem()
 
 
 @torch.compiler.assume_constant_result
@@ -75,9 +76,9 @@ def _name(backend: str, device: str) -> str:
 
 def _suits(value_BSHD: Tensor, offsets_BQHLP2: Tensor, logits_BQHLP: Tensor) -> bool:
     """Whether a compiled kernel computes in the types that the reference would compute these in."""
-    wide = native.computed_in(value_BSHD.dtype)
-    types = {native.computed_in(tensor.dtype) for tensor in (offsets_BQHLP2, logits_BQHLP)}
-    return value_BSHD.dtype in native.VALUE_TYPES and types <= {wide}
+    wide = computed_in(value_BSHD.dtype)
+    types = {computed_in(tensor.dtype) for tensor in (offsets_BQHLP2, logits_BQHLP)}
+    return types <= {wide}
 
 
 def msda(
@@ -91,13 +92,14 @@ def msda(
 ) -> Tensor:
     """Multi-scale deformable attention, (B, Q, H * D); see `unept.ops.reference.msda` for the arguments.
 
-    ValueError for a ``backend`` that cannot run, or that does not take these tensors. "auto", whatever chose for it,
-    gives tensors of mixed precision to the reference. On the meta device, where nothing is computed and operations are
-    counted, it is always the one operator, whatever the backend.
+    ValueError for tensors that do not fit each other, and for a ``backend`` that cannot run or does not take them.
+    "auto", whatever chose for it, gives tensors of mixed precision to the reference. On the meta device, where nothing
+    is computed and operations are counted, it is always the one operator, whatever the backend.
     """
+    axes_of(value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, [side for shape in shapes for side in shape])
     if value_BSHD.device.type == "meta":
         return native.msda(value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, shapes)
-    name = _name(backend, value_BSHD.device.type)
+    name = _name(backend, str(value_BSHD.device))
     forced = backend == name
     if name != "reference" and (forced or _suits(value_BSHD, offsets_BQHLP2, logits_BQHLP)):
         run = mmcv_compiled.msda if name == "mmcv" else native.msda

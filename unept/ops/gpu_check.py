@@ -20,8 +20,9 @@ from torch import Tensor
 
 from unept.files import write_whole
 from unept.ops import reference
+from unept.ops.arguments import computed_in
 from unept.ops.gpu_build import Unavailable, one_line
-from unept.ops.gpu_kernel import Kernel, computed_in
+from unept.ops.gpu_kernel import Kernel
 from unept.ops.reference import Shapes
 
 OFF_LINES = 1e-3  # pixels; on a pixel line itself a gradient may jump

@@ -17,22 +17,8 @@ import torch
 from torch import Tensor
 
 from unept.ops import gpu_build
+from unept.ops.arguments import VALUE_TYPES, Sizes, check, computed_in, sizes_of
 from unept.ops.gpu_build import Unavailable
-
-VALUE_TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
-
-
-class Sizes(ctypes.Structure):
-    """``UneptSizes`` of cuda/interface.h."""
-
-    _fields_ = tuple(
-        (name, ctypes.c_int64) for name in ("batch", "tokens", "heads", "channels", "levels", "points", "queries")
-    )
-
-
-def computed_in(value_type: torch.dtype) -> torch.dtype:
-    """The type that values of ``value_type`` are computed in."""
-    return torch.promote_types(value_type, torch.float32)
 
 
 def declared(library: ctypes.CDLL) -> ctypes.CDLL:
@@ -87,7 +73,7 @@ class Kernel:
 
         ValueError for tensors that the kernels do not take, RuntimeError for an error of the card.
         """
-        sizes = self._check_inputs(value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, shapes)
+        sizes = sizes_of(self.device, value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, shapes)
         wide = computed_in(value_BSHD.dtype)
         result = value_BSHD.new_empty((sizes.batch, sizes.queries, sizes.heads * sizes.channels), dtype=wide)
         softmax = value_BSHD.new_empty((sizes.batch, sizes.heads, sizes.queries, 2), dtype=wide)
@@ -111,11 +97,12 @@ class Kernel:
         The value's is a sum in an order left to chance: where torch is told to be deterministic this raises or warns.
         """
         _alert_if_deterministic()
-        sizes = self._check_inputs(value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, shapes)
+        sizes = sizes_of(self.device, value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, shapes)
         wide, sum_shape = computed_in(value_BSHD.dtype), (sizes.batch, sizes.queries, sizes.heads * sizes.channels)
-        self._check("the result's gradient", gradient_BQC, wide, sum_shape)
-        self._check("the result", result_BQC, wide, sum_shape)
-        self._check("the softmax", softmax_BHQ2, wide, (sizes.batch, sizes.heads, sizes.queries, 2))
+        check("the result's gradient", gradient_BQC, sum_shape, device=self.device, dtype=wide)
+        check("the result", result_BQC, sum_shape, device=self.device, dtype=wide)
+        softmax_shape = (sizes.batch, sizes.heads, sizes.queries, 2)
+        check("the softmax", softmax_BHQ2, softmax_shape, device=self.device, dtype=wide)
         given = (gradient_BQC, value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, result_BQC, softmax_BHQ2)
         by_value, by_offsets, by_logits = (
             like.new_empty(like.shape) for like in (value_BSHD, offsets_BQHLP2, logits_BQHLP)
@@ -124,40 +111,6 @@ class Kernel:
         tensors = [*(tensor.contiguous() for tensor in given), by_value, by_value_wide, by_offsets, by_logits]
         self._run("backward", sizes, shapes, value_BSHD.dtype, tensors)
         return by_value, by_offsets, by_logits
-
-    def _check(self, name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
-        """ValueError unless the tensor is on this kernel's device, of that type and of that shape."""
-        if tensor.device != self.device:
-            raise ValueError(f"{name} must be on {self.device}, not on {tensor.device}")
-        if tensor.dtype != dtype:
-            raise ValueError(f"{name} must be {dtype} beside these values, not {tensor.dtype}")
-        if tensor.layout != torch.strided or tuple(tensor.shape) != shape:
-            raise ValueError(f"{name} must be {shape}, not {tuple(tensor.shape)}")
-
-    def _check_inputs(
-        self,
-        value_BSHD: Tensor,
-        reference_Q2: Tensor,
-        offsets_BQHLP2: Tensor,
-        logits_BQHLP: Tensor,
-        shapes: Sequence[int],
-    ) -> Sizes:
-        if value_BSHD.dim() != 4 or logits_BQHLP.dim() != 5:
-            raise ValueError(f"value must have 4 axes and logits 5, not {value_BSHD.dim()} and {logits_BQHLP.dim()}")
-        if value_BSHD.dtype not in VALUE_TYPES:
-            raise ValueError(f"the CUDA kernels take floating-point values, not {value_BSHD.dtype}")
-        (B, S, H, D), (_, Q, _, L, P) = value_BSHD.shape, logits_BQHLP.shape
-        if len(shapes) != 2 * L or any(side < 0 for side in shapes):
-            raise ValueError(f"shapes must be a height and a width for each of {L} levels, not {tuple(shapes)}")
-        tokens = sum(height * width for height, width in zip(shapes[::2], shapes[1::2], strict=True))
-        if tokens != S:
-            raise ValueError(f"{S} tokens do not fill the levels, which have {tokens}")
-        wide = computed_in(value_BSHD.dtype)
-        self._check("value", value_BSHD, value_BSHD.dtype, (B, S, H, D))
-        self._check("reference", reference_Q2, wide, (Q, 2))
-        self._check("offsets", offsets_BQHLP2, wide, (B, Q, H, L, P, 2))
-        self._check("logits", logits_BQHLP, wide, (B, Q, H, L, P))
-        return Sizes(B, S, H, D, L, P, Q)
 
     def _run(
         self, name: str, sizes: Sizes, shapes: Sequence[int], value_type: torch.dtype, tensors: Sequence[Tensor]

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from unept.ops import gpu_check, reference
+from unept.ops.arguments import computed_in
 from unept.ops.gpu_build import one_line
-from unept.ops.gpu_kernel import computed_in
 from unept.ops.reference import Shapes
 
 Apply = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, int], Tensor]

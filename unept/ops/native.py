@@ -19,21 +19,11 @@ import torch
 from torch import Tensor
 
 from unept.ops import build, gpu, reference
+from unept.ops.arguments import VALUE_TYPES, Sizes, check, computed_in, sizes_of
 from unept.ops.reference import Shapes
 
-VALUE_TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
+CPU = torch.device("cpu")
 ERRORS = {1: "a type it does not know", 2: "no memory left", 3: "sizes too large for it"}
-
-
-class _Sizes(ctypes.Structure):
-    _fields_ = tuple(
-        (name, ctypes.c_int64) for name in ("batch", "tokens", "heads", "channels", "levels", "points", "queries")
-    )
-
-
-def computed_in(value_type: torch.dtype) -> torch.dtype:
-    """The type that values of ``value_type`` are computed in."""
-    return torch.promote_types(value_type, torch.float32)
 
 
 @cache
@@ -45,7 +35,7 @@ def _library() -> ctypes.CDLL:
 def declared(library: ctypes.CDLL) -> ctypes.CDLL:
     """The same library, its functions' types told to ctypes."""
     pointer, number = ctypes.c_void_p, ctypes.c_int
-    start: list[Any] = [ctypes.POINTER(_Sizes), ctypes.POINTER(ctypes.c_int64), number, number]
+    start: list[Any] = [ctypes.POINTER(Sizes), ctypes.POINTER(ctypes.c_int64), number, number]
     library.unept_msda_forward.argtypes = [*start, *[pointer] * 6]
     library.unept_msda_backward.argtypes = [*start, *[pointer] * 10]
     return library
@@ -60,45 +50,7 @@ def describe() -> str:
     return f"{built.origin}, {lanes} lanes, {threads}"
 
 
-def _check(tensors: dict[str, tuple[Tensor, torch.dtype, tuple[int, ...]]]) -> None:
-    """ValueError unless each tensor is on the CPU, of its type and of its shape."""
-    for name, (tensor, dtype, shape) in tensors.items():
-        if tensor.device.type != "cpu":
-            raise ValueError(f"the native kernel works on the CPU, and {name} is on {tensor.device}")
-        if tensor.dtype != dtype:
-            raise ValueError(f"{name} must be {dtype} beside these values, not {tensor.dtype}")
-        if tensor.layout != torch.strided or tuple(tensor.shape) != shape:
-            raise ValueError(f"{name} must be {shape}, not {tuple(tensor.shape)}")
-
-
-def _check_inputs(
-    value_BSHD: Tensor, reference_Q2: Tensor, offsets_BQHLP2: Tensor, logits_BQHLP: Tensor, shapes: Sequence[int]
-) -> _Sizes:
-    if value_BSHD.dim() != 4 or logits_BQHLP.dim() != 5:
-        raise ValueError(f"value must have 4 axes and logits 5, not {value_BSHD.dim()} and {logits_BQHLP.dim()}")
-    if value_BSHD.dtype not in VALUE_TYPES:
-        raise ValueError(f"the native kernel takes floating-point values, not {value_BSHD.dtype}")
-    (B, S, H, D), (_, Q, _, L, P) = value_BSHD.shape, logits_BQHLP.shape
-    if min(H, D, L, P) < 1:
-        raise ValueError(f"there must be heads, channels, levels and points, not {H}, {D}, {L} and {P}")
-    if len(shapes) != 2 * L or min(shapes) < 0:
-        raise ValueError(f"shapes must be a height and a width for each of {L} levels, not {tuple(shapes)}")
-    tokens = sum(height * width for height, width in zip(shapes[::2], shapes[1::2], strict=True))
-    if tokens != S:
-        raise ValueError(f"{S} tokens do not fill the levels, which have {tokens}")
-    wide = computed_in(value_BSHD.dtype)
-    _check(
-        {
-            "value": (value_BSHD, value_BSHD.dtype, (B, S, H, D)),
-            "reference": (reference_Q2, wide, (Q, 2)),
-            "offsets": (offsets_BQHLP2, wide, (B, Q, H, L, P, 2)),
-            "logits": (logits_BQHLP, wide, (B, Q, H, L, P)),
-        }
-    )
-    return _Sizes(B, S, H, D, L, P, Q)
-
-
-def _run(function: Any, sizes: _Sizes, shapes: Sequence[int], value_type: torch.dtype, tensors: list[Tensor]) -> None:
+def _run(function: Any, sizes: Sizes, shapes: Sequence[int], value_type: torch.dtype, tensors: list[Tensor]) -> None:
     assert all(tensor.is_contiguous() for tensor in tensors)
     sides = (ctypes.c_int64 * len(shapes))(*shapes)
     pointers = [tensor.data_ptr() for tensor in tensors]
@@ -119,7 +71,7 @@ def forward(
     library: ctypes.CDLL | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The operator ``unept::msda`` itself, by the usual library or by another one that is `declared`."""
-    sizes = _check_inputs(value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, shapes)
+    sizes = sizes_of(CPU, value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, shapes)
     out, softmax = _empty(value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, shapes)
     given = [tensor.contiguous() for tensor in (value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP)]
     _run((library or _library()).unept_msda_forward, sizes, shapes, value_BSHD.dtype, [*given, out, softmax])
@@ -148,15 +100,11 @@ def backward(
     library: ctypes.CDLL | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The operator ``unept::msda_backward`` itself, by the usual library or by another one that is `declared`."""
-    sizes = _check_inputs(value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, shapes)
+    sizes = sizes_of(CPU, value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, shapes)
     wide, sum_shape = computed_in(value_BSHD.dtype), (sizes.batch, sizes.queries, sizes.heads * sizes.channels)
-    _check(
-        {
-            "the result's gradient": (grad_BQC, wide, sum_shape),
-            "the result": (out_BQC, wide, sum_shape),
-            "the softmax": (softmax_BHQ2, wide, (sizes.batch, sizes.heads, sizes.queries, 2)),
-        }
-    )
+    check("the result's gradient", grad_BQC, sum_shape, device=CPU, dtype=wide)
+    check("the result", out_BQC, sum_shape, device=CPU, dtype=wide)
+    check("the softmax", softmax_BHQ2, (sizes.batch, sizes.heads, sizes.queries, 2), device=CPU, dtype=wide)
     given = (grad_BQC, value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, out_BQC, softmax_BHQ2)
     gradients = _empty_gradients(*given, shapes)
     tensors = [*(tensor.contiguous() for tensor in given), *gradients]

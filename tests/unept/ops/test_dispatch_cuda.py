@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
 
 from unept import ops
-from unept.ops import dispatch, gpu, gpu_check, mmcv_compiled
+from unept.ops import dispatch, gpu, gpu_check, mmcv_compiled, native, reference
 
 
 def answer(monkeypatch: pytest.MonkeyPatch, reason: str) -> list[torch.device]:
@@ -59,6 +60,23 @@ def test_what_is_chosen_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = gpu_check.make_inputs(((4, 5),), 3, 2, 4, 2)
     ops.msda(*inputs[:4], inputs.shapes)
     assert called == ["mmcv"]
+
+
+def test_each_card_answers_for_its_own_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "problem", lambda device: "" if device.index == 0 else "they failed their test")
+    monkeypatch.setattr(native, "msda", lambda *_: "kernel")
+    monkeypatch.setattr(reference, "msda", lambda *_: "reference")
+    shapes = ((4, 5),)
+    with FakeTensorMode():
+        inputs = [
+            [
+                tensor.new_empty(tensor.shape, device=f"cuda:{card}")
+                for tensor in gpu_check.make_inputs(shapes, 3, 2, 4, 2)[:4]
+            ]
+            for card in (0, 1)
+        ]
+        chosen = [ops.msda(*given, shapes) for given in inputs]
+    assert chosen == ["kernel", "reference"]
 
 
 def test_no_card_is_asked_for_other_tensors(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,36 +164,47 @@ def test_strided_tensors():
 
 
 WRONG = {
-    "offsets must be torch.float32 beside": lambda t: t.__setitem__(2, t[2].int()),
     r"offsets must be \(2, 5, 2, 2, 3, 2\), not": lambda t: t.__setitem__(2, t[2][:1]),
-    r"reference must be \(5, 2\), not": lambda t: t.__setitem__(1, t[1][:4]),
+    r"reference must be \(5, 2\), not \(4, 2\)": lambda t: t.__setitem__(1, t[1][:4]),
+    r"reference must be \(5, 2\), not \(1, 2\)": lambda t: t.__setitem__(1, t[1][:1]),  # would broadcast
     "16 tokens do not fill the levels, which have 13": lambda t: t.__setitem__(4, ((3, 3), (2, 2))),
-    "shapes must be a height and a width for each of 2": lambda t: t.__setitem__(4, ((4, 4),)),
+    r"shapes must be .* of 2 levels, not \(4, 4\)": lambda t: t.__setitem__(4, ((4, 4),)),
+    r"shapes must be .* of 2 levels, not \(-3, -4, 2, 2\)": lambda t: t.__setitem__(4, ((-3, -4), (2, 2))),
     "value must have 4 axes": lambda t: t.__setitem__(0, t[0][0]),
-    "takes floating-point values": lambda t: t.__setitem__(0, t[0].int()),
-    "do not mix": lambda t: t.__setitem__(3, t[3].double()),
+    "value must be float32, float64, bfloat16 or float16, not torch.int32": lambda t: t.__setitem__(0, t[0].int()),
+    "offsets must be of floating-point numbers, not torch.int64": lambda t: t.__setitem__(2, t[2].long()),
     "there must be heads, channels": lambda t: t.__setitem__(0, t[0][..., :0]),
     r"logits must be \(2, 5, 2, 2, 3\), not": lambda t: t.__setitem__(3, t[3][:1]),
+    "reference must be on cpu, not on meta": lambda t: t.__setitem__(1, t[1].to("meta")),
+    "offsets must be on cpu, not on meta": lambda t: t.__setitem__(2, t[2].to("meta")),
+    "logits must be on cpu, not on meta": lambda t: t.__setitem__(3, t[3].to("meta")),
+    "reference must be on meta, not on cpu": lambda t: t.__setitem__(0, t[0].to("meta")),
+    "offsets must be a dense tensor": lambda t: t.__setitem__(2, t[2].to_sparse()),
 }
 
 
+@pytest.mark.parametrize("backend", ["native", "reference"])
 @pytest.mark.parametrize("message", WRONG)
-def test_wrong_arguments_are_refused(message):
+def test_wrong_arguments_are_refused_by_every_backend(message, backend):
     arguments = [*make(CASES[0], torch.float32)[:4], CASES[0].shapes]
-    native.msda(*arguments)
-    if message.startswith("offsets must be torch"):  # below the conversion, where a pointer would be misread
-        with pytest.raises(ValueError, match=message):
-            torch.ops.unept.msda(arguments[0], arguments[1], arguments[2].half(), arguments[3], [3, 4, 2, 2])
-        return
+    ops.msda(*arguments, backend=backend)
     WRONG[message](arguments)
     with pytest.raises(ValueError, match=message):
-        native.msda(*arguments)
+        ops.msda(*arguments, backend=backend)
+
+
+def test_wrong_types_are_refused_below_the_conversion():
+    arguments = [*make(CASES[0], torch.float32)[:4], CASES[0].shapes]
+    with pytest.raises(ValueError, match="do not mix"):
+        native.msda(*arguments[:3], arguments[3].double(), CASES[0].shapes)
+    with pytest.raises(ValueError, match=r"offsets must be torch\.float32 beside"):  # a pointer would be misread
+        torch.ops.unept.msda(arguments[0], arguments[1], arguments[2].half(), arguments[3], [3, 4, 2, 2])
 
 
 def test_other_devices_are_refused():
     arguments = make(CASES[0], torch.float32)[:4]
-    with pytest.raises(ValueError, match="works on the CPU, and logits is on meta"):
-        native.forward(*arguments[:3], arguments[3].to("meta"), [3, 4, 2, 2])
+    with pytest.raises(ValueError, match="value must be on cpu, not on meta"):
+        native.forward(*(tensor.to("meta") for tensor in arguments), [3, 4, 2, 2])
     with pytest.raises(ValueError, match="works on the CPU, not on 'cuda'"):
         ops.resolve("native", device="cuda")
 

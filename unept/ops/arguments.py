@@ -1,0 +1,98 @@
+"""What every implementation of multi-scale deformable attention is given: its types, axes, and the words for a mistake.
+
+Shape legend: see `unept.ops.reference`. ``shapes`` is flat here: height and width of each level in turn.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+VALUE_TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
+
+
+class Axes(NamedTuple):
+    """The lengths of all axes, in the order of ``UneptSizes``."""
+
+    batch: int
+    tokens: int
+    heads: int
+    channels: int
+    levels: int
+    points: int
+    queries: int
+
+
+class Sizes(ctypes.Structure):
+    """``UneptSizes`` of cuda/interface.h."""
+
+    _fields_ = tuple((name, ctypes.c_int64) for name in Axes._fields)
+
+
+def computed_in(value_type: torch.dtype) -> torch.dtype:
+    """The type that values of ``value_type`` are computed in: double for double values, else single precision."""
+    return torch.promote_types(value_type, torch.float32)
+
+
+def axes_of(
+    value_BSHD: Tensor, reference_Q2: Tensor, offsets_BQHLP2: Tensor, logits_BQHLP: Tensor, shapes: Sequence[int]
+) -> Axes:
+    """The lengths of all axes. ValueError, in one line, unless the four tensors fit each other and the levels."""
+    if value_BSHD.dim() != 4 or logits_BQHLP.dim() != 5:
+        raise ValueError(f"value must have 4 axes and logits 5, not {value_BSHD.dim()} and {logits_BQHLP.dim()}")
+    if value_BSHD.dtype not in VALUE_TYPES:
+        raise ValueError(f"value must be float32, float64, bfloat16 or float16, not {value_BSHD.dtype}")
+    (B, S, H, D), (_, Q, _, L, P) = value_BSHD.shape, logits_BQHLP.shape
+    if min(H, D, L, P) < 1:
+        raise ValueError(f"there must be heads, channels, levels and points, not {H}, {D}, {L} and {P}")
+    if len(shapes) != 2 * L or min(shapes) < 0:
+        raise ValueError(f"shapes must be a height and a width for each of {L} levels, not {tuple(shapes)}")
+    tokens = sum(height * width for height, width in zip(shapes[::2], shapes[1::2], strict=True))
+    if tokens != S:
+        raise ValueError(f"{S} tokens do not fill the levels, which have {tokens}")
+    axes = Axes(B, S, H, D, L, P, Q)
+    for name, tensor, shape in (
+        ("value", value_BSHD, (B, S, H, D)),
+        ("reference", reference_Q2, (Q, 2)),
+        ("offsets", offsets_BQHLP2, (B, Q, H, L, P, 2)),
+        ("logits", logits_BQHLP, (B, Q, H, L, P)),
+    ):
+        if not tensor.is_floating_point():
+            raise ValueError(f"{name} must be of floating-point numbers, not {tensor.dtype}")
+        check(name, tensor, shape, device=value_BSHD.device)
+    return axes
+
+
+def sizes_of(
+    device: torch.device,
+    value_BSHD: Tensor,
+    reference_Q2: Tensor,
+    offsets_BQHLP2: Tensor,
+    logits_BQHLP: Tensor,
+    shapes: Sequence[int],
+) -> Sizes:
+    """The lengths as a kernel on ``device`` takes them. ValueError as `axes_of`, and for another device or type."""
+    check("value", value_BSHD, tuple(value_BSHD.shape), device=device)
+    axes = axes_of(value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, shapes)
+    wide = computed_in(value_BSHD.dtype)
+    for name, tensor in (("reference", reference_Q2), ("offsets", offsets_BQHLP2), ("logits", logits_BQHLP)):
+        check(name, tensor, tuple(tensor.shape), device=device, dtype=wide)
+    return Sizes(*axes)
+
+
+def check(
+    name: str, tensor: Tensor, shape: tuple[int, ...], *, device: torch.device, dtype: torch.dtype | None = None
+) -> None:
+    """ValueError unless the tensor is on that device, of that shape and, if one is given, of that type."""
+    if tensor.device != device:
+        raise ValueError(f"{name} must be on {device}, not on {tensor.device}")
+    if dtype not in (None, tensor.dtype):
+        raise ValueError(f"{name} must be {dtype} beside these values, not {tensor.dtype}")
+    if tensor.layout != torch.strided:
+        raise ValueError(f"{name} must be a dense tensor, not {tensor.layout}")
+    if tuple(tensor.shape) != shape:
+        raise ValueError(f"{name} must be {shape}, not {tuple(tensor.shape)}")
