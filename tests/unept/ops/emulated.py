@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from unept.ops import gpu_build
-from unept.ops.gpu_kernel import Kernel, Sizes
+from unept.ops.arguments import Sizes
+from unept.ops.gpu_kernel import Kernel
 
 ROOT = Path(__file__).parents[3]
 EMULATOR = Path(__file__).parent / "emulator"
@@ -48,6 +49,7 @@ def build(source: Path, target: Path, *flags: str) -> ctypes.CDLL:
     library = ctypes.CDLL(str(target))
     library.emulated_watch.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
     library.emulated_additions.restype = ctypes.c_longlong
+    library.emulated_queued_on.argtypes = [ctypes.c_void_p]
     return library
 
 

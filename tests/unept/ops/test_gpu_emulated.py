@@ -49,6 +49,32 @@ def test_types(kernel, dtype, channels):
     assert gpu_check.disagreement(kernel, inputs) == ""
 
 
+QUEUED = {torch.float32: 3, torch.bfloat16: 4}  # forward; filling, backward; and for halves the conversion
+
+
+@pytest.mark.parametrize("dtype", QUEUED)
+def test_everything_is_queued_on_the_stream_that_is_asked_for(dtype):
+    stream = 0x5EED
+    kernel = Kernel(emulated.library(), torch.device("cpu"), stream=lambda _: stream)
+    inputs = gpu_check.make_inputs(((4, 3),), 3, 3, 8, 4, dtype)
+    kernel.library.emulated_queued_on(None)
+    gpu_check.outcome(kernel, inputs)
+    assert kernel.library.emulated_queued_on(stream) == QUEUED[dtype]
+    gpu_check.outcome(kernel, inputs)
+    assert kernel.library.emulated_queued_on(stream + 1) == -1
+
+
+@pytest.mark.parametrize(("dtype", "good"), [(dtype, good) for dtype, count in QUEUED.items() for good in range(count)])
+def test_an_error_at_any_place_is_raised(kernel, dtype, good):
+    inputs = gpu_check.make_inputs(((4, 3),), 3, 3, 8, 4, dtype)
+    kernel.library.emulated_fail_after(good, 101)
+    with pytest.raises(
+        RuntimeError, match=f"{'forward' if good == 0 else 'backward'}.* ended with error .*: an error of"
+    ):
+        gpu_check.outcome(kernel, inputs)
+    assert gpu_check.disagreement(kernel, inputs) == ""
+
+
 @pytest.mark.parametrize("case", [case for case in gpu_check.CASES if case[-1] == torch.float32], ids=str)
 def test_four_additions_at_once(case):
     inputs = gpu_check.make_inputs(*case)

@@ -173,7 +173,7 @@ class TestCodesOfTheLibrary:
 
     def test_a_launch_that_fails(self):
         library = emulated.library(ONLY_FLOAT32)
-        library.emulated_fail_next_launch(9)
+        library.emulated_fail_after(0, 9)
         assert self.call() == "invalid configuration argument"
         assert self.call() == "no error"
 

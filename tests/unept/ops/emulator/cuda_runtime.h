@@ -52,7 +52,7 @@ void add(float* to, float more);
 void add(double* to, double more);
 void add(float4* to, const float4& more);
 int lane();
-cudaError_t launch(dim3 grid, dim3 block, void (*run)(void*), void* what);
+cudaError_t launch(dim3 grid, dim3 block, void (*run)(void*), void* what, cudaStream_t stream);
 
 template <class... Given>
 struct Launch {
@@ -101,9 +101,10 @@ inline void atomicAdd(double* to, double more) { emulated::add(to, more); }
 inline void atomicAdd(float4* to, float4 more) { emulated::add(to, more); }
 
 template <class... Given>
-cudaError_t cudaLaunchKernel(void (*kernel)(Given...), dim3 grid, dim3 block, void** arguments, std::size_t, cudaStream_t) {
+cudaError_t cudaLaunchKernel(void (*kernel)(Given...), dim3 grid, dim3 block, void** arguments, std::size_t,
+                             cudaStream_t stream) {
   emulated::Launch<Given...> what{kernel, arguments};
-  return emulated::launch(grid, block, &emulated::Launch<Given...>::run, &what);
+  return emulated::launch(grid, block, &emulated::Launch<Given...>::run, &what, stream);
 }
 
 cudaError_t cudaGetLastError();

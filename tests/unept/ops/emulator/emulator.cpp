@@ -66,9 +66,18 @@ int current = nobody, first_of_block = 0;  // the running fiber; threads of earl
 void (*body)(void*);
 void* body_of;
 std::string failure;
-cudaError_t last_error = cudaSuccess, next_error = cudaSuccess;
+cudaError_t last_error = cudaSuccess, asked_error = cudaSuccess;
+int good_before_error = nobody;
+std::vector<cudaStream_t> streams;  // of the work that was queued
 int device = 0, launch_device = nobody;
 long long additions = 0;
+
+// Work is queued on a stream: the error that a test has asked for here.
+cudaError_t queue(cudaStream_t stream) {
+  streams.push_back(stream);
+  if (good_before_error == nobody || good_before_error-- > 0) return cudaSuccess;
+  return std::exchange(asked_error, cudaSuccess);
+}
 
 [[noreturn]] void fail(const std::string& what) {
   failure = what + " (thread " + std::to_string(place.thread.x) + " of block " + std::to_string(place.block.x) + ", " +
@@ -208,9 +217,9 @@ void add(float4* to, const float4& more) {
   ++additions;
 }
 
-cudaError_t launch(dim3 grid, dim3 block, void (*run)(void*), void* what) {
+cudaError_t launch(dim3 grid, dim3 block, void (*run)(void*), void* what, cudaStream_t stream) {
   launch_device = device;
-  if (next_error != cudaSuccess) return last_error = std::exchange(next_error, cudaSuccess);
+  if (const cudaError_t error = queue(stream)) return last_error = error;
   const bool possible = grid.x > 0 && grid.y > 0 && grid.z == 1 && grid.x <= std::numeric_limits<int>::max() &&
                         grid.y <= 65535 && block.x > 0 && block.x <= 1024 && block.x % kWarp == 0 && block.y * block.z == 1;
   if (!possible) return last_error = cudaErrorInvalidConfiguration;
@@ -241,7 +250,8 @@ cudaError_t cudaSetDevice(int device) {
   if (device < 0 || device >= emulated::kDevices) return cudaErrorInvalidDevice;
   return emulated::device = device, cudaSuccess;
 }
-cudaError_t cudaMemsetAsync(void* to, int byte, std::size_t bytes, cudaStream_t) {
+cudaError_t cudaMemsetAsync(void* to, int byte, std::size_t bytes, cudaStream_t stream) {
+  if (const cudaError_t error = emulated::queue(stream)) return error;
   return std::memset(to, byte, bytes), cudaSuccess;
 }
 
@@ -252,7 +262,16 @@ void emulated_watch(const void* first, std::size_t bytes, const char* name) {
   emulated::arrays.push_back({static_cast<const char*>(first), bytes, name, {}});
 }
 void emulated_forget() { emulated::arrays.clear(); }
-void emulated_fail_next_launch(int code) { emulated::next_error = static_cast<cudaError_t>(code); }
+// After so many launches and fillings that succeed the next one fails.
+void emulated_fail_after(int good, int code) {
+  emulated::good_before_error = good, emulated::asked_error = static_cast<cudaError_t>(code);
+}
+// How many launches and fillings there were since the last question; -1 if one was not queued on `stream`.
+int emulated_queued_on(void* stream) {
+  const std::vector<cudaStream_t> found = std::exchange(emulated::streams, {});
+  const bool all = std::count(found.begin(), found.end(), stream) == static_cast<std::ptrdiff_t>(found.size());
+  return all ? static_cast<int>(found.size()) : -1;
+}
 int emulated_launch_device() { return emulated::launch_device; }
 int emulated_device() { return emulated::device; }
 long long emulated_additions() { return std::exchange(emulated::additions, 0); }
