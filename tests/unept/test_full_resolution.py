@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 import unept
 from unept import full_resolution
+from unept.config import paper_profile, released_profile
 from unept.full_resolution import bilinear, summed_cross_entropies
 from unept.losses import total_loss
 from unept.model import Output
@@ -93,6 +95,39 @@ def test_equals_the_plain_formula(
     assert error(single, expected) < 1e-5
     assert all(each.dtype == torch.float32 for each in single)
     assert torch.equal(summed_cross_entropies(logits, rest[0]), found[0][:1])
+
+
+def test_equals_the_plain_formula_with_the_papers_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(full_resolution, "BAND_CPU", 3000)
+    logits, *rest = inputs((67, 90), classes=150, batch=2)
+    expected = value_and_gradients(plain, logits, *rest)
+    single = value_and_gradients(summed_cross_entropies, logits.detach().float().requires_grad_(), *rest)
+    assert error(single, expected) < 1e-5
+
+
+@pytest.mark.parametrize("profile", [paper_profile, released_profile])
+def test_the_whole_loss_is_the_same_with_and_without_enlarged_logits(profile: Callable[[], Any]) -> None:
+    config, loss = profile()
+    generator = torch.Generator().manual_seed(0)
+    heads = [
+        torch.randn(2, channels, 9, 12, generator=generator).requires_grad_()
+        for channels in (150, 1 if config.boundary_head == "binary" else 2, 8)
+    ]
+    label, boundary, direction = (
+        torch.randint(0, most, (2, 67, 90), generator=generator) for most in (config.classes, 2, 8)
+    )
+    found = []
+    for bounded in (True, False):
+        losses = total_loss(
+            Output(*heads, refined=None),
+            label,
+            boundary,
+            direction,
+            dataclasses.replace(loss, bounded=bounded),
+            edge_threshold=config.edge_threshold,
+        )
+        found.append([losses.total.detach(), *torch.autograd.grad(losses.total, heads)])
+    assert error(found[0], [each.double() for each in found[1]]) < 1e-5
 
 
 @pytest.mark.parametrize("step", [(-1, -1), (-1, 0), (0, 1), (1, 0), (1, 1)])

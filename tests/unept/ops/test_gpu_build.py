@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -10,9 +12,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from unept.ops import gpu_build
+from unept.ops.arguments import Sizes
 from unept.ops.gpu_build import Unavailable
+from unept.ops.gpu_kernel import Kernel
 
 NVCC = """#!/bin/sh
 echo "$*" >> {log}
@@ -185,3 +190,20 @@ def test_the_cache_folder(monkeypatch):
 )
 def test_one_line(text, line):
     assert gpu_build.one_line(text) == line
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("nvcc"), reason="no nvcc, so the CUDA library is not built")
+def test_the_library_that_nvcc_itself_builds_is_whole_and_says_what_a_machine_without_cards_lacks(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("UNEPT_CACHE", str(tmp_path))
+    capability = torch.cuda.get_device_capability() if torch.cuda.is_available() else (8, 0)
+    kernel = Kernel.load(gpu_build.library_for(capability), torch.device("cpu"))  # refused if of other sources
+    given = Sizes(batch=2, tokens=16, heads=2, channels=8, levels=2, points=4, queries=3)
+    sides, room = (ctypes.c_int64 * 4)(3, 4, 2, 2), torch.zeros(4096)
+    start = (ctypes.byref(given), sides, 0)
+    code = kernel.library.unept_msda_cuda_forward(*start, 99, None, *[room.data_ptr()] * 6)  # no such card
+    assert re.search("no CUDA-capable device|driver|invalid device", kernel.library.unept_cuda_message(code).decode())
+    assert kernel.library.unept_msda_cuda_backward(*start, 99, None, *[room.data_ptr()] * 11) == code
+    assert kernel.library.unept_msda_cuda_forward(start[0], sides, 9, 0, None, *[room.data_ptr()] * 6) != code

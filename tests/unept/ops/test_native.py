@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -90,6 +92,23 @@ def test_bad_logits_show_in_their_query_alone(bad):
     assert torch.equal(out, clean)
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("backend", ["native", "reference"])
+def test_bad_logits_show_in_the_gradients_of_their_query_alone(backend, bad):
+    case = Case(((4, 5), (3, 2)))
+    tensors = make(case, torch.float32)
+    run = partial(ops.msda, backend=backend)
+    _, *clean = derived(run, tensors, case.shapes)
+    tensors[3][0, 2, 1, 0, 1] = bad
+    _, by_value, by_offsets, by_logits = derived(run, tensors, case.shapes)
+    assert by_value[0, :, 1].isnan().any()
+    assert torch.equal(by_value[:, :, 0], clean[0][:, :, 0])  # of the other head
+    for found, before in zip((by_offsets, by_logits), clean[1:], strict=True):
+        assert found[0, 2, 1].isnan().all()
+        found[0, 2, 1] = before[0, 2, 1]
+        assert torch.equal(found, before)
+
+
 def test_a_bad_pixel_shows_only_where_it_is_sampled():
     """Corners outside the map must not read some pixel of it with weight 0: 0 times NaN is NaN."""
     value, place = torch.ones(1, 9, 1, 2), torch.full((1, 2), 1 / 6)
@@ -152,6 +171,29 @@ def test_the_reference_point_has_its_gradient():
         out = run(tensors[0], place, *tensors[2:], case.shapes)
         gradients += torch.autograd.grad(out.square().sum(), place)
     torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.slow
+def test_places_beyond_what_32_bits_can_tell():
+    """More than 2^31 values, of which only the last image's are not 0."""
+    shapes, batch = ((64, 64),), 2049
+    rows = 4096 * 8 * 33
+    value = torch.zeros(batch, 4096, 8, 33, dtype=torch.bfloat16)
+    assert (batch - 1) * rows > 2**31
+    _, place, offsets, logits, gradient = make(Case(shapes, 1, 2, 8, 33, 1), torch.float32)
+    value[-1].normal_(generator=torch.Generator().manual_seed(0))
+    leaves = [value.requires_grad_(), *(each.repeat(batch, *[1] * (each.dim() - 1)) for each in (offsets, logits))]
+    out = native.msda(leaves[0], place, *leaves[1:], shapes)
+    (by_value,) = torch.autograd.grad(out, value, gradient.to(out.dtype).repeat(batch, 1, 1))
+    last = value[-1:].detach().clone().requires_grad_()
+    alone = native.msda(last, place, offsets, logits, shapes)
+    (by_last,) = torch.autograd.grad(alone, last, gradient.to(alone.dtype))
+    assert out[-1:].any()
+    assert torch.equal(out[-1:], alone)
+    assert not out[:-1].any()
+    assert by_last.any()
+    assert torch.equal(by_value[-1:], by_last)
+    assert torch.equal(by_value[:1], by_last)  # it does not depend on the values
 
 
 def test_strided_tensors():
