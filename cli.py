@@ -446,6 +446,9 @@ def report(
     folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Studies, such as study/quick-scenes.")],
     experiment: Annotated[str, typer.Option("--experiment", help="Only this one of the folders' experiments.")] = "",
     control: Annotated[str, typer.Option("--control", help="Compare the others with this variant.")] = "",
+    no_pictures: Annotated[
+        bool, typer.Option("--no-pictures", help="Without pictures of the data, whose licence may forbid them.")
+    ] = False,
 ) -> None:
     """Make a study's tables and reports again, from its rows.
 
@@ -461,7 +464,7 @@ def report(
             print(problem)
         store.write_tables()
     for name in names:
-        _write_report(folders, name, control)
+        _write_report(folders, name, control, with_pictures=not no_pictures)
 
 
 @app.command()
@@ -999,10 +1002,10 @@ def _print_hours(study: Study) -> None:
     print("\n".join(pages.lines(records, due_by_variant(study), hours.Card(), hours.PICTURE)))
 
 
-def _write_report(folders: Sequence[Path], experiment: str, control: str = "") -> None:
+def _write_report(folders: Sequence[Path], experiment: str, control: str = "", *, with_pictures: bool = True) -> None:
     from reports import read_study, terminal, write_report
 
-    page, html, *_ = write_report(folders, experiment, control=control)
+    page, html, *_ = write_report(folders, experiment, control=control, with_pictures=with_pictures)
     print("\n".join(terminal.lines(read_study(folders, experiment, control))))
     print(f"report of {experiment}: {page} and {html.name}")
 

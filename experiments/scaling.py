@@ -5,17 +5,19 @@ from __future__ import annotations
 from bench.check import Subject, subject
 
 SLOT = "encoder_self"  # positions are given, and there may be several levels
-ATTENTIONS = (
-    "deformable",
-    "sparse_transformer",
-    "longformer",
-    "reformer",
-    "dense_fused",
-    "dense_math",
-    "none",
-)
+FORMS = {  # by the name that the report has: attention, and parameters other than its defaults
+    "deformable": ("deformable", ()),
+    "sparse_transformer": ("sparse_transformer", ()),
+    "sparse_transformer, fixed": ("sparse_transformer", ("mode=fixed",)),
+    "longformer": ("longformer", ()),
+    "longformer, window2d": ("longformer", ("order=window2d",)),
+    "reformer": ("reformer", ()),
+    "dense_fused": ("dense_fused", ()),
+    "dense_math": ("dense_math", ()),
+    "none": ("none", ()),
+}
 
 
 def subjects() -> dict[str, Subject]:
-    """One layer of each, with its own defaults, at the width and the heads of the paper."""
-    return {name: subject(SLOT, name, []) for name in ATTENTIONS}
+    """One layer of each, at the width and the heads of the paper."""
+    return {name: subject(SLOT, attention, options) for name, (attention, options) in FORMS.items()}

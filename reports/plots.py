@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from reports.drawing import COLOURS, DASHES, GRID, MARKERS, jitter
 from reports.rows import Study
 
 SLOT = 0.26  # most room that a series takes beside each N, in powers of two
+LETTERS, LINES = 28, 4  # of a variant's name beside its row
 LABEL = 60  # characters of legend that fit on a line, those of keys and gaps included
 
 
@@ -148,7 +150,9 @@ def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[f
 
 
 def _by_variant(study: Study) -> Figure:
-    figure = drawing.canvas(1.6 + 0.5 * max(2, len(study.variants)))
+    names = [textwrap.fill(variant, LETTERS, max_lines=LINES, placeholder="…") for variant in study.variants]
+    tallest = 1 + max((name.count("\n") for name in names), default=0)
+    figure = drawing.canvas(1.6 + (0.3 + 0.2 * tallest) * max(2, len(names)))
     axis = figure.add_subplot()
     ranks = {seed: rank for rank, seed in enumerate(study.seeds)}
     groups = [_group(float(place), study.of(variant)) for place, variant in enumerate(study.variants)]
@@ -163,7 +167,7 @@ def _by_variant(study: Study) -> Figure:
             axis.plot([summary.low, summary.high], [group.place] * 2, color="#333333", linewidth=1.8)
         if summary.mean is not None:
             axis.plot(summary.mean, group.place, "|", color="#333333", markersize=17, markeredgewidth=2.4)
-    axis.set_yticks(range(len(study.variants)), study.variants)
+    axis.set_yticks(range(len(names)), names)
     axis.set_ylim(len(study.variants) - 0.5, -0.5)
     axis.set_xlabel("mIoU, %")
     axis.grid(axis="x", **GRID)

@@ -87,8 +87,9 @@ def _sections(
     yield f"# {TITLE}\n"
     yield (
         f"One self-attention layer of width {protocol['width']} with {protocol['heads']} heads, each attention with "
-        f"its own defaults, on {words.count(base['levels'], 'square map')} of {base['side']} x {base['side']} tokens, "
-        f"{base['points']} points, {words.count(base['batch'], 'image')}; along each axis one of these changes. "
+        f"its own defaults but what its name says, on {words.count(base['levels'], 'square map')} of {base['side']} "
+        f"x {base['side']} tokens, {base['points']} points, {words.count(base['batch'], 'image')}; along each axis one "
+        "of these changes. "
         "Memory is *predicted* on tensors without data, as a CUDA card holds it: the most at any time of a forward and "
         f"backward pass with dropout {protocol['dropout']:g}, beyond inputs and parameters. Operations are *derived*: "
         "multiply-adds of a forward pass, every product and every sample.\n"

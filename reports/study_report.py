@@ -21,6 +21,7 @@ from reports import (
     plots_curves,
     rows,
     setting,
+    sight,
     tables,
     words,
 )
@@ -36,6 +37,7 @@ QUESTIONS = {
     "rates": "At which learning rate does each row of a table do best? (chosen on the validation split)",
 }
 RIVALS_TABLE = 7
+PICTURES = "pictures.png"
 GRID_OF_TABLE_6 = {"points", "levels"}
 
 
@@ -51,6 +53,7 @@ def files(study: Study, drawn: Drawn | None = None) -> dict[str, bytes]:
         "boundaries.csv": tables.boundaries(study),
         "refinement.csv": tables.refinement(study),
         "cost.csv": tables.cost(study),
+        "reach.csv": sight.reach(study),
         "class_iou.csv": tables.class_iou(study),
         "failures.csv": tables.failures(study),
     }
@@ -68,7 +71,7 @@ def files(study: Study, drawn: Drawn | None = None) -> dict[str, bytes]:
         ]
         made |= {f"complexity.{suffix}": data for suffix, data in plots_complexity.draw(counted).items()}
     if drawn is not None:
-        made["pictures.png"] = drawn.png
+        made[PICTURES] = drawn.png
     text = "\n".join(_sections(study, drawn, set(made)))
     made["report.md"] = text.encode()
     made["report.html"] = html.page(text, made, title=question(study)).encode()
@@ -110,13 +113,14 @@ def _sections(study: Study, drawn: Drawn | None, made: set[str]) -> Iterator[str
     yield from evidence.refinement(study)
     if drawn is not None:
         yield f"## Pictures, measured ({cell(setting.short(study))})\n"
-        yield "![input, truth, prediction, errors and boundaries of the same pictures](pictures.png)\n"
+        yield f"![input, truth, prediction, errors and boundaries of the same pictures]({PICTURES})\n"
         yield f"{cell(drawn.caption)}\n"
     yield from evidence.cost(study)
     if "cost.png" in made:
         yield "![mIoU against operations and against memory](cost.png)\n"
     if "complexity.png" in made:
         yield "![operations against parameters, of the networks as trained here](complexity.png)\n"
+    yield from sight.section(study)
     yield from evidence.classes(study)
     yield from background.failures(study)
     yield from background.differences(study)

@@ -48,20 +48,28 @@ def read_study(outs: Sequence[Path], experiment: str, control: str = "") -> Stud
     return study
 
 
-def write_report(outs: Path | Sequence[Path], experiment: str, *, control: str = "") -> list[Path]:
+def write_report(
+    outs: Path | Sequence[Path], experiment: str, *, control: str = "", with_pictures: bool = True
+) -> list[Path]:
     """Write the report of one experiment to `report/EXPERIMENT/` in the study's folder; returns its files.
 
     Of several folders, whose rows are read together, the first that has the experiment takes the report. The pages
-    come first. The same rows give the same bytes. Raises ValueError as `read_study` does, OSError where it cannot be
+    come first. The same rows give the same bytes. Without pictures nothing in it shows the data, whose licence may
+    forbid it; a `pictures.png` of before is removed. Raises ValueError as `read_study` does, OSError where it cannot be
     written.
     """
     outs = [outs] if isinstance(outs, Path) else list(outs)
     study = read_study(outs, experiment, control)
-    loaded = pictures.load(outs, study)
-    study = replace(study, problems=(*study.problems, *loaded.problems))
-    made = study_report.files(study, pictures.draw(loaded.arrays, control_of(study)))
+    drawn = None
+    if with_pictures:
+        loaded = pictures.load(outs, study)
+        study = replace(study, problems=(*study.problems, *loaded.problems))
+        drawn = pictures.draw(loaded.arrays, control_of(study))
     home = next(out for out in outs if experiment in Store(out).experiments())
-    return write_files(home / "report" / folder_name(experiment), made)
+    folder = home / "report" / folder_name(experiment)
+    if not with_pictures:
+        (folder / study_report.PICTURES).unlink(missing_ok=True)
+    return write_files(folder, study_report.files(study, drawn))
 
 
 def write_files(folder: Path, made: Mapping[str, bytes]) -> list[Path]:

@@ -101,7 +101,8 @@ def _checked(comparison: Comparison, size: Size) -> Iterator[tuple[Side, Core | 
         try:
             needs, free = side.needs(size), psutil.virtual_memory().available
             if needs > SHARE * free:
-                said |= {"status": "skipped", "message": f"needs {needs / GIB:.1f} GiB; {free / GIB:.1f} are free"}
+                short = f"needs {needs / GIB:.1f} GiB, more than {SHARE:.0%} of the {free / GIB:.1f} that are free"
+                said |= {"status": "skipped", "message": short}
             else:
                 core = side.make(size)
                 found = answer(core, comparison.draw(size))

@@ -47,7 +47,7 @@ class Ledger(TorchDispatchMode):
         self._saving = saved_tensors_hooks(self._saved, self._wanted)
         self._hooks: list[RemovableHandle] = []
         self._inside: list[str] = []  # the modules whose forward pass is on, the innermost last
-        self._behind = ""  # the module whose backward pass asked for a tensor last
+        self._behind = ""  # the module, or the loss, whose backward pass asked for a tensor last
         self._names: dict[nn.Module, str] = {}
         self._sizes: list[int] = []  # of each storage, in the order in which they came
         self._kinds: list[str] = []
@@ -139,7 +139,7 @@ class Ledger(TorchDispatchMode):
         number = self._enter(tensor)
         if self._kinds[number] == TEMPORARIES:
             self._kinds[number] = ACTIVATIONS
-        return tensor, self._inside[-1] if self._inside else ""
+        return tensor, self._inside[-1] if self._inside else self.phase  # of the loss, which is no module
 
     def _wanted(self, saved: tuple[Tensor, str]) -> Tensor:
         tensor, self._behind = saved

@@ -128,10 +128,13 @@ def inside_share(model: nn.Module, image_B3HW: Tensor) -> float | None:
 def reaches(settings: Settings) -> tuple[dict[str, Any], dict[str, str]]:
     """What the self-attention slots let a token see (`bench.measures.reach`), by slot, and why a slot has none.
 
-    A module of a user may do what a gradient cannot follow: its other measures are kept, and the reason is said.
+    Of a rival, which has no slots, nothing. A module of a user may do what a gradient cannot follow: its other measures
+    are kept, and the reason is said.
     """
     found: dict[str, Any] = {}
     notes: dict[str, str] = {}
+    if settings.model.architecture != "unept":
+        return found, notes
     for slot in SELF_SLOTS:
         try:
             reach = slot_reach(settings, slot)

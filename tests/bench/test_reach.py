@@ -71,6 +71,10 @@ def test_what_a_row_says() -> None:
     assert notes == {}
 
 
+def test_a_rival_has_no_slots() -> None:
+    assert variant.reaches(apply(preset("quick"), {"architecture": "ccnet"})) == ({}, {})
+
+
 def test_a_module_whose_reach_cannot_be_measured_says_why(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "odd_for_a_test.py").write_text(
         "import torch\nclass Odd(torch.nn.Module):\n def forward(self, tokens, *_):\n  raise RuntimeError('no')\n"

@@ -20,7 +20,18 @@ from reports.write import folder_name
 
 PAIR = ["control", "+ more"]
 GRID = [f"N={n} L={level}" for level in (1, 3) for n in (4, 16, 64)]
-TABLES = ("accuracy", "comparisons", "learned", "claims", "seeds", "boundaries", "refinement", "cost", "class_iou")
+TABLES = (
+    "accuracy",
+    "comparisons",
+    "learned",
+    "claims",
+    "seeds",
+    "boundaries",
+    "refinement",
+    "cost",
+    "reach",
+    "class_iou",
+)
 FILES = {"report.md", "report.html", "failures.csv", "quoted.csv", *(f"{name}.csv" for name in TABLES)}
 FILES |= {f"{name}.{suffix}" for name in ("accuracy", "cost") for suffix in ("png", "svg")}
 
@@ -83,6 +94,10 @@ def test_files_of_a_study_with_all_that_rows_may_hold(tmp_path: Path) -> None:
         ), name
     before = digests(files)
     assert digests(write_report(tmp_path, "g")) == before
+    kept = {file.name for file in write_report(tmp_path, "g", with_pictures=False)}
+    assert kept == {file.name for file in files} - {"pictures.png"}
+    assert {file.name for file in files[0].parent.iterdir()} == kept
+    assert all("pictures.png" not in file.read_text() for file in files[:2])
 
 
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
@@ -259,8 +274,10 @@ def test_no_plot_against_points_where_it_would_not_serve(names: list[str]) -> No
         [run_row(name, seed, None) for name in GRID for seed in range(2)],
         [run_row(name, seed, 0.4) for name in ("baseline", "+ spatial path") for seed in range(3)],
         [run_row("baseline", 0, 0.4), run_row("+ spatial path", 0, None)],
+        [run_row(f"decoder_self=my_package.my_module:{name} decoder_self.strength=0.5", 0, 0.4) for name in ("A", "B")],
     ],
 )
+@pytest.mark.filterwarnings("error")  # a layout that does not work is a warning
 def test_every_plot_is_a_picture(runs: list[dict[str, Any]]) -> None:
     made = plots.draw(study(runs), "measured: scenes")
     with Image.open(io.BytesIO(made["png"])) as picture:

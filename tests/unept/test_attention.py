@@ -239,7 +239,8 @@ def test_own_module_that_does_not_import(workplace):
         attention.check_slot("encoder_self", "broken_for_a_test:Mine")
 
 
-def test_own_modules_do_not_shadow_ours(workplace):
+def test_own_modules_do_not_shadow_ours(workplace, monkeypatch):
+    monkeypatch.delitem(sys.modules, "fractions", raising=False)  # so that it is looked for
     (workplace / "fractions.py").write_text(OWN)
     (workplace / "unept.py").write_text(OWN)
     for module in ("fractions", "unept"):

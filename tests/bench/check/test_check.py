@@ -284,8 +284,9 @@ def test_the_example_of_the_documents_is_what_comes_out() -> None:
 
 
 @pytest.mark.slow
-def test_a_full_check_takes_less_than_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["check", "longformer"]) == 0
+@pytest.mark.parametrize("name", ["deformable", "longformer", "reformer", "sparse_transformer", "dense_math"])
+def test_a_full_check_takes_less_than_a_minute(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["check", name]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[-2].startswith("INFO  time: ")
     assert "times deformable" in said[-2]

@@ -74,6 +74,34 @@ def test_the_place_of_the_peak_is_named() -> None:
     assert ledger.peak().place == "forward: wide"
 
 
+@pytest.mark.parametrize("where", ["wide", "loss"])
+def test_the_place_of_a_peak_in_the_backward_pass_is_named(where: str) -> None:
+    def widened(x: torch.Tensor) -> torch.Tensor:
+        return x.expand(1000, 10).exp().sum(0)  # its backward pass holds the result and as much again
+
+    class Wide(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return widened(x) if where == "wide" else x
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.narrow, self.wide = nn.Linear(10, 10), Wide()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.wide(self.narrow(x))
+
+    ledger = Ledger()
+    with ledger:
+        ledger.phase = "forward"
+        found = Model()(torch.zeros(10))
+        ledger.phase = "loss"
+        loss = (found if where == "wide" else widened(found)).sum()
+        ledger.phase = "backward"
+        loss.backward()
+    assert ledger.peak().place == f"backward: {where}"
+
+
 def test_fakes_and_real_tensors_give_the_same_ledger() -> None:
     def peak(model: nn.Module) -> object:
         ledger = Ledger()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from unittest import mock
 
 import pytest
@@ -74,20 +75,39 @@ def test_is_masked_dense_attention(shapes, options):
     assert failures(case(shapes, **options)) == set()
 
 
-def test_attends_what_the_rounds_show():
-    """The dependence on values, measured with the buckets held, is the pattern; own places only where alone."""
+LOOKS = [
+    Look(chunk=4),
+    Look(chunk=4, before=0),
+    Look(chunk=4, before=1, after=1),
+    Look(chunk=2, before=2, strict=True),
+    Look(chunk=4, before=1, after=2, strict=True),
+]
+
+
+def measured(look, size=19):
+    """Which values each result depends on, (2, size, size), with the buckets held, and what the rounds show."""
     torch.manual_seed(0)
-    look, size = Look(chunk=4), 19
     qk, v = torch.randn(2, 1, 2, size, 4, dtype=torch.float64)
     v.requires_grad_()
     buckets = torch.randint(0, 6, (1, 2, 3, size))
-    found = lsh_attention(*padded(qk, v, buckets, 1), look, real=size)
-    shown = visits(buckets, look) > 0
-    shown &= ~torch.eye(size, dtype=torch.bool)
-    for head in range(2):
-        for token in range(size):
-            (gradient,) = torch.autograd.grad(found[0, head, token].sum(), v, retain_graph=True)
-            assert torch.equal(gradient[0, head].abs().sum(-1) > 0, shown[0, head, token])
+    found = lsh_attention(*padded(qk, v, buckets, -size % look.chunk), look, real=size)
+    seen = torch.zeros(2, size, size, dtype=torch.bool)
+    for head, token in itertools.product(range(2), range(size)):
+        (gradient,) = torch.autograd.grad(found[0, head, token].sum(), v, retain_graph=True)
+        seen[head, token] = gradient[0, head].abs().sum(-1) > 0
+    return seen, buckets
+
+
+@pytest.mark.parametrize("look", LOOKS, ids=str)
+def test_attends_what_the_rounds_show(look):
+    """The measured matrix is the pattern; a token sees its own place only where it is alone, and no other look's."""
+    seen, buckets = measured(look)
+    others = ~torch.eye(19, dtype=torch.bool)
+    shown = visits(buckets, look)[0] > 0
+    assert torch.equal(seen & others, shown & others)
+    assert torch.equal(seen.diagonal(dim1=1, dim2=2), ~(shown & others).any(-1))
+    for other in LOOKS:
+        assert other == look or not torch.equal(seen & others, (visits(buckets, other)[0] > 0) & others)
 
 
 def padded(qk, v, buckets, number, value=0.0):

@@ -83,6 +83,22 @@ def test_asymmetric_attention_has_110_tokens() -> None:
     assert Asymmetric(4, 4, 8, 5, shared=True).query is not None
 
 
+def test_asymmetric_attention_by_definition() -> None:
+    torch.manual_seed(0)
+    module = Asymmetric(4, 6, 8, 5).double().eval()
+    queries, keys = torch.randn(1, 6, 2, 3, dtype=torch.double), torch.randn(1, 4, 16, 24, dtype=torch.double)
+    tokens = []
+    for side in (1, 3, 6, 8):
+        for i, j in itertools.product(range(side), repeat=2):  # bins from the floor to the ceiling
+            rows = slice(16 * i // side, -(-16 * (i + 1) // side))
+            columns = slice(24 * j // side, -(-24 * (j + 1) // side))
+            tokens.append([part(keys)[0, :, rows, columns].mean((1, 2)) for part in (module.key, module.value)])
+    key, value = (torch.stack(parts, dim=1) for parts in zip(*tokens, strict=True))
+    query = module.query(queries)[0].flatten(1)
+    mixed = torch.stack([value @ ((query[:, place] @ key) / 8**0.5).softmax(0) for place in range(6)], dim=1)
+    torch.testing.assert_close(module(queries, keys), module.out(mixed.view(1, 8, 2, 3)))
+
+
 def test_class_vectors_of_ocrnet_are_means_by_predicted_share() -> None:
     head = OCRHead((6,), 8, 3, 0.0).eval()
     given = {}
