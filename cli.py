@@ -266,7 +266,7 @@ def table(
             "--rates",
             metavar="RATES",
             help="Choose each row's learning rate from these on the validation split, then score the test split; "
-            "table 8 of quick does so with half, once and twice the recipe's, unless told none.",
+            "table 8 of quick does so with once, twice and four times the recipe's, unless told none.",
         ),
     ] = "",
     dry_run: DryRun = False,
@@ -663,13 +663,15 @@ def memory(
         raise ValueError("--quick goes with --scale")
     found = chosen(rows or ())
     networks = {row.name: row.settings for row in found}
+    began = time.perf_counter()
     records = table.predicted(networks, setting, say=_say)
     records = [record | {"quoted": row.quoted} for record, row in zip(records, found, strict=True)]
     forms = {} if rows or not pages.is_printed(asdict(setting)) else {row.name: row.settings for row in masked()}
     masks = table.predicted(forms, setting, say=_say, alone=True) if forms else []
+    spent = table.effort(began)
     verified = table.verified(networks, setting, say=_say) if verify else []
     words, _ = ctx.obj
-    made = pages.files(records, verified, asdict(setting), shlex.join([NAME, *words]), masks)
+    made = pages.files(records, verified, asdict(setting), shlex.join([NAME, *words]), masks, spent)
     page, *_ = write_files(Path(out or "study/memory").expanduser(), made)
     print("\n".join(pages.lines(records)))
     print(f"report: {page}")

@@ -20,7 +20,7 @@ from bench.grid import Variant
 from bench.presets import preset
 from bench.request import Maker
 
-FACTORS = (0.5, 1.0, 2.0)  # of the recipe's own rate, where none are given
+FACTORS = (1.0, 2.0, 4.0)  # of the recipe's own rate, where none are given
 SPLIT = "val"  # that rates are chosen on
 SCORED = "test"  # that the table is then scored on
 SEEDS = 2  # trainings of each row at each rate, or as many as the table has

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from reports import claims, comparisons, plots, rows, setting, tables, words
+from reports import claims, comparisons, plots, rates, rows, setting, tables, words
 from reports.markdown import DASH, bullets, cell, table
 from reports.rows import Study
 
@@ -48,6 +48,10 @@ def accuracy(study: Study) -> Iterator[str]:
         "One seed has neither. In the plot a dot is a seed, a bar the interval (cut at the frame), × a run without a "
         "value.\n"
     )
+    by_rate = rates.by_rate(study)
+    if len(by_rate) > 1 and study.kind != rates.CANDIDATES:
+        yield "Learning rates differ:\n"
+        yield bullets(f"{rows.plain(rate)}: {cell(', '.join(names))}" for rate, names in by_rate.items())
     backbones = setting.backbones(study)
     if len(backbones) > 1:
         yield "Backbones differ, and so may what they start from:\n"

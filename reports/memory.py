@@ -91,6 +91,7 @@ def files(
     setting: Mapping[str, Any],
     command: str = "",
     masked: Sequence[Record] = (),
+    spent: Mapping[str, Any] | None = None,
 ) -> dict[str, bytes]:
     """Every file of the report by name: pages, tables as CSV, and the plot."""
     both = [*records, *masked]
@@ -101,7 +102,7 @@ def files(
         tables = {"claims.csv": memory_claims.beside(both), "statements.csv": memory_claims.judged(both)}
         made |= {name: csv(found).encode() for name, found in tables.items() if not found.empty}
     made |= {f"memory.{suffix}": data for suffix, data in draw(records).items()}
-    text = "\n".join(_sections(records, verified, setting, command, masked))
+    text = "\n".join(_sections(records, verified, setting, command, masked, spent))
     made["report.md"] = text.encode()
     made["report.html"] = html.page(text, made, title=TITLE).encode()
     return made
@@ -146,6 +147,7 @@ def _sections(
     setting: Mapping[str, Any],
     command: str,
     masked: Sequence[Record],
+    spent: Mapping[str, Any] | None,
 ) -> Iterator[str]:
     yield f"# {TITLE}\n"
     yield (
@@ -178,6 +180,10 @@ def _sections(
         yield from _is_it_right(verified)
     if is_printed(setting):
         yield from memory_claims.section([*records, *masked])
+    if spent:
+        resident = "" if spent["resident_gib"] is None else f", at most {spent['resident_gib']:.1f} GiB resident"
+        cores = words.count(spent["cores"], "core")
+        yield f"Predicting took {spent['seconds']:.0f} s on {cores}{resident}, all processes together (measured).\n"
     if command:
         yield f"Command: `{command}`\n"
 

@@ -19,6 +19,7 @@ from reports import (
     plots_complexity,
     plots_cost,
     plots_curves,
+    rates,
     rows,
     setting,
     sight,
@@ -133,7 +134,7 @@ def verdict(study: Study) -> Iterator[str]:
     statuses = collections.Counter(str(run.get("status")) for run in study.runs)
     counts = ", ".join(f"{count} {cell(status)}" for status, count in sorted(statuses.items()))
     if study.runs:
-        yield from map(cell, (*comparisons.verdict(study), *comparisons.refined(study)))
+        yield from map(cell, (*rates.verdict(study), *comparisons.verdict(study), *comparisons.refined(study)))
     made = f"{words.count(len(study.runs), 'run')} of {words.count(len(study.variants), 'variant')}"
     yield f"{made}: {counts or 'none yet'}."
     due = sum(len(study.missing(variant)) for variant in study.variants)

@@ -483,6 +483,9 @@ def test_memory_is_predicted_and_reported(capsys: pytest.CaptureFixture[str], tm
     assert "Live tensors, predicted: a lower bound of what a GPU shows" in page
     assert "Beside the paper" not in page  # not its setting
     assert (tmp_path / "memory.csv").read_text().startswith("row,gib,bounded_gib,")
+    took = re.search(r"^Predicting took \d+ s on \d+ cores?(, at most (.*) GiB resident)?, ", page, re.MULTILINE)
+    assert took
+    assert not took[2] or 0.1 < float(took[2]) < 100
     assert "--row CCNet: expected one of" in refused(capsys, "memory", "--row", "CCNet")
     assert "--batch 0: expected at least 1" in refused(capsys, "memory", "--batch", "0")
     assert "--precision fp8" in refused(capsys, "memory", "--precision", "fp8")
@@ -550,8 +553,8 @@ def test_rates_are_chosen_then_the_table_is_run(capsys: pytest.CaptureFixture[st
     assert call(*words, measure=MEASURE) == 0
     names = [*Store(OUT).experiments()]
     assert names == [
-        "rates table 8 deformable none rates=0.0005,0.001,0.002",
-        "table 8 deformable none rates=0.0005,0.001,0.002",
+        "rates table 8 deformable none rates=0.001,0.002,0.004",
+        "table 8 deformable none rates=0.001,0.002,0.004",
     ]
     tried, final = (Store(OUT).read("run", name).rows for name in names)
     assert (len(tried), len(final)) == (12, 6)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import sys
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import replace
@@ -14,6 +17,7 @@ from bench import environment
 from bench.config import Settings
 from bench.errors import one_line
 from bench.measures.ledger import Peak
+from bench.measures.variant import peak_resident_gib
 from bench.memory.predict import StepSetting, predict
 from unept.ops import build
 
@@ -46,6 +50,26 @@ def predicted(
             records.append({"name": name, "batch": setting.batch} | _found(peaks))
             say(_line(records[-1]))
     return records
+
+
+def effort(began: float) -> Record:
+    """What predicting took: `seconds` since `began` (of `time.perf_counter`), `cores`, `resident_gib` of all processes.
+
+    The latter is a bound: this process's peak and, for each core, that of the largest process that it started; None
+    where the system does not say.
+    """
+    own, largest = peak_resident_gib(), _largest_child_gib()
+    resident = None if own is None or largest is None else own + environment.cores() * largest
+    return {"seconds": time.perf_counter() - began, "cores": environment.cores(), "resident_gib": resident}
+
+
+def _largest_child_gib() -> float | None:
+    if os.name == "nt":
+        return None
+    import resource
+
+    found = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return found / 2**30 if sys.platform == "darwin" else found / 2**20
 
 
 def verified(rows: Mapping[str, Settings], setting: StepSetting, say: Say = print) -> list[Record]:

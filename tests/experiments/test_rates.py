@@ -66,7 +66,7 @@ def same_but_for_rate_and_split(variant: Variant, rows: tuple[Variant, ...]) -> 
 
 
 def test_which_rates_are_tried() -> None:
-    assert rates.wanted("", table=8, preset_name="quick") == (5e-4, 1e-3, 2e-3)
+    assert rates.wanted("", table=8, preset_name="quick") == (1e-3, 2e-3, 4e-3)
     assert rates.wanted("", table=8, preset_name="paper") == ()
     assert rates.wanted("", table=7, preset_name="quick") == ()
     assert rates.wanted("none", table=8, preset_name="quick") == ()
