@@ -18,19 +18,25 @@ static std::vector<Real> some(std::int64_t count, float scale) {
   return made;
 }
 
-template <class Real>
-static int once(UneptSizes n, const std::vector<std::int64_t>& shapes, int threads, std::int64_t lie) {
+#ifdef _OPENMP
+constexpr int threads = 3;
+#else
+constexpr int threads = 1;
+#endif
+
+template <class Real, class Stored = Real>
+static int once(UneptSizes n, const std::vector<std::int64_t>& shapes, std::int64_t lie, int type) {
   const std::int64_t points = n.batch * n.queries * n.heads * n.levels * n.points;
   const std::int64_t values = n.batch * n.tokens * n.heads * n.channels;
   const std::int64_t sums = n.batch * n.queries * n.heads * n.channels;
-  auto value = some<Real>(values - lie, 1), place = some<Real>(n.queries * 2, 1), offsets = some<Real>(points * 2, 9);
+  auto value = some<Stored>(values - lie, sizeof(Stored) == 2 ? 30000 : 1);  // halves: any bits
+  auto place = some<Real>(n.queries * 2, 1), offsets = some<Real>(points * 2, 9);
   auto logits = some<Real>(points, 3), gradient = some<Real>(sums, 1), result = some<Real>(sums, 0);
   auto softmax = some<Real>(n.batch * n.heads * n.queries * 2, 0);
   auto by_value = value, by_offsets = offsets, by_logits = logits;
   const Real strange[] = {Real(NAN), Real(INFINITY), Real(-INFINITY), Real(1e30), Real(-1e30), Real(2147483648.0)};
   for (std::size_t i = 0; i < offsets.size(); i += 7) offsets[i] = strange[i % 6];
   if (!logits.empty()) logits.back() = Real(NAN), logits.front() = Real(-INFINITY);
-  const int type = sizeof(Real) == 4 ? float32 : float64;
   const int ahead = unept_msda_forward(&n, shapes.data(), type, threads, value.data(), place.data(), offsets.data(),
                                        logits.data(), result.data(), softmax.data());
   return ahead | unept_msda_backward(&n, shapes.data(), type, threads, gradient.data(), value.data(), place.data(),
@@ -43,14 +49,20 @@ int main(int count, char**) {
   int wrong = 0;
   for (const std::int64_t channels : {1, 3, 4, 8, 32, 33, 70}) {
     for (const std::int64_t points : {1, 2, 4, 5, 16, 200}) {
-      wrong |= once<float>({2, 61, 2, channels, 3, points, 3}, three, 1, count - 1);
-      wrong |= once<double>({1, 24, 3, channels, 1, points, 70}, one, 1, 0);
+      wrong |= once<float>({2, 61, 2, channels, 3, points, 3}, three, count - 1, float32);
+      wrong |= once<double>({1, 24, 3, channels, 1, points, 70}, one, 0, float64);
+      for (const int half : {bfloat16, float16}) {
+        wrong |= once<float, std::int16_t>({2, 61, 2, channels, 3, points, 3}, three, 0, half);
+      }
     }
   }
   const std::vector<std::int64_t> large_map{40, 30};  // whose rows are asked for before they are read
-  for (const std::int64_t points : {1, 16, 200}) wrong |= once<float>({1, 1200, 2, 33, 1, points, 9}, large_map, 1, 0);
-  wrong |= once<float>({0, 24, 3, 4, 1, 4, 5}, one, 1, 0) | once<float>({2, 24, 3, 4, 1, 4, 0}, one, 1, 0);
-  wrong |= once<float>({1, 2, 2, 5, 2, 4, 3}, hollow, 1, 0);
+  for (const std::int64_t points : {1, 16, 200}) {
+    wrong |= once<float>({1, 1200, 2, 33, 1, points, 9}, large_map, 0, float32);
+    wrong |= once<float>({2, 1200, 2, 33, 1, points, 170}, large_map, 0, float32);  // enough for several threads
+  }
+  wrong |= once<float>({0, 24, 3, 4, 1, 4, 5}, one, 0, float32) | once<float>({2, 24, 3, 4, 1, 4, 0}, one, 0, float32);
+  wrong |= once<float>({1, 2, 2, 5, 2, 4, 3}, hollow, 0, float32);
   const std::int64_t many[] = {1 << 16, 1 << 16};
   const UneptSizes large{1, many[0] * many[1], 1, 1, 1, 1, 1};
   const auto refused = [&](int type) {

@@ -216,8 +216,9 @@ def test_prefetches_are_compiled(tmp_path):
 
 
 @needs_gcc
-def test_address_and_undefined_behaviour_sanitizers(tmp_path):
-    flags = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-Wno-psabi")
+@pytest.mark.parametrize("more", [(), ("-march=native",), ("-march=native", "-fopenmp")], ids="-".join)
+def test_address_and_undefined_behaviour_sanitizers(tmp_path, more):
+    flags = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-Wno-psabi", *more)
     try:
         program = compile_to(tmp_path / "run", *flags, main=Path(__file__).with_name("sanitized.cpp"))
     except AssertionError as error:
