@@ -31,6 +31,24 @@ MUTANTS = {
         {"gpu_values.cuh": ("atomicAdd(to + i, times * pack.at[i])", "to[i] += times * pack.at[i]")},
         "race: threads use the same place of value gradient",
     ),
+    "missing atomic, four at once": (
+        {
+            "gpu_values.cuh": (
+                "atomicAdd(reinterpret_cast<float4*>(to), sum)",
+                "to[0] += sum.x, to[1] += sum.y, to[2] += sum.z, to[3] += sum.w",
+            )
+        },
+        "race: threads use the same place of value gradient",
+    ),
+    "early return before a shuffle, backward": (
+        {
+            "gpu_backward.cuh": (
+                "    const Spot<Real> own = spot(call",
+                "    if (!group.live) return;\n    const Spot<Real> own = spot(call",
+            )
+        },
+        "deadlock",
+    ),
     "one too many in the last vector": (
         {"gpu_forward.cuh": ("const bool has_channels = channel <", "const bool has_channels = channel <=")},
         "",
@@ -42,6 +60,8 @@ MUTANTS = {
         "the gradient of the offsets is off",
     ),
 }
+FLAGS = ("-DUNEPT_ONLY_FLOAT32",)
+NEWEST = {"missing atomic, four at once": ("-D__CUDA_ARCH__=900",)}  # what older cards do not have
 # The last warp of each is partly filled; 24 channels leave lanes of a group without channels.
 INPUTS = [gpu_check.make_inputs(((4, 5), (3, 2)), 5, 3, channels, 9, batch=1) for channels in (24, 32)]
 
@@ -52,16 +72,17 @@ def caught(tmp_path_factory):
 
     def compiled(name):
         folder = emulated.mutated(MUTANTS[name][0], tmp_path_factory.mktemp("mutant"))
-        return emulated.library("-DUNEPT_ONLY_FLOAT32", folder=folder), folder
+        emulated.library(*FLAGS, *NEWEST.get(name, ()), folder=folder)
+        return folder
 
     emulated.emulator_object()
     with ThreadPoolExecutor(2) as pool:
-        folders = dict(zip(MUTANTS, (folder for _, folder in pool.map(compiled, MUTANTS)), strict=True))
-    return {name: said_of(folder) for name, folder in folders.items()}
+        folders = dict(zip(MUTANTS, pool.map(compiled, MUTANTS), strict=True))
+    return {name: said_of(folder, *NEWEST.get(name, ())) for name, folder in folders.items()}
 
 
-def said_of(folder) -> str:
-    kernel = emulated.kernel("-DUNEPT_ONLY_FLOAT32", folder=folder)
+def said_of(folder, *more) -> str:
+    kernel = emulated.kernel(*FLAGS, *more, folder=folder)
     for inputs in INPUTS:
         try:
             said = gpu_check.disagreement(kernel, inputs)

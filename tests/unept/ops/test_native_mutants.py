@@ -43,6 +43,11 @@ MUTANTS = {
     ),
     "one pixel too few between the lines": ("block.h", "(level.step() * width)", "((level.step() - 1) * width)"),
     "a level's start wrong": ("forward.h", "table + level.row * layout.width()", "table"),
+    "a level's start wrong in the values' gradient": (
+        "backward.h",
+        "(image * size.tokens + level.token) * size.heads + head",
+        "image * size.tokens * size.heads + head",
+    ),
     "the step of another level": ("block.h", "block.step[level * points]", "block.step[0]"),
     "the last vector missing": ("block.h", "if (vectors - from >= 1)", "if (vectors - from > 1)"),
     "the last channel missing": ("forward.h", "block.sum, size.channels *", "block.sum, (size.channels - 1) *"),
