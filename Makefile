@@ -2,8 +2,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 ARGS ?=
+TESTS = pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
 
-.PHONY: help ablate test lint format docs clean
+.PHONY: help ablate test plain lint format docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -12,7 +13,10 @@ ablate: $(VENV)/.ready  ## install, then the main job on the embedded data: 30 t
 	$(BIN)/unept-bench ablate --grid N=4,16,64 L=1,3 $(ARGS)
 
 test: $(VENV)/.ready lint  ## install, then ruff, mypy and the tests
-	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
+	$(BIN)/$(TESTS)
+
+plain: $(VENV)/.ready  ## the tests as they are on a machine without a compiler
+	CXX=/nonexistent UNEPT_CACHE=$$(mktemp -d) $(BIN)/$(TESTS)
 
 lint: $(VENV)/.ready  ## ruff and mypy
 	$(BIN)/ruff check .
