@@ -250,7 +250,7 @@ def ablate(
     _study("ablate", name, make, request, ctx, dry_run)
 
 
-@app.command()
+@app.command(cls=Setting)
 @of_a_study
 def table(
     ctx: typer.Context,
@@ -269,18 +269,23 @@ def table(
             "table 8 of quick does so with once, twice and four times the recipe's, unless told none.",
         ),
     ] = "",
+    fields: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE ...", help="Of all rows, any field: size=128 probes=0."),
+    ] = None,
     dry_run: DryRun = False,
 ) -> None:
     """Run the variants of one of the paper's tables."""
     from experiments import rates as choice
+    from experiments.changes import with_fields
     from experiments.controls import NONE, with_control
     from experiments.tables import only, table_of
 
     found = table_of(number)
     control = options["control"] or (found.control if not row or found.control in row else "")
     request = _request(ctx, options | {"control": control})
-    make = with_control(only(found.variants, row or ()), request.control)
-    name = [*(row or ()), *[NONE] * (request.control == NONE and number in (6, 7))]
+    make = with_fields(with_control(only(found.variants, row or ()), request.control), fields or ())
+    name = [*(row or ()), *[NONE] * (request.control == NONE and number in (6, 7)), *(fields or ())]
     tried = choice.wanted(rates, table=number, preset_name=request.preset)
     if tried:
         name.append(f"rates={choice.text(tried)}")

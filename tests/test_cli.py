@@ -570,6 +570,20 @@ def test_rates_are_chosen_then_the_table_is_run(capsys: pytest.CaptureFixture[st
     assert [*Store(OUT).experiments()] == [*names, f"{names[1]} steps=900"], "a longer table shares the choice"
 
 
+def test_fields_of_all_rows_of_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("table", "8", "--row", "none", "--rates", "none", "--seeds", "1", "--set", "size=96", "probes=0")
+    assert call(*words) == 0
+    assert call(*words[:-3]) == 0
+    assert [*Store(OUT).experiments()] == ["table 8 none size=96 probes=0", "table 8 none"]
+    row, other = (Store(OUT).read("run", name).rows[0]["settings"] for name in Store(OUT).experiments())
+    assert (row["model"]["size"], row["train"]["probes"]) == (96, 0)
+    assert (other["model"]["size"], other["train"]["probes"]) == (64, 20)
+    capsys.readouterr()
+    assert call(*words) == 0
+    assert "1 of 1 run are there already" in capsys.readouterr().out
+    assert "use --steps" in refused(capsys, *words, "steps=4")
+
+
 def test_two_folders_are_read_together(capsys: pytest.CaptureFixture[str]) -> None:
     for place, seeds in (("a", "1"), ("b", "3")):
         assert call("ablate", "--grid", "N=4,16", "--seeds", seeds, "--out", place) == 0
