@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from experiments.claims import CLAIMS, Claim
+from experiments.claims import CLAIMS, STAND_INS, Claim
 from reports import rows
 from reports.comparisons import ALPHA, Contrast, adjusted, contrast
 from reports.rows import Study
@@ -58,9 +58,12 @@ def judge(study: Study, number: int | None) -> pd.DataFrame:
 
 
 def _find(study: Study, claim: Claim) -> _Found:
-    """Our values of both rows, in the claim's unit: of the variants of these names, or `L=3 N=16` for `N=16 L=3`."""
+    """Our values of both rows, in the claim's unit: of the variants of these names, or `L=3 N=16` for `N=16 L=3`, or
+    of those that stand in for them.
+    """
     named = {frozenset(variant.split()): variant for variant in study.variants}
-    pair = [named.get(frozenset(row.split()), "") for row in (claim.better, claim.worse)]
+    names = [(row, STAND_INS.get(row, row)) for row in (claim.better, claim.worse)]
+    pair = [next((named[words] for name in both if (words := frozenset(name.split())) in named), "") for both in names]
     if claim.column in METRICS:
         better, worse = (_percent(study, variant, METRICS[claim.column]) for variant in pair)
         return _Found(contrast=contrast(better, worse))

@@ -118,7 +118,8 @@ def judged(study: Study, number: int | None) -> Iterator[str]:
         "A claim is a difference between two rows: the paper's is *quoted*, ours *measured* here, in another setting "
         "(see below), so that only signs are compared. It agrees or disagrees where Welch's p, adjusted by Holm over "
         "the claims of one column, is at most 0.05; otherwise it is undetermined. Parameters and operations are "
-        "exact, those of the networks as trained here; unept-bench complexity counts the published ones.\n"
+        "exact, those of the networks as trained here; unept-bench complexity counts the published ones. Memory is "
+        "that of a GPU, which unept-bench memory predicts and no row here holds.\n"
     )
     columns = ["claim", "outcome", "column", "paper (quoted)", "here (measured)", "95 % interval", "p (Holm)"]
     lines = [

@@ -10,7 +10,7 @@ from scipy import stats
 from synthetic import measure_row, run_row
 
 from experiments import paper
-from experiments.claims import CLAIMS
+from experiments.claims import CLAIMS, STAND_INS
 from reports.claims import judge
 from reports.rows import Study, assemble
 
@@ -129,3 +129,14 @@ def test_no_printed_figure_stands_in_the_frame() -> None:
     frame = judge(study(means), 5)
     assert frame[frame["table"] == 5]["difference"].abs().max() < 5
     assert frame[frame["unit"] == "points"]["quoted"].abs().max() < 10
+
+
+def test_variants_on_another_backbone_stand_in_for_the_rows_of_table_8() -> None:
+    means = {"deformable": 0.45, "Sparse Transformer": 0.40, "Longformer": 0.48, "dense": 0.3, "SETR": 0.2}
+    found = {line["claim"]: line for line in lines(judge(study(means, "table 8"), 8), 8)}
+    assert found["higher mIoU than Sparse Transformer, ResNet50"]["outcome"] == "agrees"
+    assert found["higher mIoU than Longformer, ResNet50"]["outcome"] == "disagrees"
+    assert found["higher mIoU than Longformer, ResNet50"]["difference"] == pytest.approx(-3)
+    assert found["higher mIoU than Reformer, ResNet50"]["outcome"] == "not run"
+    assert found["higher mIoU than SETR, T-large"]["outcome"] == "not run"  # against DeiT, which nothing stands in for
+    assert set(STAND_INS) < set(paper.TABLES[8].rows)
