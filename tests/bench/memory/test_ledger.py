@@ -52,51 +52,46 @@ def test_views_and_in_place_results_are_not_counted_twice() -> None:
     assert ledger.peak().bytes == 200 * FLOAT
 
 
+class Model(nn.Module):
+    """A layer that holds little, then what is given, called `wide`."""
+
+    def __init__(self, wide: nn.Module) -> None:
+        super().__init__()
+        self.narrow, self.wide = nn.Linear(10, 10), wide
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.wide(self.narrow(x))
+
+
 def test_the_place_of_the_peak_is_named() -> None:
     class Wide(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x.repeat(50).sum()
 
-    class Model(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.narrow, self.wide = nn.Linear(10, 10), Wide()
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.wide(self.narrow(x))
-
     ledger = Ledger()
     with ledger:
         ledger.phase = "forward"
-        Model()(torch.zeros(10))
+        Model(Wide())(torch.zeros(10))
         ledger.phase = "after"
         torch.zeros(10)
     assert ledger.peak().place == "forward: wide"
 
 
+class Widened(nn.Module):
+    """Its backward pass holds the result and as much again."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.expand(1000, 10).exp().sum(0)
+
+
 @pytest.mark.parametrize("where", ["wide", "loss"])
 def test_the_place_of_a_peak_in_the_backward_pass_is_named(where: str) -> None:
-    def widened(x: torch.Tensor) -> torch.Tensor:
-        return x.expand(1000, 10).exp().sum(0)  # its backward pass holds the result and as much again
-
-    class Wide(nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return widened(x) if where == "wide" else x
-
-    class Model(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.narrow, self.wide = nn.Linear(10, 10), Wide()
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.wide(self.narrow(x))
-
     ledger = Ledger()
     with ledger:
         ledger.phase = "forward"
-        found = Model()(torch.zeros(10))
+        found = Model(Widened() if where == "wide" else nn.Identity())(torch.zeros(10))
         ledger.phase = "loss"
-        loss = (found if where == "wide" else widened(found)).sum()
+        loss = (found if where == "wide" else Widened().forward(found)).sum()
         ledger.phase = "backward"
         loss.backward()
     assert ledger.peak().place == f"backward: {where}"
