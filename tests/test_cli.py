@@ -646,10 +646,10 @@ def test_the_options_are_these() -> None:
     found = {name: {opt for p in command.params for opt in p.opts} for name, command in commands.items()}
     assert found == {
         "ablate": {f"--{name}" for name in shared | {"grid"}},
-        "table": {f"--{name}" for name in shared | {"row", "rates"}} | {"number"},
+        "table": {f"--{name}" for name in shared | {"row", "rates", "set"}} | {"number"},
         "train": {f"--{name}" for name in TRAIN.split()},
         "complexity": {f"--{name}" for name in ("size", "model", "network", "time", "batch", "rounds", "out")},
-        "report": {"folders", "--experiment", "--control"},
+        "report": {"folders", "--experiment", "--control", "--no-pictures"},
         "power": {"folder", "--difference", "--sd", "--comparisons", "--experiment", "--control"},
         "kernels": {"--out", "--threads", "--repeats", "--shapes", "--quick"},
         "attention": {f"--{name}" for name in ("only", "out", "threads", "repeats", "malloc", "quick")},
