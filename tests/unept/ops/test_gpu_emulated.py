@@ -113,7 +113,8 @@ def test_nothing_to_do(kernel, batch, queries):
 
 
 def test_an_empty_level_and_no_points(kernel):
-    assert gpu_check.disagreement(kernel, gpu_check.make_inputs(((3, 4),), 3, 2, 8, 0)) == ""
+    with pytest.raises(ValueError, match="there must be heads, channels, levels and points"):
+        gpu_check.outcome(kernel, gpu_check.make_inputs(((3, 4),), 3, 2, 8, 0))
     inputs = gpu_check.make_inputs(((3, 4), (2, 2)), 3, 2, 8, 4)
     with_empty = gpu_check.make_inputs(((3, 4), (0, 0), (2, 2)), 3, 2, 8, 4)
     with_empty = with_empty._replace(value_BSHD=inputs.value_BSHD)
