@@ -33,6 +33,7 @@ QUIET = "#555555"
 WIDTH = 6.0  # inches; the same for all, so that letters are as large in one as in the other
 DPI = 160
 LETTERS = 15  # letters of a note that fit on an inch
+LABEL, KEY = 60, 9  # characters of legend that fit on a line, and what a key and its gaps take of them
 
 
 def canvas(height: float) -> Figure:
@@ -64,6 +65,11 @@ def ink(index: int) -> tuple[float, float, float]:
     """The colour of a series, dark enough for letters."""
     red, green, blue = (0.6 * part for part in to_rgb(look(index)["color"]))
     return red, green, blue
+
+
+def legend_columns(labels: Sequence[str], most: int) -> int:
+    """How many columns of a legend fit over a figure in letters of 12 points: `most`, or fewer if labels are long."""
+    return max(1, min(most, len(labels), LABEL // (max(map(len, labels)) + KEY)))
 
 
 def in_legend(name: str) -> str:

@@ -25,7 +25,6 @@ from reports.rows import Study
 
 SLOT = 0.26  # most room that a series takes beside each N, in powers of two
 LETTERS, LINES = 28, 4  # of a variant's name beside its row
-LABEL = 60  # characters of legend that fit on a line, those of keys and gaps included
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +112,7 @@ def _against_points(study: Study, series: Mapping[str, list[Group]]) -> Figure:
     axis.grid(axis="y", **GRID)
     _limits(axis, [group for groups in series.values() for group in groups], horizontal=False)
     if len(series) > 1:
-        columns = max(1, min(3, len(series), LABEL // (max(map(len, series)) + 9)))
+        columns = drawing.legend_columns([*series], most=3)
         figure.legend(loc="outside upper center", ncols=columns, handlelength=2.6)
     return figure
 

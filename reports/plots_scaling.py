@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -58,6 +59,7 @@ def _plot(
     records: Sequence[Record], label: str, value: Callable[[Record], float | None], caption: str
 ) -> dict[str, bytes]:
     names = [*dict.fromkeys(record["attention"] for record in records)]
+    families = [*dict.fromkeys(map(_family, names))]
     figure = drawing.canvas(6.2)
     panels = figure.subplots(2, 2, sharey=True).flatten()
     handles: dict[str, Any] = {}
@@ -69,15 +71,35 @@ def _plot(
             ticks |= {place(record) for record in mine}
             if points:
                 x, y = zip(*points, strict=True)
-                dashes = drawing.DASHES[(index + index // len(drawing.COLOURS)) % len(drawing.DASHES)]
-                look = drawing.look(index) | {"linestyle": dashes}
+                look = _look(index, families.index(_family(name)))
                 handles[name] = panel.plot(x, y, markersize=5, linewidth=1.4, **look)[0]
         _dress(panel, title, sorted(ticks))
     for panel in panels[::2]:
         panel.set_ylabel(label)
-    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=4, fontsize=9)
+    figure.legend(
+        handles.values(),
+        handles.keys(),
+        loc="outside upper center",
+        ncols=drawing.legend_columns(names, most=4),
+        fontsize=9,
+    )
     drawing.write_under(figure, caption)
     return drawing.files(figure)
+
+
+def _family(name: str) -> str:
+    """Of `dense_math` it is `dense`, of `longformer, window2d` the same as of `longformer`."""
+    return re.split("[_,]", name)[0]
+
+
+def _look(index: int, family: int) -> dict[str, Any]:
+    """The colour of a family; a marker and dashes that no other of it has."""
+    turn = index // len(drawing.DASHES)
+    return {
+        "color": drawing.COLOURS[family % len(drawing.COLOURS)],
+        "marker": drawing.MARKERS[index % len(drawing.MARKERS)],
+        "linestyle": drawing.DASHES[(index + turn) % len(drawing.DASHES)],
+    }
 
 
 def _dress(panel: Axes, title: str, ticks: Sequence[int]) -> None:

@@ -130,7 +130,8 @@ def _exponent_rows(exponents: Sequence[Record], axis: str) -> tuple[list[str], l
 
 
 def _exponent(line: Record | None) -> str:
-    return DASH if line is None else f"{line['exponent']:.2f} ({line['from']} to {line['to']})"
+    """Two decimals and the sizes; what rounds to zero has no sign."""
+    return DASH if line is None else f"{round(line['exponent'], 2) + 0.0:.2f} ({line['from']} to {line['to']})"
 
 
 def _cells(records: Sequence[Record]) -> Iterator[list[str]]:
@@ -151,7 +152,7 @@ def _milliseconds(record: Record, phase: str) -> str:
     found = [_seconds(record, phase, part) for part in PARTS[:3]]
     if None in found:
         return DASH
-    median, q1, q3 = (f"{1000 * value:.3g}" for value in found if value is not None)
+    median, q1, q3 = (words.three_figures(1000 * value) for value in found if value is not None)
     return f"{median} ({q1} to {q3})"
 
 

@@ -20,6 +20,11 @@ def number(value: Any, form: str) -> str:
     return DASH if pd.isna(value) else format(value, form)
 
 
+def three_figures(value: float) -> str:
+    """The value to three significant figures, without an exponent up to a million."""
+    return f"{float(f'{value:.3g}'):g}"
+
+
 def spread(line: pd.Series, name: str) -> str:
     """Mean ± standard deviation from the columns `NAME_mean` and `NAME_sd`."""
     mean, sd = line[f"{name}_mean"], line[f"{name}_sd"]

@@ -4,7 +4,9 @@ import csv
 import io
 from typing import Any
 
-from reports import scaling
+from matplotlib.figure import Figure
+
+from reports import drawing, plots_scaling, scaling
 
 PROTOCOL = {
     "width": 256,
@@ -65,6 +67,38 @@ def test_the_tables_are_csv() -> None:
     assert (last["peak_mib"], last["message"]) == ("", "ValueError: no such thing")
     line = next(csv.DictReader(io.StringIO(made["exponents.csv"].decode())))
     assert (line["exponent"], line["sizes"], line["from"], line["to"]) == ("1", "2", "900", "3600")
+
+
+def test_figures_have_neither_an_exponent_nor_a_sign_of_zero() -> None:
+    slow = record("deformable", "side", 60, peak=1 << 20, saved=1 << 19, gmacs=0.5, seconds=seconds(1.5678))
+    flat = RANGE | {"quantity": "peak", "exponent": -0.001}
+    page = scaling.files([slow], [flat], PROTOCOL)["report.md"].decode()
+    assert "1570 (1410 to 1720)" in page
+    assert "| deformable | 0.00 (900 to 3600)" in page
+
+
+NINE = [
+    *("deformable", "sparse_transformer", "sparse_transformer, fixed", "longformer", "longformer, window2d"),
+    *("reformer", "dense_fused", "dense_math", "none"),
+]
+
+
+def test_the_legend_of_all_attentions_lies_within_the_figure(monkeypatch) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(drawing, "files", lambda figure: figures.append(figure) or {})
+    plots_scaling.draw([record(name, "side", 60, peak=1 << 20) for name in NINE])
+    (figure,) = figures
+    figure.draw_without_rendering()
+    box = figure.legends[0].get_window_extent()
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.x1
+
+
+def test_a_family_has_one_colour_and_its_members_look_different() -> None:
+    looks = [plots_scaling._look(index, 0) for index in range(6)]
+    assert len({look["color"] for look in looks}) == 1
+    assert len({(look["marker"], str(look["linestyle"])) for look in looks}) == 6
+    assert plots_scaling._family("longformer, window2d") == plots_scaling._family("longformer") == "longformer"
+    assert plots_scaling._family("dense_math") == plots_scaling._family("dense_fused") == "dense"
 
 
 def test_nothing_timed_makes_no_plot_of_time() -> None:
