@@ -17,6 +17,7 @@ from bench.check.subject import Shapes, Subject, sizes
 
 ROUNDS = 5  # at most
 SHARE = 0.8  # of the memory that is free, to be used
+SLOW = 0.1  # of the seconds in all: a step of more is taken once, since the first is no slower than the next by much
 NAME = "time"
 
 
@@ -36,24 +37,33 @@ def times(subject: Subject, beside: Sequence[Subject], maps: Shapes, seconds: fl
             left -= expected
     if subject not in chosen:
         return lines
-    rounds: list[list[float]] = []
-    while len(rounds) < ROUNDS + 1:
-        rounds.append([step_seconds(each, maps) for each in chosen])
-        if sum(map(sum, rounds)) + sum(rounds[-1]) > seconds:
+    taken = _in_turns(chosen, maps, seconds)
+    return [_line(subject, chosen, maps, taken), *lines]
+
+
+def _in_turns(chosen: Sequence[Subject], maps: Shapes, seconds: float) -> list[list[float]]:
+    """The seconds of each one's steps, round after round; who is slow has the first round's alone."""
+    taken: list[list[float]] = [[step_seconds(each, maps)] for each in chosen]
+    quick = [(each, mine) for each, mine in zip(chosen, taken, strict=True) if mine[0] <= SLOW * seconds]
+    for _ in range(ROUNDS if quick else 0):
+        if sum(map(sum, taken)) + sum(mine[-1] for _, mine in quick) > seconds:
             break
-    return [_line(subject, chosen, maps, rounds), *lines]
+        for each, mine in quick:
+            mine.append(step_seconds(each, maps))
+    return taken
 
 
-def _line(subject: Subject, chosen: Sequence[Subject], maps: Shapes, rounds: Sequence[Sequence[float]]) -> Line:
-    warm = rounds[1:] or rounds
-    medians = [statistics.median(taken) for taken in zip(*warm, strict=True)]
-    own = medians[chosen.index(subject)]
+def _line(subject: Subject, chosen: Sequence[Subject], maps: Shapes, taken: Sequence[Sequence[float]]) -> Line:
+    medians = [statistics.median(mine[1:] or mine) for mine in taken]
+    mine = chosen.index(subject)
+    own, rounds, most = medians[mine], len(taken[mine]), max(map(len, taken))
     text = f"{_told(own)} forward and backward at {sizes(maps)}, one image"
-    for each, median in zip(chosen, medians, strict=True):
+    for each, median, steps in zip(chosen, medians, taken, strict=True):
         if each is not subject:
-            text += f"; {own / median:.2g} times {each.name} ({_told(median)})"
-    how = f"median of {len(warm)} rounds in turns" if len(warm) > 1 else "one round"
-    how += "" if len(rounds) > 1 else ", not warmed up"
+            once = ", once" if len(steps) < most else ""
+            text += f"; {own / median:.2g} times {each.name} ({_told(median)}{once})"
+    how = f"median of {rounds - 1} rounds in turns" if rounds > 2 else "one round"
+    how += "" if rounds > 1 else ", not warmed up"
     threads = torch.get_num_threads()
     how += f", {threads} thread{'s' * (threads > 1)}, no dropout"
     return Line(status="INFO", name=NAME, text=f"{text}; {how}")
