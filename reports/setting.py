@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import PurePath
 from typing import Any
 
 from experiments import paper
@@ -55,11 +56,15 @@ BARE = {"backbone_weights": "none, from scratch"}
 
 
 def short(study: Study) -> str:
-    """Data, size and steps in a few words: what every table and plot of accuracy carries in its header."""
+    """Data, size and steps in a few words: what every table and plot of accuracy carries in its header.
+
+    Of a path its last part: the whole stands in the protocol.
+    """
     found = _settings(study.runs)
     if not found:
         return "no run yet"
-    return f"{_values('data', found)}, {_values('size', found)} px, {_values('steps', found)} steps"
+    named = [{"data": _last_part(settings["data"])} for settings in found if "data" in settings]
+    return f"{_values('data', named)}, {_values('size', found)} px, {_values('steps', found)} steps"
 
 
 def headline(study: Study) -> str:
@@ -145,6 +150,12 @@ def _settings(runs: Iterable[rows.Row]) -> list[dict[str, Any]]:
 def _values(name: str, found: Iterable[Mapping[str, Any]]) -> str:
     bare = BARE.get(name, "")
     return rows.distinct(settings[name] or bare if bare else settings[name] for settings in found if name in settings)
+
+
+def _last_part(data: object) -> str:
+    """`folder:camvid11` of `folder:/home/someone/camvid11`."""
+    kind, separator, path = rows.plain(data).partition(":")
+    return f"{kind}{separator}{PurePath(path).name}"
 
 
 def _agrees(name: str, theirs: object, found: Iterable[Mapping[str, Any]]) -> bool:

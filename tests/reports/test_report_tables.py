@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from synthetic import measure_row, page, run_row, section, without_plots
+from synthetic import SETTINGS, measure_row, page, run_row, section, without_plots
 
-from reports import markdown, study_report, tables
+from reports import markdown, setting, study_report, tables
 from reports.rows import Study, assemble, number
 
 NAMES = ("N=4 L=1", "N=16 L=1")
@@ -45,6 +45,16 @@ def test_accuracy_by_hand(two: Study) -> None:
     assert pd.isna(second["miou_sd"])
     assert pd.isna(second["miou_low"])
     assert "miou_refined_mean" not in first
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [("folder:/home/someone/camvid11/", "folder:camvid11"), ("ade20k:ADE", "ade20k:ADE"), ("scenes", "scenes")],
+)
+def test_headings_name_the_data_without_its_folders(data: str, said: str) -> None:
+    found = study([run_row("control", 0, 0.4, settings=SETTINGS | {"data": data})])
+    assert setting.short(found) == f"{said}, 64 px, 500 steps"
+    assert ("data", data) in setting.protocol(found)
 
 
 def test_accuracy_in_words(two: Study) -> None:
