@@ -48,6 +48,16 @@ void deliver(const Call<Real>& call, const Block<Real>& block, const Queries& qu
   }
 }
 
+// Ask for the places of a query's gradients, for which `deliver` would wait: while others' values are added to, which
+// leaves the most time.
+template <class Real>
+UNEPT_INLINE void expect(const Call<Real>& call, const Queries& queries, std::int64_t query, std::int64_t level) {
+  const std::int64_t points = call.size().points;
+  const std::int64_t to = call.place(queries.image, query, queries.head) * call.points() + level * points;
+  prefetch<1>(call.offset_gradient + 2 * to, 2 * points * std::int64_t(sizeof(Real)));
+  prefetch<1>(call.logit_gradient + to, points * std::int64_t(sizeof(Real)));
+}
+
 // The rest of what a block starts from: its queries' gradients, and for each point its weight and delta.
 template <class Real>
 void begin(const Call<Real>& call, const Block<Real>& block, const Queries& queries, const Real* deltas) {
@@ -79,15 +89,21 @@ void backward_block(const Call<Real>& call, const Block<Real>& block, const Real
   exponentials(block.weight, count);
   begin(call, block, queries, deltas);
   locate_points(block, count, width);
+  const bool far = call.layout.levels[level].rows() * vectors * UNEPT_BYTES > kNear;
   in_pieces(vectors, [&](auto pieces, std::int64_t from) {
-    dot<Real, pieces>(block, table + from * Lanes<Real>::count, queries.count(), points, width, block.gradient + from,
-                      vectors, from == 0);
+    const auto multiply = far ? &dot<Real, pieces, true> : &dot<Real, pieces, false>;
+    multiply(block, table + from * Lanes<Real>::count, queries.count(), points, width, block.gradient + from, vectors,
+             from == 0);
   });
   in_pieces(vectors, [&](auto pieces, std::int64_t from) {
+    const auto add = far ? &scatter<Real, pieces, true> : &scatter<Real, pieces, false>;
     for (std::int64_t query = 0; query < queries.count(); ++query) {
-      if (from == 0) fetch(call, queries, queries.to + query, level, 1);
-      scatter<Real, pieces>(block, slice + from * Lanes<Real>::count, query * points, points, width,
-                            block.gradient + query * vectors + from);
+      if (from == 0) {
+        fetch(call, queries, queries.to + query, level, 1);
+        expect(call, queries, queries.from + query, level);
+      }
+      add(block, slice + from * Lanes<Real>::count, query * points, points, width,
+          block.gradient + query * vectors + from);
     }
   });
   slopes(block, count);

@@ -20,13 +20,14 @@ void forward_block(const Call<Real>& call, const Block<Real>& block, const Real*
   locate_points(block, queries.count() * points, width);
   for (std::int64_t query = 0; query < queries.count(); ++query) {
     fetch(call, queries, queries.to + query, 0, size.levels);
+    const std::int64_t place = call.place(queries.image, queries.from + query, queries.head);
+    prefetch<1>(call.result + place * size.channels, size.channels * std::int64_t(sizeof(Real)));
     const Real times = softmax[2 * query + 1] = Real(1) / total(block.weight + query * points, points);
     in_pieces(call.layout.vectors, [&](auto pieces, std::int64_t from) {
       const auto sum = far ? &gather<Real, pieces, true> : &gather<Real, pieces, false>;
       sum(block, table + from * Lanes<Real>::count, query * points, size.levels, size.points, width, block.sum + from);
     });
     for (std::int64_t vector = 0; vector < call.layout.vectors; ++vector) block.sum[vector] *= times;
-    const std::int64_t place = call.place(queries.image, queries.from + query, queries.head);
     std::memcpy(call.result + place * size.channels, block.sum, size.channels * sizeof(Real));
   }
 }
