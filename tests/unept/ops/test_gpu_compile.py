@@ -13,7 +13,7 @@ import pytest
 
 from unept.ops import gpu_build
 
-ARCHITECTURES = (75, 80, 86, 87, 89, 90, 100, 120)
+ARCHITECTURES = (75, 80, 86, 87, 88, 89, 90, 100, 103, 110, 120, 121)
 MOST_REGISTERS = {"float": 96, "double": 128}  # of a thread: what cuda/gpu_call.cuh leaves it
 
 needs_nvcc = pytest.mark.skipif(not shutil.which("nvcc"), reason="no nvcc, so the CUDA kernels are not compiled")

@@ -5,9 +5,14 @@ Not covered: speed, registers, the order of atomic additions on a card, caches.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import emulated
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from unept.ops import gpu_check, reference
 from unept.ops.gpu_kernel import Kernel
@@ -27,6 +32,40 @@ def kernel() -> Kernel:
 @pytest.mark.parametrize("case", gpu_check.CASES, ids=str)
 def test_the_cases_of_the_self_test(kernel, case):
     assert gpu_check.disagreement(kernel, gpu_check.make_inputs(*case)) == ""
+
+
+def test_golden(kernel):
+    """What the authors' own operator gave."""
+    golden = load_file(Path(__file__).parents[2] / "golden" / "attn_op.safetensors")
+    shapes = tuple((int(height), int(width)) for height, width in golden["shapes"])
+    sizes = torch.tensor([(w, h) for h, w in shapes])[:, None]
+    place = torch.zeros(golden["loc"].shape[1], 2, dtype=torch.float64)
+    offsets, logits = (golden["loc"] * sizes).contiguous(), golden["attn"].log()
+    inputs = gpu_check.Inputs(golden["value"], place, offsets, logits, golden["w"], shapes)
+    out, by_value, by_offsets, by_logits = gpu_check.outcome(kernel, inputs)
+    assert (out - golden["out"]).abs().max() <= 1e-10
+    assert (by_value - golden["grad_value"]).abs().max() <= 1e-10
+    assert (by_offsets * sizes - golden["grad_loc"]).abs().max() <= 1e-9
+    mean = (golden["attn"] * golden["grad_attn"]).sum((3, 4), keepdim=True)  # the derivative of the softmax
+    assert (by_logits - golden["attn"] * (golden["grad_attn"] - mean)).abs().max() <= 1e-10
+
+
+side = st.integers(1, 9)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    shapes=st.lists(st.tuples(side, side), min_size=1, max_size=4).map(tuple),
+    queries=st.integers(1, 9),
+    heads=st.integers(1, 3),
+    channels=st.integers(1, 70),
+    points=st.integers(1, 9),
+    dtype=st.sampled_from((torch.float32, torch.float64, torch.bfloat16)),
+    seed=st.integers(0, 99),
+)
+def test_any_shape(kernel, shapes, queries, heads, channels, points, dtype, seed):
+    inputs = gpu_check.make_inputs(shapes, queries, heads, channels, points, dtype, batch=1, seed=seed)
+    assert gpu_check.disagreement(kernel, inputs) == ""
 
 
 @pytest.mark.parametrize("points", [1, 4, 16])

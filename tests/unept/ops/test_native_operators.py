@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+import torch._dynamo.testing
 from msda_cases import Case, derived, make
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
@@ -60,6 +61,19 @@ def test_compiles_into_one_graph(dynamic):
         ours = derived(lambda *arguments: compiled(*arguments[:4]), tensors, CASE.shapes)
         plain = derived(native.msda, tensors, CASE.shapes)
         assert all(torch.equal(one, other) for one, other in zip(ours, plain, strict=True))
+
+
+def test_two_dynamic_graphs_serve_any_batch_and_any_maps():
+    torch._dynamo.reset()
+    graphs = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(ops.msda, fullgraph=True, dynamic=True, backend=graphs)
+    maps = (((4, 5), (3, 2)), ((6, 9), (5, 4)), ((7, 3), (2, 8)), ((8, 6), (9, 7)))
+    for batch, queries, shapes in zip((2, 3, 4, 5), (5, 7, 9, 11), maps, strict=True):
+        case = CASE._replace(batch=batch, queries=queries, shapes=shapes)
+        tensors = make(case, torch.float32)
+        ours, plain = (derived(run, tensors, case.shapes) for run in (compiled, native.msda))
+        assert all(torch.equal(one, other) for one, other in zip(ours, plain, strict=True))
+    assert graphs.frame_count <= 2
 
 
 @pytest.mark.slow
