@@ -11,11 +11,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from unept import positions
 from unept.ops import Shapes
 
 
 class Case(NamedTuple):
-    """The sizes of a call, and how its offsets are drawn: normally, `spread` pixels wide."""
+    """The sizes of a call, and how its offsets are drawn: normally, `spread` pixels wide.
+
+    The queries look from random places or, if `ordered`, as in the models: from one pixel's centre after the other.
+    """
 
     shapes: Shapes
     batch: int = 1
@@ -25,6 +29,7 @@ class Case(NamedTuple):
     points: int = 3
     spread: float = 3.0
     seed: int = 0
+    ordered: bool = False
 
     @property
     def tokens(self) -> int:
@@ -38,8 +43,8 @@ class Case(NamedTuple):
 
 
 def usual(side: int, batch: int, queries: int, *, levels: int = 3, points: int = 16) -> Case:
-    """A call as the models make it: 8 heads of 32 channels, square maps, offsets of about 4 pixels."""
-    return Case(((side, side),) * levels, batch, queries, 8, 32, points, 4.0)
+    """A call as the models make it: 8 heads of 32 channels, square maps, a query a pixel, offsets of about 4 pixels."""
+    return Case(((side, side),) * levels, batch, queries, 8, 32, points, 4.0, ordered=True)
 
 
 # A small one, and the layers of the two backbones at 480 px. The queries of an encoder are its tokens.
@@ -58,13 +63,15 @@ def make(case: Case, dtype: torch.dtype = torch.float64) -> list[Tensor]:
 
     No point lies within 1e-3 px of a pixel line, where the derivative jumps.
     """
-    shapes, B, Q, H, D, P, spread, seed = case
+    shapes, B, Q, H, D, P, spread, seed, ordered = case
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*size: int) -> Tensor:
         return torch.randn(*size, generator=generator)
 
     value, place = normal(B, case.tokens, H, D), torch.rand(Q, 2, generator=generator)
+    if ordered:
+        place = positions.centres(shapes, like=value).repeat(-(-Q // case.tokens), 1)[:Q]
     sizes = torch.tensor([(w, h) for h, w in shapes])[:, None]
     offsets = spread * normal(B, Q, H, len(shapes), P, 2)
     pixels = (place[:, None, None, None] * sizes).double() - 0.5 + offsets.double()

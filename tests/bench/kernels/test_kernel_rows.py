@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from bench.kernels import rows, timing
-from bench.kernels.inputs import SHAPES, TINY, Case, chosen, make
+from bench.kernels.inputs import SHAPES, TINY, Case, chosen, make, usual
 from bench.kernels.rows import Place
 from bench.kernels.run import Request
 from bench.kernels.sides import sides
@@ -117,6 +117,15 @@ def test_a_side_that_is_not_there_says_what_to_install(monkeypatch: pytest.Monke
     assert rival.run is None
     assert "is not installed" in rival.missing
     assert rival.missing.endswith("pip install --no-deps --no-build-isolation torch-ms-deform-attn")
+
+
+def test_queries_of_the_named_shapes_look_from_one_pixel_after_the_other() -> None:
+    _, place, *_ = make(usual(3, 1, 20, levels=2), torch.float32)
+    first = [[(x + 0.5) / 3, (y + 0.5) / 3] for y in range(3) for x in range(3)]
+    assert torch.allclose(place, torch.tensor([*first, *first, *first[:2]]))
+    assert all(case.ordered for case in SHAPES.values())
+    _, scattered, *_ = make(usual(3, 1, 20, levels=2)._replace(ordered=False), torch.float32)
+    assert not torch.allclose(scattered, place)
 
 
 def test_shapes_by_name() -> None:
