@@ -33,7 +33,7 @@ QUIET = "#555555"
 WIDTH = 6.0  # inches; the same for all, so that letters are as large in one as in the other
 DPI = 160
 LETTERS = 15  # letters of a note that fit on an inch
-LABEL, KEY = 60, 9  # characters of legend that fit on a line, and what a key and its gaps take of them
+LABEL, KEY = 60, 9  # characters of 12 points that fit on a line of legend, and what a key and its gaps take of them
 
 
 def canvas(height: float) -> Figure:
@@ -67,9 +67,9 @@ def ink(index: int) -> tuple[float, float, float]:
     return red, green, blue
 
 
-def legend_columns(labels: Sequence[str], most: int) -> int:
-    """How many columns of a legend fit over a figure in letters of 12 points: `most`, or fewer if labels are long."""
-    return max(1, min(most, len(labels), LABEL // (max(map(len, labels)) + KEY)))
+def legend_columns(labels: Sequence[str], most: int, points: int = 12) -> int:
+    """How many columns of a legend in letters of so many points fit over a figure: `most`, or fewer for long labels."""
+    return max(1, min(most, len(labels), LABEL * 12 // points // (max(map(len, labels)) + KEY)))
 
 
 def in_legend(name: str) -> str:

@@ -13,6 +13,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 from reports import drawing
 
 Record = Mapping[str, Any]
+LEGEND = 9  # points of its letters
 AXES = {"side": "tokens", "points": "points (N)", "levels": "levels (L)", "batch": "images"}
 
 
@@ -60,7 +61,7 @@ def _plot(
 ) -> dict[str, bytes]:
     names = [*dict.fromkeys(record["attention"] for record in records)]
     families = [*dict.fromkeys(map(_family, names))]
-    figure = drawing.canvas(6.2)
+    figure = drawing.canvas(6.6)
     panels = figure.subplots(2, 2, sharey=True).flatten()
     handles: dict[str, Any] = {}
     for panel, (axis, title) in zip(panels, AXES.items(), strict=True):
@@ -80,7 +81,7 @@ def _plot(
         handles.values(),
         handles.keys(),
         loc="outside upper center",
-        ncols=drawing.legend_columns(names, most=4),
+        ncols=drawing.legend_columns(names, most=4, points=LEGEND),
         fontsize=9,
     )
     drawing.write_under(figure, caption)

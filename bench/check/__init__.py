@@ -27,7 +27,7 @@ class Effort:
     reach: int = 24
     queries: int = 6  # of each level, for the reach, where that is quick
     sides: tuple[int, ...] = SIDES  # for the memory's growth
-    seconds: float = 25.0  # for the time, in all; 0: it is not taken
+    seconds: float = 20.0  # for the time, in all; 0: it is not taken
 
 
 @dataclass(frozen=True, kw_only=True)
