@@ -92,7 +92,9 @@ def _sections(
         "of these changes. "
         "Memory is *predicted* on tensors without data, as a CUDA card holds it: the most at any time of a forward and "
         f"backward pass with dropout {protocol['dropout']:g}, beyond inputs and parameters. Operations are *derived*: "
-        "multiply-adds of a forward pass, every product and every sample.\n"
+        "multiply-adds of a forward pass, every product and every sample. An attention that works through pieces of a "
+        "bounded size holds little but one of them on a small map: then the peak grows by less than the tokens, and "
+        "what is kept for the backward pass tells how it goes on.\n"
     )
     yield (
         f"Time is *measured* here, in turns, {words.count(protocol['rounds'], 'round')} or more after a first: "
