@@ -89,21 +89,18 @@ void backward_block(const Call<Real>& call, const Block<Real>& block, const Real
   exponentials(block.weight, count);
   begin(call, block, queries, deltas);
   locate_points(block, count, width);
-  const bool far = call.layout.levels[level].rows() * vectors * UNEPT_BYTES > kNear;
   in_pieces(vectors, [&](auto pieces, std::int64_t from) {
-    const auto multiply = far ? &dot<Real, pieces, true> : &dot<Real, pieces, false>;
-    multiply(block, table + from * Lanes<Real>::count, queries.count(), points, width, block.gradient + from, vectors,
-             from == 0);
+    dot<Real, pieces>(block, table + from * Lanes<Real>::count, queries.count(), points, width, block.gradient + from,
+                      vectors, from == 0);
   });
   in_pieces(vectors, [&](auto pieces, std::int64_t from) {
-    const auto add = far ? &scatter<Real, pieces, true> : &scatter<Real, pieces, false>;
     for (std::int64_t query = 0; query < queries.count(); ++query) {
       if (from == 0) {
         fetch(call, queries, queries.to + query, level, 1);
         expect(call, queries, queries.from + query, level);
       }
-      add(block, slice + from * Lanes<Real>::count, query * points, points, width,
-          block.gradient + query * vectors + from);
+      scatter<Real, pieces>(block, slice + from * Lanes<Real>::count, query * points, points, width,
+                            block.gradient + query * vectors + from);
     }
   });
   slopes(block, count);

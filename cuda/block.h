@@ -16,22 +16,14 @@
 namespace unept {
 
 constexpr int kLine = 64;               // bytes
-constexpr std::int64_t kNext = 8;       // points: how far before their turn a point's corners are asked for
-constexpr std::int64_t kNear = 1 << 17; // bytes of a table that is near anyway: asking costs more than it brings
+constexpr std::int64_t kNext = 6;       // points: how far before it is summed a point's corners are asked for
+constexpr std::int64_t kNear = 1 << 19; // bytes of a table that is near anyway: asking costs more than it brings
 
 // Always inline: GCC takes a function that does nothing else for one that does nothing.
 template <int to_write = 0>
 UNEPT_INLINE void prefetch(const void* from, std::int64_t bytes) {
   const char* line = static_cast<const char*>(from);
   for (const char* end = line + bytes; line < end; line += kLine) __builtin_prefetch(line, to_write);
-}
-
-// Ask for a point's four corners: two rows that lie together, twice. For the last points of a block that asks for rows
-// that nobody reads.
-template <int to_write, class Real>
-UNEPT_INLINE void prefetch_corners(const Real* above, std::int64_t below, std::int64_t bytes) {
-  prefetch<to_write>(above, 2 * bytes);
-  prefetch<to_write>(above + below, 2 * bytes);
 }
 
 // The arrays of a block, in a thread's own memory.
@@ -107,7 +99,8 @@ void locate_points(const Block<Real>& block, std::int64_t count, std::int64_t wi
 }
 
 // sum = the corners' rows times their shares, over `points` points of each level of a query, from point `from` on; of
-// both there is one at least. With `far` the corners of later points are asked for.
+// both there is one at least. With `far` the corners of later points are asked for; past the last one that asks for a
+// row that nobody reads.
 template <class Real, int pieces, bool far>
 void gather(const Block<Real>& block, const Real* table, std::int64_t from, std::int64_t levels, std::int64_t points,
             std::int64_t width, Vector<Real>* sum) {
@@ -124,7 +117,9 @@ void gather(const Block<Real>& block, const Real* table, std::int64_t from, std:
       const Real* above = table + static_cast<std::size_t>(*row);
       const Real* corners[4] = {above, above + width, above + below, above + below + width};
       if constexpr (far) {
-        prefetch_corners<0>(table + static_cast<std::size_t>(row[kNext]), below, pieces * UNEPT_BYTES);
+        const Real* later = table + static_cast<std::size_t>(row[kNext]);  // two rows that lie together, twice
+        prefetch(later, 2 * pieces * UNEPT_BYTES);
+        prefetch(later + below, 2 * pieces * UNEPT_BYTES);
       }
 #pragma GCC unroll 4
       for (int corner = 0; corner < 4; ++corner) {
@@ -144,7 +139,7 @@ void gather(const Block<Real>& block, const Real* table, std::int64_t from, std:
 }
 
 // The reverse: add the query's gradient times the shares to the corners' rows.
-template <class Real, int pieces, bool far>
+template <class Real, int pieces>
 void scatter(const Block<Real>& block, Real* table, std::int64_t from, std::int64_t points, std::int64_t width,
              const Vector<Real>* gradient) {
   const std::int64_t room = block.room, below = block.step[0];
@@ -155,9 +150,6 @@ void scatter(const Block<Real>& block, Real* table, std::int64_t from, std::int6
   for (std::int64_t point = 0; point < points; ++point) {
     Real* above = table + static_cast<std::size_t>(row[point]);
     Real* corners[4] = {above, above + width, above + below, above + below + width};
-    if constexpr (far) {
-      prefetch_corners<1>(table + static_cast<std::size_t>(row[point + kNext]), below, pieces * UNEPT_BYTES);
-    }
 #pragma GCC unroll 4
     for (int corner = 0; corner < 4; ++corner) {
       Vector<Real>* values = reinterpret_cast<Vector<Real>*>(corners[corner]);
@@ -175,14 +167,11 @@ constexpr int group = Lanes<Real>::count < 4 ? 1 : Lanes<Real>::count / 4;
 // The corners' rows times the gradients, for the points of a group: set or, if not `fresh`, added to. A group's dots
 // lie together, all of a corner before those of the next. A point's gradient is `gradient` or, if the points are not
 // `together` of one query, starts as many rows after it as `owner` says.
-template <class Real, int pieces, bool together, bool far>
+template <class Real, int pieces, bool together>
 UNEPT_INLINE void dot_group(const Real* table, const typename Lanes<Real>::Int* row, std::int64_t width,
                             std::int64_t below, const Vector<Real>* gradient, const int* owner, std::int64_t vectors,
                             bool fresh, Real* dots) {
   constexpr int lanes = Lanes<Real>::count, points = group<Real>, corners = lanes / points;
-  for (int point = 0; far && point < points; ++point) {
-    prefetch_corners<0>(table + static_cast<std::size_t>(row[point + kNext]), below, pieces * UNEPT_BYTES);
-  }
   for (int first = 0; first < 4; first += corners) {
     Vector<Real> products[lanes];
 #pragma GCC unroll 16
@@ -202,7 +191,7 @@ UNEPT_INLINE void dot_group(const Real* table, const typename Lanes<Real>::Int* 
 }
 
 // The same for `queries` queries with so many points each.
-template <class Real, int pieces, bool far>
+template <class Real, int pieces>
 void dot(const Block<Real>& block, const Real* table, std::int64_t queries, std::int64_t points, std::int64_t width,
          const Vector<Real>* gradient, std::int64_t vectors, bool fresh) {
   const std::int64_t below = block.step[0], count = queries * points;
@@ -211,7 +200,7 @@ void dot(const Block<Real>& block, const Real* table, std::int64_t queries, std:
   Real* dots = block.dots;
   if (points % group<Real>) {
     for (std::int64_t from = 0; from < count; from += group<Real>) {
-      dot_group<Real, pieces, false, far>(table, row + from, width, below, gradient, owner + from, vectors, fresh,
+      dot_group<Real, pieces, false>(table, row + from, width, below, gradient, owner + from, vectors, fresh,
                                      dots + 4 * from);
     }
     return;
@@ -220,7 +209,7 @@ void dot(const Block<Real>& block, const Real* table, std::int64_t queries, std:
     Vector<Real> kept[pieces];
     for (int piece = 0; piece < pieces; ++piece) kept[piece] = gradient[piece];
     for (const std::int64_t end = from + points; from < end; from += group<Real>) {
-      dot_group<Real, pieces, true, far>(table, row + from, width, below, kept, owner, vectors, fresh, dots + 4 * from);
+      dot_group<Real, pieces, true>(table, row + from, width, below, kept, owner, vectors, fresh, dots + 4 * from);
     }
   }
 }
