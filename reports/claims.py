@@ -62,8 +62,11 @@ def _find(study: Study, claim: Claim) -> _Found:
     of those that stand in for them.
     """
     named = {frozenset(variant.split()): variant for variant in study.variants}
-    names = [(row, STAND_INS.get(row, row)) for row in (claim.better, claim.worse)]
-    pair = [next((named[words] for name in both if (words := frozenset(name.split())) in named), "") for both in names]
+
+    def variant_of(row: str) -> str:
+        return named.get(frozenset(row.split()), "")
+
+    pair = [variant_of(row) or variant_of(STAND_INS.get(row, row)) for row in (claim.better, claim.worse)]
     if claim.column in METRICS:
         better, worse = (_percent(study, variant, METRICS[claim.column]) for variant in pair)
         return _Found(contrast=contrast(better, worse))

@@ -77,13 +77,8 @@ def _plot(
         _dress(panel, title, sorted(ticks))
     for panel in panels[::2]:
         panel.set_ylabel(label)
-    figure.legend(
-        handles.values(),
-        handles.keys(),
-        loc="outside upper center",
-        ncols=drawing.legend_columns(names, most=4, points=LEGEND),
-        fontsize=9,
-    )
+    columns = drawing.legend_columns(names, most=4, points=LEGEND)
+    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=columns, fontsize=LEGEND)
     drawing.write_under(figure, caption)
     return drawing.files(figure)
 

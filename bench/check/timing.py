@@ -45,7 +45,7 @@ def _in_turns(chosen: Sequence[Subject], maps: Shapes, seconds: float) -> list[l
     """The seconds of each one's steps, round after round; who is slow has the first round's alone."""
     taken: list[list[float]] = [[step_seconds(each, maps)] for each in chosen]
     quick = [(each, mine) for each, mine in zip(chosen, taken, strict=True) if mine[0] <= SLOW * seconds]
-    for _ in range(ROUNDS if quick else 0):
+    for _ in range(ROUNDS):
         if sum(map(sum, taken)) + sum(mine[-1] for _, mine in quick) > seconds:
             break
         for each, mine in quick:
@@ -55,8 +55,8 @@ def _in_turns(chosen: Sequence[Subject], maps: Shapes, seconds: float) -> list[l
 
 def _line(subject: Subject, chosen: Sequence[Subject], maps: Shapes, taken: Sequence[Sequence[float]]) -> Line:
     medians = [statistics.median(mine[1:] or mine) for mine in taken]
-    mine = chosen.index(subject)
-    own, rounds, most = medians[mine], len(taken[mine]), max(map(len, taken))
+    place, most = chosen.index(subject), max(map(len, taken))
+    own, rounds = medians[place], len(taken[place])
     text = f"{_told(own)} forward and backward at {sizes(maps)}, one image"
     for each, median, steps in zip(chosen, medians, taken, strict=True):
         if each is not subject:

@@ -56,10 +56,12 @@ int main(int count, char**) {
       }
     }
   }
-  const std::vector<std::int64_t> large_map{40, 30};  // whose rows are asked for before they are read
+  const std::vector<std::int64_t> large_map{70, 60};  // whose rows are asked for before they are read
+  const unept::Layout<float> layout({1, 4200, 2, 33, 1, 1, 1}, large_map.data());
+  if (layout.rows * layout.vectors * UNEPT_BYTES <= unept::kNear) wrong |= 128;
   for (const std::int64_t points : {1, 16, 200}) {
-    wrong |= once<float>({1, 1200, 2, 33, 1, points, 9}, large_map, 0, float32);
-    wrong |= once<float>({2, 1200, 2, 33, 1, points, 170}, large_map, 0, float32);  // enough for several threads
+    wrong |= once<float>({1, 4200, 2, 33, 1, points, 9}, large_map, 0, float32);
+    wrong |= once<float>({2, 4200, 2, 33, 1, points, 170}, large_map, 0, float32);  // enough for several threads
   }
   wrong |= once<float>({0, 24, 3, 4, 1, 4, 5}, one, 0, float32) | once<float>({2, 24, 3, 4, 1, 4, 0}, one, 0, float32);
   wrong |= once<float>({1, 2, 2, 5, 2, 4, 3}, hollow, 0, float32);

@@ -5,14 +5,12 @@ Not covered: speed, registers, the order of atomic additions on a card, caches.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import emulated
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file
+from msda_cases import assert_golden
 
 from unept.ops import gpu_check, reference
 from unept.ops.gpu_kernel import Kernel
@@ -35,19 +33,7 @@ def test_the_cases_of_the_self_test(kernel, case):
 
 
 def test_golden(kernel):
-    """What the authors' own operator gave."""
-    golden = load_file(Path(__file__).parents[2] / "golden" / "attn_op.safetensors")
-    shapes = tuple((int(height), int(width)) for height, width in golden["shapes"])
-    sizes = torch.tensor([(w, h) for h, w in shapes])[:, None]
-    place = torch.zeros(golden["loc"].shape[1], 2, dtype=torch.float64)
-    offsets, logits = (golden["loc"] * sizes).contiguous(), golden["attn"].log()
-    inputs = gpu_check.Inputs(golden["value"], place, offsets, logits, golden["w"], shapes)
-    out, by_value, by_offsets, by_logits = gpu_check.outcome(kernel, inputs)
-    assert (out - golden["out"]).abs().max() <= 1e-10
-    assert (by_value - golden["grad_value"]).abs().max() <= 1e-10
-    assert (by_offsets * sizes - golden["grad_loc"]).abs().max() <= 1e-9
-    mean = (golden["attn"] * golden["grad_attn"]).sum((3, 4), keepdim=True)  # the derivative of the softmax
-    assert (by_logits - golden["attn"] * (golden["grad_attn"] - mean)).abs().max() <= 1e-10
+    assert_golden(lambda *arguments: gpu_check.outcome(kernel, gpu_check.Inputs(*arguments)))
 
 
 side = st.integers(1, 9)
