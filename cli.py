@@ -432,6 +432,7 @@ def complexity(
     """
     from bench.complexity import parse_size
     from experiments.complexity import chosen, counted, times
+    from reports import writable
 
     for name, value in (("batch", batch), ("rounds", rounds)):
         if value < 1:
@@ -440,10 +441,11 @@ def complexity(
         raise ValueError("--model and --network: give one of them")
     pixels = parse_size(size)
     found = chosen(pixels, models=model or (), names=network or ())
+    folder = writable(Path(out).expanduser())
     records = counted(found)
     timing = times(found, records, pixels, batch=batch, rounds=rounds, say=_say) if timed else None
     words, _ = ctx.obj
-    _write_complexity(records, Path(out).expanduser(), shlex.join([NAME, *words]), timing)
+    _write_complexity(records, folder, shlex.join([NAME, *words]), timing)
 
 
 @app.command()
@@ -656,7 +658,7 @@ def memory(
     from bench.memory.predict import StepSetting
     from experiments.table8 import chosen, masked
     from reports import memory as pages
-    from reports import write_files
+    from reports import writable, write_files
 
     setting = StepSetting(batch=batch, size=size, precision=precision, optimizer=optimizer, checkpointing=checkpointing)
     if scale:
@@ -668,6 +670,7 @@ def memory(
         raise ValueError("--quick goes with --scale")
     found = chosen(rows or ())
     networks = {row.name: row.settings for row in found}
+    folder = writable(Path(out or "study/memory").expanduser())
     began = time.perf_counter()
     records = table.predicted(networks, setting, say=_say)
     records = [record | {"quoted": row.quoted} for record, row in zip(records, found, strict=True)]
@@ -677,7 +680,7 @@ def memory(
     verified = table.verified(networks, setting, say=_say) if verify else []
     words, _ = ctx.obj
     made = pages.files(records, verified, asdict(setting), shlex.join([NAME, *words]), masks, spent)
-    page, *_ = write_files(Path(out or "study/memory").expanduser(), made)
+    page, *_ = write_files(folder, made)
     print("\n".join(pages.lines(records)))
     print(f"report: {page}")
 
@@ -726,14 +729,15 @@ def hours(
     from bench.hours import PICTURE, Card
     from experiments.hours import counted
     from reports import hours as pages
-    from reports import write_files
+    from reports import writable, write_files
 
     if seeds < 1:
         raise ValueError(f"--seeds {seeds}: expected at least 1")
     given = (tflops, utilisation) != (Card.peak, Card.share)
     assumed = Card(name=card or ("a card of yours" if given else Card.name), peak=tflops, share=utilisation)
+    folder = writable(Path(out).expanduser())
     records = counted(_say)
-    page, *_ = write_files(Path(out).expanduser(), pages.files(records, assumed, seeds, PICTURE))
+    page, *_ = write_files(folder, pages.files(records, assumed, seeds, PICTURE))
     print(pages.totals(records, assumed, seeds), end="")
     print(f"report: {page}")
 
@@ -1022,8 +1026,9 @@ def _scale(out: Path, quick: bool, ctx: typer.Context) -> None:
     from bench.environment import raise_malloc_thresholds
     from bench.memory import scale
     from experiments.scaling import subjects
-    from reports import scaling, write_files
+    from reports import scaling, writable, write_files
 
+    writable(out)
     raise_malloc_thresholds()
     words, _ = ctx.obj
     effort = scale.QUICK if quick else scale.Effort()

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from bench.store import Store, write_whole
 from reports import pictures, study_report
@@ -70,6 +71,15 @@ def write_report(
     if not with_pictures:
         (folder / study_report.PICTURES).unlink(missing_ok=True)
     return write_files(folder, study_report.files(study, drawn))
+
+
+def writable(folder: Path) -> Path:
+    """The folder, made if need be and tried: before a long measurement, not after it. OSError where nothing can be
+    written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryFile(dir=folder):
+        return folder
 
 
 def write_files(folder: Path, made: Mapping[str, bytes]) -> list[Path]:

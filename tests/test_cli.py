@@ -608,6 +608,16 @@ def test_power(capsys: pytest.CaptureFixture[str]) -> None:
     assert "difference 0.0" in refused(capsys, "power", "--sd", "1", "--difference", "0")
 
 
+@pytest.mark.parametrize("words", [("memory",), ("memory", "--scale"), ("complexity",), ("hours",)], ids=" ".join)
+def test_a_folder_that_cannot_be_is_refused_before_anything_is_measured(
+    words: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("kept", encoding="utf-8")
+    assert refused(capsys, *words, "--out", str(file)) == f"{file}: File exists; name another folder with --out"
+    assert file.read_text(encoding="utf-8") == "kept"
+
+
 def test_how_a_layer_grows_is_reported(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

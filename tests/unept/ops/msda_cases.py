@@ -57,7 +57,7 @@ def truth(value: Tensor, place: Tensor, offsets: Tensor, logits: Tensor, shapes:
 
 
 def assert_golden(run: Callable[..., Sequence[Tensor]]) -> None:
-    """That `run(value, place, offsets, logits, gradient, shapes)` gives what the authors' operator gave, gradients too."""
+    """That `run(value, place, offsets, logits, gradient, shapes)` gives the authors' result and gradients."""
     golden = load_file(GOLDEN)
     shapes = tuple((int(height), int(width)) for height, width in golden["shapes"])
     sizes = torch.tensor([(w, h) for h, w in shapes])[:, None]
