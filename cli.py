@@ -22,10 +22,10 @@ import typer
 from typer.core import TyperCommand
 
 if TYPE_CHECKING:
-    from bench.predicting import Predictor
-    from bench.request import Maker, Request
-    from bench.rows import Row
-    from bench.study import Study, Tasks
+    from bench.evaluation.predict import Predictor
+    from bench.results.rows import Row
+    from bench.study.request import Maker, Request
+    from bench.study.study import Study, Tasks
 
 NAME = "unept-bench"
 INTERRUPTED = 130
@@ -170,7 +170,7 @@ SkipOom = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say which runs are due and how long they may take.")]
 
-# What every command that does a study takes, with its default: the fields of bench.request.Request.
+# What every command that does a study takes, with its default: the fields of bench.study.request.Request.
 STUDY: dict[str, tuple[Any, Any]] = {
     "seeds": (Seeds, 5),
     "preset": (Preset, "quick"),
@@ -237,8 +237,8 @@ def ablate(
 
     For instance --grid N=4,16,64 L=1,3: each combination is trained with several seeds. Any field is an axis.
     """
-    from bench.grid import expand, parse_axes
-    from experiments.controls import NONE, with_control
+    from bench.config.grid import expand, parse_axes
+    from experiments.tables.baselines import NONE, with_control
 
     axes = parse_axes(grid or [])
     for axis in axes:
@@ -276,10 +276,10 @@ def table(
     dry_run: DryRun = False,
 ) -> None:
     """Run the variants of one of the paper's tables."""
-    from experiments import rates as choice
-    from experiments.changes import with_fields
-    from experiments.controls import NONE, with_control
-    from experiments.tables import only, table_of
+    from experiments.tables import lr_sweep as choice
+    from experiments.tables.baselines import NONE, with_control
+    from experiments.tables.overrides import with_fields
+    from experiments.tables.registry import only, table_of
 
     found = table_of(number)
     control = options["control"] or (found.control if not row or found.control in row else "")
@@ -361,10 +361,10 @@ def train(
 
     For instance --data ade20k:PATH --backbone deit --profile paper --gpus 8, or the same without --gpus under torchrun.
     """
-    from bench.training import dry_run as dry
+    from bench.profiling import training_estimate as dry
     from bench.training import session
-    from bench.training.launch import Failed, Stopped
-    from bench.training.training import Asked, training_of
+    from bench.training.job import Asked, training_of
+    from bench.training.spawn import Failed, Stopped
 
     words, _ = ctx.obj
     asked = Asked(
@@ -430,8 +430,8 @@ def complexity(
 
     For instance --model timm:resnet101 --size 480, or --network CCNet --network Ours --time.
     """
-    from bench.complexity import parse_size
-    from experiments.complexity import chosen, counted, times
+    from bench.profiling.complexity import parse_size
+    from experiments.tables.published_networks import chosen, counted, times
     from reports import writable
 
     for name, value in (("batch", batch), ("rounds", rounds)):
@@ -461,8 +461,8 @@ def report(
 
     Rows of one experiment in several folders are read together, and the first of them takes the report.
     """
-    from bench.rows import KINDS
-    from bench.store import Store
+    from bench.results.rows import KINDS
+    from bench.results.store import Store
 
     stores = [Store(folder) for folder in folders]
     names = [experiment] if experiment else [*dict.fromkeys(name for store in stores for name in store.experiments())]
@@ -490,12 +490,13 @@ def power(
     if (folder is None) == (sd is None):
         raise ValueError("power: expected --sd, or the folder of a study to take the spread from, and not both")
     if folder is None:
-        from bench.power import lines, plan
+        from bench.stats.power import lines, plan
 
         print("\n".join(lines(plan(difference, sd or 0.0, family=comparisons))))
         return
-    from bench.store import Store
-    from reports import read_study, terminal
+    from bench.results.store import Store
+    from reports import read_study
+    from reports.study import terminal
 
     for name in [experiment] if experiment else [*Store(folder).experiments()]:
         print(f"{name}:")
@@ -518,9 +519,9 @@ def step(
 
     Without a case: quick, small, and paper with both backbones.
     """
-    from bench import step as steps
     from bench.environment import raise_malloc_thresholds
-    from reports import step as pages
+    from bench.profiling import step_breakdown as steps
+    from reports.pages import step_breakdown as pages
 
     told = steps.Protocol(
         cases=tuple(steps.case_of(words) for words in cases or steps.CASES),
@@ -550,9 +551,9 @@ def check(
 
     For instance check mypackage.mymodule:MyAttention. The exit code is 1 if a check fails.
     """
-    from bench import check as checks
+    from bench import attention_layer as checks
     from bench.environment import raise_malloc_thresholds
-    from experiments.controls import timed_beside
+    from experiments.tables.baselines import timed_beside
 
     began = time.perf_counter()
     raise_malloc_thresholds()
@@ -576,8 +577,8 @@ def kernels(
     quick: Annotated[bool, typer.Option("--quick", help="A tiny shape and two rounds, to see that it works.")] = False,
 ) -> None:
     """Time the compiled attention kernel against what else computes the same, and count its memory."""
-    from bench.kernels.run import Request, perform
-    from reports import kernels as report
+    from bench.microbench.operator.run import Request, perform
+    from reports.pages import kernels as report
 
     words, _ = ctx.obj
     names = tuple(name.strip() for name in shapes.split(",") if name.strip())
@@ -608,9 +609,9 @@ def attention(
 
     For instance --only reformer. The same command again goes on where it was stopped.
     """
-    from bench.cores.run import Request, perform
-    from experiments.attention_cores import WHERE, comparisons
-    from reports import attention as report
+    from bench.microbench.attention.run import Request, perform
+    from experiments.attention.core_comparisons import WHERE, comparisons
+    from reports.pages import attention as report
 
     words, _ = ctx.obj
     request = Request(
@@ -654,11 +655,11 @@ def memory(
     """
     from dataclasses import asdict
 
-    from bench.memory import table
-    from bench.memory.predict import StepSetting
-    from experiments.table8 import chosen, masked
-    from reports import memory as pages
+    from bench.profiling.memory import table
+    from bench.profiling.memory.predict import StepSetting
+    from experiments.tables.table8 import chosen, masked
     from reports import writable, write_files
+    from reports.pages import memory as pages
 
     setting = StepSetting(batch=batch, size=size, precision=precision, optimizer=optimizer, checkpointing=checkpointing)
     if scale:
@@ -697,18 +698,19 @@ def data_verify(
 
     For instance data verify ade20k:PATH. The exit code is 1 if something is wrong.
     """
-    from bench.progress import Counter
-    from bench.verify import MOST_JOBS, verify
-    from reports import verification, write_files
+    from bench.dataset_check import MOST_JOBS, verify
+    from bench.launchers.progress import Counter
+    from reports import write_files
+    from reports.pages import dataset_check
 
     if not 0 <= jobs <= MOST_JOBS:
         raise ValueError(f"--jobs {jobs}: expected 0 to {MOST_JOBS}")
     with Counter("reading") as progress:
         found = verify(spec, jobs=jobs, progress=progress)
     record = found.record()
-    print("\n".join(verification.lines(record)))
+    print("\n".join(dataset_check.lines(record)))
     if out:
-        write_files(Path(out).expanduser(), verification.files(record))
+        write_files(Path(out).expanduser(), dataset_check.files(record))
         print(f"tables: {out}")
     if found.wrong:
         raise typer.Exit(1)
@@ -726,10 +728,10 @@ def hours(
 
     For instance --card "the lab's card" --tflops 60 --utilisation 0.4.
     """
-    from bench.hours import PICTURE, Card
-    from experiments.hours import counted
-    from reports import hours as pages
+    from bench.profiling.gpu_hours import PICTURE, Card
+    from experiments.tables.gpu_hours import counted
     from reports import writable, write_files
+    from reports.pages import gpu_hours as pages
 
     if seeds < 1:
         raise ValueError(f"--seeds {seeds}: expected at least 1")
@@ -754,7 +756,7 @@ def convert(
 
     Nothing but tensors and plain values is unpickled. Class names and colours are the file's own where it has them.
     """
-    from bench.convert import convert as turn
+    from bench.evaluation.convert import convert as turn
 
     turn(released.expanduser(), out.expanduser(), heads=heads)
 
@@ -798,12 +800,12 @@ def evaluate(
     """
     from filelock import FileLock
 
-    from bench import scoring
-    from bench.protocol import asked
-    from reports import evaluation as pages
+    from bench.evaluation import multi_process
+    from bench.evaluation.protocol import asked
     from reports import write_files
+    from reports.pages import evaluation as pages
 
-    request = scoring.Request(
+    request = multi_process.Request(
         checkpoints=tuple(path.expanduser() for path in checkpoints),
         data=data,
         split=split,
@@ -818,13 +820,13 @@ def evaluate(
         out=out.expanduser(),
     )
     try:
-        scored = scoring.evaluate(request, _say)
+        scored = multi_process.evaluate(request, _say)
     except KeyboardInterrupt:
         _say(f"{NAME}: stopped; finished pictures are kept, the same command continues")
         raise typer.Exit(INTERRUPTED) from None
-    if not scoring.is_first():
+    if not multi_process.is_first():
         return
-    records, pairs = [each.record for each in scored], scoring.comparisons(scored)
+    records, pairs = [each.record for each in scored], multi_process.comparisons(scored)
     words, _ = ctx.obj
     page = pages.page(records, pairs, shlex.join([NAME, *words]))
     print("\n".join(pages.lines(records, pairs)))
@@ -854,8 +856,8 @@ def predict(
 
     A file that cannot be read is named and the others go on; the exit code is then 1.
     """
-    from bench.predicting import Request, pictures_at, predictors
-    from bench.protocol import asked
+    from bench.evaluation.predict import Request, pictures_at, predictors
+    from bench.evaluation.protocol import asked
 
     if len(checkpoint) > 2:
         raise ValueError(f"--checkpoint: {len(checkpoint)} files; expected one, or two to put side by side")
@@ -913,7 +915,7 @@ def main(arguments: Sequence[str] | None = None, *, tasks: Tasks | None = None) 
 
 
 def _request(ctx: typer.Context, options: dict[str, Any]) -> Request:
-    from bench.request import Request
+    from bench.study.request import Request
 
     words, _ = ctx.obj
     return Request(**options, command=shlex.join([NAME, *words]))
@@ -929,8 +931,8 @@ def _study(
     after: Callable[[Study], None] | None = None,
 ) -> None:
     """Do the study and write its report, or say what it would do. Exit code 1 where runs failed."""
-    from bench import study as studies
-    from bench.request import study_of
+    from bench.study import study as studies
+    from bench.study.request import study_of
 
     study = _with_tasks(study_of(kind, grid, make, request, dry_run=dry_run), ctx)
     if dry_run:
@@ -948,10 +950,10 @@ def _tried(name: str, make: Maker, request: Request, ctx: typer.Context, dry_run
 
     They have the preset's steps even where the table has more, so that tables of several lengths share them.
     """
-    from bench import study as studies
-    from bench.presets import preset
-    from bench.request import study_of
-    from experiments.rates import KIND, SEEDS
+    from bench.config.presets import preset
+    from bench.study import study as studies
+    from bench.study.request import study_of
+    from experiments.tables.lr_sweep import KIND, SEEDS
 
     longer = request.steps >= preset(request.preset).train.steps
     request = replace(request, seeds=min(SEEDS, request.seeds), steps=0 if longer else request.steps, control="")
@@ -976,9 +978,9 @@ def _with_tasks(study: Study, ctx: typer.Context) -> Study:
 
 def _perform(study: Study, after: Callable[[Study], None] | None = None) -> Sequence[Row]:
     """Do what is due, write the report once nothing is missing, then call `after`; says how to go on if stopped."""
-    from bench import study as studies
-    from bench.jobs import Interrupted
-    from bench.store import Store
+    from bench.launchers.queue import Interrupted
+    from bench.results.store import Store
+    from bench.study import study as studies
 
     try:
         rows = studies.perform(study)
@@ -1002,9 +1004,9 @@ def _perform(study: Study, after: Callable[[Study], None] | None = None) -> Sequ
 
 def _print_hours(study: Study) -> None:
     """What the runs that are due take of a GPU."""
-    from bench import hours
-    from bench.study import due_by_variant
-    from reports import hours as pages
+    from bench.profiling import gpu_hours as hours
+    from bench.study.study import due_by_variant
+    from reports.pages import gpu_hours as pages
     from unept.data import open_data
 
     settings = study.variants[0].settings
@@ -1014,7 +1016,8 @@ def _print_hours(study: Study) -> None:
 
 
 def _write_report(folders: Sequence[Path], experiment: str, control: str = "", *, with_pictures: bool = True) -> None:
-    from reports import read_study, terminal, write_report
+    from reports import read_study, write_report
+    from reports.study import terminal
 
     page, html, *_ = write_report(folders, experiment, control=control, with_pictures=with_pictures)
     print("\n".join(terminal.lines(read_study(folders, experiment, control))))
@@ -1023,10 +1026,11 @@ def _write_report(folders: Sequence[Path], experiment: str, control: str = "", *
 
 def _scale(out: Path, quick: bool, ctx: typer.Context) -> None:
     """How memory, operations and time of one layer of each attention grow."""
+    from bench.attention_layer import scaling as scale
     from bench.environment import raise_malloc_thresholds
-    from bench.memory import scale
-    from experiments.scaling import subjects
-    from reports import scaling, writable, write_files
+    from experiments.attention.layer_scaling import subjects
+    from reports import writable, write_files
+    from reports.pages import scaling
 
     writable(out)
     raise_malloc_thresholds()
@@ -1043,13 +1047,14 @@ def _scale(out: Path, quick: bool, ctx: typer.Context) -> None:
 
 def _count_networks(study: Study) -> None:
     """The published networks of Table 7 counted, in the study's folder: what is trained there is smaller."""
-    from experiments.complexity import chosen, counted
+    from experiments.tables.published_networks import chosen, counted
 
     _write_complexity(counted(chosen((480, 480))), study.out / "complexity", study.command, None)
 
 
 def _write_complexity(records: Any, out: Path, command: str, timing: Any) -> None:
-    from reports import complexity, write_files
+    from reports import write_files
+    from reports.pages import complexity
 
     page, html = write_files(out, complexity.files(records, command, timing))[:2]
     print("\n".join(complexity.lines(records)))
@@ -1058,9 +1063,10 @@ def _write_complexity(records: Any, out: Path, command: str, timing: Any) -> Non
 
 def _draw_all(made: Sequence[Predictor], files: Mapping[str, Path], out: Path) -> int:
     """Predict and draw each picture; returns how many could not be read."""
-    from bench.predicting import look, wheel
-    from bench.progress import Counter
-    from reports import predictions, write_files
+    from bench.evaluation.predict import look, wheel
+    from bench.launchers.progress import Counter
+    from reports import write_files
+    from reports.pages import predictions
 
     classes, palette = made[0].classes, made[0].palette
     if any(each.classes != classes for each in made):

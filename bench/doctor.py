@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Callable
 
-from bench import cluster, environment
+from bench import environment
+from bench.launchers import ray_cluster
 
 # What an optional part is for, the package whose presence shows it, and the line that installs it.
 OPTIONAL = (
@@ -30,7 +31,7 @@ OPTIONAL = (
         "pip install -c constraints.txt local-attention",
     ),
     ("windows in chunks that `attention` compares with", "transformers", "pip install -c constraints.txt transformers"),
-    ("runs on a Ray cluster, `--engine ray`", "ray", cluster.INSTALL),
+    ("runs on a Ray cluster, `--engine ray`", "ray", ray_cluster.INSTALL),
     ("curves of `train --tensorboard`", "tensorboard", "pip install -c constraints.txt '.[tensorboard]'"),
     ("tests, type checks and second opinions", "pytest", "pip install -c constraints.txt -e '.[dev]' in a checkout"),
 )

@@ -8,12 +8,13 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bench.rows import content_key
+from bench.results.rows import content_key
 
 PACKAGES = ("unept-bench", "torch", "torchvision", "timm", "mmcv-lite", "mmcv", "mmengine", "numpy", "scipy")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -29,6 +30,22 @@ def cores() -> int:
     except (OSError, ValueError):
         return count
     return count if quota == "max" else max(1, min(count, int(quota) // int(period)))
+
+
+def peak_resident_gib() -> float | None:
+    """Highest resident set of this process so far in GiB; None where the system does not say.
+
+    Linux's VmHWM rather than ru_maxrss: the latter starts at the size of the process that started this one.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 2**20
+    if sys.platform == "darwin":
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**30
+    return None
 
 
 def check_timing(*, threads: int, repeats: int) -> None:

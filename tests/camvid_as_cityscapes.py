@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 from pathlib import Path
 
 import numpy as np
+from locations import SHARED_DATA
 from PIL import Image
 
 from unept.data.cityscapes import TABLE
 
-SHARED = Path(os.environ.get("UNEPT_SHARED_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
+SHARED = SHARED_DATA
 CAMVID = SHARED / "camvid11"
 UNLABELLED = 0  # of the owners' table
 

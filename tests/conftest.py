@@ -6,8 +6,8 @@ import pytest
 @pytest.fixture
 def compiler() -> None:
     """Skips where the kernels cannot be built."""
-    from unept.ops import build
+    from unept.ops import cpu_build
 
-    problem = build.problem()
+    problem = cpu_build.problem()
     if problem:
         pytest.skip(problem)

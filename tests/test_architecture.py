@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from locations import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("unept", "bench", "experiments", "reports")
 MAY_IMPORT = {
     "unept": {"unept"},
@@ -18,12 +18,12 @@ MAY_IMPORT = {
     "experiments": {"experiments", "bench", "unept"},
     "reports": {
         "reports",
-        "experiments.paper",
-        "experiments.claims",
-        "experiments.kernel_goals",
-        "experiments.memory_claims",
-        "bench.store",
-        "bench.statistics",
+        "reports.paper.figures",
+        "reports.paper.claims",
+        "reports.paper.kernel_goals",
+        "reports.paper.memory_claims",
+        "bench.results.store",
+        "bench.stats.seed_statistics",
     },
 }
 HEAVY = {"torch", "torchvision", "timm", "mmcv", "mmengine"}
@@ -99,7 +99,8 @@ def test_reports_import_no_model_at_any_depth() -> None:
 
 def test_reports_run_without_torch() -> None:
     """Not even through what they import: of `unept` only how a file is written."""
-    kept = "{name for name in sys.modules if name.split('.')[0] == 'unept'} - {'unept', 'unept.config', 'unept.files'}"
+    light = {"unept", "unept.config", "unept.utils", "unept.utils.atomic_files"}
+    kept = f"{{name for name in sys.modules if name.split('.')[0] == 'unept'}} - {light!r}"
     code = f"import sys, reports; sys.exit(', '.join(sorted({HEAVY!r} & set(sys.modules) | {kept})) or None)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -141,12 +142,12 @@ def test_cuda_is_no_package() -> None:
 
 
 def test_the_rules_can_fail() -> None:
-    lazy = "def f():\n    from bench.runner import run\n    import torch.nn as nn\n"
-    assert list(imports(lazy)) == ["bench.runner.run", "torch.nn"]
-    assert ours("bench.runner.run")
-    assert not within("bench.runner.run", MAY_IMPORT["unept"])
+    lazy = "def f():\n    from bench.launchers.local import run\n    import torch.nn as nn\n"
+    assert list(imports(lazy)) == ["bench.launchers.local.run", "torch.nn"]
+    assert ours("bench.launchers.local.run")
+    assert not within("bench.launchers.local.run", MAY_IMPORT["unept"])
     assert not within("bench.storehouse", MAY_IMPORT["reports"])
-    assert within("bench.store.Store", MAY_IMPORT["reports"])
+    assert within("bench.results.store.Store", MAY_IMPORT["reports"])
     assert within("torch.nn", HEAVY)
     assert "dense" in words("'''dense in prose'''\nslot = 'encoder_self=deformable,dense'\n")
     assert "dense" not in words("'''dense in prose'''\n")

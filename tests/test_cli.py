@@ -17,18 +17,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from locations import ROOT
 from PIL import Image
 
 import bench.environment
-import bench.store
+import bench.results.store
 import cli
-from bench.config import Settings
-from bench.measures.ledger import Peak
-from bench.store import Store
-from bench.study import Tasks
+from bench.config.settings import Settings
+from bench.profiling.memory.tracker import Peak
+from bench.results.store import Store
+from bench.study.study import Tasks
 from unept.ops import Backend
 
-ROOT = Path(__file__).resolve().parent.parent
 FAKES = ROOT / "tests" / "bench"
 GRID = ("ablate", "--grid", "N=4,16", "L=1,3")
 OUT = Path("study/quick-scenes")
@@ -433,7 +433,7 @@ def test_a_folder_that_cannot_be_written(
     def refuse(path: Path, data: bytes) -> None:
         raise OSError(number, os.strerror(number), str(path))
 
-    monkeypatch.setattr(bench.store, "write_whole", refuse)
+    monkeypatch.setattr(bench.results.store, "write_whole", refuse)
     assert words in refused(capsys, "ablate", "--grid", "N=4", "--seeds", "1")
 
 
@@ -454,9 +454,9 @@ def test_what_is_predicted_not_to_fit_is_warned_of_and_run_or_skipped_if_asked(
     def predicted(settings: Settings, *_: object, **__: object) -> Peak:
         return Peak(bytes=settings.model.points << 30, kinds={}, place="")
 
-    monkeypatch.setattr("bench.memory.predict.predict", predicted)
+    monkeypatch.setattr("bench.profiling.memory.predict.predict", predicted)
     monkeypatch.setattr(bench.environment, "available_bytes", lambda: 8 << 30)
-    monkeypatch.setattr("bench.memory.fits.bound", lambda *_: 9 << 30)
+    monkeypatch.setattr("bench.profiling.memory.upper_bound.bound", lambda *_: 9 << 30)
     words = ("ablate", "--grid", "N=4,16", "--seeds", "1", "--jobs", "1")
     warned = "warning: N=16: a training step needs 16.0 GiB, predicted; there are 8.0 GiB of memory free here; "
     assert call(*words, "--dry-run") == 0
@@ -621,10 +621,12 @@ def test_a_folder_that_cannot_be_is_refused_before_anything_is_measured(
 def test_how_a_layer_grows_is_reported(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bench.memory import scale
+    from bench.attention_layer import scaling
 
-    tiny = scale.Effort(base=scale.Size(side=4, points=2), side=(4, 6), points=(2,), levels=(1,), batch=(1,), rounds=1)
-    monkeypatch.setattr(scale, "QUICK", tiny)
+    tiny = scaling.Effort(
+        base=scaling.Size(side=4, points=2), side=(4, 6), points=(2,), levels=(1,), batch=(1,), rounds=1
+    )
+    monkeypatch.setattr(scaling, "QUICK", tiny)
     assert call("memory", "--scale", "--quick", "--out", str(tmp_path / "scaling")) == 0
     assert "deformable" in capsys.readouterr().out
     names = {path.name for path in (tmp_path / "scaling").iterdir()}
@@ -723,8 +725,8 @@ def test_where_ray_is_absent_it_says_what_to_install(
 def test_a_dry_run_at_the_papers_size_predicts_gpu_hours(
     capsys: pytest.CaptureFixture[str], place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.measures.variant.count_operations", lambda _: SimpleNamespace(gmacs=100.0))
-    monkeypatch.setattr("bench.memory.advice.advise", lambda *_, **__: SimpleNamespace(warnings=[], misfits={}))
+    monkeypatch.setattr("bench.profiling.variant.count_operations", lambda _: SimpleNamespace(gmacs=100.0))
+    monkeypatch.setattr("bench.study.oom_policy.advise", lambda *_, **__: SimpleNamespace(warnings=[], misfits={}))
     for part in ("training", "validation"):
         picture(place / "ade" / "images" / part / "ADE_00000001.jpg", "RGB")
         picture(place / "ade" / "annotations" / part / "ADE_00000001.png", "L", value=1)
@@ -740,7 +742,7 @@ def test_a_dry_run_at_the_papers_size_predicts_gpu_hours(
 
 def test_ctrl_c_says_how_to_go_on_and_the_same_command_does() -> None:
     program = (
-        "import sys, cli; from bench.study import Tasks\n"
+        "import sys, cli; from bench.study.study import Tasks\n"
         "sys.exit(cli.main(tasks=Tasks(run='fake_tasks:' + sys.argv.pop(), measure='')))"
     )
     study = ("ablate", "--grid", "N=4,16", "--seeds", "1", "--backend", "reference")  # no word of a missing compiler
@@ -761,10 +763,10 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does() -> None:
 def test_table_7_counts_the_published_networks_and_trains_the_rows(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from experiments import complexity
+    from experiments.tables import published_networks
 
-    chosen = complexity.chosen
-    monkeypatch.setattr(complexity, "chosen", lambda size: chosen(size, names=["PointRend"]))
+    chosen = published_networks.chosen
+    monkeypatch.setattr(published_networks, "chosen", lambda size: chosen(size, names=["PointRend"]))
     assert call("table", "7", "--seeds", "1") == 0
     said = capsys.readouterr().out
     assert re.search(r"^PointRend +480x480 +47\.881 +63\.302 +126\.604 +63\.211 +126\.421$", said, re.MULTILINE)

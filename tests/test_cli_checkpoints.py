@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_checkpoint
+from locations import ROOT
 from PIL import Image
 from trees import cityscapes
 
 import cli
 from unept.data.cityscapes import TABLE
 
-ROOT = Path(__file__).resolve().parent.parent
 QUICK = ("--data", "scenes", "--images", "4", "--scales", "1", "--no-flip", "--mode", "whole", "--threads", "1")
 
 
@@ -61,7 +61,7 @@ def test_evaluate_when_it_is_stopped(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bench.scoring.work.score", stop)
+    monkeypatch.setattr("bench.evaluation.multi_process.work.score", stop)
     assert cli.main(["evaluate", two[0], *QUICK]) == 130
     assert capsys.readouterr().err.endswith("stopped; finished pictures are kept, the same command continues\n")
 
@@ -125,7 +125,7 @@ def test_predict_a_picture(two: tuple[str, str], place: Path, capsys: pytest.Cap
 def test_a_folder_with_a_damaged_file_and_two_checkpoints(
     two: tuple[str, str], place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reports.drawing.DPI", 40)  # drawing takes most of the time
+    monkeypatch.setattr("reports.plots.style.DPI", 40)  # drawing takes most of the time
     (place / "in/deep").mkdir(parents=True)
     noise(1, 1).convert("LA").save("in/deep/one.png")
     (place / "in/broken.jpg").write_bytes(b"\xff\xd8\xff nothing")

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-import bench.kernels.run
+import bench.microbench.operator.run
 import cli
-from bench.kernels.rows import COLUMNS
-from unept.ops import build
+from bench.microbench.rows import COLUMNS
+from unept.ops import cpu_build
 
 
 @pytest.mark.usefixtures("compiler")
 def test_a_quick_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     parts = (("tuned", ("operator", "machine", "module", "scaling")), ("counted", ("memory",)))
-    monkeypatch.setattr(bench.kernels.run, "PROCESSES", parts)
+    monkeypatch.setattr(bench.microbench.operator.run, "PROCESSES", parts)
     out = tmp_path / "kernels"
     assert cli.main(["kernels", "--quick", "--threads", "1", "--out", str(out)]) == 0
     said = capfd.readouterr().out
@@ -74,10 +74,12 @@ def test_a_process_that_dies_is_a_note_and_what_was_measured_before_is_kept(
         Path(command[-1]).write_text(json.dumps({"rows": [row], "notes": [], "malloc": "x"}), encoding="utf-8")
         return subprocess.CompletedProcess(command, 0)
 
-    monkeypatch.setattr(bench.kernels.run, "PROCESSES", (("tuned", ("operator",)), ("default", ("module",))))
-    monkeypatch.setattr(bench.kernels.run, "_build", lambda _: None)
-    monkeypatch.setattr(bench.kernels.run.subprocess, "run", end)
-    bench.kernels.run.perform(bench.kernels.run.Request(out=tmp_path, threads=1))
+    monkeypatch.setattr(
+        bench.microbench.operator.run, "PROCESSES", (("tuned", ("operator",)), ("default", ("module",)))
+    )
+    monkeypatch.setattr(bench.microbench.operator.run, "_build", lambda _: None)
+    monkeypatch.setattr(bench.microbench.operator.run.subprocess, "run", end)
+    bench.microbench.operator.run.perform(bench.microbench.operator.run.Request(out=tmp_path, threads=1))
     assert "operator/tuned/tiny/mmcv/forward" in (tmp_path / "kernels.csv").read_text(encoding="utf-8")
     notes = json.loads((tmp_path / "kernels.json").read_text(encoding="utf-8"))["notes"]
     assert notes == ["not measured: module; the process with default malloc ended with exit status -9"]
@@ -87,12 +89,14 @@ def test_without_a_compiler_the_others_are_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("CXX", str(tmp_path / "no-compiler"))
-    monkeypatch.setattr(bench.kernels.run, "PROCESSES", (("tuned", ("operator",)), ("counted", ("memory",))))
-    build._outcome.cache_clear()
+    monkeypatch.setattr(
+        bench.microbench.operator.run, "PROCESSES", (("tuned", ("operator",)), ("counted", ("memory",)))
+    )
+    cpu_build._outcome.cache_clear()
     try:
         assert cli.main(["kernels", "--quick", "--threads", "1", "--out", str(tmp_path / "out")]) == 0
     finally:
-        build._outcome.cache_clear()
+        cpu_build._outcome.cache_clear()
     said = capfd.readouterr().out
     assert said.count("the native kernel is not there: ") == 1
     assert said.count("memory is not measured: ") == 1

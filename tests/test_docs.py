@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from locations import ROOT
 
 import cli
 
-ROOT = Path(__file__).parent.parent
 DOCUMENTS = (
     "README.md",
     "CONTRIBUTING.md",
@@ -103,7 +103,7 @@ def test_command_is_understood(
         assert len(said.splitlines()) == 1
         assert re.search(r"(released\.pth|photos?(\.jpg)?|data/\S+): .*(not exist|no such)", said), said
     elif words[0] == "check":  # tests/bench/check runs it; here: it understands the words
-        monkeypatch.setattr("bench.check.check", lambda *_, **__: [])
+        monkeypatch.setattr("bench.attention_layer.check", lambda *_, **__: [])
         assert cli.main(words) == 0
         assert "0 FAIL" in capsys.readouterr().out
     else:
@@ -235,7 +235,7 @@ def test_commands_for_schedulers_and_clusters_are_understood(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("bench.cluster.check", lambda _: None)  # of which Ray need not be here
+    monkeypatch.setattr("bench.launchers.ray_cluster.check", lambda _: None)  # of which Ray need not be here
     text = "".join(body for name, body in blocks("bash") if name == "docs/scaling.md").replace("\\\n", " ")
     lines = [line.removeprefix("exec ") for line in text.splitlines()]
     studies = [line for line in lines if line.startswith("unept-bench table")]
@@ -252,20 +252,20 @@ def test_commands_for_schedulers_and_clusters_are_understood(
 
 
 def test_the_hours_of_the_page_are_those_of_its_record() -> None:
-    from bench.hours import PICTURE, Card
-    from reports import hours
+    from bench.profiling.gpu_hours import PICTURE, Card
+    from reports.pages import gpu_hours
 
     found = pd.read_csv(ROOT / "reports/records/gpu-hours/hours.csv", keep_default_na=False)
-    page = hours.page(found.to_dict("records"), Card(), 5, PICTURE)
+    page = gpu_hours.page(found.to_dict("records"), Card(), 5, PICTURE)
     assert page == (ROOT / "reports/records/gpu-hours/report.md").read_text(encoding="utf-8")
     assert f"<!-- unept-bench hours -->\n\n{page}" in (ROOT / "docs/scaling.md").read_text(encoding="utf-8")
 
 
 def _recounted(names: tuple[str, ...]) -> None:
-    from bench.fields import apply
-    from bench.hours import VALIDATION, records
-    from bench.presets import preset
-    from experiments.hours import CLASSES, TABLES
+    from bench.config.fields import apply
+    from bench.config.presets import preset
+    from bench.profiling.gpu_hours import VALIDATION, records
+    from experiments.tables.gpu_hours import CLASSES, TABLES
 
     base = apply(preset("paper"), {"classes": CLASSES})
     kept = pd.read_csv(ROOT / "reports/records/gpu-hours/hours.csv", keep_default_na=False).to_dict("records")

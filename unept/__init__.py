@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from unept.config import LossConfig, ModelConfig, paper_profile, released_profile
 
 if TYPE_CHECKING:
+    from unept.checkpoints.released_model import load_released
     from unept.model import UNEPT, Output, build
-    from unept.released import load_released
 
 __all__ = [
     "UNEPT",
@@ -32,7 +32,7 @@ _HOMES = {
     "UNEPT": "unept.model",
     "Output": "unept.model",
     "build": "unept.model",
-    "load_released": "unept.released",
+    "load_released": "unept.checkpoints.released_model",
 }
 
 

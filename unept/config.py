@@ -16,8 +16,8 @@ SLOTS = ("encoder_self", "decoder_self", "decoder_cross")
 class ModelConfig:
     """Architecture of one UN-EPT model (paper, section 3). Lengths in pixels, widths in channels.
 
-    Another ``architecture`` is a rival of `unept.peers`, to which only backbone, classes, size, width and dropout mean
-    anything; it has resnet101, hrnet_w48 and vit_large too.
+    Another ``architecture`` is a rival of `unept.published`, to which only backbone, classes, size, width and dropout
+    mean anything; it has resnet101, hrnet_w48 and vit_large too.
     """
 
     architecture: str = "unept"  # unept | psanet | upernet | encnet | ccnet | pointrend | dnlnet | anl | ...

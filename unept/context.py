@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from unept import attention, positions, reversible
+from unept import attention
 from unept.config import ModelConfig, options_of
+from unept.layers import positions, reversible
 from unept.ops import Shapes
 
 

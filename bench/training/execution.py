@@ -15,9 +15,9 @@ from torch.func import functional_call
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils._pytree import tree_iter
 
-from bench.training.ranks import ALONE, Ranks
-from bench.training.recompute import recompute
-from unept.synced_norm import synchronise
+from bench.distributed import ALONE, Ranks
+from bench.training.activation_checkpointing import recompute
+from unept.layers.sync_batch_norm import synchronise
 
 Precision = Literal["fp32", "bf16"]
 Denominators = Literal["global", "device"]

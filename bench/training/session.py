@@ -25,24 +25,26 @@ from filelock import FileLock, Timeout
 from torch import nn
 
 import unept
-from bench import checkpoint, environment, recipe, request
+from bench import environment
+from bench.config import checks
+from bench.config.grid import Variant
+from bench.distributed import ALONE, Ranks
 from bench.errors import one_line
-from bench.evaluation import evaluate
-from bench.forecast import in_words
-from bench.grid import Variant
-from bench.protocol import of_settings
-from bench.recipe import Stopped, Watch
-from bench.rows import plain
-from bench.store import now
-from bench.training.journal import EVERY, Journal, Say, board, check_tensorboard
-from bench.training.launch import Failed, Signals, join_torchrun, launch, torchrun_size
-from bench.training.ranks import ALONE, Ranks
-from bench.training.training import ERRORS, LOCK, LOG, MODEL, RESULT, Training, begin, begun
-from unept import saved
+from bench.evaluation.evaluate import evaluate
+from bench.evaluation.protocol import of_settings
+from bench.launchers.eta import in_words
+from bench.results.rows import plain
+from bench.results.store import now
+from bench.training import checkpoint, loop
+from bench.training.job import ERRORS, LOCK, LOG, MODEL, RESULT, Training, begin, begun
+from bench.training.logger import EVERY, Journal, Say, board, check_tensorboard
+from bench.training.loop import Stopped, Watch
+from bench.training.spawn import Failed, Signals, join_torchrun, launch, torchrun_size
+from unept.checkpoints import model_file as saved
 from unept.config import SLOTS
 from unept.data import open_data
-from unept.files import write_whole
-from unept.losses import Losses
+from unept.losses.total_loss import Losses
+from unept.utils.atomic_files import write_whole
 
 
 def perform(training: Training, say: Say = print) -> dict[str, Any]:
@@ -62,7 +64,7 @@ def perform(training: Training, say: Say = print) -> dict[str, Any]:
             return _result(training)
         if speaks() and not about:
             settings = training.settings
-            request.check_data_of([Variant(name=settings.model.backbone, axes={}, settings=settings)])
+            checks.check_data_of([Variant(name=settings.model.backbone, axes={}, settings=settings)])
             begin(training)
         elif speaks() and about["manner"] != json.loads(json.dumps(training.manner)):
             say("carried out in another manner than it began: equal to rounding, not to the bit")
@@ -129,7 +131,7 @@ def _trained(training: Training, model: nn.Module, ranks: Ranks, told: Signals) 
     """Train `model` and write it; returns the facts of the training."""
     settings = training.settings
     watch = _Session(training, model, ranks, told)
-    trained = recipe.train(
+    trained = loop.train(
         model,
         settings,
         seed=training.seed,
@@ -224,7 +226,7 @@ def _scores(
     spoke = [time.monotonic()]
     with torch.compiler.set_stance("force_eager"):
         metrics, facts, _ = evaluate(model, training.settings, progress=progress, ranks=ranks)
-    return metrics, facts | recipe.evaluation_seeds(model)
+    return metrics, facts | loop.evaluation_seeds(model)
 
 
 def _conclude(training: Training, result: dict[str, Any]) -> None:

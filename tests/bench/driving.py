@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench.jobs import Interrupted, Job
-from bench.rows import key_of
-from bench.runner import run_jobs
-from bench.sources import source_hash
-from bench.store import Store
+from bench.launchers.local import run_jobs
+from bench.launchers.queue import Interrupted, Job
+from bench.results.rows import key_of
+from bench.results.source_hash import source_hash
+from bench.results.store import Store
 
 SETTINGS = {"data": "scenes", "model": {"points": 4}, "train": {"steps": 10}}
 

@@ -19,8 +19,8 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 from driving import Silent, jobs, opened
 from ray.cluster_utils import Cluster
 
-from bench import cluster
-from bench.jobs import Interrupted
+from bench.launchers import ray_cluster as cluster
+from bench.launchers.queue import Interrupted
 
 SMALL: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
 

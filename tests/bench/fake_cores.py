@@ -7,7 +7,7 @@ import os
 import torch
 from torch import Tensor
 
-from bench.cores.sides import Comparison, Core, Side, Size
+from bench.microbench.attention.implementations import Comparison, Core, Side, Size
 
 
 def doubling(size: Size) -> Core:

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from bench.kernels.inputs import SHAPES, make
-from bench.kernels.sides import Side, sides
-from bench.kernels.timing import PHASES
+from bench.microbench.operator.implementations import Side, sides
+from bench.microbench.operator.inputs import SHAPES, make
+from bench.microbench.timing import PHASES
 
 SIDES = sides()
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from bench.rows import SCHEMA, content_key, to_text
-from reports import plots, plots_cost, plots_curves, study_report
-from reports.rows import Study
+from bench.results.rows import SCHEMA, content_key, to_text
+from reports.analysis.study_rows import Study
+from reports.plots import accuracy, cost, curves
+from reports.study import report
 
 SETTINGS = {
     "data": "scenes",
@@ -156,7 +157,7 @@ def write_study(
 
 def page(study: Study) -> str:
     """The study's report as Markdown."""
-    return study_report.files(study)["report.md"].decode()
+    return report.files(study)["report.md"].decode()
 
 
 def section(text: str, heading: str) -> str:
@@ -174,6 +175,6 @@ def cells(text: str) -> list[list[str]]:
 
 def without_plots(patch: pytest.MonkeyPatch) -> None:
     """Let a report take milliseconds."""
-    patch.setattr(plots, "draw", lambda *_: {"png": b"", "svg": b"<svg/>"})
-    for module in (plots_cost, plots_curves):
+    patch.setattr(accuracy, "draw", lambda *_: {"png": b"", "svg": b"<svg/>"})
+    for module in (cost, curves):
         patch.setattr(module, "draw", lambda *_: {})

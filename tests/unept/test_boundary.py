@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pytest
+from locations import GOLDEN
 from scipy import ndimage
 
 from unept import boundary
 from unept.boundary import BAND, FAR, NONE, OFFSETS, distance_angle, flip_angle, targets, truth_maps
 from unept.config import LossConfig, released_profile
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "dt_offset.npz"
+GOLDEN_FILE = GOLDEN / "dt_offset.npz"
 PAPER = LossConfig()
 RELEASED = released_profile()[1]
 
@@ -52,7 +52,7 @@ def brute_gradient(label: np.ndarray, y: int, x: int, mode: str) -> tuple[float,
 
 
 def test_the_published_generator_to_the_bit() -> None:
-    golden = np.load(GOLDEN)
+    golden = np.load(GOLDEN_FILE)
     distance, angle = truth_maps(golden["label_train"], RELEASED, classes=150)
     np.testing.assert_array_equal(distance, golden["depth"])
     np.testing.assert_array_equal(angle, golden["dir_deg"])
@@ -65,7 +65,7 @@ def test_the_published_generator_to_the_bit() -> None:
 
 def test_exact_truth_agrees_with_the_published_one_away_from_what_it_mends() -> None:
     """Same distances; same directions but for truncated codes, pixels at the border and pixels without a direction."""
-    golden = np.load(GOLDEN)
+    golden = np.load(GOLDEN_FILE)
     label = golden["label_train"]
     distance, angle = distance_angle(label, classes=150, min_pixels=100)
     np.testing.assert_array_equal(distance, golden["depth"])

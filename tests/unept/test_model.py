@@ -2,18 +2,17 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
+from locations import GOLDEN, ROOT
 
 import unept
 import unept.config
 from unept import attention
+from unept.layers.positions import resize
 from unept.model import UNEPT
-from unept.positions import resize
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 SMALL = unept.ModelConfig(
     backbone="tiny_conv", classes=4, size=32, points=2, heads=2, width=16, ffn=32, encoder_layers=1, decoder_layers=1,
     head_width=8, spatial_widths=(8, 12),
@@ -216,7 +215,7 @@ def test_boundary_heads_and_refinement():
     two = build(boundary_head="two_class").eval()
     with torch.no_grad():
         assert two(image).boundary.shape == (1, 2, 4, 4)
-        from unept.refinement import refine
+        from unept.layers.boundary_refinement import refine
 
         model = build().eval()
         output = model(image)
@@ -392,4 +391,4 @@ def test_configuration_needs_no_torch():
     import sys
 
     code = "import sys, unept, unept.config; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

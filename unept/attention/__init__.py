@@ -21,7 +21,7 @@ from unept.attention.deformable import DeformableCross, DeformableSelf
 from unept.attention.dense_fused import DenseFusedSelf
 from unept.attention.longformer import LongformerSelf
 from unept.attention.multihead import BatchSelf, DenseCross, DenseSelf, PointwiseSelf
-from unept.attention.nothing import NothingCross, NothingSelf
+from unept.attention.none import NothingCross, NothingSelf
 from unept.attention.parameters import KEYWORDS, Parameter, check_options, nearest, own_parameters, wanted
 from unept.attention.reformer import ReformerSelf
 from unept.attention.sparse_transformer import SparseTransformerSelf

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from unept import positions
+from unept.layers import positions
 from unept.ops import Shapes, msda
 
 SCALED_REACH = 4.0  # pixels; where the farthest point starts with offset_init = "scaled", whatever the number of points

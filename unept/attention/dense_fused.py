@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from unept.attention.multihead import MultiHeadSelf
-from unept.attention.products import attend
+from unept.attention.scaled_dot_product import attend
 from unept.ops import Shapes
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unept.attention.multihead import MultiHeadSelf
-from unept.attention.products import attend, pieces
+from unept.attention.scaled_dot_product import attend, pieces
 from unept.attention.windows import Window, windowed
 from unept.ops import Shapes
 

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from unept import random_state
-from unept.attention import blocks
+from unept.attention import recomputed_block
+from unept.utils import rng
 
 OWN = -5e4  # added to the logit of a token for itself: it wins where nothing else is seen
 MOST_IN_ONE = 128  # buckets; more are hashed as the pairs of two smaller hashes
@@ -104,7 +104,7 @@ class Rounds:
     def parts(self, order_NRT: Tensor) -> Iterator[tuple[int, slice]]:
         """Each round, and as many of the N at once as make a block."""
         N, R, T = order_NRT.shape
-        step = max(1, blocks.MOST // (T * self.look.keys(T // self.look.chunk)))
+        step = max(1, recomputed_block.MOST // (T * self.look.keys(T // self.look.chunk)))
         for one in range(R):
             for start in range(0, N, step):
                 yield one, slice(start, start + step)
@@ -115,7 +115,7 @@ class _Rounds(torch.autograd.Function):
     def forward(
         ctx: Any, q_NTD: Tensor, k_NTD: Tensor, v_NTD: Tensor, order_NRT: Tensor, buckets_NRT: Tensor, rounds: Rounds
     ) -> Tensor:
-        ctx.random = random_state.now(q_NTD) if rounds.dropout else None
+        ctx.random = rng.now(q_NTD) if rounds.dropout else None
         places_NRT = _places(order_NRT)
         wide = torch.promote_types(q_NTD.dtype, torch.float32)
         mixed, total = v_NTD.new_zeros(v_NTD.shape, dtype=wide), q_NTD.new_full(q_NTD.shape[:2], -torch.inf, dtype=wide)
@@ -124,7 +124,9 @@ class _Rounds(torch.autograd.Function):
             order, back = order_NRT[some, one], places_NRT[some, one]
             bias = _bias_of(plain, order_NRT[some], buckets_NRT[some], one, rounds.look)
             qkv = _sorted(q_NTD[some], k_NTD[some], v_NTD[some], order, rounds.look)
-            here, size = (_take(x.view(*order.shape, -1), back) for x in blocks.forward(*qkv, bias, rounds.dropout))
+            here, size = (
+                _take(x.view(*order.shape, -1), back) for x in recomputed_block.forward(*qkv, bias, rounds.dropout)
+            )
             _add(mixed[some], total[some], here, size.squeeze(-1))
         mixed = mixed.to(v_NTD.dtype)
         ctx.rounds = rounds
@@ -132,21 +134,21 @@ class _Rounds(torch.autograd.Function):
         return mixed
 
     @staticmethod
-    @blocks.once
+    @recomputed_block.once
     def backward(ctx: Any, gradient_NTD: Tensor) -> Any:
         q, k, v, order_NRT, buckets_NRT, mixed, total = ctx.saved_tensors
         rounds, places_NRT = ctx.rounds, _places(order_NRT)
         shared = (gradient_NTD * mixed).sum(-1, dtype=total.dtype)
         found = [torch.zeros_like(x) for x in (q, k, v)]
         plain = _bias(rounds.look, rounds.real, total)
-        with nullcontext() if ctx.random is None else random_state.again(ctx.random, q):
+        with nullcontext() if ctx.random is None else rng.again(ctx.random, q):
             for one, some in rounds.parts(order_NRT):
                 order, back = order_NRT[some, one], places_NRT[some, one]
                 bias = _bias_of(plain, order_NRT[some], buckets_NRT[some], one, rounds.look)
                 qkv = _sorted(q[some], k[some], v[some], order, rounds.look)
                 rows = (_take(x[some], order) for x in (gradient_NTD, shared[..., None], total[..., None]))
                 g, g_o, size = (x.view(len(qkv[0]), rounds.look.chunk, -1) for x in rows)
-                of_q, *others = blocks.backward(g, g_o[..., 0], size[..., 0], qkv, bias, rounds.dropout)
+                of_q, *others = recomputed_block.backward(g, g_o[..., 0], size[..., 0], qkv, bias, rounds.dropout)
                 parts = [of_q.view(*order.shape, -1), *(_folded(x, len(order), rounds.look) for x in others)]
                 for whole, part in zip(found, parts, strict=True):
                     whole[some].add_(_take(part, back))

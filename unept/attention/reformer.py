@@ -58,7 +58,7 @@ class ReformerSelf(nn.Module):
         self.heads, self.dropout, self.hashes, self.buckets = heads, dropout, hashes, buckets
         self.look = Look(chunk=chunk, before=before, after=after, strict=strict)
         self.evaluation_seed = (torch.initial_seed() * LAYERS + layer) % 2**63
-        self.replay: Tensor | None = None  # buckets to take in place of a new hash: see `unept.reversible`
+        self.replay: Tensor | None = None  # buckets to take in place of a new hash: see `unept.layers.reversible`
         self.found: Tensor | None = None  # the buckets of the last call, while `keep` is set
         self.keep = False
         self.in_proj_weight = nn.Parameter(torch.empty(2 * width, width))  # query and key are one

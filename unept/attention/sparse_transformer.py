@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from unept.attention.multihead import MultiHeadSelf
-from unept.attention.products import attend, pad, pieces, real_tokens
+from unept.attention.scaled_dot_product import attend, pad, pieces, real_tokens
 from unept.ops import Shapes
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from unept.attention.products import product
+from unept.attention.scaled_dot_product import product
 
 LEAST_TILE = {1: 32, 2: 8}  # queries along an axis, by the number of axes that have a window
 

@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from unept import torchvision_shim
+from unept.utils import torchvision_shim
 
 WORD = "imagenet"  # as `backbone_weights`
 PATIENCE = 3.0  # seconds for the hub to answer at all

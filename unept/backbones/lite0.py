@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unept import torchvision_shim
 from unept.backbones.base import Backbone
+from unept.utils import torchvision_shim
 
 TOP = {"_conv_stem": "conv_stem", "_bn0": "bn1"}
 FIRST_STAGE = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}

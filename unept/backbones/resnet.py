@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from unept import torchvision_shim
 from unept.backbones.base import Backbone
+from unept.utils import torchvision_shim
 
 STEM_NAMES = {
     "conv1.0": "stem.0",

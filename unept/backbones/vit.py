@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unept import positions, torchvision_shim
 from unept.backbones.base import Backbone
+from unept.layers import positions
+from unept.utils import torchvision_shim
 
 
 class VisionTransformer(Backbone):

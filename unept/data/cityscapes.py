@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from unept.data.encoding import Encoding, Mistake, shifted
-from unept.data.pictures import Files, Official, Pair, Pictures, files_below, images_below, pair_up
+from unept.data.image_dataset import Files, Official, Pair, Pictures, files_below, images_below, pair_up
+from unept.data.label_encoding import Encoding, Mistake, shifted
 from unept.data.sample import IGNORE, SPLITS, Bytes
 
 SIZE = (2048, 1024)

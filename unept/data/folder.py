@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from unept.data.encoding import shifted
-from unept.data.pictures import Pictures, images_below, pairs_of
+from unept.data.image_dataset import Pictures, images_below, pairs_of
+from unept.data.label_encoding import shifted
 from unept.data.sample import IGNORE, Colour, default_palette
 
 

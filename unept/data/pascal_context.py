@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from unept.data.encoding import Encoding, Mistake, shifted
 from unept.data.folder import read_text
-from unept.data.matlab import read_matrix
-from unept.data.pictures import Damaged, Files, Official, Pair, Pictures, Unpaired, read_label
+from unept.data.image_dataset import Damaged, Files, Official, Pair, Pictures, Unpaired, read_label
+from unept.data.label_encoding import Encoding, Mistake, shifted
+from unept.data.mat_file import read_matrix
 from unept.data.sample import IGNORE, default_palette
 
 LABEL_MAP = "LabelMap"

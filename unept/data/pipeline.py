@@ -18,7 +18,7 @@ import torch
 
 from unept import boundary
 from unept.config import LossConfig
-from unept.data.kept import Kept
+from unept.data.lru_cache import Kept
 from unept.data.sample import IGNORE, Bytes, Dataset, Sample
 
 MEAN = np.array([123.675, 116.28, 103.53])  # RGB, in grey levels
@@ -33,7 +33,7 @@ Integers = npt.NDArray[np.int64]
 
 
 class Augmentation(Protocol):
-    """The fields of the training configuration that the pipeline reads (`bench.config.TrainConfig` has them)."""
+    """The fields of the training configuration that the pipeline reads (`settings.TrainConfig` has them)."""
 
     @property
     def scale_min(self) -> float: ...  # noqa: D102

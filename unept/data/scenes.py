@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from unept.data.kept import Kept
+from unept.data.lru_cache import Kept
 from unept.data.sample import IGNORE, SPLITS, Bytes, Sample
 
 CLASSES = ("sky", "ground", "box a", "box b", "ellipse a", "ellipse b", "pole", "emblem")

@@ -13,8 +13,8 @@ from pathlib import Path
 from unept.data.ade20k import open_ade20k
 from unept.data.cityscapes import open_cityscapes
 from unept.data.folder import open_folder
+from unept.data.image_dataset import Pictures
 from unept.data.pascal_context import open_pascal_context
-from unept.data.pictures import Pictures
 from unept.data.sample import Dataset
 from unept.data.scenes import SceneConfig, Scenes
 

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from unept.ops import build, gpu, mmcv_compiled, native, reference
-from unept.ops.arguments import axes_of, computed_in
+from unept.ops import cpu_build, cpu_ops, cuda_ops, mmcv_compiled, reference
 from unept.ops.reference import Shapes
+from unept.ops.validation import axes_of, computed_in
 
 BACKENDS = ("auto", "reference", "native", "cuda", "mmcv")
 
@@ -55,7 +55,7 @@ def resolve(backend: str = "auto", *, device: str = "cpu") -> Backend:
 def _describe(name: str) -> str:
     """A compiled implementation in a few words."""
     if name == "native":
-        return native.describe()
+        return cpu_ops.describe()
     return "built by nvcc, checked on this card" if name == "cuda" else "mmcv's compiled operator, checked on this card"
 
 
@@ -65,8 +65,8 @@ def _problem(name: str, device: str) -> str:
         wanted = torch.device(device)
         if wanted.type != "cuda":
             return f"it works on a CUDA card, not on {device!r}"
-        return gpu.problem(wanted) if name == "cuda" else mmcv_compiled.problem(wanted)
-    return f"it works on the CPU, not on {device!r}" if torch.device(device).type != "cpu" else build.problem()
+        return cuda_ops.problem(wanted) if name == "cuda" else mmcv_compiled.problem(wanted)
+    return f"it works on the CPU, not on {device!r}" if torch.device(device).type != "cpu" else cpu_build.problem()
 
 
 @torch.compiler.assume_constant_result
@@ -98,10 +98,10 @@ def msda(
     """
     axes_of(value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, [side for shape in shapes for side in shape])
     if value_BSHD.device.type == "meta":
-        return native.msda(value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, shapes)
+        return cpu_ops.msda(value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, shapes)
     name = _name(backend, str(value_BSHD.device))
     forced = backend == name
     if name != "reference" and (forced or _suits(value_BSHD, offsets_BQHLP2, logits_BQHLP)):
-        run = mmcv_compiled.msda if name == "mmcv" else native.msda
+        run = mmcv_compiled.msda if name == "mmcv" else cpu_ops.msda
         return run(value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, shapes)
     return reference.msda(value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, shapes)

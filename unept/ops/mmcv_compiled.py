@@ -17,10 +17,10 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from unept.ops import gpu_check, reference
-from unept.ops.arguments import computed_in
-from unept.ops.gpu_build import one_line
+from unept.ops import cuda_selftest, reference
+from unept.ops.cuda_build import one_line
 from unept.ops.reference import Shapes
+from unept.ops.validation import computed_in
 
 Apply = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, int], Tensor]
 CLOSE = 1e-4  # what it may differ from the reference by, relative to the largest number
@@ -54,9 +54,9 @@ def problem(device: torch.device) -> str:
 
 def _verdict(device: torch.device) -> str:
     """What is wrong with the operator on a device, in one line; "" where nothing is."""
-    inputs = gpu_check.make_inputs(((6, 9), (3, 5)), 7, 3, 32, 4)
+    inputs = cuda_selftest.make_inputs(((6, 9), (3, 5)), 7, 3, 32, 4)
     try:
-        ours, exact = _outcome(inputs, device), gpu_check.expected(inputs, torch.float64)
+        ours, exact = _outcome(inputs, device), cuda_selftest.expected(inputs, torch.float64)
     except RuntimeError as error:  # not built for this card
         return f"mmcv's compiled operator fails on this card: {one_line(str(error))}"
     for one, right in zip(ours, exact, strict=True):
@@ -65,7 +65,7 @@ def _verdict(device: torch.device) -> str:
     return ""
 
 
-def _outcome(inputs: gpu_check.Inputs, device: torch.device) -> tuple[Tensor, ...]:
+def _outcome(inputs: cuda_selftest.Inputs, device: torch.device) -> tuple[Tensor, ...]:
     """Its result and its gradients by value, offsets and logits, on the CPU."""
     value, place, offsets, logits, gradient = (tensor.to(device) for tensor in inputs[:5])
     leaves = [tensor.requires_grad_() for tensor in (value, offsets, logits)]

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import distributed
 
-from bench.recipe import Stopped
-from bench.training.launch import Signals
-from bench.training.ranks import Ranks
+from bench.distributed import Ranks
+from bench.training.loop import Stopped
+from bench.training.spawn import Signals
 
 
 def raising(folder: str, ranks: Ranks, device: torch.device) -> None:

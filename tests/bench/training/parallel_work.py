@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 import unept
-from bench import recipe
-from bench.config import Settings
-from bench.fields import apply
-from bench.presets import preset
+from bench.config.fields import apply
+from bench.config.presets import preset
+from bench.config.settings import Settings
+from bench.distributed import ALONE, Ranks
+from bench.training import loop
 from bench.training.execution import Execution, prepared
-from bench.training.ranks import ALONE, Ranks
 
 STEPS, BATCH, SIDE = 3, 4, 32
 PAPER = {
@@ -74,12 +74,12 @@ def batch_of(step: int) -> dict[str, Tensor]:
 def steps(case: str, execution: Execution, ranks: Ranks = ALONE) -> dict[str, Tensor]:
     """The model's state and every step's losses after STEPS steps."""
     settings, model = settings_of(case), model_of(case)
-    optimizer = recipe.make_optimizer(model, settings.train)
+    optimizer = loop.make_optimizer(model, settings.train)
     called = prepared(model, execution, ranks, size=SIDE)
     losses = []
     for step in range(STEPS):
         part = {name: tensor.chunk(ranks.size)[ranks.rank] for name, tensor in batch_of(step).items()}
-        losses.append(torch.stack(recipe.train_step(called, optimizer, part, settings, execution, ranks)))
+        losses.append(torch.stack(loop.train_step(called, optimizer, part, settings, execution, ranks)))
     return {**model.state_dict(), "losses": torch.stack(losses)}
 
 

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+from parallel_work import CASES, PAPER, steps
 from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).parent))
-from parallel_work import CASES, PAPER, steps
-
 import unept
-from bench import recipe
-from bench.config import Settings
-from bench.fields import apply
-from bench.presets import preset
+from bench.config.fields import apply
+from bench.config.presets import preset
+from bench.config.settings import Settings
+from bench.training import loop
+from bench.training.activation_checkpointing import recompute
 from bench.training.execution import Execution, check_batch, has_unused, prepared
-from bench.training.recompute import recompute
 from unept.backbones import ResNet
-from unept.ops import build
+from unept.ops import cpu_build
 
 
 def stepped(execution: Execution, **changes: object) -> tuple[dict[str, Tensor], Tensor]:
@@ -28,13 +23,13 @@ def stepped(execution: Execution, **changes: object) -> tuple[dict[str, Tensor],
     settings: Settings = apply(preset("quick"), {**PAPER, "dropout": 0.1, **changes})
     torch.manual_seed(0)
     model = unept.build(settings.model).train()
-    optimizer = recipe.make_optimizer(model, settings.train)
+    optimizer = loop.make_optimizer(model, settings.train)
     called = prepared(model, execution)
     losses = []
     for step in range(2):
         torch.manual_seed(step)
-        batch = recipe.training_batches(settings, 0).batch_at(step)
-        losses.append(torch.stack(recipe.train_step(called, optimizer, batch, settings, execution)))
+        batch = loop.training_batches(settings, 0).batch_at(step)
+        losses.append(torch.stack(loop.train_step(called, optimizer, batch, settings, execution)))
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}, torch.stack(losses)
 
 
@@ -101,7 +96,7 @@ def test_bf16_agrees_within_its_precision(changes: dict[str, object]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(bool(build.problem()), reason="torch.compile needs a compiler on a CPU")
+@pytest.mark.skipif(bool(cpu_build.problem()), reason="torch.compile needs a compiler on a CPU")
 @pytest.mark.filterwarnings("ignore")  # of torch's own, while it compiles
 def test_a_compiled_step_agrees_to_rounding() -> None:
     changes = {"dropout": 0.0, "encoder_layers": 0, "spatial": False, "queries": "embed"}
@@ -138,7 +133,7 @@ def test_the_truths_area_is_whole_in_one_piece_after_the_other_too() -> None:
     model = unept.build(settings.model).double().eval()
     from parallel_work import batch_of
 
-    from unept.losses import Whole
+    from unept.losses.total_loss import Whole
     from unept.model import Output
 
     batch = batch_of(0)
@@ -146,13 +141,13 @@ def test_the_truths_area_is_whole_in_one_piece_after_the_other_too() -> None:
         made = model(batch["image"])
     h = made.boundary.shape[2:]
     output = Output(nn.functional.interpolate(made.logits, size=h), made.boundary, made.direction, None)
-    want = recipe.loss_of(output, batch, settings)
+    want = loop.loss_of(output, batch, settings)
     whole = Whole.of(batch["label"], batch["boundary"], summed=lambda counts: counts, turns=2)
     found = torch.zeros(5, dtype=torch.float64)
     for half in (slice(0, 2), slice(2, 4)):
         part = Output(output.logits[half], made.boundary[half], made.direction[half], None)
         piece = {name: value[half] for name, value in batch.items()}
-        found += torch.stack(recipe.loss_of(part, piece, settings, whole))
+        found += torch.stack(loop.loss_of(part, piece, settings, whole))
     torch.testing.assert_close(found[1:4], torch.stack(want)[1:4], rtol=0, atol=1e-12)
     assert abs(found[4] - want.direction) > 1e-6
 
@@ -179,7 +174,7 @@ def test_a_batch_that_does_not_come_out_even() -> None:
 
 
 def test_a_part_of_a_batch_is_that_of_the_batch() -> None:
-    batches = recipe.training_batches(apply(preset("quick"), PAPER), seed=1)
+    batches = loop.training_batches(apply(preset("quick"), PAPER), seed=1)
     whole = batches.batch_at(3)
     parts = [batches.batch_at(3, part=part, parts=2) for part in range(2)]
     for name, tensor in whole.items():
@@ -187,8 +182,8 @@ def test_a_part_of_a_batch_is_that_of_the_batch() -> None:
 
 
 def test_processes_draw_their_own_dropout() -> None:
-    assert recipe._step_seed(3, 5) == recipe._step_seed(3, 5, 0)
-    assert len({recipe._step_seed(3, 5, rank) for rank in range(4)}) == 4
+    assert loop._step_seed(3, 5) == loop._step_seed(3, 5, 0)
+    assert len({loop._step_seed(3, 5, rank) for rank in range(4)}) == 4
 
 
 def test_the_cases_have_batch_norm_where_they_should() -> None:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
+import parallel_work
 import pytest
 import torch
+from parallel_work import CASES, batch_of, model_of, settings_of, steps
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).parent))
-import parallel_work
-from parallel_work import CASES, batch_of, model_of, settings_of, steps
-
-from bench import recipe
+from bench.training import loop
 from bench.training.execution import Execution
-from bench.training.launch import launch
+from bench.training.spawn import launch
 
 TOLERANCE = 1e-9
 LARGE = "lite0"
@@ -78,7 +75,7 @@ def test_denominators_of_each_device_are_the_mean_of_its_losses(results: Path) -
     halves = []
     for half in (slice(0, 2), slice(2, 4)):
         own = type(output)(*(part if part is None else part[half] for part in output))
-        halves.append(torch.stack(recipe.loss_of(own, {name: value[half] for name, value in batch.items()}, settings)))
+        halves.append(torch.stack(loop.loss_of(own, {name: value[half] for name, value in batch.items()}, settings)))
     expected = torch.stack(halves).mean(0)
     found = read(results, "released, per device")[0]["losses"][0]
     torch.testing.assert_close(found, expected.detach(), rtol=0, atol=TOLERANCE)

@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 import tiny_checkpoint
 import torch
+from locations import ROOT
 from safetensors.torch import load_file
 
 import cli
-from bench import recipe
-from bench.training import dry_run, session
-from bench.training.training import Asked, begin, begun, training_of
-from unept import saved
+from bench.profiling import training_estimate
+from bench.training import loop, session
+from bench.training.job import Asked, begin, begun, training_of
+from unept.checkpoints import model_file
 
-ROOT = Path(__file__).resolve().parents[3]
 FIELDS = "N=2 width=16 ffn=16 head_width=16 spatial_widths=8+8 dropout=0.1 batch=2 size=32 checkpoint_every=4 images=3"
 WORDS = ["train", "--preset", "quick", "--threads", "1", "--log-every", "2", "--set", *FIELDS.split()]
 LONG = [*WORDS, "scene_train=8", "--steps", "40"]
@@ -79,7 +79,7 @@ def test_to_the_end_and_again(capsys: pytest.CaptureFixture[str], place: Path) -
     assert files == {"training.json", "log.jsonl", "model.safetensors", "model.json", "result.json"}
     events = [(line["event"], line["step"]) for line in log(place / "out")]
     assert events == [("began", 0), ("step", 2), ("saved", 4), ("step", 4), ("evaluated", 4), ("step", 6)]
-    found = saved.load(place / "out" / "model.safetensors")
+    found = model_file.load(place / "out" / "model.safetensors")
     assert (found.facts["step"], found.facts["seed"], found.facts["data"]) == (6, 0, "scenes")
     assert len(found.classes) == 8
     assert cli.main([*WORDS, "--steps", "6", "--eval-every", "4", "--out", "out"]) == 0
@@ -88,10 +88,10 @@ def test_to_the_end_and_again(capsys: pytest.CaptureFixture[str], place: Path) -
 
 def test_it_is_the_very_path_of_a_studys_run(whole: Path, tmp_path: Path) -> None:
     training = training_of(Asked(preset="quick", fields=[*FIELDS.split(), "scene_train=8"], steps=40, threads=1))
-    from bench.config import to_dict
+    from bench.config.settings import to_dict
 
     torch.set_num_threads(1)
-    found = recipe.run({"settings": to_dict(training.settings), "seed": 0}, tmp_path, lambda *_: None)
+    found = loop.run({"settings": to_dict(training.settings), "seed": 0}, tmp_path, lambda *_: None)
     metrics, curve = numbers(whole)
     assert json.loads(json.dumps(found["training"]["curve"])) == curve
     assert json.loads(json.dumps(found["metrics"])) == metrics
@@ -221,7 +221,7 @@ def test_torchrun_trains_what_processes_train(place: Path) -> None:
 
 
 def test_tensorboard_is_an_option(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("bench.training.journal.importlib.util.find_spec", lambda _: None)
+    monkeypatch.setattr("bench.training.logger.importlib.util.find_spec", lambda _: None)
     assert refused(capsys, "--tensorboard", "--threads", "1").startswith("--tensorboard: the package is not installed")
 
 
@@ -285,8 +285,8 @@ def test_gpus_that_are_not_there(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_papers_line(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything that the published recipe says follows from data, backbone and profile."""
     asked = []
-    monkeypatch.setattr("bench.training.training.request.class_names", lambda *_, **__: tuple(map(str, range(150))))
-    monkeypatch.setattr("bench.training.training.request.check_variants", lambda variants: asked.extend(variants))
+    monkeypatch.setattr("bench.training.job.checks.class_names", lambda *_, **__: tuple(map(str, range(150))))
+    monkeypatch.setattr("bench.training.job.checks.check_variants", lambda variants: asked.extend(variants))
     words = {"data": f"ade20k:{place}", "backbone": "deit", "gpus": 8}
     paper = training_of(Asked(**words, profile="paper"), dry_run=True)
     released = training_of(Asked(**words, profile="released"), dry_run=True)
@@ -320,5 +320,5 @@ def test_dry_run_says_it_all_and_does_nothing(capsys: pytest.CaptureFixture[str]
     assert said[6] == "folder: training/quick-scenes-tiny_conv, new"
     assert list(place.iterdir()) == []
     on_gpus = training_of(Asked(preset="quick", gpus=4, precision="bf16"), dry_run=True)
-    assert dry_run._batch(on_gpus) == "batch: 8 = 4 GPUs x 2 images; bf16"
-    assert "an assumed 40 TFLOP/s a GPU, loading and communication hidden" in dry_run._time(on_gpus, 1.0, 1.0)
+    assert training_estimate._batch(on_gpus) == "batch: 8 = 4 GPUs x 2 images; bf16"
+    assert "an assumed 40 TFLOP/s a GPU, loading and communication hidden" in training_estimate._time(on_gpus, 1.0, 1.0)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bench.check.behaviour import Padded, alone, beside_others
-from bench.check.subject import Call
-from bench.measures.reach import depends
+from bench.attention_layer.attention_under_test import Call
+from bench.attention_layer.behaviour import Padded, alone, beside_others
+from bench.profiling.receptive_field import depends
 
 Shapes = tuple[tuple[int, int], ...]
 WIDTH, HEADS = 24, 3

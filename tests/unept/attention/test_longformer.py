@@ -9,7 +9,7 @@ import torch
 from attention_checks import HEADS, LARGE, NOT_DIVIDING, WIDTH, Case, apart, failures, places, prepared, softmax_over
 from torch.nn import functional as F
 
-from bench.measures.reach import reach
+from bench.profiling.receptive_field import reach
 from unept.attention import windows
 from unept.attention.longformer import LongformerSelf
 

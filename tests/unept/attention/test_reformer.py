@@ -10,7 +10,7 @@ import torch
 from attention_checks import HEADS, LARGE, NOT_DIVIDING, WIDTH, Case, failures, inputs, prepared
 from torch.nn import functional as F
 
-from bench.measures.reach import reach
+from bench.profiling.receptive_field import reach
 from unept.attention import lsh
 from unept.attention.lsh import Look, factors, hashed, lsh_attention
 from unept.attention.reformer import ReformerSelf

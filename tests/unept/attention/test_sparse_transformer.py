@@ -8,7 +8,7 @@ import pytest
 import torch
 from attention_checks import HEADS, LARGE, NOT_DIVIDING, WIDTH, Case, apart, failures, places, prepared, softmax_over
 
-from bench.measures.reach import reach
+from bench.profiling.receptive_field import reach
 from unept.attention import sparse_transformer
 from unept.attention.sparse_transformer import SparseTransformerSelf
 

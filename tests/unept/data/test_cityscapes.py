@@ -12,7 +12,7 @@ from PIL import Image
 
 from unept.data import check_data, open_data
 from unept.data.cityscapes import ENCODINGS, TABLE, write_result
-from unept.data.pictures import read_label
+from unept.data.image_dataset import read_label
 
 
 @pytest.fixture

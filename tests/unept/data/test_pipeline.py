@@ -8,7 +8,7 @@ import torch
 
 from unept import boundary
 from unept.config import LossConfig
-from unept.data.kept import Kept
+from unept.data.lru_cache import Kept
 from unept.data.pipeline import MEAN, STD, Batches, Maps, TrainPipeline, crop, distort, flip, resize
 from unept.data.sample import Sample
 from unept.data.scenes import SceneConfig, Scenes

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 import torch
+from locations import ROOT
 
-from unept.ops import gpu_build
-from unept.ops.arguments import Sizes
-from unept.ops.gpu_kernel import Kernel
+from unept.ops import cuda_build
+from unept.ops.cuda_library import Kernel
+from unept.ops.validation import Sizes
 
-ROOT = Path(__file__).parents[3]
 EMULATOR = Path(__file__).parent / "emulator"
 FLAGS = ("-std=c++17", "-O1", "-fPIC", "-U_FORTIFY_SOURCE", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas")
 POISON = 0xFF  # every byte of it makes NaN
@@ -105,8 +105,8 @@ def _bytes_of(s: Sizes, value: int, other: int) -> dict[str, int]:
 @cache
 def library(*flags: str, folder: Path = ROOT / "cuda") -> ctypes.CDLL:
     name = f"lib{abs(hash((flags, folder)))}.so"
-    digest = gpu_build.source_hash(folder)
-    return build(folder / gpu_build.MAIN, Path(_folder.name) / name, f'-DUNEPT_SOURCES="{digest}"', *flags)
+    digest = cuda_build.source_hash(folder)
+    return build(folder / cuda_build.MAIN, Path(_folder.name) / name, f'-DUNEPT_SOURCES="{digest}"', *flags)
 
 
 def kernel(*flags: str, folder: Path = ROOT / "cuda") -> Kernel:

@@ -9,14 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from locations import GOLDEN
 from safetensors.torch import load_file
 from torch import Tensor
 
-from bench.kernels.inputs import Case, make
-from unept.ops import build, native, reference
+from bench.microbench.operator.inputs import Case, make
+from unept.ops import cpu_build, cpu_ops, reference
 from unept.ops.reference import Shapes
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "attn_op.safetensors"
+GOLDEN_FILE = GOLDEN / "attn_op.safetensors"
 NAMES = ("result", "value gradient", "offset gradient", "logit gradient")
 
 
@@ -58,7 +59,7 @@ def truth(value: Tensor, place: Tensor, offsets: Tensor, logits: Tensor, shapes:
 
 def assert_golden(run: Callable[..., Sequence[Tensor]]) -> None:
     """That `run(value, place, offsets, logits, gradient, shapes)` gives the authors' result and gradients."""
-    golden = load_file(GOLDEN)
+    golden = load_file(GOLDEN_FILE)
     shapes = tuple((int(height), int(width)) for height, width in golden["shapes"])
     sizes = torch.tensor([(w, h) for h, w in shapes])[:, None]
     place = torch.zeros(golden["loc"].shape[1], 2, dtype=torch.float64)
@@ -87,7 +88,7 @@ def complaints(case: Case, dtype: torch.dtype = torch.float32) -> list[str]:
     """
     exact = derived(truth, make(case), case.shapes)
     tensors = make(case, dtype)
-    ours, theirs = (derived(run, tensors, case.shapes) for run in (native.msda, reference.msda))
+    ours, theirs = (derived(run, tensors, case.shapes) for run in (cpu_ops.msda, reference.msda))
     # a logit's gradient is a difference of two numbers of about this size
     differ = _largest((exact[0] * make(case)[4]).abs().unflatten(-1, (case.heads, -1)).sum(-1))
     wrong = []
@@ -108,7 +109,7 @@ def strange() -> list[str]:
         offsets[0, query, 0, 0, 1, query % 2] = bad
     logits[0, 5, 0, 1, 2] = -float("inf")
     tensors = [value, place, offsets, logits, gradient]
-    ours, theirs = (derived(run, tensors, case.shapes) for run in (native.msda, reference.msda))
+    ours, theirs = (derived(run, tensors, case.shapes) for run in (cpu_ops.msda, reference.msda))
     return [
         f"{name} with strange points"
         for name, one, other in zip(NAMES, ours, theirs, strict=True)
@@ -124,9 +125,9 @@ def compile_to(
     path: Path, *flags: str, folder: Path | None = None, main: Path | None = None, compiler: str = "g++"
 ) -> Path:
     """Compile the kernel, or a program that includes it, with these flags alone."""
-    folder = folder or build.sources()
+    folder = folder or cpu_build.sources()
     command = [compiler, "-std=c++17", "-fno-strict-aliasing", "-Wall", "-Wextra", "-Werror", *flags, f"-I{folder}"]
-    command += ["-o", str(path), str(main or folder / build.MAIN)]
+    command += ["-o", str(path), str(main or folder / cpu_build.MAIN)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[:2000]
     return path
@@ -135,9 +136,9 @@ def compile_to(
 @contextmanager
 def using(path: Path) -> Iterator[ctypes.CDLL]:
     """For the time of it the operators call the library at ``path``."""
-    library = native.declared(ctypes.CDLL(str(path)))
-    usual, native._library = native._library, lambda: library
+    library = cpu_ops.declared(ctypes.CDLL(str(path)))
+    usual, cpu_ops._library = cpu_ops._library, lambda: library
     try:
         yield library
     finally:
-        native._library = usual
+        cpu_ops._library = usual

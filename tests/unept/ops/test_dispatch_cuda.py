@@ -7,7 +7,7 @@ import torch
 from torch._subclasses import FakeTensorMode
 
 from unept import ops
-from unept.ops import dispatch, gpu, gpu_check, mmcv_compiled, native, reference
+from unept.ops import cpu_ops, cuda_ops, cuda_selftest, dispatch, mmcv_compiled, reference
 
 
 def answer(monkeypatch: pytest.MonkeyPatch, reason: str) -> list[torch.device]:
@@ -18,7 +18,7 @@ def answer(monkeypatch: pytest.MonkeyPatch, reason: str) -> list[torch.device]:
         asked.append(device)
         return reason
 
-    monkeypatch.setattr(gpu, "problem", problem)
+    monkeypatch.setattr(cuda_ops, "problem", problem)
     return asked
 
 
@@ -57,21 +57,21 @@ def test_what_is_chosen_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     called = []
     monkeypatch.setattr(mmcv_compiled, "msda", lambda *_: called.append("mmcv"))
     monkeypatch.setattr(dispatch, "_name", lambda *_: "mmcv")
-    inputs = gpu_check.make_inputs(((4, 5),), 3, 2, 4, 2)
+    inputs = cuda_selftest.make_inputs(((4, 5),), 3, 2, 4, 2)
     ops.msda(*inputs[:4], inputs.shapes)
     assert called == ["mmcv"]
 
 
 def test_each_card_answers_for_its_own_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "problem", lambda device: "" if device.index == 0 else "they failed their test")
-    monkeypatch.setattr(native, "msda", lambda *_: "kernel")
+    monkeypatch.setattr(cuda_ops, "problem", lambda device: "" if device.index == 0 else "they failed their test")
+    monkeypatch.setattr(cpu_ops, "msda", lambda *_: "kernel")
     monkeypatch.setattr(reference, "msda", lambda *_: "reference")
     shapes = ((4, 5),)
     with FakeTensorMode():
         inputs = [
             [
                 tensor.new_empty(tensor.shape, device=f"cuda:{card}")
-                for tensor in gpu_check.make_inputs(shapes, 3, 2, 4, 2)[:4]
+                for tensor in cuda_selftest.make_inputs(shapes, 3, 2, 4, 2)[:4]
             ]
             for card in (0, 1)
         ]

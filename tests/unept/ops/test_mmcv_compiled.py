@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from unept.ops import gpu_check, mmcv_compiled, reference
+from unept.ops import cuda_selftest, mmcv_compiled, reference
 
 CPU = torch.device("cpu")
 
@@ -56,7 +56,7 @@ def _forget() -> Iterator[None]:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_it_gives_what_the_reference_gives(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
     put(monkeypatch, stand_in)
-    inputs = gpu_check.make_inputs(((4, 5), (3, 2)), 7, 2, 8, 3, dtype, batch=3)
+    inputs = cuda_selftest.make_inputs(((4, 5), (3, 2)), 7, 2, 8, 3, dtype, batch=3)
     found = mmcv_compiled.msda(*inputs[:4], inputs.shapes)
     expected = reference.msda(*inputs[:4], inputs.shapes)
     assert found.dtype == dtype
@@ -86,7 +86,7 @@ def test_without_one_the_reason_is_said(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert mmcv_compiled.problem(torch.device("cuda")) == "this mmcv has no compiled operators"
     with pytest.raises(ValueError, match="this mmcv has no compiled operators"):
-        mmcv_compiled.msda(*gpu_check.make_inputs(((4, 5),), 3, 2, 4, 2)[:4], ((4, 5),))
+        mmcv_compiled.msda(*cuda_selftest.make_inputs(((4, 5),), 3, 2, 4, 2)[:4], ((4, 5),))
 
 
 def test_nothing_is_imported_where_there_is_no_card(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,1 @@
+"""What is trained: settings, presets, axes of a grid, and the options of attention slots."""

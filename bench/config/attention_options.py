@@ -1,0 +1,73 @@
+"""Parameters of the attention in a slot as axes: `encoder_self.window=7,15` is given to whatever class stands there.
+
+Which parameters there are, and of what type, the constructor of the class says; no mechanism is known here by name. In
+a grid of several mechanisms a parameter goes to the variants whose class has it, and the others are without it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from bench.config.fields import check_number, did_you_mean, one_of, typed
+from bench.config.settings import Settings
+from unept.config import SLOTS, ModelConfig
+
+
+def is_option(name: str) -> bool:
+    """Whether an axis of this name is a parameter of a slot: `encoder_self.window`."""
+    slot, dot, parameter = name.partition(".")
+    return bool(dot) and slot in SLOTS and parameter.isidentifier()
+
+
+def fitting(model: ModelConfig, words: Mapping[str, str]) -> dict[str, Any]:
+    """The value of each word whose parameter the class in its slot has. Raises ValueError for one of the wrong type."""
+    found = {}
+    for name, word in words.items():
+        slot, _, parameter = name.partition(".")
+        own = _parameters(slot, getattr(model, slot))
+        if parameter in own:
+            found[name] = _value(f"{name}={word}", own[parameter].type, word)
+    return found
+
+
+def with_options(settings: Settings, options: Mapping[str, Any]) -> Settings:
+    """`settings` with these options besides those that it has; those that its classes do not have are left out."""
+    model = settings.model
+    kept = {
+        name: value
+        for name, value in model.attention_options
+        if name.partition(".")[2] in _parameters(name.partition(".")[0], getattr(model, name.partition(".")[0]))
+    }
+    together = tuple(sorted((kept | dict(options)).items()))
+    return dataclasses.replace(settings, model=dataclasses.replace(model, attention_options=together))
+
+
+def refuse(axis: str, name: str, models: Iterable[ModelConfig]) -> ValueError:
+    """The error for an axis that no class in its slot can take."""
+    from unept.attention import KEYWORDS
+
+    slot, _, parameter = name.partition(".")
+    if parameter in KEYWORDS:
+        return ValueError(f"axis {axis!r}: {parameter} is the model's own, not that of a slot")
+    kinds = list(dict.fromkeys(getattr(model, slot) for model in models))
+    known = dict.fromkeys(parameter for kind in kinds for parameter in _parameters(slot, kind))
+    has = f"the parameters are {', '.join(known)}" if known else "there are no parameters of its own"
+    return ValueError(
+        f"axis {axis!r}: {slot}={one_of(kinds)} has no parameter {parameter!r}; {has}{did_you_mean(parameter, known)}"
+    )
+
+
+def _parameters(slot: str, kind: str) -> Mapping[str, Any]:
+    from unept import attention  # imports torch
+
+    return attention.parameters(slot, kind)
+
+
+def _value(said: str, kind: Any, word: str) -> Any:
+    if kind is None:
+        raise ValueError(f"{said}: its type is not known: annotate it as int, float, bool, str or a tuple of these")
+    value = typed(said, kind, word)
+    check_number(said, value)
+    return value

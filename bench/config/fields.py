@@ -1,0 +1,180 @@
+"""The configuration's fields by name: where each lives, how a word becomes its value, which values it takes.
+
+An axis of a grid is named by a field alone (`heads=4,8`), so names are unique over the parts of `Settings`; a test
+keeps that true. Every error is a ValueError of one line that names the field, the value and what is allowed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from bench.config.settings import Settings
+
+ALIASES: Mapping[str, str] = types.MappingProxyType({"N": "points", "L": "levels"})
+LABELS: Mapping[str, str] = types.MappingProxyType({field: alias for alias, field in ALIASES.items()})
+# Options of the command that are no axes: one table compares runs on one data set, of one preset, and so on.
+PER_STUDY = ("data", "preset", "seeds", "threads", "jobs", "out", "retry")
+NO_AXIS = ("attention_options",)  # fields that are set by axes of other names: bench/config/attention_options.py
+LARGEST = 10**9  # of any whole number: more than any field can use, and less than makes torch overflow
+
+# Allowed ranges, both ends included, where they are not the rule: whole numbers from 1, others from 0.
+RANGES: Mapping[str, tuple[float, float]] = types.MappingProxyType(
+    {
+        "images": (0, math.inf),
+        "keep": (0, math.inf),
+        "probes": (0, math.inf),
+        "encoder_layers": (0, math.inf),
+        "dropout": (0, 1),
+        "flip": (0, 1),
+        "category_max": (0, 1),
+        "lr_drop": (0, 1),
+        "beta1": (0, 1),
+        "beta2": (0, 1),
+    }
+)
+_TRUE = ("true", "yes", "on")
+_FALSE = ("false", "no", "off")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Field:
+    """One field of the configuration: the part of `Settings` it lives in ("" for `Settings` itself) and its type."""
+
+    name: str
+    part: str
+    type: Any
+
+
+@cache
+def fields() -> Mapping[str, Field]:
+    """Every field of the configuration that a word can set, by name."""
+    found: dict[str, Field] = {}
+    for name, kind in get_type_hints(Settings).items():
+        if dataclasses.is_dataclass(kind):
+            inner = get_type_hints(kind)
+            found |= {f.name: Field(name=f.name, part=name, type=inner[f.name]) for f in dataclasses.fields(kind)}
+        else:
+            found[name] = Field(name=name, part="", type=kind)
+    return types.MappingProxyType({name: field for name, field in found.items() if name not in NO_AXIS})
+
+
+def nearest(word: str, names: Iterable[str]) -> str:
+    """The name most like `word`, whatever its case; "" where nothing resembles it."""
+    by_lower = {name.lower(): name for name in names}
+    close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.3)
+    return by_lower[close[0]] if close else ""
+
+
+def did_you_mean(word: str, names: Iterable[str]) -> str:
+    """A clause for the end of an error: `; did you mean 'points'?`, or nothing."""
+    close = nearest(word, names)
+    return f"; did you mean {close!r}?" if close else ""
+
+
+def convert(field: Field, word: str) -> Any:
+    """The value that `word` stands for in `field`, checked against the field's type and range.
+
+    A tuple is written with plus signs: `scales=0.5+1.0`. Raises ValueError.
+    """
+    said = f"{field.name}={word}"
+    value = typed(said, field.type, word)
+    _check_range(field.name, said, value)
+    return value
+
+
+def typed(said: str, kind: Any, word: str) -> Any:
+    """`word` as a value of the type `kind`; `said` leads the message. Raises ValueError."""
+    if kind is str:
+        return word
+    if kind is bool:
+        if word.lower() not in _TRUE + _FALSE:
+            raise ValueError(f"{said}: expected true or false")
+        return word.lower() in _TRUE
+    if kind in (int, float):
+        try:
+            return kind(word.replace("_", "x"))  # Python would read 1_0 as 10
+        except ValueError:
+            expected = "a whole number" if kind is int else "a number"
+            raise ValueError(f"{said}: expected {expected}") from None
+    if get_origin(kind) is Literal:
+        allowed = get_args(kind)
+        if word not in allowed:
+            raise ValueError(f"{said}: expected {one_of(allowed)}{did_you_mean(word, allowed)}")
+        return word
+    assert get_origin(kind) is tuple, f"{said}: no conversion to {kind}"
+    return _tuple(said, get_args(kind), word)
+
+
+def _tuple(said: str, kinds: tuple[Any, ...], word: str) -> tuple[Any, ...]:
+    parts = word.split("+")
+    variadic = kinds[-1] is Ellipsis
+    if not variadic and len(parts) != len(kinds):
+        raise ValueError(
+            f"{said}: expected {len(kinds)} values joined by plus signs, as in {'+'.join('1' * len(kinds))}"
+        )
+    each = [kinds[0]] * len(parts) if variadic else kinds
+    return tuple(typed(said, kind, part) for kind, part in zip(each, parts, strict=True))
+
+
+def _check_range(name: str, said: str, value: Any) -> None:
+    if isinstance(value, tuple):
+        for item in value:
+            _check_range(name, said, item)
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    check_number(said, value)
+    if name.startswith("scene_"):  # the scenes know their own limits
+        return
+    low, high = RANGES.get(name, (1 if isinstance(value, int) else 0, math.inf))
+    if not low <= value <= high:
+        expected = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
+        raise ValueError(f"{said}: expected {expected}")
+
+
+def check_number(said: str, value: Any) -> None:
+    """Refuse what no field and no parameter can be: numbers that are not finite or too large. Raises ValueError."""
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, float) and not math.isfinite(number):
+            raise ValueError(f"{said}: expected a finite number")
+        if isinstance(number, int) and abs(number) > LARGEST:
+            raise ValueError(f"{said}: expected at most {LARGEST}")
+
+
+def one_of(names: Iterable[object]) -> str:
+    """`a, b or c`, for error messages."""
+    words = [str(name) for name in names]
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def apply(settings: Settings, values: Mapping[str, Any]) -> Settings:
+    """`settings` with the fields in `values` replaced. The parts' own checks raise ValueError."""
+    known = fields()
+    by_part: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        by_part.setdefault(known[name].part, {})[name] = value
+    changes = by_part.pop("", {})
+    for part, inner in by_part.items():
+        changes[part] = dataclasses.replace(getattr(settings, part), **inner)
+    return dataclasses.replace(settings, **changes)
+
+
+def value_of(settings: Settings, name: str) -> Any:
+    """The value of the field called `name`."""
+    part = fields()[name].part
+    return getattr(getattr(settings, part) if part else settings, name)
+
+
+def text_of(value: Any) -> str:
+    """The word a value is written as in an axis and in a variant's name: `true`, `0.5+1`, `16`."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return "+".join(text_of(item) for item in value)
+    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)

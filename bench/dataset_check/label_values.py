@@ -1,0 +1,140 @@
+"""What the values of a split's labels say: off by one, 255 in the wrong place, another version of the labels.
+
+Values are judged over the whole split, since a single label says little: one without the last class is no mistake, a
+thousand of them are.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from bench.dataset_check.findings import Finding, counted, first_of
+from bench.dataset_check.reading import Reading
+from unept.data.image_dataset import Pictures
+from unept.data.sample import IGNORE
+
+VOID_NAMES = ("void", "unlabelled", "unlabeled", "unknown", "ignore", "ignored", "unannotated")
+MANY = 8  # that many strange values in so small a share of the pixels come from interpolation
+SMALL = 0.05
+
+
+def values(split: str, pictures: Pictures, readings: Sequence[Reading]) -> Iterator[Finding]:
+    """Mistakes in the values of a split's labels; at most one about values that stand for nothing."""
+    pixels: Counter[int] = Counter()
+    for reading in readings:
+        pixels.update(reading.pixels)
+    if not pixels:
+        return
+    encoding, seen = pictures.encoding, frozenset(pixels)
+    unknown = encoding.unknown(seen)
+    mistake = next((each for each in encoding.mistakes if each.fits(seen)), None)
+    if mistake:
+        yield Finding(check="value", split=split, what=f"labels: {mistake.what}", fix=mistake.fix)
+    elif unknown:
+        yield _strange(split, pictures, readings, pixels, unknown)
+    yield from _void(split, pictures, seen)
+    yield from _blank(split, pictures, readings)
+    yield from _absent(split, pictures, seen)
+
+
+def _strange(
+    split: str, pictures: Pictures, readings: Sequence[Reading], pixels: Counter[int], unknown: list[int]
+) -> Finding:
+    """Values that are neither a class nor unlabelled."""
+    where = [each.pair.label for each in readings if each.pair.label and any(value in each.pixels for value in unknown)]
+    first, last = min(pictures.encoding.classes), max(pictures.encoding.classes)
+    void = min(pictures.encoding.ignored, default=IGNORE)
+    share = f"{sum(pixels[value] for value in unknown) / pixels.total():.2%} of the pixels"
+    listed = _listed([*map(str, unknown)])
+    if unknown == [last + 1] and first not in pixels:
+        what = f"labels run from {first + 1} to {last + 1}, one above {first} to {last}: they are counted from 1"
+        fix = f"take 1 off every value of a class; whatever is unlabelled must be {void}"
+    elif unknown == [last + 1]:
+        what = f"labels hold {first} to {last + 1}, one value more than the {len(pictures.classes)} classes"
+        fix = (
+            f"if {first} means unlabelled, write {void} for it and take 1 off the others; else one more class is needed"
+        )
+    elif unknown == [IGNORE]:
+        what = f"labels hold 255 in {share}, which is no class, and unlabelled is {void}"
+        fix = f"write {void} for 255, or say that 255 is unlabelled (in a folder: 'ignore' of meta.json)"
+    elif len(unknown) >= MANY and sum(pixels[value] for value in unknown) < SMALL * pixels.total():
+        what = f"labels hold {len(unknown)} strange values ({listed}) in {share}: such come of interpolation"
+        fix = "make the labels anew, resized by nearest value and saved as PNG"
+    else:
+        what = f"labels hold {listed}, outside {pictures.encoding.said}, in {share}"
+        fix = f"write {void} for what is not to be scored, or correct the number of classes"
+    files = f", in {counted(len(where), 'label')}, first {where[0]}"
+    return Finding(check="value", split=split, what=what + files, fix=fix, files=tuple(where))
+
+
+def _void(split: str, pictures: Pictures, seen: frozenset[int]) -> Iterator[Finding]:
+    """255, or whatever stands for unlabelled, missing or in the wrong place though every value is known."""
+    encoding, names = pictures.encoding, pictures.classes
+    hidden = sorted(set(range(len(names))) - set(encoding.classes.values()))
+    if hidden:
+        hides = f"unlabelled is {min(encoding.ignored)}, which is also class {hidden[0]} ({names[hidden[0]]!r})"
+        yield Finding(
+            check="void",
+            split=split,
+            what=f"{hides}: that class is never scored",
+            fix="if classes are counted from 1, take 1 off the labels and write 255 for 0; else let 'ignore' be 255",
+        )
+    elif len(names) == 2 and seen == {0, IGNORE} and IGNORE in encoding.ignored:
+        yield Finding(
+            check="void",
+            split=split,
+            what=f"labels hold 0 and 255 alone, and 255 is unlabelled: class 1 ({names[1]!r}) is never there",
+            fix="write 1 for 255, if 255 marks the second class",
+        )
+    elif not seen & encoding.ignored and names[0].lower() in VOID_NAMES:
+        yield Finding(
+            check="void",
+            split=split,
+            what=f"class 0 is called {names[0]!r} and no pixel is {min(encoding.ignored)}: it is scored as a class",
+            fix="write 255 for 0, take 1 off the others, and take the name out of the classes",
+        )
+    elif pictures.official and pictures.official.void and not seen & encoding.ignored:
+        yield Finding(
+            check="void",
+            split=split,
+            what="not one pixel is unlabelled, but the owners' labels have such pixels",
+            fix="extract the owners' labels again: something has filled or shifted these",
+        )
+
+
+def _blank(split: str, pictures: Pictures, readings: Sequence[Reading]) -> Iterator[Finding]:
+    """Labels in which nothing is labelled."""
+    found = [
+        each.pair.label
+        for each in readings
+        if each.pair.label and each.pixels and pictures.encoding.ignored.issuperset(each.pixels)
+    ]
+    if found:
+        yield Finding(
+            check="void",
+            split=split,
+            what=f"{counted(len(found), 'label')} in which every pixel is unlabelled: {first_of(found)}",
+            fix="nothing, where it is so; such a picture teaches nothing and is not scored",
+            files=tuple(found),
+            wrong=False,
+        )
+
+
+def _absent(split: str, pictures: Pictures, seen: frozenset[int]) -> Iterator[Finding]:
+    """Classes of which the split has no pixel."""
+    there = {pictures.encoding.classes[value] for value in seen if value in pictures.encoding.classes}
+    absent = [name for number, name in enumerate(pictures.classes) if number not in there]
+    if absent:
+        yield Finding(
+            check="class",
+            split=split,
+            what=f"{len(absent)} of {len(pictures.classes)} classes have no pixel: {_listed(absent)}",
+            fix="nothing, where it is so; their IoU is left out of the mean",
+            wrong=False,
+        )
+
+
+def _listed(words: Sequence[str]) -> str:
+    """The first six, and how many more there are."""
+    return ", ".join(words[:6]) + (f" and {len(words) - 6} more" if len(words) > 6 else "")

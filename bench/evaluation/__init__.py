@@ -1,0 +1,1 @@
+"""A trained model on a data set: protocol, predictions, metrics, and checkpoints of the released code."""

@@ -1,0 +1,141 @@
+"""Scores of a model: the full protocol at the end of a run, and quick looks at a few pictures while it trains.
+
+The quick looks ("probes") read the weights and leave no trace in the run: same numbers with and without them.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from bench.config.settings import Settings
+from bench.distributed import ALONE, Ranks
+from bench.evaluation.boundary_metrics import SIZE_LIMITS, BoundaryScorer
+from bench.evaluation.metrics import Confusion
+from bench.evaluation.protocol import of_settings
+from unept.data import IGNORE, Dataset, open_data
+from unept.utils.atomic_files import write_whole
+
+PROBE_COLUMNS = ("step", "miou", "lookalike_accuracy")
+
+Progress = Callable[[int, int, str], None]
+Bytes = npt.NDArray[np.uint8]
+
+
+class Evaluation(NamedTuple):
+    """What the full protocol gives: `metrics` (fractions), `facts` about how they were made, and the kept pictures."""
+
+    metrics: dict[str, Any]
+    facts: dict[str, Any]
+    pictures: dict[str, npt.NDArray[Any]]
+
+
+@torch.inference_mode()
+def evaluate(model: nn.Module, settings: Settings, *, progress: Progress, ranks: Ranks = ALONE) -> Evaluation:
+    """Score `model` by the protocol. Fractions; refined scores are None where refinement is off.
+
+    Several processes take turns at the pictures and all have the scores, to the bit those of one process; a kept
+    picture is with the process that evaluated it.
+    """
+    dataset, count = _split(settings, settings.evaluation.images)
+    kept = evenly(count, settings.evaluation.keep)
+    classes = len(dataset.classes)
+    plain, refined = BoundaryScorer(classes, IGNORE), BoundaryScorer(classes, IGNORE)
+    pictures: dict[str, npt.NDArray[Any]] = {
+        "index": np.array(kept, dtype=np.int64),
+        "classes": np.array(dataset.classes),
+        "palette": np.array(dataset.palette, dtype=np.uint8),
+    }
+    protocol = of_settings(settings)
+    model.eval()
+    for index in range(ranks.rank, count, ranks.size):
+        sample = dataset[index]
+        labels = protocol.labels(model, sample.image, classes)
+        plain.add(sample.label, labels.plain)
+        maps = {"image": sample.image, "truth": sample.label, "prediction": labels.plain}
+        if labels.refined is not None:
+            maps["refined"] = labels.refined
+            refined.add(sample.label, labels.refined)
+        if index in kept:
+            place = kept.index(index)
+            pictures |= {f"{name}_{place}": array for name, array in maps.items()}
+        if (index + 1) % max(1, count // 10) < ranks.size:
+            progress(index + 1, count, "evaluating")
+    others = [sums for rank, sums in enumerate(ranks.gathered((plain.sums(), refined.sums()))) if rank != ranks.rank]
+    for whole, after in others:
+        plain.merge(whole)
+        refined.merge(after)
+    return Evaluation(_metrics(plain, refined, dataset), {"images": count} | _facts(plain), pictures)
+
+
+@torch.inference_mode()
+def probe(model: nn.Module, settings: Settings) -> list[float | None]:
+    """mIoU and look-alike accuracy (None without look-alikes) on the first pictures of the split, at one scale."""
+    dataset, count = _split(settings, settings.train.probe_images)
+    confusion = Confusion(len(dataset.classes), IGNORE)
+    protocol = of_settings(settings, quick=True)
+    was_training = model.training
+    model.eval()
+    for index in range(count):
+        sample = dataset[index]
+        confusion.add(sample.label, protocol.labels(model, sample.image, confusion.classes).plain)
+    model.train(was_training)
+    return [confusion.scores().miou, confusion.among(dataset.lookalikes)]
+
+
+def probe_steps(steps: int, probes: int) -> frozenset[int]:
+    """After which of the steps 1..`steps` to look: `probes` of them, evenly apart, the last one among them."""
+    return frozenset(max(1, round(steps * (i + 1) / probes)) for i in range(probes))
+
+
+def evenly(count: int, wanted: int) -> list[int]:
+    """`wanted` of the numbers 0..`count` - 1, evenly apart, from the first on; all of them where there are fewer."""
+    chosen = min(count, wanted)
+    return [index * count // chosen for index in range(chosen)]
+
+
+def save_pictures(path: Path, pictures: dict[str, npt.NDArray[Any]]) -> None:
+    """Write the arrays as .npz, whole or not at all."""
+    file = io.BytesIO()
+    np.savez_compressed(file, allow_pickle=False, **pictures)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, file.getvalue())
+
+
+def _metrics(plain: BoundaryScorer, refined: BoundaryScorer, dataset: Dataset) -> dict[str, Any]:
+    scores, after = plain.whole.scores(), refined.whole.scores()
+    edges, edges_after = plain.scores(), refined.scores()
+    return {
+        "miou": scores.miou,
+        "pixel_accuracy": scores.pixel_accuracy,
+        "miou_refined": after.miou,
+        "pixel_accuracy_refined": after.pixel_accuracy,
+        "iou": dict(zip(dataset.classes, scores.iou, strict=True)),
+        **edges.metrics(),
+        "boundary_iou_refined": edges_after.boundary_iou,
+        "boundary_f_refined": edges_after.boundary_f,
+        "lookalike_accuracy": plain.whole.among(dataset.lookalikes),
+    }
+
+
+def _facts(scorer: BoundaryScorer) -> dict[str, Any]:
+    """The pixels and shares that the boundary and size metrics were taken with."""
+    scores = scorer.scores()
+    return {
+        "boundary_width_px": scores.boundary_width_px,
+        "tolerance_px": scores.tolerance_px,
+        "size_limits": SIZE_LIMITS,
+    }
+
+
+def _split(settings: Settings, wanted: int) -> tuple[Dataset, int]:
+    """The split that is evaluated, and how many of its pictures: `wanted`, 0 for all."""
+    dataset = open_data(settings.data, settings.evaluation.split, settings.scenes)
+    return dataset, min(wanted or len(dataset), len(dataset))

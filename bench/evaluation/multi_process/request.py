@@ -1,0 +1,239 @@
+"""From what a user typed to scores: checkpoints checked against the data, evaluated, and compared in pairs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+
+from bench import environment
+from bench.config.fields import LARGEST
+from bench.evaluation.multi_process import work
+from bench.evaluation.multi_process.results import KINDS, Results
+from bench.evaluation.multi_process.work import Job
+from bench.evaluation.protocol import Asked, published
+from bench.launchers.progress import Counter
+from bench.results.rows import content_key, plain
+from bench.results.source_hash import source_hash
+from bench.stats import bootstrap
+from unept.checkpoints import model_file
+from unept.config import SLOTS
+from unept.data import Dataset, open_data
+from unept.utils.atomic_files import write_whole
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """The options of an evaluation. 0 stands for the default, which depends on data and machine."""
+
+    checkpoints: tuple[Path, ...]
+    data: str
+    split: str = "val"
+    images: int = 0
+    asked: Asked = field(default_factory=Asked)
+    device: str = "auto"
+    processes: int = 0
+    gpus: int = 0
+    threads: int = 0
+    own_modules: bool = False
+    results: Path | None = None
+    out: Path = Path("study/evaluation")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """One checkpoint's results: what a report says of them, and the counts of every picture."""
+
+    record: dict[str, Any]
+    results: Results
+
+
+def evaluate(request: Request, say: Say) -> list[Scored]:
+    """Score each checkpoint, continuing what an earlier call began. Raises ValueError for every user's mistake."""
+    _check(request)
+    dataset = open_data(request.data, request.split)
+    _check_split(request, dataset)
+    count = min(request.images or len(dataset), len(dataset))
+    devices = devices_of(request)
+    jobs = [_job(request, path, dataset, count, devices, say) for path in request.checkpoints]
+    called = names(request.checkpoints)
+    return [_scored(job, found, name, dataset, devices, say) for (job, found), name in zip(jobs, called, strict=True)]
+
+
+def is_first() -> bool:
+    """Whether this is the process that speaks: the only one, or under torchrun the one of rank 0."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def devices_of(request: Request) -> list[str]:
+    """The device of each process that this one starts, or this one's own alone."""
+    if "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ:
+        if request.processes or request.gpus:
+            raise ValueError("--processes and --gpus: under torchrun its own options say how many")
+        own = torch.cuda.is_available() and request.device == "auto"
+        return [f"cuda:{os.environ['LOCAL_RANK']}" if own else device_of(request.device)]
+    if request.gpus:
+        have = torch.cuda.device_count()
+        if request.gpus > have:
+            raise ValueError(f"--gpus {request.gpus}: this machine has {have}")
+        return [f"cuda:{index}" for index in range(request.gpus)]
+    return [device_of(request.device)] * (request.processes or 1)
+
+
+def device_of(name: str) -> str:
+    """A device of this machine: `auto` is a GPU where there is one. ValueError for one that is not there."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(name)
+        torch.zeros(1, device=kind)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"--device {name}: not to be had here ({reason})") from None
+    return name
+
+
+def names(checkpoints: Sequence[Path]) -> list[str]:
+    """A short name for each file: its own without suffix, with its folder's where two are called alike, or numbered."""
+    for make in (lambda path: path.stem, lambda path: f"{path.resolve().parent.name}-{path.stem}"):
+        found = [make(path) for path in checkpoints]
+        if len(set(found)) == len(found):
+            return found
+    return [f"{path.stem}-{number}" for number, path in enumerate(checkpoints, 1)]
+
+
+def comparisons(scored: Sequence[Scored]) -> list[dict[str, Any]]:
+    """Each checkpoint against the first, and each refined result against its own plain one."""
+    found = []
+    for one in scored[1:]:
+        found += _compared(one.record["name"], scored[0].record["name"], one.results.per_picture(), scored[0])
+    for one in scored:
+        if one.results.refines:
+            name = one.record["name"]
+            found += _compared(f"{name}, refined", f"{name}, plain", one.results.per_picture("refined"), one)
+    return found
+
+
+def _compared(first: str, second: str, counts: bootstrap.Counts, other: Scored) -> list[dict[str, Any]]:
+    if len(other.results.names) < 2 or not counts[1].any():
+        return []
+    pairs = bootstrap.paired(counts, other.results.per_picture())
+    return [{"first": first, "second": second} | {"value": asdict(pair), "pictures": counts.shape[1]} for pair in pairs]
+
+
+def _check(request: Request) -> None:
+    """Ranges. Raises ValueError."""
+    if not request.checkpoints:
+        raise ValueError("evaluate: expected at least one checkpoint")
+    for name in ("images", "processes", "gpus", "threads"):
+        if not 0 <= getattr(request, name) <= LARGEST:
+            raise ValueError(f"--{name} {getattr(request, name)}: expected 0 to {LARGEST}")
+    if request.gpus and request.processes:
+        raise ValueError("--processes and --gpus: give one of them")
+
+
+def _check_split(request: Request, dataset: Dataset) -> None:
+    """Refuse what gives neither scores nor files. Raises ValueError."""
+    if request.results is not None and request.data.partition(":")[0] != "cityscapes":
+        raise ValueError(f"--results: files for the test server of cityscapes:PATH, not of {request.data}")
+    if request.results is not None and len(request.checkpoints) > 1:
+        raise ValueError(f"--results: {len(request.checkpoints)} checkpoints would write the same files; give one")
+    if request.results is None and not getattr(dataset, "labelled", True):
+        hint = "; --results FOLDER writes files for its test server" if dataset.name == "Cityscapes" else ""
+        raise ValueError(f"{request.data}: split {request.split!r} has no labels to score against{hint}")
+
+
+def _job(
+    request: Request, path: Path, dataset: Dataset, count: int, devices: Sequence[str], say: Say
+) -> tuple[Job, model_file.Saved]:
+    """The job of one checkpoint, and what the checkpoint says of itself."""
+    found = model_file.load(path, own_modules=request.own_modules)
+    if len(dataset.classes) != found.config.classes:
+        raise ValueError(f"{path}: {found.config.classes} classes, but {request.data} has {len(dataset.classes)}")
+    if found.classes != dataset.classes and is_first():
+        say(f"{path}: its classes are called otherwise than the data's; they are compared by number")
+    protocol = request.asked.over(published(request.data, found.config.size, found.facts.get("base")))
+    kind, _, place = request.data.partition(":")
+    decides = {
+        "checkpoint": found.digest,
+        "data": f"{kind}:{Path(place).expanduser().resolve()}" if place else kind,
+        "split": request.split,
+        "pictures": count,
+        "protocol": asdict(protocol),
+        "results": str(request.results.resolve()) if request.results else "",
+        "sources": source_hash("run", [getattr(found.config, slot) for slot in SLOTS]),
+    }
+    sharing = max(len(devices), int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    job = Job(
+        checkpoint=path,
+        own_modules=request.own_modules,
+        data=request.data,
+        split=request.split,
+        count=count,
+        classes=found.config.classes,
+        protocol=protocol,
+        results=request.results,
+        folder=request.out / content_key(plain(decides)) / "chunks",
+        device=devices[0],
+        threads=request.threads or max(1, environment.cores() // sharing),
+    )
+    return job, found
+
+
+def _scored(job: Job, found: model_file.Saved, name: str, dataset: Dataset, devices: Sequence[str], say: Say) -> Scored:
+    """Score one checkpoint, and write down what came out beside its chunks."""
+    if is_first():
+        for line in work.clear_damaged(job):
+            say(line)
+    done = job.done()
+    if is_first():
+        already = f", {done} of them done already" if done else ""
+        say(f"{name}: {job.count} pictures of {job.data}, {job.split}; {job.protocol.words()}{already}")
+    with Counter(f"evaluating {name}") if is_first() else nullcontext() as counter:
+        at = (lambda done: counter(done, job.count)) if counter else (lambda _: None)
+        at(done)
+        work.score(job, devices, at=at)
+    results = work.collected(job)
+    record = {
+        "name": name,
+        "checkpoint": str(job.checkpoint),
+        "sha256": found.digest,
+        "facts": found.facts,
+        "data": job.data,
+        "split": job.split,
+        "pictures": job.count,
+        "protocol": asdict(job.protocol) | {"words": job.protocol.words()},
+        "classes": [*dataset.classes],
+        "scores": {kind: _metrics(results, kind) for kind in KINDS if kind == "plain" or results.refines},
+        "environment": environment.record(threads=job.threads) | {"devices": [*devices]},
+    }
+    if is_first():
+        place = job.folder.parent
+        text = json.dumps(plain(record), indent=1, allow_nan=False) + "\n"
+        with FileLock(place / "scores.lock"):  # the first processes of several machines end at the same time
+            results.write(place / "pictures.npz")
+            write_whole(place / "scores.json", text.encode())
+        record["folder"] = str(place)
+    return Scored(record=record, results=results)
+
+
+def _metrics(results: Results, kind: str) -> dict[str, Any]:
+    """Fractions, None where there is none; per class in the order of the classes."""
+    scores, edges = results.scores(kind)
+    return {
+        "miou": scores.miou,
+        "pixel_accuracy": scores.pixel_accuracy,
+        "iou": [*scores.iou],
+        **edges.metrics(),
+        "boundary_width_px": edges.boundary_width_px,
+        "tolerance_px": edges.tolerance_px,
+    }

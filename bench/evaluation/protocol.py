@@ -1,0 +1,178 @@
+"""How a picture is evaluated: whole or by sliding windows, at which sizes, mirrored or not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from bench.config.fields import LARGEST
+from bench.config.presets import preset
+from bench.config.settings import EvalConfig, Settings
+from unept.inference import Prediction, predict, predict_labels
+
+# Long and short side at ratio 1 of the paper's three data sets, by their number of classes (spec section 2).
+BASE_OF_CLASSES = {150: (2048, 512), 60: (520, 520), 19: (2048, 1024)}
+OWN_SIZE = ("scenes", "folder")  # kinds of data without a published size
+OWN = (0, 0)  # asks for each picture's own size instead of a base
+LARGEST_SCALE = 16
+MOST_BYTES = 2**30  # of a picture's probabilities; larger ones are made band by band where that takes less
+
+Bytes = npt.NDArray[np.uint8]
+
+
+class Labels(NamedTuple):
+    """The most probable class of each pixel, uint8 (H, W); `refined` is None where the model does not refine."""
+
+    plain: Bytes
+    refined: Bytes | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """The arguments of `unept.inference.predict`; `base` is (long side, short side) in pixels, None the own size."""
+
+    mode: Literal["whole", "slide"] = "slide"
+    window: int = 480
+    stride: int = 160
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    base: tuple[int, int] | None = None
+
+    def predict(self, model: nn.Module, image: Bytes) -> Prediction:
+        """Averaged probabilities of one picture, uint8 RGB (H, W, 3), on the model's device. Raises ValueError."""
+        return predict(model, image, **self.arguments())
+
+    def labels(self, model: nn.Module, image: Bytes, classes: int) -> Labels:
+        """The most probable class of each pixel, whatever the picture's size."""
+        if self._by_bands(image, classes):
+            banded = predict_labels(model, image, **self.arguments())
+            return Labels(_bytes(banded.labels), None if banded.refined is None else _bytes(banded.refined))
+        found = self.predict(model, image)
+        refined = None if found.refined is None else most_probable(found.refined)
+        return Labels(most_probable(found.probabilities), refined)
+
+    def words(self) -> str:
+        """`slide 480/160, scales 0.5 1, flipped too, base 2048x512`, for headers."""
+        how = f"slide {self.window}/{self.stride}" if self.mode == "slide" else "whole"
+        scales = " ".join(f"{scale:g}" for scale in self.scales)
+        base = f"base {self.base[0]}x{self.base[1]}" if self.base else "own size"
+        plural = "s" * (len(self.scales) > 1)
+        return f"{how}, scale{plural} {scales}, {'flipped too' if self.flip else 'not flipped'}, {base}"
+
+    def arguments(self) -> dict[str, Any]:
+        """As keywords."""
+        names = ("mode", "window", "stride", "scales", "flip", "base")
+        return {name: getattr(self, name) for name in names}
+
+    def _by_bands(self, image: Bytes, classes: int) -> bool:
+        """Whether the probabilities of the picture are too large to hold, and a row of windows of each pass is less."""
+        height, width = image.shape[:2]
+        passes = len(self.scales) * (1 + self.flip)
+        whole = 4 * classes * height * width
+        return self.mode == "slide" and whole > MOST_BYTES and passes * self.window < height
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a user asks for instead of the default; None, where nothing was said."""
+
+    mode: Literal["whole", "slide"] | None = None
+    window: int | None = None
+    stride: int | None = None
+    scales: tuple[float, ...] | None = None
+    flip: bool | None = None
+    base: tuple[int, int] | None = None
+
+    def over(self, default: Protocol) -> Protocol:
+        """`default` with what was asked for; the stride follows the window. Raises ValueError."""
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        for name in given.keys() & {"window", "stride"}:
+            if not 1 <= given[name] <= LARGEST:
+                raise ValueError(f"--{name} {given[name]}: expected at least 1")
+        if "window" in given and "stride" not in given:
+            given["stride"] = max(1, given["window"] // 3)
+        if given.get("base") == OWN:
+            given["base"] = None
+        protocol = replace(default, **given)
+        if protocol.stride > protocol.window:
+            raise ValueError(f"--stride {protocol.stride}: expected at most the window, {protocol.window}")
+        return protocol
+
+
+def asked(*, mode: str, window: int | None, stride: int | None, scales: str, flip: bool | None, base: str) -> Asked:
+    """The options as they are typed: `slide`, `0.5,1,1.5`, `2048x512` or `own`. Raises ValueError."""
+    return Asked(mode=_mode(mode), window=window, stride=stride, scales=_scales(scales), flip=flip, base=_base(base))
+
+
+def of_settings(settings: Settings, *, quick: bool = False) -> Protocol:
+    """The protocol of a run; `quick`, its single scale without flip."""
+    protocol = settings.evaluation
+    return Protocol(
+        mode=protocol.mode,
+        window=protocol.window,
+        stride=protocol.stride,
+        scales=(1.0,) if quick else protocol.scales,
+        flip=protocol.flip_test and not quick,
+        base=(settings.train.base_long, settings.train.base_short),
+    )
+
+
+def single(size: int, base: Any = None) -> Protocol:
+    """One pass by windows of a training crop's `size` every third of it; `base` as a checkpoint's facts have it."""
+    sides = base if isinstance(base, list | tuple) and len(base) == 2 else None
+    fits = sides is not None and all(type(side) is int and side > 0 for side in sides)
+    return Protocol(window=size, stride=max(1, size // 3), base=(sides[0], sides[1]) if fits and sides else None)
+
+
+def published(data: str, size: int, base: Any = None) -> Protocol:
+    """The paper's: six scales, mirrored too, windows of a training crop every third of it (480/160 and 768/256).
+
+    Ratio 1 is the published size of the data set that `data` names, and `base` for data that have none.
+    """
+    recipe = preset("paper", data)
+    if data.partition(":")[0] not in OWN_SIZE:
+        base = (recipe.train.base_long, recipe.train.base_short)
+    test: EvalConfig = recipe.evaluation
+    return replace(single(size, base), mode=test.mode, scales=test.scales, flip=test.flip_test)
+
+
+def most_probable(probabilities_KHW: Tensor) -> Bytes:
+    """The class of the largest probability, uint8 (H, W)."""
+    return _bytes(probabilities_KHW.max(0).indices)  # argmax over channels is ten times slower
+
+
+def _bytes(labels_HW: Tensor) -> Bytes:
+    return labels_HW.to(torch.uint8).cpu().numpy()
+
+
+def _scales(text: str) -> tuple[float, ...] | None:
+    """`0.5,1` as ratios; None for no text. ValueError for what is none."""
+    try:
+        found = tuple(float(word) for word in text.split(",")) if text else None
+    except ValueError:
+        raise ValueError(f"--scales {text}: expected ratios such as 0.5,1,1.5") from None
+    if found is not None and not all(0 < ratio <= LARGEST_SCALE for ratio in found):
+        raise ValueError(f"--scales {text}: expected ratios above 0, at most {LARGEST_SCALE}")
+    return found
+
+
+def _base(text: str) -> tuple[int, int] | None:
+    """`2048x512` as the long and the short side, `own` as OWN; None for no text. ValueError for what is none."""
+    if text == "own":
+        return OWN
+    long, by, short = text.partition("x")
+    if text and not (by and long.isdecimal() and short.isdecimal() and 0 < int(short) <= int(long) <= LARGEST):
+        raise ValueError(f"--base {text}: expected LONGxSHORT in pixels, as in 2048x512, or own")
+    return (int(long), int(short)) if text else None
+
+
+def _mode(text: str) -> Literal["whole", "slide"] | None:
+    """`whole` or `slide`; None for no text. ValueError for anything else."""
+    if text in ("", "whole", "slide"):
+        return text or None  # type: ignore[return-value]
+    raise ValueError(f"--mode {text}: expected whole or slide")

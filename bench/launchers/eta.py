@@ -1,0 +1,69 @@
+"""How long runs will take: from runs of the same variant where there are any, else from what is known about others."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import mean, median
+from typing import Any
+
+from bench.results.rows import Row, content_key
+
+Guess = Callable[[Mapping[str, Any]], float | None]
+
+
+def seconds_of(row: Row) -> float:
+    """Wall-clock seconds from the start to the end of the run that made `row`."""
+    started, finished = (datetime.datetime.fromisoformat(row[name]) for name in ("started", "finished"))
+    return (finished - started).total_seconds()
+
+
+def same_work(spec: Mapping[str, Any]) -> str:
+    """A key that runs of equal cost share: everything that decides a run except seed and sources."""
+    return content_key([spec["settings"], spec["preset"], spec["threads"], spec["backend"]])
+
+
+def estimates(specs: Sequence[Mapping[str, Any]], rows: Iterable[Row], guess: Guess) -> list[float | None]:
+    """Seconds for each spec: the mean over finished runs of the same work, else `guess`, scaled to what was measured.
+
+    None where nothing is known. Runs that did not end well are no measure of time.
+    """
+    measured: dict[str, list[float]] = {}
+    ratios: list[float] = []
+    for row in rows:
+        if row["status"] != "ok":
+            continue
+        seconds = seconds_of(row)
+        measured.setdefault(same_work(row), []).append(seconds)
+        guessed = guess(row["settings"])
+        if guessed:
+            ratios.append(seconds / guessed)
+    scale = median(ratios) if ratios else 1.0
+    everything = [value for values in measured.values() for value in values]
+    found: list[float | None] = []
+    for spec in specs:
+        known = measured.get(same_work(spec))
+        guessed = guess(spec["settings"])
+        if known:
+            found.append(mean(known))
+        elif guessed:
+            found.append(guessed * scale)
+        else:
+            found.append(mean(everything) if everything else None)
+    return found
+
+
+def in_words(seconds: float) -> str:
+    """`45 s`, `12 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def finish(due: Sequence[float | None], running: Sequence[float | None], parallel: int) -> float | None:
+    """Seconds until all is done, from what each due and each running job still needs; None if one is unknown."""
+    left = [*due, *running]
+    known = [value for value in left if value is not None]
+    if len(known) < len(left):
+        return None
+    return max([sum(known) / parallel, *known], default=0.0)

@@ -1,0 +1,221 @@
+"""The queue on this machine: which job is due, in which process, and what became of it. Knows nothing of models.
+
+Jobs go to processes of their own (`bench.launchers.worker`) with a fixed number of threads, and each to a GPU of its
+own where there are any. Runs of our own parts follow each other in one process as long as all goes well; a measure, and
+a run with a user's module, gets a fresh one. A job whose worker dies without leaving a row gets a row here, with what
+is known of its end; one whose worker was told to stop gets none and stays due. An interrupt of this process stops the
+workers and writes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import queue
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench import environment
+from bench.launchers.process import cause_of_death, close, hand, spawn, told_to_stop
+from bench.launchers.queue import (
+    GRACE,
+    POLL,
+    Job,
+    Outcome,
+    Progress,
+    Queue,
+    Skip,
+    SourcesChanged,
+    StoreUnwritable,
+    signals_raise,
+)
+from bench.results.source_hash import slots_of
+from bench.results.store import Store
+
+
+@dataclass(kw_only=True)
+class _Task:
+    """What is known of a job while a worker has it."""
+
+    job: Job
+    began: float
+    kills: int  # of the kernel, for memory, before it began
+    outcome: Outcome | None = None
+    stuck: dict[str, Any] | None = None
+    busy: bool = False
+    changed: bool = False
+
+
+@dataclass(kw_only=True)
+class _Worker:
+    """A process, and what it does; None while it waits."""
+
+    process: subprocess.Popen[bytes]
+    kin: tuple[str, ...]  # jobs of the same kin can follow each other in it
+    gpu: str | None
+    task: _Task | None = None
+    listener: threading.Thread | None = None
+
+
+def run_jobs(
+    store: Store,
+    jobs: Sequence[Job],
+    *,
+    parallel: int,
+    progress: Progress,
+    gpus: Sequence[str] = (),
+    skip: Skip | None = None,
+) -> list[Outcome]:
+    """Do `jobs`, at most `parallel` at once, in their order; jobs that another process holds are waited for.
+
+    Each worker sees one of `gpus` alone (as CUDA_VISIBLE_DEVICES names them), the one that fewest others have; without
+    any it sees what this process sees. Raises Interrupted when told to stop, StoreUnwritable when a worker cannot
+    write, and SourcesChanged; the workers are ended first.
+    """
+    assert parallel >= 1, parallel
+    with signals_raise():
+        queue_ = Processes(store, jobs, parallel, progress, gpus, skip)
+        try:
+            return queue_.drain()
+        finally:
+            queue_.stop()
+
+
+class Processes(Queue):
+    """The queue whose jobs are carried out by processes of this machine; see `run_jobs`."""
+
+    def __init__(
+        self,
+        store: Store,
+        jobs: Sequence[Job],
+        parallel: int,
+        progress: Progress,
+        gpus: Sequence[str],
+        skip: Skip | None = None,
+    ) -> None:
+        super().__init__(store, jobs, parallel, progress, skip)
+        self.gpus = gpus
+        self.workers: list[_Worker] = []
+        self.events: queue.Queue[tuple[_Worker, bytes | None]] = queue.Queue()
+
+    def working(self) -> int:
+        """How many workers have a job."""
+        return sum(worker.task is not None for worker in self.workers)
+
+    def stop(self) -> None:
+        """End every worker that still runs, and wait for its end."""
+        for worker in self.workers:
+            with contextlib.suppress(OSError):
+                worker.process.terminate()
+        deadline = time.monotonic() + GRACE
+        for worker in self.workers:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.process.wait(max(0.0, deadline - time.monotonic()))
+            worker.process.kill()  # nothing where it has ended
+            worker.process.wait()
+            close(worker.process)
+            if worker.listener is not None:
+                worker.listener.join()
+        self.workers = []
+
+    def start(self, job: Job) -> None:
+        """Give the job to a worker."""
+        self._worker_for(job).task = _Task(job=job, began=time.monotonic(), kills=environment.out_of_memory_kills())
+        self.progress.started(job)
+
+    def _worker_for(self, job: Job) -> _Worker:
+        """A waiting worker that has taken the job, or else a new one; others that wait are let go."""
+        kin, log = _kin(job), self.store.log(job.key)
+        for worker in [worker for worker in self.workers if worker.task is None]:
+            if worker.kin == kin and kin and hand(job.spec, worker.process, log):
+                return worker
+            close(worker.process)
+        gpu = self._free_gpu()
+        worker = _Worker(process=spawn(job.spec, log, gpu=gpu), kin=kin, gpu=gpu)
+        hand(job.spec, worker.process, log)  # where it died at once, its end will be seen like any other
+        self.workers.append(worker)
+        worker.listener = threading.Thread(target=self._listen, args=(worker,), daemon=True)
+        worker.listener.start()
+        return worker
+
+    def _free_gpu(self) -> str | None:
+        """The GPU on which fewest jobs are, of those the one with fewest processes; None where there are none."""
+        if not self.gpus:
+            return None
+        on = {gpu: [worker for worker in self.workers if worker.gpu == gpu] for gpu in self.gpus}
+        return min(self.gpus, key=lambda gpu: (sum(worker.task is not None for worker in on[gpu]), len(on[gpu])))
+
+    def _listen(self, worker: _Worker) -> None:
+        assert worker.process.stdout is not None
+        with worker.process.stdout as lines:
+            for line in lines:
+                self.events.put((worker, line))
+        self.events.put((worker, None))
+
+    def handle_event(self) -> None:
+        """Take note of what a worker says, or of its end."""
+        try:
+            worker, line = self.events.get(timeout=POLL)
+        except queue.Empty:
+            return
+        if line is None:
+            worker.process.wait()
+            close(worker.process)
+            self.workers.remove(worker)
+            self._settle(worker)
+            return
+        event = json.loads(line)
+        name = event.pop("event")
+        task = worker.task
+        assert task is not None, name
+        if name == "step":
+            self.progress.stepped(task.job, **event)
+        elif name == "note":
+            self.progress.note(event["message"])
+        elif name == "row":
+            task.outcome = Outcome(job=task.job, seconds=time.monotonic() - task.began, **event)
+        elif name == "exists":
+            task.outcome = Outcome(job=task.job, status="elsewhere")
+        elif name == "stuck":
+            task.stuck = event
+        elif name == "changed":
+            task.changed = True
+        elif name == "busy":
+            task.busy = True
+        else:
+            assert name == "idle", name
+            self._settle(worker)
+
+    def _settle(self, worker: _Worker) -> None:
+        """Say how the job came out that a worker is done with, or that it ended in."""
+        task, worker.task = worker.task, None
+        if task is None:
+            return
+        if task.stuck:
+            raise StoreUnwritable(task.stuck["errno"], task.stuck["message"], str(self.store.out))
+        if task.changed:
+            raise SourcesChanged("the sources changed while the study ran; what was done is kept, start it again")
+        if task.busy:
+            self.held.append(task.job)
+        else:
+            self.end(task.outcome or self._post_mortem(task, worker.process.returncode))
+
+    def _post_mortem(self, task: _Task, code: int) -> Outcome:
+        """The outcome of a job whose worker ended without a word: its row if there is one, or a row made here."""
+        job = task.job
+        seconds = time.monotonic() - task.began
+        stopped = told_to_stop(code)
+        if stopped:
+            return Outcome(job=job, status="stopped", message=stopped, seconds=seconds)
+        return self.made_here(job, cause_of_death(code, self.store.log(job.key), kills=task.kills), seconds)
+
+
+def _kin(job: Job) -> tuple[str, ...]:
+    """What jobs must share to follow each other in one process; () for one that wants a process to itself."""
+    if job.kind != "run" or slots_of(job.spec["settings"]):
+        return ()
+    return (str(job.spec["threads"]), str(job.spec["backend"]))

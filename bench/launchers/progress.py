@@ -1,0 +1,239 @@
+"""What a person sees while the queue works: bars in a terminal, plain lines anywhere else.
+
+In both, every job ends with one line: `3/30 N=16 L=3 seed 2: mIoU 45.1 (62 s), 12 min left`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, TextIO
+
+from bench.launchers.eta import finish, in_words
+from bench.launchers.queue import Job, Outcome
+
+EVERY = 10.0  # seconds between two plain lines about one job
+
+
+@dataclass(kw_only=True)
+class _Running:
+    estimate: float | None
+    began: float
+    first: tuple[int, float] | None = None  # the first step heard of, and when: a continued run starts late
+    step: int = 0
+    total: int = 0
+
+    def reach(self, step: int, total: int) -> None:
+        """Note that training is at `step` of `total`."""
+        self.first = self.first or (step, time.monotonic())
+        self.step, self.total = step, total
+
+
+class Clock:
+    """How many jobs are done and how long the rest will take."""
+
+    def __init__(self, jobs: Sequence[Job], parallel: int, *, already: int) -> None:
+        self.total = already + len(jobs)
+        self.done = already
+        self.parallel = parallel
+        self.due = {job.key: job for job in jobs}
+        self.running: dict[str, _Running] = {}
+        self.seconds: list[tuple[float | None, float]] = []  # of each job that ran: estimate and truth
+
+    def started(self, job: Job) -> None:
+        """Note that `job` runs."""
+        self.due.pop(job.key, None)
+        self.running[job.key] = _Running(estimate=job.estimate, began=time.monotonic())
+
+    def ended(self, outcome: Outcome) -> None:
+        """Note that a job has ended."""
+        self.due.pop(outcome.job.key, None)
+        self.running.pop(outcome.job.key, None)
+        self.done += 1
+        if outcome.status == "ok":
+            self.seconds.append((outcome.job.estimate, outcome.seconds))
+
+    def left(self) -> str:
+        """`, 12 min left`, or nothing where it is not known."""
+        due = [self._corrected(job.estimate) for job in self.due.values()]
+        running = [self._rest(state) for state in self.running.values()]
+        seconds = finish(due, running, self.parallel)
+        return f", {in_words(seconds)} left" if seconds else ""
+
+    def _corrected(self, estimate: float | None) -> float | None:
+        """An estimate scaled by how far the estimates have been off so far; the mean run where there is none."""
+        pairs = [(guess, true) for guess, true in self.seconds if guess]
+        if estimate and pairs:
+            return estimate * sum(true for _, true in pairs) / sum(guess for guess, _ in pairs)
+        if estimate:
+            return estimate
+        return sum(true for _, true in self.seconds) / len(self.seconds) if self.seconds else None
+
+    def _rest(self, state: _Running) -> float | None:
+        """From a job's own pace since its first step; before there is one, from its estimate."""
+        if state.first is None or state.step <= state.first[0]:
+            expected = self._corrected(state.estimate)
+            return None if expected is None else max(0.0, expected - (time.monotonic() - state.began))
+        step, since = state.first
+        return (time.monotonic() - since) * (state.total - state.step) / (state.step - step)
+
+
+def result_line(outcome: Outcome, clock: Clock) -> str:
+    """The line a job ends with."""
+    head = f"{clock.done}/{clock.total} {outcome.job.label}: "
+    if outcome.status == "elsewhere":
+        return f"{head}made by another process{clock.left()}"
+    score = scores(outcome.metrics) if outcome.status == "ok" else f"{outcome.status}: {outcome.message}"
+    return f"{head}{score} ({in_words(outcome.seconds)}){clock.left()}"
+
+
+def scores(metrics: Mapping[str, Any]) -> str:
+    """The figures worth a place in a job's last line."""
+    if metrics.get("miou") is not None:
+        return f"mIoU {100 * metrics['miou']:.1f}"
+    if metrics.get("parameters") is not None:
+        return f"{metrics['parameters'] / 1e6:.2f} M parameters"
+    return "done"
+
+
+class Plain(AbstractContextManager["Plain"]):
+    """Lines of text, at most one every ten seconds about each running job."""
+
+    def __init__(self, clock: Clock, stream: TextIO | None = None) -> None:
+        self.clock = clock
+        self.stream = stream or sys.stdout
+        self.spoke: dict[str, float] = {}
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def started(self, job: Job) -> None:
+        """A worker has begun `job`."""
+        self.clock.started(job)
+        self.spoke[job.key] = time.monotonic()
+
+    def stepped(self, job: Job, step: int, total: int, message: str) -> None:
+        """`job` is at `step` of `total`; said only if its last line is old enough."""
+        _note_step(self.clock, job, step, total, message)
+        if time.monotonic() - self.spoke[job.key] >= EVERY:
+            self.spoke[job.key] = time.monotonic()
+            self.note(f"  {job.label}: {step}/{total} {message}{self.clock.left()}")
+
+    def ended(self, outcome: Outcome) -> None:
+        """A job has ended."""
+        self.clock.ended(outcome)
+        self.note(result_line(outcome, self.clock))
+
+    def note(self, text: str) -> None:
+        """One line."""
+        print(text, file=self.stream, flush=True)
+
+
+class Bars(AbstractContextManager["Bars"]):
+    """A bar over all and one for each running job, with the finished jobs' lines above them."""
+
+    def __init__(self, clock: Clock) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        self.clock = clock
+        self.bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+        )
+        self.all = self.bars.add_task("all", total=clock.total, completed=clock.done, note="")
+        self.each: dict[str, Any] = {}
+
+    def __enter__(self) -> Bars:
+        self.bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bars.stop()
+
+    def started(self, job: Job) -> None:
+        """A worker has begun `job`."""
+        self.clock.started(job)
+        self.each[job.key] = self.bars.add_task(f"  {job.label}", total=None, note="")
+
+    def stepped(self, job: Job, step: int, total: int, message: str) -> None:
+        """`job` is at `step` of `total`."""
+        _note_step(self.clock, job, step, total, message)
+        self.bars.update(self.each[job.key], completed=step, total=total, note=message)
+        self.bars.update(self.all, note=self.clock.left().removeprefix(", "))
+
+    def ended(self, outcome: Outcome) -> None:
+        """A job has ended."""
+        self.clock.ended(outcome)
+        task = self.each.pop(outcome.job.key, None)
+        if task is not None:
+            self.bars.remove_task(task)
+        self.bars.update(self.all, completed=self.clock.done, note=self.clock.left().removeprefix(", "))
+        self.note(result_line(outcome, self.clock))
+
+    def note(self, text: str) -> None:
+        """One line above the bars."""
+        self.bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _note_step(clock: Clock, job: Job, step: int, total: int, message: str) -> None:
+    """Evaluation counts from one again; the pace that forecasts the rest is that of training alone."""
+    state = clock.running.get(job.key)
+    if state and not message.startswith("evaluating"):
+        state.reach(step, total)
+
+
+def watcher(clock: Clock) -> Plain | Bars:
+    """Bars where standard output is a terminal, else plain lines."""
+    return Bars(clock) if sys.stdout.isatty() else Plain(clock)
+
+
+class Counter(AbstractContextManager["Counter"]):
+    """How far one piece of work is, on standard error: a bar in a terminal, elsewhere a line every ten seconds."""
+
+    def __init__(self, what: str, stream: TextIO | None = None) -> None:
+        self.what = what
+        self.stream = stream or sys.stderr
+        self.spoke = time.monotonic()
+        self.first: tuple[int, float] | None = None  # what the first call said, and when: continued work starts late
+        self.bar: Any = None
+        self.task: Any = None
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def __call__(self, done: int, total: int) -> None:
+        """`done` of `total` are behind us."""
+        self.first = self.first or (done, time.monotonic())
+        if self.stream.isatty():
+            self._draw(done, total)
+        elif time.monotonic() - self.spoke >= EVERY:
+            self.spoke = time.monotonic()
+            print(f"{self.what}: {done}/{total}{self._left(done, total)}", file=self.stream, flush=True)
+
+    def _left(self, done: int, total: int) -> str:
+        """`, 12 min left`, or nothing where it is not known."""
+        assert self.first is not None
+        began, since = self.first
+        if done <= began or done >= total:
+            return ""
+        return f", {in_words((time.monotonic() - since) * (total - done) / (done - began))} left"
+
+    def _draw(self, done: int, total: int) -> None:
+        if self.bar is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+            self.bar = Progress(*columns, TimeRemainingColumn(), console=Console(file=self.stream), transient=True)
+            self.task = self.bar.add_task(self.what, total=total)
+            self.bar.start()
+        self.bar.update(self.task, completed=done)

@@ -1,0 +1,303 @@
+"""The queue on a Ray cluster: each job a Ray task with its processors and its GPU, and this process the only writer.
+
+A task carries its job out as `bench.launchers.ray_node` says and streams back what happens. This process holds the
+job's claim meanwhile, and writes its row, log and pictures. A task that is lost with its node or its Ray worker begins
+again elsewhere, a few times; a run that is ill itself has a row, as on one machine, and does not. Ray itself is
+imported only where it is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import os
+import queue
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench import environment
+from bench.launchers import ray_node as node
+from bench.launchers.process import begin_log
+from bench.launchers.queue import (
+    GRACE,
+    POLL,
+    Job,
+    Outcome,
+    Progress,
+    Queue,
+    SourcesChanged,
+    StoreUnwritable,
+    signals_raise,
+)
+from bench.launchers.worker import cannot_write, make_row
+from bench.results.store import Busy, Store, now
+
+AGAIN = 3  # times that a lost job begins again
+REACHED = 10.0  # seconds for the cluster's head to answer
+LOOK = 2.0  # seconds between looks at the cluster's nodes
+OBJECTS = 128 << 20  # bytes of the object store of a cluster started here: events, and each run's kept pictures
+INSTALL = "pip install 'ray>=2.40,<3'"
+
+
+def check(address: str) -> None:
+    """Refuse, before anything is written, what cannot work. Raises ValueError."""
+    if importlib.util.find_spec("ray") is None:
+        raise ValueError(f"--engine ray: Ray is not installed; {INSTALL}")
+    if address not in ("", "auto", "local") and not re.fullmatch(r"[^/]+:[0-9]{1,5}", address):
+        raise ValueError(
+            f"--address {address}: expected auto, local or HOST:PORT of the cluster's head, on a machine of the cluster"
+        )
+
+
+@contextlib.contextmanager
+def connected(address: str, *, threads: int = 1, gpu: bool = False) -> Iterator[None]:
+    """A connection to the cluster at `address`: HOST:PORT, `auto` for the one this machine is part of, or `local` for
+    one of this machine alone, which ends with it.
+
+    Raises ValueError where there is none, or none of its nodes has `threads` processors and, with `gpu`, a GPU;
+    Interrupted when told to stop.
+    """
+    import ray
+
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    own: dict[str, Any] = {"num_cpus": environment.cores(), "object_store_memory": OBJECTS, "include_dashboard": False}
+    with signals_raise():  # Ray takes SIGTERM for itself
+        try:
+            _join(address, own if address == "local" else {})
+            if not slots(threads, gpu=gpu):
+                wanted = f"{threads} processors" + " and a GPU" * gpu
+                raise ValueError(f"--threads {threads}: no node of the cluster has {wanted} for a run")
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _join(address: str, options: dict[str, Any]) -> None:
+    import ray
+
+    try:
+        if address not in ("auto", "local"):  # Ray itself would wait for minutes
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host.strip("[]"), int(port)), timeout=REACHED).close()
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+    except (OSError, OverflowError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"--address {address}: no Ray cluster could be joined ({reason})") from None
+
+
+def slots(threads: int, *, gpu: bool) -> int:
+    """How many jobs the nodes that are alive can take at once."""
+    import ray
+
+    return sum(_fits(found["Resources"], threads, gpu) for found in ray.nodes() if found["Alive"])
+
+
+def _fits(resources: dict[str, float], threads: int, gpu: bool) -> int:
+    processors = int(resources.get("CPU", 0)) // threads
+    return min(processors, int(resources.get("GPU", 0))) if gpu else processors
+
+
+def run_jobs(
+    store: Store, jobs: Sequence[Job], *, most: int, threads: int, gpu: bool, progress: Progress
+) -> list[Outcome]:
+    """Do `jobs` on the cluster that is connected, as many at once as it can take and at most `most` (0: any number).
+
+    Each takes `threads` processors and, with `gpu`, a GPU. Raises ValueError where a node is not fit for them,
+    Interrupted when told to stop, StoreUnwritable, and SourcesChanged; the tasks are ended first.
+    """
+    import ray
+
+    if not gpu and ray.cluster_resources().get("GPU"):
+        progress.note("the cluster has GPUs and this machine has none: runs use processors alone, as they would here")
+    with signals_raise():
+        queue_ = _Tasks(store, jobs, most, threads, gpu, progress)
+        try:
+            return queue_.drain()
+        finally:
+            queue_.stop()
+
+
+@dataclass(kw_only=True)
+class _Task:
+    """A job that a node has, or will have."""
+
+    job: Job
+    claim: contextlib.ExitStack
+    events: Any = None  # what Ray gives: an iterator of references
+    listener: threading.Thread | None = None
+    began: float | None = None
+    started: str = field(default_factory=now)
+    node: str = "a node"
+    environment: dict[str, Any] = field(default_factory=dict)
+    losses: int = 0
+    settled: bool = False
+
+
+class _Tasks(Queue):
+    def __init__(
+        self, store: Store, jobs: Sequence[Job], most: int, threads: int, gpu: bool, progress: Progress
+    ) -> None:
+        import ray
+
+        super().__init__(store, jobs, 1, progress)
+        self.most, self.threads, self.gpu = most, threads, gpu
+        self.looked = float("-inf")
+        self.tasks: list[_Task] = []
+        self.events: queue.Queue[tuple[_Task, Any]] = queue.Queue()
+        self.token = store.token()
+        self.remote = ray.remote(node.carry_out).options(
+            num_cpus=threads, num_gpus=int(gpu), max_retries=0, num_returns="streaming"
+        )
+
+    def working(self) -> int:
+        """How many tasks there are."""
+        return len(self.tasks)
+
+    def step(self) -> bool:
+        """As every queue, with as many at once as the cluster can take by now."""
+        if time.monotonic() - self.looked > LOOK:
+            found = slots(self.threads, gpu=self.gpu)
+            self.parallel = max(1, min(found, self.most or found))
+            self.looked = time.monotonic()
+        return super().step()
+
+    def stop(self) -> None:
+        """Cancel what has not ended, by force where it does not end soon, and let go of the claims."""
+        import ray
+
+        for force in (False, True):
+            for task in self.tasks:
+                if task.listener is not None and task.listener.is_alive():
+                    with contextlib.suppress(ray.exceptions.RayError):
+                        ray.cancel(task.events, force=force)
+            deadline = time.monotonic() + GRACE
+            for task in self.tasks:
+                if task.listener is not None:
+                    task.listener.join(max(0.0, deadline - time.monotonic()))
+        for task in self.tasks:
+            task.claim.close()
+        self.tasks = []
+
+    def start(self, job: Job) -> None:
+        """Claim the job and submit it."""
+        task = _Task(job=job, claim=contextlib.ExitStack())
+        try:
+            task.claim.enter_context(self.store.claim(job.kind, job.key))
+        except Busy:
+            self.held.append(job)
+            return
+        damage = self.store.clear_damaged(job.kind, job.key)
+        if damage:
+            self.progress.note(damage)
+        if self.store.has(job.kind, job.key):
+            task.claim.close()
+            self.end(Outcome(job=job, status="elsewhere"))
+            return
+        self.tasks.append(task)
+        self._submit(task)
+
+    def _submit(self, task: _Task) -> None:
+        begin_log(task.job.spec, self.store.log(task.job.key))
+        task.events = self.remote.remote(task.job.spec, token=self.token, folder=str(Path.cwd()), gpu=self.gpu)
+        task.listener = threading.Thread(target=self._listen, args=(task, task.events), daemon=True)
+        task.listener.start()
+
+    def _listen(self, task: _Task, events: Any) -> None:
+        import ray
+
+        try:
+            for reference in events:
+                self.events.put((task, ray.get(reference)))
+        except Exception as error:  # of Ray, or what the task raised
+            self.events.put((task, error))
+        else:
+            self.events.put((task, None))
+
+    def handle_event(self) -> None:
+        """Take note of what a task says, or of its end."""
+        try:
+            task, event = self.events.get(timeout=POLL)
+        except queue.Empty:
+            return
+        if isinstance(event, Exception):
+            self._failed(task, event)
+        elif event is None:
+            if not task.settled:
+                self._lost(task, "ended without a word")
+        else:
+            self._hear(task, event)
+
+    def _hear(self, task: _Task, event: node.Event) -> None:
+        name = event["event"]
+        if name == "begun":
+            task.node, task.environment = event["node"], event["environment"]
+            if task.began is None:  # a lost one that begins again is on the screen already
+                self.progress.started(task.job)
+            task.began = time.monotonic()
+        elif name == "step":
+            self.progress.stepped(task.job, event["step"], event["total"], event["message"])
+        elif name == "note":
+            self.progress.note(event["message"])
+        elif name == "done":
+            self._keep(task, event["row"], event["log"], event["pictures"])
+        elif name == "stopped":
+            self._settle(task, "stopped", event["message"])
+        elif name == "stuck":
+            raise StoreUnwritable(event["errno"], event["message"], task.node)
+        else:
+            assert name == "changed", name
+            raise SourcesChanged(
+                f"{task.node} has other sources than this program, or they changed while the study ran; what was done "
+                "is kept: install the same version on every node, and start it again"
+            )
+
+    def _keep(self, task: _Task, row: dict[str, Any], log: bytes = b"", pictures: bytes | None = None) -> None:
+        """Write what came of a job, under the claim that this process has."""
+        key = task.job.key
+        try:
+            self.store.write_beside(key, log=log, pictures=pictures)
+            self.store.write(row)
+        except OSError as error:
+            if not cannot_write(error, self.store.out):
+                raise
+            raise StoreUnwritable(error.errno, error.strerror, str(self.store.out)) from error
+        self._settle(task, row["status"], row["message"], row["metrics"])
+
+    def _settle(self, task: _Task, status: str, message: str, metrics: dict[str, Any] | None = None) -> None:
+        task.settled = True
+        task.claim.close()
+        self.tasks.remove(task)
+        seconds = 0.0 if task.began is None else time.monotonic() - task.began
+        self.end(Outcome(job=task.job, status=status, message=message, metrics=metrics or {}, seconds=seconds))
+
+    def _failed(self, task: _Task, error: Exception) -> None:
+        import ray
+
+        if task.settled:
+            return
+        if isinstance(error, ray.exceptions.RayTaskError):  # what `bench.launchers.ray_node` does not raise
+            reason = " ".join(str(error.cause).split())[:300]
+            raise ValueError(
+                f"{task.node} cannot carry out a run: {type(error.cause).__name__}: {reason}; "
+                "unept-bench must be installed on every node, in this version"
+            )
+        memory = isinstance(error, ray.exceptions.OutOfMemoryError)
+        self._lost(task, "was ended by Ray for memory" if memory else "was lost", memory=memory)
+
+    def _lost(self, task: _Task, how: str, *, memory: bool = False) -> None:
+        """Have a job begin again, or give it a row where that has been done often enough."""
+        task.losses += 1
+        if task.losses <= AGAIN:
+            self.progress.note(f"{task.job.label} {how} with {task.node}; it begins again")
+            self._submit(task)
+            return
+        result = {"status": "oom" if memory else "failed", "message": f"{how} {task.losses} times, last on {task.node}"}
+        row = make_row(task.job.spec, result, started=task.started)
+        self._keep(task, row | ({"environment": task.environment} if task.environment else {}))

@@ -1,0 +1,213 @@
+"""Runs and measures in a process beside the queue's: `python -m bench.launchers.worker SPEC.json`, or `-` for stdin.
+
+The worker holds the run's claim, calls the task, and writes the row itself the moment it exists. What it prints goes to
+the run's log; the starting process hears lines of JSON on a private channel (the worker's original standard output):
+
+    {"event": "step", "step": 20, "total": 500, "message": "loss 1.234"}
+    {"event": "row", "status": "ok", "message": "", "metrics": {...}}     the row is in the store
+    {"event": "exists"}     it was already there          {"event": "busy"}    another process has the claim
+    {"event": "note", "message": "..."}
+    {"event": "stuck", "errno": 28, "message": "..."}      the store cannot be written, so there is no row
+    {"event": "changed"}    the sources are not those the run's key was made of, so there is no row
+    {"event": "idle"}       all is well and the next spec may come
+
+With `-` each line is a spec, and the worker ends when the stream does: when the process that started it dies, however
+that happens. After anything but a row that is `ok` it ends by itself, so that nothing is done in a process in doubt.
+A task is `module:callable` and is called with (spec, folder for checkpoints, progress); it
+returns status, message, metrics, and `training` or `protocol`.
+"""
+
+from __future__ import annotations
+
+import errno
+import faulthandler
+import importlib
+import json
+import os
+import queue
+import shutil
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+from bench import environment
+from bench.errors import one_line
+from bench.results.rows import SCHEMA, Row, plain
+from bench.results.source_hash import slots_of, source_hash
+from bench.results.store import Busy, Store, now
+
+CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+_FULL = 1 << 20  # bytes; a disk with less left is full, whatever the exception was called
+_ALLOCATORS = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "Cannot allocate memory")
+
+
+def main(arguments: list[str]) -> int:
+    """Carry out the spec in the file named first, or those that come; returns the exit status."""
+    faulthandler.enable()
+    if arguments[0] != "-":
+        spec = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
+        _answer(spec, _emitter(_private_stdout()))
+        return 0
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the starting process decides
+    specs: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(specs,), daemon=True).start()
+    emit = _emitter(_private_stdout())
+    while True:
+        spec = specs.get()
+        _print_to(Store(Path(spec["out"])).log(spec["key"]))
+        if not _answer(spec, emit):
+            return 0
+        emit("idle")
+
+
+def _emitter(channel: TextIO) -> Callable[..., None]:
+    def emit(event: str, **facts: Any) -> None:
+        channel.write(json.dumps(plain({"event": event, **facts})) + "\n")
+        channel.flush()
+
+    return emit
+
+
+def _answer(spec: dict[str, Any], emit: Callable[..., None]) -> bool:
+    """Carry out one spec; whether this process is fit for another."""
+    try:
+        return _work(spec, emit)
+    except OSError as error:
+        if not cannot_write(error, Path(spec["out"])):
+            raise
+        emit("stuck", errno=error.errno or errno.ENOSPC, message=str(error))
+        return False
+
+
+def _work(spec: dict[str, Any], emit: Callable[..., None]) -> bool:
+    store = Store(Path(spec["out"]))
+    kind, key = spec["kind"], spec["key"]
+    try:
+        with store.claim(kind, key):
+            damage = store.clear_damaged(kind, key)
+            if damage:
+                emit("note", message=damage)
+            if store.has(kind, key):
+                emit("exists")
+                return True
+            if source_hash(kind, slots_of(spec["settings"]), again=True) != spec["sources"]:
+                emit("changed")
+                return False
+            row = attempt(spec, store.checkpoints(key), emit)
+            store.write(row)
+            emit("row", **{name: row[name] for name in ("status", "message", "metrics")})
+            return bool(row["status"] == "ok")
+    except Busy:
+        emit("busy")
+        return True
+
+
+def attempt(spec: dict[str, Any], folder: Path, emit: Callable[..., None]) -> Row:
+    """The row of one attempt at `spec`; what the task raises becomes its status. OSError where the disk is full."""
+    malloc = environment.raise_malloc_thresholds()
+    started = now()
+
+    def progress(step: int, total: int, message: str) -> None:
+        emit("step", step=step, total=total, message=message)
+
+    try:
+        result = plain(_task(spec)(spec, folder, progress))
+    except Exception as error:
+        if cannot_write(error, folder.parent):
+            raise OSError(errno.ENOSPC, f"no space left on the disk of {folder.parent.parent}") from error
+        traceback.print_exc()
+        result = {"status": status_of(error), "message": one_line(error)}
+    return make_row(spec, result, started=started, malloc=malloc)
+
+
+def make_row(spec: dict[str, Any], result: dict[str, Any], *, started: str, malloc: str = "system default") -> Row:
+    """The row that says `result` of the run that `spec` describes."""
+    names = (
+        "kind",
+        "key",
+        "study",
+        "preset",
+        "variant",
+        "axes",
+        "settings",
+        "threads",
+        "backend",
+        "sources",
+        "command",
+    )
+    row = {"schema": SCHEMA, **{name: spec[name] for name in names}}
+    if spec["kind"] == "run":
+        row |= {"seed": spec["seed"], "training": {}}
+    else:
+        row |= {"machine": spec["machine"], "protocol": {}}
+    row |= {"metrics": {}} | result
+    return row | {
+        "environment": environment.record(threads=spec["threads"], malloc=malloc),
+        "started": started,
+        "finished": now(),
+    }
+
+
+def status_of(error: BaseException) -> str:
+    """The status that a task's exception means. Classes are told by name, so that torch need not be imported."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if "NonFiniteError" in names:
+        return "diverged"
+    if names & {"MemoryError", "OutOfMemoryError"} or (isinstance(error, RuntimeError) and is_memory(str(error))):
+        return "oom"
+    return "unsupported" if "NotImplementedError" in names else "failed"
+
+
+def is_memory(text: str) -> bool:
+    """Whether a message is an allocator's refusal."""
+    return any(words in text for words in _ALLOCATORS)
+
+
+def cannot_write(error: BaseException, folder: Path) -> bool:
+    """Whether `error` comes from a store that cannot be written, rather than from the run."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    place = next((path for path in (folder, *folder.parents) if path.exists()), Path.cwd())
+    if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
+        return not os.access(place, os.W_OK) or str(place) in str(error.filename)
+    return shutil.disk_usage(place).free < _FULL
+
+
+def _task(spec: dict[str, Any]) -> Callable[..., dict[str, Any]]:
+    module, _, name = spec["task"].partition(":")
+    task: Callable[..., dict[str, Any]] = getattr(importlib.import_module(module), name)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(spec["threads"])
+    return task
+
+
+def _private_stdout() -> TextIO:
+    """The original standard output for this module alone; whatever else prints, prints to standard error."""
+    sys.stdout.flush()
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return channel
+
+
+def _print_to(log: Path) -> None:
+    """From here on whatever is printed goes to the end of `log`."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with open(log, "ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+
+
+def _listen(specs: queue.SimpleQueue[dict[str, Any]]) -> None:
+    """Hand on what comes on standard input; its end is the end of this process."""
+    for line in sys.stdin:
+        specs.put(json.loads(line))
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

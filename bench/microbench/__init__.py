@@ -1,0 +1,1 @@
+"""Timings of single operators and attention layers, implementations in turns."""

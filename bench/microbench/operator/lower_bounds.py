@@ -1,0 +1,71 @@
+"""The most that a ratio could be, were the kernel itself as fast as the machine's probes, free, or without scratch.
+
+A goal that lies beyond is not to be reached on the machine at hand, whatever the kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.microbench.operator.inputs import Case
+from bench.microbench.rows import AT_MOST, Place, Row, Samples, paired
+from unept.ops import Shapes
+
+LAYERS = "linear layers"  # the side of a module whose operator takes no time
+FLOAT = 4  # bytes
+
+
+def of_operator(place: Place, samples: Samples, others: Sequence[str], tables: str) -> Iterator[Row]:
+    """Of each other side: its seconds over those of the probes' gathers and scatters of as many points, by round.
+
+    A forward pass gathers; a backward pass gathers once more and scatters.
+    """
+    gather, scatter = (samples.get((tables, phase), ()) for phase in ("gather", "scatter"))
+    least = {
+        "forward": gather,
+        "forward+backward": [2 * one + other for one, other in zip(gather, scatter, strict=True)],
+    }
+    yield from _over(place, samples, others, least)
+
+
+def of_module(place: Place, samples: Samples, others: Sequence[str]) -> Iterator[Row]:
+    """Of each other side: its seconds over those of the linear layers alone, by round."""
+    least = {phase: seconds for (side, phase), seconds in samples.items() if side == LAYERS}
+    yield from _over(place, samples, others, least)
+
+
+def _over(place: Place, samples: Samples, others: Sequence[str], least: Mapping[str, Sequence[float]]) -> Iterator[Row]:
+    for side in others:
+        for phase, seconds in least.items():
+            if seconds and (side, phase) in samples:
+                yield place.row(side, phase, AT_MOST, paired(samples[side, phase], seconds))
+
+
+def least_bytes(case: Case) -> dict[str, int]:
+    """What a call in single precision must take: its result, and for both passes the gradients that are its output."""
+    queries = case.batch * case.queries
+    result = queries * case.heads * case.channels * FLOAT
+    value = case.batch * case.tokens * case.heads * case.channels * FLOAT
+    offsets_and_logits = 3 * case.samples * FLOAT
+    return {"forward": result, "held": result, "forward+backward": result + value + offsets_and_logits}
+
+
+def free(value: Tensor, _place: Tensor, offsets: Tensor, logits: Tensor, _shapes: Shapes) -> Tensor:
+    """Stands for the operator in a module: zeros for the result and the gradients, and nothing computed."""
+    result: Tensor = _Free.apply(value, offsets, logits)
+    return result
+
+
+class _Free(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, offsets: Tensor, logits: Tensor) -> Tensor:
+        ctx.save_for_backward(value, offsets, logits)
+        return value.new_zeros(*offsets.shape[:2], value.shape[2] * value.shape[3])
+
+    @staticmethod
+    def backward(ctx: Any, _upstream: Tensor) -> tuple[Tensor, ...]:
+        return tuple(torch.zeros_like(tensor) for tensor in ctx.saved_tensors)

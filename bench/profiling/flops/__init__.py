@@ -1,0 +1,1 @@
+"""Multiply-adds of a network, counted by operator and by module."""

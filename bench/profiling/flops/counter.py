@@ -1,0 +1,162 @@
+"""Parameters and operations of a model, part by part, counted on the meta device: no weights, no data, no time.
+
+Two conventions from one forward pass. `module` is what the paper's tool counts (`bench.profiling.flops.mmcv_counter`).
+`complete` looks at every operator that runs, whoever calls it: convolutions, matrix products and attention, and
+sampling at computed places, each by formula (`bench.profiling.flops.formulas`). An operator that is neither counted nor
+listed as free is an error that names it, so that nothing is left out unseen.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from bench.profiling.flops import formulas, mmcv_counter
+from bench.profiling.flops.formulas import UncountedError
+from unept.ops import MACS
+
+SAMPLING = frozenset(("aten::grid_sampler_2d", "aten::grid_sampler_3d", *MACS))
+OWN = "(own)"  # what a model computes or holds outside its children
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A child of the model by name: parameters, and multiply-adds in units of 1e9 in both conventions."""
+
+    name: str
+    parameters: int
+    module_gmacs: float
+    gmacs: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operations:
+    """Multiply-adds in units of 1e9; GFLOPs are twice as many. `module_gmacs` is the paper's convention."""
+
+    module_gmacs: float
+    matrix_gmacs: float
+    sampling_gmacs: float
+    parameters: int = 0
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def gmacs(self) -> float:
+        """Multiply-adds in the complete convention."""
+        return self.matrix_gmacs + self.sampling_gmacs
+
+    @property
+    def gflops(self) -> float:
+        """Floating-point operations in the complete convention, 2 a multiply-add."""
+        return 2 * self.gmacs
+
+    @property
+    def module_gflops(self) -> float:
+        """Twice `module_gmacs`. What the paper calls GFLOPs is `module_gmacs` itself."""
+        return 2 * self.module_gmacs
+
+
+def count(model: nn.Module, size: tuple[int, int]) -> Operations:
+    """Count one image of `size` (height, width) in evaluation mode. `model` must be on the meta device.
+
+    Raises UncountedError, a ValueError, that names an operator without a formula and the part that called it.
+    """
+    counter = _Counter()
+    handles = [handle for name, module in model.named_modules() for handle in counter.watch(name, module)]
+    try:
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+            model.eval()(torch.zeros(1, 3, *size, device="meta"))
+    finally:
+        for handle in handles:
+            handle.remove()
+    names = [name for name, _ in model.named_children()]
+    names += [OWN] * (OWN in counter.complete or any("." not in name for name, _ in model.named_parameters()))
+    return Operations(
+        module_gmacs=sum(counter.module.values()) / 1e9,
+        matrix_gmacs=(sum(counter.complete.values()) - counter.sampling) / 1e9,
+        sampling_gmacs=counter.sampling / 1e9,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        parts=tuple(
+            Part(
+                name=name,
+                parameters=_parameters(model, name),
+                module_gmacs=counter.module.get(name, 0) / 1e9,
+                gmacs=counter.complete.get(name, 0) / 1e9,
+            )
+            for name in names
+        ),
+    )
+
+
+class _Counter(TorchDispatchMode):
+    """Adds up by part what operators cost, and by hooks what modules do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.complete: dict[str, int] = {}
+        self.module: dict[str, int] = {}
+        self.sampling = 0
+        self._inside = [OWN]
+        self._called = [""]
+
+    def watch(self, name: str, module: nn.Module) -> Sequence[Any]:
+        """Hooks that follow which part runs, and count the module if the paper's tool does."""
+        part = name.partition(".")[0] or OWN
+
+        def enter(*_: Any) -> None:
+            self._inside.append(part)
+            self._called.append(name)
+
+        def leave(module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
+            self._inside.pop()
+            self._called.pop()
+            if args and isinstance(args[0], Tensor) and isinstance(result, Tensor) and mmcv_counter.counts(module):
+                self._add(self.module, part, mmcv_counter.operations(module, args[0], result))
+
+        return module.register_forward_pre_hook(enter), module.register_forward_hook(leave)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if not formulas.known(func):
+            if _decomposes(func):
+                with self:
+                    return func.decompose(*args, **kwargs)
+            raise UncountedError(self._message(func._schema.name))
+        result = func(*args, **kwargs)
+        macs = formulas.macs(func, args, kwargs, result)
+        self._add(self.complete, self._inside[-1], macs)
+        self.sampling += macs if func._schema.name in SAMPLING else 0
+        return result
+
+    def _message(self, operator: str) -> str:
+        place = f" in {self._called[-1]}" if self._called[-1] else ""
+        return (
+            f"operator {operator}{place} is neither counted nor free; "
+            "torch.utils.flop_counter.register_flop_formula gives it a formula"
+        )
+
+    @staticmethod
+    def _add(total: dict[str, int], part: str, macs: int) -> None:
+        if macs:
+            total[part] = total.get(part, 0) + macs
+
+
+@functools.cache
+def _decomposes(func: Any) -> bool:
+    """Whether the operator is written in terms of others, which then are what is counted."""
+    return func.has_kernel_for_dispatch_key(torch.DispatchKey.CompositeImplicitAutograd)
+
+
+def _parameters(model: nn.Module, part: str) -> int:
+    """Parameters of one child, or of the model outside its children; what is shared counts where it is first."""
+    return sum(
+        parameter.numel()
+        for name, parameter in model.named_parameters()
+        if (name.partition(".")[0] if "." in name else OWN) == part
+    )

@@ -1,0 +1,204 @@
+"""Peak memory of one training step, predicted: the real step is traced on tensors that have sizes and no data.
+
+Model, loss, backward pass and optimiser are those of the recipe, so nothing is left out that holds a tensor. Not seen
+are an operator's own work space, the allocator's rounding and slack, and what a driver keeps: a lower bound of what a
+GPU shows, and what a counting allocator sees on a CPU.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from itertools import groupby, islice
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+import unept
+from bench.config.settings import Settings
+from bench.profiling.memory.tracker import GRADIENTS, INPUTS, OPTIMIZER, PARAMETERS, Ledger, Peak, without_data
+from bench.training.activation_checkpointing import recompute
+from bench.training.loop import loss_of, make_optimizer
+from unept.losses import banded_cross_entropy
+from unept.ops import dispatch
+
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+OPTIMIZERS = ("adamw", "sgd")
+DEVICES = ("cuda", "cpu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSetting:
+    """How a step is taken. ValueError for what cannot be.
+
+    `device` says whose temporaries are counted: on "cuda" a dropout mask has a byte an element and fused products
+    keep no weights, on "cpu" torch's own code has float masks and falls back to plain products under dropout.
+    """
+
+    batch: int = 2
+    size: int = 480  # pixels, of a square crop
+    precision: str = "fp32"
+    optimizer: str = "adamw"
+    checkpointing: bool = False
+    bounded: bool = False
+    device: str = "cuda"
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name} {getattr(self, name)}: expected at least 1")
+        for name, known in (("precision", PRECISIONS), ("optimizer", OPTIMIZERS), ("device", DEVICES)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"--{name} {getattr(self, name)}: expected one of {', '.join(known)}")
+
+
+def predict(settings: Settings, setting: StepSetting, *, backend: str = "native") -> Peak:
+    """The peak of the second step, when the optimiser has its state; ValueError for settings that cannot be.
+
+    `backend` is what computes deformable attention; "native" and "cuda" hold the same.
+    """
+    settings = at_size(settings, setting)
+    with torch.device("meta"), warnings.catch_warnings(action="ignore"):
+        model = unept.build(settings.model).train()
+    with FakeTensorMode(), operator_of(backend), as_on(setting.device), _few_bands():
+        without_data(model)
+        batch = empty_batch(setting)
+        ledger = Ledger()
+        ledger.mark([*model.parameters(), *model.buffers()], PARAMETERS)
+        ledger.mark(batch.values(), INPUTS)
+        with ledger:
+            step = StepUnderWatch(model, settings, setting, ledger)
+            step.prepare()
+            ledger.begin()
+            step(batch)
+    return ledger.peak()
+
+
+def at_size(settings: Settings, setting: StepSetting) -> Settings:
+    """The settings at the step's size, with bounded losses or without."""
+    return dataclasses.replace(
+        settings,
+        model=dataclasses.replace(settings.model, size=setting.size),
+        loss=dataclasses.replace(settings.loss, bounded=setting.bounded),
+    )
+
+
+class StepUnderWatch:
+    """One optimisation step by the recipe, its phases told to a ledger; also used on real tensors to verify."""
+
+    def __init__(self, model: nn.Module, settings: Settings, setting: StepSetting, ledger: Ledger | None) -> None:
+        self.model, self.settings, self.setting, self.ledger = model, settings, setting, ledger
+        if setting.checkpointing:
+            recompute(model)
+        if setting.optimizer == "adamw":
+            self.optimizer: torch.optim.Optimizer = make_optimizer(model, settings.train)
+        else:
+            self.optimizer = torch.optim.SGD(model.parameters(), settings.train.lr, momentum=0.9)
+
+    def prepare(self) -> None:
+        """Give the optimiser the state that it has from its first step on."""
+        for parameter in self.model.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        self.optimizer.step()
+        self._mark(self._state(), OPTIMIZER)
+
+    def __call__(self, batch: dict[str, Tensor]) -> None:
+        """Forward, loss, backward, optimiser, in the order of `bench.training.loop.train_step`."""
+        low = PRECISIONS[self.setting.precision]
+        device = batch["image"].device.type
+        self.optimizer.zero_grad(set_to_none=True)
+        self._phase("forward")
+        with nullcontext() if low is None else torch.autocast(device, low):
+            output = self.model(batch["image"])
+            self._phase("loss")
+            total = loss_of(output, batch, self.settings).total
+        del output
+        self._phase("backward")
+        total.backward()
+        del total
+        self._mark([parameter.grad for parameter in self.model.parameters()], GRADIENTS)
+        self._phase("optimizer")
+        torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+        self.optimizer.step()
+
+    def tensors(self) -> list[Tensor]:
+        """What is there between two steps: parameters, buffers, gradients and the optimiser's state."""
+        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+        return [*self.model.parameters(), *self.model.buffers(), *gradients, *self._state()]
+
+    def _state(self) -> list[Tensor]:
+        states = self.optimizer.state.values()
+        return [value for state in states for value in state.values() if isinstance(value, Tensor)]
+
+    def _mark(self, tensors: Any, kind: str) -> None:
+        if self.ledger is not None:
+            self.ledger.mark(tensors, kind)
+
+    def _phase(self, name: str) -> None:
+        if self.ledger is not None:
+            self.ledger.phase = name
+
+
+def empty_batch(setting: StepSetting) -> dict[str, Tensor]:
+    """Pictures and truth in a step's shapes, all 0."""
+    shape = (setting.batch, setting.size, setting.size)
+    truth = {name: torch.zeros(shape, dtype=torch.int64) for name in ("label", "boundary", "direction")}
+    return {"image": torch.zeros(setting.batch, 3, setting.size, setting.size), **truth}
+
+
+def operator_of(backend: str) -> Any:
+    """Within it deformable attention holds what that backend holds, whether or not it can be built here: fake tensors
+    need no kernel.
+    """
+    return mock.patch.object(dispatch, "_name", return_value="reference" if backend == "reference" else "native")
+
+
+@contextmanager
+def as_on(device: str) -> Iterator[None]:
+    """Within it dropout masks, fused products and the bands of losses hold what they hold on "cuda" or on "cpu"."""
+    if device == "cpu":
+        yield
+        return
+    with _Cuda(), mock.patch.object(banded_cross_entropy, "BAND_CPU", banded_cross_entropy.BAND_GPU):
+        yield
+
+
+def _few_bands() -> AbstractContextManager[object]:
+    """Within it a loss in bands does three of each run of equal ones, twice over the images: others hold the same."""
+    of_a_loss = banded_cross_entropy._bands
+
+    def shape(band: banded_cross_entropy._Band) -> list[int]:
+        return [each.stop - each.start for each in band]
+
+    def few(*args: Any, **kwargs: Any) -> Iterator[banded_cross_entropy._Band]:
+        for (images, *_), equal in groupby(of_a_loss(*args, **kwargs), key=shape):
+            yield from (band for band in islice(equal, 3) if band.images.start < 2 * images)
+
+    return mock.patch.object(banded_cross_entropy, "_bands", few)
+
+
+class _Cuda(TorchFunctionMode):
+    """Dropout with byte masks, and fused products that drop weights without holding them."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is F.dropout:
+            return _byte_masked(*args, **kwargs)
+        if func is F.scaled_dot_product_attention:
+            kwargs["dropout_p"] = 0.0
+        return func(*args, **kwargs)
+
+
+def _byte_masked(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    if not training or p == 0:
+        return input
+    dropped: Tensor = torch.native_dropout(input, p, True)[0]
+    return input.copy_(dropped) if inplace else dropped

@@ -1,0 +1,131 @@
+"""What a training would do, before it does it: schedule, batch, evaluation, memory and time. No weights, no GPU."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import unept
+from bench.config import presets
+from bench.evaluation.evaluate import evenly
+from bench.evaluation.protocol import of_settings
+from bench.launchers.eta import in_words
+from bench.profiling.complexity import record
+from bench.profiling.gpu_hours import Card
+from bench.profiling.memory.predict import StepSetting, predict
+from bench.training.checkpoint import FILE
+from bench.training.job import MODEL, RESULT, Training, begun
+from unept.data import open_data
+from unept.inference import count_windows
+
+# A second, that a GPU is assumed to sustain: nothing here was measured on one. float32 as `unept-bench hours` has it.
+TERAFLOPS = {"fp32": Card.peak * Card.share, "bf16": 40.0}
+LOOKED_AT = 8  # pictures whose sizes stand for the split's
+
+
+def lines(training: Training) -> list[str]:
+    """The report, a line each."""
+    settings = training.settings
+    make = partial(unept.build, settings.model)
+    counted = record(settings.model.backbone, make, (settings.model.size, settings.model.size))
+    windows, pictures = _evaluated(training)
+    return [
+        f"training: {settings.model.architecture} on {settings.model.backbone}, {counted['parameters'] / 1e6:.2f} M "
+        f"parameters, crops of {settings.model.size} px, {settings.model.classes} classes, {settings.data}",
+        _schedule(training),
+        _batch(training),
+        f"evaluation: {_times(training)}, {pictures} pictures of {settings.evaluation.split}, "
+        f"{of_settings(settings).words()}; {windows:.0f} window{'s' * (windows > 1)} a picture",
+        _memory(training, counted["parameters"]),
+        _time(training, counted["gmacs"], windows * pictures),
+        _folder(training),
+    ]
+
+
+def _schedule(training: Training) -> str:
+    settings, train = training.settings, training.settings.train
+    images = len(open_data(settings.data, "train", settings.scenes))
+    drop = round(train.steps * train.lr_drop)
+    return (
+        f"schedule: {train.steps} steps, {train.steps * train.batch / images:.2f} times the {images} pictures; "
+        f"rate {train.lr:g} until step {drop}, then {train.lr * train.lr_drop_factor:g}, the backbone's x "
+        f"{train.backbone_lr:g}; a checkpoint every {train.checkpoint_every} steps"
+    )
+
+
+def _batch(training: Training) -> str:
+    batch, pieces = training.settings.train.batch, training.execution.accumulation
+    images = batch // (training.processes * pieces)
+    where = f"{training.processes} GPUs" if training.gpus else f"{training.processes} processes on the CPU"
+    where = where.replace("1 GPUs", "1 GPU").replace("1 processes", "1 process")
+    options = [name for name in ("channels_last", "compile", "checkpointing") if getattr(training.execution, name)]
+    how = ", ".join([training.execution.precision, *options])
+    return f"batch: {batch} = {where} x {pieces} pieces x {images} images; {how}".replace(" x 1 pieces", "")
+
+
+def _times(training: Training) -> str:
+    steps, every = training.settings.train.steps, training.eval_every
+    return f"every {every} steps and at the end" if every < steps else "at the end"
+
+
+def _evaluated(training: Training) -> tuple[float, int]:
+    """Windows of a picture, the mean of some, and how many pictures there are."""
+    settings = training.settings
+    dataset = open_data(settings.data, settings.evaluation.split, settings.scenes)
+    protocol = of_settings(settings)
+    count = min(settings.evaluation.images or len(dataset), len(dataset))
+    sizes = [dataset[index].image.shape[:2] for index in evenly(count, LOOKED_AT)]
+    return sum(count_windows(*size, **protocol.arguments()) for size in sizes) / len(sizes), count
+
+
+def _memory(training: Training, parameters: int) -> str:
+    """Of one process: a traced step; gradients that are held through the forward pass come on top."""
+    settings, execution = training.settings, training.execution
+    setting = StepSetting(
+        batch=settings.train.batch // (training.processes * execution.accumulation),
+        size=settings.model.size,
+        precision=execution.precision,
+        checkpointing=execution.checkpointing,
+        bounded=settings.loss.bounded,
+        device="cuda" if training.gpus else "cpu",
+    )
+    try:
+        peak = predict(settings, setting).bytes
+    except (RuntimeError, ValueError) as error:
+        return f"memory: cannot be predicted ({' '.join(str(error).split())[:150]})"
+    held = 4 * parameters if training.processes > 1 or execution.accumulation > 1 else 0
+    each = f"on each of {training.processes} processes" if training.processes > 1 else "in all"
+    return (
+        f"memory: {(peak + held) / 2**30:.2f} GiB of tensors {each}, predicted by tracing a step; "
+        "a lower bound of what the device shows"
+    )
+
+
+def _time(training: Training, gmacs: float, windows: float) -> str:
+    """Of training and of all evaluations, each window at a third of what a training image takes."""
+    train, model = training.settings.train, training.settings.model
+    images = train.steps * train.batch
+    if training.gpus:
+        rate = TERAFLOPS[training.execution.precision]
+        each = 6e9 * gmacs / (1e12 * rate * training.processes)
+        basis = (
+            f"{6 * gmacs / 1000:.3g} TFLOP an image forward and backward, an assumed {rate:g} TFLOP/s a GPU, "
+            "loading and communication hidden"
+        )
+    else:
+        each = presets.estimate_seconds(training.settings, training.threads * training.processes) / images
+        basis = f"a guess from other runs on CPUs, {training.threads * training.processes} threads"
+    looks = (train.steps - 1) // training.eval_every + 1
+    scale = (training.settings.evaluation.window / model.size) ** 2
+    testing = looks * windows * scale * each / 3
+    times = f"{looks} evaluations" if looks > 1 else "the evaluation"
+    return f"time: {in_words(images * each)} of training and {in_words(testing)} of {times}: {basis}"
+
+
+def _folder(training: Training) -> str:
+    out = training.out
+    if not begun(training):
+        return f"folder: {out}, new"
+    if (out / RESULT).exists() and (out / MODEL).exists():
+        return f"folder: {out}, this training is done"
+    place = "its last checkpoint" if (out / FILE).exists() else "the beginning"
+    return f"folder: {out}, goes on from {'the trained model' if (out / MODEL).exists() else place}"

@@ -1,0 +1,1 @@
+"""Result rows: their form, their keys, the store that keeps them, and their CSV files."""

@@ -1,0 +1,1 @@
+"""Statistics of seeds and of pictures: intervals, tests, power, bootstrap."""

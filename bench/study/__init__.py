@@ -1,0 +1,1 @@
+"""One experiment from its variants to its rows."""

@@ -1,0 +1,78 @@
+"""Mid-run checkpoints: safetensors for the tensors, JSON for the rest, written atomically, never unpickled."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor, nn
+
+from unept.checkpoints.model_file import digest_of
+from unept.utils.atomic_files import write_whole
+
+FILE = "last.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """How far a run has come: steps done, seconds spent training and probing, the loss curve and probes so far."""
+
+    step: int = 0
+    seconds: float = 0.0
+    probe_seconds: float = 0.0
+    curve: list[list[float]] = field(default_factory=list)
+    probes: list[list[float | None]] = field(default_factory=list)
+
+
+def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> None:
+    """Replace the checkpoint in `folder`; a crash at any instant leaves the old one or the new one, whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors: dict[str, Tensor] = {}
+    places = set()
+    for name, tensor in model.state_dict().items():  # what two modules share is written twice: the format has no links
+        tensors[f"model.{name}"] = tensor.clone() if tensor.data_ptr() in places else tensor.contiguous()
+        places.add(tensor.data_ptr())
+    for index, values in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in values.items()}
+    facts = json.dumps(dataclasses.asdict(state))
+    write_whole(folder / FILE, to_bytes(tensors, metadata={"state": facts, "sha256": digest_of(facts, tensors)}))
+
+
+def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
+    """Restore model and optimizer from `folder` and say where the run stands; a fresh State without one.
+
+    A damaged file is renamed, said on standard error, and the run starts over.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return State()
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            facts, digest = (file.metadata()[name] for name in ("state", "sha256"))
+        state = State(**json.loads(facts))
+        if digest != digest_of(facts, tensors):
+            raise ValueError("not what was written: SHA-256")
+    except (SafetensorError, ValueError, KeyError, TypeError, OSError) as error:
+        with suppress(FileNotFoundError):  # another process of the same training has renamed it
+            path.replace(folder / f"{FILE}.damaged")
+        print(f"checkpoint {path} is damaged ({error}); the run starts over", file=sys.stderr)
+        return State()
+    model.load_state_dict(_under("model.", tensors))
+    by_parameter: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in _under("optimizer.", tensors).items():
+        index, key = name.split(".", 1)
+        by_parameter.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({"state": by_parameter, "param_groups": optimizer.state_dict()["param_groups"]})
+    return state
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,233 @@
+"""A training as it was asked for, its folder, and whether the folder is its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench import environment
+from bench.config import checks
+from bench.config.fields import LARGEST, apply, did_you_mean, one_of
+from bench.config.grid import PROFILE_AXIS, PROFILES, Variant, with_values
+from bench.config.presets import PRESETS, preset
+from bench.config.settings import Settings, to_dict
+from bench.results.store import now
+from bench.training.execution import Execution, check_batch
+from bench.training.spawn import torchrun_size
+from unept.backbones.hub import WORD
+from unept.utils.atomic_files import write_whole
+
+FORMAT = "unept-bench training"
+ERRORS = "errors.log"
+ABOUT, LOCK, LOG, MODEL, RESULT = "training.json", "training.lock", "log.jsonl", "model.safetensors", "result.json"
+BACKBONES = {"deit": "deit_base", "r50": "resnet50"}  # the paper's words for them
+NO_WEIGHTS = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """Everything that the processes of one training must be told. `every` steps are those of `--eval-every`."""
+
+    settings: Settings
+    preset: str
+    seed: int
+    out: Path
+    execution: Execution
+    processes: int
+    gpus: bool
+    threads: int
+    backend: str
+    eval_every: int
+    log_every: int
+    tensorboard: bool
+    command: str = ""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides its numbers, apart from how it is carried out: another identity is another training."""
+        return {"settings": to_dict(self.settings), "preset": self.preset, "seed": self.seed}
+
+    @property
+    def manner(self) -> dict[str, Any]:
+        """How it is carried out."""
+        names = ("processes", "gpus", "threads", "backend")
+        return dataclasses.asdict(self.execution) | {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """The options of the command; 0, -1 and "" stand for the default."""
+
+    data: str = ""
+    preset: str = "paper"
+    profile: str = ""
+    backbone: str = ""
+    fields: Sequence[str] = ()
+    steps: int = 0
+    seed: int = 0
+    backbone_weights: str = ""
+    out: str = ""
+    gpus: int = -1
+    processes: int = 0
+    threads: int = 0
+    backend: str = "auto"
+    precision: str = "fp32"
+    accumulation: int = 1
+    channels_last: bool = False
+    compile: bool = False
+    checkpointing: bool = False
+    workers: int = -1
+    denominators: str = ""
+    eval_every: int = 10_000
+    log_every: int = 50
+    tensorboard: bool = False
+    command: str = ""
+
+
+def training_of(asked: Asked, *, dry_run: bool = False) -> Training:
+    """What `asked` means here. ValueError, in one line, for every mistake that can be found by now.
+
+    With `dry_run` weights are not fetched, and GPUs need not be there.
+    """
+    _check_numbers(asked)
+    settings = _settings(asked)
+    processes, gpus = _processes(asked, dry_run=dry_run)
+    execution = _execution(asked)
+    check_batch(settings.train.batch, processes, execution.accumulation)
+    built = apply(settings, {"backbone_weights": ""}) if dry_run else settings
+    checks.check_variants([Variant(name=settings.model.backbone, axes={}, settings=built)])
+    return Training(
+        settings=settings,
+        preset=asked.preset,
+        seed=asked.seed,
+        out=Path(asked.out).expanduser() if asked.out else _default_out(asked.preset, settings),
+        execution=execution,
+        processes=processes,
+        gpus=gpus,
+        threads=asked.threads or max(1, environment.cores() // processes),
+        backend="auto" if dry_run and gpus else checks.backend_of(asked.backend),
+        eval_every=asked.eval_every,
+        log_every=asked.log_every,
+        tensorboard=asked.tensorboard,
+        command=asked.command,
+    )
+
+
+def _check_numbers(asked: Asked) -> None:
+    least = {"log_every": 1, "eval_every": 1, "gpus": -1, "workers": -1}  # -1: the default
+    for name in ("steps", "seed", "processes", "threads", "gpus", "workers", "log_every", "eval_every"):
+        option, value, low = f"--{name.replace('_', '-')}", getattr(asked, name), least.get(name, 0)
+        if not low <= value <= LARGEST:
+            raise ValueError(f"{option} {value}: expected {max(low, 0)} to {LARGEST}")
+    if asked.preset not in PRESETS:
+        raise ValueError(f"--preset {asked.preset}: expected {one_of(PRESETS)}{did_you_mean(asked.preset, PRESETS)}")
+    if asked.profile and asked.profile not in PROFILES:
+        raise ValueError(f"--profile {asked.profile}: expected {one_of(PROFILES)}")
+
+
+def _settings(asked: Asked) -> Settings:
+    base = apply(preset(asked.preset, asked.data), {"probes": 0})  # --eval-every is for that
+    changes: dict[str, Any] = {"steps": asked.steps, "backbone": BACKBONES.get(asked.backbone, asked.backbone)}
+    base = apply(base, {name: value for name, value in changes.items() if value})
+    base = apply(base, {"classes": len(checks.class_names(base, given=bool(asked.data)))})
+    options = {"steps": "--steps", "backbone": "--backbone", "backbone_weights": "--backbone-weights"}
+    names = [word.partition("=")[0] for part in asked.fields for word in part.split()]
+    taken = [name for name in options if getattr(asked, name)] + [PROFILE_AXIS]
+    for name in names:
+        if name in taken:
+            raise ValueError(f"--set {name}: use {options.get(name, '--profile')}")
+    profile = [f"{PROFILE_AXIS}={asked.profile}"] if asked.profile else []
+    settings = with_values(base, [*profile, *asked.fields])
+    return apply(settings, {"backbone_weights": _weights(asked, settings)})
+
+
+def _weights(asked: Asked, settings: Settings) -> str:
+    """The paper's networks start from ImageNet; a preset with weights of its own, or fields, have the word before."""
+    if asked.backbone_weights == NO_WEIGHTS:
+        return ""
+    chosen = asked.backbone_weights or settings.train.backbone_weights
+    return chosen or (WORD if asked.preset == "paper" and settings.model.backbone in BACKBONES.values() else "")
+
+
+def _processes(asked: Asked, *, dry_run: bool) -> tuple[int, bool]:
+    """How many processes, and whether each has a GPU."""
+    there, started = torch.cuda.device_count(), torchrun_size()
+    if asked.gpus > 0 and asked.processes:
+        raise ValueError("--gpus and --processes: give one of them; a process on each GPU, or processes on the CPU")
+    gpus = (asked.gpus if asked.gpus >= 0 else int(there > 0)) and not asked.processes
+    wanted = asked.gpus if asked.gpus > 0 else asked.processes
+    if started:
+        if wanted and wanted != started:
+            raise ValueError(f"torchrun has started {started} processes; leave --gpus and --processes away, or agree")
+        return started, bool(gpus)
+    if gpus and asked.gpus > there and not dry_run:
+        raise ValueError(f"--gpus {asked.gpus}: there {'is' if there == 1 else 'are'} {there} here")
+    return wanted or 1, bool(gpus)
+
+
+def _execution(asked: Asked) -> Execution:
+    own = {field.name for field in dataclasses.fields(Execution)}
+    values = {name: getattr(asked, name) for name in own}
+    values["denominators"] = asked.denominators or ("device" if asked.profile == "released" else "global")
+    values["workers"] = None if asked.workers < 0 else asked.workers
+    return Execution(**values)
+
+
+def _default_out(name: str, settings: Settings) -> Path:
+    """`training/PRESET-DATA-BACKBONE`."""
+    data = checks.default_out(name, settings.data).name
+    return Path("training") / f"{data}-{settings.model.backbone}"
+
+
+# --- the folder -------------------------------------------------------------------------------------------------------
+
+
+def begun(training: Training) -> dict[str, Any]:
+    """What the folder says of the training in it; {} for a folder that is absent or empty.
+
+    ValueError for a folder of something else or of another training, naming the first thing that differs.
+    """
+    out = training.out
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file: expected a folder; name another with --out")
+    path = out / ABOUT
+    if not path.exists():
+        own = (LOCK, f"{ABOUT}.tmp")  # the second while the first process begins, or where it was killed then
+        foreign = sorted(entry.name for entry in out.iterdir() if entry.name not in own) if out.exists() else []
+        if foreign:
+            raise ValueError(f"{out} is not empty and no training of this program (it holds {foreign[0]})")
+        return {}
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        about = None
+    if not isinstance(about, dict) or about.get("format") != FORMAT or "identity" not in about:
+        raise ValueError(f"{path} is damaged or not of this program; name another folder with --out")
+    difference = _difference(about["identity"], json.loads(json.dumps(training.identity)))
+    if difference:
+        raise ValueError(f"{out} holds a training with {difference}; name another folder with --out")
+    return about
+
+
+def begin(training: Training) -> None:
+    """Make the folder and write what it is for."""
+    training.out.mkdir(parents=True, exist_ok=True)
+    about = {"format": FORMAT, "identity": training.identity, "manner": training.manner, "created": now()}
+    write_whole(training.out / ABOUT, (json.dumps(about | {"command": training.command}, indent=1) + "\n").encode())
+
+
+def _difference(theirs: Any, ours: Any, name: str = "") -> str:
+    """`batch=8, this is batch=16`, for the first value in which two identities differ; "" where there is none."""
+    if isinstance(theirs, Mapping) and isinstance(ours, Mapping):
+        for key in [*ours, *(key for key in theirs if key not in ours)]:
+            found = _difference(theirs.get(key), ours.get(key), key)
+            if found:
+                return found
+        return ""
+    return "" if theirs == ours else f"{name}={theirs}, this is {name}={ours}"

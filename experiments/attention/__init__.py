@@ -1,0 +1,1 @@
+"""Attention cores and layers that are compared and measured."""

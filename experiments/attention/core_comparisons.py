@@ -1,0 +1,183 @@
+"""Our attention cores beside what one would install for the same pattern: the comparisons of `unept-bench attention`.
+
+Every side has the same heads, width and pattern, without dropout, without causal order; what is not equal is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.microbench.attention.implementations import Comparison, Core, Side, Size
+from experiments.attention import third_party as rivals
+from unept import attention
+from unept.attention import NO_OPTIONS
+
+WHERE = f"{__name__}:comparisons"
+WINDOW, SQUARE = 512, 15  # tokens, half to each side; side of the square
+BLOCK, SUMMARY = 128, 32
+CHUNK, HASHES = 64, 4
+COPIES = 6  # of a matrix of all weights, at most, that a dense side has at once
+
+Mask = Callable[[Size], Tensor]
+
+
+def comparisons() -> tuple[Comparison, ...]:
+    """All of them; the first side of each is ours."""
+    window = {"window": WINDOW}
+    return (
+        Comparison(
+            name="longformer",
+            sides=(
+                _ours("longformer", window),
+                Side(
+                    name="local-attention",
+                    make=lambda size: rivals.local_attention(size, WINDOW // 2),
+                    install="pip install local-attention",
+                    difference="exact_windowsize, autopad to a multiple of 256, and a mask that hides that padding",
+                ),
+                Side(
+                    name="transformers",
+                    make=lambda size: rivals.longformer(size, WINDOW),
+                    install="pip install transformers",
+                    difference="LongformerSelfAttention with its projections replaced by their results; padded to a "
+                    "multiple of 512",
+                ),
+                _masked((8, raster_band)),
+            ),
+        ),
+        Comparison(
+            name="longformer-window2d",
+            sides=(_ours("longformer", {"order": "window2d", "window": SQUARE}), _masked((8, square))),
+        ),
+        Comparison(
+            name="reformer",
+            inputs=2,
+            sides=(
+                _reformer(),
+                Side(
+                    name="reformer-pytorch",
+                    make=lambda size: rivals.lsh(size, CHUNK, HASHES),
+                    install="pip install reformer-pytorch",
+                    same=False,
+                    difference="other random buckets, as many (above 128 ours hashes twice); logits also divided by "
+                    "the root of the width; a round's first chunk sees the last one of the round before; padded to "
+                    "a multiple of 128",
+                ),
+            ),
+        ),
+        Comparison(name="sparse-strided", sides=(_ours("sparse_transformer"), _masked((4, row), (4, column)))),
+        Comparison(
+            name="sparse-fixed",
+            sides=(
+                _ours("sparse_transformer", {"mode": "fixed", "block": BLOCK, "summary": SUMMARY}),
+                _masked((4, block), (4, summary)),
+            ),
+        ),
+        Comparison(
+            name="dense",
+            sides=(
+                _ours("dense_fused"),
+                Side(name="torch", make=lambda _: rivals.product(()), difference="no mask: all is seen"),
+                _ours("dense_math", difference="ours too: keeps the matrix of weights on purpose", needs=_matrix),
+            ),
+        ),
+    )
+
+
+def _ours(name: str, options: Mapping[str, object] = NO_OPTIONS, **more: Any) -> Side:
+    return Side(name=name, make=lambda size: _core(name, options, size), ours=True, **more)
+
+
+def _core(name: str, options: Mapping[str, object], size: Size) -> Core:
+    module: Any = attention.make("encoder_self", name, _settings(size), options).eval()
+    maps = ((size.height, size.width),)
+    return Core(take=list, run=lambda given: module.mix(*given, maps), give=lambda found: found)
+
+
+def _reformer() -> Side:
+    def make(size: Size) -> Core:
+        options = {"hashes": HASHES, "chunk": CHUNK, "buckets": rivals.buckets(size, CHUNK)}
+        module: Any = attention.make("encoder_self", "reformer", _settings(size), options).eval()
+        return Core(
+            take=lambda given: [x.transpose(1, 2).contiguous() for x in given],
+            run=lambda given: module.mix(*given),
+            give=lambda found: found.transpose(1, 2),
+        )
+
+    return Side(name="reformer", make=make, ours=True)
+
+
+def _settings(size: Size) -> dict[str, object]:
+    return {
+        "width": size.heads * size.head_width,
+        "heads": size.heads,
+        "levels": 1,
+        "points": 1,
+        "offset_init": "released",
+        "dropout": 0.0,
+        "layer": 0,
+    }
+
+
+def _masked(*masks: tuple[int, Mask]) -> Side:
+    """Torch's product with a mask; a mask for so many of each 8 heads."""
+
+    def make(size: Size) -> Core:
+        return rivals.product([(share * size.heads // 8, mask(size)) for share, mask in masks])
+
+    what = "a call for each half of the heads" if len(masks) > 1 else "one call"
+    return Side(
+        name="torch with a mask",
+        make=make,
+        difference=f"{what}; the boolean mask of all pairs is made before and counts as its memory",
+        needs=lambda size: 5 * len(masks) * size.tokens**2 + 4 * size.tokens**2,
+    )
+
+
+def _matrix(size: Size) -> int:
+    return 4 * COPIES * size.heads * size.tokens**2
+
+
+def _apart(values: Tensor) -> Tensor:
+    return values[:, None] - values
+
+
+def _places(size: Size) -> Tensor:
+    return torch.arange(size.tokens)
+
+
+def raster_band(size: Size) -> Tensor:
+    """(S, S): half a window to each side in the row-major sequence."""
+    return _apart(_places(size)).abs() <= WINDOW // 2
+
+
+def square(size: Size) -> Tensor:
+    """(S, S): half a square's side to each side in both directions."""
+    rows, columns = _places(size) // size.width, _places(size) % size.width
+    return (_apart(rows).abs() <= SQUARE // 2) & (_apart(columns).abs() <= SQUARE // 2)
+
+
+def row(size: Size) -> Tensor:
+    """(S, S): the same row."""
+    return _apart(_places(size) // size.width) == 0
+
+
+def column(size: Size) -> Tensor:
+    """(S, S): the same column."""
+    return _apart(_places(size) % size.width) == 0
+
+
+def block(size: Size) -> Tensor:
+    """(S, S): the same block."""
+    return _apart(_places(size) // BLOCK) == 0
+
+
+def summary(size: Size) -> Tensor:
+    """(S, S): the last tokens of any block; the last block may be shorter."""
+    place = _places(size)
+    end = ((place // BLOCK + 1) * BLOCK).clamp(max=size.tokens)
+    return (end - place <= SUMMARY).expand(size.tokens, -1)

@@ -1,0 +1,23 @@
+"""Which attentions `unept-bench memory --scale` lays side by side: the paper's, its three rivals, and the controls."""
+
+from __future__ import annotations
+
+from bench.attention_layer import Subject, subject
+
+SLOT = "encoder_self"  # positions are given, and there may be several levels
+FORMS = {  # by the name that the report has: attention, and parameters other than its defaults
+    "deformable": ("deformable", ()),
+    "sparse_transformer": ("sparse_transformer", ()),
+    "sparse_transformer, fixed": ("sparse_transformer", ("mode=fixed",)),
+    "longformer": ("longformer", ()),
+    "longformer, window2d": ("longformer", ("order=window2d",)),
+    "reformer": ("reformer", ()),
+    "dense_fused": ("dense_fused", ()),
+    "dense_math": ("dense_math", ()),
+    "none": ("none", ()),
+}
+
+
+def subjects() -> dict[str, Subject]:
+    """One layer of each, at the width and the heads of the paper."""
+    return {name: subject(SLOT, attention, options) for name, (attention, options) in FORMS.items()}

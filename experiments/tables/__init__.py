@@ -1,0 +1,1 @@
+"""The paper's tables as runs: their rows, baselines and learning-rate sweeps."""

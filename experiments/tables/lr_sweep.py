@@ -1,0 +1,117 @@
+"""The learning rate of each row, chosen on the validation split before the row is trained for its table.
+
+Rows that differ as much as a convolutional rival and an attention rarely share their best rate. Each row is trained at
+each of the same few rates, with the same few seeds and the preset's steps (or the table's, where those are fewer), and
+scored on the validation split. The rate with the highest mean mIoU is its row's; the table then trains its own seeds
+and scores the test split.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from statistics import fmean
+from typing import Any
+
+from bench.config.fields import LARGEST, convert, fields, text_of
+from bench.config.grid import Variant
+from bench.config.presets import preset
+from bench.config.settings import Settings
+from bench.study.request import Maker
+
+FACTORS = (1.0, 2.0, 4.0)  # of the recipe's own rate, where none are given
+SPLIT = "val"  # that rates are chosen on
+SCORED = "test"  # that the table is then scored on
+SEEDS = 2  # trainings of each row at each rate, or as many as the table has
+KIND = "rates"
+NONE = "none"
+TABLES = (8,)  # whose rows differ so much that rates are chosen unless told otherwise, where a training takes seconds
+
+
+def parse_rates(words: str) -> tuple[float, ...]:
+    """The rates in `5e-4,1e-3,2e-3`; () for none. Raises ValueError for what is no rate above 0, or said twice."""
+    found: list[float] = []
+    for word in words.split(",") if words else ():
+        try:
+            value = convert(fields()["lr"], word.strip())
+        except ValueError:
+            value = 0.0
+        if not 0 < value < LARGEST:
+            raise ValueError(
+                f"--rates {words}: expected numbers above 0 joined by commas, as in 5e-4,1e-3; not {word!r}"
+            )
+        if value in found:
+            raise ValueError(f"--rates {words}: {word.strip()} is given twice")
+        found.append(value)
+    return tuple(found)
+
+
+def wanted(words: str, *, table: int, preset_name: str) -> tuple[float, ...]:
+    """The rates to choose from: those in `words`, none for "none", and for "" what the table does by itself.
+
+    Raises ValueError as `parse_rates` does.
+    """
+    if words == NONE:
+        return ()
+    if not words and table in TABLES and preset_name == "quick":
+        rate = preset(preset_name).train.lr
+        return tuple(factor * rate for factor in FACTORS)
+    return parse_rates(words)
+
+
+def text(rates: Iterable[float]) -> str:
+    """The rates as a user types them."""
+    return ",".join(map(text_of, rates))
+
+
+def candidates(make: Maker, rates: Sequence[float]) -> Maker:
+    """Every row of `make` at every rate, scored on the validation split; named `ROW lr=RATE`."""
+
+    def made(base: Settings) -> tuple[Variant, ...]:
+        return tuple(_at(variant, rate, SPLIT, name(variant.name, rate)) for variant in make(base) for rate in rates)
+
+    return made
+
+
+def with_rates(make: Maker, rows: Iterable[Mapping[str, Any]], rates: Sequence[float]) -> Maker:
+    """The rows of `make`, each at the rate that did best in `rows`, the result rows of its candidates; test split."""
+    runs = [row for row in rows if row["kind"] == "run"]
+
+    def made(base: Settings) -> tuple[Variant, ...]:
+        split = SCORED if base.evaluation.split == SPLIT else base.evaluation.split
+        return tuple(_at(variant, choose(runs, variant.name, rates), split, variant.name) for variant in make(base))
+
+    return made
+
+
+def choose(runs: Iterable[Mapping[str, Any]], row: str, rates: Sequence[float]) -> float:
+    """The rate at which the runs of `row` have the highest mean mIoU.
+
+    A rate of which a run did not end well is out. Of equal means the lower rate is taken; the lowest where no rate is
+    left, so that the row's own runs show what became of them.
+    """
+    own = list(runs)
+    means = {rate: _mean([run for run in own if run["variant"] == name(row, rate)]) for rate in sorted(rates)}
+    return max(means, key=means.__getitem__)
+
+
+def name(row: str, rate: float) -> str:
+    """What a row at a rate is called among the candidates."""
+    return f"{row} lr={text_of(rate)}"
+
+
+def _at(variant: Variant, rate: float, split: str, called: str) -> Variant:
+    settings = variant.settings
+    settings = replace(
+        settings,
+        train=replace(settings.train, lr=rate),
+        evaluation=replace(settings.evaluation, split=split),
+    )
+    return Variant(name=called, axes={**variant.axes, "lr": rate}, settings=settings)
+
+
+def _mean(runs: Sequence[Mapping[str, Any]]) -> float:
+    if not runs or any(run["status"] != "ok" for run in runs):
+        return -math.inf
+    return fmean(run["metrics"]["miou"] for run in runs)

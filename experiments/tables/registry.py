@@ -1,0 +1,47 @@
+"""The paper's tables by number, each with its rows and what they are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.config.fields import did_you_mean, one_of
+from bench.config.grid import Variant
+from bench.config.settings import Settings
+from bench.study.request import Maker
+from experiments.tables import table5, table6, table7, table8
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedTable:
+    """`variants` makes the rows on top of base settings; `control` is the row that the others are compared with."""
+
+    variants: Maker
+    control: str
+
+
+TABLES = {
+    number: TrainedTable(variants=module.variants, control=module.CONTROL)
+    for number, module in {5: table5, 6: table6, 7: table7, 8: table8}.items()
+}
+
+
+def table_of(number: int) -> TrainedTable:
+    """The table of this number. ValueError for another."""
+    if number not in TABLES:
+        raise ValueError(f"table {number}: expected {one_of(TABLES)}")
+    return TABLES[number]
+
+
+def only(make: Maker, names: Sequence[str]) -> Maker:
+    """The rows of `make` that are named, in its order; all of them where none is. ValueError for no row's name."""
+
+    def made(base: Settings) -> tuple[Variant, ...]:
+        rows = make(base)
+        known = [row.name for row in rows]
+        for name in names:
+            if name not in known:
+                raise ValueError(f"--row {name}: expected {one_of(known)}{did_you_mean(name, known)}")
+        return tuple(row for row in rows if not names or row.name in names)
+
+    return made

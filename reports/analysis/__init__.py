@@ -1,0 +1,1 @@
+"""Rows to data frames, comparisons and verdicts."""

@@ -1,0 +1,112 @@
+"""The paper's claims beside what was measured here: differences only, never a figure of ours by one of theirs.
+
+A claim agrees or disagrees where a test shows a difference of its sign or of the other one; Welch's p, adjusted by Holm
+over the claims of the same table and column that could be tested. Everything else is undetermined, and the difference
+that these seeds would have shown stands beside it. A claim whose two rows have no values here is not run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pandas as pd
+
+from reports.analysis import study_rows
+from reports.analysis.comparisons import ALPHA, Contrast, adjusted, contrast
+from reports.analysis.frames import frame
+from reports.analysis.study_rows import Study
+from reports.paper.claims import CLAIMS, STAND_INS, Claim
+
+AGREES, DISAGREES, UNDETERMINED, NOT_RUN = "agrees", "disagrees", "undetermined", "not run"
+METRICS = {"mIoU": "miou", "pixAcc": "pixel_accuracy", "pAcc": "pixel_accuracy"}  # fractions here, percent there
+COUNTED = {"#Params.": ("parameters", 1e-6), "GFLOPs": ("module_gmacs", 1.0)}  # GFLOPs: multiply-adds by its tool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """What a study has for one claim; `counted` figures have no spread and need no test."""
+
+    contrast: Contrast
+    counted: bool = False
+
+
+def judge(study: Study, number: int | None) -> pd.DataFrame:
+    """A line for each claim of all tables; those of other tables than `number`, the study's, are not run.
+
+    `quoted` is the paper's difference, `difference` ours, both `better - worse` in `unit`, with Welch's 95 % interval;
+    `n` is the smaller of the two sizes. Operations and parameters are exact and need no test; operations are counted as
+    the paper's tool does, of the networks as they were trained here. Memory is not judged: the
+    paper's is a GPU's, which no row holds.
+    """
+    found = [_find(study, claim) if claim.table == number else _nothing() for claim in CLAIMS]
+    holm = _holm(found)
+    lines = []
+    for claim, one, p in zip(CLAIMS, found, holm, strict=True):
+        item = one.contrast
+        line: dict[str, object] = {"table": claim.table, "column": claim.column, "claim": _words(claim)}
+        line |= {"quoted": claim.quoted, "unit": claim.unit, "outcome": _outcome(claim, one, p)}
+        if item.difference is not None:
+            line |= {"n": min(item.n, item.n_other), "difference": item.difference}
+        if item.welch is not None:
+            line |= {"low": item.welch.low, "high": item.welch.high, "p": item.welch.p, "p_holm": p}
+            line["detectable"] = item.detectable()
+        lines.append(line)
+    numbers = ("difference", "low", "high", "p", "p_holm", "detectable")
+    columns = ["table", "column", "claim", "quoted", "unit", "n", *numbers, "outcome"]
+    return frame(lines, columns, whole=("table", "n"), text=("column", "claim", "unit", "outcome"))
+
+
+def _find(study: Study, claim: Claim) -> _Found:
+    """Our values of both rows, in the claim's unit: of the variants of these names, or `L=3 N=16` for `N=16 L=3`, or
+    of those that stand in for them.
+    """
+    named = {frozenset(variant.split()): variant for variant in study.variants}
+
+    def variant_of(row: str) -> str:
+        return named.get(frozenset(row.split()), "")
+
+    pair = [variant_of(row) or variant_of(STAND_INS.get(row, row)) for row in (claim.better, claim.worse)]
+    if claim.column in METRICS:
+        better, worse = (_percent(study, variant, METRICS[claim.column]) for variant in pair)
+        return _Found(contrast=contrast(better, worse))
+    if claim.column in COUNTED:
+        name, factor = COUNTED[claim.column]
+        values = [study_rows.number(study.measures.get(variant, {}), "metrics", name) for variant in pair]
+        better, worse = ([] if value is None else [factor * value] for value in values)
+        return _Found(contrast=contrast(better, worse), counted=True)
+    return _nothing()
+
+
+def _nothing() -> _Found:
+    return _Found(contrast=contrast([], []))
+
+
+def _percent(study: Study, variant: str, metric: str) -> list[float]:
+    return [100 * value for value in study_rows.values(study.of(variant), metric)]
+
+
+def _holm(found: Iterable[_Found]) -> list[float | None]:
+    """Holm's p of each claim, over the claims of its table and column."""
+    families: dict[tuple[int, str], list[tuple[int, Contrast]]] = {}
+    for index, (claim, one) in enumerate(zip(CLAIMS, found, strict=True)):
+        families.setdefault((claim.table, claim.column), []).append((index, one.contrast))
+    ps: dict[int, float | None] = {}
+    for members in families.values():
+        ps |= zip((index for index, _ in members), adjusted([item for _, item in members]), strict=True)
+    return [ps[index] for index in range(len(ps))]
+
+
+def _words(claim: Claim) -> str:
+    return claim.text if claim.supported is not False else f"{claim.text} (its own figures do not bear it out)"
+
+
+def _outcome(claim: Claim, found: _Found, p: float | None) -> str:
+    difference = found.contrast.difference
+    if difference is None:
+        return NOT_RUN
+    if found.counted:  # exact: no difference at all bears out no claim of one
+        return AGREES if difference * claim.sign > 0 else DISAGREES
+    if p is None or p > ALPHA:
+        return UNDETERMINED
+    return AGREES if difference * claim.sign > 0 else DISAGREES

@@ -1,0 +1,351 @@
+"""Each variant against one control: what the seeds show, what they cannot show, and how many would be needed.
+
+The comparisons of a study are one family: Welch's test decides, its p adjusted by Holm. Beside it stands the exact
+unpaired permutation p with the least value it can take. Accuracies are in percent points, and differences are
+`variant - control`. A difference that was not seen is never called equality: the least one that these sizes would have
+shown stands beside it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from bench.stats import seed_statistics
+from bench.stats.seed_statistics import Comparison, Permutation
+from reports.analysis import study_rows
+from reports.analysis.frames import frame, refinement
+from reports.analysis.study_rows import Study
+
+ALPHA = 0.05
+POWER = 0.8
+LEARNED = 0.75  # of the look-alike pixels: midway between guessing and perfect
+GRID_CONTROL: Mapping[str, object] = {"points": 16, "levels": 3}
+PROBED = (("step", 0), ("lookalike_accuracy", 2))  # the columns of a probe that are read, and their usual places
+MOST_NAMED = 6  # variants in one sentence; the table has them all
+
+HIGHER, LOWER, UNSEEN, UNJUDGED = "higher", "lower", "no difference seen", "cannot be judged"
+COMPARED = (
+    "difference",
+    "low",
+    "high",
+    "p",
+    "p_holm",
+    "p_permutation",
+    "p_permutation_smallest",
+    "detectable",
+    "detectable_in_family",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contrast:
+    """Two samples side by side. `difference` needs a value in each; what follows it two in each, and any spread."""
+
+    n: int
+    n_other: int
+    difference: float | None = None
+    welch: Comparison | None = None
+    permutation: Permutation | None = None  # None too where there are too many splits to walk
+    sd: float | None = None  # pooled
+
+    def detectable(self, alpha: float = ALPHA) -> float | None:
+        """The true difference that the smaller size would show with a probability of 80 %; None without a test."""
+        if self.welch is None or self.sd is None:
+            return None
+        return seed_statistics.detectable_difference(self.sd, min(self.n, self.n_other), POWER, alpha)
+
+
+def contrast(first: Sequence[float], second: Sequence[float]) -> Contrast:
+    """`first - second`, tested wherever that is possible."""
+    a, b = seed_statistics.summarise(first), seed_statistics.summarise(second)
+    if a.mean is None or b.mean is None:
+        return Contrast(n=a.n, n_other=b.n)
+    difference = a.mean - b.mean
+    spread = min(first) < max(first) or min(second) < max(second)
+    if min(a.n, b.n) < 2 or not spread:
+        return Contrast(n=a.n, n_other=b.n, difference=difference)
+    return Contrast(
+        n=a.n,
+        n_other=b.n,
+        difference=difference,
+        welch=seed_statistics.welch(first, second),
+        permutation=seed_statistics.permutation(first, second) if seed_statistics.walkable(a.n, b.n) else None,
+        sd=seed_statistics.pooled_sd(a, b),
+    )
+
+
+def adjusted(contrasts: Sequence[Contrast]) -> list[float | None]:
+    """Holm's p of each contrast of one family; None for one without a test, which does not count as a member."""
+    tested = [item.welch.p for item in contrasts if item.welch is not None]
+    ps = iter(seed_statistics.holm(tested))
+    return [None if item.welch is None else next(ps) for item in contrasts]
+
+
+def control_of(study: Study) -> str:
+    """The variant that all others are compared with; "" where there are fewer than two.
+
+    The declared one, else 16 points on 3 levels in a grid of those two, else the first.
+    """
+    if len(study.variants) < 2:
+        return ""
+    if study.control in study.variants:
+        return study.control
+    if set(study_rows.axes(study)) == set(GRID_CONTROL):
+        wanted = {f"{study_rows.LABELS[name]}={value}" for name, value in GRID_CONTROL.items()}
+        for variant in study.variants:
+            if _axes_of(study, variant) == GRID_CONTROL or set(variant.split()) == wanted:
+                return variant
+    return study.variants[0]
+
+
+def compare(study: Study, metric: str = "miou") -> pd.DataFrame:
+    """A line for each variant but the control.
+
+    `detectable` is for one test at 5 %; `detectable_in_family` for Holm's strictest step, 5 % over the size of the
+    family. `permutation_can_reach` says whether the permutation p could pass that step at all.
+    """
+    control = control_of(study)
+    others = [variant for variant in study.variants if variant != control] if control else []
+    contrasts = [contrast(_points(study, variant, metric), _points(study, control, metric)) for variant in others]
+    family = sum(item.welch is not None for item in contrasts)
+    lines = []
+    for variant, item, holm in zip(others, contrasts, adjusted(contrasts), strict=True):
+        line: dict[str, object] = {"variant": variant, "control": control, "n": item.n, "n_control": item.n_other}
+        line |= {"difference": item.difference, "p_holm": holm, "verdict": decide(item.difference, holm)}
+        if item.welch is not None:
+            smallest = seed_statistics.smallest_p(item.n, item.n_other)
+            line |= {"low": item.welch.low, "high": item.welch.high, "p": item.welch.p}
+            line |= {
+                "p_permutation": item.permutation and item.permutation.p,
+                "p_permutation_smallest": smallest,
+                "permutation_can_reach": "yes" if smallest * family <= ALPHA else "no",
+                "detectable": item.detectable(),
+                "detectable_in_family": item.detectable(ALPHA / family),
+            }
+        lines.append(line)
+    text = ("variant", "control", "permutation_can_reach", "verdict")
+    columns = ["variant", "control", "n", "n_control", *COMPARED, "permutation_can_reach", "verdict"]
+    return frame(lines, columns, whole=("n", "n_control"), text=text)
+
+
+def decide(difference: float | None, p: float | None) -> str:
+    """What an adjusted p says of a difference: higher, lower, no difference seen, or that it cannot be judged."""
+    if difference is None or p is None:
+        return UNJUDGED
+    if p > ALPHA:
+        return UNSEEN
+    return HIGHER if difference > 0 else LOWER
+
+
+def verdict(study: Study) -> list[str]:
+    """What `compare` says of the mIoU, in a few plain sentences without markup."""
+    control = control_of(study)
+    if not control:
+        return ["There is no second variant to compare with."]
+    compared = compare(study)
+    sentences = [*_judged(compared, control), *_unreachable(compared), *_groups(study)]
+    return sentences or [f"There is nothing to compare with {control}."]
+
+
+def refined(study: Study) -> list[str]:
+    """What boundary refinement at test does to the mIoU, in a sentence; nothing where it was not tried."""
+    found = refinement(study).dropna(subset=["miou_change"])
+    if found.empty:
+        return []
+    changes = found["miou_change"]
+    span = " to ".join(dict.fromkeys(f"{value:+.2f}" for value in (changes.min(), changes.max())))
+    lower, higher = (found["miou_high"] < 0).fillna(False).sum(), (found["miou_low"] > 0).fillna(False).sum()
+    return [
+        f"Boundary refinement at test changes mIoU by {span} points (paired): lower in {lower} and higher in {higher} "
+        f"of {_variants(len(found))}, going by 95 % intervals."
+    ]
+
+
+def learned(study: Study) -> pd.DataFrame:
+    """A line a variant: in how many of the seeds that were scored on look-alikes it learned the cue, and when.
+
+    `jump_steps` are `seed: step` of those that did; the step is the first probed one from which every later probe is
+    past the threshold, known to within `probe_gap` steps. Empty where no run was scored so.
+    """
+    lines = []
+    for variant in study.variants:
+        scored = [(run, score) for run in study.of(variant) if (score := _lookalike(run)) is not None]
+        made = [run for run, score in scored if score >= LEARNED]
+        gaps = [gap for run, _ in scored if (gap := _gap(_probes(run))) is not None]
+        jumps = ((study_rows.seed(run), _jump(_probes(run))) for run in made)
+        line: dict[str, object] = {"variant": variant, "seeds": len(scored), "learned": len(made)}
+        line |= {"jump_steps": ", ".join(f"{seed}: {'-' if step is None else step}" for seed, step in jumps) or None}
+        lines.append(line | {"probe_gap": max(gaps, default=None)})
+    if not any(line["seeds"] for line in lines):
+        lines = []
+    whole = ("seeds", "learned", "probe_gap")
+    return frame(lines, ["variant", *whole[:2], "jump_steps", "probe_gap"], whole=whole, text=("variant", "jump_steps"))
+
+
+def power(study: Study, difference: float) -> pd.DataFrame:
+    """A line for each variant but the control: what its seeds can show of a wished difference of mIoU, percent points.
+
+    `sd_pooled` is that of variant and control together. `seeds_needed` (a side, for a probability of 80 %) and `power`
+    are for one test at 5 %; their `_in_family` for 5 % over the number of comparisons, where Holm's correction begins.
+    Raises ValueError for a difference that is not above 0.
+    """
+    seed_statistics.achieved_power(
+        difference, 1, 2
+    )  # refuses an impossible difference even where nothing can be judged
+    control = control_of(study)
+    others = [variant for variant in study.variants if variant != control] if control else []
+    samples = {variant: _points(study, variant, "miou") for variant in study.variants}
+    contrasts = {variant: contrast(samples[variant], samples[control]) for variant in others}
+    strictest = ALPHA / max(1, sum(item.welch is not None for item in contrasts.values()))
+    lines = []
+    for variant, item in contrasts.items():
+        line: dict[str, object] = {"variant": variant, "control": control, "n": item.n, "n_control": item.n_other}
+        line |= {
+            "sd": seed_statistics.summarise(samples[variant]).sd,
+            "sd_control": seed_statistics.summarise(samples[control]).sd,
+        }
+        if item.welch is not None and item.sd is not None:
+            n, sd = min(item.n, item.n_other), item.sd
+            line["sd_pooled"] = sd
+            for alpha, suffix in ((ALPHA, ""), (strictest, "_in_family")):
+                line[f"seeds_needed{suffix}"] = seed_statistics.seeds_needed(difference, sd, POWER, alpha)
+                line[f"power{suffix}"] = seed_statistics.achieved_power(difference, sd, n, alpha)
+                line[f"detectable{suffix}"] = seed_statistics.detectable_difference(sd, n, POWER, alpha)
+        lines.append(line)
+    found = [f"{name}{suffix}" for suffix in ("", "_in_family") for name in ("seeds_needed", "power", "detectable")]
+    columns = ["variant", "control", "n", "n_control", "sd", "sd_control", "sd_pooled", *found]
+    whole = ("n", "n_control", "seeds_needed", "seeds_needed_in_family")
+    return frame(lines, columns, whole=whole, text=("variant", "control"))
+
+
+def _judged(compared: pd.DataFrame, control: str) -> Iterator[str]:
+    tested = compared[compared["verdict"] != UNJUDGED]
+    sizes = {int(n) for column in ("n", "n_control") for n in tested[column]}
+    one_size = len(sizes) == 1
+    by = {name: compared[compared["verdict"] == name] for name in (HIGHER, LOWER, UNSEEN, UNJUDGED)}
+    differ = [
+        f"{name} in {_named(by[name], lambda line: _differs(line, one_size))}"
+        for name in (HIGHER, LOWER)
+        if len(by[name])
+    ]
+    if differ:
+        yield f"Compared with {control}, mIoU is {', and '.join(differ)}."
+    if len(by[UNSEEN]):
+        yield f"No difference from {control} is seen in {_all_unseen(by[UNSEEN], one_size)}."
+    if len(by[UNJUDGED]):
+        sides = _named(by[UNJUDGED], lambda line: f"{line['variant']} (n = {line['n']} against {line['n_control']})")
+        yield f"Not to be judged against {control} without two values a side that differ: {sides}."
+    if len(tested):
+        size = f", n = {min(sizes)} each" if one_size else ""
+        yield (
+            f"Judged by Welch's t test at {ALPHA:g}, Holm-adjusted over {_comparisons(len(tested))}{size}; "
+            "the 95 % intervals are not adjusted."
+        )
+
+
+def _differs(line: pd.Series, one_size: bool) -> str:
+    ends = sorted(abs(line[end]) for end in ("low", "high"))
+    size = "" if one_size else f"; n = {line['n']} against {line['n_control']}"
+    return f"{line['variant']} by {abs(line['difference']):.2f} points ({ends[0]:.2f} to {ends[1]:.2f}{size})"
+
+
+def _all_unseen(lines: pd.DataFrame, one_size: bool) -> str:
+    """One or two variants with their figures, more by name with the range of the figures."""
+    if len(lines) < 3:
+        return _named(lines, lambda line: _unseen(line, one_size))
+    least, most = lines["difference"].min(), lines["difference"].max()
+    shown, strictest = lines["detectable"].min(), lines["detectable_in_family"].max()
+    return (
+        f"{_named(lines, lambda line: str(line['variant']))}: differences of {least:+.2f} to {most:+.2f} points, where "
+        f"these seeds would show {shown:.2f} to {strictest:.2f} with {100 * POWER:g} % probability"
+    )
+
+
+def _unseen(line: pd.Series, one_size: bool) -> str:
+    size = "" if one_size else f"; n = {line['n']} against {line['n_control']}"
+    least, strict = (f"{line[name]:.2f}" for name in ("detectable", "detectable_in_family"))
+    shown = least if least == strict else f"{least} to {strict}"
+    return (
+        f"{line['variant']} ({line['difference']:+.2f} points, {line['low']:.2f} to {line['high']:.2f}{size}; "
+        f"detectable at {100 * POWER:g} % power: {shown})"
+    )
+
+
+def _unreachable(compared: pd.DataFrame) -> Iterator[str]:
+    smallest = compared["p_permutation_smallest"].dropna()
+    family = len(smallest)
+    if family and smallest.min() * family > ALPHA:
+        yield (
+            f"The exact permutation test could never reach {ALPHA:g} here: its smallest p, {smallest.min():.2g}, "
+            f"times {_comparisons(family)} is {smallest.min() * family:.2g}."
+        )
+
+
+def _groups(study: Study) -> Iterator[str]:
+    found = learned(study)
+    split = found[(found["learned"] > 0) & (found["learned"] < found["seeds"])]
+    if len(split):
+        names = _named(split, lambda line: f"{line['variant']} ({line['learned']} of {line['seeds']})")
+        yield (
+            "Seeds fall in two groups, those that learned the far cue and those that did not, so that a mean "
+            f"describes no seed: {names}."
+        )
+
+
+def _named(lines: pd.DataFrame, words: Callable[[pd.Series], str]) -> str:
+    """The lines in words, one after another; the later ones of many only by their number."""
+    said = [words(line) for _, line in lines.head(MOST_NAMED).iterrows()]
+    more = len(lines) - len(said)
+    return "; ".join(said) + (f"; and {more} more" if more else "")
+
+
+def _variants(count: int) -> str:
+    return f"{count} variant" if count == 1 else f"{count} variants"
+
+
+def _comparisons(count: int) -> str:
+    return f"{count} comparison" if count == 1 else f"{count} comparisons"
+
+
+def _points(study: Study, variant: str, metric: str) -> list[float]:
+    return [100 * value for value in study_rows.values(study.of(variant), metric)]
+
+
+def _axes_of(study: Study, variant: str) -> dict[str, object]:
+    """The variant's place in the grid by its rows; empty where it has none yet."""
+    found = [*study.of(variant), *filter(None, [study.measures.get(variant)])]
+    return next((dict(row["axes"]) for row in found if row.get("axes")), {})
+
+
+def _lookalike(run: study_rows.Row) -> float | None:
+    return study_rows.number(run, "metrics", "lookalike_accuracy") if study_rows.succeeded(run) else None
+
+
+def _probes(run: study_rows.Row) -> list[tuple[int, float]]:
+    """The (step, look-alike accuracy) probed during training, by step; what is malformed is left out."""
+    probe = study_rows.lookup(run, "training", "probe")
+    names = study_rows.lookup(run, "training", "probe_columns")
+    places = [names.index(name) if isinstance(names, list) and name in names else place for name, place in PROBED]
+    found = []
+    for entry in probe if isinstance(probe, list) else []:
+        if isinstance(entry, list) and len(entry) > max(places):
+            step, score = (study_rows.finite(entry[place]) for place in places)
+            if step is not None and score is not None:
+                found.append((int(step), score))
+    return sorted(found)
+
+
+def _jump(probes: Sequence[tuple[int, float]]) -> int | None:
+    """The first step from which on every probe is past the threshold; None where the last one is not."""
+    past = list(itertools.takewhile(lambda probe: probe[1] >= LEARNED, reversed(probes)))
+    return past[-1][0] if past else None
+
+
+def _gap(probes: Sequence[tuple[int, float]]) -> int | None:
+    """The most steps that passed without a look, from the start of training to the last probe."""
+    steps = [0, *(step for step, _ in probes)]
+    return max((after - before for before, after in itertools.pairwise(steps)), default=None)

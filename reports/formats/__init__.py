@@ -1,0 +1,1 @@
+"""Markdown, HTML and numbers as text."""

@@ -1,0 +1,1 @@
+"""Pages that are not a study's: one command's records each."""

@@ -1,0 +1,193 @@
+"""The report of `unept-bench attention`: its table and its facts in; markdown, a plot, and lines for a terminal out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from reports.formats import markdown
+from reports.formats.markdown import DASH
+from reports.plots import attention
+from reports.study import terminal
+
+PHASES = ("forward", "forward+backward")
+COLUMNS = ("tokens", "side", "forward", "forward + backward", "forward, times ours", "both, times ours")
+COUNTED = "counted"
+PACKAGES = ("torch", "reformer-pytorch", "transformers", "local-attention")
+KINDS = {"time": "milliseconds", "memory": "MiB beyond the inputs, counted at malloc, at most"}
+HOW = (
+    "The cores alone: queries, keys and values in, what they find out; one image, float32, no dropout, no causal "
+    "order. Forward is without gradients. Padding that a side needs is in its time; bringing the inputs "
+    "into the layout that it wants is not. The first side of each table is ours. Ratios are the others' over it, round "
+    "by round: above 1, ours needs less."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """What `attention.csv` and `attention.json` of a folder say."""
+
+    rows: pd.DataFrame
+    facts: Mapping[str, Any]
+
+    def one(self, **where: str) -> pd.Series | None:
+        """The row with these columns; None where there is none."""
+        found = self.rows
+        for name, text in where.items():
+            found = found[found[name] == text]
+        return None if found.empty else found.iloc[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A comparison: its table, and what is not equal or went wrong, a line each."""
+
+    title: str
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str]
+
+
+def read(folder: Path) -> Benchmark:
+    """A folder's benchmark. ValueError where there is none."""
+    table, facts = folder / "attention.csv", folder / "attention.json"
+    if not (table.is_file() and facts.is_file()):
+        raise ValueError(f"{folder}: no comparison; there should be attention.csv and attention.json")
+    rows = pd.read_csv(table, keep_default_na=False, dtype=str)
+    for name in ("value", "q1", "q3"):
+        rows[name] = pd.to_numeric(rows[name])
+    return Benchmark(rows=rows, facts=json.loads(facts.read_text(encoding="utf-8")))
+
+
+def write(folder: Path) -> list[Path]:
+    """Write `attention.md` and the plot beside the table; the same table gives the same bytes."""
+    benchmark = read(folder)
+    plots = attention.draw(benchmark.rows, _caption(benchmark))
+    made = {"attention.md": page(benchmark, [name for name in plots if name.endswith(".png")]).encode(), **plots}
+    for name, data in made.items():
+        (folder / name).write_bytes(data)
+    return [folder / name for name in made]
+
+
+def page(benchmark: Benchmark, plots: Sequence[str]) -> str:
+    """The report in markdown."""
+    parts = ["# Attention cores beside what one could install, measured\n"]
+    parts.append(markdown.bullets(map(markdown.cell, header(benchmark))))
+    parts.append(f"{HOW}\n")
+    parts += [f"![{name.removesuffix('.png')}]({name})\n" for name in plots]
+    for section in sections(benchmark):
+        parts += [f"## {section.title}\n", markdown.table(COLUMNS, section.rows, left=2)]
+        parts += [markdown.bullets(map(markdown.cell, section.notes))] * bool(section.notes)
+    return "\n".join(parts)
+
+
+def lines(benchmark: Benchmark) -> Iterator[str]:
+    """The report for a terminal."""
+    yield from header(benchmark)
+    yield HOW
+    for section in sections(benchmark):
+        yield from ("", section.title)
+        yield from terminal.columns([COLUMNS, *section.rows])
+        yield from section.notes
+
+
+def header(benchmark: Benchmark) -> Iterator[str]:
+    """Where and how it was measured, what is missing, and what was reached."""
+    setting, jobs = benchmark.facts["setting"], benchmark.facts["jobs"].values()
+    yield f"{setting['processor']}, {setting['cores']} usable; {setting['threads']} threads; {setting['system']}"
+    installed = [f"{name} {setting['packages'][name]}" for name in PACKAGES if name in setting["packages"]]
+    yield f"{', '.join(installed)}; commit {setting['commit'] or 'unknown'}"
+    mallocs = dict.fromkeys(job["malloc"] for job in jobs if job["kind"] == "time" and job["malloc"])
+    loads = [job["load"] for job in jobs]
+    if loads:
+        yield f"malloc of the timed processes: {', '.join(mallocs) or 'unknown'}"
+        yield f"1-minute load average when a process was started: {min(loads):.1f} to {max(loads):.1f}"
+    yield f"{setting['repeats']} rounds or more, sides in turns; cells are medians, with quartiles in brackets"
+    if not setting["quick"]:
+        yield "8 heads of 32 channels"
+    else:
+        yield "a small size and few rounds (--quick): this shows that the command works, and no speed"
+    yield from benchmark.facts["notes"]
+    yield from _reached(benchmark)
+
+
+def sections(benchmark: Benchmark) -> Iterator[Section]:
+    """One for the times of each comparison, and one for its memory."""
+    kind = benchmark.rows["malloc"].eq(COUNTED).map({True: "memory", False: "time"})
+    for name in benchmark.rows["part"].drop_duplicates():
+        for which, unit in KINDS.items():
+            rows = benchmark.rows[(benchmark.rows["part"] == name) & (kind == which)]
+            if not rows.empty:
+                yield _section(Benchmark(rows=rows, facts=benchmark.facts), f"{name}, {which}: {unit}")
+
+
+def _section(benchmark: Benchmark, title: str) -> Section:
+    rows, notes = [], dict[str, None]()
+    for (shape, side), found in benchmark.rows.groupby(["shape", "side"], sort=False):
+        first = found.iloc[0]
+        tokens, where = str(shape).partition(" ")[0], {"shape": str(shape), "side": str(side)}
+        if first["difference"]:
+            notes[f"{side}: {first['difference']}"] = None
+        if first["status"] != "ok":
+            rows.append([tokens, str(side), first["status"], *[DASH] * 3])
+            notes[f"{side} at {shape}: {first['status']}: {first['message']}"] = None
+            continue
+        cells = []
+        for what, say in (("amount", _amount), ("ratio", _ratio)):
+            quantity = what if what == "ratio" else "bytes" if first["malloc"] == COUNTED else "seconds"
+            cells += [say(benchmark.one(**where, phase=phase, quantity=quantity)) for phase in PHASES]
+        rows.append([tokens, str(side), *cells])
+    return Section(title=title, rows=rows, notes=[*notes])
+
+
+def _reached(benchmark: Benchmark) -> Iterator[str]:
+    """Where what one could install needs less than ours, and where that is open."""
+    if benchmark.facts["setting"]["quick"]:
+        return
+    found = benchmark.rows
+    found = found[(found["quantity"] == "ratio") & (found["ours"] != "True") & found["phase"].isin(PHASES)]
+    for which, mine in (("time", found["malloc"] != COUNTED), ("memory", found["malloc"] == COUNTED)):
+        rows = found[mine]
+        less, open_ = rows[rows["q3"] < 1], rows[(rows["q1"] < 1) & (rows["q3"] >= 1)]
+        if rows.empty:
+            yield f"{which}: nothing was compared"
+            continue
+        yield f"{which}: ours needs as much or less in {len(rows) - len(less) - len(open_)} of {len(rows)} ratios"
+        for what, some in (("more", less), ("undecided, quartiles on both sides of 1", open_)):
+            if not some.empty:
+                yield f"{which}, {what}: {'; '.join(_place(row) for _, row in some.iterrows())}"
+
+
+def _place(row: pd.Series) -> str:
+    value = f"{row['value']:.3g}"
+    shown = f"{row['value']:.4f}" if value == "1" != f"{row['value']:g}" else value  # not 1 by rounding
+    return f"{row['part']}, {row['side']}, {row['shape']}, {row['phase']} {shown}"
+
+
+def _amount(row: pd.Series | None) -> str:
+    """Milliseconds with quartiles, or MiB."""
+    if row is None:
+        return DASH
+    if row["quantity"] == "bytes":
+        return f"{row['value'] / 2**20:.1f}"
+    return f"{1e3 * row['value']:.4g} ({1e3 * row['q1']:.4g} to {1e3 * row['q3']:.4g})"
+
+
+def _ratio(row: pd.Series | None) -> str:
+    """With quartiles where there are several rounds."""
+    if row is None:
+        return DASH
+    many = row["q1"] < row["q3"]
+    return f"{row['value']:.3g}" + (f" ({row['q1']:.3g} to {row['q3']:.3g})" if many else "")
+
+
+def _caption(benchmark: Benchmark) -> str:
+    setting = benchmark.facts["setting"]
+    return (
+        f"{setting['processor']}, {setting['threads']} threads; medians, and quartiles of times over "
+        f"{setting['repeats']} rounds or more. Right of the line ours needs less."
+    )

@@ -1,0 +1,326 @@
+"""What networks cost, as a report: parameters and operations in two conventions, and the paper's Table 7 beside them.
+
+A record is the plain dictionary that `bench.profiling.complexity.record` gives, with `times` where they were taken.
+Operations of ours and figures of the paper never share a cell's row: what stands beside the paper is a difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from reports.analysis.claim_verdicts import AGREES, DISAGREES
+from reports.analysis.frames import csv, frame
+from reports.formats import html, numbers
+from reports.formats.markdown import DASH, bullets, table
+from reports.paper import figures as paper
+from reports.paper.claims import Claim, claims
+from reports.plots import complexity
+from reports.study import setup_sections
+
+Record = Mapping[str, Any]
+TABLE = 7
+PRINTED_SIZE = [480, 480]  # of the paper's figures, but for one row
+TOLERANCE = 0.1  # in the printed unit, 1e9 operations
+PHASES = ("inference", "training")
+REPRODUCED, NOT_REPRODUCED, NOT_PRINTED = "reproduced", "not reproduced", "not printed"
+OURS, OTHER = "Ours", "Ours, ResNet50"
+CONVENTIONS = {"module": "module_gmacs", "complete": "gmacs"}
+TITLE = "What do the networks of Table 7 hold and compute?"
+MEANING = (
+    "Parameters and operations are derived by counting one picture on torch's meta device, without weights or data; "
+    "parameters include auxiliary heads, operations leave them out, since they do not run at test. GFLOPs are twice "
+    "the GMACs. *module* is what the paper's tool sees, where one multiply-add is one operation, so that the paper's "
+    "GFLOPs are to be compared with module GMACs: modules of convolution, linear layers, pooling, activation, "
+    "enlargement and layer norm. *complete* has every convolution, matrix product, attention product and sampling; "
+    "element-wise operators, norms, pooling and resizing are free, and any other operator would have been an error."
+)
+
+
+def overview(records: Sequence[Record]) -> pd.DataFrame:
+    """A line a network; each column's name ends in where it comes from."""
+    lines = []
+    for record in records:
+        line: dict[str, object] = {
+            "network": record["name"],
+            "height": record["size"][0],
+            "width": record["size"][1],
+            "parameters_derived": record["parameters"],
+            "module_gmacs_derived": record["module_gmacs"],
+            "module_gflops_derived": 2 * record["module_gmacs"],
+            "gmacs_derived": record["gmacs"],
+            "gflops_derived": 2 * record["gmacs"],
+            "sampling_gmacs_derived": record["sampling_gmacs"],
+        }
+        times = record.get("times") or {}
+        for phase in PHASES:
+            for part, value in (times.get(phase) or {}).items():
+                line[f"{phase}_seconds_{part}_measured"] = value
+        lines.append(line)
+    timed = [f"{phase}_seconds_{part}_measured" for phase in PHASES for part in ("median", "q1", "q3", "n")]
+    names = ["network", "height", "width", "parameters_derived", "module_gmacs_derived", "module_gflops_derived"]
+    names += ["gmacs_derived", "gflops_derived", "sampling_gmacs_derived"]
+    whole = ("height", "width", "parameters_derived", *(name for name in timed if "_n_" in name))
+    return frame(lines, [*names, *timed], whole=whole, text=("network",))
+
+
+def parts(records: Sequence[Record]) -> pd.DataFrame:
+    """A line a part of a network."""
+    lines = [
+        {
+            "network": record["name"],
+            "part": part["name"],
+            "parameters_derived": part["parameters"],
+            "module_gmacs_derived": part["module_gmacs"],
+            "gmacs_derived": part["gmacs"],
+        }
+        for record in records
+        for part in record["parts"]
+    ]
+    columns = ["network", "part", "parameters_derived", "module_gmacs_derived", "gmacs_derived"]
+    return frame(lines, columns, whole=("parameters_derived",), text=("network", "part"))
+
+
+def reproduced(records: Sequence[Record]) -> pd.DataFrame:
+    """A line a row of Table 7 that was counted at the paper's size: derived less quoted, and whether they are one.
+
+    Operations are one within 0.1, parameters within the paper's rounding to millions, up or down.
+    """
+    lines = []
+    for record in _printed(records):
+        parameters = paper.figure(TABLE, record["quoted"], "#Params.").value
+        operations = paper.figure(TABLE, record["quoted"], "GFLOPs").value
+        line: dict[str, object] = {"row": record["quoted"], "parameters": NOT_PRINTED, "operations": NOT_PRINTED}
+        if parameters is not None:
+            line["parameters_difference"] = record["parameters"] / 1e6 - parameters
+            line["parameters"] = _verdict(record["parameters"] / 1e6, parameters, 1.0)
+        if operations is not None:
+            line["gflops_difference"] = record["module_gmacs"] - operations
+            line["operations"] = _verdict(record["module_gmacs"], operations, TOLERANCE)
+            if line["operations"] == NOT_REPRODUCED:
+                line["operations"] = _elsewhere(records, record["quoted"], operations)
+        lines.append(line)
+    columns = ["row", "parameters_difference", "parameters", "gflops_difference", "operations"]
+    return frame(lines, columns, text=("row", "parameters", "operations"))
+
+
+def efficiency(records: Sequence[Record]) -> pd.DataFrame:
+    """A line for each claim of Table 7 on operations or parameters: our differences by convention, and their outcomes.
+
+    The claims are of the DeiT model; the columns `resnet50_` ask them of the ResNet-50 model, of which the paper prints
+    no figure.
+    """
+    found = {record["name"]: record for record in records if record["size"] == PRINTED_SIZE}
+    lines = []
+    for claim in claims(TABLE):
+        if claim.column not in ("GFLOPs", "#Params.") or claim.worse not in found:
+            continue
+        line: dict[str, object] = {"claim": claim.text, "unit": claim.unit, "quoted": claim.quoted}
+        for prefix, better in (("", OURS), ("resnet50_", OTHER)):
+            if better in found:
+                line |= _judged(claim, found[better], found[claim.worse], prefix)
+        lines.append(line)
+    names = [f"{p}{c}" for p in ("", "resnet50_") for c in CONVENTIONS]
+    columns = ["claim", "unit", "quoted", *(column for name in names for column in (name, f"{name}_outcome"))]
+    return frame(lines, columns, text=["claim", "unit", *(f"{name}_outcome" for name in names)])
+
+
+def verdict(records: Sequence[Record]) -> Iterator[str]:
+    """A sentence for each thing that the counts of Table 7 decide."""
+    rows = list(_printed(records))
+    if not any(record["name"] == OURS for record in rows):
+        return
+    absent = [row for row in paper.TABLES[TABLE].rows if row not in {record["quoted"] for record in rows}]
+    for convention, column in CONVENTIONS.items():
+        order = sorted(rows, key=lambda record: record[column])
+        least, *_ = order
+        rank = [record["name"] for record in order].index(OURS) + 1
+        figures = ", ".join(f"{record['name']} {record[column]:.1f}" for record in order[:3])
+        if least["name"] != OURS:
+            claimed = "does not hold"
+        else:
+            claimed = f"is not decided without {', '.join(absent)}," if absent else "holds"
+        yield (
+            f"'The lowest GFLOPs among all methods' {claimed} in the {convention} convention at 480x480: ours is "
+            f"number {rank} of {len(rows)} (GMACs, derived: {figures})."
+        )
+    found = {record["name"]: record for record in records}
+    if OTHER in found:
+        both = all(found[OTHER][column] > found[OURS][column] for column in CONVENTIONS.values())
+        yield (
+            f"The ResNet-50 model has {'more' if both else 'not more'} operations than the DeiT model in both "
+            f"conventions ({found[OTHER]['module_gmacs']:.1f} and {found[OTHER]['gmacs']:.1f} GMACs, derived)."
+        )
+    judged = reproduced(records)
+    missed = judged.loc[judged["operations"].str.startswith(NOT_REPRODUCED), "row"].tolist()
+    printed = int((judged["operations"] != NOT_PRINTED).sum())
+    yield f"Of {printed} printed figures of operations, {printed - len(missed)} are reproduced within {TOLERANCE}" + (
+        f"; not {', '.join(missed)}." if missed else "."
+    )
+
+
+def lines(records: Sequence[Record]) -> Iterator[str]:
+    """The main table in plain text, then the verdict."""
+    cells = _overview_cells(records)
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for name, *others in cells:
+        texts = (f"{text:>{width}}" for text, width in zip(others, widths[1:], strict=True))
+        yield "  ".join([f"{name:<{widths[0]}}", *texts]).rstrip()
+    yield from verdict(records)
+    yield from (f"{name}: {message}" for name, message in _failed(records))
+
+
+def files(records: Sequence[Record], command: str = "", timing: Mapping[str, Any] | None = None) -> dict[str, bytes]:
+    """Every file of the report by name: pages, tables as CSV, and the plot."""
+    frames = {"complexity.csv": overview(records), "parts.csv": parts(records)}
+    if any(_printed(records)):
+        frames |= {"reproduced.csv": reproduced(records), "claims.csv": efficiency(records)}
+    made = {name: csv(found).encode() for name, found in frames.items()}
+    marks = [complexity.mark(record["name"], record) for record in records if record["size"] == _size(records)]
+    made |= {f"complexity.{suffix}": data for suffix, data in complexity.draw(marks).items()}
+    text = "\n".join(_sections(records, command, timing))
+    made["report.md"] = text.encode()
+    made["report.html"] = html.page(text, made, title=TITLE).encode()
+    return made
+
+
+def _sections(records: Sequence[Record], command: str, timing: Mapping[str, Any] | None) -> Iterator[str]:
+    yield f"# {TITLE}\n"
+    yield f"{MEANING}\n"
+    yield bullets(verdict(records))
+    yield "## Parameters and operations, derived\n"
+    header, *cells = _overview_cells(records)
+    yield table(header, cells)
+    if timing:
+        yield (
+            f"Times, measured: seconds a step, median (quartiles) of {timing['rounds']} rounds in which the networks "
+            f"take turns; batch {timing['batch']}, {timing['size'][0]}x{timing['size'][1]} pixels, "
+            f"{numbers.count(timing['threads'], 'thread')}, {timing['device']}.\n"
+        )
+    if any(_failed(records)):
+        yield bullets(f"{name}: {message}" for name, message in _failed(records))
+    yield "![operations against parameters](complexity.png)\n"
+    if any(_printed(records)):
+        yield from _beside_the_paper(records)
+    yield "## By part, derived\n"
+    yield table(["network", "part", "parameters", "module GMACs", "complete GMACs"], _part_cells(records), left=2)
+    if command:
+        yield f"Command: `{command}`\n"
+
+
+def _beside_the_paper(records: Sequence[Record]) -> Iterator[str]:
+    yield "## Are the paper's figures reproduced?\n"
+    yield "Derived in the module convention, less quoted, at 480x480.\n"
+    cells = [
+        [
+            line["row"],
+            numbers.number(line["parameters_difference"], "+.2f"),
+            line["parameters"],
+            numbers.number(line["gflops_difference"], "+.3f"),
+            line["operations"],
+        ]
+        for _, line in reproduced(records).iterrows()
+    ]
+    yield table(["row", "parameters, M", "outcome", "GFLOPs as printed", "outcome"], cells)
+    yield "## Which claims of efficiency hold?\n"
+    yield "Differences, the first less the second; the paper's quoted, ours derived, GMACs or million parameters.\n"
+    found = efficiency(records)
+    names = [name.removesuffix("_outcome") for name in map(str, found) if name.endswith("_outcome")]
+    columns = ["claim", "quoted", *(name.replace("resnet50_", "ResNet-50, ") for name in names)]
+    lines = [
+        [line["claim"], numbers.number(line["quoted"], "+.1f"), *(_said(line, name) for name in names)]
+        for _, line in found.iterrows()
+    ]
+    yield table(columns, lines)
+    yield from setup_sections.quoted(TABLE)
+
+
+def _said(line: pd.Series, name: str) -> str:
+    return DASH if pd.isna(line[name]) else f"{line[name]:+.1f} {line[f'{name}_outcome']}"
+
+
+def _printed(records: Sequence[Record]) -> Iterator[Record]:
+    """The records that stand for a row of the table, at the size of its figures."""
+    return (record for record in records if record["quoted"] and record["size"] == PRINTED_SIZE)
+
+
+def _size(records: Sequence[Record]) -> list[int]:
+    """The size that most records were counted at: operations at different sizes do not belong in one plot."""
+    sizes = [list(record["size"]) for record in records]
+    return max(sizes, key=sizes.count)
+
+
+def _verdict(derived: float, quoted: float, tolerance: float) -> str:
+    return REPRODUCED if abs(derived - quoted) <= tolerance else NOT_REPRODUCED
+
+
+def _elsewhere(records: Sequence[Record], row: str, quoted: float) -> str:
+    """Not reproduced, and the size at which the figure comes out where one of the records has it."""
+    for record in records:
+        own = record["name"].partition(",")[0] == row and record["size"] != PRINTED_SIZE
+        if own and abs(record["module_gmacs"] - quoted) <= TOLERANCE:
+            height, width = record["size"]
+            return f"{NOT_REPRODUCED}; it is the figure at {width}x{height}"
+    return NOT_REPRODUCED
+
+
+def _judged(claim: Claim, better: Record, worse: Record, prefix: str) -> dict[str, object]:
+    line: dict[str, object] = {}
+    for name, column in CONVENTIONS.items():
+        if claim.column == "#Params.":
+            if name == "complete":  # parameters are the same in both
+                continue
+            difference = (better["parameters"] - worse["parameters"]) / 1e6
+        else:
+            difference = better[column] - worse[column]
+        line[f"{prefix}{name}"] = difference
+        line[f"{prefix}{name}_outcome"] = AGREES if difference * claim.sign > 0 else DISAGREES
+    return line
+
+
+def _overview_cells(records: Sequence[Record]) -> list[list[str]]:
+    """The header, then a line a network; times where there are any."""
+    timed = [phase for phase in PHASES if any(phase in (record.get("times") or {}) for record in records)]
+    header = ["network", "size", "parameters, M", "module GMACs", "module GFLOPs", "complete GMACs", "complete GFLOPs"]
+    cells = [
+        [
+            record["name"],
+            "x".join(map(str, record["size"])),
+            f"{record['parameters'] / 1e6:.3f}",
+            f"{record['module_gmacs']:.3f}",
+            f"{2 * record['module_gmacs']:.3f}",
+            f"{record['gmacs']:.3f}",
+            f"{2 * record['gmacs']:.3f}",
+            *(_time((record.get("times") or {}).get(phase)) for phase in timed),
+        ]
+        for record in records
+    ]
+    return [header + [f"{phase}, s (measured)" for phase in timed], *cells]
+
+
+def _part_cells(records: Sequence[Record]) -> list[list[str]]:
+    return [
+        [
+            record["name"],
+            part["name"],
+            f"{part['parameters']:,d}",
+            f"{part['module_gmacs']:.3f}",
+            f"{part['gmacs']:.3f}",
+        ]
+        for record in records
+        for part in record["parts"]
+    ]
+
+
+def _time(spread: Mapping[str, Any] | None) -> str:
+    return f"{spread['median']:.3g} ({spread['q1']:.3g} to {spread['q3']:.3g})" if spread else DASH
+
+
+def _failed(records: Sequence[Record]) -> Iterator[tuple[str, str]]:
+    """Networks that could not be timed, and why."""
+    for record in records:
+        message = (record.get("times") or {}).get("message")
+        if message:
+            yield record["name"], f"not timed, {message}"

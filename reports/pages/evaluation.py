@@ -1,0 +1,96 @@
+"""Scores of checkpoints on a data set, as lines and as a page: by which protocol, and how far apart they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reports.formats import markdown
+
+Record = Mapping[str, Any]
+
+SCORES = (
+    ("miou", "mIoU"),
+    ("pixel_accuracy", "pixel accuracy"),
+    ("boundary_iou", "boundary IoU"),
+    ("boundary_f", "boundary F"),
+    ("interior_miou", "interior mIoU"),
+)
+METRICS = {"miou": "mIoU", "pixel_accuracy": "pixel accuracy"}
+CAVEAT = (
+    "The interval is the uncertainty of the choice of test pictures (paired bootstrap over pictures, 10,000 resamples) "
+    "for these very checkpoints. How much another training seed would change them is not in it."
+)
+
+
+def lines(records: Sequence[Record], pairs: Sequence[Record]) -> list[str]:
+    """The scores in percent, one line for each checkpoint and kind, and the comparisons."""
+    made = []
+    for record in records:
+        for kind, scores in record["scores"].items():
+            figures = ", ".join(f"{title} {percent(scores[name])}" for name, title in SCORES)
+            made.append(f"{_called(record, kind)}: {figures} (%)")
+    made += [comparison(pair) for pair in pairs]
+    return [*made, *[CAVEAT] * bool(pairs)]
+
+
+def comparison(pair: Record) -> str:
+    """`B - A, mIoU: +1.20 points, 95 % interval +0.80 to +1.60 (500 pictures)`, and what that says."""
+    value = pair["value"]
+    difference, low, high = (100 * number for number in (value["first"] - value["second"], value["low"], value["high"]))
+    verdict = "the interval includes 0" if low <= 0 <= high else f"{pair['first' if low > 0 else 'second']} is better"
+    return (
+        f"{pair['first']} - {pair['second']}, {METRICS[value['metric']]}: {difference:+.2f} points, 95 % interval "
+        f"{low:+.2f} to {high:+.2f} ({pair['pictures']} pictures): {verdict}"
+    )
+
+
+def page(records: Sequence[Record], pairs: Sequence[Record], command: str) -> str:
+    """The same as Markdown, with every class's IoU."""
+    first = records[0]
+    head = (
+        f"# Evaluation on {markdown.cell(first['data'])}, {first['split']}\n\n"
+        f"Measured on {first['pictures']} pictures, in percent. Refined: after boundary refinement, in the same pass.\n"
+    )
+    columns = ["checkpoint", *(title for _, title in SCORES)]
+    rows = [
+        [_called(record, kind), *(percent(scores[name]) for name, _ in SCORES)]
+        for record in records
+        for kind, scores in record["scores"].items()
+    ]
+    parts = [head, markdown.table(columns, rows)]
+    if pairs:
+        parts += ["## Comparisons\n", markdown.bullets(map(comparison, pairs)), f"{CAVEAT}\n"]
+    parts += ["## IoU of each class\n", _classes(records)]
+    protocols = {record["name"]: record["protocol"]["words"] for record in records}
+    parts += ["## Protocol\n", markdown.bullets(f"{name}: {words}" for name, words in protocols.items())]
+    parts += ["## Checkpoints\n", markdown.bullets(_origin(record) for record in records)]
+    return "\n".join([*parts, "## Command\n", markdown.code(command)])
+
+
+def percent(value: float | None) -> str:
+    """A fraction in percent to two decimals; a dash for none."""
+    return markdown.DASH if value is None else f"{100 * value:.2f}"
+
+
+def _called(record: Record, kind: str) -> str:
+    return f"{record['name']}, {kind}" if len(record["scores"]) > 1 else str(record["name"])
+
+
+def _classes(records: Sequence[Record]) -> str:
+    columns = [_called(record, kind) for record in records for kind in record["scores"]]
+    found = [scores["iou"] for record in records for scores in record["scores"].values()]
+    names = records[0]["classes"]
+    rows = [[name, *(percent(iou[number]) for iou in found)] for number, name in enumerate(names)]
+    return markdown.table(["class", *columns], rows)
+
+
+def _origin(record: Record) -> str:
+    facts = record["facts"]
+    known = ", ".join(
+        f"{name} {facts[name]}" for name in ("source", "data", "step", "seed") if facts.get(name) is not None
+    )
+    return (
+        f"{markdown.cell(record['name'])}: {markdown.cell(record['checkpoint'])}, SHA-256 {record['sha256'][:16]}…"
+        + (f" ({markdown.cell(known)})" if known else "")
+    )

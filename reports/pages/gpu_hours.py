@@ -1,0 +1,106 @@
+"""GPU-hours of the paper's tables, predicted: counted operations over an assumed rate.
+
+A record is the plain dictionary that `bench.profiling.gpu_hours.records` gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from reports.analysis.frames import csv, frame
+from reports.formats.markdown import bullets, table
+
+Record = Mapping[str, Any]
+NUMBERS = ("gmacs", "training_tflop", "evaluation_tflop")
+
+
+class Card(Protocol):
+    """What is assumed of a GPU (`bench.profiling.gpu_hours.Card`)."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def peak(self) -> float: ...  # noqa: D102
+    @property
+    def share(self) -> float: ...  # noqa: D102
+
+    def hours(self, tera: float) -> float:
+        """Of so many 1e12 floating-point operations."""
+
+
+def files(records: Sequence[Record], card: Card, seeds: int, size: tuple[int, int]) -> dict[str, bytes]:
+    """The page and the counts it is made of, by name."""
+    lines = [{name: record[name] for name in ("table", "row", "same_as", *NUMBERS)} for record in records]
+    made = frame(lines, ["table", "row", "same_as", *NUMBERS], text=("table", "row", "same_as"))
+    return {"report.md": page(records, card, seeds, size).encode(), "hours.csv": csv(made).encode()}
+
+
+def page(records: Sequence[Record], card: Card, seeds: int, size: tuple[int, int]) -> str:
+    """Markdown: the hours of each table, what was assumed, and the hours of each row's run."""
+    return f"{totals(records, card, seeds)}\n{bullets(assumed(card, size))}\n{runs(records, card)}"
+
+
+def totals(records: Sequence[Record], card: Card, seeds: int) -> str:
+    """A line a table, and one for all: a run that several tables share is trained once."""
+    rows = [
+        _total(name, [record for record in records if record["table"] == name], card, seeds)
+        for name in dict.fromkeys(record["table"] for record in records)
+    ]
+    once = [record for record in records if not record["same_as"]]
+    rows.append(_total("all, shared runs once", once, card, seeds))
+    return table(["table", "rows", f"runs, {seeds} seeds", "training, GPU-h", "evaluation, GPU-h", "GPU-h"], rows)
+
+
+def _total(name: str, records: Sequence[Record], card: Card, seeds: int) -> list[str]:
+    training, evaluation = (
+        seeds * sum(card.hours(record[part]) for record in records) for part in ("training_tflop", "evaluation_tflop")
+    )
+    numbers = (training, evaluation, training + evaluation)
+    return [name, str(len(records)), str(seeds * len(records)), *(f"{number:,.0f}" for number in numbers)]
+
+
+def runs(records: Sequence[Record], card: Card) -> str:
+    """A line a row: its operations and the hours of one run."""
+    rows = [
+        [
+            record["table"],
+            record["row"],
+            f"{record['gmacs']:.1f}",
+            *(f"{card.hours(record[part]):.1f}" for part in ("training_tflop", "evaluation_tflop")),
+            record["same_as"],
+        ]
+        for record in records
+    ]
+    columns = ["table", "row", "GMACs an image", "training a run, GPU-h", "evaluation a run, GPU-h", "the same run as"]
+    return table(columns, rows, left=2)
+
+
+def assumed(card: Card, size: tuple[int, int]) -> list[str]:
+    """What the hours rest on."""
+    return [
+        f"Assumed: {card.name}, a printed peak of {card.peak:g} TFLOP/s, of which {card.share:.0%} is sustained. The "
+        "hours fall in proportion to what your card sustains.",
+        "Assumed: a training step is worth three forward passes of its batch; the loss, the optimizer, auxiliary heads "
+        "and waiting for data cost nothing.",
+        f"Assumed: validation pictures of {size[0]} x {size[1]} pixels; their windows are those of the protocol.",
+        "Derived: operations of the forward pass, every matrix product and sampling counted.",
+    ]
+
+
+def lines(records: Sequence[Record], due: Mapping[str, int], card: Card, size: tuple[int, int]) -> list[str]:
+    """For a terminal: the hours of one run of each row, and of the runs that are `due` of it."""
+    found = []
+    total = 0.0
+    for record in records:
+        training, evaluation = (card.hours(record[part]) for part in ("training_tflop", "evaluation_tflop"))
+        total += due[record["row"]] * (training + evaluation)
+        found.append(
+            f"{record['row']}: {record['gmacs']:.1f} GMACs an image, {training + evaluation:.1f} GPU-hours a run, "
+            f"{evaluation:.1f} of them evaluation"
+        )
+    return [
+        *found,
+        f"predicted: {total:,.0f} GPU-hours for the {sum(due.values())} runs due, if {card.name} sustains "
+        f"{card.share:.0%} of {card.peak:g} TFLOP/s and pictures have {size[0]} x {size[1]} pixels (docs/scaling.md)",
+    ]

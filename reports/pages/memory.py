@@ -1,0 +1,254 @@
+"""What a training step holds at its peak, as a report: predicted for each row, verified where asked, beside Table 8.
+
+A record is the plain dictionary that `bench.profiling.memory.table` gives, with `quoted`, the row's name in Table 8 or
+"". Masked forms have records too, of the peak alone; they stand beside the paper's figures and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import pandas as pd
+
+from reports.analysis.frames import csv, frame
+from reports.formats import html, numbers
+from reports.formats.markdown import DASH, bullets, table
+from reports.pages import memory_claims
+from reports.plots import style
+
+Record = Mapping[str, Any]
+GIB = 1 << 30
+CARDS = (8, 11, 16, 24, 40, 80)  # GiB
+ALLOWANCE = 1.0  # GiB of a card that a step cannot have: context, libraries, the allocator's slack
+TITLE = "What does a training step hold?"
+HEADING = "Live tensors, predicted: a lower bound of what a GPU shows"
+KINDS = ("parameters", "gradients", "optimizer state", "inputs", "activations", "temporaries")
+PRINTED = {"batch": 2, "size": 480, "precision": "fp32", "optimizer": "adamw", "checkpointing": False}
+
+
+def overview(records: Sequence[Record]) -> pd.DataFrame:
+    """A line for each row: GiB at the peak with the losses as written and bounded, and what the former is made of."""
+    lines = [
+        {
+            "row": record["name"],
+            "gib": record["plain"] / GIB,
+            "bounded_gib": record["bounded"] / GIB,
+            "twice_gib": record["twice"] / GIB,
+            **{kind.replace(" ", "_"): record["kinds"][kind] / GIB for kind in KINDS},
+            "peak_at": record["place"],
+            "bounded_peak_at": record["place_bounded"],
+            **{f"images_on_{card}_gib": largest_batch(record, card) for card in CARDS if "batch" in record},
+        }
+        for record in records
+        if "plain" in record
+    ]
+    kinds = [kind.replace(" ", "_") for kind in KINDS]
+    cards = [f"images_on_{card}_gib" for card in CARDS]
+    columns = ["row", "gib", "bounded_gib", "twice_gib", *kinds, "peak_at", "bounded_peak_at", *cards]
+    return frame(lines, columns, text=["row", "peak_at", "bounded_peak_at"])
+
+
+def largest_batch(record: Record, card: float) -> int:
+    """Images of a step with bounded losses that fit on a card of so many GiB, from the peaks at two batches."""
+    each = (record["twice"] - record["bounded"]) / record["batch"]
+    fixed = record["bounded"] - each * record["batch"]
+    return max(0, int(((card - ALLOWANCE) * GIB - fixed) // each))
+
+
+def checked(verified: Sequence[Record]) -> pd.DataFrame:
+    """A line for each verified row: GiB predicted for a CPU, GiB counted there, the ratio, or why there is none."""
+    lines = [
+        {
+            "row": record["name"],
+            "predicted_gib": _gib(record.get("predicted")),
+            "measured_gib": _gib(record.get("measured")),
+            "ratio": record["predicted"] / record["measured"] if "measured" in record else None,
+            "message": record.get("message", ""),
+            **_card(record.get("card", {})),
+        }
+        for record in verified
+    ]
+    columns = ["row", "predicted_gib", "measured_gib", "ratio", "message"]
+    more = [*_card({})] if any("card" in record for record in verified) else []
+    return frame(lines, [*columns, *more], text=["row", "message", *more[:1], *more[-2:]])
+
+
+def _card(card: Record) -> dict[str, Any]:
+    """What a CUDA card showed, in the columns of a CSV."""
+    figures = {f"card_{name}_gib": _gib(card.get(name)) for name in ("predicted", "allocated", "reserved", "nvml")}
+    benchmark = {None: "", True: "on", False: "off"}[card.get("cudnn_benchmark")]
+    note = card.get("message") or card.get("reason") or ""
+    return {"card": card.get("gpu", ""), **figures, "cudnn_benchmark": benchmark, "card_note": note}
+
+
+def _gib(number: int | None) -> float | None:
+    return None if number is None else number / GIB
+
+
+def files(
+    records: Sequence[Record],
+    verified: Sequence[Record],
+    setting: Mapping[str, Any],
+    command: str = "",
+    masked: Sequence[Record] = (),
+    spent: Mapping[str, Any] | None = None,
+) -> dict[str, bytes]:
+    """Every file of the report by name: pages, tables as CSV, and the plot."""
+    both = [*records, *masked]
+    made = {"memory.csv": csv(overview(records)).encode()}
+    if verified:
+        made["verified.csv"] = csv(checked(verified)).encode()
+    if is_printed(setting):
+        tables = {"claims.csv": memory_claims.beside(both), "statements.csv": memory_claims.judged(both)}
+        made |= {name: csv(found).encode() for name, found in tables.items() if not found.empty}
+    made |= {f"memory.{suffix}": data for suffix, data in draw(records).items()}
+    text = "\n".join(_sections(records, verified, setting, command, masked, spent))
+    made["report.md"] = text.encode()
+    made["report.html"] = html.page(text, made, title=TITLE).encode()
+    return made
+
+
+def lines(records: Sequence[Record]) -> Iterator[str]:
+    """The main table in plain text."""
+    width = max([len(record["name"]) for record in records], default=0)
+    yield f"{'row':<{width}}     GiB  bounded  peak at"
+    for record in records:
+        if "plain" in record:
+            figures = f"{record['plain'] / GIB:7.2f}  {record['bounded'] / GIB:7.2f}"
+            yield f"{record['name']:<{width}} {figures}  {record['place']}"
+        else:
+            yield f"{record['name']:<{width}}  {record['message']}"
+
+
+def draw(records: Sequence[Record]) -> dict[str, bytes]:
+    """Stacked bars of what the peak is made of, a row each, as files by suffix; {} without a row."""
+    rows = [record for record in records if "plain" in record][::-1]
+    if not rows:
+        return {}
+    with matplotlib.rc_context(style.STYLE):
+        figure = style.canvas(1.6 + 0.34 * len(rows))
+        axis = figure.subplots()
+        left = [0.0] * len(rows)
+        for index, kind in enumerate(KINDS):
+            widths = [record["kinds"][kind] / GIB for record in rows]
+            axis.barh(range(len(rows)), widths, left=left, color=style.COLOURS[index], height=0.7, label=kind)
+            left = [start + width for start, width in zip(left, widths, strict=True)]
+        axis.set_yticks(range(len(rows)), [record["name"] for record in rows])
+        axis.set_xlabel("GiB at the peak (predicted)")
+        axis.grid(axis="x", **style.GRID)
+        figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=10)
+        style.write_under(figure, "One training step; losses as they are written.")
+        return style.files(figure)
+
+
+def _sections(
+    records: Sequence[Record],
+    verified: Sequence[Record],
+    setting: Mapping[str, Any],
+    command: str,
+    masked: Sequence[Record],
+    spent: Mapping[str, Any] | None,
+) -> Iterator[str]:
+    yield f"# {TITLE}\n"
+    yield (
+        f"One training step of {numbers.count(setting['batch'], 'image')} of {setting['size']}x{setting['size']} "
+        f"pixels, {setting['precision']}, {setting['optimizer']}"
+        f"{', activations of each block recomputed' if setting['checkpointing'] else ''}: forward, loss, backward, "
+        "optimiser. *Predicted* by tracing that very step on tensors without data. Counted are storages that something "
+        f"refers to, with the temporaries of {setting['device']}: on cuda, dropout masks of a byte an element and "
+        "fused products that hold no weights. Not counted are an operator's own work space, the allocator's rounding "
+        "and what the driver keeps. *Bounded* computes the two segmentation terms of Eq. 7, and the rivals' "
+        "cross-entropies, without ever holding enlarged logits, as training does.\n"
+    )
+    yield f"## {HEADING}\n"
+    yield table(["row", "GiB", "GiB, bounded losses", *KINDS, "peak at"], _cells(records))
+    yield "![what the peak is made of](memory.png)\n"
+    if any("message" in record for record in records):
+        yield bullets(f"{record['name']}: {record['message']}" for record in records if "message" in record)
+    yield "## The largest batch that fits, predicted\n"
+    yield (
+        f"Images a step with bounded losses, on cards of so many GiB, less {ALLOWANCE:g} GiB for context, libraries "
+        "and the allocator's slack, which differ from one machine to the next. From the peaks at two batches.\n"
+    )
+    fits = [
+        [record["name"], *(str(largest_batch(record, card)) for card in CARDS)]
+        for record in records
+        if "plain" in record
+    ]
+    yield table(["row", *(f"{card} GiB" for card in CARDS)], fits)
+    if verified:
+        yield from _is_it_right(verified)
+    if is_printed(setting):
+        yield from memory_claims.section([*records, *masked])
+    if spent:
+        resident = "" if spent["resident_gib"] is None else f", at most {spent['resident_gib']:.1f} GiB resident"
+        cores = numbers.count(spent["cores"], "core")
+        yield f"Predicting took {spent['seconds']:.0f} s on {cores}{resident}, all processes together (measured).\n"
+    if command:
+        yield f"Command: `{command}`\n"
+
+
+def _is_it_right(verified: Sequence[Record]) -> Iterator[str]:
+    yield "## Is the prediction right?\n"
+    yield (
+        "The same step run on this machine's CPU, its allocations *measured* at malloc, against what is "
+        "*predicted* for a CPU (float dropout masks, torch's own products).\n"
+    )
+    yield table(["row", "predicted, GiB", "measured, GiB", "predicted over measured"], _checked_cells(verified))
+    cards = [record for record in verified if "card" in record]
+    if not cards:
+        return
+    gpus = ", ".join(dict.fromkeys(record["card"]["gpu"] for record in cards if "gpu" in record["card"]))
+    yield f"## What the card shows: {gpus or 'nothing'}\n"
+    yield (
+        "*Measured*, a fresh process for each row, cudnn.benchmark off: *allocated* are torch's tensors with the "
+        "allocator's rounding, *reserved* what the allocator holds of the card, *NVML* what the process holds, context "
+        "and libraries included. *Predicted* for CUDA.\n"
+    )
+    columns = ["row", "predicted, GiB", "allocated, GiB", "reserved, GiB", "NVML, GiB", "predicted over allocated"]
+    yield table([*columns, "note"], _card_cells(cards))
+
+
+def is_printed(setting: Mapping[str, Any]) -> bool:
+    """Whether the step is taken as the paper's table has it."""
+    return all(setting[name] == value for name, value in PRINTED.items())
+
+
+def _cells(records: Sequence[Record]) -> Iterator[list[str]]:
+    for record in records:
+        if "plain" in record:
+            figures = [record["plain"], record["bounded"], *(record["kinds"][kind] for kind in KINDS)]
+            yield [record["name"], *(f"{figure / GIB:.2f}" for figure in figures), record["place"]]
+
+
+def _checked_cells(verified: Sequence[Record]) -> Iterator[list[str]]:
+    for record in verified:
+        if "measured" in record:
+            ratio = record["predicted"] / record["measured"]
+            yield [
+                record["name"],
+                f"{record['predicted'] / GIB:.3f}",
+                f"{record['measured'] / GIB:.3f}",
+                f"{ratio:.4f}",
+            ]
+        else:
+            yield [record["name"], DASH, DASH, record["message"]]
+
+
+def _card_cells(cards: Sequence[Record]) -> Iterator[list[str]]:
+    for record in cards:
+        card = record["card"]
+        known = "allocated" in card
+        figures = [
+            numbers.number(_gib(card.get(name)), ".3f") for name in ("predicted", "allocated", "reserved", "nvml")
+        ]
+        ratio = f"{card['predicted'] / card['allocated']:.4f}" if known else DASH
+        note = card.get("message") or card["reason"]
+        yield [
+            record["name"],
+            *figures,
+            ratio,
+            f"{note}{'; ' * bool(note)}backend {card['backend']}" if known else note,
+        ]

@@ -1,0 +1,81 @@
+"""Where a training step goes, as a page: the parts of each case, one backend beside the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from reports.formats.markdown import DASH, bullets, table
+
+WHOLE, BACKBONE, CONTEXT, ATTENTION = "whole step", "backbone", "context branch", "its attention"
+SUMMED = (BACKBONE, "spatial branch and heads", CONTEXT, "loss", "optimizer")
+
+
+class PartTime(Protocol):
+    """A measured part (`bench.profiling.step_breakdown.PartTime`); seconds."""
+
+    @property
+    def part(self) -> str: ...  # noqa: D102
+    @property
+    def backend(self) -> str: ...  # noqa: D102
+    @property
+    def seconds(self) -> float: ...  # noqa: D102
+    @property
+    def low(self) -> float: ...  # noqa: D102
+    @property
+    def high(self) -> float: ...  # noqa: D102
+
+
+def page(cases: Mapping[str, Sequence[PartTime]], setting: Sequence[str]) -> str:
+    """Markdown: the setting, then a section for each case; a heading names what was measured in it."""
+    text = (
+        "# Where a training step goes\n\n"
+        "Every figure on this page is *measured*: milliseconds, median and quartiles. Parts are run forward and "
+        "backward, one by one, on the inputs they have in a real step; parts and backends take turns. The last line is "
+        "what the parts do not explain of the whole step.\n\n"
+    )
+    text += bullets(setting)
+    for name, times in cases.items():
+        text += f"\n## {name}\n\n{_table(times)}\n{bullets(_findings(times))}"
+    return text
+
+
+def _table(times: Sequence[PartTime]) -> str:
+    found = {(time.part, time.backend): time for time in times}
+    backends = [*dict.fromkeys(time.backend for time in times)]
+    columns = ["part", *(f"{name}, ms" for name in backends), *(f"{name} over {backends[0]}" for name in backends[1:])]
+    rows = []
+    for part in dict.fromkeys(time.part for time in times):
+        own = [found[part, name] for name in backends]
+        ratios = [f"{time.seconds / own[0].seconds:.2f}x" for time in own[1:]]
+        rows.append([part, *(_spread(time) for time in own), *ratios])
+    rest = [1e3 * _rest(found, name) for name in backends]
+    rows.append(["the rest of the step", *(f"{left:.1f}" for left in rest), *[DASH] * (len(backends) - 1)])
+    return table(columns, rows)
+
+
+def _spread(time: PartTime) -> str:
+    return f"{1e3 * time.seconds:.1f} ({1e3 * time.low:.1f} to {1e3 * time.high:.1f})"
+
+
+def _rest(found: Mapping[tuple[str, str], PartTime], backend: str) -> float:
+    return found[WHOLE, backend].seconds - sum(found[part, backend].seconds for part in SUMMED)
+
+
+def _findings(times: Sequence[PartTime]) -> list[str]:
+    """What the goals ask: the context branch against the backbone, and what a backend gains in the whole step."""
+    found = {(time.part, time.backend): time.seconds for time in times}
+    backends = [*dict.fromkeys(time.backend for time in times)]
+    lines = []
+    for name in backends:
+        context, backbone, attention = (found[part, name] for part in (CONTEXT, BACKBONE, ATTENTION))
+        word = "less" if context < backbone else "more"
+        lines.append(
+            f"{name}: the context branch takes {context / backbone:.2f} of the backbone's time, {word} than it; "
+            f"its attention (with its linear layers) {attention / backbone:.2f}."
+        )
+    first = backends[0]
+    slower = {name: found[WHOLE, name] / found[WHOLE, first] for name in backends[1:]}
+    return lines + [
+        f"With {name} a whole step takes {x:.2f} times as long as with {first}." for name, x in slower.items()
+    ]

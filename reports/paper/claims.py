@@ -1,0 +1,105 @@
+"""What the paper claims by its Tables 5 to 8, as differences between two printed figures.
+
+A claim says that one row is above or below another in one column. The figures stand in reports/paper/figures.py alone;
+the sense of a claim comes from the text, and where the text's sense and the figures' part, `supported` is False. Two
+statements of section 4.4 are no such difference and so no claim here: that 16 points are "sufficient", and that the
+number of points has no "large impact" on three levels.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+
+from reports.paper import figures
+from reports.paper.figures import Figure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """`better` is above (`sign` 1) or below (-1) `worse` in this column of this table."""
+
+    table: int
+    text: str
+    better: str
+    worse: str
+    column: str
+    sign: int = 1
+
+    @property
+    def quoted(self) -> float | None:
+        """The figure of `better` less that of `worse`, to the printed decimals; None where a cell is empty."""
+        better, worse = (_exact(figures.figure(self.table, row, self.column)) for row in (self.better, self.worse))
+        return None if better is None or worse is None else float(better - worse)
+
+    @property
+    def unit(self) -> str:
+        """The unit of the difference: that of the figures, and points where those are percentages."""
+        unit = figures.figure(self.table, self.better, self.column).unit
+        return "points" if unit == "%" else unit
+
+    @property
+    def supported(self) -> bool | None:
+        """Have the paper's own figures the claimed sign? None where one is not printed."""
+        return None if self.quoted is None else self.quoted * self.sign > 0
+
+
+def _exact(figure: Figure) -> Decimal | None:
+    return None if figure.value is None else Decimal(str(figure.value))
+
+
+def _components() -> Iterator[Claim]:
+    """Table 5: each row against the one before it."""
+    rows = figures.TABLES[5].rows
+    for column in ("mIoU", "pixAcc"):
+        for worse, better in itertools.pairwise(rows):
+            text = f"adding {better.removeprefix('+ ')} raises {column}"
+            yield Claim(table=5, text=text, better=better, worse=worse, column=column)
+
+
+def _points_and_levels() -> Iterator[Claim]:
+    """Table 6: 4, 16 and 64 points on one level and on three, and three levels against one at each number of points."""
+    for column in ("mIoU", "pAcc"):
+        for levels, more, less in ((1, 16, 4), (1, 64, 16), (3, 16, 4), (3, 16, 64)):
+            text = f"{more} points rather than {less} raise {column} at L={levels}"
+            better, worse = (f"N={points} L={levels}" for points in (more, less))
+            yield Claim(table=6, text=text, better=better, worse=worse, column=column)
+        for points in (4, 16, 64):
+            text = f"three levels rather than one raise {column} at N={points}"
+            yield Claim(table=6, text=text, better=f"N={points} L=3", worse=f"N={points} L=1", column=column)
+
+
+def _methods() -> Iterator[Claim]:
+    """Table 7: operations ("the lowest") and mIoU against each method, parameters against SETR ("a larger network")."""
+    *rivals, ours = figures.TABLES[7].rows
+    for rival in rivals:
+        yield Claim(table=7, text=f"higher mIoU than {rival}", better=ours, worse=rival, column="mIoU")
+    for rival in rivals:
+        text = f"fewer operations than {rival}"
+        yield Claim(table=7, text=text, better=ours, worse=rival, column="GFLOPs", sign=-1)
+    yield Claim(table=7, text="fewer parameters than SETR", better=ours, worse="SETR", column="#Params.", sign=-1)
+
+
+def _memory() -> Iterator[Claim]:
+    """Table 8: memory and mIoU against each rival: the ResNet-50 model beside those on ResNet-50, DeiT beside SETR."""
+    *rivals, on_resnet, on_deit = figures.TABLES[8].rows
+    for column, sign, word in (("Mem Cost", -1, "less memory"), ("mIoU", 1, "higher mIoU")):
+        for rival in rivals:
+            ours = on_resnet if rival.endswith("ResNet50") else on_deit
+            yield Claim(table=8, text=f"{word} than {rival}", better=ours, worse=rival, column=column, sign=sign)
+
+
+CLAIMS: tuple[Claim, ...] = (*_components(), *_points_and_levels(), *_methods(), *_memory())
+
+
+STAND_INS = {  # rows of a table, by the variants that take their place in a study on another backbone
+    "Ours, ResNet50": "deformable",
+    **{f"{name}, ResNet50": name for name in ("Sparse Transformer", "Longformer", "Reformer", "CCNet", "ANL")},
+}
+
+
+def claims(table: int) -> tuple[Claim, ...]:
+    """The claims of one table, in the order in which reports list them."""
+    return tuple(claim for claim in CLAIMS if claim.table == table)

@@ -1,0 +1,156 @@
+"""What the compiled kernel is to reach on two cores, and how a benchmark's rows are held against it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.microbench.rows import AT_MOST
+
+CORES = 2  # that the goals are meant for
+ENCODERS = ("deit-encoder", "r50-encoder")
+UNSURE = "undecided"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """A bound on the worst shape of some rows; `more` says whether more is better."""
+
+    title: str
+    part: str
+    malloc: str
+    side: str
+    phase: str
+    quantity: str = "ratio"
+    floor: float | None
+    goal: float
+    more: bool = True
+    shapes: tuple[str, ...] = ()  # only these; none: all that were measured
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A goal, and the worst of the rows that it is about; without rows there is no row.
+
+    `most` is the row of what that ratio could be at most on the machine (`bench.microbench.operator.lower_bounds`),
+    where there is one.
+    """
+
+    goal: Goal
+    row: Mapping[str, Any] | None
+    most: Mapping[str, Any] | None = None
+
+    def against(self, bound: float | None) -> str:
+        """`reached`, `missed by 12 %`, or that the quartiles lie on both sides of the bound; "" without either."""
+        if self.row is None or bound is None:
+            return ""
+        value = self.row["value"]
+        better = value >= bound if self.goal.more else value <= bound
+        said = "reached" if better else f"missed by {100 * abs(value - bound) / bound:.0f} %"
+        doubt = self.row["q1"] < bound < self.row["q3"]
+        return f"{said}, {UNSURE}: quartiles on both sides" if doubt else said
+
+
+def _over(part: str, title: str, side: str, malloc: str, phase: str, floor: float | None, goal: float) -> Goal:
+    return Goal(
+        title=f"{title}, {phase}, {malloc} malloc",
+        part=part,
+        malloc=malloc,
+        side=side,
+        phase=phase,
+        floor=floor,
+        goal=goal,
+    )
+
+
+def goals() -> tuple[Goal, ...]:
+    """All of them."""
+    forward, both, rival = "forward", "forward+backward", "torch-ms-deform-attn"
+    found = [
+        _over("operator", "times faster than mmcv's", "mmcv", "tuned", forward, 13, 15),
+        _over("operator", "times faster than mmcv's", "mmcv", "default", forward, 30, 35),
+        _over("operator", "times faster than mmcv's", "mmcv", "tuned", both, 13, 15),
+        _over("operator", "times faster than mmcv's", "mmcv", "default", both, 22, 25),
+        _over("operator", f"times faster than {rival}", rival, "tuned", forward, 5, 7),
+        _over("operator", f"times faster than {rival}", rival, "tuned", both, 5, 7),
+    ]
+    found += [
+        Goal(
+            title=f"times faster than {rival} at r50-encoder, {phase}, tuned malloc",
+            part="operator",
+            malloc="tuned",
+            side=rival,
+            phase=phase,
+            floor=5,
+            goal=8,
+            shapes=("r50-encoder",),
+        )
+        for phase in (forward, both)
+    ]
+    found += [
+        Goal(
+            title=f"time over {what}, {phase}, tuned malloc",
+            part="operator",
+            malloc="tuned",
+            side="pyramid",
+            phase=phase,
+            quantity="over_probe",
+            floor=1.6,
+            goal=1.4,
+            more=False,
+            shapes=ENCODERS,
+        )
+        for phase, what in ((forward, "the gather probe"), ("backward", "the gather and scatter probes"))
+    ]
+    found += [
+        Goal(
+            title=f"time of the AVX2 build over the AVX-512 build, {phase}",
+            part="instructions",
+            malloc="tuned",
+            side="avx2",
+            phase=phase,
+            floor=None,
+            goal=1.5,
+            more=False,
+        )
+        for phase in (forward, "backward")
+    ]
+    found += [
+        Goal(
+            title=f"times less peak memory than mmcv's, {phase}",
+            part="memory",
+            malloc="counted",
+            side="mmcv",
+            phase=phase,
+            floor=bound,
+            goal=bound,
+        )
+        for phase, bound in ((forward, 70), (both, 20))
+    ]
+    return (
+        *found,
+        _over("module", "whole module, times faster than with mmcv's", "mmcv", "default", both, 8, 10),
+        _over("module", "whole module, times faster than with mmcv's", "mmcv", "tuned", both, 4.5, 6),
+    )
+
+
+def judge(rows: Iterable[Mapping[str, Any]], wanted: Sequence[Goal] = ()) -> list[Judged]:
+    """Every goal with the worst of its rows."""
+    known = list(rows)
+    found = []
+    for goal in wanted or goals():
+        names = ("part", "malloc", "side", "phase", "quantity")
+        about = [row for row in known if all(row[name] == getattr(goal, name) for name in names)]
+        about = [row for row in about if not goal.shapes or row["shape"] in goal.shapes]
+        worst = min if goal.more else max
+        row = worst(about, key=lambda row: row["value"]) if about else None
+        found.append(Judged(goal=goal, row=row, most=_most(known, row) if row else None))
+    return found
+
+
+def _most(known: Iterable[Mapping[str, Any]], row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The row of the most that this row's ratio could be; None where nothing bounds it."""
+    names = ("part", "malloc", "shape", "side", "phase")
+    alike = (other for other in known if all(other[name] == row[name] for name in names))
+    return next((other for other in alike if (row["quantity"], other["quantity"]) == ("ratio", AT_MOST)), None)

@@ -1,0 +1,54 @@
+"""The plot of `unept-bench attention`: how many times ours each other side takes, in time and in memory."""
+
+from __future__ import annotations
+
+import matplotlib
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from reports.plots import style
+
+PHASES = ("forward", "forward+backward")
+KINDS = ("time", "memory")
+
+
+def draw(rows: pd.DataFrame, caption: str) -> dict[str, bytes]:
+    """The plot as files, PNG and SVG; none where nothing was compared."""
+    found = rows[(rows["quantity"] == "ratio") & rows["phase"].isin(PHASES)].copy()
+    if found.empty:
+        return {}
+    found["kind"] = found["malloc"].eq("counted").map({True: "memory", False: "time"})
+    found["at"] = found["part"] + ": " + found["side"]
+    names = list(found["at"].drop_duplicates())
+    shapes = list(found["shape"].drop_duplicates())
+    with matplotlib.rc_context(style.STYLE | {"font.size": 9.5, "axes.titlesize": 9.5}):
+        figure = style.canvas(1.7 + 0.42 * len(names))
+        panels = figure.subplots(1, len(KINDS), sharey=True)
+        for panel, kind in zip(panels, KINDS, strict=True):
+            _panel(panel, found[found["kind"] == kind], names, shapes)
+            panel.set_title(kind)
+            panel.set_xlabel("times ours")
+        handles, labels = max((panel.get_legend_handles_labels() for panel in panels), key=lambda both: len(both[1]))
+        figure.legend(handles, labels, loc="outside upper center", ncols=2)
+        style.write_under(figure, caption)
+        return {f"attention.{suffix}": data for suffix, data in style.files(figure).items()}
+
+
+def _panel(panel: Axes, found: pd.DataFrame, names: list[str], shapes: list[str]) -> None:
+    series = [(shape, phase) for shape in shapes for phase in PHASES]
+    for index, (shape, phase) in enumerate(series):
+        one = found[(found["shape"] == shape) & (found["phase"] == phase)]
+        if one.empty:
+            continue
+        heights = [names.index(name) + 0.16 * (index - (len(series) - 1) / 2) for name in one["at"]]
+        panel.hlines(heights, one["q1"], one["q3"], color=style.look(index)["color"], linewidth=1.4)
+        label = f"{shape}, {phase.replace('+', ' + ')}"
+        panel.plot(one["value"], heights, linestyle="none", markersize=5, label=label, **style.look(index))
+    panel.axvline(1, color=style.QUIET, linewidth=0.8)
+    panel.set_xscale("log")
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    panel.xaxis.set_minor_formatter(NullFormatter())
+    panel.set_yticks(range(len(names)), names)
+    panel.set_ylim(len(names) - 0.5, -0.5)
+    panel.grid(axis="x", **style.GRID)

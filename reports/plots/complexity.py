@@ -1,0 +1,82 @@
+"""Operations against parameters: a mark a network, in both conventions of counting."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from reports.plots import point_labels, style
+
+COLUMNS = 2  # of the list of names above the plot
+CAPTION = (
+    "Filled: every convolution, matrix product, attention product and sampling. Hollow: what the paper's tool counts, "
+    "by module. Derived, one picture in evaluation mode."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """One network: parameters in millions, and GMACs in both conventions; None where it was not counted so."""
+
+    name: str
+    parameters: float
+    gmacs: float
+    module_gmacs: float | None
+
+
+def mark(name: str, counts: Mapping[str, Any]) -> Mark:
+    """From a record, or the metrics of a row of measures, that has `parameters` and `gmacs`."""
+    return Mark(
+        name=name,
+        parameters=counts["parameters"] / 1e6,
+        gmacs=counts["gmacs"],
+        module_gmacs=counts.get("module_gmacs"),
+    )
+
+
+def draw(marks: Sequence[Mark]) -> dict[str, bytes]:
+    """The plot as files by suffix, `png` and `svg`; {} without a mark."""
+    if not marks:
+        return {}
+    names = point_labels.labels([found.name for found in marks])
+    numbered = point_labels.numbered(names)
+    with matplotlib.rc_context(style.STYLE):
+        figure = style.canvas(4.6 + 0.24 * math.ceil(len(numbered) / COLUMNS))
+        axis = figure.subplots()
+        for index, found in enumerate(marks):
+            _draw(axis, found, style.look(index))
+        axis.set_xlabel("parameters, M (derived)")
+        axis.set_ylabel("GMACs of one picture (derived)")
+        parameters = [found.parameters for found in marks]
+        axis.set_xscale("log")
+        axis.set_xlim(0.8 * min(parameters), 1.25 * max(parameters))
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_ylim(0, 1.12 * max(max(found.gmacs, found.module_gmacs or 0) for found in marks))
+        axis.grid(**style.GRID)
+        style.write_under(figure, CAPTION)
+        if numbered:
+            point_labels.write_list(figure, numbered, COLUMNS)
+        figure.draw_without_rendering()  # puts the axes where they will be, so that names can be placed in points
+        hollow = [(found.parameters, found.module_gmacs) for found in marks if found.module_gmacs is not None]
+        point_labels.write(axis, [_named(found, index, names) for index, found in enumerate(marks)], others=hollow)
+        return style.files(figure)
+
+
+def _draw(axis: Axes, found: Mark, look: dict[str, Any]) -> None:
+    if found.module_gmacs is not None:
+        axis.plot([found.parameters] * 2, [found.module_gmacs, found.gmacs], color=look["color"], linewidth=1)
+        axis.plot(found.parameters, found.module_gmacs, **look, markersize=8, markerfacecolor="white", zorder=2)
+    axis.plot(found.parameters, found.gmacs, **look, markersize=9, markeredgecolor="white", mew=0.6, zorder=3)
+
+
+def _named(found: Mark, index: int, names: Mapping[str, str]) -> point_labels.Named:
+    """A network's name or number, for beside its filled mark."""
+    return point_labels.Named(index=index, name=names[found.name], place=(found.parameters, found.gmacs))

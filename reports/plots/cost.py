@@ -1,0 +1,148 @@
+"""Accuracy against what it costs: mIoU against operations and against peak memory, a panel each.
+
+A small dot is a seed, a large mark the mean with its 95 % interval. Names stand beside their marks, moved to where
+they hide nothing; many or long names are numbered and listed under the panels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.transforms import Bbox, ScaledTranslation
+
+from bench.stats.seed_statistics import Summary, summarise
+from reports.analysis import study_rows
+from reports.analysis.study_rows import Study
+from reports.plots import point_labels, style
+
+COSTS: Mapping[str, tuple[str, str]] = {
+    "gmacs": ("GMACs of one picture (derived)", "number of operations"),
+    "peak_rss_gib": ("peak memory, GiB (measured)", "peak memory"),
+}
+WIDE_RANGE = 8  # costs that differ by this factor stand on a logarithmic axis
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """A variant in one panel: its place among the study's variants, cost, and mIoU in percent points by seed."""
+
+    index: int
+    variant: str
+    cost: float
+    values: Mapping[int, float]
+
+    @property
+    def summary(self) -> Summary:
+        """Mean and interval of the values."""
+        return summarise(list(self.values.values()))
+
+
+def draw(study: Study, caption: str) -> dict[str, bytes]:
+    """The plot as files by suffix, `png` and `svg`; {} where no variant has both an mIoU and a cost."""
+    panels = {name: found for name in COSTS if (found := points(study, name))}
+    if not panels:
+        return {}
+    names = point_labels.labels(study.variants)
+    numbered = point_labels.numbered(names)
+    columns = max(1, min(3, 72 // (max(map(len, numbered)) + 5))) if numbered else 1
+    with matplotlib.rc_context(style.STYLE):
+        figure = style.canvas(0.5 + 3.5 * len(panels) + 0.24 * math.ceil(len(numbered) / columns))
+        axes = figure.subplots(len(panels), sharey=True, squeeze=False)[:, 0]
+        for axis, (name, found) in zip(axes, panels.items(), strict=True):
+            _panel(axis, found, name, study.seeds)
+        everything = [point for found in panels.values() for point in found]
+        values = [value for point in everything for value in point.values.values()]
+        axes[0].set_ylim(*style.room(values, [point.summary for point in everything]))
+        style.write_under(figure, "\n".join([caption, *_left_out(study, panels)]))
+        if numbered:
+            point_labels.write_list(figure, numbered, columns)
+        figure.draw_without_rendering()  # puts the axes where they will be, so that names can be placed in points
+        for axis, found in zip(axes, panels.values(), strict=True):
+            _name(axis, found, names)
+        return style.files(figure)
+
+
+def points(study: Study, cost: str) -> list[Point]:
+    """The variants that have a positive cost of this name and at least one mIoU."""
+    found = []
+    for index, variant in enumerate(study.variants):
+        value = study_rows.number(study.measures.get(variant, {}), "metrics", cost)
+        scores = {study_rows.seed(run): study_rows.values([run], "miou") for run in study.of(variant)}
+        known = {seed: 100 * score[0] for seed, score in scores.items() if score}
+        if value is not None and value > 0 and known:
+            found.append(Point(index=index, variant=variant, cost=value, values=known))
+    return found
+
+
+def _left_out(study: Study, panels: Mapping[str, Sequence[Point]]) -> Iterator[str]:
+    for name, (_, words) in COSTS.items():
+        drawn = {point.variant for point in panels.get(name, ())}
+        absent = [variant for variant in study.variants if variant not in drawn]
+        if absent:
+            which = "all variants" if not drawn else ", ".join(absent)
+            yield f"Not drawn against {words}, for want of a value: {which}."
+
+
+def _panel(axis: Axes, found: Sequence[Point], cost: str, seeds: Sequence[int]) -> None:
+    figure = axis.get_figure()
+    assert figure is not None
+    for point in found:
+        look = style.look(point.index)
+        colour, summary = look["color"], point.summary
+        for rank, seed in enumerate(seeds):
+            aside = ScaledTranslation(6 * style.jitter(rank, len(seeds)) / 72, 0, figure.dpi_scale_trans)
+            value = [point.values[seed]] if seed in point.values else []
+            place: dict[str, Any] = {"transform": axis.transData + aside, "markersize": 4.5, "alpha": 0.5}
+            axis.plot([point.cost] * len(value), value, **look, **place, markeredgewidth=0, linestyle="none")
+        if summary.low is not None and summary.high is not None:
+            axis.plot([point.cost] * 2, [summary.low, summary.high], color=colour, linewidth=1.8)
+        assert summary.mean is not None, "a point has values"
+        axis.plot(point.cost, summary.mean, **look, markersize=10, markeredgecolor="white", mew=0.6, zorder=3)
+    costs = [point.cost for point in found]
+    _scale(axis, min(costs), max(costs))
+    axis.set_xlabel(COSTS[cost][0])
+    axis.set_ylabel("mIoU, % (measured)")
+    axis.grid(axis="y", **style.GRID)
+
+
+def _scale(axis: Axes, least: float, most: float) -> None:
+    """Room beside the marks for their names; logarithmic where costs differ much."""
+    if most / least >= WIDE_RANGE:
+        axis.set_xscale("log")
+        beside = (most / least) ** 0.12
+        axis.set_xlim(least / beside, most * beside)
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if most / least < 300 else (1,)))
+        axis.xaxis.set_minor_locator(NullLocator())
+    else:
+        beside = max(0.14 * (most - least), 0.02 * most)
+        axis.set_xlim(max(0, least - beside), most + beside)
+        axis.xaxis.set_major_locator(MaxNLocator(6))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _name(axis: Axes, found: Sequence[Point], names: Mapping[str, str]) -> None:
+    """Each point's name or number beside its mean, over as few seeds and intervals as may be."""
+    marks = []
+    for point in found:
+        mean = point.summary.mean
+        assert mean is not None, "a point has values"
+        marks.append(point_labels.Named(index=point.index, name=names[point.variant], place=(point.cost, mean)))
+    point_labels.write(axis, marks, faint=list(_faint(axis, found)))
+
+
+def _faint(axis: Axes, found: Sequence[Point]) -> Iterator[Bbox]:
+    """What names may cover where they must: seeds' dots and intervals."""
+    scale = point_labels.pixels(axis)
+    for point in found:
+        for value in point.values.values():
+            yield point_labels.box(axis.transData.transform((point.cost, value)), 8 * scale, 3 * scale)
+        low, high = point.summary.low, point.summary.high
+        if low is not None and high is not None:
+            ends = axis.transData.transform([(point.cost, low), (point.cost, high)])
+            yield Bbox([[ends[0][0] - scale, ends[0][1]], [ends[1][0] + scale, ends[1][1]]])

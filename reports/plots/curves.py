@@ -1,0 +1,151 @@
+"""Training as it went: a small panel a variant, a thin line a seed, so that a jump of one seed can be seen.
+
+The scores are those on the pictures that are probed during training; where no run has any, the training loss.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from reports.analysis import study_rows
+from reports.analysis.study_rows import Study
+from reports.plots import style
+from reports.plots.style import COLOURS, DASHES
+
+MOST = 24  # panels
+LONGEST_TITLE = 44  # letters
+SOURCES = {
+    "probe": ("probe_columns", "miou", 100.0, "mIoU on probed pictures, %"),
+    "curve": ("curve_columns", "total", 1.0, "training loss"),
+}
+
+Line = tuple[tuple[float, float], ...]  # (step, value), in the order of steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curves:
+    """What is drawn: the axis' title, and by variant and seed a line."""
+
+    title: str
+    lines: Mapping[str, Mapping[int, Line]]
+
+
+def draw(study: Study, caption: str) -> dict[str, bytes]:
+    """The plot as files by suffix, `png` and `svg`; {} where no run has a curve."""
+    found = curves(study)
+    if found is None:
+        return {}
+    shown = list(found.lines)[:MOST]
+    columns = min(len(shown), 3) if len(shown) != 4 else 2
+    down = math.ceil(len(shown) / columns)
+    with matplotlib.rc_context(style.STYLE | {"font.size": 10.5, "axes.titlesize": 10.5}):
+        figure = style.canvas(1.4 + (1.75 if columns > 1 else 3.0) * down)
+        panels = figure.subplots(down, columns, sharex=True, sharey=True, squeeze=False).ravel()
+        for panel, name in zip(panels, shown, strict=False):
+            _panel(panel, name, found.lines[name], study.seeds, 60 // columns)
+        for panel in panels[len(shown) :]:
+            panel.set_axis_off()
+        for panel in panels[max(0, len(shown) - columns) : len(shown)]:
+            panel.tick_params(labelbottom=True)
+            panel.set_xlabel("step")
+        panels[0].set_ylim(*_limits(found))
+        panels[0].xaxis.set_major_locator(MaxNLocator(3 if columns > 1 else 8, integer=True))
+        figure.supylabel(found.title, fontsize=11)
+        style.write_under(figure, "\n".join([caption, *_left_out(study, found, shown)]))
+        _legend(figure, study.seeds)
+        return style.files(figure)
+
+
+def curves(study: Study) -> Curves | None:
+    """The probed scores of every run that has some, or the losses if none has; None where there are neither."""
+    for name, (columns, value, factor, title) in SOURCES.items():
+        lines: dict[str, dict[int, Line]] = {}
+        for run in study.runs:
+            line = tuple(_line(run, name, columns, value, factor))
+            if line:
+                lines.setdefault(str(run["variant"]), {})[study_rows.seed(run)] = line
+        if lines:
+            return Curves(title=title, lines=lines)
+    return None
+
+
+def mean(lines: Sequence[Line]) -> Line:
+    """The mean over the steps that every line has; nothing for a single line."""
+    if len(lines) < 2:
+        return ()
+    tables = [dict(line) for line in lines]
+    steps = sorted(set.intersection(*(set(table) for table in tables)))
+    return tuple((step, sum(table[step] for table in tables) / len(tables)) for step in steps)
+
+
+def _line(run: study_rows.Row, name: str, columns: str, value: str, factor: float) -> Iterator[tuple[float, float]]:
+    """Steps and values of a run, without the entries that lack either."""
+    entries = study_rows.lookup(run, "training", name)
+    titles = study_rows.lookup(run, "training", columns)
+    places = [
+        titles.index(title) if isinstance(titles, list) and title in titles else None for title in ("step", value)
+    ]
+    at = [place if place is not None else default for place, default in zip(places, (0, 1), strict=True)]
+    for entry in entries if isinstance(entries, list) else []:
+        if isinstance(entry, list):
+            named = dict(enumerate(entry))
+            pair = [study_rows.number({"x": named.get(place)}, "x") for place in at]
+            if pair[0] is not None and pair[1] is not None:
+                yield pair[0], factor * pair[1]
+
+
+def _panel(axis: Axes, name: str, lines: Mapping[int, Line], seeds: Sequence[int], letters: int) -> None:
+    middle = mean(list(lines.values()))
+    axis.plot(*_columns(middle), color="#222222", alpha=0.28, linewidth=4.5, solid_capstyle="round")
+    for rank, seed in enumerate(seeds):
+        if seed in lines:
+            one = len(lines[seed]) == 1
+            axis.plot(*_columns(lines[seed]), **_look(rank, len(seeds)), marker="." if one else "")
+    words = textwrap.shorten(name, LONGEST_TITLE, placeholder="…") if " " in name else name[:LONGEST_TITLE]
+    axis.set_title(textwrap.fill(words, letters), loc="left")
+    axis.grid(axis="y", **style.GRID)
+
+
+def _look(rank: int, count: int) -> dict[str, Any]:
+    """A seed's own colour and dashes, or the same for all where there are more seeds than colours."""
+    if count > len(COLOURS):
+        return {"color": COLOURS[0], "linewidth": 0.9, "alpha": 0.7}
+    return {"color": COLOURS[rank], "linestyle": DASHES[rank], "linewidth": 1.4}
+
+
+def _legend(figure: Any, seeds: Sequence[int]) -> None:
+    count = len(seeds)
+    handles = [Line2D([], [], **_look(rank, count)) for rank in range(count if count <= len(COLOURS) else 1)]
+    names = [f"seed {seed}" for seed in seeds] if count <= len(COLOURS) else [f"one of {count} seeds"]
+    if count > 1:
+        handles.append(Line2D([], [], color="#222222", alpha=0.28, linewidth=4.5))
+        names.append("mean")
+    columns = min(len(names), 3)
+    figure.legend(handles, names, loc="outside upper center", ncols=columns, handlelength=2.4, columnspacing=1.4)
+
+
+def _limits(found: Curves) -> tuple[float, float]:
+    values = [value for lines in found.lines.values() for line in lines.values() for _, value in line]
+    margin = 0.06 * (max(values) - min(values)) or 1.0
+    return min(values) - margin, max(values) + margin
+
+
+def _left_out(study: Study, found: Curves, shown: Sequence[str]) -> Iterator[str]:
+    without = [variant for variant in study.variants if variant not in found.lines]
+    if without:
+        yield f"No curve: {', '.join(without)}."
+    if len(shown) < len(found.lines):
+        yield f"The first {len(shown)} of {len(found.lines)} variants."
+
+
+def _columns(line: Line) -> tuple[list[float], list[float]]:
+    return [x for x, _ in line], [y for _, y in line]

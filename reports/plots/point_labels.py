@@ -1,0 +1,161 @@
+"""Names beside the marks of a plot, in the colours of their series, where they hide least.
+
+Many or long names are numbered instead, and listed above the plot.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import BoxStyle
+from matplotlib.transforms import Bbox
+
+from reports.plots import style
+
+MOST_NAMES = 10  # more than these are numbered
+LONGEST_NAME = 20  # letters; longer ones are numbered
+RADII = (13, 24, 38, 54, 74, 96)  # points from a mark to its name, nearest first
+ANGLES = (0, 180, 90, 270, 45, 315, 135, 225, 22, 338, 158, 202, 67, 293, 113, 247)  # degrees, best first
+MISTAKEN = 1e4  # cost of a name nearer to another's mark than to its own: that of covering 10 square pixels
+NEAR = 16  # points; a name farther off has a line to its mark
+HALF = 6  # points; half the side of a mark
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """What to write beside a mark: its name or number, the index of its series, and its place in the plot's units."""
+
+    index: int
+    name: str
+    place: tuple[float, float]
+
+
+def labels(variants: Sequence[str]) -> dict[str, str]:
+    """What stands beside the mark of each variant: its name, or its number where names would not fit."""
+    if len(variants) <= MOST_NAMES and max(map(len, variants), default=0) <= LONGEST_NAME:
+        return {variant: variant for variant in variants}
+    return {variant: str(number) for number, variant in enumerate(variants, 1)}
+
+
+def numbered(names: Mapping[str, str]) -> list[str]:
+    """The lines of the list that tells what each number of `labels` stands for; [] where names stand by themselves."""
+    short = all(label == name for name, label in names.items())
+    return [] if short else [f"{label}  {name}" for name, label in names.items()]
+
+
+def write_list(figure: Figure, lines: Sequence[str], columns: int) -> None:
+    """The lines of `numbered` above the plot, each with the mark of its series."""
+    handles = [Line2D([], [], linestyle="none", markersize=7, **style.look(index)) for index in range(len(lines))]
+    figure.legend(
+        handles, lines, loc="outside upper center", ncols=columns, fontsize=10, handletextpad=0.1, labelspacing=0.3
+    )
+
+
+def write(
+    axis: Axes, found: Sequence[Named], *, others: Sequence[tuple[float, float]] = (), faint: Sequence[Bbox] = ()
+) -> None:
+    """Write each name, the marks with the least room first.
+
+    `others` are places of marks without a name, `faint` (pixels) what names may cover where they must. The axes must
+    be where they will stay: call `figure.draw_without_rendering()` first.
+    """
+    scale = pixels(axis)
+    marks = [axis.transData.transform(each.place) for each in found]
+    bare = [axis.transData.transform(place) for place in others]
+    taken = [box(mark, HALF * scale, HALF * scale) for mark in [*marks, *bare]]
+    frame = axis.get_window_extent()
+    for order in sorted(range(len(found)), key=lambda order: (_nearest(marks, order), found[order].index)):
+        each, mark = found[order], marks[order]
+        text = axis.text(0, 0, each.name, fontsize=10.5)
+        size = text.get_window_extent()
+        text.remove()
+        strangers = [*marks[:order], *marks[order + 1 :]]
+        offset = place_of((size.width + 2, size.height + 2), mark, scale, frame, taken, faint, strangers)
+        taken.append(box(mark + offset, size.width / 2 + 1, size.height / 2 + 1))
+        far = math.hypot(*offset) - size.width / 2 * abs(offset[0]) / math.hypot(*offset) > NEAR * scale
+        line = {"arrowstyle": "-", "color": "#777777", "linewidth": 0.8, "shrinkA": 0, "shrinkB": 5}
+        note = axis.annotate(
+            each.name,
+            each.place,
+            xytext=tuple(offset / scale),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=10.5,
+            color=style.ink(each.index),
+            zorder=4,
+            arrowprops=line if far else None,
+            bbox={"boxstyle": BoxStyle("Square", pad=0.08), "facecolor": "white", "alpha": 0.75, "linewidth": 0},
+        )
+        note.set_in_layout(False)
+
+
+def place_of(
+    size: tuple[float, float],
+    mark: Any,
+    scale: float,
+    frame: Bbox,
+    taken: Sequence[Bbox],
+    faint: Sequence[Bbox],
+    others: Sequence[Any] = (),
+) -> Any:
+    """From `mark` (pixels) to the middle of a name of this `size` (pixels): the place that covers least.
+
+    Covering what is `taken` (marks, other names) counts most, then leaving the `frame`, then standing nearer to one of
+    the `others` (their marks, pixels) than to its own, then covering what is `faint` (seeds, intervals), then distance.
+    `scale` is in pixels a point.
+    """
+    width, height = size
+    best, lowest = np.zeros(2), math.inf
+    for order, (radius, angle) in enumerate(itertools.product(RADII, ANGLES)):
+        along = np.array([math.cos(math.radians(angle)), math.sin(math.radians(angle))])
+        offset = along * radius * scale + along * [width / 2, height / 2]
+        name = box(mark + offset, width / 2, height / 2)
+        inside = _common(name, frame)
+        cost = 1e3 * sum(_common(name, other) for other in taken) + 300 * (width * height - inside)
+        if any(_apart(name, other) < _apart(name, mark) for other in others):
+            cost += MISTAKEN
+        cost += 2 * sum(_common(name, other) for other in faint) + order + 3 * radius
+        if cost < lowest - 1e-6:
+            best, lowest = offset, cost
+    return best
+
+
+def pixels(axis: Axes) -> float:
+    """Pixels a point."""
+    figure = axis.get_figure()
+    assert figure is not None
+    return figure.dpi / 72
+
+
+def box(middle: Any, half_width: float, half_height: float) -> Bbox:
+    """A box about its middle."""
+    x, y = middle
+    return Bbox([[x - half_width, y - half_height], [x + half_width, y + half_height]])
+
+
+def _nearest(marks: Sequence[Any], index: int) -> float:
+    """Distance from one mark to the next, to the pixel."""
+    others = [math.dist(mark, marks[index]) for other, mark in enumerate(marks) if other != index]
+    return round(min(others, default=0.0))
+
+
+def _apart(name: Bbox, place: Any) -> float:
+    """Distance from a box to a place outside it; 0 within."""
+    x, y = place
+    return math.hypot(max(name.x0 - x, x - name.x1, 0.0), max(name.y0 - y, y - name.y1, 0.0))
+
+
+def _common(one: Bbox, other: Bbox) -> float:
+    """Area that two boxes share."""
+    width = min(one.x1, other.x1) - max(one.x0, other.x0)
+    height = min(one.y1, other.y1) - max(one.y0, other.y0)
+    return max(width, 0.0) * max(height, 0.0)

@@ -1,0 +1,350 @@
+"""What variants predict for the same pictures: input, truth, prediction, errors, boundaries before and after refining.
+
+The pictures are chosen by a rule and never by hand: of those that every run keeps, the best, the median and the worst
+by pixel accuracy, averaged over the variants.
+"""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from PIL import Image
+
+from bench.results.store import Store
+from reports.analysis import study_rows
+from reports.analysis.study_rows import Study
+from reports.plots import style as drawing
+
+IGNORE = 255
+MOST = 6  # variants drawn
+LONGEST_SIDE = 240  # pixels of a picture in the drawing; larger ones are reduced
+COLUMN, ROW = 1.55, 1.55  # inches
+MOST_CLASSES = 16  # more are left out of the legend
+LEGEND = 5  # columns of the legend
+RED, TRUE_ONLY, PREDICTED_ONLY, BOTH = (200, 0, 20), (0, 114, 178), (230, 159, 0), (0, 158, 115)
+PLACES = ("best", "median", "worst")
+
+Bytes = npt.NDArray[np.uint8]
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """A picture and what to say under it."""
+
+    png: bytes
+    caption: str
+
+
+class Loaded(NamedTuple):
+    """Arrays by variant, in the study's order, and a line for each file that could not be used."""
+
+    arrays: dict[str, dict[str, npt.NDArray[Any]]]
+    problems: list[str]
+
+
+class Chosen(NamedTuple):
+    """A picture's place in the ranking, its number in the split, and its mean pixel accuracy."""
+
+    place: str
+    number: int
+    score: float
+
+
+def load(outs: Sequence[Path], study: Study) -> Loaded:
+    """The kept pictures of each variant's lowest seed that has a usable file, from the studies' folders `outs`.
+
+    A file that is damaged, or shows other pictures than the first variant's, is left out with a line that says so.
+    """
+    stores = [Store(out) for out in outs]
+    arrays: dict[str, dict[str, npt.NDArray[Any]]] = {}
+    problems = []
+    for variant in study.variants:
+        for run in study.of(variant):
+            places = [store.pictures(str(run.get("key", ""))) for store in stores]
+            path = next((place for place in places if place.exists()), None)
+            if not study_rows.succeeded(run) or path is None:
+                continue
+            try:
+                found = read(path)
+                if arrays:
+                    _same_pictures(found, next(iter(arrays.values())))
+            except ValueError as error:
+                problems.append(f"left out: {path.name}, pictures of {variant}, seed {study_rows.seed(run)}: {error}")
+                continue
+            arrays[variant] = found
+            break
+    return Loaded(arrays, problems)
+
+
+def read(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of one file. ValueError where it is damaged or lacks something."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            found = {name: archive[name] for name in archive.files}
+    except Exception as error:  # a changed byte makes zipfile, zlib and numpy raise a dozen kinds
+        raise ValueError(f"damaged, or no archive of arrays ({type(error).__name__})") from None
+    _check(found)
+    return found
+
+
+def _check(found: Arrays) -> None:
+    index = found.get("index")
+    if index is None or index.ndim != 1 or index.dtype.kind not in "iu" or not len(index):
+        raise ValueError("no list of picture numbers")
+    classes, palette = found.get("classes"), found.get("palette")
+    if classes is None or classes.ndim != 1 or classes.dtype.kind != "U":
+        raise ValueError("no names of classes")
+    if palette is None or palette.dtype != np.uint8 or palette.shape != (len(classes), 3):
+        raise ValueError("no palette of its classes")
+    for i in range(len(index)):
+        picture = found.get(f"image_{i}")
+        if (
+            picture is None
+            or picture.dtype != np.uint8
+            or picture.ndim != 3
+            or picture.shape[2] != 3
+            or not picture.size
+        ):
+            raise ValueError(f"no picture {i}")
+        for name in ("truth", "prediction", "refined"):
+            labels = found.get(f"{name}_{i}")
+            if labels is None and name == "refined":
+                continue
+            if labels is None or labels.dtype != np.uint8 or labels.shape != picture.shape[:2]:
+                raise ValueError(f"no {name} of picture {i}")
+
+
+def _same_pictures(one: Arrays, other: Arrays) -> None:
+    names = ["index", "classes", *(f"{kind}_{i}" for kind in ("image", "truth") for i in range(len(other["index"])))]
+    if not all(np.array_equal(one.get(name, ()), other[name]) for name in names):
+        raise ValueError("other pictures than the first variant's")
+
+
+def choose(arrays: Mapping[str, Arrays]) -> list[Chosen]:
+    """The best, the median and the worst picture that all variants share; fewer where there are fewer pictures.
+
+    A picture's score is its pixel accuracy over pixels that are not ignored, averaged over the variants. Of equal
+    pictures the one with the lower number comes first. A picture without any scored pixel is not chosen.
+    """
+    scores: dict[int, list[float]] = {}
+    for found in arrays.values():
+        for i, number in enumerate(found["index"].tolist()):
+            scored = found[f"truth_{i}"] != IGNORE
+            if scored.any():
+                right = found[f"truth_{i}"] == found[f"prediction_{i}"]
+                scores.setdefault(number, []).append(float(right[scored].mean()))
+    means = {number: sum(found) / len(found) for number, found in scores.items() if len(found) == len(arrays)}
+    ranked = sorted(means, key=lambda number: (-means[number], number))
+    if not ranked:
+        return []
+    places = dict(zip(PLACES, (0, (len(ranked) - 1) // 2, len(ranked) - 1), strict=True))
+    wanted = {1: PLACES[:1], 2: ("best", "worst")}.get(len(ranked), PLACES)
+    return [Chosen(place, ranked[places[place]], means[ranked[places[place]]]) for place in wanted]
+
+
+def draw(arrays: Mapping[str, Arrays], control: str) -> Drawn | None:
+    """The chosen pictures, a row for each picture and variant; None where there is none to draw.
+
+    At most `MOST` variants, `control` first if it is among them; the caption says how many are left out.
+    """
+    chosen = choose(arrays)
+    if not chosen:
+        return None
+    names = sorted(arrays, key=lambda name: name != control)
+    shown = {name: arrays[name] for name in names[:MOST]}
+    first = next(iter(shown.values()))
+    refines = any(name.startswith("refined_") for found in shown.values() for name in found)
+    titles = ["input", "truth", "prediction", "errors", "boundary" + ", before" * refines]
+    titles += ["boundary, refined"] * refines
+    used = sorted(set().union(*(_classes(found, chosen) for found in shown.values())))
+    style = drawing.STYLE | {"font.size": 9.5, "image.interpolation": "nearest", "image.resample": False}
+    with matplotlib.rc_context(style):
+        tall = sum(_height(first, picture) for picture in chosen)
+        legend = 0.75 + 0.2 * (len(used) // LEGEND + 1 if len(used) <= MOST_CLASSES else 0)
+        figure = Figure(
+            figsize=(COLUMN * len(titles) + 0.4, tall * len(shown) + 0.35 * len(chosen) + legend),
+            dpi=drawing.DPI,
+            layout="constrained",
+        )
+        bands = figure.subfigures(
+            len(chosen), 1, squeeze=False, height_ratios=[_height(first, picture) for picture in chosen]
+        )[:, 0]
+        for band, picture in zip(bands, chosen, strict=True):
+            _band(band, picture, shown, titles)
+        _legend(figure, first, used)
+        png = _fewer_colours(drawing.files(figure)["png"])
+    return Drawn(png=png, caption=_caption(chosen, arrays, shown))
+
+
+def _fewer_colours(png: bytes) -> bytes:
+    """The picture with 256 colours, which takes half the room."""
+    file = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as picture:
+        few = picture.convert("RGB").quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        few.save(file, format="png", optimize=True)
+    return file.getvalue()
+
+
+def _caption(chosen: Sequence[Chosen], arrays: Mapping[str, Arrays], shown: Mapping[str, Arrays]) -> str:
+    count = len(next(iter(arrays.values()))["index"])
+    which = ", ".join(f"{picture.place}: picture {picture.number} ({100 * picture.score:.1f} %)" for picture in chosen)
+    text = (
+        f"Chosen by rule from {count} kept pictures, by pixel accuracy averaged over {len(arrays)} "
+        f"variant{'s' * (len(arrays) != 1)}: {which}. Each variant's lowest seed with pictures."
+    )
+    out = len(arrays) - len(shown)
+    return text + (f" {out} more variant{'s' * (out != 1)} not drawn: the first {MOST} are." if out else "")
+
+
+def _position(found: Arrays, number: int) -> int:
+    return int(found["index"].tolist().index(number))
+
+
+def _height(found: Arrays, picture: Chosen) -> float:
+    """Inches of a row of this picture."""
+    height, width = found[f"truth_{_position(found, picture.number)}"].shape
+    return ROW * min(max(height / width, 0.3), 2.0) + 0.06
+
+
+def _classes(found: Arrays, chosen: Sequence[Chosen]) -> set[int]:
+    """Classes to be seen in the chosen pictures."""
+    kinds = ("truth", "prediction")
+    seen: set[int] = set()
+    for picture in chosen:
+        i = _position(found, picture.number)
+        seen |= {label for kind in kinds for label in np.unique(found[f"{kind}_{i}"]).tolist()}
+    return {label for label in seen if label < len(found["classes"])}
+
+
+def _band(band: Any, picture: Chosen, shown: Mapping[str, Arrays], titles: Sequence[str]) -> None:
+    """The rows of one picture, a variant each."""
+    band.suptitle(
+        f"{picture.place}: picture {picture.number}, {100 * picture.score:.1f} % of pixels right on average",
+        fontsize=10.5,
+        x=0.01,
+        ha="left",
+        weight="bold",
+    )
+    grid = band.subplots(len(shown), len(titles), squeeze=False)
+    for line, (name, found) in zip(grid, shown.items(), strict=True):
+        panels = list(_panels(found, _position(found, picture.number)))
+        for axis, panel in zip(line, [*panels, *[None] * (len(titles) - len(panels))], strict=True):
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.spines[:].set_visible(False)
+            axis.imshow(np.full_like(panels[0], 255) if panel is None else panel)
+            if panel is None:
+                middle = {"transform": axis.transAxes, "ha": "center", "va": "center"}
+                axis.text(0.5, 0.5, "not refined", color=drawing.QUIET, fontsize=9, **middle)
+        line[0].set_ylabel("\n".join(textwrap.wrap(name, 21, max_lines=2, placeholder="…")), fontsize=9)
+    for axis, title in zip(grid[0], titles, strict=True):
+        axis.set_title(title, fontsize=9.5, pad=3)
+
+
+def _panels(found: Arrays, i: int) -> Iterator[Bytes]:
+    """The columns of one row, as pictures."""
+    truth, prediction, refined = found[f"truth_{i}"], found[f"prediction_{i}"], found.get(f"refined_{i}")
+    palette = found["palette"]
+    yield enlarge(found[f"image_{i}"])
+    yield hatch(enlarge(coloured(truth, palette)), enlarge(truth) == IGNORE)
+    yield enlarge(coloured(prediction, palette))
+    pale = grey(found[f"image_{i}"])
+    errors = np.where(((prediction != truth) & (truth != IGNORE))[..., None], np.array(RED, np.uint8), pale)
+    yield hatch(enlarge(errors), enlarge(truth) == IGNORE)
+    for predicted in (prediction, refined):
+        if predicted is not None:
+            yield boundaries(enlarge(truth), enlarge(predicted), enlarge(pale))
+
+
+def enlarge(picture: npt.NDArray[Any], side: int = LONGEST_SIDE) -> npt.NDArray[Any]:
+    """A picture (H, W, ...) with its longest side near `side`: every pixel repeated, or some left out."""
+    longest = max(picture.shape[:2])
+    if longest > side:
+        step = -(-longest // side)
+        top, left = (min(step // 2, length - 1) for length in picture.shape[:2])
+        return picture[top::step, left::step]
+    times = max(1, side // longest)
+    return picture.repeat(times, axis=0).repeat(times, axis=1)
+
+
+def coloured(labels: npt.NDArray[Any], palette: npt.NDArray[Any]) -> Bytes:
+    """Labels (H, W) as colours (H, W, 3); what is ignored or no class is mid-grey."""
+    table = np.full((256, 3), 150, np.uint8)
+    table[: len(palette)] = palette[:256]
+    table[IGNORE] = 150
+    return table[labels]
+
+
+def hatch(picture: Bytes, where: npt.NDArray[np.bool_]) -> Bytes:
+    """The picture with `where` hatched in greys."""
+    down, right = np.indices(where.shape)
+    stripes = np.where(((down + right) // 4 % 2 == 0)[..., None], np.uint8(120), np.uint8(175))
+    return np.where(where[..., None], stripes, picture).astype(np.uint8)
+
+
+def boundaries(truth: npt.NDArray[Any], prediction: npt.NDArray[Any], grey: Bytes) -> Bytes:
+    """Both boundaries over a grey picture: where they coincide, only the true one, only the predicted one.
+
+    Pixels within one of the other boundary coincide. No boundary is drawn at or in what is ignored.
+    """
+    scored = truth != IGNORE
+    real, found = edges(truth, scored), edges(prediction, scored)
+    both = (real & grow(found)) | (found & grow(real))
+    made = (grey * 0.5 + 110).astype(np.uint8)
+    for where, colour in ((real & ~both, TRUE_ONLY), (found & ~both, PREDICTED_ONLY), (both, BOTH)):
+        made[where] = colour
+    return hatch(made, ~scored)
+
+
+def edges(labels: npt.NDArray[Any], scored: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Pixels with a neighbour of another label beside or below; only between pixels that are scored."""
+    made = np.zeros(labels.shape, np.bool_)
+    down = (labels[1:] != labels[:-1]) & scored[1:] & scored[:-1]
+    right = (labels[:, 1:] != labels[:, :-1]) & scored[:, 1:] & scored[:, :-1]
+    made[1:] |= down
+    made[:-1] |= down
+    made[:, 1:] |= right
+    made[:, :-1] |= right
+    return made
+
+
+def grow(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """The mask and the eight neighbours of its pixels."""
+    padded = np.pad(mask, 1)
+    height, width = mask.shape
+    made = np.zeros_like(mask)
+    for down in range(3):
+        for right in range(3):
+            made |= padded[down : down + height, right : right + width]
+    return made
+
+
+def grey(picture: Bytes) -> Bytes:
+    """The picture (H, W, 3) in pale greys, for marks on top of it."""
+    light = (picture.astype(np.float64) @ [0.299, 0.587, 0.114]) * 0.6 + 90
+    return np.repeat(light[..., None], 3, axis=2).astype(np.uint8)
+
+
+def _legend(figure: Figure, found: Arrays, used: Sequence[int]) -> None:
+    """Names of the colours: classes where they are few, and marks."""
+    shades = {"wrong": RED, "true boundary": TRUE_ONLY, "predicted": PREDICTED_ONLY, "both": BOTH}
+    handles = [Patch(color=drawing.share(colour), label=name) for name, colour in shades.items()]
+    handles.append(Patch(facecolor="#afafaf", edgecolor="#707070", hatch="////", label="ignored"))
+    if len(used) <= MOST_CLASSES:
+        classes, palette = found["classes"].tolist(), found["palette"].tolist()
+        handles += [
+            Patch(color=drawing.share(palette[label]), label=drawing.in_legend(classes[label])) for label in used
+        ]
+    by_line = [handle for column in range(LEGEND) for handle in handles[column::LEGEND]]
+    figure.legend(handles=by_line, loc="outside lower center", ncols=LEGEND, fontsize=9, handlelength=1.2)

@@ -1,0 +1,101 @@
+"""What each token sees: the attention in each slot, the share of tokens that it attends to, its reach across levels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+import pandas as pd
+
+from reports.analysis import study_rows
+from reports.analysis.frames import frame
+from reports.analysis.study_rows import Study
+from reports.formats import numbers
+from reports.formats.markdown import cell, table
+
+UNEPT = "unept"  # the architecture that has slots
+SLOTS = ("encoder_self", "decoder_self", "decoder_cross")
+NONE = "none"
+COLUMNS = ("variant", "slot", "attention", "share", "own_level", "other_levels")
+
+
+def reach(study: Study) -> pd.DataFrame:
+    """A line for each slot of each variant that has slots: fractions of tokens, measured; missing where not measured.
+
+    `share`: of the other tokens, those that one layer lets a token see. After two layers, of the token's own level
+    and of the other levels, the mean over levels: `own_level`, `other_levels`.
+    """
+    lines: list[dict[str, object]] = []
+    for variant in study.variants:
+        model = _model(study, variant)
+        if model.get("architecture") != UNEPT:
+            continue
+        for slot in SLOTS:
+            measured = study_rows.lookup(study.measures.get(variant, {}), "metrics", "reach", slot)
+            lines.append({"variant": variant, "slot": slot, "attention": str(model.get(slot)), **_shares(measured)})
+    return frame(lines, COLUMNS, text=COLUMNS[:3])
+
+
+def section(study: Study) -> Iterator[str]:
+    """The table, and why nothing in both self-attention slots is not nothing at all."""
+    found = reach(study)
+    if found.empty:
+        return
+    yield "## What a token sees, measured\n"
+    yield (
+        "Percent of tokens, by the gradients of some tokens' results at the initial weights and the training size. One "
+        "layer: of the other tokens, those that it lets a token see. Own level, other levels: after two layers. The "
+        "decoder's cross-attention, from its queries to the encoder's tokens, is not measured.\n"
+    )
+    columns = ["variant", "encoder self", "one layer", "own level", "other levels"]
+    columns += ["decoder self", "one layer", "own level", "decoder cross"]
+    yield table(columns, [_cells(variant, lines) for variant, lines in found.groupby("variant", sort=False)], left=2)
+    empty = [variant for variant, attentions in _attentions(found).items() if attentions[:2] == [NONE, NONE]]
+    if empty:
+        crossing = ", ".join(dict.fromkeys(_attentions(found)[variant][2] for variant in empty))
+        yield (
+            f"With {NONE} in both self-attention slots ({cell(', '.join(empty))}) the decoder's cross-attention "
+            f"({cell(crossing)}) still carries context to every query.\n"
+        )
+
+
+def _attentions(found: pd.DataFrame) -> dict[str, list[str]]:
+    """By variant, what stands in its slots, in their order."""
+    return {str(variant): list(lines["attention"]) for variant, lines in found.groupby("variant", sort=False)}
+
+
+def _cells(variant: object, lines: pd.DataFrame) -> list[str]:
+    encoder, decoder, cross = (line for _, line in lines.iterrows())
+    shares = [[numbers.number(100 * line[name], ".0f") for name in COLUMNS[3:]] for line in (encoder, decoder)]
+    return [str(variant), encoder["attention"], *shares[0], decoder["attention"], *shares[1][:2], cross["attention"]]
+
+
+def _model(study: Study, variant: str) -> Mapping[str, Any]:
+    """The model's settings of a variant, from whatever row has them."""
+    for row in (*study.of(variant), study.measures.get(variant, {})):
+        if isinstance(found := study_rows.lookup(row, "settings", "model"), Mapping):
+            return found
+    return {}
+
+
+def _shares(measured: Any) -> dict[str, float]:
+    if not isinstance(measured, Mapping):
+        return {}
+    pairs = {
+        name: value for name in measured if name != "share" and (value := study_rows.number(measured, name)) is not None
+    }
+    own = [value for name, value in pairs.items() if _levels(name)[0] == _levels(name)[1]]
+    others = [value for name, value in pairs.items() if _levels(name)[0] != _levels(name)[1]]
+    shares = {"share": study_rows.number(measured, "share"), "own_level": _mean(own), "other_levels": _mean(others)}
+    return {name: value for name, value in shares.items() if value is not None}
+
+
+def _levels(name: str) -> Sequence[str]:
+    """The two levels in `level 1 from 2`."""
+    words_of_it = name.split()
+    return words_of_it[1], words_of_it[-1]
+
+
+def _mean(found: Sequence[float]) -> float | None:
+    return fmean(found) if found else None

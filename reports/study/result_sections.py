@@ -1,0 +1,282 @@
+"""The report's sections on what was measured: accuracy, comparisons, claims, seeds, boundaries, cost, classes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+
+from reports.analysis import claim_verdicts, comparisons, frames, lr_sweep, protocol, study_rows
+from reports.analysis.study_rows import Study
+from reports.formats import numbers
+from reports.formats.markdown import DASH, bullets, cell, table
+from reports.plots import accuracy as plots
+
+MOST_CLASSES = 24  # a longer list of classes is left to class_iou.csv
+BOUNDARY_TITLES = {
+    "boundary_iou": "Boundary IoU",
+    "boundary_f": "boundary F",
+    "interior_miou": "interior mIoU",
+    "error_near_boundary": "errors near a boundary",
+    "size:small": "IoU, small",
+    "size:medium": "IoU, medium",
+    "size:large": "IoU, large",
+}
+
+
+def accuracy(study: Study) -> Iterator[str]:
+    """The main table, with the plot beside it."""
+    found = frames.accuracy(study)
+    shown = {"miou": "mIoU", "pixel_accuracy": "pixel accuracy"}
+    present = {name: title for name, title in shown.items() if f"{name}_mean" in found}
+    columns = ["variant", "n"]
+    for title in present.values():
+        columns += [f"{title}, %", "95 % interval"]
+    unfinished = bool((found["runs"] != found["n"]).any())
+    columns += ["runs without a value"] * unfinished
+    lines = []
+    for _, line in found.iterrows():
+        cells = [line["variant"], str(line["n"])]
+        for name in present:
+            cells += [numbers.spread(line, name), numbers.interval(line[f"{name}_low"], line[f"{name}_high"])]
+        lines.append(cells + [str(line["runs"] - line["n"])] * unfinished)
+    yield f"## Accuracy, measured ({_short(study)})\n"
+    yield table(columns, lines)
+    against = "N" if plots.point_series(study) else "variant"
+    yield f"![mIoU against {against}; a dot a seed, mean and 95 % interval](accuracy.png)\n"
+    yield (
+        "Percent: mean ± sample standard deviation over n seeds, and Student's t interval of the mean. "
+        "One seed has neither. In the plot a dot is a seed, a bar the interval (cut at the frame), × a run without a "
+        "value.\n"
+    )
+    by_rate = lr_sweep.by_rate(study)
+    if len(by_rate) > 1 and study.kind != lr_sweep.CANDIDATES:
+        yield "Learning rates differ:\n"
+        yield bullets(f"{study_rows.plain(rate)}: {cell(', '.join(names))}" for rate, names in by_rate.items())
+    backbones = protocol.backbones(study)
+    if len(backbones) > 1:
+        yield "Backbones differ, and so may what they start from:\n"
+        yield bullets(f"{cell(backbone)}: {cell(', '.join(names))}" for backbone, names in backbones.items())
+
+
+def compared(study: Study) -> Iterator[str]:
+    """Each variant against the control."""
+    found = comparisons.compare(study)
+    if found.empty:
+        return
+    yield f"## Compared with {cell(comparisons.control_of(study))}, measured ({_short(study)})\n"
+    yield (
+        "Differences of mean mIoU in percentage points, variant minus control. Welch's p, adjusted by Holm over this "
+        "table, decides at 0.05; the exact permutation p stands beside it with the smallest value it can take. "
+        "Detectable: the true difference that so many seeds of such a spread would show with 80 % probability, in "
+        "one test and at Holm's strictest step.\n"
+    )
+    columns = ["variant", "verdict", "n", "difference", "95 % interval", "p", "p (Holm)", "p (permutation)", "smallest"]
+    columns += ["detectable"]
+    lines = []
+    for _, line in found.iterrows():
+        n, other = line["n"], line["n_control"]
+        p = [numbers.p_value(line[name]) for name in ("p", "p_holm", "p_permutation", "p_permutation_smallest")]
+        detectable = [numbers.number(line[name], ".2f") for name in ("detectable", "detectable_in_family")]
+        cells = [
+            line["variant"],
+            line["verdict"],
+            str(n) if n == other else f"{n} and {other}",
+            numbers.number(line["difference"], "+.2f"),
+        ]
+        cells += [numbers.interval(line["low"], line["high"]), *p]
+        lines.append([*cells, " to ".join(dict.fromkeys(detectable))])
+    yield table(columns, lines, left=2)
+
+
+def learned(study: Study) -> Iterator[str]:
+    """How many seeds learned the far cue, and when."""
+    found = comparisons.learned(study)
+    if found.empty:
+        return
+    yield f"## Seeds that learned the far cue, measured ({_short(study)})\n"
+    yield (
+        "Two pairs of classes look alike and only a far cue tells them apart; guessing is right for half of their "
+        f"pixels. A seed has learned the cue where at least {100 * comparisons.LEARNED:g} % are right at the end; its "
+        "jump is the first look during training from which on that holds.\n"
+    )
+    lines = []
+    for _, line in found.iterrows():
+        gap = "" if pd.isna(line["probe_gap"]) else f"{line['probe_gap']} steps"
+        steps = "" if pd.isna(line["jump_steps"]) else line["jump_steps"]
+        lines.append([line["variant"], f"{line['learned']} of {line['seeds']}", steps, gap])
+    yield table(["variant", "learned", "seed: step of the jump", "known to within"], lines, left=4)
+
+
+def judged(study: Study, number: int | None) -> Iterator[str]:
+    """The paper's claims of this table."""
+    found = claim_verdicts.judge(study, number)
+    found = found[found["table"] == number]
+    if found.empty:
+        return
+    yield f"## The paper's claims: Table {number}\n"
+    yield (
+        "A claim is a difference between two rows: the paper's is *quoted*, ours *measured* here, in another setting "
+        "(see below), so that only signs are compared. It agrees or disagrees where Welch's p, adjusted by Holm over "
+        "the claims of one column, is at most 0.05; otherwise it is undetermined. Parameters and operations are "
+        "exact, those of the networks as trained here; unept-bench complexity counts the published ones. Memory is "
+        "that of a GPU, which unept-bench memory predicts and no row here holds.\n"
+    )
+    columns = ["claim", "outcome", "column", "paper (quoted)", "here (measured)", "95 % interval", "p (Holm)"]
+    lines = [
+        [
+            line["claim"],
+            line["outcome"],
+            line["column"],
+            numbers.number(line["quoted"], "+.4g"),
+            numbers.number(line["difference"], "+.2f"),
+            numbers.interval(line["low"], line["high"]),
+            numbers.p_value(line["p_holm"]),
+        ]
+        for _, line in found.iterrows()
+    ]
+    yield table(columns, lines, left=3)
+
+
+def every_seed(study: Study) -> Iterator[str]:
+    """The values themselves."""
+    yield f"## Every seed, measured ({_short(study)})\n"
+    yield "mIoU / pixel accuracy in percent, or what became of the run.\n"
+    lines = []
+    for variant in study.variants:
+        by_seed = {study_rows.seed(run): numbers.outcome(run) for run in study.of(variant)}
+        lines.append([variant, *(by_seed.get(seed, DASH) for seed in study.seeds)])
+    yield table(["variant", *(f"seed {seed}" for seed in study.seeds)], lines)
+
+
+def boundaries(study: Study) -> Iterator[str]:
+    """Where the errors are: boundaries, interiors, small objects."""
+    found = frames.boundaries(study)
+    if found.empty:
+        return
+    yield f"## Boundaries and object sizes, measured ({_short(study)})\n"
+    yield f"Percent, mean ± sample standard deviation over the seeds. {_definitions(study)}\n"
+    plain = [name for name in BOUNDARY_TITLES if f"{name}_mean" in found]
+    yield table(["variant", *(BOUNDARY_TITLES[name] for name in plain)], _spreads(found, plain))
+    columns = map(str, found.columns)
+    trimap = [name.removesuffix("_mean") for name in columns if re.fullmatch(r"trimap:.*_mean", name)]
+    if trimap:
+        yield "mIoU of the pixels within so many pixels of a true boundary (trimap), mean over the seeds:\n"
+        lines = [
+            [line["variant"], *(numbers.number(line[f"{name}_mean"], ".1f") for name in trimap)]
+            for _, line in found.iterrows()
+        ]
+        yield table(["variant", *(f"{name.removeprefix('trimap:')} px" for name in trimap)], lines)
+
+
+def refinement(study: Study) -> Iterator[str]:
+    """What boundary refinement at test changes."""
+    found = frames.refinement(study)
+    if found.empty:
+        return
+    yield f"## Boundary refinement at test, measured ({_short(study)})\n"
+    yield (
+        "What refinement changed, in percentage points: the same networks before and after, so the changes are paired, "
+        "with the 95 % interval of their mean. All other tables are without refinement.\n"
+    )
+    lines = []
+    for _, line in found.iterrows():
+        cells = [line["variant"], str(line["n"]), numbers.spread(line, "miou_refined")]
+        for name in frames.REFINABLE:
+            cells += [
+                numbers.number(line[f"{name}_change"], "+.2f"),
+                numbers.interval(line[f"{name}_low"], line[f"{name}_high"]),
+            ]
+        lines.append(cells)
+    columns = ["variant", "n", "mIoU, refined"]
+    for name in frames.REFINABLE:
+        columns += [f"change of {BOUNDARY_TITLES.get(name, 'mIoU')}", "95 % interval"]
+    yield table(columns, lines)
+
+
+def cost(study: Study) -> Iterator[str]:
+    """Parameters, operations, memory and speed."""
+    yield "## Cost\n"
+    if not study.measures:
+        yield "Not measured yet.\n"
+        return
+    yield (
+        "Parameters and operations are derived by counting (GFLOPs = 2 × GMACs). Memory is the peak resident set of "
+        "the whole process, libraries included. Speed is the median (quartiles) over repetitions. Inside is the share "
+        "of sampled points that fall within their map before training. "
+        "Each variant alone on the machine, under the protocol below the table.\n"
+    )
+    found = frames.cost(study)
+    by_module = bool(found["module_gmacs_derived"].notna().any())
+    if by_module:
+        yield "Module GMACs are what the paper's tool counts; the others have every product and sampling.\n"
+    columns = [
+        "variant",
+        "parameters (derived)",
+        "GMACs (derived)",
+        "GFLOPs (derived)",
+        *["module GMACs (derived)"] * by_module,
+        "peak RSS, GiB (measured)",
+        "training, images/s (measured)",
+        "inference, images/s (measured)",
+        "inside, % (measured)",
+    ]
+    lines = []
+    for _, line in found.iterrows():
+        cells = [
+            line["variant"],
+            numbers.number(line["parameters_derived"], ",d"),
+            numbers.number(line["gmacs_derived"], ".4g"),
+            numbers.number(line["gflops_derived"], ".4g"),
+            *[numbers.number(line["module_gmacs_derived"], ".4g")] * by_module,
+            numbers.number(line["peak_rss_gib_measured"], ".2f"),
+            numbers.rate(line, "train"),
+            numbers.rate(line, "inference"),
+            numbers.number(100 * line["inside_share_measured"], ".0f"),
+        ]
+        lines.append(cells)
+    yield table(columns, lines)
+    how = [(name, text) for name, text in protocol.measuring(study) if text]
+    if how:
+        yield table(["how cost was measured", "value"], [list(pair) for pair in how], left=2)
+
+
+def classes(study: Study) -> Iterator[str]:
+    """IoU by class."""
+    found = frames.class_iou(study)
+    if found.empty:
+        return
+    yield f"## IoU by class, measured ({_short(study)})\n"
+    if len(found) > MOST_CLASSES:
+        yield f"{len(found)} classes: see class_iou.csv.\n"
+        return
+    yield f"Percent, mean over the seeds in which the class has an IoU; {DASH} where none has.\n"
+    lines = [
+        [line["class"], *(numbers.number(line[variant], ".1f") for variant in study.variants)]
+        for _, line in found.iterrows()
+    ]
+    yield table(["class", *study.variants], lines)
+
+
+def _definitions(study: Study) -> str:
+    """How wide a boundary is, in pixels, and what a small object is."""
+    width = protocol.evaluated(study, "boundary_width_px") or "some"
+    tolerance = protocol.evaluated(study, "tolerance_px") or "some"
+    limits = protocol.evaluated(study, "size_limits", "{:.0%}") or "some share"
+    return (
+        f"Boundary IoU: IoU of the bands of {width} px inside the outlines of truth and prediction (Cheng et al. "
+        "2021). Boundary F: harmonic mean of the shares of true and of predicted outline pixels that have one of the "
+        f"other within {tolerance} px. Interior mIoU: over the pixels farther than the band's width from every true "
+        "boundary; errors near a boundary: the share of the wrong pixels that are nearer. Objects are connected "
+        f"regions of one class, sky and ground too; medium ones cover {limits} of the picture, and a false positive "
+        "counts for the size of the region that was predicted."
+    )
+
+
+def _spreads(found: pd.DataFrame, names: Sequence[str]) -> list[list[str]]:
+    return [[line["variant"], *(numbers.spread(line, name) for name in names)] for _, line in found.iterrows()]
+
+
+def _short(study: Study) -> str:
+    return cell(protocol.short(study))

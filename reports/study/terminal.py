@@ -1,0 +1,69 @@
+"""A study in a few lines of plain text, for the end of a command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+
+from reports.analysis import comparisons, frames
+from reports.analysis.study_rows import Study
+from reports.formats import numbers
+
+COLUMNS = {"variant": "variant", "n": "n", "miou": "mIoU, %", "gmacs": "GMACs", "rss": "peak RSS, GiB"}
+
+
+def lines(study: Study) -> Iterator[str]:
+    """The main table, then the verdict."""
+    found = frames.accuracy(study).merge(frames.cost(study), on="variant")
+    yield from aligned([list(COLUMNS.values()), *(_cells(line) for _, line in found.iterrows())])
+    yield from comparisons.verdict(study) if study.runs else ()
+
+
+def aligned(cells: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Rows of equal length as columns: the first to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        name, *others = (f"{text:>{width}}" for text, width in zip(row, widths, strict=True))
+        yield "  ".join([f"{name.strip():<{widths[0]}}", *others]).rstrip()
+
+
+def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """A table of words, a line a row, every column as wide as its widest."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
+
+
+def power(study: Study, difference: float) -> Iterator[str]:
+    """What the study's seeds can show of this difference, and how many seeds it would take; percent points."""
+    found = comparisons.power(study, difference)
+    if found.empty:
+        yield "There is no second variant to compare with."
+        return
+    control = found["control"].iloc[0]
+    yield f"Differences of {difference:g} points of mIoU from {control}, two-sided t test at 0.05, 80 % probability."
+    yield "In brackets: at the strictest step of Holm's correction over these comparisons."
+    for _, line in found.iterrows():
+        if pd.isna(line["sd_pooled"]):
+            yield f"{line['variant']}: cannot be said without two values a side that differ"
+            continue
+        pairs = [
+            (numbers.number(line[name], form), numbers.number(line[f"{name}_in_family"], form))
+            for name, form in (("seeds_needed", "d"), ("power", ".0%"), ("detectable", ".2f"))
+        ]
+        seeds, shown, least = (f"{one} ({other})" for one, other in pairs)
+        yield (
+            f"{line['variant']}: pooled sd {line['sd_pooled']:.2f}; {seeds} seeds needed; {line['n']} seeds show it "
+            f"with {shown} probability and could show {least} points"
+        )
+
+
+def _cells(line: pd.Series) -> list[str]:
+    return [
+        str(line["variant"]),
+        str(line["n"]),
+        numbers.spread(line, "miou"),
+        numbers.number(line["gmacs_derived"], ".4g"),
+        numbers.number(line["peak_rss_gib_measured"], ".2f"),
+    ]

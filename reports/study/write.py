@@ -1,0 +1,107 @@
+"""From a study's folder to the files of its report."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryFile
+
+from bench.results.store import Store, write_whole
+from reports.analysis.comparisons import control_of
+from reports.analysis.study_rows import Row, Study, assemble, lookup
+from reports.study import qualitative, report
+
+LONGEST = 100  # characters of a folder's name
+
+
+def read_study(outs: Sequence[Path], experiment: str, control: str = "") -> Study:
+    """The rows that `experiment` lists in the studies' folders `outs`, read together.
+
+    `control` replaces the one that the experiment declares. Raises ValueError where a folder is no study, none has such
+    an experiment, rows of different presets or data would meet, or `control` is none of the variants.
+    """
+    stores = [store for store in map(Store, outs) if experiment in store.experiments()]
+    if not stores:
+        known = dict.fromkeys(name for out in outs for name in Store(out).experiments())
+        places = ", ".join(map(str, outs))
+        raise ValueError(f"{places}: no experiment {experiment!r}; there are: {', '.join(known)}")
+    abouts = [store.experiments()[experiment] for store in stores]
+    runs = [store.read("run", experiment) for store in stores]
+    measures = [store.read("measure", experiment) for store in stores]
+    rows = [row for found in runs for row in found.rows]
+    _refuse_mixture(rows)
+    commands = [*(about.get("command") for about in abouts), *(row.get("command") for row in rows)]
+    planned = {(entry["variant"], entry["seed"]): entry for about in abouts for entry in about["runs"]}
+    study = assemble(
+        abouts[0].get("kind", experiment),
+        runs=rows,
+        measures=[row for found in measures for row in found.rows],
+        planned=planned.values(),
+        commands=[command for command in commands if command],
+        control=control or abouts[0].get("control"),
+        problems=[problem for found in (*runs, *measures) for problem in found.problems],
+    )
+    if control and control not in study.variants:
+        raise ValueError(f"--control {control}: {experiment} has {', '.join(study.variants)}")
+    return study
+
+
+def write_report(
+    outs: Path | Sequence[Path], experiment: str, *, control: str = "", with_pictures: bool = True
+) -> list[Path]:
+    """Write the report of one experiment to `report/EXPERIMENT/` in the study's folder; returns its files.
+
+    Of several folders, whose rows are read together, the first that has the experiment takes the report. The pages
+    come first. The same rows give the same bytes. Without pictures nothing in it shows the data, whose licence may
+    forbid it; a `pictures.png` of before is removed. Raises ValueError as `read_study` does, OSError where it cannot be
+    written.
+    """
+    outs = [outs] if isinstance(outs, Path) else list(outs)
+    study = read_study(outs, experiment, control)
+    drawn = None
+    if with_pictures:
+        loaded = qualitative.load(outs, study)
+        study = replace(study, problems=(*study.problems, *loaded.problems))
+        drawn = qualitative.draw(loaded.arrays, control_of(study))
+    home = next(out for out in outs if experiment in Store(out).experiments())
+    folder = home / "report" / folder_name(experiment)
+    if not with_pictures:
+        (folder / report.PICTURES).unlink(missing_ok=True)
+    return write_files(folder, report.files(study, drawn))
+
+
+def writable(folder: Path) -> Path:
+    """The folder, made if need be and tried: before a long measurement, not after it. OSError where nothing can be
+    written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryFile(dir=folder):
+        return folder
+
+
+def write_files(folder: Path, made: Mapping[str, bytes]) -> list[Path]:
+    """Write a report's files to `folder`; returns them, the pages first. OSError where it cannot be written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = sorted(made, key=lambda name: (not name.startswith("report."), name.endswith(".html"), name))
+    return [write_whole(folder / name, made[name]) for name in names]
+
+
+def _refuse_mixture(rows: Iterable[Row]) -> None:
+    found = {(str(row.get("preset")), str(lookup(row, "settings", "data"))) for row in rows}
+    if len(found) > 1:
+        kinds = "; ".join(f"preset {preset}, data {data}" for preset, data in sorted(found))
+        raise ValueError(f"these folders do not belong together: {kinds}")
+
+
+def folder_name(experiment: str) -> str:
+    """The experiment's name without blanks and whatever else a shell would read: `table 6` is `table-6`.
+
+    A name too long for a file system is cut and told apart by a digest.
+    """
+    name = re.sub(r"[^A-Za-z0-9_.,=+-]+", "-", experiment).strip("-.") or "experiment"
+    if len(name) <= LONGEST:
+        return name
+    return f"{name[:LONGEST]}-{hashlib.sha256(experiment.encode()).hexdigest()[:8]}"

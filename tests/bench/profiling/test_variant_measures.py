@@ -1,0 +1,50 @@
+"""What a variant costs, taken for real on a small one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import unept
+from bench import environment
+from bench.config.fields import apply
+from bench.config.presets import preset
+from bench.config.settings import to_dict
+from bench.profiling import measure, variant
+
+
+def test_measures_of_a_small_variant(tmp_path: Path) -> None:
+    settings = apply(preset("quick"), {"batch": 2, "levels": 1, "points": 4, "scene_train": 4})
+    result = measure({"settings": to_dict(settings)}, tmp_path, lambda *_: None)
+    metrics = result["metrics"]
+    model = unept.build(settings.model)
+    assert metrics["parameters"] == sum(p.numel() for p in model.parameters())
+    assert metrics["gflops"] == pytest.approx(2 * metrics["gmacs"])
+    for name in ("train_images_per_second", "inference_images_per_second"):
+        spread = metrics[name]
+        assert 0 < spread["q1"] <= spread["median"] <= spread["q3"]
+        assert spread["n"] == variant.REPEATS
+    assert result["protocol"]["batch"] == 2
+
+
+@pytest.mark.skipif(environment.peak_resident_gib() is None, reason="the system does not tell a process's peak memory")
+def test_peak_resident_memory_sees_what_was_held_and_let_go() -> None:
+    before = environment.peak_resident_gib()
+    assert before is not None
+    held = torch.ones(int((before + 0.25) * 2**30 / 4))
+    del held
+    after = environment.peak_resident_gib()
+    assert after is not None
+    assert after >= before + 0.2
+
+
+def test_share_of_points_inside_the_map_falls_with_their_number() -> None:
+    shares = []
+    for points in (4, 16, 64):
+        settings = apply(preset("quick"), {"points": points, "levels": 1})
+        shares.append(variant.inside_share(unept.build(settings.model), torch.zeros(1, 3, 64, 64)))
+    assert shares[0] > shares[1] > shares[2]
+    bare = apply(preset("quick"), {"encoder_self": "none", "decoder_self": "none", "decoder_cross": "none"})
+    assert variant.inside_share(unept.build(bare.model), torch.zeros(1, 3, 64, 64)) is None

@@ -1,0 +1,117 @@
+"""Accuracy against cost: what is drawn, what is left out and said, and that names hide nothing."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import Any
+
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+from synthetic import measure_row, run_row
+
+from reports.analysis.study_rows import Study, assemble
+from reports.plots import cost, style
+
+LADDER = ("baseline", "+ pyramid features", "+ spatial path", "none")
+
+
+def study(names: tuple[str, ...] = LADDER, *, seeds: int = 3, costs: dict[str, dict[str, Any]] | None = None) -> Study:
+    """mIoU .40, .43, ...; GMACs .05, .06, ...; memory .7 for all, unless `costs` says otherwise."""
+    runs = [run_row(name, seed, 0.4 + 0.03 * i + 0.01 * seed) for i, name in enumerate(names) for seed in range(seeds)]
+    usual = {name: {"gmacs": 0.05 + 0.01 * i, "peak_rss_gib": 0.7} for i, name in enumerate(names)}
+    measures = [measure_row(name, metrics=metrics) for name, metrics in (usual | (costs or {})).items()]
+    return assemble("table 5", runs=runs, measures=measures, planned=runs)
+
+
+def texts(monkeypatch: pytest.MonkeyPatch, found: Study) -> list[str]:
+    """Every text of the figure."""
+    seen: list[str] = []
+
+    def keep(figure: Figure) -> dict[str, bytes]:
+        seen.extend(text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text")))  # type: ignore[attr-defined]
+        return {"png": b""}
+
+    monkeypatch.setattr(style, "files", keep)
+    assert cost.draw(found, "measured: scenes") == {"png": b""}
+    return seen
+
+
+def test_points_hold_cost_and_percents() -> None:
+    points = cost.points(study(), "gmacs")
+    assert [(point.index, point.variant) for point in points] == list(enumerate(LADDER))
+    assert points[1].cost == pytest.approx(0.06)
+    assert points[1].values == pytest.approx({0: 43, 1: 44, 2: 45})
+    assert points[1].summary.mean == pytest.approx(44)
+
+
+@pytest.mark.parametrize("value", [None, 0, -1, float("nan"), "much"])
+def test_variant_without_a_cost_is_left_out(value: object) -> None:
+    found = study(costs={"none": {"gmacs": value, "peak_rss_gib": 0.7}})
+    assert [point.variant for point in cost.points(found, "gmacs")] == list(LADDER[:3])
+    assert len(cost.points(found, "peak_rss_gib")) == 4
+
+
+def test_a_place_among_all_variants_decides_the_colour() -> None:
+    found = study(costs={"baseline": {}})
+    assert [point.index for point in cost.points(found, "gmacs")] == [1, 2, 3]
+
+
+def test_what_is_left_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = " ".join(texts(monkeypatch, study(costs={"none": {"gmacs": 0.1}, "baseline": {}})).copy()).replace("\n", " ")
+    assert "Not drawn against number of operations, for want of a value: baseline." in said
+    assert "Not drawn against peak memory, for want of a value: baseline, none." in said
+
+
+def test_axes_say_where_numbers_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = texts(monkeypatch, study())
+    assert {"GMACs of one picture (derived)", "peak memory, GiB (measured)", "mIoU, % (measured)"} <= set(said)
+    assert said.count("+ spatial path") == 2
+    assert "measured: scenes" in said
+    assert not any("Not drawn" in text for text in said)
+
+
+def test_one_cost_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = texts(monkeypatch, study(costs={name: {"gmacs": 0.1} for name in LADDER}))
+    assert "peak memory, GiB (measured)" not in said
+    assert any("Not drawn against peak memory, for want of a value: all variants." in text for text in said)
+
+
+def test_nothing_to_draw() -> None:
+    assert cost.draw(study(costs={name: {} for name in LADDER}), "") == {}
+    assert cost.draw(assemble("ablate", runs=[]), "") == {}
+    failed = assemble("ablate", runs=[run_row("a", 0, None)], measures=[measure_row("a")])
+    assert cost.draw(failed, "") == {}
+
+
+def test_many_or_long_names_are_numbered(monkeypatch: pytest.MonkeyPatch) -> None:
+    long = ("a variant with quite a long name", "b")
+    said = texts(monkeypatch, study(long))
+    assert f"1  {long[0]}" in said
+    assert said.count("2") == 2
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        study(seeds=5),
+        study(seeds=1),
+        study(tuple(f"mechanism {i}" for i in range(20)), seeds=1),
+        study(("$x^2 \\frac$", "a_b")),
+        study(costs={"none": {"gmacs": 90.0, "peak_rss_gib": 12.0}}),
+        study(("one",)),
+    ],
+)
+def test_every_plot_is_a_picture(found: Study) -> None:
+    first, second = (cost.draw(found, "measured: scenes") for _ in range(2))
+    assert first == second
+    with Image.open(io.BytesIO(first["png"])) as picture:
+        assert picture.width == 960
+        assert len(picture.convert("RGB").getcolors(2**24) or ()) > 20
+    assert first["svg"].startswith(b"<?xml")
+    assert not re.search(rb"<dc:date>|<script", first["svg"])
+
+
+def test_no_two_variants_look_alike() -> None:
+    assert len({tuple(sorted(style.look(index).items())) for index in range(36)}) == 36

@@ -1,0 +1,78 @@
+"""What a command says of a study at its end: plain text in columns."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from scipy import stats
+from synthetic import measure_row, run_row
+
+from bench.stats import seed_statistics
+from reports.analysis import comparisons
+from reports.analysis.study_rows import Study, assemble
+from reports.study import terminal
+
+VALUES = {"none": (0.40, 0.41, 0.43), "a much longer | *name*": (0.50, 0.52, 0.53), "lost": ()}
+
+
+def study(**changes: Any) -> Study:
+    runs = [run_row(name, seed, value) for name, found in VALUES.items() for seed, value in enumerate(found)]
+    runs.append(run_row("lost", 0, None))
+    return assemble("ablate", runs=runs, planned=runs, measures=[measure_row("none")], **changes)
+
+
+def test_columns_are_aligned_and_the_verdict_follows() -> None:
+    made = list(terminal.lines(study()))
+    table, verdict = made[:4], made[4:]
+    assert [re.split(r" {2,}", line) for line in table] == [
+        ["variant", "n", "mIoU, %", "GMACs", "peak RSS, GiB"],
+        ["none", "3", "41.33 ± 1.53", "0.0512", "0.71"],
+        ["a much longer | *name*", "3", "51.67 ± 1.53", "–", "–"],
+        ["lost", "0", "–", "–", "–"],
+    ]
+    assert len({len(line) for line in table}) == 1
+    assert {line.index(word) for line, word in zip(table[1:3], ("41.33", "51.67"), strict=True)} == {27}
+    assert verdict == comparisons.verdict(study())
+    assert "a much longer | *name* by 10.33 points" in verdict[0]
+
+
+def test_nothing_is_marked_up_or_left_at_the_ends() -> None:
+    for line in (*terminal.lines(study()), *terminal.power(study(), 1.0)):
+        assert line == line.rstrip()
+        assert "\\" not in line
+        assert "\n" not in line
+
+
+def test_a_study_without_runs_is_a_table_of_dashes() -> None:
+    empty = assemble("ablate", runs=[], planned=[{"variant": "a", "seed": 0}])
+    assert [line.split() for line in terminal.lines(empty)][1:] == [["a", "0", "–", "–", "–"]]
+
+
+def test_power_of_each_variant_against_the_control() -> None:
+    made = list(terminal.power(study(), 2.0))
+    assert made[0] == "Differences of 2 points of mIoU from none, two-sided t test at 0.05, 80 % probability."
+    assert len(made) == 4
+    first, second = made[2:]
+    sd = stats.tstd([40, 41, 43])  # the same on both sides
+    needed = seed_statistics.seeds_needed(2.0, sd, 0.8, 0.05)
+    assert first.startswith(
+        f"a much longer | *name*: pooled sd {sd:.2f}; {needed} ({needed}) seeds needed; 3 seeds show"
+    )
+    assert f"could show {seed_statistics.detectable_difference(sd, 3, 0.8, 0.05):.2f} (" in first
+    assert second == "lost: cannot be said without two values a side that differ"
+
+
+def test_power_in_brackets_is_at_the_strictest_step() -> None:
+    runs = [run_row(name, seed, 0.4 + seed / 50) for name in "abcd" for seed in range(3)]
+    line = list(terminal.power(assemble("ablate", runs=runs), 2.0))[2]
+    found = re.search(r"(\d+) \((\d+)\) seeds needed", line)
+    assert found
+    one, strictest = map(int, found.groups())
+    assert strictest == seed_statistics.seeds_needed(2.0, 2.0, 0.8, 0.05 / 3)
+    assert strictest > one
+
+
+def test_power_without_a_second_variant() -> None:
+    alone = assemble("ablate", runs=[run_row("a", seed, 0.4 + seed / 100) for seed in range(2)])
+    assert list(terminal.power(alone, 1.0)) == ["There is no second variant to compare with."]

@@ -1,0 +1,114 @@
+"""The product of many small attentions at once, and the cutting of a sequence into the blocks that take part in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from unept.attention import recomputed_block
+from unept.ops import Shapes
+from unept.utils import rng
+
+PARTS = 64  # blocks of a product, about, at most: larger ones are taken then
+
+
+def attend(q_NQHD: Tensor, k_NKHD: Tensor, v_NKHD: Tensor, seen_NQK: Tensor | None, dropout: float) -> Tensor:
+    """N attentions beside each other, as `product` has them; (N, Q, H, D).
+
+    ``seen_NQK`` tells which keys a query sees, of size (N or 1, Q or 1, K), True where it does and at least once in a
+    row; None where it sees all.
+    """
+    q, k, v = (x.transpose(1, 2) for x in (q_NQHD, k_NKHD, v_NKHD))
+    return product(q, k, v, None if seen_NQK is None else seen_NQK[:, None], dropout).transpose(1, 2)
+
+
+def product(q_NHQD: Tensor, k_NHKD: Tensor, v_NHKD: Tensor, seen: Tensor | None, dropout: float) -> Tensor:
+    """N attentions of H heads, (N, H, Q, D): torch's own product. ``seen`` is as in `attend`, with a 1 for the heads.
+
+    ``dropout`` acts on the weights (0 in evaluation). With it torch's product for a CPU keeps them all; where that
+    is more than a block they are computed again for the gradient, a block at a time: differentiable once.
+    """
+    if dropout and q_NHQD.device.type == "cpu" and q_NHQD[..., 0].numel() * k_NHKD.shape[2] > recomputed_block.MOST:
+        return _Recomputed.apply(q_NHQD * q_NHQD.shape[-1] ** -0.5, k_NHKD, v_NHKD, seen, dropout)
+    return F.scaled_dot_product_attention(q_NHQD, k_NHKD, v_NHKD, attn_mask=seen, dropout_p=dropout)
+
+
+class _Recomputed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None, dropout: float) -> Tensor:
+        ctx.random, ctx.dropout = rng.now(q), dropout
+        mixed = v.new_empty(q.shape[:3] + v.shape[3:])
+        total = q.new_empty(q.shape[:3], dtype=torch.promote_types(q.dtype, torch.float32))
+        for some, rows in _parts(q, k):
+            qkv = _flat(q[some, :, rows], k[some], v[some])
+            found, size = recomputed_block.forward(*qkv, bias=_bias(seen, some, rows, q), dropout=dropout)
+            mixed[some, :, rows], total[some, :, rows] = (x.unflatten(0, (-1, q.shape[1])) for x in (found, size))
+        ctx.save_for_backward(q, k, v, seen, mixed, total)
+        return mixed
+
+    @staticmethod
+    @recomputed_block.once
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        q, k, v, seen, mixed, total = ctx.saved_tensors
+        shared = (gradient * mixed).sum(-1, dtype=total.dtype)
+        found = [torch.zeros_like(x) for x in (q, k, v)]
+        with rng.again(ctx.random, q):
+            for some, rows in _parts(q, k):
+                qkv = _flat(q[some, :, rows], k[some], v[some])
+                given = _flat(gradient[some, :, rows], shared[some, :, rows], total[some, :, rows])
+                parts = recomputed_block.backward(*given, qkv=qkv, bias=_bias(seen, some, rows, q), dropout=ctx.dropout)
+                whole = (found[0][some, :, rows], found[1][some], found[2][some])
+                for one, part in zip(whole, parts, strict=True):
+                    one.add_(part.unflatten(0, (-1, q.shape[1])))
+        return *found, None, None
+
+
+def _parts(q_NHQD: Tensor, k_NHKD: Tensor) -> Iterator[tuple[slice, slice]]:
+    """As many of the N, or of the queries of one of them, as make a block."""
+    N, H, Q, _ = q_NHQD.shape
+    each = H * k_NHKD.shape[2]
+    most = max(recomputed_block.MOST, N * Q * each // PARTS)
+    rows = min(Q, max(1, most // each))
+    step = max(1, most // (each * Q))
+    for start in range(0, N, step):
+        for first in range(0, Q, rows):
+            yield slice(start, start + step), slice(first, first + rows)
+
+
+def _flat(x: Tensor, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return x.flatten(0, 1), y.flatten(0, 1), z.flatten(0, 1)
+
+
+def _bias(seen: Tensor | None, some: slice, rows: slice, like_NHQD: Tensor) -> Tensor | None:
+    """0 where a key is seen and minus infinity where it is not, for a block; (N * H, Q or 1, K)."""
+    if seen is None:
+        return None
+    part = seen if len(seen) == 1 else seen[some]
+    part = part if part.shape[2] == 1 else part[:, :, rows]
+    bias = torch.zeros(part.shape, dtype=like_NHQD.dtype, device=like_NHQD.device).masked_fill_(~part, -torch.inf)
+    return bias.expand(len(like_NHQD[some]), like_NHQD.shape[1], -1, -1).flatten(0, 1)
+
+
+def pieces(shapes: Shapes, *, joint: bool) -> list[tuple[int, int]]:
+    """(length, width of a row) of each sequence that is attended for itself: the levels, or all of them as one.
+
+    The joint sequence has the row of its first level.
+    """
+    if joint:
+        return [(sum(height * width for height, width in shapes), shapes[0][1])]
+    return [(height * width, width) for height, width in shapes]
+
+
+def pad(x_BSHD: Tensor, multiple: int) -> Tensor:
+    """Zeros at the end of the sequence, up to a multiple."""
+    return F.pad(x_BSHD, (0, 0, 0, 0, 0, -x_BSHD.shape[1] % multiple))
+
+
+def real_tokens(length: int, multiple: int, like: Tensor) -> Tensor:
+    """(rows, multiple): False for what `pad` adds to a sequence of ``length``."""
+    rows = -(-length // multiple)
+    return (torch.arange(rows * multiple, device=like.device) < length).view(rows, multiple)

@@ -1,0 +1,1 @@
+"""Model files: our own safetensors and the authors' released checkpoints."""

@@ -1,0 +1,297 @@
+"""A trained model as a file: weights as safetensors, and what they are in JSON, inside that file and beside it.
+
+`model.safetensors` is complete: its metadata hold the description and a SHA-256 of description and tensors, so that a
+changed bit anywhere is found. `model.json` says the same for people and other programs; it is written second and never
+read back. Nothing is unpickled, nothing is built before its tensors are known to be in the file, and the code of a
+user's own attention is imported only where the caller allows it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor, nn
+
+from unept.checkpoints.released_model import load_released
+from unept.config import SLOTS, ModelConfig
+from unept.data.sample import Colour
+from unept.inference import MEAN, STD
+from unept.model import build
+from unept.utils.atomic_files import write_whole
+
+FORMAT = "unept-bench checkpoint"
+VERSION = 1
+SUFFIX = ".safetensors"
+LARGEST = 2**20  # of any whole number in a description
+_NORMALISATION = {"mean": list(MEAN), "std": list(STD)}
+_FIELDS = ("config", "classes", "palette", "normalisation", "facts", "backbone_heads")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """What a file holds: the model, in evaluation mode on the CPU, and what it is.
+
+    `facts` are plain values that the writer wanted kept: step, seed, data, protocol. `digest` is that of the file's
+    content, the same wherever it lies and whatever it is called.
+    """
+
+    model: nn.Module
+    config: ModelConfig
+    classes: tuple[str, ...]
+    palette: tuple[Colour, ...]
+    facts: dict[str, Any]
+    digest: str
+
+
+def save(
+    path: Path,
+    model: nn.Module,
+    config: ModelConfig,
+    *,
+    classes: Sequence[str],
+    palette: Sequence[Colour],
+    facts: Mapping[str, Any],
+    backbone_heads: int | None = None,
+) -> None:
+    """Write `model`, which `unept.build(config)` made, to `path` (.safetensors) and its description beside it (.json).
+
+    A crash leaves the old pair or the new one, or the new weights beside the old description, which is not read.
+    A model that `unept.load_released` made, of other widths than the configuration's backbone has, is saved with the
+    `backbone_heads` that it was loaded with. ValueError for another suffix, names or colours that are not one for
+    each class, weights that are not float32, and facts that JSON cannot hold.
+    """
+    if path.suffix != SUFFIX:
+        raise ValueError(f"{path}: a checkpoint's name ends in {SUFFIX}")
+    content = {
+        "config": _config_values(config),
+        "classes": [*classes],
+        "palette": [[*colour] for colour in palette],
+        "normalisation": _NORMALISATION,
+        "facts": {**facts},
+        "backbone_heads": backbone_heads,
+    }
+    _classes(content, config)
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+    for name, tensor in tensors.items():
+        _refuse_types(name, tensor)
+    try:
+        text = json.dumps({"format": FORMAT, "version": VERSION, **content}, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: facts that JSON cannot hold ({error})") from None
+    digest = digest_of(text, tensors)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, to_bytes(tensors, metadata={"unept": text, "sha256": digest}))
+    beside = json.dumps({**json.loads(text), "sha256": digest}, indent=1) + "\n"
+    write_whole(path.with_suffix(".json"), beside.encode())
+
+
+def load(path: Path, *, own_modules: bool = False) -> Saved:
+    """The model in `path`. With `own_modules` an attention that the file names as `module:Class` is imported.
+
+    ValueError, one line that names the file, where it is missing, cut off, changed, of another program or version, or
+    describes what its tensors are not.
+    """
+    tensors, metadata = _read(path)
+    try:
+        content = _content(metadata, tensors)
+        config = _config(content["config"], own_modules=own_modules)
+        if config.encoder_layers + config.decoder_layers > len(tensors):
+            raise ValueError(f"describes {config.encoder_layers + config.decoder_layers} layers, more than its tensors")
+        classes, palette = _classes(content, config)
+        model = _model(config, tensors, content["backbone_heads"])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return Saved(
+        model=model, config=config, classes=classes, palette=palette, facts=content["facts"], digest=metadata["sha256"]
+    )
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file. ValueError that names it."""
+    if path.is_dir():
+        raise ValueError(f"{path}: a folder, no checkpoint; its files end in {SUFFIX}")
+    try:
+        with safe_open(path, framework="pt") as content:
+            names = content.keys()
+            return {name: content.get_tensor(name) for name in names}, dict(content.metadata() or {})
+    except FileNotFoundError:
+        raise ValueError(f"{path}: file does not exist") from None
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror or error}") from None
+    except (SafetensorError, RuntimeError, TypeError, AttributeError) as error:  # the last three: types without a name
+        with open(path, "rb") as file:
+            pickled = file.read(4).startswith((b"PK\x03\x04", b"\x80"))
+        if pickled:
+            raise ValueError(
+                f"{path}: a file of torch.save, which is not read as a checkpoint; see `convert`"
+            ) from None
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: cut off, damaged or no {SUFFIX} file ({reason})") from None
+
+
+def _content(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The description, once its format is this program's and it is unchanged."""
+    text = metadata.get("unept")
+    if text is None:
+        raise ValueError(f"no description of {FORMAT} in it: weights of another program")
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError("its description is damaged: no JSON") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f"its description is not that of a {FORMAT}")
+    if content.get("version") != VERSION:
+        raise ValueError(f"format {content.get('version')!r}; this program reads {VERSION}")
+    if metadata.get("sha256") != digest_of(text, tensors):
+        raise ValueError("damaged: description or weights are not those that were written (SHA-256)")
+    missing = [name for name in _FIELDS if name not in content]
+    if missing:
+        raise ValueError(f"its description has no {missing[0]}")
+    if content["normalisation"] != _NORMALISATION:
+        raise ValueError(f"normalised by {content['normalisation']}; this program uses {_NORMALISATION}")
+    if not isinstance(content["facts"], dict):
+        raise ValueError("its facts are no mapping")
+    return content
+
+
+def digest_of(text: str, tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over the description, and name, type, shape and bytes of every tensor."""
+    total = hashlib.sha256(text.encode())
+    for name, tensor in sorted(tensors.items()):
+        total.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        total.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()
+
+
+def _refuse_types(name: str, tensor: Tensor) -> None:
+    if tensor.is_floating_point() and tensor.dtype != torch.float32:
+        raise ValueError(f"{name} is {tensor.dtype}: weights are saved and read as torch.float32")
+
+
+# --- the configuration as plain values --------------------------------------------------------------------------------
+
+
+def _config_values(config: ModelConfig) -> dict[str, Any]:
+    values = {name: [*v] if isinstance(v, tuple) else v for name, v in dataclasses.asdict(config).items()}
+    return values | {"attention_options": {name: value for name, value in config.attention_options}}
+
+
+def _config(values: object, *, own_modules: bool) -> ModelConfig:
+    """The configuration of a description, each value of its field's type. A field that came later has its default."""
+    if not isinstance(values, dict):
+        raise ValueError("its config is no mapping")
+    hints = get_type_hints(ModelConfig)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise ValueError(f"config field {unknown[0]!r} is unknown to this program")
+    found = {name: _value(name, hints[name], value) for name, value in values.items() if name != "attention_options"}
+    options = values.get("attention_options", {})
+    if not isinstance(options, dict):
+        raise ValueError(f"config attention_options={options!r}: expected a mapping")
+    pairs = tuple((name, _option(name, value)) for name, value in sorted(options.items()))
+    config = ModelConfig(**found, attention_options=pairs)
+    for slot in SLOTS:
+        if ":" in getattr(config, slot) and not own_modules:
+            raise ValueError(f"{slot} is {getattr(config, slot)}, code outside this program; allow it to be imported")
+    return config
+
+
+def _option(name: str, value: object) -> object:
+    kinds = {bool: bool, int: int, float: float, str: str}
+    if isinstance(value, list) and value:
+        return tuple(_option(name, item) for item in value)
+    if type(value) not in kinds:
+        raise ValueError(f"config {name}={value!r}: expected a number, a word, or a list of them")
+    return _value(name, kinds[type(value)], value)
+
+
+def _value(name: str, kind: Any, value: object) -> Any:
+    """`value` if it is of the type `kind`, lists as tuples."""
+    if get_origin(kind) is tuple:
+        kinds = get_args(kind)
+        if not isinstance(value, list) or len(value) != len(kinds):
+            raise ValueError(f"config {name}={value!r}: expected a list of {len(kinds)}")
+        return tuple(_value(name, each, item) for each, item in zip(kinds, value, strict=True))
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise ValueError(f"config {name}={value!r}: expected one of {', '.join(get_args(kind))}")
+        return value
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        raise ValueError(f"config {name}={value!r}: expected {kind.__name__}")
+    if isinstance(value, int | float) and not -LARGEST <= value <= LARGEST:  # NaN is refused too
+        raise ValueError(f"config {name}={value!r}: expected at most {LARGEST}")
+    return value
+
+
+def _classes(content: Mapping[str, Any], config: ModelConfig) -> tuple[tuple[str, ...], tuple[Colour, ...]]:
+    """Names and colours, one for each class."""
+    names, colours = content["classes"], content["palette"]
+    if not isinstance(names, list) or not all(isinstance(name, str) and name.isprintable() for name in names):
+        raise ValueError("its class names are no list of printable texts")
+    if not isinstance(colours, list) or not all(_is_colour(colour) for colour in colours):
+        raise ValueError("its palette is no list of colours [red, green, blue], each 0 to 255")
+    if not len(names) == len(colours) == config.classes:
+        raise ValueError(f"{len(names)} class names and {len(colours)} colours for {config.classes} classes")
+    return tuple(names), tuple((red, green, blue) for red, green, blue in colours)
+
+
+def _is_colour(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(type(v) is int and 0 <= v <= 255 for v in value)
+
+
+# --- the model --------------------------------------------------------------------------------------------------------
+
+
+def _model(config: ModelConfig, tensors: dict[str, Tensor], backbone_heads: object) -> nn.Module:
+    """The model with its weights. What it would be made of is compared first, without memory.
+
+    Except where the caller trusts code of the user's own, which need not be made without memory.
+    """
+    place = "cpu" if any(":" in getattr(config, slot) for slot in SLOTS) else "meta"
+    with torch.device(place):
+        sketch = _guarded(lambda: _made(config, {n: t.to(place) for n, t in tensors.items()}, backbone_heads))
+    expected = sketch.state_dict()
+    for name in [*expected, *tensors]:
+        there, here = tensors.get(name), expected.get(name)
+        if there is None or here is None:
+            raise ValueError(f"{name} is {'missing' if there is None else 'no tensor of the model it describes'}")
+        if there.shape != here.shape:
+            raise ValueError(f"{name} is {tuple(there.shape)}, the model it describes has {tuple(here.shape)}")
+        if there.dtype != here.dtype:
+            raise ValueError(f"{name} is {there.dtype}, the model it describes has {here.dtype}")
+    model = _guarded(lambda: _made(config, tensors, backbone_heads))
+    model.load_state_dict(tensors)
+    return model.eval()
+
+
+def _made(config: ModelConfig, tensors: dict[str, Tensor], backbone_heads: object) -> nn.Module:
+    if backbone_heads is None:
+        return build(config)
+    if type(backbone_heads) is not int or not 1 <= backbone_heads <= LARGEST:
+        raise ValueError(f"backbone_heads is {backbone_heads!r}: expected a whole number from 1, or nothing")
+    model = load_released(tensors, heads=config.heads, backbone_heads=backbone_heads)
+    if model.config != config:
+        raise ValueError("its tensors are of another released model than its config says")
+    return model
+
+
+def _guarded(make: Callable[[], nn.Module]) -> nn.Module:
+    """What `make` gives. Values that are of the right type each and yet fit no model are a ValueError too."""
+    try:
+        return make()
+    except ValueError:
+        raise
+    except Exception as error:  # from the layers' constructors, and a user's own
+        reason = " ".join(str(error).split())
+        raise ValueError(f"its config describes no model ({type(error).__name__}: {reason})") from None

@@ -1,0 +1,78 @@
+"""Checkpoint files that training with the released code (mmcv) writes: weights, and what `meta` says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from unept.data.sample import Colour
+from unept.utils.read_tensors import read_tensors
+
+STRIP = (
+    "; where mmcv is installed, and if you trust the file, keep its tensors alone and convert those: python -c "
+    "\"import torch; torch.save(torch.load('{name}', map_location='cpu', weights_only=False)['state_dict'], "
+    "'weights.pth')\""
+)
+_PARALLEL = "module."  # what nn.DataParallel and DistributedDataParallel put before every name
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleasedFile:
+    """What a file holds; classes, palette and iteration are None where it does not say, or says no such thing."""
+
+    state_dict: dict[str, Tensor]
+    classes: tuple[str, ...] | None
+    palette: tuple[Colour, ...] | None
+    iteration: int | None
+
+
+def read_released(path: Path) -> ReleasedFile:
+    """A checkpoint of mmcv (a dict of `state_dict`, `meta` and `optimizer`), or a state dict alone.
+
+    ValueError, one line, for a file that is missing, damaged or without tensors, and for one with objects besides
+    tensors and plain values in it, which are not unpickled: the line says how to get rid of them.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path}: a folder, no checkpoint")
+    if not path.is_file():
+        raise ValueError(f"{path}: file does not exist")
+    try:
+        content = read_tensors(path, "a checkpoint")
+    except ValueError as error:
+        hint = STRIP.format(name=path.name) if "it holds a " in str(error) else ""
+        raise ValueError(f"{error}{hint}") from None
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{path}: expected a checkpoint or a state dict, it holds a {type(content).__name__}")
+    state = content.get("state_dict", content)
+    named = isinstance(state, Mapping) and all(isinstance(n, str) and isinstance(t, Tensor) for n, t in state.items())
+    if not state or not named:
+        raise ValueError(f"{path}: no state dict of tensors in it")
+    if all(name.startswith(_PARALLEL) for name in state):
+        state = {name.removeprefix(_PARALLEL): tensor for name, tensor in state.items()}
+    meta = content.get("meta")
+    meta = meta if isinstance(meta, Mapping) and state is not content else {}
+    return ReleasedFile(
+        state_dict=dict(state),
+        classes=_names(meta.get("CLASSES")),
+        palette=_colours(meta.get("PALETTE")),
+        iteration=meta["iter"] if type(meta.get("iter")) is int else None,
+    )
+
+
+def _names(given: Any) -> tuple[str, ...] | None:
+    fits = isinstance(given, list | tuple) and all(isinstance(name, str) and name.isprintable() for name in given)
+    return tuple(given) if fits else None
+
+
+def _colours(given: Any) -> tuple[Colour, ...] | None:
+    if not isinstance(given, list | tuple):
+        return None
+    fits = all(
+        isinstance(colour, list | tuple) and len(colour) == 3 and all(type(v) is int and 0 <= v <= 255 for v in colour)
+        for colour in given
+    )
+    return tuple((red, green, blue) for red, green, blue in given) if fits else None

@@ -1,0 +1,105 @@
+"""Layers of two streams whose inputs are recomputed from their outputs (Kitaev et al. 2020, section 3).
+
+Half a layer adds a function of one stream to the other, so it can be taken away again, and nothing is kept for the
+gradient but what leaves the last layer. Dropout is recomputed with the same random numbers. An attention that sorts
+tokens by what it computes (it has ``keep``, ``found`` and ``replay``) is given the same sorting again, since a rounding
+error could move a token to another bucket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from unept.utils import rng
+
+
+@dataclass(frozen=True, kw_only=True)
+class Half:
+    """What is added to a stream: a function of the other, and the tensors in it that want a gradient."""
+
+    function: Callable[[Tensor], Tensor]
+    inputs: tuple[Tensor, ...]
+    sorting: tuple[Any, ...]  # modules that repeat what they found
+
+
+def half(function: Callable[[Tensor], Tensor], modules: Iterable[nn.Module], *inputs: Tensor) -> Half:
+    """A half that computes with ``modules`` and with ``inputs`` besides its argument."""
+    parts = [part for module in modules for part in module.modules()]
+    weights = [weight for part in parts for weight in part.parameters(recurse=False)]
+    return Half(
+        function=function,
+        inputs=tuple(tensor for tensor in (*weights, *inputs) if tensor.requires_grad),
+        sorting=tuple(part for part in parts if hasattr(part, "replay")),
+    )
+
+
+def run(halves: list[Half], x: Tensor) -> Tensor:
+    """The mean of both streams after all halves, which change the first and the second in turn; both begin as ``x``."""
+    inputs = [tensor for each in halves for tensor in each.inputs]
+    first, second = _Reversible.apply(halves, x, x.clone(), *inputs)
+    return (first + second) / 2
+
+
+class _Reversible(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, halves: list[Half], first: Tensor, second: Tensor, *_: Tensor) -> tuple[Tensor, Tensor]:
+        streams, ctx.halves, ctx.random, ctx.found = [first, second], halves, [], []
+        device = first.device.type if torch.amp.is_autocast_available(first.device.type) else "cpu"
+        ctx.autocast = {
+            "device_type": device,
+            "enabled": torch.is_autocast_enabled(device),
+            "dtype": torch.get_autocast_dtype(device),
+        }
+        for index, each in enumerate(halves):
+            target, source = index % 2, 1 - index % 2
+            ctx.random.append(rng.now(first))
+            for module in each.sorting:
+                module.keep = True
+            streams[target] = streams[target] + each.function(streams[source])
+            ctx.found.append([module.found for module in each.sorting])
+            for module in each.sorting:
+                module.keep, module.found = False, None
+        ctx.save_for_backward(*streams)
+        return streams[0], streams[1]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        streams, stream_grads = list(ctx.saved_tensors), list(grads)
+        found: list[list[Tensor | None]] = []
+        for index in reversed(range(len(ctx.halves))):
+            each, target, source = ctx.halves[index], index % 2, 1 - index % 2
+            x = streams[source].detach().requires_grad_()
+            with (
+                rng.again(ctx.random[index], x),
+                _replayed(each, ctx.found[index]),
+                torch.enable_grad(),
+                torch.autocast(**ctx.autocast),
+            ):
+                added = each.function(x)
+            asked = torch.autograd.grad(
+                added, (x, *each.inputs), stream_grads[target].to(added.dtype), allow_unused=True
+            )
+            streams[target] = streams[target] - added.detach()
+            if asked[0] is not None:
+                stream_grads[source] = stream_grads[source] + asked[0]
+            found.insert(0, list(asked[1:]))
+        return None, *stream_grads, *(grad for each in found for grad in each)
+
+
+@contextmanager
+def _replayed(each: Half, found: list[Tensor | None]) -> Iterator[None]:
+    for module, before in zip(each.sorting, found, strict=True):
+        module.replay = before
+    try:
+        yield
+    finally:
+        for module in each.sorting:
+            module.replay = None

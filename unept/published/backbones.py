@@ -1,0 +1,130 @@
+"""The rivals' backbones at full size: timm's networks, and any backbone of `unept.backbones` for reduced widths."""
+
+from __future__ import annotations
+
+import difflib
+from functools import partial
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from unept.backbones import BACKBONES, Backbone, load, make
+from unept.published.parts import MULTIPLE, resize
+from unept.utils import torchvision_shim
+
+RESNETS = {"resnet50": "resnet50c", "resnet101": "resnet101c"}
+PUBLISHED = {
+    "resnet50c": "resnet50c.gluon_in1k",
+    "resnet101c": "resnet101c.gluon_in1k",
+    "hrnet_w48": "hrnet_w48.ms_in1k",
+    "vit_large_patch16_384": "vit_large_patch16_384.augreg_in21k_ft_in1k",
+}
+NAMES = (*RESNETS, "hrnet_w48", "vit_large", *(name for name in BACKBONES if name not in RESNETS))
+VIT_SIZE = 512  # pixels; the crop of SETR's public ADE20K configuration, whose token grid the positions are stored for
+
+
+class Features(Backbone):
+    """Four maps of one of timm's convolutional networks, earliest first."""
+
+    def __init__(self, name: str, **options: Any) -> None:
+        super().__init__()
+        torchvision_shim.ensure()
+        import timm
+
+        net: Any = timm.create_model(name, pretrained=False, features_only=True, **options)
+        for module in net.modules():
+            for child, own in module.named_children():
+                if isinstance(own, nn.Upsample):
+                    setattr(module, child, Enlarge(cast(float, own.scale_factor)))
+        self.net = net
+        self.published = PUBLISHED[name]
+        self.channels = tuple(net.feature_info.channels())
+        self.strides = tuple(net.feature_info.reduction())
+
+    def forward(self, image_B3HW: Tensor) -> list[Tensor]:
+        """One map a level."""
+        return list(self.net(image_B3HW))
+
+    def convert(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """From timm's own names."""
+        return super().convert({f"net.{name}": tensor for name, tensor in tensors.items()})
+
+
+class Enlarge(nn.Module):
+    """Bilinear enlargement, as HRNet has between its branches where it segments; timm's classifier takes the nearest.
+
+    It is no `torch.nn.Upsample`, and nor is that of the public segmentation network.
+    """
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = round(factor)
+
+    def forward(self, x_BChw: Tensor) -> Tensor:
+        """(B, C, factor * h, factor * w)."""
+        return resize(x_BChw, [self.factor * side for side in x_BChw.shape[2:]])
+
+
+class TokenMaps(Backbone):
+    """A vision transformer of timm's: the token maps after the blocks ``outputs``, without a final norm."""
+
+    def __init__(self, name: str, outputs: tuple[int, ...], size: int, **options: Any) -> None:
+        super().__init__()
+        torchvision_shim.ensure()
+        import timm
+
+        norm = partial(nn.LayerNorm, eps=1e-6)
+        net: Any = timm.create_model(
+            name,
+            pretrained=False,
+            img_size=size,
+            num_classes=0,
+            dynamic_img_size=True,
+            final_norm=False,
+            norm_layer=norm,
+            **options,
+        )
+        self.net, self.outputs = net, outputs
+        self.published = PUBLISHED[name]
+        self.channels = (net.embed_dim,) * len(outputs)
+        self.strides = (net.patch_embed.patch_size[0],) * len(outputs)
+
+    def forward(self, image_B3HW: Tensor) -> list[Tensor]:
+        """One map (B, width, H / patch, W / patch) a block."""
+        maps: list[Tensor] = self.net.forward_intermediates(
+            image_B3HW, indices=list(self.outputs), norm=False, intermediates_only=True
+        )
+        return maps
+
+    def convert(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """From timm's own names."""
+        return super().convert({f"net.{name}": tensor for name, tensor in tensors.items()})
+
+
+def check(name: str) -> None:
+    """ValueError where there is no backbone ``name``."""
+    if name not in NAMES:
+        near = difflib.get_close_matches(name, NAMES, n=1)
+        guess = f" (nearest: {near[0]})" if near else ""
+        raise ValueError(f"no backbone {name!r}{guess}; there are {', '.join(NAMES)}")
+
+
+def build(name: str, size: int, *, stride: int = 8, blocks: tuple[int, ...] = (), weights: str = "") -> Backbone:
+    """The backbone ``name``: ``stride`` is a ResNet's last one, ``blocks`` those whose tokens a ViT-large gives.
+
+    ``size`` is the side of the crop that a smaller transformer stores its positions for. ValueError for an unknown
+    name and for weights that are missing or do not fit.
+    """
+    check(name)
+    own: Backbone
+    if name in RESNETS:
+        own = Features(RESNETS[name], output_stride=stride, out_indices=(1, 2, 3, 4))
+    elif name == "hrnet_w48":
+        own = Features(name, feature_location="", out_indices=(1, 2, 3, 4))
+    elif name == "vit_large":
+        own = TokenMaps("vit_large_patch16_384", blocks, VIT_SIZE)
+    else:
+        return make(name, -(-size // MULTIPLE) * MULTIPLE, weights=weights)
+    if weights:
+        load(own, weights)
+    return own
