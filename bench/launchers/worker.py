@@ -36,7 +36,7 @@ from typing import Any, TextIO
 
 from bench import environment
 from bench.errors import one_line
-from bench.results.rows import SCHEMA, Row, plain
+from bench.results.rows import PROGRAM, SCHEMA, Row, plain
 from bench.results.source_hash import slots_of, source_hash
 from bench.results.store import Busy, Store, now
 
@@ -140,6 +140,7 @@ def make_row(spec: dict[str, Any], result: dict[str, Any], *, started: str, mall
         "command",
     )
     row = {"schema": SCHEMA, **{name: spec[name] for name in names}}
+    row |= {"roles": spec.get("roles", {}), "release": environment.version(PROGRAM)}
     if spec["kind"] == "run":
         row |= {"seed": spec["seed"], "training": {}}
     else:

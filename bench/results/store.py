@@ -164,6 +164,21 @@ class Store:
                 study["experiments"][name] = entry
                 write_whole(self.out / STUDY, _json(study))
 
+    def rename_listed(self, keys: Mapping[tuple[str, str], str]) -> None:
+        """List rows under other keys. Only under the folder's lock.
+
+        Args:
+            keys: the new key of each row, by its kind and old key.
+        """
+        study = self._study()
+        before = _json(study)
+        for experiment in study.get("experiments", {}).values():
+            for kind, place in _PLACES.items():
+                for entry in experiment[place]:
+                    entry["key"] = keys.get((kind, entry["key"]), entry["key"])
+        if _json(study) != before:
+            write_whole(self.out / STUDY, _json(study))
+
     # --- rows ---------------------------------------------------------------------------------------------------------
 
     def path(self, kind: str, key: str) -> Path:
