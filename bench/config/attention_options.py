@@ -62,7 +62,7 @@ def refuse(axis: str, name: str, models: Iterable[ModelConfig]) -> ValueError:
 def _parameters(slot: str, kind: str) -> Mapping[str, Any]:
     from unept import attention  # imports torch
 
-    return attention.parameters(slot, kind)
+    return attention.attention_parameters(slot, kind)
 
 
 def _value(said: str, kind: Any, word: str) -> Any:

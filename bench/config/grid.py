@@ -198,9 +198,9 @@ def _refuse_equal(variants: Sequence[Variant]) -> None:
 
 def validate(settings: Settings) -> None:
     """Refuse what can be known to be impossible without building a model. Raises ValueError."""
-    from unept.model import check  # the models' own rules; they import torch
+    from unept.model import check_model_config  # the models' own rules; they import torch
 
-    check(settings.model)
+    check_model_config(settings.model)
     train, evaluation = settings.train, settings.evaluation
     if not 0 < train.scale_min <= train.scale_max:
         raise ValueError(

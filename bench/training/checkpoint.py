@@ -15,7 +15,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from unept.checkpoints.model_file import digest_of
-from unept.utils.atomic_files import write_whole
+from unept.utils.atomic_files import atomic_write
 
 FILE = "last.safetensors"
 
@@ -42,7 +42,7 @@ def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in values.items()}
     facts = json.dumps(dataclasses.asdict(state))
-    write_whole(folder / FILE, to_bytes(tensors, metadata={"state": facts, "sha256": digest_of(facts, tensors)}))
+    atomic_write(folder / FILE, to_bytes(tensors, metadata={"state": facts, "sha256": digest_of(facts, tensors)}))
 
 
 def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:

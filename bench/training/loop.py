@@ -30,7 +30,7 @@ from bench.training import checkpoint
 from bench.training.execution import PLAIN, Execution, autocast, check_batch, prepared, unsynchronised
 from unept import published
 from unept.data import Batches, TrainPipeline, open_data
-from unept.losses.total_loss import Losses, Whole, total_loss
+from unept.losses.total_loss import BatchTotals, Losses, total_loss
 
 CURVE_POINTS = 50
 
@@ -223,22 +223,26 @@ def _gradients(
 ) -> Losses:
     """Forward and backward passes piece by piece; the parameters then have the whole batch's gradient.
 
-    With one piece in one process this is the loss's own backward pass. With global denominators every piece has its
+    With one piece in one process this is the loss's own backward pass. With global normalization every piece has its
     share of the batch's losses, and the shares add up; DistributedDataParallel divides their sum by the processes. Else
     each piece has losses of its own, and the batch's are their mean.
     """
-    turns, device = execution.accumulation, batch["image"].device
-    pieces = ranks.size * turns
-    shared = execution.denominators == "global" and pieces > 1
-    whole = Whole.of(batch["label"], batch["boundary"], summed=ranks.summed, turns=turns) if shared else None
-    scale = float(ranks.size) if shared else 1 / turns
-    chunks = {name: tensor.chunk(turns) for name, tensor in batch.items()}
+    micro_batches, device = execution.accumulation, batch["image"].device
+    pieces = ranks.size * micro_batches
+    shared = execution.loss_normalization == "global" and pieces > 1
+    totals = None
+    if shared:
+        totals = BatchTotals.from_targets(
+            batch["label"], batch["boundary"], all_reduce_sum=ranks.summed, micro_batches=micro_batches
+        )
+    scale = float(ranks.size) if shared else 1 / micro_batches
+    chunks = {name: tensor.chunk(micro_batches) for name, tensor in batch.items()}
     found = []
-    for turn in range(turns):
-        piece = {name: parts[turn] for name, parts in chunks.items()}
-        with unsynchronised(model) if turn < turns - 1 else nullcontext():
+    for index in range(micro_batches):
+        piece = {name: parts[index] for name, parts in chunks.items()}
+        with unsynchronised(model) if index < micro_batches - 1 else nullcontext():
             with autocast(execution, device):
-                losses = loss_of(model(_laid_out(piece["image"], execution)), piece, settings, whole)
+                losses = loss_of(model(_laid_out(piece["image"], execution)), piece, settings, totals)
             (losses.total if scale == 1 else losses.total * scale).backward()
         found.append(torch.stack(losses).detach())
     total = ranks.summed(torch.stack(found).sum(0))
@@ -249,10 +253,10 @@ def _laid_out(image_B3HW: Tensor, execution: Execution) -> Tensor:
     return image_B3HW.contiguous(memory_format=torch.channels_last) if execution.channels_last else image_B3HW
 
 
-def loss_of(output: Any, batch: dict[str, Tensor], settings: Settings, whole: Whole | None = None) -> Losses:
-    """What the model's own kind of output is supervised with; `whole` where the batch is a part of one."""
+def loss_of(output: Any, batch: dict[str, Tensor], settings: Settings, totals: BatchTotals | None = None) -> Losses:
+    """What the model's own kind of output is supervised with; `totals` where the batch is a part of one."""
     if isinstance(output, published.Output):
-        return published.total_loss(output, batch["label"], settings.loss, whole)
+        return published.total_loss(output, batch["label"], settings.loss, totals)
     return total_loss(
         output,
         batch["label"],
@@ -260,7 +264,7 @@ def loss_of(output: Any, batch: dict[str, Tensor], settings: Settings, whole: Wh
         batch["direction"],
         settings.loss,
         edge_threshold=settings.model.edge_threshold,
-        whole=whole,
+        totals=totals,
     )
 
 

@@ -40,11 +40,11 @@ from bench.training.job import ERRORS, LOCK, LOG, MODEL, RESULT, Training, begin
 from bench.training.logger import EVERY, Journal, Say, board, check_tensorboard
 from bench.training.loop import Stopped, Watch
 from bench.training.spawn import Failed, Signals, join_torchrun, launch, torchrun_size
-from unept.checkpoints import model_file as saved
+from unept.checkpoints import model_file
 from unept.config import SLOTS
 from unept.data import open_data
 from unept.losses.total_loss import Losses
-from unept.utils.atomic_files import write_whole
+from unept.utils.atomic_files import atomic_write
 
 
 def perform(training: Training, say: Say = print) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def _carry_out(training: Training, ranks: Ranks, device: torch.device) -> None:
     with Signals() as told:
         if path.exists():
             own = any(":" in getattr(settings.model, slot) for slot in SLOTS)
-            found = saved.load(path, own_modules=own)
+            found = model_file.load_checkpoint(path, own_modules=own)
             if found.config != settings.model or not isinstance(found.facts.get("training"), dict):
                 raise ValueError(f"{path} is not the model of this training; remove it, and the same command goes on")
             model, trained = found.model.to(device), found.facts["training"]
@@ -153,7 +153,7 @@ def _trained(training: Training, model: nn.Module, ranks: Ranks, told: Signals) 
             "base": [train.base_long, train.base_short],
             "training": trained,
         }
-        saved.save(
+        model_file.save_checkpoint(
             training.out / MODEL, model, settings.model, classes=data.classes, palette=data.palette, facts=plain(facts)
         )
     ranks.wait()
@@ -233,7 +233,7 @@ def _conclude(training: Training, result: dict[str, Any]) -> None:
     """Write the result; the state for going on is needed no more."""
     told = training.identity | {"manner": training.manner, "command": training.command, "finished": now()}
     content = plain({**result, **told})
-    write_whole(training.out / RESULT, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+    atomic_write(training.out / RESULT, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
     (training.out / checkpoint.FILE).unlink(missing_ok=True)
 
 
