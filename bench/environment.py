@@ -22,7 +22,7 @@ _LARGEST_MMAP_THRESHOLD = 4 * 1024 * 1024 * ctypes.sizeof(ctypes.c_long)  # glib
 _LARGEST_INT = 2**31 - 1
 
 
-def cores() -> int:
+def usable_cores() -> int:
     """Processors this process may use: its affinity mask, cut by the control group's quota."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
@@ -53,12 +53,12 @@ def check_timing(*, threads: int, repeats: int) -> None:
     for name, value in (("threads", threads), ("repeats", repeats)):
         if value < 1:
             raise ValueError(f"--{name} {value}: expected 1 or more")
-    if threads > cores():
-        raise ValueError(f"--threads {threads}: this process may use {cores()} processors")
+    if threads > usable_cores():
+        raise ValueError(f"--threads {threads}: this process may use {usable_cores()} processors")
 
 
 @contextlib.contextmanager
-def variables(wanted: Mapping[str, str]) -> Iterator[None]:
+def set_variables(wanted: Mapping[str, str]) -> Iterator[None]:
     """Within it the environment has these variables, for this process and those that it starts."""
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
@@ -72,7 +72,7 @@ def variables(wanted: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def pinned(threads: int) -> dict[str, str]:
+def thread_variables(threads: int) -> dict[str, str]:
     """Environment variables that hold every numeric library of a worker to `threads` threads."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
     return {name: str(threads) for name in names}
@@ -97,35 +97,35 @@ def raise_malloc_thresholds() -> str:
     return f"glibc mallopt {' '.join(done)}" if done else "system default"
 
 
-def record(*, threads: int, malloc: str = "system default") -> dict[str, Any]:
+def collect_environment(*, threads: int, malloc: str = "system default") -> dict[str, Any]:
     """The environment of a row. `malloc` is what `raise_malloc_thresholds` said."""
     return {
         "python": platform.python_version(),
-        "packages": versions(),
-        "processor": processor(),
-        "cores": cores(),
-        "memory_gib": memory_gib(),
+        "packages": package_versions(),
+        "processor": processor_name(),
+        "cores": usable_cores(),
+        "memory_gib": installed_memory_gib(),
         "system": platform.platform(),
         "accelerators": [gpu["name"] for gpu in accelerators()],
-        "commit": commit(),
+        "commit": git_commit(),
         "threads": threads,
         "malloc": malloc,
     }
 
 
-def machine() -> str:
+def machine_key() -> str:
     """A key of what time and memory depend on: processor, accelerators, system and versions."""
-    facts = record(threads=0)
+    facts = collect_environment(threads=0)
     return content_key({name: value for name, value in facts.items() if name not in ("commit", "threads", "malloc")})
 
 
-def versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Installed versions of the packages that matter; absent ones are left out."""
-    found = {name: version(name) for name in PACKAGES}
+    found = {name: package_version(name) for name in PACKAGES}
     return {name: text for name, text in found.items() if text}
 
 
-def version(package: str) -> str:
+def package_version(package: str) -> str:
     """The installed version of `package`; "" where it is absent."""
     try:
         return importlib.metadata.version(package)
@@ -134,7 +134,7 @@ def version(package: str) -> str:
 
 
 @cache
-def processor() -> str:
+def processor_name() -> str:
     """The processor's model name, as far as the system tells."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
@@ -144,7 +144,7 @@ def processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def memory_gib() -> float | None:
+def installed_memory_gib() -> float | None:
     """Installed memory in GiB, to one decimal; None where the system does not say."""
     try:
         return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
@@ -152,7 +152,7 @@ def memory_gib() -> float | None:
         return None
 
 
-def available_bytes() -> int:
+def available_memory_bytes() -> int:
     """Memory that this process could still take: what the system has free, cut by the control group's limit."""
     import psutil
 
@@ -191,7 +191,7 @@ def accelerators() -> tuple[dict[str, Any], ...]:
 
 
 @cache
-def commit() -> str | None:
+def git_commit() -> str | None:
     """The commit of the checkout this file lies in, with `+` where files differ from it; None outside a checkout."""
     folder = Path(__file__).resolve().parent.parent
     if not (folder / ".git").exists():
@@ -206,7 +206,7 @@ def commit() -> str | None:
     return answers[0].strip() + ("+" if answers[1].strip() else "")
 
 
-def out_of_memory_kills() -> int:
+def count_oom_kills() -> int:
     """How many processes the kernel has killed for memory since it started; 0 where it does not say."""
     try:
         lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()

@@ -10,18 +10,18 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bench.config.fields import check_number, did_you_mean, one_of, typed
+from bench.config.fields import check_number, did_you_mean, one_of, parse_as
 from bench.config.settings import Settings
 from unept.config import SLOTS, ModelConfig
 
 
-def is_option(name: str) -> bool:
+def is_attention_option(name: str) -> bool:
     """Whether an axis of this name is a parameter of a slot: `encoder_self.window`."""
     slot, dot, parameter = name.partition(".")
     return bool(dot) and slot in SLOTS and parameter.isidentifier()
 
 
-def fitting(model: ModelConfig, words: Mapping[str, str]) -> dict[str, Any]:
+def applicable_options(model: ModelConfig, words: Mapping[str, str]) -> dict[str, Any]:
     """The value of each word whose parameter the class in its slot has. Raises ValueError for one of the wrong type."""
     found = {}
     for name, word in words.items():
@@ -32,7 +32,7 @@ def fitting(model: ModelConfig, words: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
-def with_options(settings: Settings, options: Mapping[str, Any]) -> Settings:
+def with_attention_options(settings: Settings, options: Mapping[str, Any]) -> Settings:
     """`settings` with these options besides those that it has; those that its classes do not have are left out."""
     model = settings.model
     kept = {
@@ -44,7 +44,7 @@ def with_options(settings: Settings, options: Mapping[str, Any]) -> Settings:
     return dataclasses.replace(settings, model=dataclasses.replace(model, attention_options=together))
 
 
-def refuse(axis: str, name: str, models: Iterable[ModelConfig]) -> ValueError:
+def unknown_option_error(axis: str, name: str, models: Iterable[ModelConfig]) -> ValueError:
     """The error for an axis that no class in its slot can take."""
     from unept.attention import KEYWORDS
 
@@ -68,6 +68,6 @@ def _parameters(slot: str, kind: str) -> Mapping[str, Any]:
 def _value(said: str, kind: Any, word: str) -> Any:
     if kind is None:
         raise ValueError(f"{said}: its type is not known: annotate it as int, float, bool, str or a tuple of these")
-    value = typed(said, kind, word)
+    value = parse_as(said, kind, word)
     check_number(said, value)
     return value

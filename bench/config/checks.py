@@ -8,11 +8,11 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.config.grid import Variant, named, validate
+from bench.config.grid import Variant, prefix_variant, validate_settings
 from bench.config.settings import Settings
 
 
-def class_names(base: Settings, *, given: bool) -> tuple[str, ...]:
+def read_class_names(base: Settings, *, given: bool) -> tuple[str, ...]:
     """The classes of the data set, from its files' names alone; `given` tells whether the user named the data."""
     from unept.data import open_data
 
@@ -35,16 +35,16 @@ def check_variants(variants: Sequence[Variant]) -> None:
     for variant in variants:
         settings = variant.settings
         try:
-            validate(settings)
+            validate_settings(settings)
             with torch.device("meta"), warnings.catch_warnings(action="ignore"):
                 unept.build(settings.model, weights=settings.train.backbone_weights)
         except ValueError as error:
-            raise ValueError(named(variant.name, error)) from None
+            raise ValueError(prefix_variant(variant.name, error)) from None
         except Exception:
             continue
 
 
-def check_data_of(variants: Sequence[Variant]) -> None:
+def check_data_sets(variants: Sequence[Variant]) -> None:
     """Read the data set once for each protocol that the variants have. Raises ValueError that names the file."""
     from unept.data import check_data
 
@@ -54,7 +54,7 @@ def check_data_of(variants: Sequence[Variant]) -> None:
         check_data(settings.data, settings.scenes, splits=splits, classes=settings.model.classes)
 
 
-def backend_of(name: str) -> str:
+def resolve_backend(name: str) -> str:
     """The attention backend that `name` stands for on this machine; compiled where that is due. Raises ValueError."""
     import torch
 
@@ -66,7 +66,7 @@ def backend_of(name: str) -> str:
         raise ValueError(f"--backend {name}: {error}") from None
 
 
-def default_out(preset_name: str, data: str) -> Path:
+def default_study_folder(preset_name: str, data: str) -> Path:
     """`study/PRESET-DATA`: commands with the same preset and data share a folder, and with it the runs they share."""
     kind, _, path = data.partition(":")
     name = Path(path.partition("?")[0]).name if path else kind

@@ -16,12 +16,12 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from bench.config.settings import Settings
 
-ALIASES: Mapping[str, str] = types.MappingProxyType({"N": "points", "L": "levels"})
-LABELS: Mapping[str, str] = types.MappingProxyType({field: alias for alias, field in ALIASES.items()})
+AXIS_ALIASES: Mapping[str, str] = types.MappingProxyType({"N": "points", "L": "levels"})
+AXIS_LABELS: Mapping[str, str] = types.MappingProxyType({field: alias for alias, field in AXIS_ALIASES.items()})
 # Options of the command that are no axes: one table compares runs on one data set, of one preset, and so on.
 PER_STUDY = ("data", "preset", "seeds", "threads", "jobs", "out", "retry")
 NO_AXIS = ("attention_options",)  # fields that are set by axes of other names: bench/config/attention_options.py
-LARGEST = 10**9  # of any whole number: more than any field can use, and less than makes torch overflow
+LARGEST_INTEGER = 10**9  # of any whole number: more than any field can use, and less than makes torch overflow
 
 # Allowed ranges, both ends included, where they are not the rule: whole numbers from 1, others from 0.
 RANGES: Mapping[str, tuple[float, float]] = types.MappingProxyType(
@@ -43,7 +43,7 @@ _FALSE = ("false", "no", "off")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Field:
+class ConfigField:
     """One field of the configuration: the part of `Settings` it lives in ("" for `Settings` itself) and its type."""
 
     name: str
@@ -52,19 +52,19 @@ class Field:
 
 
 @cache
-def fields() -> Mapping[str, Field]:
+def config_fields() -> Mapping[str, ConfigField]:
     """Every field of the configuration that a word can set, by name."""
-    found: dict[str, Field] = {}
+    found: dict[str, ConfigField] = {}
     for name, kind in get_type_hints(Settings).items():
         if dataclasses.is_dataclass(kind):
             inner = get_type_hints(kind)
-            found |= {f.name: Field(name=f.name, part=name, type=inner[f.name]) for f in dataclasses.fields(kind)}
+            found |= {f.name: ConfigField(name=f.name, part=name, type=inner[f.name]) for f in dataclasses.fields(kind)}
         else:
-            found[name] = Field(name=name, part="", type=kind)
+            found[name] = ConfigField(name=name, part="", type=kind)
     return types.MappingProxyType({name: field for name, field in found.items() if name not in NO_AXIS})
 
 
-def nearest(word: str, names: Iterable[str]) -> str:
+def nearest_name(word: str, names: Iterable[str]) -> str:
     """The name most like `word`, whatever its case; "" where nothing resembles it."""
     by_lower = {name.lower(): name for name in names}
     close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.3)
@@ -73,22 +73,22 @@ def nearest(word: str, names: Iterable[str]) -> str:
 
 def did_you_mean(word: str, names: Iterable[str]) -> str:
     """A clause for the end of an error: `; did you mean 'points'?`, or nothing."""
-    close = nearest(word, names)
+    close = nearest_name(word, names)
     return f"; did you mean {close!r}?" if close else ""
 
 
-def convert(field: Field, word: str) -> Any:
+def parse_field(field: ConfigField, word: str) -> Any:
     """The value that `word` stands for in `field`, checked against the field's type and range.
 
     A tuple is written with plus signs: `scales=0.5+1.0`. Raises ValueError.
     """
     said = f"{field.name}={word}"
-    value = typed(said, field.type, word)
+    value = parse_as(said, field.type, word)
     _check_range(field.name, said, value)
     return value
 
 
-def typed(said: str, kind: Any, word: str) -> Any:
+def parse_as(said: str, kind: Any, word: str) -> Any:
     """`word` as a value of the type `kind`; `said` leads the message. Raises ValueError."""
     if kind is str:
         return word
@@ -119,7 +119,7 @@ def _tuple(said: str, kinds: tuple[Any, ...], word: str) -> tuple[Any, ...]:
             f"{said}: expected {len(kinds)} values joined by plus signs, as in {'+'.join('1' * len(kinds))}"
         )
     each = [kinds[0]] * len(parts) if variadic else kinds
-    return tuple(typed(said, kind, part) for kind, part in zip(each, parts, strict=True))
+    return tuple(parse_as(said, kind, part) for kind, part in zip(each, parts, strict=True))
 
 
 def _check_range(name: str, said: str, value: Any) -> None:
@@ -143,8 +143,8 @@ def check_number(said: str, value: Any) -> None:
     for number in value if isinstance(value, tuple) else (value,):
         if isinstance(number, float) and not math.isfinite(number):
             raise ValueError(f"{said}: expected a finite number")
-        if isinstance(number, int) and abs(number) > LARGEST:
-            raise ValueError(f"{said}: expected at most {LARGEST}")
+        if isinstance(number, int) and abs(number) > LARGEST_INTEGER:
+            raise ValueError(f"{said}: expected at most {LARGEST_INTEGER}")
 
 
 def one_of(names: Iterable[object]) -> str:
@@ -153,9 +153,9 @@ def one_of(names: Iterable[object]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
-def apply(settings: Settings, values: Mapping[str, Any]) -> Settings:
+def replace_fields(settings: Settings, values: Mapping[str, Any]) -> Settings:
     """`settings` with the fields in `values` replaced. The parts' own checks raise ValueError."""
-    known = fields()
+    known = config_fields()
     by_part: dict[str, dict[str, Any]] = {}
     for name, value in values.items():
         by_part.setdefault(known[name].part, {})[name] = value
@@ -165,16 +165,16 @@ def apply(settings: Settings, values: Mapping[str, Any]) -> Settings:
     return dataclasses.replace(settings, **changes)
 
 
-def value_of(settings: Settings, name: str) -> Any:
+def field_value(settings: Settings, name: str) -> Any:
     """The value of the field called `name`."""
-    part = fields()[name].part
+    part = config_fields()[name].part
     return getattr(getattr(settings, part) if part else settings, name)
 
 
-def text_of(value: Any) -> str:
+def format_value(value: Any) -> str:
     """The word a value is written as in an axis and in a variant's name: `true`, `0.5+1`, `16`."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, tuple):
-        return "+".join(text_of(item) for item in value)
+        return "+".join(format_value(item) for item in value)
     return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)

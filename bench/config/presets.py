@@ -116,7 +116,7 @@ _BACKBONE_SECONDS = {"tiny_conv": 0.010, "tiny_vit": 0.012, "lite0": 0.03, "resn
 _SECONDS_PER_POINT = 1.0e-7
 
 
-def estimate_seconds(settings: Settings, threads: int) -> float:
+def estimate_training_seconds(settings: Settings, threads: int) -> float:
     """A first guess of one training's duration, before any run of its kind has been timed."""
     model, train = settings.model, settings.train
     tokens = (model.size / 8) ** 2

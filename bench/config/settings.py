@@ -13,7 +13,7 @@ from unept.config import LossConfig, ModelConfig
 from unept.data.scenes import SceneConfig
 
 # Fields of the model that rows of older versions do not have: left out where they change nothing, so that keys stay.
-LATER = ("attention_options", "reversible", "ffn_chunks")
+LATER_FIELDS = ("attention_options", "reversible", "ffn_chunks")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ class Settings:
     scenes: SceneConfig = field(default_factory=SceneConfig)
 
 
-def to_dict(settings: Settings) -> dict[str, Any]:
+def settings_to_dict(settings: Settings) -> dict[str, Any]:
     """Nested plain values, ready for JSON (tuples become lists).
 
     The fields in LATER are left out at their defaults, and the slots' options are a mapping.
@@ -78,7 +78,7 @@ def to_dict(settings: Settings) -> dict[str, Any]:
         for name, value in dataclasses.asdict(settings).items()
     }
     model = values["model"]
-    for name in LATER:
+    for name in LATER_FIELDS:
         if getattr(settings.model, name) == _default(name):
             del model[name]
     if settings.model.attention_options:
@@ -86,10 +86,10 @@ def to_dict(settings: Settings) -> dict[str, Any]:
     return values
 
 
-def from_dict(values: dict[str, Any]) -> Settings:
-    """The inverse of `to_dict`; an unknown or missing name is a ValueError that names it."""
+def settings_from_dict(values: dict[str, Any]) -> Settings:
+    """The inverse of `settings_to_dict`; an unknown or missing name is a ValueError that names it."""
     model = {**values["model"]} if isinstance(values.get("model"), dict) else {}
-    model = {name: _default(name) for name in LATER} | model
+    model = {name: _default(name) for name in LATER_FIELDS} | model
     if isinstance(model["attention_options"], dict):
         options = sorted(model["attention_options"].items())
         model["attention_options"] = tuple((name, _whole(value)) for name, value in options)
