@@ -1,4 +1,4 @@
-"""What this installation can do: versions, processors, accelerators, backends, and what is missing. Never raises."""
+"""Report of this installation: versions, processors, accelerators, backends, and missing parts. Never raises."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ OPTIONAL = (
 
 
 def diagnosis_lines() -> list[str]:
-    """The report, a line each."""
+    """Return the report as lines of text, grouped under headings."""
     sections: tuple[tuple[str, Callable[[], list[str]]], ...] = (
         ("versions", _versions),
         ("processor", _processor),
@@ -113,7 +113,7 @@ def _installed(package: str) -> bool:
 
 
 def _name(requirement: str) -> str:
-    """The package in `torch>=2.6`."""
+    """Return the package's name in a requirement such as `torch>=2.6`."""
     for mark in "<>=!~[ ":
         requirement = requirement.partition(mark)[0]
     return requirement

@@ -744,8 +744,8 @@ def test_a_dry_run_at_the_papers_size_predicts_gpu_hours(
 
 def test_ctrl_c_says_how_to_go_on_and_the_same_command_does() -> None:
     program = (
-        "import sys, cli; from bench.study.study import Tasks\n"
-        "sys.exit(cli.main(tasks=Tasks(run='fake_tasks:' + sys.argv.pop(), measure='')))"
+        "import sys, cli; from bench.study.study import WorkerTasks\n"
+        "sys.exit(cli.main(tasks=WorkerTasks(run='fake_tasks:' + sys.argv.pop(), measure='')))"
     )
     study = ("ablate", "--grid", "N=4,16", "--seeds", "1", "--backend", "reference")  # no word of a missing compiler
     command = [sys.executable, "-c", program, *study, "--jobs", "2"]

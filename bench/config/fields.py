@@ -1,4 +1,4 @@
-"""The configuration's fields by name: where each lives, how a word becomes its value, which values it takes.
+"""Fields of the configuration by name: the part each belongs to, parsing of its values, and its allowed range.
 
 An axis of a grid is named by a field alone (`heads=4,8`), so names are unique over the parts of `Settings`; a test
 keeps that true. Every error is a ValueError of one line that names the field, the value and what is allowed.
@@ -44,7 +44,13 @@ _FALSE = ("false", "no", "off")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ConfigField:
-    """One field of the configuration: the part of `Settings` it lives in ("" for `Settings` itself) and its type."""
+    """One field of the configuration.
+
+    Args:
+        name: Its name, unique over all parts.
+        part: The attribute of `Settings` that holds it; "" for a field of `Settings` itself.
+        type: Its type annotation.
+    """
 
     name: str
     part: str
@@ -53,7 +59,7 @@ class ConfigField:
 
 @cache
 def config_fields() -> Mapping[str, ConfigField]:
-    """Every field of the configuration that a word can set, by name."""
+    """Return every field that an axis can set, by name."""
     found: dict[str, ConfigField] = {}
     for name, kind in get_type_hints(Settings).items():
         if dataclasses.is_dataclass(kind):
@@ -65,22 +71,23 @@ def config_fields() -> Mapping[str, ConfigField]:
 
 
 def nearest_name(word: str, names: Iterable[str]) -> str:
-    """The name most like `word`, whatever its case; "" where nothing resembles it."""
+    """Return the one of `names` most similar to `word`, ignoring case; "" where none is similar."""
     by_lower = {name.lower(): name for name in names}
     close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.3)
     return by_lower[close[0]] if close else ""
 
 
 def did_you_mean(word: str, names: Iterable[str]) -> str:
-    """A clause for the end of an error: `; did you mean 'points'?`, or nothing."""
+    """Return a clause for the end of an error, `; did you mean 'points'?`, or "" where no name is similar."""
     close = nearest_name(word, names)
     return f"; did you mean {close!r}?" if close else ""
 
 
 def parse_field(field: ConfigField, word: str) -> Any:
-    """The value that `word` stands for in `field`, checked against the field's type and range.
+    """Parse `word` as a value of `field` and check its range. A tuple is written with plus signs: `scales=0.5+1.0`.
 
-    A tuple is written with plus signs: `scales=0.5+1.0`. Raises ValueError.
+    Raises:
+        ValueError: For a value of the wrong type or out of range.
     """
     said = f"{field.name}={word}"
     value = parse_as(said, field.type, word)
@@ -89,7 +96,16 @@ def parse_field(field: ConfigField, word: str) -> Any:
 
 
 def parse_as(said: str, kind: Any, word: str) -> Any:
-    """`word` as a value of the type `kind`; `said` leads the message. Raises ValueError."""
+    """Parse `word` as a value of the type `kind`: str, bool, int, float, a Literal, or a tuple of these.
+
+    Args:
+        said: What the user typed, at the head of the error's message.
+        kind: The type annotation.
+        word: The text to parse.
+
+    Raises:
+        ValueError: For a text that is no such value.
+    """
     if kind is str:
         return word
     if kind is bool:
@@ -139,7 +155,15 @@ def _check_range(name: str, said: str, value: Any) -> None:
 
 
 def check_number(said: str, value: Any) -> None:
-    """Refuse what no field and no parameter can be: numbers that are not finite or too large. Raises ValueError."""
+    """Check that the numbers in `value` are finite and at most LARGEST_INTEGER.
+
+    Args:
+        said: What the user typed, at the head of the error's message.
+        value: A value or a tuple of values; those that are no numbers pass.
+
+    Raises:
+        ValueError: For a number that no field and no parameter can be.
+    """
     for number in value if isinstance(value, tuple) else (value,):
         if isinstance(number, float) and not math.isfinite(number):
             raise ValueError(f"{said}: expected a finite number")
@@ -148,13 +172,17 @@ def check_number(said: str, value: Any) -> None:
 
 
 def one_of(names: Iterable[object]) -> str:
-    """`a, b or c`, for error messages."""
+    """Return `a, b or c`, for error messages."""
     words = [str(name) for name in names]
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
 def replace_fields(settings: Settings, values: Mapping[str, Any]) -> Settings:
-    """`settings` with the fields in `values` replaced. The parts' own checks raise ValueError."""
+    """Return `settings` with the fields named in `values` replaced.
+
+    Raises:
+        ValueError: From the checks of the changed parts.
+    """
     known = config_fields()
     by_part: dict[str, dict[str, Any]] = {}
     for name, value in values.items():
@@ -166,13 +194,13 @@ def replace_fields(settings: Settings, values: Mapping[str, Any]) -> Settings:
 
 
 def field_value(settings: Settings, name: str) -> Any:
-    """The value of the field called `name`."""
+    """Return the value of the field called `name`."""
     part = config_fields()[name].part
     return getattr(getattr(settings, part) if part else settings, name)
 
 
 def format_value(value: Any) -> str:
-    """The word a value is written as in an axis and in a variant's name: `true`, `0.5+1`, `16`."""
+    """Return a value as it is written in an axis and in a variant's name: `true`, `0.5+1`, `16`."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, tuple):

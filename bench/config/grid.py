@@ -1,7 +1,10 @@
-"""A grid in words (`N=4,16,64 L=1,3`) to the variants it means.
+"""Grids of variants from words such as `N=4,16,64 L=1,3`.
 
-Variants come in row-major order of the axes as given: the last axis changes fastest. An axis of a slot's parameter
-(`encoder_self.window=7,15`) applies to the variants whose class has it; those that differ in nothing else are one.
+    axes = parse_axes(["N=4,16", "L=1,3"])
+    variants = expand_axes(axes, preset("quick"))  # four, named "N=4 L=1" and so on
+
+Variants come in row-major order of the axes: the last axis changes fastest. An axis of a slot's parameter
+(`encoder_self.window=7,15`) applies to the variants whose class has it; variants that differ in nothing else are one.
 """
 
 from __future__ import annotations
@@ -40,9 +43,13 @@ PROFILE_AXIS = "profile"
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """One field (or `profile`) and the values it takes, in the order given.
+    """One field (or `profile`) and its values, in the order given.
 
-    The values of a slot's parameter are words, since their type depends on the class that stands in the slot.
+    The values of a slot's parameter are words, since their type depends on the class in the slot.
+
+    Args:
+        name: Name of the field.
+        values: At least one value, no two equal.
     """
 
     name: str
@@ -62,7 +69,13 @@ Axes = tuple[Axis, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """One cell of a table: its name, the values that set it apart, and its complete settings."""
+    """One cell of a table.
+
+    Args:
+        name: Its label, such as `N=16 L=3`.
+        axes: The values that set it apart, by field.
+        settings: Its complete configuration.
+    """
 
     name: str
     axes: Mapping[str, Any]
@@ -70,10 +83,11 @@ class Variant:
 
 
 def parse_axes(words: Sequence[str]) -> Axes:
-    """Axes from words such as `N=4,16` or `encoder_self=deformable,none`; a word may hold several, set apart by spaces.
+    """Parse axes such as `N=4,16` or `encoder_self=deformable,none`; a word may hold several, separated by spaces.
 
-    Raises ValueError, in one line, for a malformed or unknown axis, a value of the wrong type or out of range, an axis
-    or a value given twice, and an empty grid.
+    Raises:
+        ValueError: In one line, for a malformed or unknown axis, a value of the wrong type or out of range, an axis
+            or a value given twice, and an empty grid.
     """
     axes = tuple(_axis(part) for word in words for part in _split(word))
     if not axes:
@@ -88,7 +102,7 @@ def parse_axes(words: Sequence[str]) -> Axes:
 
 
 def _split(word: str) -> list[str]:
-    """The axes in one shell word: `"N=4 L=1"` holds two, and a path with a space in it stays whole."""
+    """Return the axes in one shell word: `"N=4 L=1"` holds two; a path that contains a space stays whole."""
     parts = word.split()
     return parts if all("=" in part for part in parts) else [word]
 
@@ -135,9 +149,12 @@ def _value(given: str, name: str, text: str) -> Any:
 
 
 def expand_axes(axes: Axes, base: Settings) -> tuple[Variant, ...]:
-    """Every combination of the axes' values over `base`, validated. Raises ValueError for an impossible one.
+    """Return a variant for every combination of the axes' values over `base`, validated.
 
-    `profile` sets each field in which the two profiles differ; an axis of one of those fields has the last word.
+    `profile` sets each field in which the two profiles differ; an axis of one of those fields overrides it.
+
+    Raises:
+        ValueError: For an impossible combination, and for two with the same settings.
     """
     variants: list[Variant] = []
     models, applied = [], set()
@@ -170,9 +187,10 @@ def expand_axes(axes: Axes, base: Settings) -> tuple[Variant, ...]:
 
 
 def with_field_values(base: Settings, words: Sequence[str]) -> Settings:
-    """`base` with fields as `words` say, in the form of axes of one value each: `heads=4 encoder_self.window=7`.
+    """Return `base` with fields set by axes of one value each: `heads=4 encoder_self.window=7`.
 
-    ValueError as from `parse_axes` and `expand_axes`, and for an axis of several values.
+    Raises:
+        ValueError: As `parse_axes` and `expand_axes`, and for an axis of several values.
     """
     axes = parse_axes(words) if words else ()
     several = [axis for axis in axes if len(axis.values) > 1]
@@ -182,7 +200,7 @@ def with_field_values(base: Settings, words: Sequence[str]) -> Settings:
 
 
 def _settings(base: Settings, given: Mapping[str, Any]) -> tuple[Settings, dict[str, Any]]:
-    """The settings that `given` makes of `base`, and the values that took part in it, typed."""
+    """Return `base` with the values of `given`, and those of them that applied, typed."""
     words = {name: value for name, value in given.items() if is_attention_option(name)}
     own = {name: value for name, value in given.items() if name != PROFILE_AXIS and name not in words}
     profile = profile_fields(given[PROFILE_AXIS]) if PROFILE_AXIS in given else {}
@@ -193,13 +211,13 @@ def _settings(base: Settings, given: Mapping[str, Any]) -> tuple[Settings, dict[
 
 
 def prefix_variant(variant: str, error: Exception) -> str:
-    """The error's message, led by the variant's name where it does not begin with it."""
+    """Return the error's message, prefixed with the variant's name unless it begins with it."""
     message = str(error)
     return message if message.startswith(variant) else f"{variant}: {message}"
 
 
 def profile_fields(name: str) -> dict[str, Any]:
-    """The fields in which the profiles differ, with the values of the profile called `name`."""
+    """Return the fields in which the profiles differ, with the values of the profile called `name`."""
     theirs = [{k: v for part in parts for k, v in vars(part).items()} for parts in PROFILES.values()]
     own = {k: v for part in PROFILES[name] for k, v in vars(part).items()}
     return {field: value for field, value in own.items() if any(other[field] != value for other in theirs)}
@@ -213,7 +231,11 @@ def _refuse_equal(variants: Sequence[Variant]) -> None:
 
 
 def validate_settings(settings: Settings) -> None:
-    """Refuse what can be known to be impossible without building a model. Raises ValueError."""
+    """Check what is impossible without building a model.
+
+    Raises:
+        ValueError: Names the field.
+    """
     from unept.model import check  # the models' own rules; they import torch
 
     check(settings.model)

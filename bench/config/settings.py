@@ -1,5 +1,8 @@
 """One variant's complete configuration: model, loss, recipe, protocol and data, as one frozen value.
 
+    settings = Settings(train=TrainConfig(steps=500), model=ModelConfig(heads=4))
+    assert settings_from_dict(settings_to_dict(settings)) == settings
+
 Field names are unique across the parts, so an axis of a grid is named by the field alone (`heads=4,8`).
 """
 
@@ -69,9 +72,9 @@ class Settings:
 
 
 def settings_to_dict(settings: Settings) -> dict[str, Any]:
-    """Nested plain values, ready for JSON (tuples become lists).
+    """Return nested plain values, ready for JSON; tuples become lists.
 
-    The fields in LATER are left out at their defaults, and the slots' options are a mapping.
+    The fields in LATER_FIELDS are left out at their defaults, and the slots' options are a mapping.
     """
     values = {
         name: _listed(value) if isinstance(value, dict) else _plain(value)
@@ -87,7 +90,11 @@ def settings_to_dict(settings: Settings) -> dict[str, Any]:
 
 
 def settings_from_dict(values: dict[str, Any]) -> Settings:
-    """The inverse of `settings_to_dict`; an unknown or missing name is a ValueError that names it."""
+    """Return the settings that `settings_to_dict` wrote as `values`.
+
+    Raises:
+        ValueError: Names an unknown or missing field.
+    """
     model = {**values["model"]} if isinstance(values.get("model"), dict) else {}
     model = {name: _default(name) for name in LATER_FIELDS} | model
     if isinstance(model["attention_options"], dict):

@@ -23,9 +23,9 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from test_shard import study
-from bench.study import perform
+from bench.study.study import run_study
 
-perform(study(Path(sys.argv[1]), "1/2", "in_steps"))
+run_study(study(Path(sys.argv[1]), "1/2", "in_steps"))
 """
 
 
