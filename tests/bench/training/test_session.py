@@ -291,7 +291,7 @@ def test_gpus_that_are_not_there(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_papers_line(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything that the published recipe says follows from data, backbone and profile."""
     asked = []
-    monkeypatch.setattr("bench.training.job.checks.class_names", lambda *_, **__: tuple(map(str, range(150))))
+    monkeypatch.setattr("bench.training.job.checks.read_class_names", lambda *_, **__: tuple(map(str, range(150))))
     monkeypatch.setattr("bench.training.job.checks.check_variants", lambda variants: asked.extend(variants))
     words = {"data": f"ade20k:{place}", "backbone": "deit", "gpus": 8}
     paper = build_training_job(Asked(**words, profile="paper"), dry_run=True)
