@@ -52,7 +52,7 @@ class SavedModel:
     digest: str
 
 
-def save_checkpoint(
+def save_model(
     path: Path,
     model: nn.Module,
     config: ModelConfig,
@@ -94,7 +94,7 @@ def save_checkpoint(
     atomic_write(path.with_suffix(".json"), beside.encode())
 
 
-def load_checkpoint(path: Path, *, own_modules: bool = False) -> SavedModel:
+def load_model(path: Path, *, own_modules: bool = False) -> SavedModel:
     """The model in `path`. With `own_modules` an attention that the file names as `module:Class` is imported.
 
     ValueError, one line that names the file, where it is missing, cut off, changed, of another program or version, or

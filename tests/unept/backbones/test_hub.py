@@ -74,8 +74,8 @@ def test_whether_something_listens(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_published_name_is_one_of_timms() -> None:
     from timm.models import get_pretrained_cfg
 
-    from unept.published.backbones import PUBLISHED
+    from unept.published.backbones import TIMM_WEIGHTS
 
     own = [backbones.make_backbone(name, 32).published for name in ("resnet50", "lite0")]
-    for name in (*own, *PUBLISHED.values(), "deit_base_distilled_patch16_384.fb_in1k"):
+    for name in (*own, *TIMM_WEIGHTS.values(), "deit_base_distilled_patch16_384.fb_in1k"):
         assert get_pretrained_cfg(name).hf_hub_id == f"timm/{name}"
