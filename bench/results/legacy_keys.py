@@ -24,10 +24,10 @@ from typing import Any
 
 from bench.results import release_0_1_0 as release
 from bench.results.roles import MEASURE
-from bench.results.rows import KINDS, Row, key_of, to_text
+from bench.results.rows import KINDS, Row, row_key, row_to_text
 from bench.results.source_hash import combined, our_roles, slots_of, user_files, user_roles
-from bench.results.store import Busy, Store
-from unept.utils.atomic_files import sync_folder, write_whole
+from bench.results.store import ClaimBusy, Store
+from unept.utils.atomic_files import atomic_write, sync_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ def translated(row: Row) -> Row | None:
     new = {name: value for name, value in row.items() if name != "digest"}
     new |= {"sources": combined(roles), "roles": roles, "release": release.RELEASE}
     new["former"] = {"key": row["key"], "sources": row["sources"]}
-    return new | {"key": key_of(row["kind"], new)}
+    return new | {"key": row_key(row["kind"], new)}
 
 
 def pending(store: Store) -> list[Move]:
@@ -114,13 +114,13 @@ def adopt_checkpoints(store: Store, specs: Iterable[Mapping[str, Any]]) -> None:
         if spec["kind"] != "run" or spec["sources"] != combined(equivalent_roles("run", slots)):
             continue
         for sources in legacy_hashes("run", slots):
-            old = key_of("run", {**spec, "sources": sources})
+            old = row_key("run", {**spec, "sources": sources})
             if not store.checkpoints(old).is_dir():
                 continue
             try:
                 with store.claim("run", old), store.claim("run", spec["key"]):
                     _move_files(store, old, spec["key"])
-            except Busy:
+            except ClaimBusy:
                 continue
 
 
@@ -131,8 +131,8 @@ def _write_row(store: Store, move: Move) -> bool:
         with store.claim(move.kind, key):
             store.clear_damaged(move.kind, key)
             if not store.has(move.kind, key):
-                write_whole(store.path(move.kind, key), to_text(move.new).encode())
-    except Busy:
+                atomic_write(store.path(move.kind, key), row_to_text(move.new).encode())
+    except ClaimBusy:
         return False
     return True
 
@@ -177,7 +177,7 @@ def main(arguments: list[str]) -> int:
     before = path.read_text(encoding="utf-8")
     after, count = re.subn(r"^EQUIVALENT: .* = \{[^}]*\}\n", text, before, flags=re.MULTILINE)
     assert count == 1, f"{path}: no EQUIVALENT"
-    write_whole(path, after.encode())
+    atomic_write(path, after.encode())
     return 0
 
 
