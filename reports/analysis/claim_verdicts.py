@@ -14,8 +14,8 @@ import pandas as pd
 
 from reports.analysis import study_rows
 from reports.analysis.comparisons import ALPHA, Contrast, adjusted, contrast
-from reports.analysis.frames import frame
 from reports.analysis.study_rows import Study
+from reports.formats.data_frames import frame
 from reports.paper.claims import CLAIMS, STAND_INS, Claim
 
 AGREES, DISAGREES, UNDETERMINED, NOT_RUN = "agrees", "disagrees", "undetermined", "not run"

@@ -17,8 +17,9 @@ import pandas as pd
 from bench.stats import seed_statistics
 from bench.stats.seed_statistics import Comparison, Permutation
 from reports.analysis import study_rows
-from reports.analysis.frames import frame, refinement
+from reports.analysis.frames import refinement
 from reports.analysis.study_rows import Study
+from reports.formats.data_frames import frame
 
 ALPHA = 0.05
 POWER = 0.8

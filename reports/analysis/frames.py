@@ -6,14 +6,14 @@ Accuracies are in percent points. Missing numbers are missing cells. Every frame
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import pandas as pd
 
 from bench.stats.seed_statistics import Summary, summarise
 from reports.analysis import study_rows
 from reports.analysis.study_rows import Study
-from reports.paper import figures
+from reports.formats.data_frames import frame
 
 BOUNDARIES = (
     "boundary_iou",
@@ -164,21 +164,6 @@ def failures(study: Study) -> pd.DataFrame:
     return frame(lines, columns, text=columns)
 
 
-def quoted(table: int) -> pd.DataFrame:
-    """A table of the paper as printed: a line a row, a column a column, every cell a string."""
-    printed = figures.TABLES[table]
-    lines: dict[str, dict[str, object]] = {row: {"row": row} for row in printed.rows}
-    for figure in printed.figures:
-        lines[figure.row][figure.column] = figure.printed
-    columns = ["row", *printed.columns]
-    return frame(list(lines.values()), columns, text=columns)
-
-
-def csv(made: pd.DataFrame) -> str:
-    """The frame as CSV with six significant digits, which depend on nothing but its numbers."""
-    return made.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-
-
 def _points(runs: Iterable[study_rows.Row], *path: str) -> list[float]:
     """A fraction of the runs that ended well and have it, in percent points."""
     found = (study_rows.number(run, "metrics", *path) for run in runs if study_rows.succeeded(run))
@@ -219,15 +204,3 @@ def _percent(value: float | None) -> float | None:
 
 def _sourced(name: str) -> str:
     return f"{name}_{PROVENANCE.get(name, 'measured')}"
-
-
-def frame(
-    lines: Sequence[dict[str, object]],
-    columns: Sequence[str],
-    *,
-    whole: Iterable[str] = (),
-    text: Iterable[str] = ("variant",),
-) -> pd.DataFrame:
-    """Lines as a frame: numbers that may be missing, whole numbers in the columns `whole`, words in `text`."""
-    kinds = dict.fromkeys(columns, "Float64") | dict.fromkeys(whole, "Int64") | dict.fromkeys(text, "string")
-    return pd.DataFrame(list(lines), columns=list(columns), dtype=object).astype(kinds)

@@ -6,7 +6,6 @@ from typing import Any
 
 import pandas as pd
 
-from reports.analysis import study_rows
 from reports.formats.markdown import DASH
 
 
@@ -52,12 +51,3 @@ def rate(line: pd.Series, phase: str) -> str:
     if pd.isna(median):
         return DASH
     return f"{median:.4g}" if pd.isna(q1) or pd.isna(q3) else f"{median:.4g} ({q1:.4g} to {q3:.4g})"
-
-
-def outcome(run: study_rows.Row) -> str:
-    """`mIoU / pixel accuracy` of a run in percent points, or its status."""
-    status = str(run.get("status"))
-    if status != "ok":
-        return status
-    found = [study_rows.number(run, "metrics", name) for name in ("miou", "pixel_accuracy")]
-    return " / ".join(DASH if value is None else f"{100 * value:.2f}" for value in found)

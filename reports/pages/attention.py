@@ -10,10 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from reports.formats import markdown
+from reports.formats import markdown, plain_text
 from reports.formats.markdown import DASH
 from reports.plots import attention
-from reports.study import terminal
 
 PHASES = ("forward", "forward+backward")
 COLUMNS = ("tokens", "side", "forward", "forward + backward", "forward, times ours", "both, times ours")
@@ -91,7 +90,7 @@ def lines(benchmark: Benchmark) -> Iterator[str]:
     yield HOW
     for section in sections(benchmark):
         yield from ("", section.title)
-        yield from terminal.columns([COLUMNS, *section.rows])
+        yield from plain_text.columns([COLUMNS, *section.rows])
         yield from section.notes
 
 

@@ -12,13 +12,13 @@ from typing import Any
 import pandas as pd
 
 from reports.analysis.claim_verdicts import AGREES, DISAGREES
-from reports.analysis.frames import csv, frame
 from reports.formats import html, numbers
+from reports.formats.data_frames import csv, frame
 from reports.formats.markdown import DASH, bullets, table
 from reports.paper import figures as paper
+from reports.paper import printed_tables
 from reports.paper.claims import Claim, claims
 from reports.plots import complexity
-from reports.study import setup_sections
 
 Record = Mapping[str, Any]
 TABLE = 7
@@ -234,7 +234,7 @@ def _beside_the_paper(records: Sequence[Record]) -> Iterator[str]:
         for _, line in found.iterrows()
     ]
     yield table(columns, lines)
-    yield from setup_sections.quoted(TABLE)
+    yield from printed_tables.quoted_section(TABLE)
 
 
 def _said(line: pd.Series, name: str) -> str:

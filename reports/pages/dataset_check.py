@@ -10,9 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from reports.analysis import frames
+from reports.formats import data_frames, plain_text
 from reports.formats.markdown import DASH
-from reports.study import terminal
 
 Record = Mapping[str, Any]
 HEAD = ("split", "pictures", "owners'", "width", "height", "values", "unlabelled", "classes seen")
@@ -22,7 +21,7 @@ SHOWN = 5  # classes with the most and with the fewest pixels
 def lines(record: Record) -> Iterator[str]:
     """A row a split, the commonest and the rarest classes, and a line for each finding with what to do."""
     yield f"{record['name']}, {record['spec']}"
-    yield from terminal.aligned([HEAD, *(_cells(split) for split in record["splits"])])
+    yield from plain_text.aligned([HEAD, *(_cells(split) for split in record["splits"])])
     for split in record["splits"]:
         yield from _shares(split["split"], [line for line in record["classes"] if line["split"] == split["split"]])
     for finding in record["findings"]:
@@ -45,7 +44,7 @@ def files(record: Record) -> dict[str, bytes]:
         "classes.csv": pd.DataFrame(record["classes"]),
         "findings.csv": pd.DataFrame(findings, columns=["check", "split", "wrong", "file", "what", "fix"]),
     }
-    return {name: frames.csv(frame).encode() for name, frame in made.items()}
+    return {name: data_frames.csv(frame).encode() for name, frame in made.items()}
 
 
 def _cells(split: Record) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from reports.analysis.frames import csv, frame
+from reports.formats.data_frames import csv, frame
 from reports.formats.markdown import bullets, table
 
 Record = Mapping[str, Any]

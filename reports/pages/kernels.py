@@ -10,11 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from reports.formats import markdown
+from reports.formats import markdown, plain_text
 from reports.formats.markdown import DASH
 from reports.paper import kernel_goals
 from reports.plots import kernels
-from reports.study import terminal
 
 OURS = "native"
 WIDE = 0.25  # quartiles of a ratio that lie farther apart than this share of it decide nothing
@@ -85,7 +84,7 @@ def lines(benchmark: Benchmark) -> Iterator[str]:
     yield from header(benchmark.facts)
     for table in tables(benchmark):
         yield from ("", f"{table.title}. {table.text}")
-        yield from terminal.columns([table.columns, *table.rows])
+        yield from plain_text.columns([table.columns, *table.rows])
 
 
 def header(facts: Mapping[str, Any]) -> Iterator[str]:

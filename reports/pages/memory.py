@@ -9,22 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import pandas as pd
 
-from reports.analysis.frames import csv, frame
+from bench.units import GIB
 from reports.formats import html, numbers
+from reports.formats.data_frames import csv, frame
 from reports.formats.markdown import DASH, bullets, table
 from reports.pages import memory_claims
-from reports.plots import style
+from reports.plots import memory as plots
+from reports.plots.memory import KINDS
 
 Record = Mapping[str, Any]
-GIB = 1 << 30
 CARDS = (8, 11, 16, 24, 40, 80)  # GiB
 ALLOWANCE = 1.0  # GiB of a card that a step cannot have: context, libraries, the allocator's slack
 TITLE = "What does a training step hold?"
 HEADING = "Live tensors, predicted: a lower bound of what a GPU shows"
-KINDS = ("parameters", "gradients", "optimizer state", "inputs", "activations", "temporaries")
 PRINTED = {"batch": 2, "size": 480, "precision": "fp32", "optimizer": "adamw", "checkpointing": False}
 
 
@@ -103,7 +102,7 @@ def files(
     if is_printed(setting):
         tables = {"claims.csv": memory_claims.beside(both), "statements.csv": memory_claims.judged(both)}
         made |= {name: csv(found).encode() for name, found in tables.items() if not found.empty}
-    made |= {f"memory.{suffix}": data for suffix, data in draw(records).items()}
+    made |= {f"memory.{suffix}": data for suffix, data in plots.draw(records).items()}
     text = "\n".join(_sections(records, verified, setting, command, masked, spent))
     made["report.md"] = text.encode()
     made["report.html"] = html.page(text, made, title=TITLE).encode()
@@ -120,27 +119,6 @@ def lines(records: Sequence[Record]) -> Iterator[str]:
             yield f"{record['name']:<{width}} {figures}  {record['place']}"
         else:
             yield f"{record['name']:<{width}}  {record['message']}"
-
-
-def draw(records: Sequence[Record]) -> dict[str, bytes]:
-    """Stacked bars of what the peak is made of, a row each, as files by suffix; {} without a row."""
-    rows = [record for record in records if "plain" in record][::-1]
-    if not rows:
-        return {}
-    with matplotlib.rc_context(style.STYLE):
-        figure = style.canvas(1.6 + 0.34 * len(rows))
-        axis = figure.subplots()
-        left = [0.0] * len(rows)
-        for index, kind in enumerate(KINDS):
-            widths = [record["kinds"][kind] / GIB for record in rows]
-            axis.barh(range(len(rows)), widths, left=left, color=style.COLOURS[index], height=0.7, label=kind)
-            left = [start + width for start, width in zip(left, widths, strict=True)]
-        axis.set_yticks(range(len(rows)), [record["name"] for record in rows])
-        axis.set_xlabel("GiB at the peak (predicted)")
-        axis.grid(axis="x", **style.GRID)
-        figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=10)
-        style.write_under(figure, "One training step; losses as they are written.")
-        return style.files(figure)
 
 
 def _sections(

@@ -7,17 +7,16 @@ from typing import Any
 
 import pandas as pd
 
+from bench.units import GIB
 from reports.analysis.claim_verdicts import AGREES, DISAGREES, UNDETERMINED
-from reports.analysis.frames import frame
 from reports.formats import numbers
+from reports.formats.data_frames import frame
 from reports.formats.markdown import bullets, table
-from reports.paper import figures
+from reports.paper import figures, printed_tables
 from reports.paper.claims import claims
 from reports.paper.memory_claims import COLUMN, FAR, KNOWN, MASKED, STATEMENTS, TABLE, slack
-from reports.study import setup_sections
 
 Record = Mapping[str, Any]
-GIB = 1 << 30
 
 
 def beside(records: Sequence[Record]) -> pd.DataFrame:
@@ -78,7 +77,7 @@ def section(records: Sequence[Record]) -> Iterator[str]:
     yield _reading(found)
     yield "What is known of each gap between a printed figure and the live tensors:\n"
     yield bullets(_gaps(found))
-    yield from setup_sections.quoted(TABLE)
+    yield from printed_tables.quoted_section(TABLE)
 
 
 def _table(found: pd.DataFrame, what: str, sign: str) -> str:

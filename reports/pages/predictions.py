@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from PIL import Image
 
 from reports.plots import style
-from reports.study.qualitative import RED, coloured, enlarge, grey
+from reports.plots.label_images import RED, coloured, enlarge, grey
 
 SIDE = 480  # pixels of a panel's longest side
 OPACITY = 0.55  # of the classes' colours over the picture

@@ -10,14 +10,14 @@ from typing import Any
 
 import pandas as pd
 
-from reports.analysis.frames import csv, frame
+from bench.units import MIB
 from reports.formats import html, numbers
+from reports.formats.data_frames import csv, frame
 from reports.formats.markdown import DASH, bullets, table
 from reports.plots import scaling
 from reports.plots.scaling import AXES
 
 Record = Mapping[str, Any]
-MIB = 1 << 20
 TITLE = "How does one attention layer grow?"
 QUANTITIES = {
     "peak": "memory, predicted",

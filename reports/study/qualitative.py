@@ -24,17 +24,26 @@ from bench.results.store import Store
 from reports.analysis import study_rows
 from reports.analysis.study_rows import Study
 from reports.plots import style as drawing
+from reports.plots.label_images import (
+    BOTH,
+    IGNORE,
+    PREDICTED_ONLY,
+    RED,
+    TRUE_ONLY,
+    Bytes,
+    boundaries,
+    coloured,
+    enlarge,
+    grey,
+    hatch,
+)
 
-IGNORE = 255
 MOST = 6  # variants drawn
-LONGEST_SIDE = 240  # pixels of a picture in the drawing; larger ones are reduced
 COLUMN, ROW = 1.55, 1.55  # inches
 MOST_CLASSES = 16  # more are left out of the legend
 LEGEND = 5  # columns of the legend
-RED, TRUE_ONLY, PREDICTED_ONLY, BOTH = (200, 0, 20), (0, 114, 178), (230, 159, 0), (0, 158, 115)
 PLACES = ("best", "median", "worst")
 
-Bytes = npt.NDArray[np.uint8]
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
@@ -265,75 +274,6 @@ def _panels(found: Arrays, i: int) -> Iterator[Bytes]:
     for predicted in (prediction, refined):
         if predicted is not None:
             yield boundaries(enlarge(truth), enlarge(predicted), enlarge(pale))
-
-
-def enlarge(picture: npt.NDArray[Any], side: int = LONGEST_SIDE) -> npt.NDArray[Any]:
-    """A picture (H, W, ...) with its longest side near `side`: every pixel repeated, or some left out."""
-    longest = max(picture.shape[:2])
-    if longest > side:
-        step = -(-longest // side)
-        top, left = (min(step // 2, length - 1) for length in picture.shape[:2])
-        return picture[top::step, left::step]
-    times = max(1, side // longest)
-    return picture.repeat(times, axis=0).repeat(times, axis=1)
-
-
-def coloured(labels: npt.NDArray[Any], palette: npt.NDArray[Any]) -> Bytes:
-    """Labels (H, W) as colours (H, W, 3); what is ignored or no class is mid-grey."""
-    table = np.full((256, 3), 150, np.uint8)
-    table[: len(palette)] = palette[:256]
-    table[IGNORE] = 150
-    return table[labels]
-
-
-def hatch(picture: Bytes, where: npt.NDArray[np.bool_]) -> Bytes:
-    """The picture with `where` hatched in greys."""
-    down, right = np.indices(where.shape)
-    stripes = np.where(((down + right) // 4 % 2 == 0)[..., None], np.uint8(120), np.uint8(175))
-    return np.where(where[..., None], stripes, picture).astype(np.uint8)
-
-
-def boundaries(truth: npt.NDArray[Any], prediction: npt.NDArray[Any], grey: Bytes) -> Bytes:
-    """Both boundaries over a grey picture: where they coincide, only the true one, only the predicted one.
-
-    Pixels within one of the other boundary coincide. No boundary is drawn at or in what is ignored.
-    """
-    scored = truth != IGNORE
-    real, found = edges(truth, scored), edges(prediction, scored)
-    both = (real & grow(found)) | (found & grow(real))
-    made = (grey * 0.5 + 110).astype(np.uint8)
-    for where, colour in ((real & ~both, TRUE_ONLY), (found & ~both, PREDICTED_ONLY), (both, BOTH)):
-        made[where] = colour
-    return hatch(made, ~scored)
-
-
-def edges(labels: npt.NDArray[Any], scored: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Pixels with a neighbour of another label beside or below; only between pixels that are scored."""
-    made = np.zeros(labels.shape, np.bool_)
-    down = (labels[1:] != labels[:-1]) & scored[1:] & scored[:-1]
-    right = (labels[:, 1:] != labels[:, :-1]) & scored[:, 1:] & scored[:, :-1]
-    made[1:] |= down
-    made[:-1] |= down
-    made[:, 1:] |= right
-    made[:, :-1] |= right
-    return made
-
-
-def grow(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """The mask and the eight neighbours of its pixels."""
-    padded = np.pad(mask, 1)
-    height, width = mask.shape
-    made = np.zeros_like(mask)
-    for down in range(3):
-        for right in range(3):
-            made |= padded[down : down + height, right : right + width]
-    return made
-
-
-def grey(picture: Bytes) -> Bytes:
-    """The picture (H, W, 3) in pale greys, for marks on top of it."""
-    light = (picture.astype(np.float64) @ [0.299, 0.587, 0.114]) * 0.6 + 90
-    return np.repeat(light[..., None], 3, axis=2).astype(np.uint8)
 
 
 def _legend(figure: Figure, found: Arrays, used: Sequence[int]) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 
 from reports.analysis import study_rows
-from reports.analysis.frames import frame
 from reports.analysis.study_rows import Study
 from reports.formats import numbers
+from reports.formats.data_frames import frame
 from reports.formats.markdown import cell, table
 
 UNEPT = "unept"  # the architecture that has slots

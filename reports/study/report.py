@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from reports.analysis import claim_verdicts, comparisons, lr_sweep, protocol, study_rows
 from reports.analysis import frames as tables
 from reports.analysis.study_rows import Study
-from reports.formats import html, numbers
+from reports.formats import data_frames, html, numbers
 from reports.formats.markdown import bullets, cell
-from reports.paper import figures
+from reports.paper import figures, printed_tables
 from reports.plots import accuracy, complexity, cost, curves
 from reports.study import receptive_field, result_sections, setup_sections
 from reports.study.qualitative import Drawn
@@ -47,8 +47,8 @@ def files(study: Study, drawn: Drawn | None = None) -> dict[str, bytes]:
         "failures.csv": tables.failures(study),
     }
     if number is not None:
-        frames["quoted.csv"] = tables.quoted(number)
-    made = {name: tables.csv(frame).encode() for name, frame in frames.items()}
+        frames["quoted.csv"] = printed_tables.quoted_frame(number)
+    made = {name: data_frames.csv(frame).encode() for name, frame in frames.items()}
     caption = f"measured: {protocol.short(study)}"
     for name, draw in (("accuracy", accuracy.draw), ("cost", cost.draw), ("curves", curves.draw)):
         made |= {f"{name}.{suffix}": data for suffix, data in draw(study, caption).items()}
@@ -96,7 +96,7 @@ def _sections(study: Study, drawn: Drawn | None, made: set[str]) -> Iterator[str
         yield f"## Training, measured ({cell(protocol.short(study))})\n"
         yield "![each seed's scores during training, a panel a variant](curves.png)\n"
     yield from result_sections.judged(study, number)
-    yield from setup_sections.quoted(number)
+    yield from printed_tables.quoted_section(number)
     yield from result_sections.every_seed(study)
     yield from result_sections.boundaries(study)
     yield from result_sections.refinement(study)

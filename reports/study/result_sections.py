@@ -145,7 +145,7 @@ def every_seed(study: Study) -> Iterator[str]:
     yield "mIoU / pixel accuracy in percent, or what became of the run.\n"
     lines = []
     for variant in study.variants:
-        by_seed = {study_rows.seed(run): numbers.outcome(run) for run in study.of(variant)}
+        by_seed = {study_rows.seed(run): _outcome(run) for run in study.of(variant)}
         lines.append([variant, *(by_seed.get(seed, DASH) for seed in study.seeds)])
     yield table(["variant", *(f"seed {seed}" for seed in study.seeds)], lines)
 
@@ -280,3 +280,12 @@ def _spreads(found: pd.DataFrame, names: Sequence[str]) -> list[list[str]]:
 
 def _short(study: Study) -> str:
     return cell(protocol.short(study))
+
+
+def _outcome(run: study_rows.Row) -> str:
+    """`mIoU / pixel accuracy` of a run in percent points, or its status."""
+    status = str(run.get("status"))
+    if status != "ok":
+        return status
+    found = [study_rows.number(run, "metrics", name) for name in ("miou", "pixel_accuracy")]
+    return " / ".join(DASH if value is None else f"{100 * value:.2f}" for value in found)

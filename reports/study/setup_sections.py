@@ -7,22 +7,7 @@ from collections.abc import Iterator
 from reports.analysis import frames
 from reports.analysis import protocol as setting
 from reports.analysis.study_rows import Study
-from reports.formats.markdown import bullets, code, table
-from reports.paper import figures
-
-
-def quoted(number: int | None) -> Iterator[str]:
-    """The paper's table as printed, and where the paper disagrees with itself."""
-    if number is None:
-        return
-    printed = figures.TABLES[number]
-    yield f"## What the paper prints: Table {number}, *quoted*\n"
-    yield f"{printed.caption}. Nothing in it was measured here; what differs from its setting is listed below.\n"
-    units = {figure.column: figure.unit for figure in printed.figures}
-    columns = ["row", *(f"{name}, {units[name]} (quoted)" for name in printed.columns)]
-    yield table(columns, frames.quoted(number).astype(str).to_numpy().tolist())
-    yield "Where the paper disagrees with itself:\n"
-    yield bullets(figures.notes(number))
+from reports.formats.markdown import code, table
 
 
 def failures(study: Study) -> Iterator[str]:

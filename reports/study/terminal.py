@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import pandas as pd
 
 from reports.analysis import comparisons, frames
 from reports.analysis.study_rows import Study
-from reports.formats import numbers
+from reports.formats import numbers, plain_text
 
 COLUMNS = {"variant": "variant", "n": "n", "miou": "mIoU, %", "gmacs": "GMACs", "rss": "peak RSS, GiB"}
 
@@ -16,23 +16,8 @@ COLUMNS = {"variant": "variant", "n": "n", "miou": "mIoU, %", "gmacs": "GMACs", 
 def lines(study: Study) -> Iterator[str]:
     """The main table, then the verdict."""
     found = frames.accuracy(study).merge(frames.cost(study), on="variant")
-    yield from aligned([list(COLUMNS.values()), *(_cells(line) for _, line in found.iterrows())])
+    yield from plain_text.aligned([list(COLUMNS.values()), *(_cells(line) for _, line in found.iterrows())])
     yield from comparisons.verdict(study) if study.runs else ()
-
-
-def aligned(cells: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Rows of equal length as columns: the first to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for row in cells:
-        name, *others = (f"{text:>{width}}" for text, width in zip(row, widths, strict=True))
-        yield "  ".join([f"{name.strip():<{widths[0]}}", *others]).rstrip()
-
-
-def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """A table of words, a line a row, every column as wide as its widest."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
 
 
 def power(study: Study, difference: float) -> Iterator[str]:

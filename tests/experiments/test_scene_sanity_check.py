@@ -61,7 +61,7 @@ def test_table():
 
 
 def test_command_prints_runs_and_table(capsys, monkeypatch):
-    import experiments.scene_design as module
+    import experiments.scene_sanity_check as module
 
     monkeypatch.setattr(
         module,

@@ -11,7 +11,7 @@ from synthetic import SETTINGS, measure_row, page, run_row, section, without_plo
 
 from reports.analysis import frames, protocol
 from reports.analysis.study_rows import Study, assemble, number
-from reports.formats import markdown
+from reports.formats import data_frames, markdown
 from reports.study import report
 
 NAMES = ("N=4 L=1", "N=16 L=1")
@@ -84,7 +84,7 @@ def test_cost_in_words_states_its_sources(two: Study) -> None:
 
 
 def test_cost_as_csv_keeps_whole_numbers(two: Study) -> None:
-    header, first, second = frames.csv(frames.cost(two)).splitlines()
+    header, first, second = data_frames.csv(frames.cost(two)).splitlines()
     assert header.startswith(
         "variant,status,parameters_derived,gmacs_derived,gflops_derived,module_gmacs_derived,inside_share_measured,"
     )
@@ -241,7 +241,7 @@ def test_many_classes_are_left_to_the_csv() -> None:
     run["metrics"]["iou"] = {f"class {index}": 0.5 for index in range(150)}
     many = study([run])
     assert "150 classes: see class_iou.csv." in page(many)
-    assert len(frames.csv(frames.class_iou(many)).splitlines()) == 151
+    assert len(data_frames.csv(frames.class_iou(many)).splitlines()) == 151
 
 
 def test_numbers_are_numbers() -> None:

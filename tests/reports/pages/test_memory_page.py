@@ -8,6 +8,7 @@ import pytest
 
 from reports.pages import memory, memory_claims
 from reports.paper.memory_claims import ALL_LEVELS, BY_LEVEL, DECODER, ENCODER
+from reports.plots import memory as plots_memory
 
 GIB = memory.GIB
 SETTING = {"batch": 2, "size": 480, "precision": "fp32", "optimizer": "adamw", "checkpointing": False, "device": "cuda"}
@@ -76,7 +77,7 @@ def test_the_table_is_a_csv_with_a_line_a_row() -> None:
     assert lines[0]["images_on_8_gib"] == "4"
     assert made["memory.png"].startswith(b"\x89PNG")
     assert "verified.csv" not in made
-    assert memory.draw([ROWS[2]]) == {}
+    assert plots_memory.draw([ROWS[2]]) == {}
 
 
 def test_plain_lines() -> None:

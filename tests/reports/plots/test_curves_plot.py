@@ -83,7 +83,7 @@ def test_mean_of_the_steps_that_all_have() -> None:
 
 def test_what_is_left_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr(plots_curves.drawing, "write_under", lambda *arguments: said.append(arguments[1]))
+    monkeypatch.setattr(plots_curves.style, "write_under", lambda *arguments: said.append(arguments[1]))
     runs = [run_row(f"v{i}", 0, 0.4, training={"probe": PROBE}) for i in range(26)]
     runs.append(run_row("old", 0, 0.4))
     assert plots_curves.draw(assemble("ablate", runs=runs), "measured: scenes")

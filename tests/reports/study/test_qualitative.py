@@ -14,8 +14,10 @@ from PIL import Image
 from synthetic import run_row
 
 from reports.analysis.study_rows import Study, assemble
+from reports.plots import label_images
+from reports.plots.label_images import BOTH, PREDICTED_ONLY, RED, TRUE_ONLY
 from reports.study import qualitative
-from reports.study.qualitative import BOTH, PREDICTED_ONLY, RED, TRUE_ONLY, choose, draw, load
+from reports.study.qualitative import choose, draw, load
 
 Arrays = dict[str, npt.NDArray[Any]]
 SIDE = 10
@@ -155,26 +157,26 @@ def test_many_classes_and_labels_outside_of_them() -> None:
 
 
 def test_small_pictures_are_repeated_and_large_ones_thinned() -> None:
-    small = qualitative.enlarge(np.arange(4).reshape(2, 2))
+    small = label_images.enlarge(np.arange(4).reshape(2, 2))
     assert small.shape == (240, 240)
     assert small[0, 119] == 0
     assert small[0, 120] == 1
-    large = qualitative.enlarge(np.arange(600 * 500).reshape(600, 500))
+    large = label_images.enlarge(np.arange(600 * 500).reshape(600, 500))
     assert max(large.shape) <= 240
     assert set(large.ravel()) <= set(range(600 * 500))
 
 
 def test_edges_lie_on_both_sides_and_not_at_ignored_pixels() -> None:
     labels = np.array([[0, 0, 1, 1], [0, 0, 1, 1]], np.uint8)
-    assert qualitative.edges(labels, np.ones((2, 4), bool)).tolist() == [[False, True, True, False]] * 2
+    assert label_images.edges(labels, np.ones((2, 4), bool)).tolist() == [[False, True, True, False]] * 2
     scored = np.array([[True] * 4, [True, True, False, True]])
-    assert qualitative.edges(labels, scored).tolist() == [[False, True, True, False], [False] * 4]
+    assert label_images.edges(labels, scored).tolist() == [[False, True, True, False], [False] * 4]
 
 
 def test_boundaries_that_coincide_and_that_do_not() -> None:
     truth, near, far = (np.repeat(np.arange(40) >= step, 4).reshape(40, 4).astype(np.uint8) for step in (10, 11, 30))
     grey = np.full((40, 4, 3), 90, np.uint8)
-    same, close, apart = (qualitative.boundaries(truth, prediction, grey) for prediction in (truth, near, far))
+    same, close, apart = (label_images.boundaries(truth, prediction, grey) for prediction in (truth, near, far))
     rows = [tuple(line[0]) for line in same]
     assert [i for i, colour in enumerate(rows) if colour == BOTH] == [9, 10]
     assert {tuple(line[0]) for line in close} == {rows[0], BOTH}
