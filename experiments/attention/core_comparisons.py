@@ -16,7 +16,7 @@ from experiments.attention import third_party as rivals
 from unept import attention
 from unept.attention import NO_OPTIONS
 
-WHERE = f"{__name__}:comparisons"
+COMPARISONS = f"{__name__}:attention_comparisons"  # where a worker process finds them
 WINDOW, SQUARE = 512, 15  # tokens, half to each side; side of the square
 BLOCK, SUMMARY = 128, 32
 CHUNK, HASHES = 64, 4
@@ -25,7 +25,7 @@ COPIES = 6  # of a matrix of all weights, at most, that a dense side has at once
 Mask = Callable[[Size], Tensor]
 
 
-def comparisons() -> tuple[Comparison, ...]:
+def attention_comparisons() -> tuple[Comparison, ...]:
     """All of them; the first side of each is ours."""
     window = {"window": WINDOW}
     return (
@@ -35,23 +35,23 @@ def comparisons() -> tuple[Comparison, ...]:
                 _ours("longformer", window),
                 Side(
                     name="local-attention",
-                    make=lambda size: rivals.local_attention(size, WINDOW // 2),
+                    make=lambda size: rivals.local_attention_windows(size, WINDOW // 2),
                     install="pip install local-attention",
                     difference="exact_windowsize, autopad to a multiple of 256, and a mask that hides that padding",
                 ),
                 Side(
                     name="transformers",
-                    make=lambda size: rivals.longformer(size, WINDOW),
+                    make=lambda size: rivals.transformers_longformer(size, WINDOW),
                     install="pip install transformers",
                     difference="LongformerSelfAttention with its projections replaced by their results; padded to a "
                     "multiple of 512",
                 ),
-                _masked((8, raster_band)),
+                _masked((8, raster_band_mask)),
             ),
         ),
         Comparison(
             name="longformer-window2d",
-            sides=(_ours("longformer", {"order": "window2d", "window": SQUARE}), _masked((8, square))),
+            sides=(_ours("longformer", {"order": "window2d", "window": SQUARE}), _masked((8, square_mask))),
         ),
         Comparison(
             name="reformer",
@@ -60,7 +60,7 @@ def comparisons() -> tuple[Comparison, ...]:
                 _reformer(),
                 Side(
                     name="reformer-pytorch",
-                    make=lambda size: rivals.lsh(size, CHUNK, HASHES),
+                    make=lambda size: rivals.reformer_lsh(size, CHUNK, HASHES),
                     install="pip install reformer-pytorch",
                     same=False,
                     difference="other random buckets, as many (above 128 ours hashes twice); logits also divided by "
@@ -69,19 +69,21 @@ def comparisons() -> tuple[Comparison, ...]:
                 ),
             ),
         ),
-        Comparison(name="sparse-strided", sides=(_ours("sparse_transformer"), _masked((4, row), (4, column)))),
+        Comparison(
+            name="sparse-strided", sides=(_ours("sparse_transformer"), _masked((4, row_mask), (4, column_mask)))
+        ),
         Comparison(
             name="sparse-fixed",
             sides=(
                 _ours("sparse_transformer", {"mode": "fixed", "block": BLOCK, "summary": SUMMARY}),
-                _masked((4, block), (4, summary)),
+                _masked((4, block_mask), (4, summary_mask)),
             ),
         ),
         Comparison(
             name="dense",
             sides=(
                 _ours("dense_fused"),
-                Side(name="torch", make=lambda _: rivals.product(()), difference="no mask: all is seen"),
+                Side(name="torch", make=lambda _: rivals.scaled_dot_product(()), difference="no mask: all is seen"),
                 _ours("dense_math", difference="ours too: keeps the matrix of weights on purpose", needs=_matrix),
             ),
         ),
@@ -100,7 +102,7 @@ def _core(name: str, options: Mapping[str, object], size: Size) -> Core:
 
 def _reformer() -> Side:
     def make(size: Size) -> Core:
-        options = {"hashes": HASHES, "chunk": CHUNK, "buckets": rivals.buckets(size, CHUNK)}
+        options = {"hashes": HASHES, "chunk": CHUNK, "buckets": rivals.reformer_buckets(size, CHUNK)}
         module: Any = attention.make("encoder_self", "reformer", _settings(size), options).eval()
         return Core(
             take=lambda given: [x.transpose(1, 2).contiguous() for x in given],
@@ -127,7 +129,7 @@ def _masked(*masks: tuple[int, Mask]) -> Side:
     """Torch's product with a mask; a mask for so many of each 8 heads."""
 
     def make(size: Size) -> Core:
-        return rivals.product([(share * size.heads // 8, mask(size)) for share, mask in masks])
+        return rivals.scaled_dot_product([(share * size.heads // 8, mask(size)) for share, mask in masks])
 
     what = "a call for each half of the heads" if len(masks) > 1 else "one call"
     return Side(
@@ -150,33 +152,33 @@ def _places(size: Size) -> Tensor:
     return torch.arange(size.tokens)
 
 
-def raster_band(size: Size) -> Tensor:
+def raster_band_mask(size: Size) -> Tensor:
     """(S, S): half a window to each side in the row-major sequence."""
     return _apart(_places(size)).abs() <= WINDOW // 2
 
 
-def square(size: Size) -> Tensor:
+def square_mask(size: Size) -> Tensor:
     """(S, S): half a square's side to each side in both directions."""
     rows, columns = _places(size) // size.width, _places(size) % size.width
     return (_apart(rows).abs() <= SQUARE // 2) & (_apart(columns).abs() <= SQUARE // 2)
 
 
-def row(size: Size) -> Tensor:
+def row_mask(size: Size) -> Tensor:
     """(S, S): the same row."""
     return _apart(_places(size) // size.width) == 0
 
 
-def column(size: Size) -> Tensor:
+def column_mask(size: Size) -> Tensor:
     """(S, S): the same column."""
     return _apart(_places(size) % size.width) == 0
 
 
-def block(size: Size) -> Tensor:
+def block_mask(size: Size) -> Tensor:
     """(S, S): the same block."""
     return _apart(_places(size) // BLOCK) == 0
 
 
-def summary(size: Size) -> Tensor:
+def summary_mask(size: Size) -> Tensor:
     """(S, S): the last tokens of any block; the last block may be shorter."""
     place = _places(size)
     end = ((place // BLOCK + 1) * BLOCK).clamp(max=size.tokens)

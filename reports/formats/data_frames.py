@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 
-def frame(
+def make_frame(
     lines: Sequence[dict[str, object]],
     columns: Sequence[str],
     *,
@@ -19,6 +19,6 @@ def frame(
     return pd.DataFrame(list(lines), columns=list(columns), dtype=object).astype(kinds)
 
 
-def csv(made: pd.DataFrame) -> str:
+def frame_to_csv(made: pd.DataFrame) -> str:
     """The frame as CSV with six significant digits, which depend on nothing but its numbers."""
     return made.to_csv(index=False, float_format="%.6g", lineterminator="\n")

@@ -6,23 +6,23 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from reports.formats.data_frames import frame
-from reports.formats.markdown import bullets
-from reports.formats.markdown import table as pipe_table
+from reports.formats.data_frames import make_frame
+from reports.formats.markdown import bullet_list
+from reports.formats.markdown import markdown_table as pipe_table
 from reports.paper import figures
 
 
-def quoted_frame(table: int) -> pd.DataFrame:
+def printed_frame(table: int) -> pd.DataFrame:
     """A table of the paper as printed: a line a row, a column a column, every cell a string."""
     printed = figures.TABLES[table]
     lines: dict[str, dict[str, object]] = {row: {"row": row} for row in printed.rows}
     for figure in printed.figures:
         lines[figure.row][figure.column] = figure.printed
     columns = ["row", *printed.columns]
-    return frame(list(lines.values()), columns, text=columns)
+    return make_frame(list(lines.values()), columns, text=columns)
 
 
-def quoted_section(number: int | None) -> Iterator[str]:
+def printed_section(number: int | None) -> Iterator[str]:
     """The paper's table as printed, and where the paper disagrees with itself."""
     if number is None:
         return
@@ -31,6 +31,6 @@ def quoted_section(number: int | None) -> Iterator[str]:
     yield f"{printed.caption}. Nothing in it was measured here; what differs from its setting is listed below.\n"
     units = {figure.column: figure.unit for figure in printed.figures}
     columns = ["row", *(f"{name}, {units[name]} (quoted)" for name in printed.columns)]
-    yield pipe_table(columns, quoted_frame(number).astype(str).to_numpy().tolist())
+    yield pipe_table(columns, printed_frame(number).astype(str).to_numpy().tolist())
     yield "Where the paper disagrees with itself:\n"
-    yield bullets(figures.notes(number))
+    yield bullet_list(figures.notes_of_table(number))

@@ -8,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 IGNORE = 255
-LONGEST_SIDE = 240  # pixels of a picture in the drawing; larger ones are reduced
+MAX_SIDE = 240  # pixels of a picture in the drawing; larger ones are reduced
 RED, TRUE_ONLY, PREDICTED_ONLY, BOTH = (200, 0, 20), (0, 114, 178), (230, 159, 0), (0, 158, 115)
 
-Bytes = npt.NDArray[np.uint8]
+ByteImage = npt.NDArray[np.uint8]
 
 
-def enlarge(picture: npt.NDArray[Any], side: int = LONGEST_SIDE) -> npt.NDArray[Any]:
+def resize_nearest(picture: npt.NDArray[Any], side: int = MAX_SIDE) -> npt.NDArray[Any]:
     """A picture (H, W, ...) with its longest side near `side`: every pixel repeated, or some left out."""
     longest = max(picture.shape[:2])
     if longest > side:
@@ -25,7 +25,7 @@ def enlarge(picture: npt.NDArray[Any], side: int = LONGEST_SIDE) -> npt.NDArray[
     return picture.repeat(times, axis=0).repeat(times, axis=1)
 
 
-def coloured(labels: npt.NDArray[Any], palette: npt.NDArray[Any]) -> Bytes:
+def colour_labels(labels: npt.NDArray[Any], palette: npt.NDArray[Any]) -> ByteImage:
     """Labels (H, W) as colours (H, W, 3); what is ignored or no class is mid-grey."""
     table = np.full((256, 3), 150, np.uint8)
     table[: len(palette)] = palette[:256]
@@ -33,28 +33,28 @@ def coloured(labels: npt.NDArray[Any], palette: npt.NDArray[Any]) -> Bytes:
     return table[labels]
 
 
-def hatch(picture: Bytes, where: npt.NDArray[np.bool_]) -> Bytes:
+def hatch_where(picture: ByteImage, where: npt.NDArray[np.bool_]) -> ByteImage:
     """The picture with `where` hatched in greys."""
     down, right = np.indices(where.shape)
     stripes = np.where(((down + right) // 4 % 2 == 0)[..., None], np.uint8(120), np.uint8(175))
     return np.where(where[..., None], stripes, picture).astype(np.uint8)
 
 
-def boundaries(truth: npt.NDArray[Any], prediction: npt.NDArray[Any], grey: Bytes) -> Bytes:
+def boundary_overlay(truth: npt.NDArray[Any], prediction: npt.NDArray[Any], grey: ByteImage) -> ByteImage:
     """Both boundaries over a grey picture: where they coincide, only the true one, only the predicted one.
 
     Pixels within one of the other boundary coincide. No boundary is drawn at or in what is ignored.
     """
     scored = truth != IGNORE
-    real, found = edges(truth, scored), edges(prediction, scored)
-    both = (real & grow(found)) | (found & grow(real))
+    real, found = label_edges(truth, scored), label_edges(prediction, scored)
+    both = (real & dilate(found)) | (found & dilate(real))
     made = (grey * 0.5 + 110).astype(np.uint8)
     for where, colour in ((real & ~both, TRUE_ONLY), (found & ~both, PREDICTED_ONLY), (both, BOTH)):
         made[where] = colour
-    return hatch(made, ~scored)
+    return hatch_where(made, ~scored)
 
 
-def edges(labels: npt.NDArray[Any], scored: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+def label_edges(labels: npt.NDArray[Any], scored: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """Pixels with a neighbour of another label beside or below; only between pixels that are scored."""
     made = np.zeros(labels.shape, np.bool_)
     down = (labels[1:] != labels[:-1]) & scored[1:] & scored[:-1]
@@ -66,7 +66,7 @@ def edges(labels: npt.NDArray[Any], scored: npt.NDArray[np.bool_]) -> npt.NDArra
     return made
 
 
-def grow(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+def dilate(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """The mask and the eight neighbours of its pixels."""
     padded = np.pad(mask, 1)
     height, width = mask.shape
@@ -77,7 +77,7 @@ def grow(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return made
 
 
-def grey(picture: Bytes) -> Bytes:
+def pale_grey(picture: ByteImage) -> ByteImage:
     """The picture (H, W, 3) in pale greys, for marks on top of it."""
     light = (picture.astype(np.float64) @ [0.299, 0.587, 0.114]) * 0.6 + 90
     return np.repeat(light[..., None], 3, axis=2).astype(np.uint8)

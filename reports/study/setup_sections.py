@@ -7,43 +7,43 @@ from collections.abc import Iterator
 from reports.analysis import frames
 from reports.analysis import protocol as setting
 from reports.analysis.study_rows import Study
-from reports.formats.markdown import code, table
+from reports.formats.markdown import code_block, markdown_table
 
 
-def failures(study: Study) -> Iterator[str]:
+def failures_section(study: Study) -> Iterator[str]:
     """What has no value, and why."""
-    found = frames.failures(study)
+    found = frames.failures_frame(study)
     yield "## Failures and missing runs\n"
     if found.empty:
         yield "None: every run has a value.\n"
         return
-    yield table(list(found.columns), found.astype(str).to_numpy().tolist(), left=4)
+    yield markdown_table(list(found.columns), found.astype(str).to_numpy().tolist(), left=4)
 
 
-def differences(study: Study) -> Iterator[str]:
+def differences_section(study: Study) -> Iterator[str]:
     """Where the setting departs from the paper's."""
     yield "## What differs from the paper's setting\n"
-    lines = setting.differences(study)
+    lines = setting.protocol_differences(study)
     yield (
-        table(["what", "paper", "here"], [list(line) for line in lines], left=3)
+        markdown_table(["what", "paper", "here"], [list(line) for line in lines], left=3)
         if lines
         else "Nothing that rows record.\n"
     )
 
 
-def protocol(study: Study) -> Iterator[str]:
+def protocol_section(study: Study) -> Iterator[str]:
     """What decides the numbers, and the commands."""
     yield "## Protocol\n"
     yield "Where variants differ, their values stand side by side, in the order of the tables above.\n"
-    yield table(["what", "value"], [list(pair) for pair in setting.protocol(study)], left=2)
+    yield markdown_table(["what", "value"], [list(pair) for pair in setting.protocol_table(study)], left=2)
     if study.commands:
         yield "## Command\n"
-        yield code("\n".join(study.commands))
+        yield code_block("\n".join(study.commands))
 
 
-def environment(study: Study) -> Iterator[str]:
+def environment_section(study: Study) -> Iterator[str]:
     """Where the rows were made."""
-    facts = setting.environment(study)
+    facts = setting.environment_table(study)
     if facts:
         yield "## Environment\n"
-        yield table(["what", "value"], [list(pair) for pair in facts], left=2)
+        yield markdown_table(["what", "value"], [list(pair) for pair in facts], left=2)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bench.attention_layer import Subject, scaling, subject
 from bench.attention_layer.scaling import Effort, Size
-from experiments.attention.layer_scaling import subjects
+from experiments.attention.layer_scaling import attentions_to_scale
 
 TINY = Effort(base=Size(side=6, points=4), side=(6, 8), points=(2, 4), levels=(1, 2), batch=(1, 2), rounds=1)
 
@@ -73,7 +73,7 @@ def test_an_attention_that_cannot_be_traced_has_a_message() -> None:
 
 
 def test_the_names_are_those_that_the_slots_take() -> None:
-    assert {"deformable", "dense_math", "dense_fused", "none"} < set(subjects())
+    assert {"deformable", "dense_math", "dense_fused", "none"} < set(attentions_to_scale())
     efforts = (Effort(), scaling.QUICK)
     for effort in efforts:
         for axis, sizes in effort.sweeps().items():
