@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from bench.stats.seed_statistics import Summary, summarise
+from bench.stats.seed_statistics import SampleSummary, summarize_sample
 from reports.analysis import study_rows
 from reports.analysis.study_rows import Study
 from reports.formats.data_frames import make_frame
@@ -58,9 +58,9 @@ def accuracy_frame(study: Study) -> pd.DataFrame:
             "n": len(study_rows.metric_values(runs, "miou")),
         }
         for name in names:
-            line |= _columns(name, summarise([100 * value for value in study_rows.metric_values(runs, name)]))
+            line |= _columns(name, summarize_sample([100 * value for value in study_rows.metric_values(runs, name)]))
         lines.append(line)
-    columns = ["variant", "runs", "n", *(column for name in names for column in _columns(name, summarise([])))]
+    columns = ["variant", "runs", "n", *(column for name in names for column in _columns(name, summarize_sample([])))]
     return make_frame(lines, columns, whole=("runs", "n"))
 
 
@@ -106,7 +106,7 @@ def class_iou_frame(study: Study) -> pd.DataFrame:
                 for run in study.runs_of(variant)
                 if study_rows.has_succeeded(run)
             ]
-            line[variant] = summarise([100 * value for value in found if value is not None]).mean
+            line[variant] = summarize_sample([100 * value for value in found if value is not None]).mean
         lines.append(line)
     return make_frame(lines, ["class", *study.variants], text=("class",))
 
@@ -125,7 +125,7 @@ def boundary_frame(study: Study) -> pd.DataFrame:
     for variant in study.variants if names else ():
         line: dict[str, object] = {"variant": variant}
         for name, path in names.items():
-            summary = summarise(_points(study.runs_of(variant), *path))
+            summary = summarize_sample(_points(study.runs_of(variant), *path))
             line |= {f"{name}_mean": summary.mean, f"{name}_sd": summary.sd, f"{name}_n": summary.n}
         lines.append(line)
     columns = [f"{name}_{part}" for name in names for part in ("mean", "sd", "n")]
@@ -141,11 +141,11 @@ def refinement_frame(study: Study) -> pd.DataFrame:
     lines = []
     for variant in study.variants if study_rows.metric_values(study.runs, "miou_refined") else ():
         runs = [run for run in study.runs_of(variant) if study_rows.has_succeeded(run)]
-        refined = summarise(_points(runs, "miou_refined"))
+        refined = summarize_sample(_points(runs, "miou_refined"))
         line: dict[str, object] = {"variant": variant, "n": refined.n}
         line |= {"miou_refined_mean": refined.mean, "miou_refined_sd": refined.sd}
         for name in REFINABLE_METRICS:
-            summary = summarise([change for run in runs if (change := _change(run, name)) is not None])
+            summary = summarize_sample([change for run in runs if (change := _change(run, name)) is not None])
             line |= {f"{name}_change": summary.mean, f"{name}_low": summary.low, f"{name}_high": summary.high}
         lines.append(line)
     changes = [f"{name}_{part}" for name in REFINABLE_METRICS for part in ("change", "low", "high")]
@@ -191,7 +191,7 @@ def _size(key: str) -> tuple[float, str]:
     return float(key) if key.isdecimal() else math.inf, key
 
 
-def _columns(name: str, summary: Summary) -> dict[str, float | None]:
+def _columns(name: str, summary: SampleSummary) -> dict[str, float | None]:
     return {
         f"{name}_mean": summary.mean,
         f"{name}_sd": summary.sd,

@@ -27,22 +27,8 @@ BOUNDARY_TITLES = {
 
 def accuracy_section(study: Study) -> Iterator[str]:
     """The main table, with the plot beside it."""
-    found = frames.accuracy_frame(study)
-    shown = {"miou": "mIoU", "pixel_accuracy": "pixel accuracy"}
-    present = {name: title for name, title in shown.items() if f"{name}_mean" in found}
-    columns = ["variant", "n"]
-    for title in present.values():
-        columns += [f"{title}, %", "95 % interval"]
-    unfinished = bool((found["runs"] != found["n"]).any())
-    columns += ["runs without a value"] * unfinished
-    lines = []
-    for _, line in found.iterrows():
-        cells = [line["variant"], str(line["n"])]
-        for name in present:
-            cells += [numbers.mean_std(line, name), numbers.format_interval(line[f"{name}_low"], line[f"{name}_high"])]
-        lines.append(cells + [str(line["runs"] - line["n"])] * unfinished)
     yield f"## Accuracy, measured ({_short(study)})\n"
-    yield markdown_table(columns, lines)
+    yield accuracy_table(frames.accuracy_frame(study))
     against = "N" if plots.point_series(study) else "variant"
     yield f"![mIoU against {against}; a dot a seed, mean and 95 % interval](accuracy.png)\n"
     yield (
@@ -62,6 +48,24 @@ def accuracy_section(study: Study) -> Iterator[str]:
         yield bullet_list(
             f"{escape_cell(backbone)}: {escape_cell(', '.join(names))}" for backbone, names in backbones.items()
         )
+
+
+def accuracy_table(found: pd.DataFrame) -> str:
+    """Return the accuracies of a frame of `frames.accuracy`, or of its CSV file read again, as a Markdown table."""
+    shown = {"miou": "mIoU", "pixel_accuracy": "pixel accuracy"}
+    present = {name: title for name, title in shown.items() if f"{name}_mean" in found}
+    columns = ["variant", "n"]
+    for title in present.values():
+        columns += [f"{title}, %", "95 % interval"]
+    unfinished = bool((found["runs"] != found["n"]).any())
+    columns += ["runs without a value"] * unfinished
+    lines = []
+    for _, line in found.iterrows():
+        cells = [line["variant"], str(line["n"])]
+        for name in present:
+            cells += [numbers.mean_std(line, name), numbers.format_interval(line[f"{name}_low"], line[f"{name}_high"])]
+        lines.append(cells + [str(line["runs"] - line["n"])] * unfinished)
+    return markdown_table(columns, lines)
 
 
 def comparison_section(study: Study) -> Iterator[str]:
