@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from bench.stats import seed_statistics
-from bench.stats.seed_statistics import Comparison, Permutation
+from bench.stats.seed_statistics import PermutationResult, WelchResult
 from reports.analysis import study_rows
 from reports.analysis.frames import frame, refinement
 from reports.analysis.study_rows import Study
@@ -48,8 +48,8 @@ class Contrast:
     n: int
     n_other: int
     difference: float | None = None
-    welch: Comparison | None = None
-    permutation: Permutation | None = None  # None too where there are too many splits to walk
+    welch: WelchResult | None = None
+    permutation: PermutationResult | None = None  # None too where there are too many splits to walk
     sd: float | None = None  # pooled
 
     def detectable(self, alpha: float = ALPHA) -> float | None:
@@ -61,7 +61,7 @@ class Contrast:
 
 def contrast(first: Sequence[float], second: Sequence[float]) -> Contrast:
     """`first - second`, tested wherever that is possible."""
-    a, b = seed_statistics.summarise(first), seed_statistics.summarise(second)
+    a, b = seed_statistics.summarize_sample(first), seed_statistics.summarize_sample(second)
     if a.mean is None or b.mean is None:
         return Contrast(n=a.n, n_other=b.n)
     difference = a.mean - b.mean
@@ -72,8 +72,10 @@ def contrast(first: Sequence[float], second: Sequence[float]) -> Contrast:
         n=a.n,
         n_other=b.n,
         difference=difference,
-        welch=seed_statistics.welch(first, second),
-        permutation=seed_statistics.permutation(first, second) if seed_statistics.walkable(a.n, b.n) else None,
+        welch=seed_statistics.welch_test(first, second),
+        permutation=seed_statistics.permutation_test(first, second)
+        if seed_statistics.is_enumerable(a.n, b.n)
+        else None,
         sd=seed_statistics.pooled_sd(a, b),
     )
 
@@ -81,7 +83,7 @@ def contrast(first: Sequence[float], second: Sequence[float]) -> Contrast:
 def adjusted(contrasts: Sequence[Contrast]) -> list[float | None]:
     """Holm's p of each contrast of one family; None for one without a test, which does not count as a member."""
     tested = [item.welch.p for item in contrasts if item.welch is not None]
-    ps = iter(seed_statistics.holm(tested))
+    ps = iter(seed_statistics.holm_adjust(tested))
     return [None if item.welch is None else next(ps) for item in contrasts]
 
 
@@ -117,7 +119,7 @@ def compare(study: Study, metric: str = "miou") -> pd.DataFrame:
         line: dict[str, object] = {"variant": variant, "control": control, "n": item.n, "n_control": item.n_other}
         line |= {"difference": item.difference, "p_holm": holm, "verdict": decide(item.difference, holm)}
         if item.welch is not None:
-            smallest = seed_statistics.smallest_p(item.n, item.n_other)
+            smallest = seed_statistics.smallest_permutation_p(item.n, item.n_other)
             line |= {"low": item.welch.low, "high": item.welch.high, "p": item.welch.p}
             line |= {
                 "p_permutation": item.permutation and item.permutation.p,
@@ -205,8 +207,8 @@ def power(study: Study, difference: float) -> pd.DataFrame:
     for variant, item in contrasts.items():
         line: dict[str, object] = {"variant": variant, "control": control, "n": item.n, "n_control": item.n_other}
         line |= {
-            "sd": seed_statistics.summarise(samples[variant]).sd,
-            "sd_control": seed_statistics.summarise(samples[control]).sd,
+            "sd": seed_statistics.summarize_sample(samples[variant]).sd,
+            "sd_control": seed_statistics.summarize_sample(samples[control]).sd,
         }
         if item.welch is not None and item.sd is not None:
             n, sd = min(item.n, item.n_other), item.sd
