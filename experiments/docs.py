@@ -14,13 +14,21 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import torch
 
+import unept
+from bench.config.grid import PROFILES
+from bench.config.presets import preset
+from bench.config.settings import TrainConfig
 from bench.profiling.gpu_hours import PICTURE, Card
 from experiments import scene_sanity_check
+from experiments.tables import table7
 from reports.analysis import comparisons
 from reports.formats import markdown
 from reports.pages import attention, gpu_hours
@@ -39,6 +47,13 @@ STUDIES = (
     "camvid",
 )
 SEEDS = 5
+CAMVID_CLASSES = 11
+RECIPES = ("ade20k", "pascal_context", "cityscapes")
+OUR_CITYSCAPES = (  # where neither the paper nor its authors' configurations give a value
+    "stride of the window",
+    "base scale: long, short side",
+    "rate drops at, profile `released`",
+)
 
 
 def accuracy(study: str, records: Path) -> str:
@@ -126,32 +141,44 @@ def growth(records: Path) -> str:
 
 def scene_scores(records: Path) -> str:
     """Return the scores of the two small networks that check the design of the generated scenes."""
-    rows = pd.read_csv(records / "scene-sanity-check" / "results.csv")
-    return scene_sanity_check.table([scene_sanity_check.Result(**row) for row in rows.to_dict("records")])
+    rows = _lines(records / "scene-sanity-check" / "results.csv")
+    return scene_sanity_check.table([scene_sanity_check.Result(**row) for row in rows])
 
 
 def hours(records: Path) -> str:
     """Return the predicted GPU-hours of the paper's tables."""
-    rows = pd.read_csv(records / "gpu-hours" / "hours.csv", keep_default_na=False)
-    return gpu_hours.page(rows.to_dict("records"), Card(), SEEDS, PICTURE)
+    return gpu_hours.page(_lines(records / "gpu-hours" / "hours.csv"), Card(), SEEDS, PICTURE)
 
 
-def networks(_: Path) -> str:
-    """Return the number of published networks that are counted."""
-    from experiments.tables.table7 import networks
+def recipes(_: Path) -> str:
+    """Return the settings in which the recipes of the preset `paper` differ between data sets, a column a data set."""
+    settings = [preset("paper", f"{name}:PATH") for name in RECIPES]
+    rows = {
+        "classes": [str(one.model.classes) for one in settings],
+        "crop, window": [str(one.model.size) for one in settings],
+        "stride of the window": [str(one.evaluation.stride) for one in settings],
+        "base scale: long, short side": [f"{one.train.base_long}, {one.train.base_short}" for one in settings],
+        "iterations": [f"{one.train.steps:,}" for one in settings],
+    }
+    for name, parts in PROFILES.items():
+        (drop,) = (part.lr_drop for part in parts if isinstance(part, TrainConfig))
+        rows[f"rate drops at, profile `{name}`"] = [f"{round(one.train.steps * drop):,}" for one in settings]
+    for name in OUR_CITYSCAPES:
+        rows[name][RECIPES.index("cityscapes")] += ", ours"
+    lines = [["", *(f"`{name}`" for name in RECIPES)], ["---", *["---:"] * len(RECIPES)]]
+    lines += [[name, *cells] for name, cells in rows.items()]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
-    return str(len(networks()))
+
+def published_networks(_: Path) -> str:
+    """Return the number of published networks that `unept-bench complexity` counts."""
+    return str(len(table7.networks()))
 
 
 def small_parameters(_: Path) -> str:
-    """Return the number of parameters of the model of the preset `small`."""
-    import torch
-
-    import unept
-    from bench.config.presets import preset
-
+    """Return the number of parameters of the model of the preset `small`, with the classes of its data set."""
     with torch.device("meta"):
-        model = unept.build(preset("small").model)
+        model = unept.build(replace(preset("small").model, classes=CAMVID_CLASSES))
     return f"{sum(parameter.numel() for parameter in model.parameters()) / 1e6:.1f} M"
 
 
@@ -166,6 +193,12 @@ def check_example(records: Path) -> str:
     """Return what `unept-bench check batch --slot decoder_self` printed."""
     printed = (records / "check" / "batch.txt").read_text(encoding="utf-8")
     return f"```text\n{printed}```"
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a CSV file by column, empty cells as empty text."""
+    rows = pd.read_csv(path, keep_default_na=False)
+    return [dict(zip(rows.columns, row, strict=True)) for row in rows.astype(object).to_numpy().tolist()]
 
 
 def _verified(records: Path) -> pd.Series:
@@ -199,7 +232,8 @@ FIGURES: Mapping[str, Callable[[Path], str]] = {
     "scene scores": scene_scores,
     "hours": hours,
     "check example": check_example,
-    "networks": networks,
+    "recipes": recipes,
+    "networks": published_networks,
     "small parameters": small_parameters,
     "own attention lines": own_attention_lines,
 }
