@@ -6,6 +6,7 @@ import importlib.metadata
 from collections.abc import Callable
 
 from bench import environment
+from bench.errors import one_line
 from bench.launchers import ray_cluster
 
 # What an optional part is for, the package whose presence shows it, and the line that installs it.
@@ -57,7 +58,7 @@ def _safely(section: Callable[[], list[str]]) -> list[str]:
     try:
         return section()
     except Exception as error:  # whatever is broken is the finding
-        return [f"cannot tell: {type(error).__name__}: {' '.join(str(error).split())}"]
+        return [f"cannot tell: {one_line(error)}"]
 
 
 def _versions() -> list[str]:

@@ -84,6 +84,17 @@ def set_variables(wanted: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
+def torchrun_size() -> int:
+    """Return the number of processes that torchrun has started, this one among them; 0 where it has not."""
+    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR")
+    return int(os.environ["WORLD_SIZE"]) if all(name in os.environ for name in names) else 0
+
+
+def is_main_process() -> bool:
+    """Return True in the process that writes files and prints: the only one, or under torchrun the one of rank 0."""
+    return not torchrun_size() or os.environ["RANK"] == "0"
+
+
 def thread_variables(threads: int) -> dict[str, str]:
     """Return the environment variables that limit every numeric library of a process to `threads` threads."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")

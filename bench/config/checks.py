@@ -47,7 +47,8 @@ def check_variants(variants: Sequence[Variant]) -> None:
         settings = variant.settings
         try:
             validate_settings(settings)
-            with torch.device("meta"), warnings.catch_warnings(action="ignore"):
+            with torch.device("meta"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
                 unept.build(settings.model, weights=settings.train.backbone_weights)
         except ValueError as error:
             raise ValueError(prefix_variant(variant.name, error)) from None

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import environment
+from bench.errors import message_line, one_line
 from bench.launchers import ray_node as node
 from bench.launchers.process import begin_log
 from bench.launchers.queue import (
@@ -94,8 +95,7 @@ def _join(address: str, options: dict[str, Any]) -> None:
             socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_SECONDS).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (OSError, OverflowError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"--address {address}: no Ray cluster could be joined ({reason})") from None
+        raise ValueError(f"--address {address}: no Ray cluster could be joined ({message_line(error)})") from None
 
 
 def count_cluster_slots(threads: int, *, gpu: bool) -> int:
@@ -289,9 +289,8 @@ class _RayQueue(JobQueue):
         if task.settled:
             return
         if isinstance(error, ray.exceptions.RayTaskError):  # what `bench.launchers.ray_node` does not raise
-            reason = " ".join(str(error.cause).split())[:300]
             raise ValueError(
-                f"{task.node} cannot carry out a run: {type(error.cause).__name__}: {reason}; "
+                f"{task.node} cannot carry out a run: {one_line(error.cause)}; "
                 "unept-bench must be installed on every node, in this version"
             )
         memory = isinstance(error, ray.exceptions.OutOfMemoryError)

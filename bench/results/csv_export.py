@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from bench.results.rows import Row
+from bench.results.rows import Row, nested_items
 
 _RUN_HEAD = ("variant", "seed", "status", "miou", "pixel_accuracy", "miou_refined", "pixel_accuracy_refined")
 _RUN_TAIL = ("message", "preset", "data", "steps", "backend", "threads", "sources", "key", "experiments")
@@ -31,7 +31,7 @@ Experiments = Mapping[str, Mapping[str, Any]]
 
 def results_csv(rows: Sequence[Row], experiments: Experiments) -> str:
     """One line per run: scores and everything that decides them, nothing that depends on when it ran."""
-    lines = [_common(row, experiments, "runs") | _flat(row["metrics"]) | {"seed": row["seed"]} for row in rows]
+    lines = [_common(row, experiments, "runs") | _columns(row["metrics"]) | {"seed": row["seed"]} for row in rows]
     return _csv(lines, _RUN_HEAD, _RUN_TAIL)
 
 
@@ -39,8 +39,8 @@ def measures_csv(rows: Sequence[Row], experiments: Experiments) -> str:
     """One line per measured variant: its costs and the protocol they were taken under."""
     lines = [
         _common(row, experiments, "measures")
-        | _flat(row["metrics"])
-        | _flat(row.get("protocol", {}), "protocol")
+        | _columns(row["metrics"])
+        | _columns(row.get("protocol", {}), "protocol")
         | {"machine": row.get("machine")}
         for row in rows
     ]
@@ -56,7 +56,7 @@ def provenance_csv(rows: Sequence[Row]) -> str:
             name: row.get(name)
             for name in ("kind", "variant", "seed", "status", "started", "finished", "key", "command")
         }
-        lines.append(facts | training | _flat(row["environment"], "environment"))
+        lines.append(facts | training | _columns(row["environment"], "environment"))
     return _csv(lines, _PROVENANCE, ("command", "key"))
 
 
@@ -71,20 +71,16 @@ def _common(row: Row, experiments: Experiments, place: str) -> dict[str, Any]:
         "data": settings["data"],
         "steps": settings["train"]["steps"],
         "experiments": "; ".join(sorted(names)),
-        **_flat(row["axes"], "axis"),
+        **_columns(row["axes"], "axis"),
     }
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings to one level, `iou:sky`; lists become text joined by plus signs."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        full = f"{prefix}:{name}" if prefix else name
-        if isinstance(value, Mapping):
-            flat |= _flat(value, full)
-        else:
-            flat[full] = "+".join(map(str, value)) if isinstance(value, list) else value
-    return flat
+def _columns(values: Mapping[str, Any], *prefix: str) -> dict[str, Any]:
+    """Return nested values by column name, such as `iou:sky`; a list becomes text joined by plus signs."""
+    return {
+        ":".join(path): "+".join(map(str, value)) if isinstance(value, list) else value
+        for path, value in nested_items(values, prefix)
+    }
 
 
 def _csv(lines: list[dict[str, Any]], head: Iterable[str], tail: Iterable[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 SCHEMA = 1
@@ -48,6 +48,15 @@ def json_value(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def nested_items(values: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield (path of names, value) for every value of nested mappings that is no mapping itself, in their order."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from nested_items(value, (*path, name))
+        else:
+            yield (*path, name), value
 
 
 def row_to_text(row: Mapping[str, Any]) -> str:

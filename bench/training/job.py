@@ -19,7 +19,6 @@ from bench.config.presets import PRESETS, preset
 from bench.config.settings import Settings, settings_to_dict
 from bench.results.store import utc_now
 from bench.training.execution import Execution, check_batch
-from bench.training.spawn import torchrun_size
 from unept.backbones.hub import WORD
 from unept.utils.atomic_files import write_whole
 
@@ -163,7 +162,7 @@ def _weights(asked: Asked, settings: Settings) -> str:
 
 def _processes(asked: Asked, *, dry_run: bool) -> tuple[int, bool]:
     """How many processes, and whether each has a GPU."""
-    there, started = torch.cuda.device_count(), torchrun_size()
+    there, started = torch.cuda.device_count(), environment.torchrun_size()
     if asked.gpus > 0 and asked.processes:
         raise ValueError("--gpus and --processes: give one of them; a process on each GPU, or processes on the CPU")
     gpus = (asked.gpus if asked.gpus >= 0 else int(there > 0)) and not asked.processes

@@ -48,7 +48,7 @@ from bench.training.job import (
 )
 from bench.training.logger import LINE_INTERVAL_SECONDS, Log, TrainLogger, check_tensorboard, tensorboard_writer
 from bench.training.loop import Callback, TrainingStopped
-from bench.training.spawn import StopSignals, TrainingFailed, join_torchrun, launch_processes, torchrun_size
+from bench.training.spawn import StopSignals, TrainingFailed, join_torchrun, launch_processes
 from unept.checkpoints import model_file as saved
 from unept.config import SLOTS
 from unept.data import open_data
@@ -71,21 +71,21 @@ def run_training(training: TrainingJob, say: Log = print) -> dict[str, Any]:
         if (training.out / RESULT_FILE).exists() and (training.out / MODEL_FILE).exists():
             say(f"{training.out}: this training is done")
             return _read_result(training)
-        if is_main_process() and not about:
+        if environment.is_main_process() and not about:
             settings = training.settings
             checks.check_data_sets([Variant(name=settings.model.backbone, axes={}, settings=settings)])
             create_training_folder(training)
-        elif is_main_process() and about["manner"] != json.loads(json.dumps(training.manner)):
+        elif environment.is_main_process() and about["manner"] != json.loads(json.dumps(training.manner)):
             say("carried out in another manner than it began: equal to rounding, not to the bit")
         _start(training)
     return _read_result(training)
 
 
 def _start(training: TrainingJob) -> None:
-    if training.processes == 1 or torchrun_size():
+    if training.processes == 1 or environment.torchrun_size():
         torch.set_num_threads(training.threads)
         try:
-            if torchrun_size():
+            if environment.torchrun_size():
                 with join_torchrun(training.gpus) as (group, device):
                     run_training_process(training, group, device)
             else:
@@ -93,7 +93,8 @@ def _start(training: TrainingJob) -> None:
         except (TrainingStopped, ValueError, OSError):
             raise
         except Exception as error:
-            who = f"process {os.environ['RANK']} of {torchrun_size()}: " if torchrun_size() else ""
+            size = environment.torchrun_size()
+            who = f"process {os.environ['RANK']} of {size}: " if size else ""
             raise TrainingFailed(f"{who}{one_line(error)}") from error
     else:
         launch_processes(
@@ -283,15 +284,10 @@ def _read_result(training: TrainingJob) -> dict[str, Any]:
     return result
 
 
-def is_main_process() -> bool:
-    """Whether this process writes and speaks for all that torchrun has started."""
-    return not torchrun_size() or os.environ["RANK"] == "0"
-
-
 @contextlib.contextmanager
 def _training_lock(training: TrainingJob) -> Iterator[None]:
     """Hold the folder, so that no other command trains in it; of torchrun's processes the first does."""
-    if not is_main_process():
+    if not environment.is_main_process():
         yield
         return
     training.out.mkdir(parents=True, exist_ok=True)

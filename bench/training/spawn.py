@@ -181,15 +181,9 @@ def joined_process_group(
     distributed.destroy_process_group()
 
 
-def torchrun_size() -> int:
-    """The processes that torchrun has started, this one among them; 0 where it has not."""
-    known = all(name in os.environ for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR"))
-    return int(os.environ["WORLD_SIZE"]) if known else 0
-
-
 def join_torchrun(gpus: bool) -> contextlib.AbstractContextManager[tuple[ProcessGroup, torch.device]]:
     """`joined_process_group` for one of torchrun's processes, on the GPU of its number on its machine."""
-    group = ProcessGroup(rank=int(os.environ["RANK"]), size=torchrun_size())
+    group = ProcessGroup(rank=int(os.environ["RANK"]), size=environment.torchrun_size())
     return joined_process_group(group, int(os.environ["LOCAL_RANK"]) if gpus else None)
 
 
