@@ -26,7 +26,7 @@ from bench.stats import bootstrap
 from unept.checkpoints import model_file
 from unept.config import SLOTS
 from unept.data import Dataset, open_data
-from unept.utils.atomic_files import write_whole
+from unept.utils.atomic_files import atomic_write
 
 Say = Callable[[str], None]
 
@@ -149,9 +149,9 @@ def _check_split(request: Request, dataset: Dataset) -> None:
 
 def _job(
     request: Request, path: Path, dataset: Dataset, count: int, devices: Sequence[str], say: Say
-) -> tuple[Job, model_file.Saved]:
+) -> tuple[Job, model_file.SavedModel]:
     """The job of one checkpoint, and what the checkpoint says of itself."""
-    found = model_file.load(path, own_modules=request.own_modules)
+    found = model_file.load_model(path, own_modules=request.own_modules)
     if len(dataset.classes) != found.config.classes:
         raise ValueError(f"{path}: {found.config.classes} classes, but {request.data} has {len(dataset.classes)}")
     if found.classes != dataset.classes and environment.is_main_process():
@@ -184,7 +184,9 @@ def _job(
     return job, found
 
 
-def _scored(job: Job, found: model_file.Saved, name: str, dataset: Dataset, devices: Sequence[str], say: Say) -> Scored:
+def _scored(
+    job: Job, found: model_file.SavedModel, name: str, dataset: Dataset, devices: Sequence[str], say: Say
+) -> Scored:
     """Score one checkpoint, and write down what came out beside its chunks."""
     if environment.is_main_process():
         for line in work.clear_damaged(job):
@@ -216,7 +218,7 @@ def _scored(job: Job, found: model_file.Saved, name: str, dataset: Dataset, devi
         text = json.dumps(json_value(record), indent=1, allow_nan=False) + "\n"
         with FileLock(place / "scores.lock"):  # the first processes of several machines end at the same time
             results.write(place / "pictures.npz")
-            write_whole(place / "scores.json", text.encode())
+            atomic_write(place / "scores.json", text.encode())
         record["folder"] = str(place)
     return Scored(record=record, results=results)
 

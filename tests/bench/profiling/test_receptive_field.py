@@ -45,7 +45,7 @@ def settings(**changes: object) -> dict[str, object]:
     ("name", "share"), [("none", 0.0), ("pointwise", 0.0), ("dense_math", 1.0), ("dense_fused", 1.0)]
 )
 def test_known_shares(name: str, share: float) -> None:
-    found = reach(lambda layer: attention.make("encoder_self", name, settings(layer=layer)), SHAPES, 8)
+    found = reach(lambda layer: attention.make_attention("encoder_self", name, settings(layer=layer)), SHAPES, 8)
     assert found.share == share
     own = ((1 / 6, 0.0), (0.0, 1 / 2))
     everything = ((1.0, 1.0), (1.0, 1.0))
