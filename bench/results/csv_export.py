@@ -1,4 +1,4 @@
-"""Rows to CSV text: pure functions, and the same rows always give the same bytes."""
+"""CSV text from rows: pure functions; the same rows always give the same bytes."""
 
 from __future__ import annotations
 
@@ -30,13 +30,23 @@ Experiments = Mapping[str, Mapping[str, Any]]
 
 
 def results_csv(rows: Sequence[Row], experiments: Experiments) -> str:
-    """One line per run: scores and everything that decides them, nothing that depends on when it ran."""
+    """Return one line per run: its scores and everything that decides them, nothing that depends on when it ran.
+
+    Args:
+        rows: Rows of kind `run`.
+        experiments: The entries of study.json, by name.
+    """
     lines = [_common(row, experiments, "runs") | _columns(row["metrics"]) | {"seed": row["seed"]} for row in rows]
     return _csv(lines, _RUN_HEAD, _RUN_TAIL)
 
 
 def measures_csv(rows: Sequence[Row], experiments: Experiments) -> str:
-    """One line per measured variant: its costs and the protocol they were taken under."""
+    """Return one line per measured variant: its costs and the protocol they were taken under.
+
+    Args:
+        rows: Rows of kind `measure`.
+        experiments: The entries of study.json, by name.
+    """
     lines = [
         _common(row, experiments, "measures")
         | _columns(row["metrics"])
@@ -48,7 +58,7 @@ def measures_csv(rows: Sequence[Row], experiments: Experiments) -> str:
 
 
 def provenance_csv(rows: Sequence[Row]) -> str:
-    """One line per row: when it was made, how long it took, on what."""
+    """Return one line per row of either kind: when it was made, how long it took, on what."""
     lines = []
     for row in rows:
         training = {k: v for k, v in row.get("training", {}).items() if not isinstance(v, list | dict)}
@@ -84,7 +94,10 @@ def _columns(values: Mapping[str, Any], *prefix: str) -> dict[str, Any]:
 
 
 def _csv(lines: list[dict[str, Any]], head: Iterable[str], tail: Iterable[str]) -> str:
-    """Columns: `head`, then the others by name, then `tail`. Lines by variant (numbers as numbers), seed and key."""
+    """Return CSV text with the columns `head`, then the others by name, then `tail`.
+
+    Lines are sorted by variant (numbers as numbers), seed and key.
+    """
     others = sorted({name for line in lines for name in line} - {*head, *tail})
     columns = [*head, *others, *tail]
     lines.sort(key=lambda line: (natural_sort_key(str(line["variant"])), line.get("seed") or 0, line["key"]))
@@ -96,6 +109,6 @@ def _csv(lines: list[dict[str, Any]], head: Iterable[str], tail: Iterable[str]) 
 
 
 def natural_sort_key(text: str) -> list[tuple[int, float, str]]:
-    """A sort key in which N=4 comes before N=16."""
+    """Return a sort key in which N=4 comes before N=16."""
     parts = re.split(r"(\d+(?:\.\d+)?)", text)
     return [(1, float(part), "") if index % 2 else (0, 0.0, part) for index, part in enumerate(parts)]
