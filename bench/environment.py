@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.results.rows import content_key
+from bench.units import GIB
 
 PACKAGES = ("unept-bench", "torch", "torchvision", "timm", "mmcv-lite", "mmcv", "mmengine", "numpy", "scipy")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -40,11 +41,11 @@ def peak_resident_gib() -> float | None:
     status = Path("/proc/self/status")
     if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) / 2**20
+        return int(line.split()[1]) * 1024 / GIB
     if sys.platform == "darwin":
         import resource
 
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**30
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / GIB
     return None
 
 
@@ -152,8 +153,8 @@ def machine_key() -> str:
 
 def package_versions() -> dict[str, str]:
     """Return the installed versions of PACKAGES by name; absent packages are left out."""
-    found = {name: package_version(name) for name in PACKAGES}
-    return {name: text for name, text in found.items() if text}
+    versions = {name: package_version(name) for name in PACKAGES}
+    return {name: text for name, text in versions.items() if text}
 
 
 def package_version(package: str) -> str:
@@ -178,7 +179,7 @@ def processor_name() -> str:
 def installed_memory_gib() -> float | None:
     """Return the installed memory in GiB, to one decimal; None where the system does not say."""
     try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB, 1)
     except (AttributeError, OSError, ValueError):
         return None
 
@@ -214,7 +215,7 @@ def accelerators() -> tuple[dict[str, Any], ...]:
         return tuple(
             {
                 "name": pynvml.nvmlDeviceGetName(handle),
-                "memory_gib": round(pynvml.nvmlDeviceGetMemoryInfo(handle).total / 2**30, 1),
+                "memory_gib": round(pynvml.nvmlDeviceGetMemoryInfo(handle).total / GIB, 1),
                 "driver": driver,
             }
             for handle in handles

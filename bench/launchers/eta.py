@@ -48,17 +48,17 @@ def estimate_durations(
             ratios.append(seconds / guessed)
     scale = median(ratios) if ratios else 1.0
     everything = [value for values in measured.values() for value in values]
-    found: list[float | None] = []
+    durations: list[float | None] = []
     for spec in specs:
         known = measured.get(workload_key(spec))
         guessed = guess(spec["settings"])
         if known:
-            found.append(mean(known))
+            durations.append(mean(known))
         elif guessed:
-            found.append(guessed * scale)
+            durations.append(guessed * scale)
         else:
-            found.append(mean(everything) if everything else None)
-    return found
+            durations.append(mean(everything) if everything else None)
+    return durations
 
 
 def format_duration(seconds: float) -> str:

@@ -117,7 +117,7 @@ def count_cluster_slots(threads: int, *, gpu: bool) -> int:
     """
     import ray
 
-    return sum(_fits(found["Resources"], threads, gpu) for found in ray.nodes() if found["Alive"])
+    return sum(_fits(node_info["Resources"], threads, gpu) for node_info in ray.nodes() if node_info["Alive"])
 
 
 def _fits(resources: dict[str, float], threads: int, gpu: bool) -> int:
@@ -198,8 +198,8 @@ class _RayQueue(JobQueue):
     def step(self) -> bool:
         """Take a step as every queue, with as many jobs at once as the cluster can take by now."""
         if time.monotonic() - self.looked > NODE_POLL_SECONDS:
-            found = count_cluster_slots(self.threads, gpu=self.gpu)
-            self.parallel = max(1, min(found, self.most or found))
+            slots = count_cluster_slots(self.threads, gpu=self.gpu)
+            self.parallel = max(1, min(slots, self.most or slots))
             self.looked = time.monotonic()
         return super().step()
 

@@ -61,15 +61,15 @@ def run_job_on_node(spec: Mapping[str, Any], *, token: str, folder: str, gpu: bo
         "node": platform.node(),
         "environment": environment.collect_environment(threads=spec["threads"]),
     }
-    with tempfile.TemporaryDirectory(prefix="unept-bench-") as place, contextlib.ExitStack() as held:
-        own = Store(Path(place))
+    with tempfile.TemporaryDirectory(prefix="unept-bench-") as folder_name, contextlib.ExitStack() as locks:
+        own = Store(Path(folder_name))
         own.open(preset=spec["preset"], data=spec["settings"]["data"])
         if study.token() == token:
-            yield from _share_checkpoints(study, own, spec["key"], held)
+            yield from _share_checkpoints(study, own, spec["key"], locks)
         yield from _run_job(own, dict(spec), gpu)
 
 
-def _share_checkpoints(study: Store, own: Store, key: str, held: contextlib.ExitStack) -> Iterator[Event]:
+def _share_checkpoints(study: Store, own: Store, key: str, locks: contextlib.ExitStack) -> Iterator[Event]:
     """Have the run keep its checkpoints in the study's folder, for as long as `held` lasts.
 
     A node that was taken for lost may still be at the run: the holder of the lock writes there; another node waits, and
@@ -79,7 +79,7 @@ def _share_checkpoints(study: Store, own: Store, key: str, held: contextlib.Exit
     shared.mkdir(parents=True, exist_ok=True)
     lock = FileLock(shared / "node.lock")
     try:
-        held.enter_context(lock.acquire(timeout=LOCK_TIMEOUT_SECONDS))
+        locks.enter_context(lock.acquire(timeout=LOCK_TIMEOUT_SECONDS))
     except Timeout:
         yield {"event": "note", "message": f"{shared} is in use by another node; {key} starts over"}
     else:

@@ -189,10 +189,10 @@ def is_store_unwritable(error: BaseException, folder: Path) -> bool:
     """Return True if `error` comes from a store that cannot be written, rather than from the run."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
-    place = next((path for path in (folder, *folder.parents) if path.exists()), Path.cwd())
+    existing = next((path for path in (folder, *folder.parents) if path.exists()), Path.cwd())
     if isinstance(error, OSError) and error.errno in UNWRITABLE_ERRNOS:
-        return not os.access(place, os.W_OK) or str(place) in str(error.filename)
-    return shutil.disk_usage(place).free < _FULL
+        return not os.access(existing, os.W_OK) or str(existing) in str(error.filename)
+    return shutil.disk_usage(existing).free < _FULL
 
 
 def _task(spec: dict[str, Any]) -> Callable[..., dict[str, Any]]:

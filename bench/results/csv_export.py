@@ -70,8 +70,8 @@ def provenance_csv(rows: Sequence[Row]) -> str:
     return _csv(lines, _PROVENANCE, ("command", "key"))
 
 
-def _common(row: Row, experiments: Experiments, place: str) -> dict[str, Any]:
-    names = [name for name, entry in experiments.items() if any(e["key"] == row["key"] for e in entry[place])]
+def _common(row: Row, experiments: Experiments, kind_folder: str) -> dict[str, Any]:
+    names = [name for name, entry in experiments.items() if any(e["key"] == row["key"] for e in entry[kind_folder])]
     settings = row["settings"]
     return {
         **{

@@ -82,23 +82,23 @@ class Store:
         """
         self.check(preset=preset, data=data)
         self.out.mkdir(parents=True, exist_ok=True)
-        said = []
+        messages = []
         with self.lock():
             if (self.out / STUDY_FILE).exists() and not self._study():
                 aside = set_aside(self.out / STUDY_FILE, "damaged")
-                said.append(
+                messages.append(
                     f"{self.out / STUDY_FILE} is damaged; set aside as {aside.name} and made anew: no row is lost, and "
                     "the folder's other experiments are listed again by their commands"
                 )
             if not (self.out / STUDY_FILE).exists():
                 fresh = {"format": FORMAT, "schema": SCHEMA, "preset": preset, "data": data, "created": utc_now()}
                 atomic_write(self.out / STUDY_FILE, _json(fresh | {"experiments": {}}))
-        for place in (*_PLACES.values(), "logs", "checkpoints"):
-            (self.out / place).mkdir(exist_ok=True)
+        for folder in (*_PLACES.values(), "logs", "checkpoints"):
+            (self.out / folder).mkdir(exist_ok=True)
         for leftover in _listed(self.out / "checkpoints"):  # of a worker that was killed just after it wrote its row
             if self.has("run", leftover.name):
                 shutil.rmtree(leftover, ignore_errors=True)
-        return said
+        return messages
 
     def check(self, *, preset: str, data: str) -> None:
         """Check, without touching anything, that the folder is free or for this preset and data.
@@ -153,7 +153,7 @@ class Store:
         return FileLock(self.out / "study.lock")
 
     def token(self) -> str:
-        """Return a text that differs between studies, so that another machine can see if it has this one; "" for none."""
+        """Return a text that differs between studies, by which another machine sees if it has this one; "" for none."""
         return str(self._study().get("created", ""))
 
     # --- experiments --------------------------------------------------------------------------------------------------
@@ -375,8 +375,8 @@ def _all_entries(experiments: object) -> bool:
     return isinstance(experiments, dict) and all(
         isinstance(entry, dict)
         and all(
-            isinstance(entry.get(place), list) and all(isinstance(e, dict) and "key" in e for e in entry[place])
-            for place in _PLACES.values()
+            isinstance(entry.get(folder), list) and all(isinstance(e, dict) and "key" in e for e in entry[folder])
+            for folder in _PLACES.values()
         )
         for entry in experiments.values()
     )
