@@ -141,7 +141,7 @@ def growth(records: Path) -> str:
 
 def scene_scores(records: Path) -> str:
     """Return the scores of the two small networks that check the design of the generated scenes."""
-    rows = _lines(records / "scene-sanity-check" / "results.csv")
+    rows = _lines(records / "scene-sanity-check" / "scores.csv")
     return scene_sanity_check.table([scene_sanity_check.Result(**row) for row in rows])
 
 

@@ -226,7 +226,7 @@ def test_a_typed_figure_is_stale_and_written_again(tmp_path: Path, capsys: pytes
         ("memory-verified/verified.csv", "0.999825", "0.989825", "README.md"),
         ("scaling/exponents.csv", "deformable,side,peak,1,", "deformable,side,peak,2,", "docs/memory.md"),
         ("gpu-hours/hours.csv", "Table 5,baseline,,111.222", "Table 5,baseline,,211.222", "docs/scaling.md"),
-        ("scene-sanity-check/results.csv", "False,0,0.56", "False,0,0.46", "docs/data.md"),
+        ("scene-sanity-check/scores.csv", "False,0,0.56", "False,0,0.46", "docs/data.md"),
         ("check/batch.txt", "0.946 GMACs", "0.947 GMACs", "docs/check.md"),
     ],
 )
