@@ -43,7 +43,8 @@ def record(name: str, make: Make, size: Size, *, quoted: str = "") -> dict[str, 
     be built or run there, or runs an operator that is neither counted nor free.
     """
     try:
-        with torch.device("meta"), warnings.catch_warnings(action="ignore"):
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             model = make().to("meta")
             counted = counter.count(model, size)
     except Exception as error:  # whatever a user's network raises

@@ -15,7 +15,7 @@ from typing import Any
 
 from bench import environment
 from bench.config.settings import Settings, settings_from_dict
-from bench.results.rows import content_key
+from bench.results.rows import content_key, nested_items
 
 GIB = 1 << 30
 PIXEL = 32 << 10  # bytes an input pixel of backbone, branches and heads; the most of any network here is 11 KiB
@@ -101,7 +101,7 @@ def beyond(settings: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
 
     None where they differ in anything but fields of which more takes at least as much memory, or ask for less.
     """
-    mine, theirs = _flat(settings), _flat(other)
+    mine, theirs = ({".".join(path): value for path, value in nested_items(values)} for values in (settings, other))
     if mine.keys() != theirs.keys():
         return None
     more = []
@@ -112,10 +112,3 @@ def beyond(settings: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
             return None
         more.append(f"{name.rpartition('.')[2]}={mine[name]} for {theirs[name]}")
     return ", ".join(more)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return found
