@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from unept.config import ModelConfig
 
 Shapes = tuple[tuple[int, int], ...]
-TINY: Shapes = ((5, 3), (2, 3), (1, 2))  # odd, and few tokens: what is called many times
+TINY_SHAPES: Shapes = ((5, 3), (2, 3), (1, 2))  # odd, and few tokens: what is called many times
 
 
 @dataclass(frozen=True, kw_only=True)
-class Call:
+class AttentionCall:
     """One call of an attention: the tensors that go in, by name and in order, and the sizes that follow them."""
 
     tensors: Mapping[str, Tensor | None]
@@ -29,27 +29,29 @@ class Call:
             torch.manual_seed(seed)
             return module(*self.tensors.values(), *self.sizes)
 
-    def answer(self, module: nn.Module, seed: int = 0) -> Any:
+    def call_on_copies(self, module: nn.Module, seed: int = 0) -> Any:
         """The result of copies of the tensors, so that a module that writes into them leaves these as they are."""
-        return self.having(**{name: tensor.clone() for name, tensor in self.given.items()})(module, seed)
+        return self.with_tensors(**{name: tensor.clone() for name, tensor in self.present_tensors.items()})(
+            module, seed
+        )
 
     @property
-    def given(self) -> dict[str, Tensor]:
+    def present_tensors(self) -> dict[str, Tensor]:
         """The tensors that are there."""
         return {name: tensor for name, tensor in self.tensors.items() if tensor is not None}
 
     @property
-    def first(self) -> Tensor:
+    def query_tensor(self) -> Tensor:
         """Tokens or queries: what the result has the shape of."""
-        return next(iter(self.given.values()))
+        return next(iter(self.present_tensors.values()))
 
-    def having(self, **tensors: Tensor) -> Call:
+    def with_tensors(self, **tensors: Tensor) -> AttentionCall:
         """The same call with other tensors of these names."""
         return replace(self, tensors={**self.tensors, **tensors})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
+class AttentionUnderTest:
     """The attention that ``model`` has in ``slot``."""
 
     slot: str
@@ -61,7 +63,7 @@ class Subject:
         return str(getattr(self.model, self.slot))
 
     @property
-    def cross(self) -> bool:
+    def is_cross(self) -> bool:
         """Whether queries attend to a memory."""
         return self.slot == "decoder_cross"
 
@@ -78,13 +80,13 @@ class Subject:
             torch.manual_seed(layer)
             return make_slot(replace(self.model, **changes), self.slot, layer)
 
-    def stirred(self, dtype: torch.dtype = torch.float32, **changes: Any) -> nn.Module:
+    def perturbed(self, dtype: torch.dtype = torch.float32, **changes: Any) -> nn.Module:
         """The same in evaluation mode, with noise on its parameters: initial zeros would hide what it does."""
-        return stir(self.make(**changes).to(dtype).eval())
+        return perturb_parameters(self.make(**changes).to(dtype).eval())
 
     def call(
         self, shapes: Shapes, *, batch: int = 2, seed: int = 0, dtype: torch.dtype = torch.float32, empty: bool = False
-    ) -> Call:
+    ) -> AttentionCall:
         """Normal random inputs on maps of ``shapes``; in the cross slot the grid of queries is like the first map."""
         generator = torch.Generator().manual_seed(seed)
         total = sum(height * width for height, width in shapes)
@@ -94,28 +96,32 @@ class Subject:
                 return torch.empty(images, tokens, self.model.width, dtype=dtype)
             return torch.randn(images, tokens, self.model.width, generator=generator, dtype=torch.float64).to(dtype)
 
-        if self.cross:
+        if self.is_cross:
             queries = tensor(batch, math.prod(shapes[0]))
-            return Call(tensors={"queries": queries, "memory": tensor(batch, total)}, sizes=(shapes[0], shapes))
+            return AttentionCall(
+                tensors={"queries": queries, "memory": tensor(batch, total)}, sizes=(shapes[0], shapes)
+            )
         tokens = tensor(batch, total)
         position = tensor(1, total).expand_as(tokens) if self.slot == "encoder_self" else None
-        return Call(tensors={"tokens": tokens, "position": position}, sizes=(shapes,))
+        return AttentionCall(tensors={"tokens": tokens, "position": position}, sizes=(shapes,))
 
-    def precision(self) -> torch.dtype:
+    def widest_dtype(self) -> torch.dtype:
         """Double precision where the attention takes it, else single."""
         try:
-            self.call(self.tiny, dtype=torch.float64)(self.stirred(torch.float64))
+            self.call(self.tiny_shapes, dtype=torch.float64)(self.perturbed(torch.float64))
         except Exception:  # whatever it raises, the check of its gradients says it
             return torch.float32
         return torch.float64
 
     @property
-    def tiny(self) -> Shapes:
+    def tiny_shapes(self) -> Shapes:
         """The smallest maps that it is called with, as many as the slot has."""
-        return TINY[: self.levels]
+        return TINY_SHAPES[: self.levels]
 
 
-def subject(slot: str, name: str, words: Sequence[str], base: ModelConfig | None = None) -> Subject:
+def attention_from_options(
+    slot: str, name: str, words: Sequence[str], base: ModelConfig | None = None
+) -> AttentionUnderTest:
     """The attention ``name`` with the parameters in ``words`` ("window=7") in the model of the paper.
 
     ValueError, in one line, for a slot, a name, a parameter or a value that cannot be.
@@ -135,7 +141,7 @@ def subject(slot: str, name: str, words: Sequence[str], base: ModelConfig | None
         given[parameter] = value
     attention.check_slot(slot, name, given)
     options = fitting(model, {f"{slot}.{parameter}": value for parameter, value in given.items()})
-    found = Subject(slot=slot, model=replace(model, attention_options=tuple(sorted(options.items()))))
+    found = AttentionUnderTest(slot=slot, model=replace(model, attention_options=tuple(sorted(options.items()))))
     try:
         found.make()
     except ValueError:
@@ -145,7 +151,7 @@ def subject(slot: str, name: str, words: Sequence[str], base: ModelConfig | None
     return found
 
 
-def stir(module: nn.Module, seed: int = 1) -> nn.Module:
+def perturb_parameters(module: nn.Module, seed: int = 1) -> nn.Module:
     """Add noise to the parameters that are trained, in proportion to what keeps a linear layer's results of size 1."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -157,7 +163,7 @@ def stir(module: nn.Module, seed: int = 1) -> nn.Module:
     return module
 
 
-def change(found: Any, expected: Tensor) -> float:
+def relative_change(found: Any, expected: Tensor) -> float:
     """The largest difference as a share of the largest number expected; infinite where there is none to be had."""
     if not isinstance(found, Tensor) or found.shape != expected.shape:
         return math.inf
@@ -169,8 +175,8 @@ def change(found: Any, expected: Tensor) -> float:
     return math.inf if math.isnan(share) else share
 
 
-def sizes(shapes: Shapes) -> str:
+def format_sizes(shapes: Shapes) -> str:
     """`7x5 4x3`, or `3 x 60x60` where they are alike."""
     if len(shapes) > 1 and len(set(shapes)) == 1:
-        return f"{len(shapes)} x {sizes(shapes[:1])}"
+        return f"{len(shapes)} x {format_sizes(shapes[:1])}"
     return " ".join(f"{height}x{width}" for height, width in shapes)

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from bench.attention_layer.attention_under_test import Call, Subject, sizes
-from bench.attention_layer.result import Line
+from bench.attention_layer.attention_under_test import AttentionCall, AttentionUnderTest, format_sizes
+from bench.attention_layer.result import CheckLine
 
 STEPS = (1e-5, 1e-6, 1e-7)
 DIRECTIONS = 2  # of every input and every parameter
@@ -21,27 +21,28 @@ TOLERANCE = 1e-5  # of the gradient's norm
 ROUNDING = 100 * torch.finfo(torch.float64).eps
 
 
-def gradients(subject: Subject) -> Line:
+def check_gradients(subject: AttentionUnderTest) -> CheckLine:
     """Every input's and every parameter's gradient is the derivative of the result."""
-    module = subject.stirred(torch.float64)
-    call = subject.call(subject.tiny, dtype=torch.float64)
-    errors = worst_errors(module, call)
+    module = subject.perturbed(torch.float64)
+    call = subject.call(subject.tiny_shapes, dtype=torch.float64)
+    errors = largest_gradient_errors(module, call)
     if not errors:
-        return Line(status="PASS", name="gradients in float64", text="nothing has a gradient")
+        return CheckLine(status="PASS", name="gradients in float64", text="nothing has a gradient")
     name, worst = max(errors.items(), key=lambda item: item[1])
     if worst > TOLERANCE:
         wrong = [name for name, error in errors.items() if error > TOLERANCE]
         text = f"wrong for {', '.join(wrong[:4])}{' ...' * (len(wrong) > 4)}: off by {worst:.1e} of the norm ({name})"
-        return Line(status="FAIL", name="gradients in float64", text=text)
-    text = f"off by {worst:.1e} of the norm at most, for {len(errors)} inputs and parameters at {sizes(subject.tiny)}"
-    return Line(status="PASS", name="gradients in float64", text=text)
+        return CheckLine(status="FAIL", name="gradients in float64", text=text)
+    number, shapes = len(errors), format_sizes(subject.tiny_shapes)
+    text = f"off by {worst:.1e} of the norm at most, for {number} inputs and parameters at {shapes}"
+    return CheckLine(status="PASS", name="gradients in float64", text=text)
 
 
-def worst_errors(module: nn.Module, call: Call) -> dict[str, float]:
+def largest_gradient_errors(module: nn.Module, call: AttentionCall) -> dict[str, float]:
     """By name of an input or parameter, the largest error over directions, as a share of the gradient's norm."""
-    call = call.having(**{name: tensor.clone().requires_grad_() for name, tensor in call.given.items()})
-    asked = call.given | {name: each for name, each in module.named_parameters() if each.requires_grad}
-    result = call.answer(module)
+    call = call.with_tensors(**{name: tensor.clone().requires_grad_() for name, tensor in call.present_tensors.items()})
+    asked = call.present_tensors | {name: each for name, each in module.named_parameters() if each.requires_grad}
+    result = call.call_on_copies(module)
     generator = torch.Generator().manual_seed(2)
     cotangent = torch.randn(result.shape, generator=generator, dtype=torch.float64)
     found = _gradients(result, asked, cotangent)
@@ -61,7 +62,7 @@ def _gradients(result: Tensor, asked: Mapping[str, Tensor], cotangent: Tensor) -
 
 @torch.no_grad()
 def _error(
-    module: nn.Module, call: Call, tensor: Tensor, direction: Tensor, gradient: Tensor, cotangent: Tensor
+    module: nn.Module, call: AttentionCall, tensor: Tensor, direction: Tensor, gradient: Tensor, cotangent: Tensor
 ) -> float:
     """The smallest error over the steps, less what rounding explains; NaN counts as infinite."""
     said = (gradient * direction).sum().item()
@@ -70,7 +71,7 @@ def _error(
         values = []
         for sign in (1, -1):
             tensor.copy_(start + sign * step * direction)
-            values.append(call.answer(module) * cotangent)
+            values.append(call.call_on_copies(module) * cotangent)
         tensor.copy_(start)
         measured = (values[0] - values[1]).sum().item() / (2 * step)
         rounding = ROUNDING * values[0].abs().sum().item() / step

@@ -11,27 +11,31 @@ from collections.abc import Iterable, Sequence
 import psutil
 import torch
 
-from bench.attention_layer.attention_under_test import Shapes, Subject, sizes
-from bench.attention_layer.costs import GIB, peak
-from bench.attention_layer.result import Line
+from bench.attention_layer.attention_under_test import AttentionUnderTest, Shapes, format_sizes
+from bench.attention_layer.costs import GIB, predict_layer_peak
+from bench.attention_layer.result import CheckLine
 
-ROUNDS = 5  # at most
+MAX_ROUNDS = 5  # at most
 SHARE = 0.8  # of the memory that is free, to be used
-SLOW = 0.1  # of the seconds in all: a step of more is taken once, since the first is no slower than the next by much
-NAME = "time"
+SLOW_SHARE = (
+    0.1  # of the seconds in all: a step of more is taken once, since the first is no slower than the next by much
+)
+TIME_CHECK = "time"
 
 
-def times(subject: Subject, beside: Sequence[Subject], maps: Shapes, seconds: float) -> list[Line]:
+def check_time(
+    subject: AttentionUnderTest, beside: Sequence[AttentionUnderTest], maps: Shapes, seconds: float
+) -> list[CheckLine]:
     """Forward and backward of one layer on one image, in turns with those of ``beside``; about ``seconds`` in all.
 
     Without dropout, with which some fused kernels are not. What memory or time do not allow is left out, and said.
     """
     lines, chosen, left = [], [], seconds
     for each in (subject, *beside):
-        expected = predicted_seconds(each, maps)
+        expected = predict_step_seconds(each, maps)
         reason = _too_much(each, maps, expected, left)
         if reason:
-            lines.append(Line(status="INFO", name=NAME, text=f"{each.name} skipped: {reason}"))
+            lines.append(CheckLine(status="INFO", name=TIME_CHECK, text=f"{each.name} skipped: {reason}"))
         else:
             chosen.append(each)
             left -= expected
@@ -41,23 +45,25 @@ def times(subject: Subject, beside: Sequence[Subject], maps: Shapes, seconds: fl
     return [_line(subject, chosen, maps, taken), *lines]
 
 
-def _in_turns(chosen: Sequence[Subject], maps: Shapes, seconds: float) -> list[list[float]]:
+def _in_turns(chosen: Sequence[AttentionUnderTest], maps: Shapes, seconds: float) -> list[list[float]]:
     """The seconds of each one's steps, round after round; who is slow has the first round's alone."""
-    taken: list[list[float]] = [[step_seconds(each, maps)] for each in chosen]
-    quick = [(each, mine) for each, mine in zip(chosen, taken, strict=True) if mine[0] <= SLOW * seconds]
-    for _ in range(ROUNDS):
+    taken: list[list[float]] = [[layer_step_seconds(each, maps)] for each in chosen]
+    quick = [(each, mine) for each, mine in zip(chosen, taken, strict=True) if mine[0] <= SLOW_SHARE * seconds]
+    for _ in range(MAX_ROUNDS):
         if sum(map(sum, taken)) + sum(mine[-1] for _, mine in quick) > seconds:
             break
         for each, mine in quick:
-            mine.append(step_seconds(each, maps))
+            mine.append(layer_step_seconds(each, maps))
     return taken
 
 
-def _line(subject: Subject, chosen: Sequence[Subject], maps: Shapes, taken: Sequence[Sequence[float]]) -> Line:
+def _line(
+    subject: AttentionUnderTest, chosen: Sequence[AttentionUnderTest], maps: Shapes, taken: Sequence[Sequence[float]]
+) -> CheckLine:
     medians = [statistics.median(mine[1:] or mine) for mine in taken]
     place, most = chosen.index(subject), max(map(len, taken))
     own, rounds = medians[place], len(taken[place])
-    text = f"{_told(own)} forward and backward at {sizes(maps)}, one image"
+    text = f"{_told(own)} forward and backward at {format_sizes(maps)}, one image"
     for each, median, steps in zip(chosen, medians, taken, strict=True):
         if each is not subject:
             once = ", once" if len(steps) < most else ""
@@ -66,24 +72,24 @@ def _line(subject: Subject, chosen: Sequence[Subject], maps: Shapes, taken: Sequ
     how += "" if rounds > 1 else ", not warmed up"
     threads = torch.get_num_threads()
     how += f", {threads} thread{'s' * (threads > 1)}, no dropout"
-    return Line(status="INFO", name=NAME, text=f"{text}; {how}")
+    return CheckLine(status="INFO", name=TIME_CHECK, text=f"{text}; {how}")
 
 
 def _told(seconds: float) -> str:
     return f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
 
 
-def _too_much(subject: Subject, maps: Shapes, expected: float, left: float) -> str:
-    needs, free = peak(subject, maps, dropout=0.0).peak, psutil.virtual_memory().available
+def _too_much(subject: AttentionUnderTest, maps: Shapes, expected: float, left: float) -> str:
+    needs, free = predict_layer_peak(subject, maps, dropout=0.0).peak, psutil.virtual_memory().available
     if needs > SHARE * free:
-        return f"needs {needs / GIB:.1f} GiB at {sizes(maps)}, predicted; {free / GIB:.1f} GiB are free"
+        return f"needs {needs / GIB:.1f} GiB at {format_sizes(maps)}, predicted; {free / GIB:.1f} GiB are free"
     if expected > left:
-        predicted = f"about {expected:.0f} s a step at {sizes(maps)}, by its time at smaller maps"
+        predicted = f"about {expected:.0f} s a step at {format_sizes(maps)}, by its time at smaller maps"
         return f"{predicted}; {max(left, 0):.0f} s are left"
     return ""
 
 
-def predicted_seconds(subject: Subject, maps: Shapes) -> float:
+def predict_step_seconds(subject: AttentionUnderTest, maps: Shapes) -> float:
     """Seconds of a step at ``maps`` by the power law through two smaller steps, between linear and quadratic."""
     smaller = [tuple((max(1, h // part), max(1, w // part)) for h, w in maps) for part in (4, 2)]
     (few, many), tokens = [_best(subject, each) for each in smaller], [_tokens(each) for each in (*smaller, maps)]
@@ -91,22 +97,22 @@ def predicted_seconds(subject: Subject, maps: Shapes) -> float:
     return many * (tokens[2] / tokens[1]) ** min(2.0, max(1.0, power))
 
 
-def _best(subject: Subject, maps: Shapes) -> float:
+def _best(subject: AttentionUnderTest, maps: Shapes) -> float:
     """The faster of two steps, or the first if it is slow."""
-    first = step_seconds(subject, maps)
-    return first if first > 1 else min(first, step_seconds(subject, maps))
+    first = layer_step_seconds(subject, maps)
+    return first if first > 1 else min(first, layer_step_seconds(subject, maps))
 
 
 def _tokens(maps: Iterable[tuple[int, int]]) -> int:
     return sum(height * width for height, width in maps)
 
 
-def step_seconds(subject: Subject, maps: Shapes) -> float:
+def layer_step_seconds(subject: AttentionUnderTest, maps: Shapes) -> float:
     """Seconds of one forward and backward pass, for the gradients of all inputs and parameters."""
     module, call = subject.make(dropout=0.0).train(), subject.call(maps, batch=1)
-    for name, tensor in call.given.items():
+    for name, tensor in call.present_tensors.items():
         tensor.requires_grad_(name != "position")
-    gradient = torch.ones_like(call.first)
+    gradient = torch.ones_like(call.query_tensor)
     gc.collect()
     began = time.perf_counter()
     result = call(module)

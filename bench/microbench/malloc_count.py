@@ -15,28 +15,28 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bench.microbench.operator.implementations import Run
-from bench.microbench.operator.inputs import Case, make
-from bench.microbench.rows import Place, Row
+from bench.microbench.operator.implementations import OperatorCall
+from bench.microbench.operator.inputs import OperatorCase, make_inputs
+from bench.microbench.rows import BenchmarkRow, RowContext
 from unept.ops import cpu_build
 
-MAIN = "allocations.cpp"
+COUNTER_SOURCE = "allocations.cpp"
 
 
-def counter() -> Path:
+def counter_library() -> Path:
     """The library to preload. `build.Unavailable`, with the reason, where there is none."""
     if platform.libc_ver()[0] != "glibc":
         raise cpu_build.Unavailable("memory is counted before glibc's malloc, and this is not glibc")
-    return cpu_build.load(MAIN).path
+    return cpu_build.load(COUNTER_SOURCE).path
 
 
-def preloaded(path: Path) -> dict[str, str]:
+def preload_variables(path: Path) -> dict[str, str]:
     """The environment variables that put the library before the C library in a new process."""
     others = os.environ.get("LD_PRELOAD", "")
     return {"LD_PRELOAD": f"{path}:{others}" if others else str(path)}
 
 
-class Counter:
+class MallocCounter:
     """The counts of this process. RuntimeError where the library was not preloaded."""
 
     def __init__(self) -> None:
@@ -51,33 +51,33 @@ class Counter:
         assert self._now() - before >= block.nbytes, "the counting malloc does not count torch's tensors"
 
     def start(self) -> int:
-        """Bytes allocated now; `most` counts from here."""
+        """Bytes allocated now; `peak_bytes` counts from here."""
         gc.collect()
         self._most()
         return self._now()
 
-    def now(self) -> int:
+    def current_bytes(self) -> int:
         """Bytes allocated now."""
         return self._now()
 
-    def most(self) -> int:
+    def peak_bytes(self) -> int:
         """The most bytes allocated at once since `start`."""
         return self._most()
 
 
-def measure(place: Place, name: str, run: Run, case: Case) -> list[Row]:
+def operator_memory_rows(place: RowContext, name: str, run: OperatorCall, case: OperatorCase) -> list[BenchmarkRow]:
     """What `count` finds of an operator on the inputs of a case."""
-    *given, gradient = make(case, torch.float32)
+    *given, gradient = make_inputs(case, torch.float32)
 
     def call(tensors: list[Tensor]) -> Tensor:
         value, where, offsets, logits = tensors
         return run(value, where, offsets, logits, case.shapes)
 
-    found = count(call, given, gradient, fixed=1)
+    found = count_call_bytes(call, given, gradient, fixed=1)
     return [place.row(name, phase, "bytes", [float(number)]) for phase, number in found.items()]
 
 
-def count(
+def count_call_bytes(
     run: Callable[[list[Tensor]], Tensor], given: list[Tensor], gradient: Tensor | None = None, *, fixed: int = -1
 ) -> dict[str, int]:
     """Bytes beyond the inputs: at most in a forward pass without gradients, kept for the backward pass with the result,
@@ -85,21 +85,21 @@ def count(
 
     Without a `gradient` of the result it is 1 everywhere. RuntimeError where the library was not preloaded.
     """
-    counted = Counter()
+    counted = MallocCounter()
     with torch.no_grad():
         out = run(given)  # what is set up once is not counted
         gradient = torch.ones_like(out) if gradient is None else gradient
         del out
         before = counted.start()
         out = run(given)
-        found = {"forward": counted.most() - before}
+        found = {"forward": counted.peak_bytes() - before}
         del out
     leaves = [tensor.requires_grad_() for place, tensor in enumerate(given) if place != fixed]
     torch.autograd.grad(run(given), leaves, gradient)
     before = counted.start()
     out = run(given)
-    found["held"] = counted.now() - before
+    found["held"] = counted.current_bytes() - before
     gradients = torch.autograd.grad(out, leaves, gradient)
-    found["forward+backward"] = counted.most() - before
+    found["forward+backward"] = counted.peak_bytes() - before
     del out, gradients
     return found

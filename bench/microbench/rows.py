@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 
-AT_MOST = "ratio_at_most"  # the quantity of `bench.microbench.operator.lower_bounds`
+RATIO_AT_MOST = "ratio_at_most"  # the quantity of `bench.microbench.operator.lower_bounds`
 Samples = Mapping[tuple[str, str], Sequence[float]]  # of a side and a phase, a number a round, in the order of rounds
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class BenchmarkRow:
     """A quantity of a side in a phase of a shape: its median and quartiles over `n` rounds."""
 
     part: str  # operator | module | machine | instructions | scaling | memory
@@ -36,11 +36,11 @@ class Row:
         return "/".join((self.part, self.malloc, self.shape, self.side, self.phase, self.quantity))
 
 
-COLUMNS = ("key", *(field.name for field in fields(Row)))
+ROW_COLUMNS = ("key", *(field.name for field in fields(BenchmarkRow)))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class RowContext:
     """Where rows belong: what they share."""
 
     part: str
@@ -48,11 +48,13 @@ class Place:
     shape: str
     threads: int
 
-    def row(self, side: str, phase: str, quantity: str, values: Sequence[float], *, every: bool = False) -> Row:
+    def row(
+        self, side: str, phase: str, quantity: str, values: Sequence[float], *, every: bool = False
+    ) -> BenchmarkRow:
         """The row of these values, one a round."""
         assert len(values) > 0, (self, side, phase, quantity)
         q1, middle, q3 = np.quantile(np.asarray(values, dtype=float), [0.25, 0.5, 0.75])
-        return Row(
+        return BenchmarkRow(
             **asdict(self),
             side=side,
             phase=phase,
@@ -65,7 +67,7 @@ class Place:
         )
 
 
-def timed(place: Place, samples: Samples, points: int) -> list[Row]:
+def timing_rows(place: RowContext, samples: Samples, points: int) -> list[BenchmarkRow]:
     """Seconds, and core-nanoseconds a sampling point, of every side and phase."""
     rows = []
     for (side, phase), seconds in samples.items():
@@ -75,24 +77,24 @@ def timed(place: Place, samples: Samples, points: int) -> list[Row]:
     return rows
 
 
-def ratios(place: Place, samples: Samples, ours: str) -> list[Row]:
+def ratio_rows(place: RowContext, samples: Samples, ours: str) -> list[BenchmarkRow]:
     """Of every other side and phase: its seconds over ours, round by round."""
     rows = []
     for (side, phase), seconds in samples.items():
         if side != ours and (ours, phase) in samples:
-            rows.append(place.row(side, phase, "ratio", paired(seconds, samples[ours, phase])))
+            rows.append(place.row(side, phase, "ratio", paired_ratios(seconds, samples[ours, phase])))
     return rows
 
 
-def paired(above: Sequence[float], below: Sequence[float]) -> list[float]:
+def paired_ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
     """The ratios of numbers of the same round."""
     return [one / other for one, other in zip(above, below, strict=True)]
 
 
-def to_csv(rows: Iterable[Row]) -> str:
+def rows_to_csv(rows: Iterable[BenchmarkRow]) -> str:
     """The table as text. AssertionError where two rows have one key."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, ROW_COLUMNS, lineterminator="\n")
     writer.writeheader()
     seen = set()
     for row in rows:

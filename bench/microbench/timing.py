@@ -9,22 +9,22 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from bench.microbench.operator.implementations import Run
-from bench.microbench.operator.inputs import Case, make
+from bench.microbench.operator.implementations import OperatorCall
+from bench.microbench.operator.inputs import OperatorCase, make_inputs
 from bench.microbench.rows import Samples
 from unept.ops import Shapes
 
-Task = Callable[[], Mapping[str, float]]  # seconds by phase
+TimedTask = Callable[[], Mapping[str, float]]  # seconds by phase
 LONG_ENOUGH = 4.0  # seconds; a shape that takes less is timed in up to three times as many rounds
 PHASES = ("forward", "forward+backward")
 
 
-def interleaved(tasks: Mapping[str, Task], repeats: int) -> Samples:
+def time_interleaved(tasks: Mapping[str, TimedTask], repeats: int) -> Samples:
     """Every task once a round, in turning order, after a round that is thrown away; seconds by task and phase."""
     began = time.perf_counter()
     for task in tasks.values():
         task()
-    rounds = rounds_for(repeats, time.perf_counter() - began)
+    rounds = round_count(repeats, time.perf_counter() - began)
     found: dict[tuple[str, str], list[float]] = {}
     for turn in range(rounds):
         names = list(tasks) if turn % 2 == 0 else list(tasks)[::-1]
@@ -34,7 +34,7 @@ def interleaved(tasks: Mapping[str, Task], repeats: int) -> Samples:
     return {(name, phase): found[name, phase] for name in tasks for phase in _phases(found, name)}
 
 
-def rounds_for(repeats: int, seconds: float) -> int:
+def round_count(repeats: int, seconds: float) -> int:
     """How many rounds of so many seconds: `repeats`, or up to three times that where rounds are short."""
     return max(repeats, min(3 * repeats, int(LONG_ENOUGH / max(seconds, 1e-9))))
 
@@ -43,9 +43,9 @@ def _phases(found: Mapping[tuple[str, str], list[float]], name: str) -> list[str
     return [phase for side, phase in found if side == name]
 
 
-def operator_task(run: Run, case: Case) -> Task:
+def operator_task(run: OperatorCall, case: OperatorCase) -> TimedTask:
     """A forward pass without gradients, then one forward and backward, of an operator on the inputs of a case."""
-    *given, gradient = make(case, torch.float32)
+    *given, gradient = make_inputs(case, torch.float32)
 
     def call(tensors: list[Tensor]) -> Tensor:
         value, place, offsets, logits = tensors
@@ -61,7 +61,7 @@ def call_task(
     *,
     fixed: int = -1,
     around: Callable[[], AbstractContextManager[None]] = nullcontext,
-) -> Task:
+) -> TimedTask:
     """The two phases of `run(given)`; gradients go to all of `given` but the one at place `fixed`."""
     leaves = [tensor for place, tensor in enumerate(given) if place != fixed]
 
@@ -82,16 +82,16 @@ def call_task(
     return task
 
 
-def disagreement(run: Run, other: Run, case: Case) -> float:
+def operator_disagreement(run: OperatorCall, other: OperatorCall, case: OperatorCase) -> float:
     """The largest difference of results and gradients of two operators, relative to the largest number of each."""
-    one, two = (_derived(run, case.shapes, make(case, torch.float32)) for run in (run, other))
+    one, two = (_derived(run, case.shapes, make_inputs(case, torch.float32)) for run in (run, other))
     largest = 0.0
     for left, right in zip(one, two, strict=True):
         largest = max(largest, ((left - right).abs().max() / right.abs().max()).item())
     return largest
 
 
-def _derived(run: Run, shapes: Shapes, tensors: list[Tensor]) -> list[Tensor]:
+def _derived(run: OperatorCall, shapes: Shapes, tensors: list[Tensor]) -> list[Tensor]:
     value, place, offsets, logits, gradient = tensors
     leaves = [tensor.requires_grad_() for tensor in (value, offsets, logits)]
     out = run(value, place, offsets, logits, shapes)

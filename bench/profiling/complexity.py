@@ -20,23 +20,23 @@ from torch import nn
 
 from bench.profiling.flops import counter
 
-SIDES = (16, 16384)  # pixels; least and most of an image's side
-Make = Callable[[], nn.Module]
-Size = tuple[int, int]
+IMAGE_SIDE_RANGE = (16, 16384)  # pixels; least and most of an image's side
+MakeNetwork = Callable[[], nn.Module]
+ImageSize = tuple[int, int]
 
 
-def parse_size(text: str) -> Size:
+def parse_size(text: str) -> ImageSize:
     """Height and width of `480` or `1024x2048` (height x width). Raises ValueError."""
     found = re.fullmatch(r"(\d{1,9})(?:x(\d{1,9}))?", text)
     if not found:
         raise ValueError(f"--size {text}: expected a side in pixels, as in 480, or HEIGHTxWIDTH, as in 1024x2048")
     size = int(found[1]), int(found[2] or found[1])
-    if not (SIDES[0] <= min(size) and max(size) <= SIDES[1]):
-        raise ValueError(f"--size {text}: expected {SIDES[0]} to {SIDES[1]} pixels a side")
+    if not (IMAGE_SIDE_RANGE[0] <= min(size) and max(size) <= IMAGE_SIDE_RANGE[1]):
+        raise ValueError(f"--size {text}: expected {IMAGE_SIDE_RANGE[0]} to {IMAGE_SIDE_RANGE[1]} pixels a side")
     return size
 
 
-def record(name: str, make: Make, size: Size, *, quoted: str = "") -> dict[str, Any]:
+def complexity_record(name: str, make: MakeNetwork, size: ImageSize, *, quoted: str = "") -> dict[str, Any]:
     """One network's counts as plain values; `quoted` is the row of the paper's table that it stands for.
 
     Built and run on the meta device. Raises ValueError, in one line that begins with the name, where the network cannot
@@ -45,7 +45,7 @@ def record(name: str, make: Make, size: Size, *, quoted: str = "") -> dict[str, 
     try:
         with torch.device("meta"), warnings.catch_warnings(action="ignore"):
             model = make().to("meta")
-            counted = counter.count(model, size)
+            counted = counter.count_model(model, size)
     except Exception as error:  # whatever a user's network raises
         known = isinstance(error, ValueError)
         reason = str(error) if known else f"cannot be counted: {type(error).__name__}: {error}"
@@ -62,7 +62,7 @@ def record(name: str, make: Make, size: Size, *, quoted: str = "") -> dict[str, 
     }
 
 
-def named(spec: str) -> Make:
+def network_from_spec(spec: str) -> MakeNetwork:
     """The network that `timm:NAME` or `module:callable` names. Raises ValueError where there is none of that name.
 
     A module is looked up among the installed packages, then in the working directory; its callable takes no argument
@@ -87,7 +87,7 @@ def named(spec: str) -> Make:
     return make
 
 
-def _from_timm(spec: str, name: str) -> Make:
+def _from_timm(spec: str, name: str) -> MakeNetwork:
     from unept.utils import torchvision_shim
 
     torchvision_shim.ensure()

@@ -20,14 +20,14 @@ from bench.config.settings import Settings, to_dict
 from bench.results.rows import content_key
 from unept.inference import count_windows, scaled
 
-PASSES = 3  # forward passes that a training step is worth
-PICTURE = (512, 683)  # pixels, height and width: 4:3 at the short side that the recipe resizes to
-VALIDATION = 2000  # pictures of ADE20K's validation split
-SECONDS = 3600.0
+FORWARD_PASSES_PER_STEP = 3  # forward passes that a training step is worth
+DEFAULT_IMAGE_SIZE = (512, 683)  # pixels, height and width: 4:3 at the short side that the recipe resizes to
+ADE20K_VALIDATION_IMAGES = 2000  # pictures of ADE20K's validation split
+SECONDS_PER_HOUR = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Card:
+class GpuAssumption:
     """What is assumed of a GPU: its printed peak in TFLOP/s, and the share of it that training sustains."""
 
     name: str = "NVIDIA A100, float32 without tensor cores"
@@ -42,11 +42,11 @@ class Card:
 
     def hours(self, tera: float) -> float:
         """Of so many 1e12 floating-point operations."""
-        return tera / (self.peak * self.share) / SECONDS
+        return tera / (self.peak * self.share) / SECONDS_PER_HOUR
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
+class RunWork:
     """One run in units of 1e12 floating-point operations; `gmacs` is the forward pass of one training image."""
 
     gmacs: float
@@ -54,7 +54,7 @@ class Work:
     evaluation: float
 
 
-def work(settings: Settings, *, pictures: int, size: tuple[int, int] = PICTURE) -> Work:
+def count_run_work(settings: Settings, *, pictures: int, size: tuple[int, int] = DEFAULT_IMAGE_SIZE) -> RunWork:
     """The operations of one run, evaluated on so many pictures of this size (height, width in pixels).
 
     Auxiliary heads, which run in training alone, the loss and the optimizer are left out. Raises ValueError where an
@@ -65,13 +65,15 @@ def work(settings: Settings, *, pictures: int, size: tuple[int, int] = PICTURE) 
     with warnings.catch_warnings(action="ignore"):
         gmacs = count_operations(settings).gmacs
     train = settings.train
-    shown = pictures * windows(settings, size)
-    shown += train.probes * min(train.probe_images, pictures) * windows(settings, size, quick=True)
+    shown = pictures * windows_per_image(settings, size)
+    shown += train.probes * min(train.probe_images, pictures) * windows_per_image(settings, size, quick=True)
     tera = 2 * gmacs / 1000
-    return Work(gmacs=gmacs, training=tera * PASSES * train.steps * train.batch, evaluation=tera * shown)
+    return RunWork(
+        gmacs=gmacs, training=tera * FORWARD_PASSES_PER_STEP * train.steps * train.batch, evaluation=tera * shown
+    )
 
 
-def windows(settings: Settings, size: tuple[int, int], *, quick: bool = False) -> float:
+def windows_per_image(settings: Settings, size: tuple[int, int], *, quick: bool = False) -> float:
     """Forward passes of the training size that a picture of `size` takes under the protocol; `quick`: for a look.
 
     A picture evaluated in one piece is as many as its area holds.
@@ -88,7 +90,7 @@ def windows(settings: Settings, size: tuple[int, int], *, quick: bool = False) -
     return pixels / side**2 * (2 if flip else 1)
 
 
-def records(
+def gpu_hours_records(
     name: str, variants: Iterable[Variant], *, pictures: int, known: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
     """The work of each variant as plain values, under the name of its table.
@@ -101,8 +103,8 @@ def records(
         place = f"{name}, {variant.name}"
         same_as = known[key]["place"] if key in known else ""
         if not same_as:
-            known[key] = {"place": place, "work": work(variant.settings, pictures=pictures)}
-        found: Work = known[key]["work"]
+            known[key] = {"place": place, "work": count_run_work(variant.settings, pictures=pictures)}
+        found: RunWork = known[key]["work"]
         yield {
             "table": name,
             "row": variant.name,

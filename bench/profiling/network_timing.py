@@ -13,15 +13,15 @@ from torch import Tensor, nn
 
 from bench.config.settings import Settings
 from bench.errors import one_line
-from bench.profiling.variant import spread
+from bench.profiling.variant import quartiles
 from bench.training.loop import make_optimizer, train_step
 
-Make = Callable[[], nn.Module]
-PHASES = ("inference", "training")
+MakeNetwork = Callable[[], nn.Module]
+NETWORK_PHASES = ("inference", "training")
 
 
-def interleaved(
-    networks: Mapping[str, tuple[Make, Settings | None]],
+def time_networks(
+    networks: Mapping[str, tuple[MakeNetwork, Settings | None]],
     size: tuple[int, int],
     *,
     batch: int,
@@ -35,7 +35,7 @@ def interleaved(
     has no loss here and is timed in inference alone. What fails has a `message` in place of its times.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    seconds: dict[str, dict[str, list[float]]] = {name: {phase: [] for phase in PHASES} for name in networks}
+    seconds: dict[str, dict[str, list[float]]] = {name: {phase: [] for phase in NETWORK_PHASES} for name in networks}
     failed: dict[str, str] = {}
     for number in range(rounds):
         for name, (make, settings) in networks.items():
@@ -51,7 +51,7 @@ def interleaved(
     return {name: {"message": failed[name]} if name in failed else _spreads(seconds[name]) for name in networks}
 
 
-def protocol(size: tuple[int, int], batch: int, rounds: int) -> dict[str, Any]:
+def timing_protocol(size: tuple[int, int], batch: int, rounds: int) -> dict[str, Any]:
     """Under what the times were taken."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return {"size": [*size], "batch": batch, "rounds": rounds, "threads": torch.get_num_threads(), "device": device}
@@ -64,11 +64,11 @@ def _steps(model: nn.Module, settings: Settings | None, size: tuple[int, int], b
     yield "inference", torch.inference_mode()(lambda: model.eval()(image))
     if settings is not None:
         optimizer = make_optimizer(model.train(), settings.train)
-        targets = random_truth(settings.model.classes, size, batch, device) | {"image": image}
+        targets = random_targets(settings.model.classes, size, batch, device) | {"image": image}
         yield "training", lambda: train_step(model, optimizer, targets, settings)
 
 
-def random_truth(classes: int, size: tuple[int, int], batch: int, device: torch.device) -> dict[str, Tensor]:
+def random_targets(classes: int, size: tuple[int, int], batch: int, device: torch.device) -> dict[str, Tensor]:
     """Random truth of the kinds that any of the losses asks for."""
     limits = {"label": classes, "boundary": 2, "direction": 8}
     return {name: torch.randint(limit, (batch, *size), device=device) for name, limit in limits.items()}
@@ -87,4 +87,4 @@ def _timed(step: Callable[[], object], device: torch.device) -> float:
 
 
 def _spreads(seconds: Mapping[str, list[float]]) -> dict[str, Any]:
-    return {phase: asdict(spread(values)) for phase, values in seconds.items() if values}
+    return {phase: asdict(quartiles(values)) for phase, values in seconds.items() if values}

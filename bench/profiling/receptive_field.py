@@ -16,12 +16,12 @@ from bench.config.settings import Settings
 
 Shapes = tuple[tuple[int, int], ...]
 
-QUERIES = 32  # tokens of each level whose dependence is measured, evenly spaced
-MOST_TOKENS = 4096  # of all levels; beyond it a gradient for each query takes minutes on a CPU
+QUERIES_PER_LEVEL = 32  # tokens of each level whose dependence is measured, evenly spaced
+MAX_TOKENS = 4096  # of all levels; beyond it a gradient for each query takes minutes on a CPU
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reach:
+class ReceptiveField:
     """Shares from 0 to 1.
 
     ``share``: of the other tokens, those that one layer lets a token see, on average. ``two_layers``: row a, column b
@@ -32,22 +32,24 @@ class Reach:
     two_layers: tuple[tuple[float, ...], ...]
 
 
-def reach(make: Callable[[int], nn.Module], shapes: Shapes, width: int, queries: int = QUERIES) -> Reach:
+def measure_receptive_field(
+    make: Callable[[int], nn.Module], shapes: Shapes, width: int, queries: int = QUERIES_PER_LEVEL
+) -> ReceptiveField:
     """The reach of the self-attention that ``make`` gives for layer 0 and layer 1, over maps of ``shapes``."""
     layers = (make(0), make(1))
     sizes = [height * columns for height, columns in shapes]
     places = [_spaced(size, queries) + sum(sizes[:level]) for level, size in enumerate(sizes)]
     chosen = torch.cat(places)
-    once = depends(layers[:1], shapes, width, chosen, residual=False)
+    once = dependency_mask(layers[:1], shapes, width, chosen, residual=False)
     once[torch.arange(len(chosen)), chosen] = False
-    twice = depends(layers, shapes, width, chosen, residual=True).split([len(place) for place in places])
-    return Reach(
+    twice = dependency_mask(layers, shapes, width, chosen, residual=True).split([len(place) for place in places])
+    return ReceptiveField(
         share=once.float().sum(1).mean().item() / max(1, sum(sizes) - 1),
         two_layers=tuple(tuple(part.float().mean().item() for part in rows.split(sizes, dim=1)) for rows in twice),
     )
 
 
-def depends(
+def dependency_mask(
     layers: Sequence[nn.Module], shapes: Shapes, width: int, queries: Tensor, *, residual: bool, seed: int = 0
 ) -> Tensor:
     """(len(queries), S): does the result of a query depend on a token, after all ``layers``, in evaluation mode."""
@@ -71,16 +73,18 @@ def depends(
     return torch.stack(rows) > 0
 
 
-def slot_reach(settings: Settings, slot: str) -> Reach | None:
+def slot_receptive_field(settings: Settings, slot: str) -> ReceptiveField | None:
     """The reach of what stands in a self-attention slot, on the maps of the training size; None beyond MOST_TOKENS."""
     from unept.context import make_slot
 
     shapes = level_shapes(settings) if slot == "encoder_self" else (query_shape(settings),)
-    if sum(height * width for height, width in shapes) > MOST_TOKENS:
+    if sum(height * width for height, width in shapes) > MAX_TOKENS:
         return None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return reach(lambda layer: make_slot(settings.model, slot, layer), shapes, settings.model.width)
+        return measure_receptive_field(
+            lambda layer: make_slot(settings.model, slot, layer), shapes, settings.model.width
+        )
 
 
 def level_shapes(settings: Settings) -> Shapes:

@@ -23,21 +23,21 @@ from bench import environment
 from bench.config.grid import with_values
 from bench.config.presets import preset
 from bench.config.settings import Settings
-from bench.profiling.network_timing import random_truth
-from bench.profiling.variant import spread
+from bench.profiling.network_timing import random_targets
+from bench.profiling.variant import quartiles
 from bench.training.loop import loss_of, make_optimizer, train_step, training_batches
 from unept import ops
 from unept.model import UNEPT
 
-WHOLE = "whole step"
+WHOLE_STEP = "whole step"
 BACKBONE, SPATIAL, CONTEXT, ATTENTION = "backbone", "spatial branch and heads", "context branch", "its attention"
 LOSS, OPTIMIZER = "loss", "optimizer"
-DRAWN, KEPT = "a batch of data, made", "a batch of data, kept"
-PARTS = (WHOLE, BACKBONE, SPATIAL, CONTEXT, ATTENTION, LOSS, OPTIMIZER)
-CASES = ("quick", "small", "paper backbone=deit_base", "paper backbone=resnet50")
-LARGE = 480  # pixels; of pictures that large one makes a batch, unless the user says otherwise
+DATA_GENERATED, DATA_CACHED = "a batch of data, made", "a batch of data, kept"
+PARTS = (WHOLE_STEP, BACKBONE, SPATIAL, CONTEXT, ATTENTION, LOSS, OPTIMIZER)
+DEFAULT_CASES = ("quick", "small", "paper backbone=deit_base", "paper backbone=resnet50")
+LARGE_IMAGE = 480  # pixels; of pictures that large one makes a batch, unless the user says otherwise
 
-Work = Callable[[], object]
+StepFunction = Callable[[], object]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class PartTime:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Case:
+class BreakdownCase:
     """A preset, some of its fields changed: what the user wrote, and what it means."""
 
     name: str
@@ -60,10 +60,10 @@ class Case:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Protocol:
+class BreakdownProtocol:
     """What is timed and how; `images` 0 is the preset's own batch or one of LARGE, `threads` 0 every processor."""
 
-    cases: tuple[Case, ...]
+    cases: tuple[BreakdownCase, ...]
     backends: tuple[str, ...]
     images: int = 0
     rounds: int = 5
@@ -78,9 +78,9 @@ class Protocol:
         if len(set(self.backends)) < len(self.backends):
             raise ValueError(f"--backends {','.join(self.backends)}: one is given twice")
 
-    def batch(self, case: Case) -> int:
+    def batch(self, case: BreakdownCase) -> int:
         """Pictures in a step of `case`."""
-        return self.images or (1 if case.settings.model.size >= LARGE else case.settings.train.batch)
+        return self.images or (1 if case.settings.model.size >= LARGE_IMAGE else case.settings.train.batch)
 
 
 def default_backends() -> tuple[str, ...]:
@@ -88,7 +88,7 @@ def default_backends() -> tuple[str, ...]:
     return tuple(dict.fromkeys((ops.resolve(device=_device().type).name, "reference")))
 
 
-def time_cases(protocol: Protocol, say: Callable[[str], None]) -> dict[str, list[PartTime]]:
+def time_cases(protocol: BreakdownProtocol, say: Callable[[str], None]) -> dict[str, list[PartTime]]:
     """The times of every case, by a heading that says what was timed."""
     torch.set_num_threads(protocol.threads or environment.cores())
     times = {}
@@ -100,7 +100,7 @@ def time_cases(protocol: Protocol, say: Callable[[str], None]) -> dict[str, list
     return times
 
 
-def setting(protocol: Protocol) -> list[str]:
+def breakdown_setting_lines(protocol: BreakdownProtocol) -> list[str]:
     """The machine and the protocol, a line each."""
     threads = protocol.threads or environment.cores()
     load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "not told"
@@ -116,7 +116,7 @@ def _device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def case_of(words: str) -> Case:
+def parse_case(words: str) -> BreakdownCase:
     """`paper backbone=resnet50` as settings. ValueError for an unknown preset or field, or more than one value."""
     name, *axes = words.split() or [""]
     if not name:
@@ -125,7 +125,7 @@ def case_of(words: str) -> Case:
     settings = with_values(base, axes)
     if settings.model.architecture != "unept":
         raise ValueError(f"{words}: a step is taken apart for architecture=unept only")
-    return Case(name=words, settings=settings)
+    return BreakdownCase(name=words, settings=settings)
 
 
 def time_step(settings: Settings, backends: Sequence[str], *, images: int, rounds: int) -> list[PartTime]:
@@ -140,7 +140,7 @@ def time_step(settings: Settings, backends: Sequence[str], *, images: int, round
     model = unept.build(settings.model).to(device).train()
     assert isinstance(model, UNEPT), settings.model.architecture
     size = (settings.model.size, settings.model.size)
-    batch = random_truth(settings.model.classes, size, images, device)
+    batch = random_targets(settings.model.classes, size, images, device)
     batch["image"] = torch.randn(images, 3, *size, device=device)
     with _backend(names[0]):
         works = _works(model, settings, batch)
@@ -155,7 +155,7 @@ def time_step(settings: Settings, backends: Sequence[str], *, images: int, round
     return [_summed_up(part, name, times) for (part, name), times in seconds.items()]
 
 
-def _works(model: UNEPT, settings: Settings, batch: dict[str, Tensor]) -> dict[str, Work]:
+def _works(model: UNEPT, settings: Settings, batch: dict[str, Tensor]) -> dict[str, StepFunction]:
     """For each part, what does it once."""
     optimizer = make_optimizer(model, settings.train)
     calls = _recorded(model, batch["image"])
@@ -169,7 +169,7 @@ def _works(model: UNEPT, settings: Settings, batch: dict[str, Tensor]) -> dict[s
     spatial = [m for m in (model.spatial_branch, model.mask_head, model.dir_head) if m is not None]
     slots = [module for module in calls if module not in (model.backbone, model.context_branch, *spatial)]
     return {
-        WHOLE: lambda: train_step(model, optimizer, batch, settings),
+        WHOLE_STEP: lambda: train_step(model, optimizer, batch, settings),
         BACKBONE: _both_ways([model.backbone], calls),
         SPATIAL: _both_ways(spatial, calls),
         CONTEXT: _both_ways([model.context_branch], calls),
@@ -179,13 +179,13 @@ def _works(model: UNEPT, settings: Settings, batch: dict[str, Tensor]) -> dict[s
     }
 
 
-def _data(settings: Settings) -> dict[str, Work]:
+def _data(settings: Settings) -> dict[str, StepFunction]:
     """A batch of generated scenes: a new one each time, and the same one again."""
     if settings.data != "scenes":
         return {}
     batches = training_batches(settings, seed=0)
     steps = iter(range(1, 1 << 30))
-    return {DRAWN: lambda: batches.batch_at(next(steps)), KEPT: lambda: batches.batch_at(0)}
+    return {DATA_GENERATED: lambda: batches.batch_at(next(steps)), DATA_CACHED: lambda: batches.batch_at(0)}
 
 
 def _recorded(model: UNEPT, image: Tensor) -> dict[nn.Module, tuple[Any, ...]]:
@@ -210,7 +210,7 @@ def _recorded(model: UNEPT, image: Tensor) -> dict[nn.Module, tuple[Any, ...]]:
     return calls
 
 
-def _both_ways(modules: Sequence[nn.Module], calls: dict[nn.Module, tuple[Any, ...]]) -> Work:
+def _both_ways(modules: Sequence[nn.Module], calls: dict[nn.Module, tuple[Any, ...]]) -> StepFunction:
     """A forward and a backward pass of each module, by its recorded arguments."""
 
     def work() -> None:
@@ -239,7 +239,7 @@ def _backend(name: str) -> AbstractContextManager[None]:
     return environment.variables({"UNEPT_BACKEND": name})
 
 
-def _timed(work: Work, device: torch.device) -> float:
+def _timed(work: StepFunction, device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     began = time.perf_counter()
@@ -250,5 +250,5 @@ def _timed(work: Work, device: torch.device) -> float:
 
 
 def _summed_up(part: str, backend: str, times: Sequence[float]) -> PartTime:
-    found = spread(times)
+    found = quartiles(times)
     return PartTime(part=part, backend=backend, seconds=found.median, low=found.q1, high=found.q3)

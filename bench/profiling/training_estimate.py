@@ -6,27 +6,27 @@ from functools import partial
 
 import unept
 from bench.config import presets
-from bench.evaluation.evaluate import evenly
-from bench.evaluation.protocol import of_settings
+from bench.evaluation.evaluate import evenly_spaced
+from bench.evaluation.protocol import protocol_of_settings
 from bench.launchers.eta import in_words
-from bench.profiling.complexity import record
-from bench.profiling.gpu_hours import Card
-from bench.profiling.memory.predict import StepSetting, predict
+from bench.profiling.complexity import complexity_record
+from bench.profiling.gpu_hours import GpuAssumption
+from bench.profiling.memory.predict import StepSetting, predict_peak
 from bench.training.checkpoint import FILE
 from bench.training.job import MODEL, RESULT, Training, begun
 from unept.data import open_data
 from unept.inference import count_windows
 
 # A second, that a GPU is assumed to sustain: nothing here was measured on one. float32 as `unept-bench hours` has it.
-TERAFLOPS = {"fp32": Card.peak * Card.share, "bf16": 40.0}
-LOOKED_AT = 8  # pictures whose sizes stand for the split's
+ASSUMED_TFLOPS = {"fp32": GpuAssumption.peak * GpuAssumption.share, "bf16": 40.0}
+SAMPLED_IMAGES = 8  # pictures whose sizes stand for the split's
 
 
-def lines(training: Training) -> list[str]:
+def training_estimate_lines(training: Training) -> list[str]:
     """The report, a line each."""
     settings = training.settings
     make = partial(unept.build, settings.model)
-    counted = record(settings.model.backbone, make, (settings.model.size, settings.model.size))
+    counted = complexity_record(settings.model.backbone, make, (settings.model.size, settings.model.size))
     windows, pictures = _evaluated(training)
     return [
         f"training: {settings.model.architecture} on {settings.model.backbone}, {counted['parameters'] / 1e6:.2f} M "
@@ -34,7 +34,7 @@ def lines(training: Training) -> list[str]:
         _schedule(training),
         _batch(training),
         f"evaluation: {_times(training)}, {pictures} pictures of {settings.evaluation.split}, "
-        f"{of_settings(settings).words()}; {windows:.0f} window{'s' * (windows > 1)} a picture",
+        f"{protocol_of_settings(settings).describe()}; {windows:.0f} window{'s' * (windows > 1)} a picture",
         _memory(training, counted["parameters"]),
         _time(training, counted["gmacs"], windows * pictures),
         _folder(training),
@@ -71,10 +71,10 @@ def _evaluated(training: Training) -> tuple[float, int]:
     """Windows of a picture, the mean of some, and how many pictures there are."""
     settings = training.settings
     dataset = open_data(settings.data, settings.evaluation.split, settings.scenes)
-    protocol = of_settings(settings)
+    protocol = protocol_of_settings(settings)
     count = min(settings.evaluation.images or len(dataset), len(dataset))
-    sizes = [dataset[index].image.shape[:2] for index in evenly(count, LOOKED_AT)]
-    return sum(count_windows(*size, **protocol.arguments()) for size in sizes) / len(sizes), count
+    sizes = [dataset[index].image.shape[:2] for index in evenly_spaced(count, SAMPLED_IMAGES)]
+    return sum(count_windows(*size, **protocol.keywords()) for size in sizes) / len(sizes), count
 
 
 def _memory(training: Training, parameters: int) -> str:
@@ -89,7 +89,7 @@ def _memory(training: Training, parameters: int) -> str:
         device="cuda" if training.gpus else "cpu",
     )
     try:
-        peak = predict(settings, setting).bytes
+        peak = predict_peak(settings, setting).bytes
     except (RuntimeError, ValueError) as error:
         return f"memory: cannot be predicted ({' '.join(str(error).split())[:150]})"
     held = 4 * parameters if training.processes > 1 or execution.accumulation > 1 else 0
@@ -105,7 +105,7 @@ def _time(training: Training, gmacs: float, windows: float) -> str:
     train, model = training.settings.train, training.settings.model
     images = train.steps * train.batch
     if training.gpus:
-        rate = TERAFLOPS[training.execution.precision]
+        rate = ASSUMED_TFLOPS[training.execution.precision]
         each = 6e9 * gmacs / (1e12 * rate * training.processes)
         basis = (
             f"{6 * gmacs / 1000:.3g} TFLOP an image forward and backward, an assumed {rate:g} TFLOP/s a GPU, "

@@ -16,16 +16,16 @@ import unept
 from bench.config.settings import Settings, from_dict
 from bench.environment import peak_resident_gib
 from bench.profiling.flops import counter
-from bench.profiling.receptive_field import Reach, slot_reach
+from bench.profiling.receptive_field import ReceptiveField, slot_receptive_field
 from bench.training.loop import Progress, make_optimizer, train_step, training_batches
 
 SELF_SLOTS = ("encoder_self", "decoder_self")
-WARM_UP = 2
-REPEATS = 9
+WARM_UP_STEPS = 2
+TIMED_STEPS = 9
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spread:
+class Quartiles:
     """Median and quartiles over `n` timed repetitions."""
 
     median: float
@@ -34,13 +34,13 @@ class Spread:
     n: int
 
 
-def spread(values: Sequence[float]) -> Spread:
+def quartiles(values: Sequence[float]) -> Quartiles:
     """Median and quartiles of one value or more."""
     q1, median, q3 = (float(value) for value in np.quantile(values, [0.25, 0.5, 0.75]))
-    return Spread(median=median, q1=q1, q3=q3, n=len(values))
+    return Quartiles(median=median, q1=q1, q3=q3, n=len(values))
 
 
-def measure(spec: dict[str, Any], folder: Path, progress: Progress) -> dict[str, Any]:  # noqa: ARG001 - a task's form
+def measure_variant(spec: dict[str, Any], folder: Path, progress: Progress) -> dict[str, Any]:  # noqa: ARG001 - a task's form
     """Parameters, operations, peak resident memory of training, and throughput of the variant in `spec`.
 
     Memory is read after the training steps and before anything else is timed: a process's peak never falls.
@@ -51,14 +51,14 @@ def measure(spec: dict[str, Any], folder: Path, progress: Progress) -> dict[str,
     counted, uncounted = _count(settings)
     model = unept.build(settings.model).to(device)
     batch = _first_batch(settings, device)
-    inside = inside_share(model, batch["image"])
+    inside = mean_inside_share(model, batch["image"])
     before = peak_resident_gib()
     progress(1, 3, "timing training steps")
     training = _images_per_second(_training_step(model, batch, settings), settings.train.batch)
     peak = peak_resident_gib()
     progress(2, 3, "timing inference")
     inference = _images_per_second(_inference_step(model.eval(), batch["image"]), settings.train.batch)
-    reach, reach_notes = reaches(settings)
+    reach, reach_notes = slot_receptive_fields(settings)
     return {
         "status": "ok",
         "message": uncounted,
@@ -80,7 +80,7 @@ def measure(spec: dict[str, Any], folder: Path, progress: Progress) -> dict[str,
             "batch": settings.train.batch,
             "threads": torch.get_num_threads(),
             "device": device.type,
-            "warm_up": WARM_UP,
+            "warm_up": WARM_UP_STEPS,
             "operations": "one image, evaluation mode, convolutions + all matrix products + sampling; "
             "module_gmacs: what the paper's tool sees",
             "memory": "peak resident set of the process over training steps, libraries included",
@@ -102,11 +102,11 @@ def count_operations(settings: Settings) -> counter.Operations:
     """Operations of one image at the training size, on the meta device."""
     with torch.device("meta"):
         model = unept.build(settings.model)
-    return counter.count(model, (settings.model.size, settings.model.size))
+    return counter.count_model(model, (settings.model.size, settings.model.size))
 
 
 @torch.no_grad()
-def inside_share(model: nn.Module, image_B3HW: Tensor) -> float | None:
+def mean_inside_share(model: nn.Module, image_B3HW: Tensor) -> float | None:
     """Share of the sampled points that lie inside their map, averaged over the modules that sample; None without one.
 
     A module that samples says so itself through `inside_share`, called with the inputs of its own forward.
@@ -125,7 +125,7 @@ def inside_share(model: nn.Module, image_B3HW: Tensor) -> float | None:
     return float(np.mean(shares)) if shares else None
 
 
-def reaches(settings: Settings) -> tuple[dict[str, Any], dict[str, str]]:
+def slot_receptive_fields(settings: Settings) -> tuple[dict[str, Any], dict[str, str]]:
     """Receptive field of the self-attention slots (`profiling.receptive_field`), by slot, and why a slot has none.
 
     Of a rival, which has no slots, nothing. A module of a user may do what a gradient cannot follow: its other measures
@@ -137,14 +137,14 @@ def reaches(settings: Settings) -> tuple[dict[str, Any], dict[str, str]]:
         return found, notes
     for slot in SELF_SLOTS:
         try:
-            reach = slot_reach(settings, slot)
+            reach = slot_receptive_field(settings, slot)
         except Exception as error:
             reach, notes[f"no reach of {slot}"] = None, f"{type(error).__name__}: {error}"[:200]
-        found[slot] = None if reach is None else flat_reach(reach)
+        found[slot] = None if reach is None else receptive_field_record(reach)
     return found, notes
 
 
-def flat_reach(reach: Reach) -> dict[str, float]:
+def receptive_field_record(reach: ReceptiveField) -> dict[str, float]:
     """`share` of the other tokens seen by one layer, and `level 1 from 2` (coarsest last) after two."""
     pairs = {
         f"level {a} from {b}": share
@@ -173,13 +173,13 @@ def _inference_step(model: nn.Module, image: Tensor) -> Callable[[], object]:
     return step
 
 
-def _images_per_second(step: Callable[[], object], images: int) -> Spread:
+def _images_per_second(step: Callable[[], object], images: int) -> Quartiles:
     rates = []
-    for repeat in range(WARM_UP + REPEATS):
+    for repeat in range(WARM_UP_STEPS + TIMED_STEPS):
         began = time.perf_counter()
         step()
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        if repeat >= WARM_UP:
+        if repeat >= WARM_UP_STEPS:
             rates.append(images / (time.perf_counter() - began))
-    return spread(rates)
+    return quartiles(rates)

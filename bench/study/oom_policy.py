@@ -28,8 +28,8 @@ def advise(specs: Sequence[Mapping[str, Any]], backend: str, *, at_once: int, sk
     """Of the runs and measures that `specs` describe, so many side by side. At once, unless some may not fit."""
     if not specs:
         return Advice(misfits={}, warnings=())
-    there = upper_bound.room()
-    needs = upper_bound.needs([spec["settings"] for spec in specs], backend, there, at_once=at_once)
+    there = upper_bound.available_memory()
+    needs = upper_bound.predict_needs([spec["settings"] for spec in specs], backend, there, at_once=at_once)
     told = {
         key: f"a training step needs {number / upper_bound.GIB:.1f} GiB, predicted" for key, number in needs.items()
     }
@@ -62,7 +62,7 @@ def skipping(store: Store, advised: Advice) -> Skip:
             return f"{OPTION}: {misfit}"
         ended = [(each.job.label, each.job.spec["settings"]) for each in outcomes if each.status == "oom"]
         for label, other in (*before, *ended):
-            more = upper_bound.beyond(settings, other)
+            more = upper_bound.extra_demand(settings, other)
             if more is not None:
                 return f"{OPTION}: {label} ran out of memory, and this {f'takes {more}' if more else 'is the same'}"
         return ""

@@ -33,7 +33,7 @@ class Tasks:
     """What a worker calls, as `module:callable`: for a run and for the measures of a variant ("" for none)."""
 
     run: str = "bench.training.loop:run"
-    measure: str = "bench.profiling:measure"
+    measure: str = "bench.profiling:measure_variant"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,7 @@ from torch.utils.data import Dataset as TorchDataset
 import unept
 from bench.config.settings import Settings, TrainConfig, from_dict
 from bench.distributed import ALONE, Ranks
-from bench.evaluation.evaluate import PROBE_COLUMNS, Progress, evaluate, probe, probe_steps, save_pictures
+from bench.evaluation.evaluate import PROBE_COLUMNS, Progress, evaluate_model, probe_model, probe_steps, save_pictures
 from bench.training import checkpoint
 from bench.training.execution import PLAIN, Execution, autocast, check_batch, prepared, unsynchronised
 from unept import published
@@ -83,7 +83,7 @@ def run(spec: dict[str, Any], folder: Path, progress: Progress) -> dict[str, Any
     model = unept.build(settings.model, weights=settings.train.backbone_weights).to(device)
     training = train(model, settings, seed=seed, folder=folder, progress=progress)
     began = time.perf_counter()
-    metrics, facts, pictures = evaluate(model, settings, progress=progress)
+    metrics, facts, pictures = evaluate_model(model, settings, progress=progress)
     facts = {**facts, **evaluation_seeds(model)}
     training["evaluation_seconds"] = time.perf_counter() - began
     if spec.get("pictures"):
@@ -138,7 +138,7 @@ def train(
         if done in looks:
             paused = time.perf_counter()
             if ranks.first:
-                probes.append([done, *probe(model, settings)])
+                probes.append([done, *probe_model(model, settings)])
             paused = time.perf_counter() - paused
             began, looking = began + paused, looking + paused
         if due := done < config.steps and (done % config.checkpoint_every == 0 or watch.keeps(done)):

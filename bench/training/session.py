@@ -30,8 +30,8 @@ from bench.config import checks
 from bench.config.grid import Variant
 from bench.distributed import ALONE, Ranks
 from bench.errors import one_line
-from bench.evaluation.evaluate import evaluate
-from bench.evaluation.protocol import of_settings
+from bench.evaluation.evaluate import evaluate_model
+from bench.evaluation.protocol import protocol_of_settings
 from bench.launchers.eta import in_words
 from bench.results.rows import plain
 from bench.results.store import now
@@ -225,7 +225,7 @@ def _scores(
 
     spoke = [time.monotonic()]
     with torch.compiler.set_stance("force_eager"):
-        metrics, facts, _ = evaluate(model, training.settings, progress=progress, ranks=ranks)
+        metrics, facts, _ = evaluate_model(model, training.settings, progress=progress, ranks=ranks)
     return metrics, facts | loop.evaluation_seeds(model)
 
 
@@ -245,7 +245,7 @@ def summary(training: Training, result: dict[str, Any]) -> list[str]:
     return [
         f"{training.settings.train.steps} steps in {in_words(trained['seconds'])}; mIoU {_percent(metrics['miou'])}"
         f"{after}, pixel accuracy {_percent(metrics['pixel_accuracy'])} on {result['evaluation']['images']} pictures "
-        f"of {training.settings.evaluation.split}: {of_settings(training.settings).words()}",
+        f"of {training.settings.evaluation.split}: {protocol_of_settings(training.settings).describe()}",
         f"model: {training.out / MODEL}, scores: {training.out / RESULT}",
     ]
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 Tensors = list[Tensor]
-SAME = 1e-4  # relative; a side of which the same result is expected and that differs more is not timed
+RESULT_TOLERANCE = 1e-4  # relative; a side of which the same result is expected and that differs more is not timed
 
 
 @dataclass(frozen=True, kw_only=True)
-class Size:
+class MapSize:
     """One map of tokens, and the heads."""
 
     height: int
@@ -31,7 +31,7 @@ class Size:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Core:
+class PreparedCall:
     """A side at one size: from the inputs to what it is called with, the call, and from its result to (B, S, H, D).
 
     Only the call is timed. ``kept`` is what it holds between calls, such as a mask; it counts as its memory.
@@ -44,20 +44,20 @@ class Core:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Side:
-    """Something that answers; ``make`` raises ImportError where it is not there, and ``install`` says what to do.
+class Implementation:
+    """Something that answers; ``prepare`` raises ImportError where it is not there, and ``install`` says what to do.
 
-    ``difference`` says what is not equal to the first side; ``same`` that the results must be. ``needs`` are bytes at
+    ``difference`` says what is not equal to the first side; ``same_result`` that the results must be. ``needed_bytes`` are bytes at
     a size, roughly, where they may be more than there are.
     """
 
     name: str
-    make: Callable[[Size], Core]
+    prepare: Callable[[MapSize], PreparedCall]
     difference: str = ""
     install: str = ""
-    same: bool = True
+    same_result: bool = True
     ours: bool = False
-    needs: Callable[[Size], int] = field(default=lambda _: 0)
+    needed_bytes: Callable[[MapSize], int] = field(default=lambda _: 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +65,10 @@ class Comparison:
     """Sides with one pattern, ours first; so many inputs: queries, keys and values, or shared queries and values."""
 
     name: str
-    sides: tuple[Side, ...]
+    implementations: tuple[Implementation, ...]
     inputs: int = 3
 
-    def draw(self, size: Size) -> Tensors:
+    def draw_inputs(self, size: MapSize) -> Tensors:
         """Inputs of one image, normally distributed, the same every time."""
         generator = torch.Generator().manual_seed(0)
         shape = (1, size.tokens, size.heads, size.head_width)
@@ -76,11 +76,11 @@ class Comparison:
 
 
 @torch.no_grad()
-def answer(core: Core, inputs: Tensors) -> Tensor:
+def compute_result(core: PreparedCall, inputs: Tensors) -> Tensor:
     """The result in the layout of the inputs, (B, S, H, D)."""
     return core.give(core.run(core.take(inputs)))
 
 
-def disagreement(found: Tensor, expected: Tensor) -> float:
+def result_disagreement(found: Tensor, expected: Tensor) -> float:
     """The largest difference, relative to the largest number."""
     return ((found - expected).abs().max() / expected.abs().max()).item()

@@ -19,16 +19,18 @@ from typing import Any
 
 from bench import environment
 from bench.microbench import malloc_count
-from bench.microbench.attention.implementations import Comparison, Size
-from bench.microbench.rows import COLUMNS
+from bench.microbench.attention.implementations import Comparison, MapSize
+from bench.microbench.rows import ROW_COLUMNS
 from bench.results.source_hash import source_hash
 from unept.ops import cpu_build
 
 TABLE, FACTS = "attention.csv", "attention.json"
-SIZES = (Size(height=60, width=60), Size(height=180, width=60))  # a level at 480 px with the stride 8, and three
-TINY = (Size(height=26, width=50, heads=2, head_width=8),)  # no multiple of any block, and larger than every window
+SIZES = (MapSize(height=60, width=60), MapSize(height=180, width=60))  # a level at 480 px with the stride 8, and three
+QUICK_SIZES = (
+    MapSize(height=26, width=50, heads=2, head_width=8),
+)  # no multiple of any block, and larger than every window
 KINDS = ("time", "memory")
-SAID = ("status", "message", "disagreement")
+STATUS_COLUMNS = ("status", "message", "disagreement")
 PACKAGES = ("torch", "reformer-pytorch", "transformers", "local-attention")
 
 
@@ -66,7 +68,7 @@ class Request:
         """Of the comparisons to make."""
         return [each.name for each in self.known if each.name in self.only or not self.only]
 
-    def spec(self, kind: str, size: Size) -> dict[str, Any]:
+    def spec(self, kind: str, size: MapSize) -> dict[str, Any]:
         """What a process is to do, but for the names of the comparisons."""
         return {
             "comparisons": self.comparisons,
@@ -78,7 +80,7 @@ class Request:
         }
 
 
-def perform(request: Request, say: Callable[[str], None] = print) -> None:
+def run_attention_benchmark(request: Request, say: Callable[[str], None] = print) -> None:
     """Measure what is not measured yet, and write the table and the facts after each process."""
     request.out.mkdir(parents=True, exist_ok=True)
     setting = _setting(request)
@@ -86,7 +88,7 @@ def perform(request: Request, say: Callable[[str], None] = print) -> None:
     notes: list[str] = []
     preload: dict[str, dict[str, str] | None] = {"time": {}, "memory": _preload(notes)}
     for kind in KINDS:
-        for size in TINY if request.quick else SIZES:
+        for size in QUICK_SIZES if request.quick else SIZES:
             due = [name for name in request.names if _key(name, size, kind) not in done]
             while due and preload[kind] is not None:
                 say(f"{kind} at {size.tokens} tokens: {', '.join(due)}")
@@ -100,13 +102,13 @@ def perform(request: Request, say: Callable[[str], None] = print) -> None:
     _write(request, setting, done, notes)
 
 
-def _key(name: str, size: Size, kind: str) -> str:
+def _key(name: str, size: MapSize, kind: str) -> str:
     return f"{name}/{size.tokens}/{kind}"
 
 
 def _preload(notes: list[str]) -> dict[str, str] | None:
     try:
-        return malloc_count.preloaded(malloc_count.counter())
+        return malloc_count.preload_variables(malloc_count.counter_library())
     except cpu_build.Unavailable as error:
         notes.append(f"memory is not measured: {error}")
         return None
@@ -156,13 +158,15 @@ def _process(spec: Mapping[str, Any], more: Mapping[str, str]) -> tuple[dict[str
 
 def _write(request: Request, setting: Mapping[str, Any], done: dict[str, Any], notes: Sequence[str]) -> None:
     """The table and the facts of what has been measured by now, each in one stroke."""
-    keys = [(each, size, kind) for kind in KINDS for size in (*TINY, *SIZES) for each in request.known]
+    keys = [(each, size, kind) for kind in KINDS for size in (*QUICK_SIZES, *SIZES) for each in request.known]
     lines: list[dict[str, Any]] = []
     for each, size, kind in keys:
         job = done.get(_key(each.name, size, kind))
         lines += _lines(job, each, size) if job else ()
     text = io.StringIO()
-    writer = csv.DictWriter(text, (*COLUMNS, "ours", *SAID, "difference"), lineterminator="\n", restval="")
+    writer = csv.DictWriter(
+        text, (*ROW_COLUMNS, "ours", *STATUS_COLUMNS, "difference"), lineterminator="\n", restval=""
+    )
     writer.writeheader()
     writer.writerows(lines)
     facts = {"setting": setting, "command": request.command, "notes": notes, "jobs": done}
@@ -172,15 +176,15 @@ def _write(request: Request, setting: Mapping[str, Any], done: dict[str, Any], n
         part.replace(request.out / name)
 
 
-def _lines(job: Mapping[str, Any], comparison: Comparison, size: Size) -> Iterator[dict[str, Any]]:
+def _lines(job: Mapping[str, Any], comparison: Comparison, size: MapSize) -> Iterator[dict[str, Any]]:
     """The rows of each side with its status; one without a value where there are none."""
     place = {"part": comparison.name, "shape": f"{size.tokens} tokens", **job["place"]}
-    for side in comparison.sides:
+    for side in comparison.implementations:
         said = job["sides"].get(side.name, {"status": "ok"})
         found = [row for row in job["rows"] if row["side"] == side.name]
         if not found and said["status"] == "ok":
             said = {"status": "failed", "message": job["problem"] or "nothing was measured"}
-        more = {name: said.get(name) for name in SAID} | {"difference": side.difference, "ours": side.ours}
+        more = {name: said.get(name) for name in STATUS_COLUMNS} | {"difference": side.difference, "ours": side.ours}
         for row in found or [place | {"side": side.name, "phase": "", "quantity": ""}]:
             key = "/".join(str(row[name]) for name in ("part", "malloc", "shape", "side", "phase", "quantity"))
             numbers = {name: f"{row[name]:.6g}" for name in ("value", "q1", "q3") if name in row}

@@ -22,8 +22,16 @@ from torch import Tensor
 from bench import environment
 from bench.errors import one_line
 from bench.microbench import malloc_count, rows, timing
-from bench.microbench.attention.implementations import SAME, Comparison, Core, Side, Size, answer, disagreement
-from bench.microbench.rows import Place, Row
+from bench.microbench.attention.implementations import (
+    RESULT_TOLERANCE,
+    Comparison,
+    Implementation,
+    MapSize,
+    PreparedCall,
+    compute_result,
+    result_disagreement,
+)
+from bench.microbench.rows import BenchmarkRow, RowContext
 
 SHARE = 0.8  # of the memory that is free, to be used
 GIB = 2**30
@@ -33,25 +41,25 @@ def main(arguments: list[str]) -> int:
     """Carry out the spec in the first file and write the result to the second; returns the exit status."""
     spec = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
     place = Path(arguments[1])
-    for result in work(spec):
+    for result in run_comparisons(spec):
         part = place.with_suffix(".part")
         part.write_text(json.dumps(result), encoding="utf-8")
         part.replace(place)
     return 0
 
 
-def work(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def run_comparisons(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """What is known by now, by comparison: rows, the status of each side, and whether that is all."""
     malloc = environment.raise_malloc_thresholds() if spec["malloc"] == "tuned" else "system default"
     torch.set_num_threads(spec["threads"])
     warnings.simplefilter("ignore")  # of the others' imports
-    size = Size(**spec["size"])
-    known = {each.name: each for each in find(spec["comparisons"])}
+    size = MapSize(**spec["size"])
+    known = {each.name: each for each in load_comparisons(spec["comparisons"])}
     result: dict[str, Any] = {}
     for name in spec["names"]:
         found: dict[str, Any] = {"rows": [], "sides": {}, "malloc": malloc, "whole": False}
         result[name] = found
-        place = Place(part=name, malloc=spec["malloc"], shape=f"{size.tokens} tokens", threads=spec["threads"])
+        place = RowContext(part=name, malloc=spec["malloc"], shape=f"{size.tokens} tokens", threads=spec["threads"])
         steps = _memory(known[name], size, place, found) if spec["kind"] == "memory" else None
         for _ in steps or _times(known[name], size, place, found, spec["repeats"]):
             yield result
@@ -59,7 +67,7 @@ def work(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield result
 
 
-def _memory(comparison: Comparison, size: Size, place: Place, found: dict[str, Any]) -> Iterator[None]:
+def _memory(comparison: Comparison, size: MapSize, place: RowContext, found: dict[str, Any]) -> Iterator[None]:
     """Count each side by itself; a step a side."""
     for side, core, said in _checked(comparison, size):
         found["sides"][side.name] = said
@@ -71,7 +79,9 @@ def _memory(comparison: Comparison, size: Size, place: Place, found: dict[str, A
         yield
 
 
-def _times(comparison: Comparison, size: Size, place: Place, found: dict[str, Any], repeats: int) -> Iterator[None]:
+def _times(
+    comparison: Comparison, size: MapSize, place: RowContext, found: dict[str, Any], repeats: int
+) -> Iterator[None]:
     """Time all sides in turns."""
     tasks = {}
     for side, core, said in _checked(comparison, size):
@@ -79,36 +89,38 @@ def _times(comparison: Comparison, size: Size, place: Place, found: dict[str, An
         if core is not None:
             tasks[side.name] = _task(core, comparison, size)
         yield
-    samples = timing.interleaved(tasks, repeats) if tasks else {}
+    samples = timing.time_interleaved(tasks, repeats) if tasks else {}
     made = [place.row(name, phase, "seconds", each, every=True) for (name, phase), each in samples.items()]
-    found["rows"] += map(asdict, [*made, *rows.ratios(place, samples, comparison.sides[0].name)])
+    found["rows"] += map(asdict, [*made, *rows.ratio_rows(place, samples, comparison.implementations[0].name)])
     yield
 
 
-def find(where: str) -> tuple[Comparison, ...]:
+def load_comparisons(where: str) -> tuple[Comparison, ...]:
     """The comparisons that `module:function` gives."""
     module, _, function = where.partition(":")
     found: tuple[Comparison, ...] = getattr(importlib.import_module(module), function)()
     return found
 
 
-def _checked(comparison: Comparison, size: Size) -> Iterator[tuple[Side, Core | None, dict[str, Any]]]:
+def _checked(
+    comparison: Comparison, size: MapSize
+) -> Iterator[tuple[Implementation, PreparedCall | None, dict[str, Any]]]:
     """Each side with its core, if it is there and answers as it should; and its status."""
     expected: Tensor | None = None
-    for side in comparison.sides:
+    for side in comparison.implementations:
         said: dict[str, Any] = {"status": "ok", "message": "", "disagreement": None}
         core = None
         try:
-            needs, free = side.needs(size), psutil.virtual_memory().available
+            needs, free = side.needed_bytes(size), psutil.virtual_memory().available
             if needs > SHARE * free:
                 short = f"needs {needs / GIB:.1f} GiB, more than {SHARE:.0%} of the {free / GIB:.1f} that are free"
                 said |= {"status": "skipped", "message": short}
             else:
-                core = side.make(size)
-                found = answer(core, comparison.draw(size))
+                core = side.prepare(size)
+                found = compute_result(core, comparison.draw_inputs(size))
                 expected = found if expected is None else expected
-                said["disagreement"] = disagreement(found, expected) if side.same else None
-                if side.same and not said["disagreement"] <= SAME:
+                said["disagreement"] = result_disagreement(found, expected) if side.same_result else None
+                if side.same_result and not said["disagreement"] <= RESULT_TOLERANCE:
                     raise ValueError(f"its result differs from the first side's by {said['disagreement']:.1e}")
         except ImportError as error:
             core = None
@@ -119,20 +131,25 @@ def _checked(comparison: Comparison, size: Size) -> Iterator[tuple[Side, Core | 
         yield side, core, said
 
 
-def _task(core: Core, comparison: Comparison, size: Size) -> timing.Task:
-    given = core.take(comparison.draw(size))
+def _task(core: PreparedCall, comparison: Comparison, size: MapSize) -> timing.TimedTask:
+    given = core.take(comparison.draw_inputs(size))
     with torch.no_grad():
         gradient = torch.ones_like(core.run(given))
     return timing.call_task(core.run, given, gradient)
 
 
 def _counted(
-    comparison: Comparison, size: Size, place: Place, side: Side, core: Core, before: list[dict[str, Any]]
-) -> Iterator[Row]:
+    comparison: Comparison,
+    size: MapSize,
+    place: RowContext,
+    side: Implementation,
+    core: PreparedCall,
+    before: list[dict[str, Any]],
+) -> Iterator[BenchmarkRow]:
     """Bytes of each phase, what the side keeps with them, and how many times those of the first side they are."""
     kept = sum(tensor.nbytes for tensor in core.kept)
-    first = {row["phase"]: row["value"] for row in before if row["side"] == comparison.sides[0].name}
-    for phase, count in malloc_count.count(core.run, core.take(comparison.draw(size))).items():
+    first = {row["phase"]: row["value"] for row in before if row["side"] == comparison.implementations[0].name}
+    for phase, count in malloc_count.count_call_bytes(core.run, core.take(comparison.draw_inputs(size))).items():
         yield place.row(side.name, phase, "bytes", [float(count + kept)])
         if phase in first:
             yield place.row(side.name, phase, "ratio", [(count + kept) / first[phase]])

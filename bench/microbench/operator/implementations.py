@@ -18,40 +18,42 @@ from torch import Tensor
 
 from unept.ops import Shapes, cpu_build, cpu_ops, reference
 
-Run = Callable[[Tensor, Tensor, Tensor, Tensor, Shapes], Tensor]
+OperatorCall = Callable[[Tensor, Tensor, Tensor, Tensor, Shapes], Tensor]
 OURS = "native"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Side:
+class OperatorImplementation:
     """Something that computes the operator; `run` is None where it is not there, and `missing` says what to do."""
 
     name: str
-    run: Run | None
+    run: OperatorCall | None
     missing: str = ""
 
 
-def sides() -> list[Side]:
+def operator_implementations() -> list[OperatorImplementation]:
     """All of them, ours first. Builds the kernel if that has not been done."""
     problem = cpu_build.problem()
-    ours = Side(name=OURS, run=None, missing=f"the native kernel is not there: {problem}")
+    ours = OperatorImplementation(name=OURS, run=None, missing=f"the native kernel is not there: {problem}")
     return [
-        ours if problem else Side(name=OURS, run=cpu_ops.msda),
-        Side(name="reference", run=reference.msda),
+        ours if problem else OperatorImplementation(name=OURS, run=cpu_ops.msda),
+        OperatorImplementation(name="reference", run=reference.msda),
         _side("mmcv", _mmcv, "pip install 'mmcv-lite>=2.2,<3'"),
         _side("torch-ms-deform-attn", _rival, "pip install --no-deps --no-build-isolation torch-ms-deform-attn"),
     ]
 
 
-def _side(name: str, find: Callable[[], Run], line: str) -> Side:
+def _side(name: str, find: Callable[[], OperatorCall], line: str) -> OperatorImplementation:
     """ImportError: not installed, or installed for another torch."""
     try:
-        return Side(name=name, run=find())
+        return OperatorImplementation(name=name, run=find())
     except (ImportError, OSError) as error:
-        return Side(name=name, run=None, missing=f"{name} is not installed ({_one_line(error)}): {line}")
+        return OperatorImplementation(
+            name=name, run=None, missing=f"{name} is not installed ({_one_line(error)}): {line}"
+        )
 
 
-def _mmcv() -> Run:
+def _mmcv() -> OperatorCall:
     """mmcv's function in plain PyTorch."""
     function = _mmcv_operator()
 
@@ -92,7 +94,7 @@ class _Absent:
         return refuse
 
 
-def _rival() -> Run:
+def _rival() -> OperatorCall:
     """The C++ operator of torch-ms-deform-attn."""
     function = importlib.import_module("torch_ms_deform_attn").ms_deform_attn
 

@@ -15,7 +15,7 @@ from unept.layers import positions
 from unept.ops import Shapes
 
 
-class Case(NamedTuple):
+class OperatorCase(NamedTuple):
     """The sizes of a call, and how its offsets are drawn: normally, `spread` pixels wide.
 
     The queries look from random places or, if `ordered`, as in the models: from one pixel's centre after the other.
@@ -42,23 +42,23 @@ class Case(NamedTuple):
         return self.batch * self.queries * self.heads * len(self.shapes) * self.points
 
 
-def usual(side: int, batch: int, queries: int, *, levels: int = 3, points: int = 16) -> Case:
+def model_case(side: int, batch: int, queries: int, *, levels: int = 3, points: int = 16) -> OperatorCase:
     """A call as the models make it: 8 heads of 32 channels, square maps, a query a pixel, offsets of about 4 pixels."""
-    return Case(((side, side),) * levels, batch, queries, 8, 32, points, 4.0, ordered=True)
+    return OperatorCase(((side, side),) * levels, batch, queries, 8, 32, points, 4.0, ordered=True)
 
 
 # A small one, and the layers of the two backbones at 480 px. The queries of an encoder are its tokens.
-SHAPES = {
-    "small": usual(12, 2, 432),
-    "deit-encoder": usual(30, 1, 2700),
-    "deit-encoder-2": usual(30, 2, 2700),
-    "r50-decoder": usual(60, 1, 3600),
-    "r50-encoder": usual(60, 1, 10800),
+CASES = {
+    "small": model_case(12, 2, 432),
+    "deit-encoder": model_case(30, 1, 2700),
+    "deit-encoder-2": model_case(30, 2, 2700),
+    "r50-decoder": model_case(60, 1, 3600),
+    "r50-encoder": model_case(60, 1, 10800),
 }
-TINY = {"tiny": usual(6, 1, 108)}
+QUICK_CASES = {"tiny": model_case(6, 1, 108)}
 
 
-def make(case: Case, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+def make_inputs(case: OperatorCase, dtype: torch.dtype = torch.float64) -> list[Tensor]:
     """Value, reference, offsets, logits and a gradient; single-precision numbers, whatever the type.
 
     No point lies within 1e-3 px of a pixel line, where the derivative jumps.
@@ -80,7 +80,7 @@ def make(case: Case, dtype: torch.dtype = torch.float64) -> list[Tensor]:
     return [tensor.to(dtype) for tensor in made]
 
 
-def chosen(names: Sequence[str], shapes: dict[str, Case]) -> dict[str, Case]:
+def select_cases(names: Sequence[str], shapes: dict[str, OperatorCase]) -> dict[str, OperatorCase]:
     """The shapes of these names, all of them for none. ValueError for a name that there is not."""
     for name in names:
         if name not in shapes:

@@ -11,15 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.microbench.operator.inputs import Case
-from bench.microbench.rows import AT_MOST, Place, Row, Samples, paired
+from bench.microbench.operator.inputs import OperatorCase
+from bench.microbench.rows import RATIO_AT_MOST, BenchmarkRow, RowContext, Samples, paired_ratios
 from unept.ops import Shapes
 
-LAYERS = "linear layers"  # the side of a module whose operator takes no time
-FLOAT = 4  # bytes
+LINEAR_LAYERS = "linear layers"  # the side of a module whose operator takes no time
+BYTES_PER_FLOAT = 4  # bytes
 
 
-def of_operator(place: Place, samples: Samples, others: Sequence[str], tables: str) -> Iterator[Row]:
+def operator_bound_rows(
+    place: RowContext, samples: Samples, others: Sequence[str], tables: str
+) -> Iterator[BenchmarkRow]:
     """Of each other side: its seconds over those of the probes' gathers and scatters of as many points, by round.
 
     A forward pass gathers; a backward pass gathers once more and scatters.
@@ -32,29 +34,31 @@ def of_operator(place: Place, samples: Samples, others: Sequence[str], tables: s
     yield from _over(place, samples, others, least)
 
 
-def of_module(place: Place, samples: Samples, others: Sequence[str]) -> Iterator[Row]:
+def module_bound_rows(place: RowContext, samples: Samples, others: Sequence[str]) -> Iterator[BenchmarkRow]:
     """Of each other side: its seconds over those of the linear layers alone, by round."""
-    least = {phase: seconds for (side, phase), seconds in samples.items() if side == LAYERS}
+    least = {phase: seconds for (side, phase), seconds in samples.items() if side == LINEAR_LAYERS}
     yield from _over(place, samples, others, least)
 
 
-def _over(place: Place, samples: Samples, others: Sequence[str], least: Mapping[str, Sequence[float]]) -> Iterator[Row]:
+def _over(
+    place: RowContext, samples: Samples, others: Sequence[str], least: Mapping[str, Sequence[float]]
+) -> Iterator[BenchmarkRow]:
     for side in others:
         for phase, seconds in least.items():
             if seconds and (side, phase) in samples:
-                yield place.row(side, phase, AT_MOST, paired(samples[side, phase], seconds))
+                yield place.row(side, phase, RATIO_AT_MOST, paired_ratios(samples[side, phase], seconds))
 
 
-def least_bytes(case: Case) -> dict[str, int]:
+def min_bytes(case: OperatorCase) -> dict[str, int]:
     """What a call in single precision must take: its result, and for both passes the gradients that are its output."""
     queries = case.batch * case.queries
-    result = queries * case.heads * case.channels * FLOAT
-    value = case.batch * case.tokens * case.heads * case.channels * FLOAT
-    offsets_and_logits = 3 * case.samples * FLOAT
+    result = queries * case.heads * case.channels * BYTES_PER_FLOAT
+    value = case.batch * case.tokens * case.heads * case.channels * BYTES_PER_FLOAT
+    offsets_and_logits = 3 * case.samples * BYTES_PER_FLOAT
     return {"forward": result, "held": result, "forward+backward": result + value + offsets_and_logits}
 
 
-def free(value: Tensor, _place: Tensor, offsets: Tensor, logits: Tensor, _shapes: Shapes) -> Tensor:
+def zero_operator(value: Tensor, _place: Tensor, offsets: Tensor, logits: Tensor, _shapes: Shapes) -> Tensor:
     """Stands for the operator in a module: zeros for the result and the gradients, and nothing computed."""
     result: Tensor = _Free.apply(value, offsets, logits)
     return result

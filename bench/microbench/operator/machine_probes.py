@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 from unept.ops import cpu_build
 
-MAIN = "probes.cpp"
-POINTS = 1 << 20  # of the gather and scatter probes, at least
+PROBE_SOURCE = "probes.cpp"
+MIN_PROBE_POINTS = 1 << 20  # of the gather and scatter probes, at least
 MULTIPLY_ADDS, PASSES = 1 << 32, 4
 _KINDS = {"gather": 0, "scatter": 1, "multiply-add": 2, "read": 3}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Probe:
+class MachineProbe:
     """Tables of a working set, one a thread."""
 
     library: ctypes.CDLL
@@ -31,19 +31,19 @@ class Probe:
         assert done > 0, (kind, amount, done)
         return seconds, done
 
-    def per_point(self, points: int) -> Mapping[str, float]:
+    def gather_scatter_seconds(self, points: int) -> Mapping[str, float]:
         """Seconds of a gather and of a scatter of this many points."""
         found = {}
         for kind in ("gather", "scatter"):
-            seconds, done = self.seconds(kind, max(points, POINTS))
+            seconds, done = self.seconds(kind, max(points, MIN_PROBE_POINTS))
             found[kind] = seconds * points / done
         return found
 
 
 @contextmanager
-def probe(rows: int, threads: int) -> Iterator[Probe]:
+def open_probe(rows: int, threads: int) -> Iterator[MachineProbe]:
     """Tables of so many rows of 32 floats. `build.Unavailable` without a library, MemoryError without room."""
-    library = cpu_build.load(MAIN).library
+    library = cpu_build.load(PROBE_SOURCE).library
     library.unept_probe_new.argtypes = [ctypes.c_int64, ctypes.c_int]
     library.unept_probe_new.restype = ctypes.c_void_p
     library.unept_probe_run.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int64]
@@ -53,6 +53,6 @@ def probe(rows: int, threads: int) -> Iterator[Probe]:
     if not handle:
         raise MemoryError(f"no memory for {threads} tables of {rows} rows")
     try:
-        yield Probe(library=library, handle=handle)
+        yield MachineProbe(library=library, handle=handle)
     finally:
         library.unept_probe_free(handle)

@@ -19,33 +19,33 @@ from torch import nn
 
 from bench.microbench import malloc_count, rows, timing
 from bench.microbench.operator import lower_bounds, machine_probes
-from bench.microbench.operator.implementations import OURS, Side
-from bench.microbench.operator.inputs import Case, make, usual
-from bench.microbench.rows import Place, Row
+from bench.microbench.operator.implementations import OURS, OperatorImplementation
+from bench.microbench.operator.inputs import OperatorCase, make_inputs, model_case
+from bench.microbench.rows import BenchmarkRow, RowContext
 from unept import attention
 from unept.config import ModelConfig
 from unept.ops import cpu_build, cpu_ops, reference
 
-MODULE_SIDES = (OURS, "mmcv", "reference")
-DISAGREE = 1e-3  # relative; sides that differ more do not compute the same
-OLDER = "x86-64-v3"  # the instruction set of processors with AVX2
+MODULE_IMPLEMENTATIONS = (OURS, "mmcv", "reference")
+MAX_DISAGREEMENT = 1e-3  # relative; sides that differ more do not compute the same
+AVX2_ARCH = "x86-64-v3"  # the instruction set of processors with AVX2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class BenchmarkSetting:
     """What is measured, and how."""
 
     malloc: str
     threads: int
     repeats: int
-    cases: Mapping[str, Case]
-    sides: list[Side]
+    cases: Mapping[str, OperatorCase]
+    implementations: list[OperatorImplementation]
     say: Callable[[str], None]
     notes: list[str] = field(default_factory=list)
 
-    def place(self, part: str, shape: str) -> Place:
+    def context(self, part: str, shape: str) -> RowContext:
         """Where a part's rows of a shape belong."""
-        return Place(part=part, malloc=self.malloc, shape=shape, threads=self.threads)
+        return RowContext(part=part, malloc=self.malloc, shape=shape, threads=self.threads)
 
     def note(self, text: str) -> None:
         """Say something once."""
@@ -53,50 +53,50 @@ class Setting:
             self.notes.append(text)
 
 
-def operator(setting: Setting) -> Iterator[Row]:
+def operator_rows(setting: BenchmarkSetting) -> Iterator[BenchmarkRow]:
     """Every side at every shape, and the gather and scatter probes in the same rounds."""
     for name, case in setting.cases.items():
         setting.say(name)
-        place = setting.place("operator", name)
-        runs = {side.name: side.run for side in setting.sides if side.run}
+        place = setting.context("operator", name)
+        runs = {side.name: side.run for side in setting.implementations if side.run}
         if setting.malloc == "tuned":
             for side, run in runs.items():
                 yield place.row(side, "forward+backward", "disagreement", [_agreed(side, run, case)])
         tasks = {side: timing.operator_task(run, case) for side, run in runs.items()}
         with _probes(case, setting) as more:
-            samples = timing.interleaved({**tasks, **more}, setting.repeats)
-        yield from rows.timed(place, samples, case.samples)
-        yield from rows.ratios(place, samples, OURS)
+            samples = timing.time_interleaved({**tasks, **more}, setting.repeats)
+        yield from rows.timing_rows(place, samples, case.samples)
+        yield from rows.ratio_rows(place, samples, OURS)
         yield from _over_probes(place, samples)
-        yield from lower_bounds.of_operator(place, samples, [side for side in runs if side != OURS], "pyramid")
+        yield from lower_bounds.operator_bound_rows(place, samples, [side for side in runs if side != OURS], "pyramid")
 
 
-def _agreed(side: str, run: Callable[..., torch.Tensor], case: Case) -> float:
-    differ = timing.disagreement(run, reference.msda, case)
-    if not differ <= DISAGREE:
+def _agreed(side: str, run: Callable[..., torch.Tensor], case: OperatorCase) -> float:
+    differ = timing.operator_disagreement(run, reference.msda, case)
+    if not differ <= MAX_DISAGREEMENT:
         raise RuntimeError(f"{side} and the reference differ by {differ:.1e} at {case}: nothing to compare")
     return differ
 
 
 @contextmanager
-def _probes(case: Case, setting: Setting) -> Iterator[dict[str, timing.Task]]:
+def _probes(case: OperatorCase, setting: BenchmarkSetting) -> Iterator[dict[str, timing.TimedTask]]:
     """Gather and scatter from tables as large as a head's pyramid, and as one of its levels; {} without a compiler."""
     largest = max(height * width for height, width in case.shapes)
     try:
         with (
-            machine_probes.probe(case.tokens, setting.threads) as whole,
-            machine_probes.probe(largest, setting.threads) as level,
+            machine_probes.open_probe(case.tokens, setting.threads) as whole,
+            machine_probes.open_probe(largest, setting.threads) as level,
         ):
             yield {
-                "pyramid": lambda: whole.per_point(case.samples),
-                "level": lambda: level.per_point(case.samples),
+                "pyramid": lambda: whole.gather_scatter_seconds(case.samples),
+                "level": lambda: level.gather_scatter_seconds(case.samples),
             }
     except cpu_build.Unavailable as error:
         setting.note(f"the machine's own speed is not measured: {error}")
         yield {}
 
 
-def _over_probes(place: Place, samples: rows.Samples) -> Iterator[Row]:
+def _over_probes(place: RowContext, samples: rows.Samples) -> Iterator[BenchmarkRow]:
     """Our forward pass over a gather, and our backward pass over a gather and a scatter, of as many points."""
     if (OURS, "forward") not in samples:
         return
@@ -106,16 +106,16 @@ def _over_probes(place: Place, samples: rows.Samples) -> Iterator[Row]:
         if (tables, "gather") in samples:
             gather, scatter = samples[tables, "gather"], samples[tables, "scatter"]
             floor = [one + other for one, other in zip(gather, scatter, strict=True)]
-            yield place.row(tables, "forward", "over_probe", rows.paired(forward, gather))
-            yield place.row(tables, "backward", "over_probe", rows.paired(backward, floor))
+            yield place.row(tables, "forward", "over_probe", rows.paired_ratios(forward, gather))
+            yield place.row(tables, "backward", "over_probe", rows.paired_ratios(backward, floor))
 
 
-def machine(setting: Setting) -> Iterator[Row]:
+def machine_rows(setting: BenchmarkSetting) -> Iterator[BenchmarkRow]:
     """Multiply-adds and bytes read a second, by as many threads as the kernel has."""
-    place = setting.place("machine", "all")
+    place = setting.context("machine", "all")
     setting.say("the machine")
     try:
-        with machine_probes.probe(1, setting.threads) as probe:
+        with machine_probes.open_probe(1, setting.threads) as probe:
             for kind, amount, side in (
                 ("multiply-add", machine_probes.MULTIPLY_ADDS, "multiply_adds_per_second"),
                 ("read", machine_probes.PASSES, "bytes_read_per_second"),
@@ -126,7 +126,7 @@ def machine(setting: Setting) -> Iterator[Row]:
         setting.note(f"the machine's own speed is not measured: {error}")
 
 
-def module(setting: Setting) -> Iterator[Row]:
+def module_rows(setting: BenchmarkSetting) -> Iterator[BenchmarkRow]:
     """The encoder's self-attention with its linear layers, by the operator in it: shapes that are an encoder's."""
     if cpu_build.problem():
         return
@@ -150,17 +150,23 @@ def module(setting: Setting) -> Iterator[Row]:
         for parameter in made.parameters():  # as initialised, all offsets would be the same
             nn.init.normal_(parameter, std=case.spread / width**0.5, generator=generator)
         tokens, gradient = torch.randn(2, case.batch, case.tokens, width, generator=generator)
-        runs = {side.name: side.run for side in setting.sides if side.run and side.name in MODULE_SIDES}
-        runs[lower_bounds.LAYERS] = lower_bounds.free
+        runs = {
+            side.name: side.run for side in setting.implementations if side.run and side.name in MODULE_IMPLEMENTATIONS
+        }
+        runs[lower_bounds.LINEAR_LAYERS] = lower_bounds.zero_operator
         tasks = {side: _module_task(made, tokens, gradient, case, run) for side, run in runs.items()}
-        samples = timing.interleaved(tasks, setting.repeats)
-        place = setting.place("module", name)
-        yield from rows.timed(place, samples, case.samples)
-        yield from rows.ratios(place, samples, OURS)
-        yield from lower_bounds.of_module(place, samples, [side for side in MODULE_SIDES if side != OURS])
+        samples = timing.time_interleaved(tasks, setting.repeats)
+        place = setting.context("module", name)
+        yield from rows.timing_rows(place, samples, case.samples)
+        yield from rows.ratio_rows(place, samples, OURS)
+        yield from lower_bounds.module_bound_rows(
+            place, samples, [side for side in MODULE_IMPLEMENTATIONS if side != OURS]
+        )
 
 
-def _module_task(made: nn.Module, tokens: torch.Tensor, gradient: torch.Tensor, case: Case, run: Any) -> timing.Task:
+def _module_task(
+    made: nn.Module, tokens: torch.Tensor, gradient: torch.Tensor, case: OperatorCase, run: Any
+) -> timing.TimedTask:
     """The module with another operator in it: where its own module finds `msda`."""
     given = [tokens, *made.parameters()]
     return timing.call_task(
@@ -171,27 +177,30 @@ def _module_task(made: nn.Module, tokens: torch.Tensor, gradient: torch.Tensor, 
     )
 
 
-def instructions(setting: Setting) -> Iterator[Row]:
+def instruction_set_rows(setting: BenchmarkSetting) -> Iterator[BenchmarkRow]:
     """The kernel built for AVX2 against the one built for this machine, where that has wider vectors; no autograd."""
     try:
         usual = cpu_build.load().library
         if usual.unept_vector_bytes() != 64:
             return setting.note("AVX2 and AVX-512 are not compared: this machine's kernel has no AVX-512")
-        libraries = {"avx512": cpu_ops.declared(usual), "avx2": cpu_ops.declared(cpu_build.load(march=OLDER).library)}
+        libraries = {
+            "avx512": cpu_ops.declared(usual),
+            "avx2": cpu_ops.declared(cpu_build.load(march=AVX2_ARCH).library),
+        }
     except cpu_build.Unavailable as error:
         return setting.note(f"AVX2 and AVX-512 are not compared: {error}")
     for name, case in setting.cases.items():
         setting.say(f"{name}, instruction sets")
         tasks = {which: _library_task(library, case) for which, library in libraries.items()}
-        samples = timing.interleaved(tasks, setting.repeats)
-        place = setting.place("instructions", name)
-        yield from rows.timed(place, samples, case.samples)
-        yield from rows.ratios(place, samples, "avx512")
+        samples = timing.time_interleaved(tasks, setting.repeats)
+        place = setting.context("instructions", name)
+        yield from rows.timing_rows(place, samples, case.samples)
+        yield from rows.ratio_rows(place, samples, "avx512")
     return None
 
 
-def _library_task(library: ctypes.CDLL, case: Case) -> timing.Task:
-    value, place, offsets, logits, gradient = make(case, torch.float32)
+def _library_task(library: ctypes.CDLL, case: OperatorCase) -> timing.TimedTask:
+    value, place, offsets, logits, gradient = make_inputs(case, torch.float32)
     sides = [side for shape in case.shapes for side in shape]
 
     def task() -> dict[str, float]:
@@ -204,7 +213,7 @@ def _library_task(library: ctypes.CDLL, case: Case) -> timing.Task:
     return task
 
 
-def sweep(quick: bool) -> dict[str, Case]:
+def scaling_cases(quick: bool) -> dict[str, OperatorCase]:
     """The calls whose cost is looked at along an axis: queries, levels, points."""
     side, queries = (6, 108) if quick else (30, 900)
     axes: dict[str, tuple[int, ...]] = {
@@ -212,32 +221,34 @@ def sweep(quick: bool) -> dict[str, Case]:
         "levels": (1, 2) if quick else (1, 2, 3, 4),
         "points": (1, 4) if quick else (1, 2, 4, 8, 16, 32, 64),
     }
-    cases = {f"queries={count}": usual(side, 1, count) for count in axes["queries"]}
-    cases |= {f"levels={count}": usual(side, 1, queries, levels=count) for count in axes["levels"]}
-    return cases | {f"points={count}": usual(side, 1, queries, points=count) for count in axes["points"]}
+    cases = {f"queries={count}": model_case(side, 1, count) for count in axes["queries"]}
+    cases |= {f"levels={count}": model_case(side, 1, queries, levels=count) for count in axes["levels"]}
+    return cases | {f"points={count}": model_case(side, 1, queries, points=count) for count in axes["points"]}
 
 
-def scaling(setting: Setting) -> Iterator[Row]:
+def scaling_rows(setting: BenchmarkSetting) -> Iterator[BenchmarkRow]:
     """Ours and the reference along the axes of a sweep: `setting.cases` are its calls."""
     for name, case in setting.cases.items():
         setting.say(name)
-        runs = {side.name: side.run for side in setting.sides if side.run and side.name in (OURS, "reference")}
+        runs = {
+            side.name: side.run for side in setting.implementations if side.run and side.name in (OURS, "reference")
+        }
         tasks = {side: timing.operator_task(run, case) for side, run in runs.items()}
-        samples = timing.interleaved(tasks, setting.repeats)
-        yield from rows.timed(setting.place("scaling", name), samples, case.samples)
+        samples = timing.time_interleaved(tasks, setting.repeats)
+        yield from rows.timing_rows(setting.context("scaling", name), samples, case.samples)
 
 
-def allocations(setting: Setting) -> Iterator[Row]:
+def memory_rows(setting: BenchmarkSetting) -> Iterator[BenchmarkRow]:
     """Bytes that a call of each side takes, and how many times ours that is."""
     for name, case in setting.cases.items():
         setting.say(f"{name}, memory")
-        place, ours, least = setting.place("memory", name), dict[str, float](), lower_bounds.least_bytes(case)
-        for side in setting.sides:
+        place, ours, least = setting.context("memory", name), dict[str, float](), lower_bounds.min_bytes(case)
+        for side in setting.implementations:
             if side.run is None:
                 continue
-            for row in malloc_count.measure(place, side.name, side.run, case):
+            for row in malloc_count.operator_memory_rows(place, side.name, side.run, case):
                 yield row
                 ours.setdefault(row.phase, row.value)
-                if side.name != OURS and setting.sides[0].run:
+                if side.name != OURS and setting.implementations[0].run:
                     yield place.row(side.name, row.phase, "ratio", [row.value / ours[row.phase]])
-                    yield place.row(side.name, row.phase, rows.AT_MOST, [row.value / least[row.phase]])
+                    yield place.row(side.name, row.phase, rows.RATIO_AT_MOST, [row.value / least[row.phase]])

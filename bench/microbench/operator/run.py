@@ -16,9 +16,9 @@ from typing import Any
 from bench import environment
 from bench.microbench import malloc_count
 from bench.microbench.operator import machine_probes
-from bench.microbench.operator.inputs import SHAPES, TINY, chosen
-from bench.microbench.operator.parts import OLDER
-from bench.microbench.rows import Row, to_csv
+from bench.microbench.operator.inputs import CASES, QUICK_CASES, select_cases
+from bench.microbench.operator.parts import AVX2_ARCH
+from bench.microbench.rows import BenchmarkRow, rows_to_csv
 from unept.ops import cpu_build
 
 TABLE, FACTS = "kernels.csv", "kernels.json"
@@ -44,22 +44,22 @@ class Request:
 
     def __post_init__(self) -> None:
         environment.check_timing(threads=self.threads, repeats=self.repeats)
-        chosen(self.shapes, TINY if self.quick else SHAPES)
+        select_cases(self.shapes, QUICK_CASES if self.quick else CASES)
         if self.out.exists() and not self.out.is_dir():
             raise ValueError(f"--out {self.out}: there is a file of that name")
 
 
-def perform(request: Request, say: Callable[[str], None] = print) -> None:
+def run_operator_benchmark(request: Request, say: Callable[[str], None] = print) -> None:
     """Measure, and write the table and the facts to the request's folder, in place of older ones."""
     request.out.mkdir(parents=True, exist_ok=True)
     load = [os.getloadavg()[0]]
     _build(say)
     notes: list[str] = []
-    rows: list[Row] = []
+    rows: list[BenchmarkRow] = []
     mallocs: dict[str, str] = {}
     for malloc, parts in PROCESSES:
         try:
-            more = malloc_count.preloaded(malloc_count.counter()) if malloc == "counted" else {}
+            more = malloc_count.preload_variables(malloc_count.counter_library()) if malloc == "counted" else {}
         except cpu_build.Unavailable as error:
             notes.append(f"memory is not measured: {error}")
         else:
@@ -67,18 +67,18 @@ def perform(request: Request, say: Callable[[str], None] = print) -> None:
             if isinstance(result, str):
                 notes.append(result)
             else:
-                rows += [Row(**row) for row in result["rows"]]
+                rows += [BenchmarkRow(**row) for row in result["rows"]]
                 notes += [note for note in result["notes"] if note not in notes]
                 mallocs[malloc] = result["malloc"]
         _write(request, rows, {"malloc": mallocs, "load": [*load, os.getloadavg()[0]], "notes": notes})
 
 
-def _write(request: Request, rows: list[Row], found: dict[str, Any]) -> None:
+def _write(request: Request, rows: list[BenchmarkRow], found: dict[str, Any]) -> None:
     """The table and the facts of what has been measured by now, so that a stop loses one process at most."""
     facts = environment.record(threads=request.threads) | found | {"command": request.command}
     facts |= {"repeats": _repeats(request), "quick": request.quick}
     facts |= {"kernel": "" if cpu_build.problem() else cpu_build.load().origin}
-    (request.out / TABLE).write_text(to_csv(rows), encoding="utf-8")
+    (request.out / TABLE).write_text(rows_to_csv(rows), encoding="utf-8")
     (request.out / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
@@ -87,8 +87,8 @@ def _build(say: Callable[[str], None]) -> None:
     say("building what is not built yet")
     for main, march in (
         (cpu_build.MAIN, cpu_build.NATIVE),
-        (cpu_build.MAIN, OLDER),
-        (machine_probes.MAIN, cpu_build.NATIVE),
+        (cpu_build.MAIN, AVX2_ARCH),
+        (machine_probes.PROBE_SOURCE, cpu_build.NATIVE),
     ):
         with suppress(cpu_build.Unavailable):
             cpu_build.load(main, march)

@@ -22,12 +22,12 @@ from bench.profiling.flops import formulas, mmcv_counter
 from bench.profiling.flops.formulas import UncountedError
 from unept.ops import MACS
 
-SAMPLING = frozenset(("aten::grid_sampler_2d", "aten::grid_sampler_3d", *MACS))
-OWN = "(own)"  # what a model computes or holds outside its children
+SAMPLING_OPERATORS = frozenset(("aten::grid_sampler_2d", "aten::grid_sampler_3d", *MACS))
+OWN_PART = "(own)"  # what a model computes or holds outside its children
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class PartOperations:
     """A child of the model by name: parameters, and multiply-adds in units of 1e9 in both conventions."""
 
     name: str
@@ -44,7 +44,7 @@ class Operations:
     matrix_gmacs: float
     sampling_gmacs: float
     parameters: int = 0
-    parts: tuple[Part, ...] = ()
+    parts: tuple[PartOperations, ...] = ()
 
     @property
     def gmacs(self) -> float:
@@ -62,7 +62,7 @@ class Operations:
         return 2 * self.module_gmacs
 
 
-def count(model: nn.Module, size: tuple[int, int]) -> Operations:
+def count_model(model: nn.Module, size: tuple[int, int]) -> Operations:
     """Count one image of `size` (height, width) in evaluation mode. `model` must be on the meta device.
 
     Raises UncountedError, a ValueError, that names an operator without a formula and the part that called it.
@@ -76,14 +76,14 @@ def count(model: nn.Module, size: tuple[int, int]) -> Operations:
         for handle in handles:
             handle.remove()
     names = [name for name, _ in model.named_children()]
-    names += [OWN] * (OWN in counter.complete or any("." not in name for name, _ in model.named_parameters()))
+    names += [OWN_PART] * (OWN_PART in counter.complete or any("." not in name for name, _ in model.named_parameters()))
     return Operations(
         module_gmacs=sum(counter.module.values()) / 1e9,
         matrix_gmacs=(sum(counter.complete.values()) - counter.sampling) / 1e9,
         sampling_gmacs=counter.sampling / 1e9,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         parts=tuple(
-            Part(
+            PartOperations(
                 name=name,
                 parameters=_parameters(model, name),
                 module_gmacs=counter.module.get(name, 0) / 1e9,
@@ -102,12 +102,12 @@ class _Counter(TorchDispatchMode):
         self.complete: dict[str, int] = {}
         self.module: dict[str, int] = {}
         self.sampling = 0
-        self._inside = [OWN]
+        self._inside = [OWN_PART]
         self._called = [""]
 
     def watch(self, name: str, module: nn.Module) -> Sequence[Any]:
         """Hooks that follow which part runs, and count the module if the paper's tool does."""
-        part = name.partition(".")[0] or OWN
+        part = name.partition(".")[0] or OWN_PART
 
         def enter(*_: Any) -> None:
             self._inside.append(part)
@@ -116,22 +116,22 @@ class _Counter(TorchDispatchMode):
         def leave(module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
             self._inside.pop()
             self._called.pop()
-            if args and isinstance(args[0], Tensor) and isinstance(result, Tensor) and mmcv_counter.counts(module):
-                self._add(self.module, part, mmcv_counter.operations(module, args[0], result))
+            if args and isinstance(args[0], Tensor) and isinstance(result, Tensor) and mmcv_counter.is_counted(module):
+                self._add(self.module, part, mmcv_counter.module_operations(module, args[0], result))
 
         return module.register_forward_pre_hook(enter), module.register_forward_hook(leave)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if not formulas.known(func):
+        if not formulas.is_known(func):
             if _decomposes(func):
                 with self:
                     return func.decompose(*args, **kwargs)
             raise UncountedError(self._message(func._schema.name))
         result = func(*args, **kwargs)
-        macs = formulas.macs(func, args, kwargs, result)
+        macs = formulas.count_macs(func, args, kwargs, result)
         self._add(self.complete, self._inside[-1], macs)
-        self.sampling += macs if func._schema.name in SAMPLING else 0
+        self.sampling += macs if func._schema.name in SAMPLING_OPERATORS else 0
         return result
 
     def _message(self, operator: str) -> str:
@@ -158,5 +158,5 @@ def _parameters(model: nn.Module, part: str) -> int:
     return sum(
         parameter.numel()
         for name, parameter in model.named_parameters()
-        if (name.partition(".")[0] if "." in name else OWN) == part
+        if (name.partition(".")[0] if "." in name else OWN_PART) == part
     )

@@ -18,7 +18,7 @@ from unept.ops import MACS
 
 Formula = Callable[..., int]
 
-FREE = frozenset(
+FREE_OPERATORS = frozenset(
     f"aten::{name}"
     for names in (
         # making and moving data
@@ -47,13 +47,13 @@ class UncountedError(ValueError):
     """An operator that has no formula here and is not free."""
 
 
-def known(func: Any) -> bool:
+def is_known(func: Any) -> bool:
     """Whether this operator is counted or free."""
     name = func._schema.name
-    return name in _FORMULAS or name in FREE or _elementwise(func) or _registered(func) is not None
+    return name in _FORMULAS or name in FREE_OPERATORS or _elementwise(func) or _registered(func) is not None
 
 
-def macs(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> int:
+def count_macs(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> int:
     """Multiply-adds of this call of a known operator; 0 for a free one."""
     name = func._schema.name
     if name in _FORMULAS:

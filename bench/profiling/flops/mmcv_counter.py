@@ -19,13 +19,13 @@ from torch import Tensor, nn
 Count = Callable[[Any, Tensor, Tensor], int]
 
 
-def operations(module: nn.Module, given: Tensor, result: Tensor) -> int:
+def module_operations(module: nn.Module, given: Tensor, result: Tensor) -> int:
     """What the tool adds for one call of ``module`` with its first input and its output; 0 for other modules."""
     count = _COUNTS.get(type(module))
     return count(module, given, result) if count else 0
 
 
-def counts(module: nn.Module) -> bool:
+def is_counted(module: nn.Module) -> bool:
     """Whether the tool knows this module's class."""
     return type(module) in _COUNTS
 

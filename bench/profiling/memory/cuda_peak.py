@@ -16,11 +16,11 @@ import sys
 from typing import Any
 
 from bench.config.settings import Settings
-from bench.profiling.memory.malloc_peak import in_own_process, read_spec, warm_step
+from bench.profiling.memory.malloc_peak import in_own_process, read_spec, warmed_up_step
 from bench.profiling.memory.predict import StepSetting
 
 
-def measure(settings: Settings, setting: StepSetting) -> dict[str, Any]:
+def measure_cuda_peak(settings: Settings, setting: StepSetting) -> dict[str, Any]:
     """The three figures in bytes and under what they were taken; RuntimeError, in one line, for a step that fails.
 
     `nvml` is None where NVML does not tell this process's memory; then `reason` says why.
@@ -31,24 +31,24 @@ def measure(settings: Settings, setting: StepSetting) -> dict[str, Any]:
 
 def main(arguments: list[str]) -> int:
     """Take the steps that the file describes and print what was found, as JSON."""
-    print(json.dumps(peaks(*read_spec(arguments[0]))))
+    print(json.dumps(cuda_peak_here(*read_spec(arguments[0]))))
     return 0
 
 
-def peaks(settings: Settings, setting: StepSetting, device: str = "cuda") -> dict[str, Any]:
+def cuda_peak_here(settings: Settings, setting: StepSetting, device: str = "cuda") -> dict[str, Any]:
     """`measure` in this process, which must have done nothing on the card before."""
     import torch
 
     from unept.ops import resolve
 
     torch.backends.cudnn.benchmark = False
-    step, batch = warm_step(settings, setting, torch.device(device))
+    step, batch = warmed_up_step(settings, setting, torch.device(device))
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     step(batch)
     torch.cuda.synchronize()
     card = torch.cuda.get_device_properties(0)
-    nvml, reason = process_bytes(f"GPU-{card.uuid}", os.getpid())
+    nvml, reason = nvml_process_bytes(f"GPU-{card.uuid}", os.getpid())
     return {
         "allocated": torch.cuda.max_memory_allocated(),
         "reserved": torch.cuda.max_memory_reserved(),
@@ -60,7 +60,7 @@ def peaks(settings: Settings, setting: StepSetting, device: str = "cuda") -> dic
     }
 
 
-def process_bytes(uuid: str, pid: int) -> tuple[int | None, str]:
+def nvml_process_bytes(uuid: str, pid: int) -> tuple[int | None, str]:
     """Bytes of the card `uuid` that the process holds, by NVML; else None and why. Never 0 for "not known"."""
     try:
         import pynvml

@@ -20,16 +20,16 @@ from pathlib import Path
 from typing import Any
 
 from bench.config.settings import Settings, from_dict, to_dict
-from bench.profiling.memory.predict import StepSetting, StepUnderWatch, at_size, empty_batch
+from bench.profiling.memory.predict import StepSetting, TrackedStep, settings_at_size, zero_batch
 
 
-def measure(settings: Settings, setting: StepSetting) -> int:
+def measure_malloc_peak(settings: Settings, setting: StepSetting) -> int:
     """Bytes at the peak of a real step. `build.Unavailable` where allocations cannot be counted; RuntimeError, in one
     line, for a step that fails.
     """
     from bench.microbench import malloc_count
 
-    variables = malloc_count.preloaded(malloc_count.counter()) | {"UNEPT_BACKEND": "native"}
+    variables = malloc_count.preload_variables(malloc_count.counter_library()) | {"UNEPT_BACKEND": "native"}
     return int(in_own_process("bench.profiling.memory.malloc_peak", settings, setting, variables))
 
 
@@ -67,27 +67,27 @@ def read_spec(path: str) -> tuple[Settings, StepSetting]:
 def _counted(settings: Settings, setting: StepSetting) -> int:
     import torch
 
-    from bench.microbench.malloc_count import Counter
+    from bench.microbench.malloc_count import MallocCounter
 
-    step, batch = warm_step(settings, setting, torch.device("cpu"))
-    counter = Counter()
+    step, batch = warmed_up_step(settings, setting, torch.device("cpu"))
+    counter = MallocCounter()
     before = counter.start()
     step(batch)
-    return counter.most() - before + _bytes([*step.tensors(), *batch.values()])
+    return counter.peak_bytes() - before + _bytes([*step.tensors(), *batch.values()])
 
 
-def warm_step(settings: Settings, setting: StepSetting, device: Any) -> tuple[StepUnderWatch, dict[str, Any]]:
+def warmed_up_step(settings: Settings, setting: StepSetting, device: Any) -> tuple[TrackedStep, dict[str, Any]]:
     """A step whose optimiser has its state, taken once on a batch, and the batch."""
     import torch
 
     import unept
 
-    settings = at_size(settings, setting)
+    settings = settings_at_size(settings, setting)
     torch.manual_seed(0)
     with warnings.catch_warnings(action="ignore"):
         model = unept.build(settings.model).train().to(device)
-    step = StepUnderWatch(model, settings, setting, None)
-    batch = {name: tensor.to(device) for name, tensor in empty_batch(setting).items()}
+    step = TrackedStep(model, settings, setting, None)
+    batch = {name: tensor.to(device) for name, tensor in zero_batch(setting).items()}
     step.prepare()
     step(batch)
     return step, batch

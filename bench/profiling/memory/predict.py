@@ -24,7 +24,15 @@ from torch.overrides import TorchFunctionMode
 
 import unept
 from bench.config.settings import Settings
-from bench.profiling.memory.tracker import GRADIENTS, INPUTS, OPTIMIZER, PARAMETERS, Ledger, Peak, without_data
+from bench.profiling.memory.tracker import (
+    GRADIENTS,
+    INPUTS,
+    OPTIMIZER,
+    PARAMETERS,
+    MemoryTracker,
+    PeakMemory,
+    reallocate_on_cpu,
+)
 from bench.training.activation_checkpointing import recompute
 from bench.training.loop import loss_of, make_optimizer
 from unept.losses import banded_cross_entropy
@@ -60,29 +68,29 @@ class StepSetting:
                 raise ValueError(f"--{name} {getattr(self, name)}: expected one of {', '.join(known)}")
 
 
-def predict(settings: Settings, setting: StepSetting, *, backend: str = "native") -> Peak:
+def predict_peak(settings: Settings, setting: StepSetting, *, backend: str = "native") -> PeakMemory:
     """The peak of the second step, when the optimiser has its state; ValueError for settings that cannot be.
 
     `backend` is what computes deformable attention; "native" and "cuda" hold the same.
     """
-    settings = at_size(settings, setting)
+    settings = settings_at_size(settings, setting)
     with torch.device("meta"), warnings.catch_warnings(action="ignore"):
         model = unept.build(settings.model).train()
-    with FakeTensorMode(), operator_of(backend), as_on(setting.device), _few_bands():
-        without_data(model)
-        batch = empty_batch(setting)
-        ledger = Ledger()
-        ledger.mark([*model.parameters(), *model.buffers()], PARAMETERS)
-        ledger.mark(batch.values(), INPUTS)
-        with ledger:
-            step = StepUnderWatch(model, settings, setting, ledger)
+    with FakeTensorMode(), assume_backend(backend), assume_device(setting.device), _few_bands():
+        reallocate_on_cpu(model)
+        batch = zero_batch(setting)
+        tracker = MemoryTracker()
+        tracker.mark([*model.parameters(), *model.buffers()], PARAMETERS)
+        tracker.mark(batch.values(), INPUTS)
+        with tracker:
+            step = TrackedStep(model, settings, setting, tracker)
             step.prepare()
-            ledger.begin()
+            tracker.start_peak()
             step(batch)
-    return ledger.peak()
+    return tracker.peak()
 
 
-def at_size(settings: Settings, setting: StepSetting) -> Settings:
+def settings_at_size(settings: Settings, setting: StepSetting) -> Settings:
     """The settings at the step's size, with bounded losses or without."""
     return dataclasses.replace(
         settings,
@@ -91,11 +99,13 @@ def at_size(settings: Settings, setting: StepSetting) -> Settings:
     )
 
 
-class StepUnderWatch:
-    """One optimisation step by the recipe, its phases told to a ledger; also used on real tensors to verify."""
+class TrackedStep:
+    """One optimisation step by the recipe, its phases told to a tracker; also used on real tensors to verify."""
 
-    def __init__(self, model: nn.Module, settings: Settings, setting: StepSetting, ledger: Ledger | None) -> None:
-        self.model, self.settings, self.setting, self.ledger = model, settings, setting, ledger
+    def __init__(
+        self, model: nn.Module, settings: Settings, setting: StepSetting, tracker: MemoryTracker | None
+    ) -> None:
+        self.model, self.settings, self.setting, self.tracker = model, settings, setting, tracker
         if setting.checkpointing:
             recompute(model)
         if setting.optimizer == "adamw":
@@ -139,22 +149,22 @@ class StepUnderWatch:
         return [value for state in states for value in state.values() if isinstance(value, Tensor)]
 
     def _mark(self, tensors: Any, kind: str) -> None:
-        if self.ledger is not None:
-            self.ledger.mark(tensors, kind)
+        if self.tracker is not None:
+            self.tracker.mark(tensors, kind)
 
     def _phase(self, name: str) -> None:
-        if self.ledger is not None:
-            self.ledger.phase = name
+        if self.tracker is not None:
+            self.tracker.phase = name
 
 
-def empty_batch(setting: StepSetting) -> dict[str, Tensor]:
+def zero_batch(setting: StepSetting) -> dict[str, Tensor]:
     """Pictures and truth in a step's shapes, all 0."""
     shape = (setting.batch, setting.size, setting.size)
     truth = {name: torch.zeros(shape, dtype=torch.int64) for name in ("label", "boundary", "direction")}
     return {"image": torch.zeros(setting.batch, 3, setting.size, setting.size), **truth}
 
 
-def operator_of(backend: str) -> Any:
+def assume_backend(backend: str) -> Any:
     """Within it deformable attention holds what that backend holds, whether or not it can be built here: fake tensors
     need no kernel.
     """
@@ -162,7 +172,7 @@ def operator_of(backend: str) -> Any:
 
 
 @contextmanager
-def as_on(device: str) -> Iterator[None]:
+def assume_device(device: str) -> Iterator[None]:
     """Within it dropout masks, fused products and the bands of losses hold what they hold on "cuda" or on "cpu"."""
     if device == "cpu":
         yield

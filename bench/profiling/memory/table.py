@@ -17,17 +17,17 @@ from bench import environment
 from bench.config.settings import Settings
 from bench.environment import peak_resident_gib
 from bench.errors import one_line
-from bench.profiling.memory.predict import StepSetting, predict
-from bench.profiling.memory.tracker import Peak
+from bench.profiling.memory.predict import StepSetting, predict_peak
+from bench.profiling.memory.tracker import PeakMemory
 from unept.ops import cpu_build
 
-MOST = 16 << 30  # bytes; a step that needs more is not run to verify it
+MAX_VERIFIED_BYTES = 16 << 30  # bytes; a step that needs more is not run to verify it
 SHARE = 0.8  # of the memory that is free, to be used
 Say = Callable[[str], None]
 Record = dict[str, Any]
 
 
-def predicted(
+def predict_rows(
     rows: Mapping[str, Settings], setting: StepSetting, say: Say = print, *, alone: bool = False
 ) -> list[Record]:
     """A record a row: its peak as the setting says (`plain`), with bounded losses, and at twice the batch with those.
@@ -43,7 +43,7 @@ def predicted(
     records: list[Record] = []
     with _pool() as pool:
         waiting = {
-            name: {kind: pool.submit(predict, settings, each) for kind, each in asked.items()}
+            name: {kind: pool.submit(predict_peak, settings, each) for kind, each in asked.items()}
             for name, settings in rows.items()
         }
         for name, peaks in waiting.items():
@@ -52,7 +52,7 @@ def predicted(
     return records
 
 
-def effort(began: float) -> Record:
+def prediction_cost(began: float) -> Record:
     """What predicting took: `seconds` since `began` (of `time.perf_counter`), `cores`, `resident_gib` of all processes.
 
     The latter is a bound: this process's peak and, for each core, that of the largest process that it started; None
@@ -72,7 +72,7 @@ def _largest_child_gib() -> float | None:
     return found / 2**30 if sys.platform == "darwin" else found / 2**20
 
 
-def verified(rows: Mapping[str, Settings], setting: StepSetting, say: Say = print) -> list[Record]:
+def verify_rows(rows: Mapping[str, Settings], setting: StepSetting, say: Say = print) -> list[Record]:
     """A record a row: what is predicted for this CPU and, where that fits into MOST, what a real step allocates.
 
     One after the other. With a CUDA card also, as `card`, what is predicted for it and what its meters show. What
@@ -89,17 +89,17 @@ def verified(rows: Mapping[str, Settings], setting: StepSetting, say: Say = prin
 
 
 def _on_cpu(settings: Settings, setting: StepSetting) -> Record:
-    from bench.profiling.memory.malloc_peak import measure
+    from bench.profiling.memory.malloc_peak import measure_malloc_peak
 
     record: Record = {}
     try:
-        record["predicted"] = predict(settings, setting).bytes
-        if record["predicted"] > MOST:
-            return record | {"message": f"not run: it needs more than {MOST >> 30} GiB"}
+        record["predicted"] = predict_peak(settings, setting).bytes
+        if record["predicted"] > MAX_VERIFIED_BYTES:
+            return record | {"message": f"not run: it needs more than {MAX_VERIFIED_BYTES >> 30} GiB"}
         free = environment.available_bytes()
         if record["predicted"] > SHARE * free:
             return record | {"message": f"not run: {free / 2**30:.1f} GiB are free"}
-        return record | {"measured": measure(settings, setting)}
+        return record | {"measured": measure_malloc_peak(settings, setting)}
     except cpu_build.Unavailable as error:
         return record | {"message": str(error)}
     except (RuntimeError, ValueError) as error:
@@ -107,11 +107,11 @@ def _on_cpu(settings: Settings, setting: StepSetting) -> Record:
 
 
 def _on_card(settings: Settings, setting: StepSetting) -> Record:
-    from bench.profiling.memory.cuda_peak import measure
+    from bench.profiling.memory.cuda_peak import measure_cuda_peak
 
     try:
-        found = measure(settings, setting)
-        return found | {"predicted": predict(settings, setting, backend=found["backend"]).bytes}
+        found = measure_cuda_peak(settings, setting)
+        return found | {"predicted": predict_peak(settings, setting, backend=found["backend"]).bytes}
     except (RuntimeError, ValueError) as error:
         return {"message": one_line(error, most=200)}
 
@@ -121,14 +121,14 @@ def _pool() -> ProcessPoolExecutor:
     return ProcessPoolExecutor(max_workers=environment.cores(), mp_context=context)
 
 
-def _found(peaks: Mapping[str, Future[Peak]]) -> Record:
+def _found(peaks: Mapping[str, Future[PeakMemory]]) -> Record:
     try:
         found = {kind: peak.result() for kind, peak in peaks.items()}
     except (RuntimeError, ValueError) as error:
         return {"message": one_line(error, most=200)}
     record: Record = {kind: peak.bytes for kind, peak in found.items()}
-    record |= {"kinds": found["plain"].kinds, "place": found["plain"].place}
-    return record | ({"place_bounded": found["bounded"].place} if "bounded" in found else {})
+    record |= {"kinds": found["plain"].kinds, "place": found["plain"].location}
+    return record | ({"place_bounded": found["bounded"].location} if "bounded" in found else {})
 
 
 def _line(record: Record) -> str:

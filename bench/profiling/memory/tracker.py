@@ -1,4 +1,4 @@
-"""A ledger of live tensors: what is allocated and freed while it is open, of what kind it is, and what the peak holds.
+"""A tracker of live tensors: what is allocated and freed while it is open, of what kind it is, and what the peak holds.
 
 It counts storages at the dispatcher, on real tensors and on fake ones alike: a storage begins with the operator that
 returns it and ends when nothing refers to it. What an operator uses inside itself is not seen.
@@ -27,19 +27,19 @@ KINDS = (PARAMETERS, GRADIENTS, OPTIMIZER, INPUTS, ACTIVATIONS, TEMPORARIES)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Peak:
+class PeakMemory:
     """The largest number of live bytes, by kind, and where it came: the phase of the step, and the module at work."""
 
     bytes: int
     kinds: dict[str, int]
-    place: str
+    location: str
 
 
-class Ledger(TorchDispatchMode):
+class MemoryTracker(TorchDispatchMode):
     """Open it around a step with `with`; tell it by `mark` what is there before and what gradients and state are.
 
     Activations are what autograd keeps for the backward pass and is no parameter, input or gradient; temporaries are
-    the rest. Only tensors that `mark` named or that were made while the ledger is open are counted.
+    the rest. Only tensors that `mark` named or that were made while the tracker is open are counted.
     """
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class Ledger(TorchDispatchMode):
         self._from = 0
         self.phase = ""  # what the step is at, for the peak's place
 
-    def __enter__(self) -> Ledger:
+    def __enter__(self) -> MemoryTracker:
         self._hooks = [
             register_module_forward_pre_hook(lambda module, _: self._inside.append(self._name(module))),
             register_module_forward_hook(lambda *_: self._leave(), always_call=True),
@@ -90,16 +90,16 @@ class Ledger(TorchDispatchMode):
             if tensor is not None:
                 self._kinds[self._enter(tensor)] = kind
 
-    def live(self) -> int:
+    def live_bytes(self) -> int:
         """Bytes alive now, of what is counted."""
         return sum(self._sizes[number] for number in self._numbers.values())
 
-    def begin(self) -> None:
+    def start_peak(self) -> None:
         """Look for the peak from here on."""
         self._from = len(self._events)
 
-    def peak(self) -> Peak:
-        """The peak since `begin`, by what was known of each storage in the end."""
+    def peak(self) -> PeakMemory:
+        """The peak since `start_peak`, by what was known of each storage in the end."""
         live = highest = 0
         place, where = -1, ""
         for index, (number, step) in enumerate(self._events):
@@ -115,7 +115,7 @@ class Ledger(TorchDispatchMode):
         kinds = Counter(dict.fromkeys(KINDS, 0))
         for number in alive:
             kinds[self._kinds[number]] += self._sizes[number]
-        return Peak(bytes=highest, kinds=dict(kinds), place=where)
+        return PeakMemory(bytes=highest, kinds=dict(kinds), location=where)
 
     def _enter(self, tensor: Tensor) -> int:
         """The number of the tensor's storage, which is born now if it was not known."""
@@ -160,7 +160,7 @@ class Ledger(TorchDispatchMode):
         self._inside.pop()
 
 
-def without_data(model: nn.Module) -> nn.Module:
+def reallocate_on_cpu(model: nn.Module) -> nn.Module:
     """A model that was built on the meta device, its parameters and buffers made anew on the CPU: inside a fake-tensor
     mode they have sizes but no data.
     """

@@ -47,7 +47,7 @@ def fake_nvml(monkeypatch: pytest.MonkeyPatch, processes: dict[int, int | None] 
 
 def test_the_process_s_own_memory_is_found_among_others(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = fake_nvml(monkeypatch, {1: GIB, MINE: 3 * GIB})
-    assert cuda_peak.process_bytes("GPU-7", MINE) == (3 * GIB, "")
+    assert cuda_peak.nvml_process_bytes("GPU-7", MINE) == (3 * GIB, "")
     assert asked == ["GPU-7"]
 
 
@@ -66,12 +66,12 @@ def test_what_nvml_does_not_tell_is_none_with_a_reason_and_never_0(
     processes: dict[int, int | None] | NVMLError, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_nvml(monkeypatch, processes)
-    assert cuda_peak.process_bytes("GPU-7", MINE) == (None, reason)
+    assert cuda_peak.nvml_process_bytes("GPU-7", MINE) == (None, reason)
 
 
 def test_without_nvml_there_is_a_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert cuda_peak.process_bytes("GPU-7", MINE) == (None, "NVML cannot be asked: pip install nvidia-ml-py")
+    assert cuda_peak.nvml_process_bytes("GPU-7", MINE) == (None, "NVML cannot be asked: pip install nvidia-ml-py")
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_the_three_meters_of_a_step(
     fake_nvml(monkeypatch, {MINE: 7 * GIB})
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
     monkeypatch.setenv("UNEPT_BACKEND", "reference")
-    found = cuda_peak.peaks(preset("quick"), StepSetting(batch=1, size=32), device="cpu")
+    found = cuda_peak.cuda_peak_here(preset("quick"), StepSetting(batch=1, size=32), device="cpu")
     assert found == {
         "allocated": 5 * GIB,
         "reserved": 6 * GIB,
@@ -132,11 +132,11 @@ def test_with_a_card_every_verified_row_has_its_figures(monkeypatch: pytest.Monk
         return found
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(cuda_peak, "measure", on_card)
-    monkeypatch.setattr(malloc_peak, "measure", lambda *_: GIB)
+    monkeypatch.setattr(cuda_peak, "measure_cuda_peak", on_card)
+    monkeypatch.setattr(malloc_peak, "measure_malloc_peak", lambda *_: GIB)
     said: list[str] = []
     rows = {"fits": preset("quick"), "does not": apply(preset("quick"), {"points": 4})}
-    fits, does_not = table.verified(rows, StepSetting(batch=1, size=32), say=said.append)
+    fits, does_not = table.verify_rows(rows, StepSetting(batch=1, size=32), say=said.append)
     assert devices == ["cuda", "cuda"]
     assert fits["card"].items() >= found.items()
     assert fits["card"]["predicted"] < fits["predicted"] + GIB
