@@ -24,8 +24,8 @@ from typer.core import TyperCommand
 if TYPE_CHECKING:
     from bench.evaluation.predict import Predictor
     from bench.results.rows import Row
-    from bench.study.request import Maker, Request
-    from bench.study.study import Study, Tasks
+    from bench.study.request import Request, VariantFactory
+    from bench.study.study import Study, WorkerTasks
 
 NAME = "unept-bench"
 INTERRUPTED = 130
@@ -237,7 +237,7 @@ def ablate(
 
     For instance --grid N=4,16,64 L=1,3: each combination is trained with several seeds. Any field is an axis.
     """
-    from bench.config.grid import expand, parse_axes
+    from bench.config.grid import expand_axes, parse_axes
     from experiments.tables.baselines import NONE, with_control
 
     axes = parse_axes(grid or [])
@@ -245,7 +245,7 @@ def ablate(
         if axis.name in ("steps", "split", "backbone_weights") and options[axis.name]:
             raise ValueError(f"{axis.name} is both an axis and an option (--{axis.name.replace('_', '-')}): give one")
     request = _request(ctx, options)
-    make = with_control(lambda base: expand(axes, base), request.control, [axis.name for axis in axes])
+    make = with_control(lambda base: expand_axes(axes, base), request.control, [axis.name for axis in axes])
     name = " ".join([*map(str, axes), *["none"] * (request.control == NONE)])
     _study("ablate", name, make, request, ctx, dry_run)
 
@@ -363,8 +363,9 @@ def train(
     """
     from bench.profiling import training_estimate as dry
     from bench.training import session
-    from bench.training.job import Asked, training_of
-    from bench.training.spawn import Failed, Stopped
+    from bench.training.job import Asked, build_training_job
+    from bench.training.loop import TrainingStopped
+    from bench.training.spawn import TrainingFailed
 
     words, _ = ctx.obj
     asked = Asked(
@@ -393,21 +394,21 @@ def train(
         tensorboard=tensorboard,
         command=shlex.join([NAME, *words]),
     )
-    training = training_of(asked, dry_run=dry_run)
+    training = build_training_job(asked, dry_run=dry_run)
     if dry_run:
         print("\n".join(dry.training_estimate_lines(training)))
         return
     try:
-        result = session.perform(training)
-    except Stopped as stop:
-        if session.speaks():
+        result = session.run_training(training)
+    except TrainingStopped as stop:
+        if session.is_main_process():
             _say(f"{NAME}: stopped after step {stop} of {training.settings.train.steps}; the same command continues")
         raise typer.Exit(INTERRUPTED) from None
-    except Failed as failure:
+    except TrainingFailed as failure:
         _say(f"{NAME}: {failure}; the same command continues from the last checkpoint")
         raise typer.Exit(1) from None
-    if session.speaks():
-        print("\n".join(session.summary(training, result)))
+    if session.is_main_process():
+        print("\n".join(session.training_summary(training, result)))
 
 
 @app.command()
@@ -490,9 +491,9 @@ def power(
     if (folder is None) == (sd is None):
         raise ValueError("power: expected --sd, or the folder of a study to take the spread from, and not both")
     if folder is None:
-        from bench.stats.power import lines, plan
+        from bench.stats.power import plan_seeds, seed_plan_lines
 
-        print("\n".join(lines(plan(difference, sd or 0.0, family=comparisons))))
+        print("\n".join(seed_plan_lines(plan_seeds(difference, sd or 0.0, family=comparisons))))
         return
     from bench.results.store import Store
     from reports import read_study
@@ -701,13 +702,13 @@ def data_verify(
     For instance data verify ade20k:PATH. The exit code is 1 if something is wrong.
     """
     from bench.dataset_check import MAX_JOBS, check_dataset
-    from bench.launchers.progress import Counter
+    from bench.launchers.progress import ProgressCounter
     from reports import write_files
     from reports.pages import dataset_check
 
     if not 0 <= jobs <= MAX_JOBS:
         raise ValueError(f"--jobs {jobs}: expected 0 to {MAX_JOBS}")
-    with Counter("reading") as progress:
+    with ProgressCounter("reading") as progress:
         found = check_dataset(spec, jobs=jobs, progress=progress)
     record = found.record()
     print("\n".join(dataset_check.lines(record)))
@@ -884,13 +885,14 @@ def doctor() -> None:
 
     And which optional parts are missing, with the line that installs each.
     """
-    from bench.doctor import lines
 
-    for line in lines():
+    from bench.doctor import diagnosis_lines
+
+    for line in diagnosis_lines():
         print(line)
 
 
-def main(arguments: Sequence[str] | None = None, *, tasks: Tasks | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, *, tasks: WorkerTasks | None = None) -> int:
     """Run a command line and return the exit code: 0, 1 (runs failed), 2 (user's mistake), 130 (interrupted).
 
     `tasks` replaces what the workers call.
@@ -928,7 +930,7 @@ def _request(ctx: typer.Context, options: dict[str, Any]) -> Request:
 def _study(
     kind: str,
     grid: str,
-    make: Maker,
+    make: VariantFactory,
     request: Request,
     ctx: typer.Context,
     dry_run: bool,
@@ -936,9 +938,9 @@ def _study(
 ) -> None:
     """Do the study and write its report, or say what it would do. Exit code 1 where runs failed."""
     from bench.study import study as studies
-    from bench.study.request import study_of
+    from bench.study.request import build_study
 
-    study = _with_tasks(study_of(kind, grid, make, request, dry_run=dry_run), ctx)
+    study = _with_tasks(build_study(kind, grid, make, request, dry_run=dry_run), ctx)
     if dry_run:
         print("\n".join(studies.dry_run_lines(study)))
         if study.preset == "paper":
@@ -949,24 +951,26 @@ def _study(
         raise typer.Exit(1)
 
 
-def _tried(name: str, make: Maker, request: Request, ctx: typer.Context, dry_run: bool) -> Sequence[Row] | None:
+def _tried(
+    name: str, make: VariantFactory, request: Request, ctx: typer.Context, dry_run: bool
+) -> Sequence[Row] | None:
     """The rows that learning rates are chosen from; None while some are still to be made, by `dry_run` or other shards.
 
     They have the preset's steps even where the table has more, so that tables of several lengths share them.
     """
     from bench.config.presets import preset
     from bench.study import study as studies
-    from bench.study.request import study_of
+    from bench.study.request import build_study
     from experiments.tables.lr_sweep import KIND, SEEDS
 
     longer = request.steps >= preset(request.preset).train.steps
     request = replace(request, seeds=min(SEEDS, request.seeds), steps=0 if longer else request.steps, control="")
-    study = _with_tasks(study_of(KIND, name, make, request, dry_run=dry_run), ctx)
+    study = _with_tasks(build_study(KIND, name, make, request, dry_run=dry_run), ctx)
     study = replace(study, tasks=replace(study.tasks, measure=""))
     if not dry_run:
         _perform(study)
-    if studies.complete(study):
-        return studies.rows_of(study)
+    if studies.is_complete(study):
+        return studies.study_rows(study)
     if dry_run:
         print("\n".join(studies.dry_run_lines(study)))
         print("then the table, each row at the learning rate that is chosen from these")
@@ -987,15 +991,15 @@ def _perform(study: Study, after: Callable[[Study], None] | None = None) -> Sequ
     from bench.study import study as studies
 
     try:
-        rows = studies.perform(study)
+        rows = studies.run_study(study)
     except Interrupted as stop:
-        done, total = studies.finished(study)
+        done, total = studies.count_finished_runs(study)
         print(
             f"{NAME}: stopped by {stop}; {done} of {total} runs are done, the same command continues", file=sys.stderr
         )
         raise typer.Exit(INTERRUPTED) from None
-    print("\n".join(studies.summary(rows, studies.finished(study)[1])))
-    left = studies.remaining(study)
+    print("\n".join(studies.summary_lines(rows, studies.count_finished_runs(study)[1])))
+    left = studies.remaining_work_line(study)
     if left and not study.shard.whole:
         print(f"shard {study.shard} is done; {left}")
         return rows
@@ -1009,14 +1013,14 @@ def _perform(study: Study, after: Callable[[Study], None] | None = None) -> Sequ
 def _print_hours(study: Study) -> None:
     """What the runs that are due take of a GPU."""
     from bench.profiling import gpu_hours as hours
-    from bench.study.study import due_by_variant
+    from bench.study.study import count_due_runs
     from reports.pages import gpu_hours as pages
     from unept.data import open_data
 
     settings = study.variants[0].settings
     pictures = settings.evaluation.images or len(open_data(study.data, settings.evaluation.split, settings.scenes))
     records = list(hours.gpu_hours_records(study.name, study.variants, pictures=pictures, known={}))
-    print("\n".join(pages.lines(records, due_by_variant(study), hours.GpuAssumption(), hours.DEFAULT_IMAGE_SIZE)))
+    print("\n".join(pages.lines(records, count_due_runs(study), hours.GpuAssumption(), hours.DEFAULT_IMAGE_SIZE)))
 
 
 def _write_report(folders: Sequence[Path], experiment: str, control: str = "", *, with_pictures: bool = True) -> None:
@@ -1068,7 +1072,7 @@ def _write_complexity(records: Any, out: Path, command: str, timing: Any) -> Non
 def _draw_all(made: Sequence[Predictor], files: Mapping[str, Path], out: Path) -> int:
     """Predict and draw each picture; returns how many could not be read."""
     from bench.evaluation.predict import direction_colours, predict_image
-    from bench.launchers.progress import Counter
+    from bench.launchers.progress import ProgressCounter
     from reports import write_files
     from reports.pages import predictions
 
@@ -1076,7 +1080,7 @@ def _draw_all(made: Sequence[Predictor], files: Mapping[str, Path], out: Path) -
     if any(each.classes != classes for each in made):
         _say(f"{NAME}: the checkpoints call their classes otherwise; the names are those of {made[0].name}")
     refused = 0
-    with Counter("predicting") as counter:
+    with ProgressCounter("predicting") as counter:
         for number, (name, path) in enumerate(files.items(), 1):
             try:
                 photo, found = predict_image(path, made)

@@ -26,7 +26,7 @@ import cli
 from bench.config.settings import Settings
 from bench.profiling.memory.tracker import PeakMemory
 from bench.results.store import Store
-from bench.study.study import Tasks
+from bench.study.study import WorkerTasks
 from unept.ops import Backend
 
 FAKES = ROOT / "tests" / "bench"
@@ -52,7 +52,7 @@ def ledger() -> list[str]:
 
 
 def call(*words: str, task: str = "quick", measure: str = "") -> int:
-    return cli.main(words, tasks=Tasks(run=f"fake_tasks:{task}", measure=measure))
+    return cli.main(words, tasks=WorkerTasks(run=f"fake_tasks:{task}", measure=measure))
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: str, task: str = "quick") -> str:
@@ -455,7 +455,7 @@ def test_what_is_predicted_not_to_fit_is_warned_of_and_run_or_skipped_if_asked(
         return PeakMemory(bytes=settings.model.points << 30, kinds={}, location="")
 
     monkeypatch.setattr("bench.profiling.memory.predict.predict_peak", predicted)
-    monkeypatch.setattr(bench.environment, "available_bytes", lambda: 8 << 30)
+    monkeypatch.setattr(bench.environment, "available_memory_bytes", lambda: 8 << 30)
     monkeypatch.setattr("bench.profiling.memory.upper_bound.step_upper_bound", lambda *_: 9 << 30)
     words = ("ablate", "--grid", "N=4,16", "--seeds", "1", "--jobs", "1")
     warned = "warning: N=16: a training step needs 16.0 GiB, predicted; there are 8.0 GiB of memory free here; "
@@ -626,7 +626,7 @@ def test_how_a_layer_grows_is_reported(
     tiny = scaling.ScalingSweep(
         base=scaling.LayerSize(side=4, points=2), side=(4, 6), points=(2,), levels=(1,), batch=(1,), rounds=1
     )
-    monkeypatch.setattr(scaling, "QUICK", tiny)
+    monkeypatch.setattr(scaling, "QUICK_SWEEP", tiny)
     assert call("memory", "--scale", "--quick", "--out", str(tmp_path / "scaling")) == 0
     assert "deformable" in capsys.readouterr().out
     names = {path.name for path in (tmp_path / "scaling").iterdir()}
@@ -726,7 +726,9 @@ def test_a_dry_run_at_the_papers_size_predicts_gpu_hours(
     capsys: pytest.CaptureFixture[str], place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bench.profiling.variant.count_operations", lambda _: SimpleNamespace(gmacs=100.0))
-    monkeypatch.setattr("bench.study.oom_policy.advise", lambda *_, **__: SimpleNamespace(warnings=[], misfits={}))
+    monkeypatch.setattr(
+        "bench.study.oom_policy.advise_on_memory", lambda *_, **__: SimpleNamespace(warnings=[], misfits={})
+    )
     for part in ("training", "validation"):
         picture(place / "ade" / "images" / part / "ADE_00000001.jpg", "RGB")
         picture(place / "ade" / "annotations" / part / "ADE_00000001.png", "L", value=1)
@@ -742,8 +744,8 @@ def test_a_dry_run_at_the_papers_size_predicts_gpu_hours(
 
 def test_ctrl_c_says_how_to_go_on_and_the_same_command_does() -> None:
     program = (
-        "import sys, cli; from bench.study.study import Tasks\n"
-        "sys.exit(cli.main(tasks=Tasks(run='fake_tasks:' + sys.argv.pop(), measure='')))"
+        "import sys, cli; from bench.study.study import WorkerTasks\n"
+        "sys.exit(cli.main(tasks=WorkerTasks(run='fake_tasks:' + sys.argv.pop(), measure='')))"
     )
     study = ("ablate", "--grid", "N=4,16", "--seeds", "1", "--backend", "reference")  # no word of a missing compiler
     command = [sys.executable, "-c", program, *study, "--jobs", "2"]

@@ -126,7 +126,7 @@ def attention_from_options(
 
     ValueError, in one line, for a slot, a name, a parameter or a value that cannot be.
     """
-    from bench.config.attention_options import fitting
+    from bench.config.attention_options import applicable_options
     from unept import attention
 
     attention.names(slot)
@@ -140,7 +140,7 @@ def attention_from_options(
             raise ValueError(f"--set {word}: {parameter} is given twice")
         given[parameter] = value
     attention.check_slot(slot, name, given)
-    options = fitting(model, {f"{slot}.{parameter}": value for parameter, value in given.items()})
+    options = applicable_options(model, {f"{slot}.{parameter}": value for parameter, value in given.items()})
     found = AttentionUnderTest(slot=slot, model=replace(model, attention_options=tuple(sorted(options.items()))))
     try:
         found.make()

@@ -80,7 +80,7 @@ def measure_layer_scaling(
 
     What fails has its reason as `message`; a record without `seconds` was not timed.
     """
-    torch.set_num_threads(environment.cores())
+    torch.set_num_threads(environment.usable_cores())
     records: list[Record] = []
     done: dict[tuple[str, LayerSize], Record] = {}
     for axis, sizes in effort.sweeps().items():
@@ -142,8 +142,8 @@ def scaling_protocol(effort: ScalingSweep, subject: AttentionUnderTest) -> Recor
         "dropout": model.dropout,
         "base": vars(effort.base),
         "rounds": effort.rounds,
-        "threads": environment.cores(),
-        "processor": environment.processor(),
+        "threads": environment.usable_cores(),
+        "processor": environment.processor_name(),
         "most_gmacs": MAX_TIMED_GMACS,
         "most_gib": MAX_TIMED_BYTES / 2**30,
     }

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from bench.config.settings import Settings
-from bench.distributed import ALONE, Ranks
+from bench.distributed import SINGLE, ProcessGroup
 from bench.evaluation.boundary_metrics import SIZE_LIMITS, BoundaryScorer
 from bench.evaluation.metrics import ConfusionMatrix
 from bench.evaluation.protocol import protocol_of_settings
@@ -38,7 +38,9 @@ class Evaluation(NamedTuple):
 
 
 @torch.inference_mode()
-def evaluate_model(model: nn.Module, settings: Settings, *, progress: Progress, ranks: Ranks = ALONE) -> Evaluation:
+def evaluate_model(
+    model: nn.Module, settings: Settings, *, progress: Progress, group: ProcessGroup = SINGLE
+) -> Evaluation:
     """Score `model` by the protocol. Fractions; refined scores are None where refinement is off.
 
     Several processes take turns at the pictures and all have the scores, to the bit those of one process; a kept
@@ -55,7 +57,7 @@ def evaluate_model(model: nn.Module, settings: Settings, *, progress: Progress, 
     }
     protocol = protocol_of_settings(settings)
     model.eval()
-    for index in range(ranks.rank, count, ranks.size):
+    for index in range(group.rank, count, group.size):
         sample = dataset[index]
         labels = protocol.predict_labels(model, sample.image, classes)
         plain.add(sample.label, labels.plain)
@@ -66,9 +68,11 @@ def evaluate_model(model: nn.Module, settings: Settings, *, progress: Progress, 
         if index in kept:
             place = kept.index(index)
             pictures |= {f"{name}_{place}": array for name, array in maps.items()}
-        if (index + 1) % max(1, count // 10) < ranks.size:
+        if (index + 1) % max(1, count // 10) < group.size:
             progress(index + 1, count, "evaluating")
-    others = [sums for rank, sums in enumerate(ranks.gathered((plain.sums(), refined.sums()))) if rank != ranks.rank]
+    others = [
+        sums for rank, sums in enumerate(group.all_gather_objects((plain.sums(), refined.sums()))) if rank != group.rank
+    ]
     for whole, after in others:
         plain.merge(whole)
         refined.merge(after)

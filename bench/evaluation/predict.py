@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from bench.evaluation.multi_process.request import resolve_device, short_names
 from bench.evaluation.multi_process.work import with_refinement
 from bench.evaluation.protocol import Asked, Bytes, EvaluationProtocol, argmax_labels, single_scale_protocol
-from bench.launchers.worker import is_memory
+from bench.launchers.worker import is_allocation_failure
 from unept.boundary import OFFSETS
 from unept.checkpoints import model_file
 from unept.data.contact_sheet import WHEEL
@@ -158,7 +158,7 @@ def predict_image(path: Path, made: Sequence[Predictor]) -> tuple[Photo, dict[st
         photo = read_photo(path)
         return photo, {each.name: each(photo.image) for each in made}
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, MemoryError) or is_memory(str(error)):
+        if isinstance(error, MemoryError) or is_allocation_failure(str(error)):
             raise ValueError(f"{path}: not enough memory for a picture of this size") from None
         raise
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from bench.config.fields import LARGEST
+from bench.config.fields import LARGEST_INTEGER
 from bench.config.presets import preset
 from bench.config.settings import EvalConfig, Settings
 from unept.inference import Prediction, predict, predict_labels
@@ -92,7 +92,7 @@ class Asked:
         """`default` with what was asked for; the stride follows the window. Raises ValueError."""
         given = {name: value for name, value in vars(self).items() if value is not None}
         for name in given.keys() & {"window", "stride"}:
-            if not 1 <= given[name] <= LARGEST:
+            if not 1 <= given[name] <= LARGEST_INTEGER:
                 raise ValueError(f"--{name} {given[name]}: expected at least 1")
         if "window" in given and "stride" not in given:
             given["stride"] = max(1, given["window"] // 3)
@@ -168,7 +168,7 @@ def _base(text: str) -> tuple[int, int] | None:
     if text == "own":
         return OWN_IMAGE_SIZE
     long, by, short = text.partition("x")
-    if text and not (by and long.isdecimal() and short.isdecimal() and 0 < int(short) <= int(long) <= LARGEST):
+    if text and not (by and long.isdecimal() and short.isdecimal() and 0 < int(short) <= int(long) <= LARGEST_INTEGER):
         raise ValueError(f"--base {text}: expected LONGxSHORT in pixels, as in 2048x512, or own")
     return (int(long), int(short)) if text else None
 

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from bench.config.fields import LARGEST
+from bench.config.fields import LARGEST_INTEGER
 from bench.config.grid import Variant
-from bench.config.settings import Settings, to_dict
+from bench.config.settings import Settings, settings_to_dict
 from bench.results.rows import content_key
 from unept.inference import count_windows, scaled
 
@@ -35,7 +35,7 @@ class GpuAssumption:
     share: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 < self.peak <= LARGEST:
+        if not 0 < self.peak <= LARGEST_INTEGER:
             raise ValueError(f"--tflops {self.peak}: expected more than 0, the card's printed peak in TFLOP/s")
         if not 0 < self.share <= 1:
             raise ValueError(f"--utilisation {self.share}: expected more than 0 and at most 1, a share of the peak")
@@ -99,7 +99,7 @@ def gpu_hours_records(
     first place here.
     """
     for variant in variants:
-        key = content_key(to_dict(variant.settings))
+        key = content_key(settings_to_dict(variant.settings))
         place = f"{name}, {variant.name}"
         same_as = known[key]["place"] if key in known else ""
         if not same_as:

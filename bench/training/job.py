@@ -13,25 +13,31 @@ import torch
 
 from bench import environment
 from bench.config import checks
-from bench.config.fields import LARGEST, apply, did_you_mean, one_of
-from bench.config.grid import PROFILE_AXIS, PROFILES, Variant, with_values
+from bench.config.fields import LARGEST_INTEGER, did_you_mean, one_of, replace_fields
+from bench.config.grid import PROFILE_AXIS, PROFILES, Variant, with_field_values
 from bench.config.presets import PRESETS, preset
-from bench.config.settings import Settings, to_dict
-from bench.results.store import now
+from bench.config.settings import Settings, settings_to_dict
+from bench.results.store import utc_now
 from bench.training.execution import Execution, check_batch
 from bench.training.spawn import torchrun_size
 from unept.backbones.hub import WORD
 from unept.utils.atomic_files import write_whole
 
 FORMAT = "unept-bench training"
-ERRORS = "errors.log"
-ABOUT, LOCK, LOG, MODEL, RESULT = "training.json", "training.lock", "log.jsonl", "model.safetensors", "result.json"
-BACKBONES = {"deit": "deit_base", "r50": "resnet50"}  # the paper's words for them
+ERROR_FILE = "errors.log"
+RECORD_FILE, LOCK_FILE, LOG_FILE, MODEL_FILE, RESULT_FILE = (
+    "training.json",
+    "training.lock",
+    "log.jsonl",
+    "model.safetensors",
+    "result.json",
+)
+BACKBONE_ALIASES = {"deit": "deit_base", "r50": "resnet50"}  # the paper's words for them
 NO_WEIGHTS = "none"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
+class TrainingJob:
     """Everything that the processes of one training must be told. `every` steps are those of `--eval-every`."""
 
     settings: Settings
@@ -51,7 +57,7 @@ class Training:
     @property
     def identity(self) -> dict[str, Any]:
         """What decides its numbers, apart from how it is carried out: another identity is another training."""
-        return {"settings": to_dict(self.settings), "preset": self.preset, "seed": self.seed}
+        return {"settings": settings_to_dict(self.settings), "preset": self.preset, "seed": self.seed}
 
     @property
     def manner(self) -> dict[str, Any]:
@@ -90,7 +96,7 @@ class Asked:
     command: str = ""
 
 
-def training_of(asked: Asked, *, dry_run: bool = False) -> Training:
+def build_training_job(asked: Asked, *, dry_run: bool = False) -> TrainingJob:
     """What `asked` means here. ValueError, in one line, for every mistake that can be found by now.
 
     With `dry_run` weights are not fetched, and GPUs need not be there.
@@ -100,9 +106,9 @@ def training_of(asked: Asked, *, dry_run: bool = False) -> Training:
     processes, gpus = _processes(asked, dry_run=dry_run)
     execution = _execution(asked)
     check_batch(settings.train.batch, processes, execution.accumulation)
-    built = apply(settings, {"backbone_weights": ""}) if dry_run else settings
+    built = replace_fields(settings, {"backbone_weights": ""}) if dry_run else settings
     checks.check_variants([Variant(name=settings.model.backbone, axes={}, settings=built)])
-    return Training(
+    return TrainingJob(
         settings=settings,
         preset=asked.preset,
         seed=asked.seed,
@@ -110,8 +116,8 @@ def training_of(asked: Asked, *, dry_run: bool = False) -> Training:
         execution=execution,
         processes=processes,
         gpus=gpus,
-        threads=asked.threads or max(1, environment.cores() // processes),
-        backend="auto" if dry_run and gpus else checks.backend_of(asked.backend),
+        threads=asked.threads or max(1, environment.usable_cores() // processes),
+        backend="auto" if dry_run and gpus else checks.resolve_backend(asked.backend),
         eval_every=asked.eval_every,
         log_every=asked.log_every,
         tensorboard=asked.tensorboard,
@@ -123,8 +129,8 @@ def _check_numbers(asked: Asked) -> None:
     least = {"log_every": 1, "eval_every": 1, "gpus": -1, "workers": -1}  # -1: the default
     for name in ("steps", "seed", "processes", "threads", "gpus", "workers", "log_every", "eval_every"):
         option, value, low = f"--{name.replace('_', '-')}", getattr(asked, name), least.get(name, 0)
-        if not low <= value <= LARGEST:
-            raise ValueError(f"{option} {value}: expected {max(low, 0)} to {LARGEST}")
+        if not low <= value <= LARGEST_INTEGER:
+            raise ValueError(f"{option} {value}: expected {max(low, 0)} to {LARGEST_INTEGER}")
     if asked.preset not in PRESETS:
         raise ValueError(f"--preset {asked.preset}: expected {one_of(PRESETS)}{did_you_mean(asked.preset, PRESETS)}")
     if asked.profile and asked.profile not in PROFILES:
@@ -132,10 +138,10 @@ def _check_numbers(asked: Asked) -> None:
 
 
 def _settings(asked: Asked) -> Settings:
-    base = apply(preset(asked.preset, asked.data), {"probes": 0})  # --eval-every is for that
-    changes: dict[str, Any] = {"steps": asked.steps, "backbone": BACKBONES.get(asked.backbone, asked.backbone)}
-    base = apply(base, {name: value for name, value in changes.items() if value})
-    base = apply(base, {"classes": len(checks.class_names(base, given=bool(asked.data)))})
+    base = replace_fields(preset(asked.preset, asked.data), {"probes": 0})  # --eval-every is for that
+    changes: dict[str, Any] = {"steps": asked.steps, "backbone": BACKBONE_ALIASES.get(asked.backbone, asked.backbone)}
+    base = replace_fields(base, {name: value for name, value in changes.items() if value})
+    base = replace_fields(base, {"classes": len(checks.read_class_names(base, given=bool(asked.data)))})
     options = {"steps": "--steps", "backbone": "--backbone", "backbone_weights": "--backbone-weights"}
     names = [word.partition("=")[0] for part in asked.fields for word in part.split()]
     taken = [name for name in options if getattr(asked, name)] + [PROFILE_AXIS]
@@ -143,8 +149,8 @@ def _settings(asked: Asked) -> Settings:
         if name in taken:
             raise ValueError(f"--set {name}: use {options.get(name, '--profile')}")
     profile = [f"{PROFILE_AXIS}={asked.profile}"] if asked.profile else []
-    settings = with_values(base, [*profile, *asked.fields])
-    return apply(settings, {"backbone_weights": _weights(asked, settings)})
+    settings = with_field_values(base, [*profile, *asked.fields])
+    return replace_fields(settings, {"backbone_weights": _weights(asked, settings)})
 
 
 def _weights(asked: Asked, settings: Settings) -> str:
@@ -152,7 +158,7 @@ def _weights(asked: Asked, settings: Settings) -> str:
     if asked.backbone_weights == NO_WEIGHTS:
         return ""
     chosen = asked.backbone_weights or settings.train.backbone_weights
-    return chosen or (WORD if asked.preset == "paper" and settings.model.backbone in BACKBONES.values() else "")
+    return chosen or (WORD if asked.preset == "paper" and settings.model.backbone in BACKBONE_ALIASES.values() else "")
 
 
 def _processes(asked: Asked, *, dry_run: bool) -> tuple[int, bool]:
@@ -181,14 +187,14 @@ def _execution(asked: Asked) -> Execution:
 
 def _default_out(name: str, settings: Settings) -> Path:
     """`training/PRESET-DATA-BACKBONE`."""
-    data = checks.default_out(name, settings.data).name
+    data = checks.default_study_folder(name, settings.data).name
     return Path("training") / f"{data}-{settings.model.backbone}"
 
 
 # --- the folder -------------------------------------------------------------------------------------------------------
 
 
-def begun(training: Training) -> dict[str, Any]:
+def read_training_record(training: TrainingJob) -> dict[str, Any]:
     """What the folder says of the training in it; {} for a folder that is absent or empty.
 
     ValueError for a folder of something else or of another training, naming the first thing that differs.
@@ -196,9 +202,12 @@ def begun(training: Training) -> dict[str, Any]:
     out = training.out
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file: expected a folder; name another with --out")
-    path = out / ABOUT
+    path = out / RECORD_FILE
     if not path.exists():
-        own = (LOCK, f"{ABOUT}.tmp")  # the second while the first process begins, or where it was killed then
+        own = (
+            LOCK_FILE,
+            f"{RECORD_FILE}.tmp",
+        )  # the second while the first process begins, or where it was killed then
         foreign = sorted(entry.name for entry in out.iterdir() if entry.name not in own) if out.exists() else []
         if foreign:
             raise ValueError(f"{out} is not empty and no training of this program (it holds {foreign[0]})")
@@ -215,11 +224,13 @@ def begun(training: Training) -> dict[str, Any]:
     return about
 
 
-def begin(training: Training) -> None:
+def create_training_folder(training: TrainingJob) -> None:
     """Make the folder and write what it is for."""
     training.out.mkdir(parents=True, exist_ok=True)
-    about = {"format": FORMAT, "identity": training.identity, "manner": training.manner, "created": now()}
-    write_whole(training.out / ABOUT, (json.dumps(about | {"command": training.command}, indent=1) + "\n").encode())
+    about = {"format": FORMAT, "identity": training.identity, "manner": training.manner, "created": utc_now()}
+    write_whole(
+        training.out / RECORD_FILE, (json.dumps(about | {"command": training.command}, indent=1) + "\n").encode()
+    )
 
 
 def _difference(theirs: Any, ours: Any, name: str = "") -> str:

@@ -1,6 +1,6 @@
 """GPU-hours of the paper's tables, predicted: counted operations over an assumed rate.
 
-A record is the plain dictionary that `bench.profiling.gpu_hours.records` gives.
+A record is the plain dictionary that `bench.profiling.gpu_hours.gpu_hours_records` gives.
 """
 
 from __future__ import annotations

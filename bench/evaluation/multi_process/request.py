@@ -14,13 +14,13 @@ import torch
 from filelock import FileLock
 
 from bench import environment
-from bench.config.fields import LARGEST
+from bench.config.fields import LARGEST_INTEGER
 from bench.evaluation.multi_process import work
 from bench.evaluation.multi_process.results import KINDS, ImageResults
 from bench.evaluation.multi_process.work import ScoringJob
 from bench.evaluation.protocol import Asked, published_protocol
-from bench.launchers.progress import Counter
-from bench.results.rows import content_key, plain
+from bench.launchers.progress import ProgressCounter
+from bench.results.rows import content_key, json_value
 from bench.results.source_hash import source_hash
 from bench.stats import bootstrap
 from unept.checkpoints import model_file
@@ -126,7 +126,7 @@ def paired_comparisons(scored: Sequence[CheckpointScores]) -> list[dict[str, Any
 def _compared(first: str, second: str, counts: bootstrap.Counts, other: CheckpointScores) -> list[dict[str, Any]]:
     if len(other.results.names) < 2 or not counts[1].any():
         return []
-    pairs = bootstrap.paired(counts, other.results.per_picture())
+    pairs = bootstrap.paired_bootstrap(counts, other.results.per_picture())
     return [{"first": first, "second": second} | {"value": asdict(pair), "pictures": counts.shape[1]} for pair in pairs]
 
 
@@ -135,8 +135,8 @@ def _check(request: Request) -> None:
     if not request.checkpoints:
         raise ValueError("evaluate: expected at least one checkpoint")
     for name in ("images", "processes", "gpus", "threads"):
-        if not 0 <= getattr(request, name) <= LARGEST:
-            raise ValueError(f"--{name} {getattr(request, name)}: expected 0 to {LARGEST}")
+        if not 0 <= getattr(request, name) <= LARGEST_INTEGER:
+            raise ValueError(f"--{name} {getattr(request, name)}: expected 0 to {LARGEST_INTEGER}")
     if request.gpus and request.processes:
         raise ValueError("--processes and --gpus: give one of them")
 
@@ -182,9 +182,9 @@ def _job(
         classes=found.config.classes,
         protocol=protocol,
         results=request.results,
-        folder=request.out / content_key(plain(decides)) / "chunks",
+        folder=request.out / content_key(json_value(decides)) / "chunks",
         device=devices[0],
-        threads=request.threads or max(1, environment.cores() // sharing),
+        threads=request.threads or max(1, environment.usable_cores() // sharing),
     )
     return job, found
 
@@ -200,7 +200,7 @@ def _scored(
     if is_main_process():
         already = f", {done} of them done already" if done else ""
         say(f"{name}: {job.count} pictures of {job.data}, {job.split}; {job.protocol.describe()}{already}")
-    with Counter(f"evaluating {name}") if is_main_process() else nullcontext() as counter:
+    with ProgressCounter(f"evaluating {name}") if is_main_process() else nullcontext() as counter:
         at = (lambda done: counter(done, job.count)) if counter else (lambda _: None)
         at(done)
         work.run_scoring(job, devices, at=at)
@@ -216,11 +216,11 @@ def _scored(
         "protocol": asdict(job.protocol) | {"words": job.protocol.describe()},
         "classes": [*dataset.classes],
         "scores": {kind: _metrics(results, kind) for kind in KINDS if kind == "plain" or results.refines},
-        "environment": environment.record(threads=job.threads) | {"devices": [*devices]},
+        "environment": environment.collect_environment(threads=job.threads) | {"devices": [*devices]},
     }
     if is_main_process():
         place = job.folder.parent
-        text = json.dumps(plain(record), indent=1, allow_nan=False) + "\n"
+        text = json.dumps(json_value(record), indent=1, allow_nan=False) + "\n"
         with FileLock(place / "scores.lock"):  # the first processes of several machines end at the same time
             results.write(place / "pictures.npz")
             write_whole(place / "scores.json", text.encode())

@@ -47,8 +47,8 @@ class PreparedCall:
 class Implementation:
     """Something that answers; ``prepare`` raises ImportError where it is not there, and ``install`` says what to do.
 
-    ``difference`` says what is not equal to the first side; ``same_result`` that the results must be. ``needed_bytes`` are bytes at
-    a size, roughly, where they may be more than there are.
+    ``difference`` says what is not equal to the first side; ``same_result`` that the results must be. ``needed_bytes``
+    gives bytes at a size, roughly, where they may be more than there are.
     """
 
     name: str

@@ -75,7 +75,7 @@ def run_operator_benchmark(request: Request, say: Callable[[str], None] = print)
 
 def _write(request: Request, rows: list[BenchmarkRow], found: dict[str, Any]) -> None:
     """The table and the facts of what has been measured by now, so that a stop loses one process at most."""
-    facts = environment.record(threads=request.threads) | found | {"command": request.command}
+    facts = environment.collect_environment(threads=request.threads) | found | {"command": request.command}
     facts |= {"repeats": _repeats(request), "quick": request.quick}
     facts |= {"kernel": "" if cpu_build.problem() else cpu_build.load().origin}
     (request.out / TABLE).write_text(rows_to_csv(rows), encoding="utf-8")
@@ -108,7 +108,7 @@ def _process(request: Request, malloc: str, parts: tuple[str, ...], more: dict[s
         "shapes": request.shapes,
         "quick": request.quick,
     }
-    variables = {**os.environ, **environment.pinned(request.threads), **more}
+    variables = {**os.environ, **environment.thread_variables(request.threads), **more}
     with tempfile.TemporaryDirectory() as folder:
         given, found = Path(folder, "spec.json"), Path(folder, "result.json")
         given.write_text(json.dumps(spec), encoding="utf-8")

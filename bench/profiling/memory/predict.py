@@ -33,8 +33,8 @@ from bench.profiling.memory.tracker import (
     PeakMemory,
     reallocate_on_cpu,
 )
-from bench.training.activation_checkpointing import recompute
-from bench.training.loop import loss_of, make_optimizer
+from bench.training.activation_checkpointing import enable_activation_checkpointing
+from bench.training.loop import compute_losses, make_optimizer
 from unept.losses import banded_cross_entropy
 from unept.ops import dispatch
 
@@ -107,7 +107,7 @@ class TrackedStep:
     ) -> None:
         self.model, self.settings, self.setting, self.tracker = model, settings, setting, tracker
         if setting.checkpointing:
-            recompute(model)
+            enable_activation_checkpointing(model)
         if setting.optimizer == "adamw":
             self.optimizer: torch.optim.Optimizer = make_optimizer(model, settings.train)
         else:
@@ -129,7 +129,7 @@ class TrackedStep:
         with nullcontext() if low is None else torch.autocast(device, low):
             output = self.model(batch["image"])
             self._phase("loss")
-            total = loss_of(output, batch, self.settings).total
+            total = compute_losses(output, batch, self.settings).total
         del output
         self._phase("backward")
         total.backward()

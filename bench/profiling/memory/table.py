@@ -59,8 +59,8 @@ def prediction_cost(began: float) -> Record:
     where the system does not say.
     """
     own, largest = peak_resident_gib(), _largest_child_gib()
-    resident = None if own is None or largest is None else own + environment.cores() * largest
-    return {"seconds": time.perf_counter() - began, "cores": environment.cores(), "resident_gib": resident}
+    resident = None if own is None or largest is None else own + environment.usable_cores() * largest
+    return {"seconds": time.perf_counter() - began, "cores": environment.usable_cores(), "resident_gib": resident}
 
 
 def _largest_child_gib() -> float | None:
@@ -96,7 +96,7 @@ def _on_cpu(settings: Settings, setting: StepSetting) -> Record:
         record["predicted"] = predict_peak(settings, setting).bytes
         if record["predicted"] > MAX_VERIFIED_BYTES:
             return record | {"message": f"not run: it needs more than {MAX_VERIFIED_BYTES >> 30} GiB"}
-        free = environment.available_bytes()
+        free = environment.available_memory_bytes()
         if record["predicted"] > SHARE * free:
             return record | {"message": f"not run: {free / 2**30:.1f} GiB are free"}
         return record | {"measured": measure_malloc_peak(settings, setting)}
@@ -118,7 +118,7 @@ def _on_card(settings: Settings, setting: StepSetting) -> Record:
 
 def _pool() -> ProcessPoolExecutor:
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(max_workers=environment.cores(), mp_context=context)
+    return ProcessPoolExecutor(max_workers=environment.usable_cores(), mp_context=context)
 
 
 def _found(peaks: Mapping[str, Future[PeakMemory]]) -> Record:

@@ -200,21 +200,21 @@ def test_times_are_taken_in_turns_and_within_memory_and_seconds(monkeypatch: pyt
         taken.append(each.name)
         return {"pointwise": 0.5, "none": 0.25, "dense_math": 2.0}[each.name]
 
-    monkeypatch.setattr(timing, "step_seconds", step)
-    monkeypatch.setattr(timing, "predicted_seconds", lambda *_: 1.0)
+    monkeypatch.setattr(timing, "layer_step_seconds", step)
+    monkeypatch.setattr(timing, "predict_step_seconds", lambda *_: 1.0)
     (line,) = timing.check_time(subject, beside, ((8, 8),), 60.0)
     assert taken == ["pointwise", "none", "dense_math"] * (timing.MAX_ROUNDS + 1)
     assert "500 ms forward and backward at 8x8, one image; 2 times none (250 ms); 0.25 times dense_math (2 s); " in str(
         line
     )
     assert f"median of {timing.MAX_ROUNDS} rounds" in line.text
-    monkeypatch.setattr(timing, "SLOW", 1.0)
+    monkeypatch.setattr(timing, "SLOW_SHARE", 1.0)
     line, skipped = timing.check_time(subject, beside, ((8, 8),), 2.5)
     assert "median of 2 rounds" in line.text
     assert skipped.text.startswith("dense_math skipped: about 1 s a step at 8x8")
     (line,) = timing.check_time(subject, beside, ((8, 8),), 5.0)
     assert "; one round, not warmed up, " in line.text
-    monkeypatch.setattr(timing, "SLOW", 0.1)
+    monkeypatch.setattr(timing, "SLOW_SHARE", 0.1)
     taken.clear()
     (line,) = timing.check_time(subject, beside, ((8, 8),), 15.0)
     assert taken == ["pointwise", "none", "dense_math"] + ["pointwise", "none"] * timing.MAX_ROUNDS
@@ -232,7 +232,7 @@ def test_a_step_is_predicted_between_linear_and_quadratic(monkeypatch: pytest.Mo
     subject = checks.attention_from_options("encoder_self", "none", [], SMALL)
     for power, expected in ((0.5, 8 * 4), (1.5, 8 * 8), (3.0, 8 * 16)):
         monkeypatch.setattr(
-            timing, "step_seconds", lambda _, maps, power=power: 8 * ((maps[0][0] * maps[0][1]) / 400) ** power
+            timing, "layer_step_seconds", lambda _, maps, power=power: 8 * ((maps[0][0] * maps[0][1]) / 400) ** power
         )
         assert timing.predict_step_seconds(subject, ((40, 40),)) == pytest.approx(expected)
 
@@ -271,7 +271,7 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(
 
 
 def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(checks, "Effort", lambda: QUICK)
+    monkeypatch.setattr(checks, "CheckEffort", lambda: QUICK)
     assert cli.main(["check", "wrong_attentions:Right", "--set", "strength=2", "--slot", "decoder_self"]) == 0
     said = capsys.readouterr().out.splitlines()
     assert len(said) == len(NAMES) + 1

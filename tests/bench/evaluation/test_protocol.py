@@ -75,7 +75,7 @@ def test_large_pictures_have_the_same_labels(how: EvaluationProtocol, monkeypatc
     whole = how.predict_labels(Colours(), image, 3)
     assert whole.refined is not None
     asked = []
-    monkeypatch.setattr(protocol, "MOST_BYTES", 100)
+    monkeypatch.setattr(protocol, "MAX_PROBABILITY_BYTES", 100)
     monkeypatch.setattr(protocol, "predict_labels", lambda *a, **k: asked.append(1) or torch_labels(*a, **k))
     again = how.predict_labels(Colours(), image, 3)
     assert again.refined is not None

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 import cli
 from bench.profiling import training_estimate
 from bench.training import loop, session
-from bench.training.job import Asked, begin, begun, training_of
+from bench.training.job import Asked, build_training_job, create_training_folder, read_training_record
 from unept.checkpoints import model_file
 
 FIELDS = "N=2 width=16 ffn=16 head_width=16 spatial_widths=8+8 dropout=0.1 batch=2 size=32 checkpoint_every=4 images=3"
@@ -87,11 +87,13 @@ def test_to_the_end_and_again(capsys: pytest.CaptureFixture[str], place: Path) -
 
 
 def test_it_is_the_very_path_of_a_studys_run(whole: Path, tmp_path: Path) -> None:
-    training = training_of(Asked(preset="quick", fields=[*FIELDS.split(), "scene_train=8"], steps=40, threads=1))
-    from bench.config.settings import to_dict
+    training = build_training_job(Asked(preset="quick", fields=[*FIELDS.split(), "scene_train=8"], steps=40, threads=1))
+    from bench.config.settings import settings_to_dict
 
     torch.set_num_threads(1)
-    found = loop.run({"settings": to_dict(training.settings), "seed": 0}, tmp_path, lambda *_: None)
+    found = loop.train_and_evaluate(
+        {"settings": settings_to_dict(training.settings), "seed": 0}, tmp_path, lambda *_: None
+    )
     metrics, curve = numbers(whole)
     assert json.loads(json.dumps(found["training"]["curve"])) == curve
     assert json.loads(json.dumps(found["metrics"])) == metrics
@@ -171,7 +173,11 @@ def test_a_model_of_another_origin_is_not_scored_as_this_trainings(
     whole: Path, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [*WORDS, "scene_train=8", "--steps", "4", "--out", "out"]
-    begin(training_of(Asked(preset="quick", fields=[*FIELDS.split(), "scene_train=8"], steps=4, threads=1, out="out")))
+    create_training_folder(
+        build_training_job(
+            Asked(preset="quick", fields=[*FIELDS.split(), "scene_train=8"], steps=4, threads=1, out="out")
+        )
+    )
     tiny_checkpoint.write(place / "out" / "model.safetensors")
     capsys.readouterr()
     assert cli.main(words) == 2
@@ -244,7 +250,7 @@ def test_a_folder_of_another_training_is_refused(whole: Path, capsys: pytest.Cap
     assert "steps=40, this is steps=39" in refused(capsys, *words[:-3], "39", *words[-2:])
     (place / "own").mkdir()
     (place / "own" / "training.json.tmp").touch()  # of a process that was killed as it began, or is just beginning
-    assert begun(training_of(Asked(preset="quick", out="own"))) == {}
+    assert read_training_record(build_training_job(Asked(preset="quick", out="own"))) == {}
     (place / "own" / "thesis.tex").touch()
     assert "no training of this program (it holds thesis.tex)" in refused(capsys, "--out", "own")
     (place / "own" / "training.json").write_text("{")
@@ -285,11 +291,11 @@ def test_gpus_that_are_not_there(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_papers_line(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything that the published recipe says follows from data, backbone and profile."""
     asked = []
-    monkeypatch.setattr("bench.training.job.checks.class_names", lambda *_, **__: tuple(map(str, range(150))))
+    monkeypatch.setattr("bench.training.job.checks.read_class_names", lambda *_, **__: tuple(map(str, range(150))))
     monkeypatch.setattr("bench.training.job.checks.check_variants", lambda variants: asked.extend(variants))
     words = {"data": f"ade20k:{place}", "backbone": "deit", "gpus": 8}
-    paper = training_of(Asked(**words, profile="paper"), dry_run=True)
-    released = training_of(Asked(**words, profile="released"), dry_run=True)
+    paper = build_training_job(Asked(**words, profile="paper"), dry_run=True)
+    released = build_training_job(Asked(**words, profile="released"), dry_run=True)
     assert (paper.settings.model.backbone, paper.processes, paper.gpus) == ("deit_base", 8, True)
     assert (paper.settings.train.steps, paper.settings.train.batch) == (160_000, 16)
     assert paper.settings.train.backbone_weights == "imagenet"  # the same training dry or not: its folder is known
@@ -297,11 +303,11 @@ def test_the_papers_line(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (paper.settings.loss.weight_refined, released.settings.loss.weight_refined) == (1.5, 1.0)
     assert (paper.execution.denominators, released.execution.denominators) == ("global", "device")
     assert paper.out == Path("training") / f"paper-{place.name}-deit_base"
-    one = training_of(Asked(data=f"ade20k:{place}", backbone="deit", gpus=0))
+    one = build_training_job(Asked(data=f"ade20k:{place}", backbone="deit", gpus=0))
     assert one.settings.train.backbone_weights == "imagenet"
     assert asked[-1].settings == one.settings
-    assert training_of(Asked(backbone_weights="none", gpus=0)).settings.train.backbone_weights == ""
-    assert training_of(Asked(backbone="tiny_conv", gpus=0)).settings.train.backbone_weights == ""
+    assert build_training_job(Asked(backbone_weights="none", gpus=0)).settings.train.backbone_weights == ""
+    assert build_training_job(Asked(backbone="tiny_conv", gpus=0)).settings.train.backbone_weights == ""
 
 
 def test_dry_run_says_it_all_and_does_nothing(capsys: pytest.CaptureFixture[str], place: Path) -> None:
@@ -319,6 +325,6 @@ def test_dry_run_says_it_all_and_does_nothing(capsys: pytest.CaptureFixture[str]
     assert "of 3 evaluations" in said[5]
     assert said[6] == "folder: training/quick-scenes-tiny_conv, new"
     assert list(place.iterdir()) == []
-    on_gpus = training_of(Asked(preset="quick", gpus=4, precision="bf16"), dry_run=True)
+    on_gpus = build_training_job(Asked(preset="quick", gpus=4, precision="bf16"), dry_run=True)
     assert training_estimate._batch(on_gpus) == "batch: 8 = 4 GPUs x 2 images; bf16"
     assert "an assumed 40 TFLOP/s a GPU, loading and communication hidden" in training_estimate._time(on_gpus, 1.0, 1.0)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench.config.fields import apply
+from bench.config.fields import replace_fields
 from bench.config.presets import preset
 from bench.config.settings import Settings
 from bench.profiling.memory import cuda_peak, malloc_peak, table
@@ -94,7 +94,7 @@ def a_card(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         step, batch = usual(*given)
         return lambda batch: (called.append("step"), step(batch)), batch
 
-    monkeypatch.setattr(cuda_peak, "warm_step", warm)
+    monkeypatch.setattr(cuda_peak, "warmed_up_step", warm)
     return called
 
 
@@ -115,7 +115,7 @@ def test_the_three_meters_of_a_step(
         "cudnn_benchmark": False,
     }
     assert a_card == ["warm", "synchronize", "reset", "step", "synchronize"]
-    monkeypatch.setattr(cuda_peak, "peaks", lambda *_: found)
+    monkeypatch.setattr(cuda_peak, "cuda_peak_here", lambda *_: found)
     monkeypatch.setattr(cuda_peak, "read_spec", lambda path: (path,))
     assert cuda_peak.main(["spec.json"]) == 0
     assert json.loads(capsys.readouterr().out) == found
@@ -135,7 +135,7 @@ def test_with_a_card_every_verified_row_has_its_figures(monkeypatch: pytest.Monk
     monkeypatch.setattr(cuda_peak, "measure_cuda_peak", on_card)
     monkeypatch.setattr(malloc_peak, "measure_malloc_peak", lambda *_: GIB)
     said: list[str] = []
-    rows = {"fits": preset("quick"), "does not": apply(preset("quick"), {"points": 4})}
+    rows = {"fits": preset("quick"), "does not": replace_fields(preset("quick"), {"points": 4})}
     fits, does_not = table.verify_rows(rows, StepSetting(batch=1, size=32), say=said.append)
     assert devices == ["cuda", "cuda"]
     assert fits["card"].items() >= found.items()
