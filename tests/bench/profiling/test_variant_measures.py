@@ -12,12 +12,12 @@ from bench import environment
 from bench.config.fields import replace_fields
 from bench.config.presets import preset
 from bench.config.settings import settings_to_dict
-from bench.profiling import measure, variant
+from bench.profiling import measure_variant, variant
 
 
 def test_measures_of_a_small_variant(tmp_path: Path) -> None:
     settings = replace_fields(preset("quick"), {"batch": 2, "levels": 1, "points": 4, "scene_train": 4})
-    result = measure({"settings": settings_to_dict(settings)}, tmp_path, lambda *_: None)
+    result = measure_variant({"settings": settings_to_dict(settings)}, tmp_path, lambda *_: None)
     metrics = result["metrics"]
     model = unept.build(settings.model)
     assert metrics["parameters"] == sum(p.numel() for p in model.parameters())

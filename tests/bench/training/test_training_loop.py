@@ -230,7 +230,7 @@ def test_evaluation_follows_its_protocol(monkeypatch: pytest.MonkeyPatch) -> Non
     settings = small(
         mode="slide", window=32, stride=16, scales=(0.5, 2.0), flip_test=True, base_long=90, base_short=48, images=2
     )
-    metrics = loop.evaluate(unept.build(settings.model).train(), settings, progress=silent).metrics
+    metrics = loop.evaluate_model(unept.build(settings.model).train(), settings, progress=silent).metrics
     assert (
         asked
         == [{"mode": "slide", "window": 32, "stride": 16, "scales": (0.5, 2.0), "flip": True, "base": (90, 48)}] * 2

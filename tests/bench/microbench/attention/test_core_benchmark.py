@@ -82,7 +82,7 @@ def test_what_fails_is_a_side_with_a_status_and_the_others_go_on() -> None:
 
 
 def test_memory_is_counted_with_what_a_side_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker.memory, "count", lambda *_: {"forward": 1000, "held": 10})
+    monkeypatch.setattr(worker.malloc_count, "count_call_bytes", lambda *_: {"forward": 1000, "held": 10})
     *_, result = worker.run_comparisons(spec("sound", kind="memory", malloc="counted"))
     found = {(row["side"], row["phase"], row["quantity"]): row["value"] for row in result["sound"]["rows"]}
     assert found["ours", "forward", "bytes"] == 1000

@@ -87,7 +87,7 @@ def a_card(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     }
     for name, fake in fakes.items():
         monkeypatch.setattr(torch.cuda, name, fake)
-    usual = cuda_peak.warm_step
+    usual = cuda_peak.warmed_up_step
 
     def warm(*given: Any) -> Any:
         called.append("warm")
