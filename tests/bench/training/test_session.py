@@ -132,11 +132,11 @@ def test_stopped_in_an_evaluation_it_continues_from_the_step_that_it_names(
 ) -> None:
     words = [*WORDS, "--steps", "4", "--eval-every", "3", "--out"]
     assert cli.main([*words, "undisturbed"]) == 0
-    evaluate_model = session.evaluate
+    evaluate_model = session.evaluate_model
 
     def signalled(*given: Any, **named: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
-        return evaluate(*given, **named)
+        return evaluate_model(*given, **named)
 
     monkeypatch.setattr(session, "evaluate_model", signalled)
     assert cli.main([*words, "out"]) == 130
