@@ -12,3 +12,8 @@ def one_line(error: BaseException, most: int = 300) -> str:
     """
     message = " ".join(str(error).split())
     return f"{type(error).__name__}: {message}"[:most] if message else type(error).__name__
+
+
+def single_line(text: object, most: int = 300) -> str:
+    """Return the text with its lines joined by spaces, at most `most` characters of it."""
+    return " ".join(str(text).split())[:most]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import bench.child_process
 import bench.microbench.operator.run
 import cli
 from bench.microbench.rows import ROW_COLUMNS
@@ -78,7 +79,7 @@ def test_a_process_that_dies_is_a_note_and_what_was_measured_before_is_kept(
         bench.microbench.operator.run, "PROCESSES", (("tuned", ("operator",)), ("default", ("module",)))
     )
     monkeypatch.setattr(bench.microbench.operator.run, "_build", lambda _: None)
-    monkeypatch.setattr(bench.microbench.operator.run.subprocess, "run", end)
+    monkeypatch.setattr(bench.child_process.subprocess, "run", end)
     bench.microbench.operator.run.run_operator_benchmark(bench.microbench.operator.run.Request(out=tmp_path, threads=1))
     assert "operator/tuned/tiny/mmcv/forward" in (tmp_path / "kernels.csv").read_text(encoding="utf-8")
     notes = json.loads((tmp_path / "kernels.json").read_text(encoding="utf-8"))["notes"]

@@ -19,8 +19,8 @@ from bench.attention_layer.result import CheckLine, describe_exception
 from bench.profiling.flops.counter import Operations, count_model
 from bench.profiling.memory.layer_peak import LayerPeak, call_peak, power_law_exponent
 from bench.profiling.receptive_field import dependency_mask, measure_receptive_field
+from bench.units import GIB
 
-GIB = 2**30
 MIN_IDLE_SHARE = 0.005  # of the parameters: fewer are rounding, such as the gradient of a bias of all keys
 RECEPTIVE_FIELD_SECONDS = 8.0  # seconds for the reach; what takes longer is measured from one token of each level
 

@@ -21,11 +21,12 @@ from bench.errors import one_line
 from bench.microbench.timing import PHASES, TimedTask, call_task, time_interleaved
 from bench.profiling.memory.layer_peak import power_law_exponent
 from bench.profiling.memory.predict import assume_backend, assume_device
-from bench.profiling.variant import quartiles
+from bench.timing import quartiles
+from bench.units import GIB
 
 Record = dict[str, Any]
 MAX_TIMED_GMACS = 9.0  # of a layer that is timed, counted
-MAX_TIMED_BYTES = 2 << 30  # of a layer that is timed, predicted
+MAX_TIMED_BYTES = 2 * GIB  # of a layer that is timed, predicted
 QUANTITIES = ("peak", "saved", "gmacs", *PHASES)
 
 
@@ -145,7 +146,7 @@ def scaling_protocol(effort: ScalingSweep, subject: AttentionUnderTest) -> Recor
         "threads": environment.usable_cores(),
         "processor": environment.processor_name(),
         "most_gmacs": MAX_TIMED_GMACS,
-        "most_gib": MAX_TIMED_BYTES / 2**30,
+        "most_gib": MAX_TIMED_BYTES / GIB,
     }
 
 

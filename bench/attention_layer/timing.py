@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import gc
-import math
 import statistics
-import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 
-import psutil
 import torch
 
+from bench import environment
 from bench.attention_layer.attention_under_test import AttentionUnderTest, Shapes, format_sizes
-from bench.attention_layer.costs import GIB, predict_layer_peak
+from bench.attention_layer.costs import predict_layer_peak
 from bench.attention_layer.result import CheckLine
+from bench.environment import USABLE_MEMORY_SHARE
+from bench.profiling.memory.layer_peak import power_law_exponent
+from bench.timing import run_in_turns, seconds_of
+from bench.units import GIB
 
 MAX_ROUNDS = 5  # at most
-SHARE = 0.8  # of the memory that is free, to be used
-SLOW_SHARE = (
-    0.1  # of the seconds in all: a step of more is taken once, since the first is no slower than the next by much
-)
+# A step of more than this share of the seconds in all is taken once: its first is not much slower than its next.
+SLOW_SHARE = 0.1
 TIME_CHECK = "time"
 
 
@@ -46,14 +47,24 @@ def check_time(
 
 
 def _in_turns(chosen: Sequence[AttentionUnderTest], maps: Shapes, seconds: float) -> list[list[float]]:
-    """The seconds of each one's steps, round after round; who is slow has the first round's alone."""
-    taken: list[list[float]] = [[layer_step_seconds(each, maps)] for each in chosen]
-    quick = [(each, mine) for each, mine in zip(chosen, taken, strict=True) if mine[0] <= SLOW_SHARE * seconds]
-    for _ in range(MAX_ROUNDS):
-        if sum(map(sum, taken)) + sum(mine[-1] for _, mine in quick) > seconds:
-            break
-        for each, mine in quick:
-            mine.append(layer_step_seconds(each, maps))
+    """Return each attention's seconds of a step, by round.
+
+    A slow one is taken once. No round begins that would end after `seconds` in all.
+    """
+    taken: list[list[float]] = [[] for _ in chosen]
+
+    def task(number: int) -> dict[str, float]:
+        if taken[number] and taken[number][0] > SLOW_SHARE * seconds:
+            return {}
+        taken[number].append(layer_step_seconds(chosen[number], maps))
+        return {"step": taken[number][-1]}
+
+    def another() -> bool:
+        next_round = sum(steps[-1] for steps in taken if steps[0] <= SLOW_SHARE * seconds)
+        return sum(map(sum, taken)) + next_round <= seconds
+
+    tasks = {number: partial(task, number) for number in range(len(chosen))}
+    run_in_turns(tasks, MAX_ROUNDS + 1, warm_up=False, another=another)
     return taken
 
 
@@ -80,8 +91,8 @@ def _told(seconds: float) -> str:
 
 
 def _too_much(subject: AttentionUnderTest, maps: Shapes, expected: float, left: float) -> str:
-    needs, free = predict_layer_peak(subject, maps, dropout=0.0).peak, psutil.virtual_memory().available
-    if needs > SHARE * free:
+    needs, free = predict_layer_peak(subject, maps, dropout=0.0).peak, environment.available_memory_bytes()
+    if needs > USABLE_MEMORY_SHARE * free:
         return f"needs {needs / GIB:.1f} GiB at {format_sizes(maps)}, predicted; {free / GIB:.1f} GiB are free"
     if expected > left:
         predicted = f"about {expected:.0f} s a step at {format_sizes(maps)}, by its time at smaller maps"
@@ -93,7 +104,7 @@ def predict_step_seconds(subject: AttentionUnderTest, maps: Shapes) -> float:
     """Seconds of a step at ``maps`` by the power law through two smaller steps, between linear and quadratic."""
     smaller = [tuple((max(1, h // part), max(1, w // part)) for h, w in maps) for part in (4, 2)]
     (few, many), tokens = [_best(subject, each) for each in smaller], [_tokens(each) for each in (*smaller, maps)]
-    power = math.log(many / few) / math.log(tokens[1] / tokens[0]) if tokens[1] > tokens[0] else 1.0
+    power = power_law_exponent(tokens[:2], [few, many]) if tokens[1] > tokens[0] else 1.0
     return many * (tokens[2] / tokens[1]) ** min(2.0, max(1.0, power))
 
 
@@ -113,9 +124,11 @@ def layer_step_seconds(subject: AttentionUnderTest, maps: Shapes) -> float:
     for name, tensor in call.present_tensors.items():
         tensor.requires_grad_(name != "position")
     gradient = torch.ones_like(call.query_tensor)
+
+    def step() -> None:
+        result = call(module)
+        if result.requires_grad:
+            result.backward(gradient)
+
     gc.collect()
-    began = time.perf_counter()
-    result = call(module)
-    if result.requires_grad:
-        result.backward(gradient)
-    return time.perf_counter() - began
+    return seconds_of(step)

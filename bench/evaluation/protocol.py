@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from bench.config.fields import LARGEST_INTEGER
 from bench.config.presets import preset
 from bench.config.settings import EvalConfig, Settings
+from bench.units import GIB
 from unept.inference import Prediction, predict, predict_labels
 
 # Long and short side at ratio 1 of the paper's three data sets, by their number of classes (spec section 2).
@@ -20,7 +21,7 @@ BASE_OF_CLASSES = {150: (2048, 512), 60: (520, 520), 19: (2048, 1024)}
 DATA_WITHOUT_SIZE = ("scenes", "folder")  # kinds of data without a published size
 OWN_IMAGE_SIZE = (0, 0)  # asks for each picture's own size instead of a base
 MAX_SCALE = 16
-MAX_PROBABILITY_BYTES = 2**30  # of a picture's probabilities; larger ones are made band by band where that takes less
+MAX_PROBABILITY_BYTES = GIB  # of a picture's probabilities; larger ones are made band by band where that takes less
 
 Bytes = npt.NDArray[np.uint8]
 

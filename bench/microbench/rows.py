@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 
-import numpy as np
+from bench.timing import quartiles
 
 RATIO_AT_MOST = "ratio_at_most"  # the quantity of `bench.microbench.operator.lower_bounds`
 Samples = Mapping[tuple[str, str], Sequence[float]]  # of a side and a phase, a number a round, in the order of rounds
@@ -53,16 +53,16 @@ class RowContext:
     ) -> BenchmarkRow:
         """The row of these values, one a round."""
         assert len(values) > 0, (self, side, phase, quantity)
-        q1, middle, q3 = np.quantile(np.asarray(values, dtype=float), [0.25, 0.5, 0.75])
+        summary = quartiles(values)
         return BenchmarkRow(
             **asdict(self),
             side=side,
             phase=phase,
             quantity=quantity,
-            value=float(middle),
-            q1=float(q1),
-            q3=float(q3),
-            n=len(values),
+            value=summary.median,
+            q1=summary.q1,
+            q3=summary.q3,
+            n=summary.n,
             rounds=" ".join(f"{value:.6g}" for value in values) if every else "",
         )
 

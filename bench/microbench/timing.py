@@ -12,6 +12,7 @@ from torch import Tensor
 from bench.microbench.operator.implementations import OperatorCall
 from bench.microbench.operator.inputs import OperatorCase, make_inputs
 from bench.microbench.rows import Samples
+from bench.timing import run_in_turns
 from unept.ops import Shapes
 
 TimedTask = Callable[[], Mapping[str, float]]  # seconds by phase
@@ -20,27 +21,18 @@ PHASES = ("forward", "forward+backward")
 
 
 def time_interleaved(tasks: Mapping[str, TimedTask], repeats: int) -> Samples:
-    """Every task once a round, in turning order, after a round that is thrown away; seconds by task and phase."""
-    began = time.perf_counter()
-    for task in tasks.values():
-        task()
-    rounds = round_count(repeats, time.perf_counter() - began)
-    found: dict[tuple[str, str], list[float]] = {}
-    for turn in range(rounds):
-        names = list(tasks) if turn % 2 == 0 else list(tasks)[::-1]
-        for name in names:
-            for phase, seconds in tasks[name]().items():
-                found.setdefault((name, phase), []).append(seconds)
-    return {(name, phase): found[name, phase] for name in tasks for phase in _phases(found, name)}
+    """Return seconds by task and phase, tasks in turns after a warm-up round.
+
+    Args:
+        tasks: Each runs once a round and returns seconds by phase.
+        repeats: Rounds at least; up to three times as many where a round is short (`round_count`).
+    """
+    return run_in_turns(tasks, lambda seconds: round_count(repeats, seconds))
 
 
 def round_count(repeats: int, seconds: float) -> int:
     """How many rounds of so many seconds: `repeats`, or up to three times that where rounds are short."""
     return max(repeats, min(3 * repeats, int(LONG_ENOUGH / max(seconds, 1e-9))))
-
-
-def _phases(found: Mapping[tuple[str, str], list[float]], name: str) -> list[str]:
-    return [phase for side, phase in found if side == name]
 
 
 def operator_task(run: OperatorCall, case: OperatorCase) -> TimedTask:

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from bench.errors import single_line
 from bench.profiling.flops import counter
 
 IMAGE_SIDE_RANGE = (16, 16384)  # pixels; least and most of an image's side
@@ -49,7 +50,7 @@ def complexity_record(name: str, make: MakeNetwork, size: ImageSize, *, quoted: 
     except Exception as error:  # whatever a user's network raises
         known = isinstance(error, ValueError)
         reason = str(error) if known else f"cannot be counted: {type(error).__name__}: {error}"
-        raise ValueError(f"{name}: {_line(reason)}") from error
+        raise ValueError(f"{name}: {single_line(reason)}") from error
     return {
         "name": name,
         "quoted": quoted,
@@ -114,11 +115,6 @@ def _imported(spec: str, module: str) -> Any:
         return importlib.import_module(module)
     except (Exception, SystemExit) as error:
         reason = f"{type(error).__name__}: {error}"
-        raise ValueError(f"--model {spec}: importing {module} failed: {_line(reason)}") from error
+        raise ValueError(f"--model {spec}: importing {module} failed: {single_line(reason)}") from error
     finally:
         sys.path[:] = before
-
-
-def _line(text: str) -> str:
-    """At most 300 characters of the text, on one line."""
-    return " ".join(text.split())[:300]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gc
-import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from bench.config.settings import Settings
 from bench.errors import one_line
-from bench.profiling.variant import quartiles
+from bench.timing import quartiles, run_in_turns, seconds_of
 from bench.training.loop import make_optimizer, train_step
 
 MakeNetwork = Callable[[], nn.Module]
@@ -35,20 +36,29 @@ def time_networks(
     has no loss here and is timed in inference alone. What fails has a `message` in place of its times.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    seconds: dict[str, dict[str, list[float]]] = {name: {phase: [] for phase in NETWORK_PHASES} for name in networks}
     failed: dict[str, str] = {}
-    for number in range(rounds):
-        for name, (make, settings) in networks.items():
-            if name in failed:
-                continue
-            say(f"timing {name}, round {number + 1} of {rounds}")
-            try:
-                for phase, step in _steps(make().to(device), settings, size, batch):
-                    seconds[name][phase].append(_timed(step, device))
-            except (RuntimeError, MemoryError, ValueError) as error:
-                failed[name] = one_line(error, most=200)
+    visits: Counter[str] = Counter()
+
+    def task(name: str, make: MakeNetwork, settings: Settings | None) -> dict[str, float]:
+        if name in failed:
+            return {}
+        visits[name] += 1
+        say(f"timing {name}, round {visits[name]} of {rounds}")
+        try:
+            steps = _steps(make().to(device), settings, size, batch)
+            return {phase: _warm_seconds(step, device) for phase, step in steps}
+        except (RuntimeError, MemoryError, ValueError) as error:
+            failed[name] = one_line(error, most=200)
+            return {}
+        finally:
             gc.collect()
-    return {name: {"message": failed[name]} if name in failed else _spreads(seconds[name]) for name in networks}
+
+    tasks = {name: partial(task, name, *network) for name, network in networks.items()}
+    samples = run_in_turns(tasks, rounds, warm_up=False)
+    times: dict[str, dict[str, Any]] = {name: {} for name in networks}
+    for (name, phase), seconds in samples.items():
+        times[name][phase] = asdict(quartiles(seconds))
+    return {name: {"message": failed[name]} if name in failed else times[name] for name in networks}
 
 
 def timing_protocol(size: tuple[int, int], batch: int, rounds: int) -> dict[str, Any]:
@@ -74,17 +84,7 @@ def random_targets(classes: int, size: tuple[int, int], batch: int, device: torc
     return {name: torch.randint(limit, (batch, *size), device=device) for name, limit in limits.items()}
 
 
-def _timed(step: Callable[[], object], device: torch.device) -> float:
-    """Seconds of the second of two calls."""
-    took = 0.0
-    for _ in range(2):
-        began = time.perf_counter()
-        step()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        took = time.perf_counter() - began
-    return took
-
-
-def _spreads(seconds: Mapping[str, list[float]]) -> dict[str, Any]:
-    return {phase: asdict(quartiles(values)) for phase, values in seconds.items() if values}
+def _warm_seconds(step: Callable[[], object], device: torch.device) -> float:
+    """Return the seconds of the second of two calls."""
+    step()
+    return seconds_of(step, device.type)

@@ -8,11 +8,11 @@ its difference. Rounds interleave parts and backends, so that a slow moment of t
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ from bench.config.grid import with_field_values
 from bench.config.presets import preset
 from bench.config.settings import Settings
 from bench.profiling.network_timing import random_targets
-from bench.profiling.variant import quartiles
+from bench.timing import quartiles, run_in_turns, seconds_of
 from bench.training.loop import compute_losses, make_optimizer, train_step, training_batches
 from unept import ops
 from unept.model import UNEPT
@@ -145,14 +145,14 @@ def time_step(settings: Settings, backends: Sequence[str], *, images: int, round
     with _backend(names[0]):
         works = _works(model, settings, batch)
         works |= _data(settings)
-    seconds: dict[tuple[str, str], list[float]] = {(part, name): [] for part in works for name in names}
-    for turn in range(rounds + 1):
-        for (part, name), times in seconds.items():
-            with _backend(name):
-                spent = _timed(works[part], device)
-            if turn:
-                times.append(spent)
-    return [_summed_up(part, name, times) for (part, name), times in seconds.items()]
+
+    def task(part: str, backend: str) -> dict[str, float]:
+        with _backend(backend):
+            return {"step": seconds_of(works[part], device.type)}
+
+    tasks = {(part, name): partial(task, part, name) for part in works for name in names}
+    samples = run_in_turns(tasks, rounds)
+    return [_part_time(part, name, seconds) for ((part, name), _), seconds in samples.items()]
 
 
 def _works(model: UNEPT, settings: Settings, batch: dict[str, Tensor]) -> dict[str, StepFunction]:
@@ -239,16 +239,6 @@ def _backend(name: str) -> AbstractContextManager[None]:
     return environment.set_variables({"UNEPT_BACKEND": name})
 
 
-def _timed(work: StepFunction, device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    began = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - began
-
-
-def _summed_up(part: str, backend: str, times: Sequence[float]) -> PartTime:
-    found = quartiles(times)
-    return PartTime(part=part, backend=backend, seconds=found.median, low=found.q1, high=found.q3)
+def _part_time(part: str, backend: str, seconds: Sequence[float]) -> PartTime:
+    summary = quartiles(seconds)
+    return PartTime(part=part, backend=backend, seconds=summary.median, low=summary.q1, high=summary.q3)

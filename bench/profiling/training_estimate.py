@@ -6,6 +6,7 @@ from functools import partial
 
 import unept
 from bench.config import presets
+from bench.errors import single_line
 from bench.evaluation.evaluate import evenly_spaced
 from bench.evaluation.protocol import protocol_of_settings
 from bench.launchers.eta import format_duration
@@ -14,6 +15,7 @@ from bench.profiling.gpu_hours import GpuAssumption
 from bench.profiling.memory.predict import StepSetting, predict_peak
 from bench.training.checkpoint import CHECKPOINT_FILE
 from bench.training.job import MODEL_FILE, RESULT_FILE, TrainingJob, read_training_record
+from bench.units import GIB
 from unept.data import open_data
 from unept.inference import count_windows
 
@@ -91,11 +93,11 @@ def _memory(training: TrainingJob, parameters: int) -> str:
     try:
         peak = predict_peak(settings, setting).bytes
     except (RuntimeError, ValueError) as error:
-        return f"memory: cannot be predicted ({' '.join(str(error).split())[:150]})"
+        return f"memory: cannot be predicted ({single_line(error, 150)})"
     held = 4 * parameters if training.processes > 1 or execution.accumulation > 1 else 0
     each = f"on each of {training.processes} processes" if training.processes > 1 else "in all"
     return (
-        f"memory: {(peak + held) / 2**30:.2f} GiB of tensors {each}, predicted by tracing a step; "
+        f"memory: {(peak + held) / GIB:.2f} GiB of tensors {each}, predicted by tracing a step; "
         "a lower bound of what the device shows"
     )
 

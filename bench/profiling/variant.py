@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +16,12 @@ from bench.config.settings import Settings, settings_from_dict
 from bench.environment import peak_resident_gib
 from bench.profiling.flops import counter
 from bench.profiling.receptive_field import ReceptiveField, slot_receptive_field
+from bench.timing import Quartiles, quartiles, seconds_of
 from bench.training.loop import Progress, make_optimizer, train_step, training_batches
 
 SELF_SLOTS = ("encoder_self", "decoder_self")
 WARM_UP_STEPS = 2
 TIMED_STEPS = 9
-
-
-@dataclass(frozen=True, kw_only=True)
-class Quartiles:
-    """Median and quartiles over `n` timed repetitions."""
-
-    median: float
-    q1: float
-    q3: float
-    n: int
-
-
-def quartiles(values: Sequence[float]) -> Quartiles:
-    """Median and quartiles of one value or more."""
-    q1, median, q3 = (float(value) for value in np.quantile(values, [0.25, 0.5, 0.75]))
-    return Quartiles(median=median, q1=q1, q3=q3, n=len(values))
 
 
 def measure_variant(spec: dict[str, Any], folder: Path, progress: Progress) -> dict[str, Any]:  # noqa: ARG001 - a task's form
@@ -174,12 +158,6 @@ def _inference_step(model: nn.Module, image: Tensor) -> Callable[[], object]:
 
 
 def _images_per_second(step: Callable[[], object], images: int) -> Quartiles:
-    rates = []
-    for repeat in range(WARM_UP_STEPS + TIMED_STEPS):
-        began = time.perf_counter()
-        step()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        if repeat >= WARM_UP_STEPS:
-            rates.append(images / (time.perf_counter() - began))
-    return quartiles(rates)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    seconds = [seconds_of(step, device) for _ in range(WARM_UP_STEPS + TIMED_STEPS)][WARM_UP_STEPS:]
+    return quartiles([images / each for each in seconds])

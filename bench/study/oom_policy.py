@@ -11,6 +11,7 @@ from bench.launchers.queue import Job, Outcome, SkipRule
 from bench.profiling.memory import upper_bound
 from bench.results.rows import content_key
 from bench.results.store import Store
+from bench.units import GIB
 
 OPTION = "--skip-oom"
 SAME_MACHINE = ("memory_gib", "accelerators")  # of two environments: what fails to fit into one fails in the other
@@ -30,9 +31,7 @@ def advise_on_memory(specs: Sequence[Mapping[str, Any]], backend: str, *, at_onc
         return MemoryAdvice(misfits={}, warnings=())
     there = upper_bound.available_memory()
     needs = upper_bound.predict_needs([spec["settings"] for spec in specs], backend, there, at_once=at_once)
-    told = {
-        key: f"a training step needs {number / upper_bound.GIB:.1f} GiB, predicted" for key, number in needs.items()
-    }
+    told = {key: f"a training step needs {number / GIB:.1f} GiB, predicted" for key, number in needs.items()}
     misfits = {key: f"{told[key]}; there are {there}" for key, number in needs.items() if number > there.bytes}
     then = "it is skipped" if skip_oom else f"it runs all the same; {OPTION} would leave it out"
     warnings = []

@@ -9,20 +9,19 @@ import csv
 import io
 import json
 import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from bench import environment
+from bench.child_process import run_child
 from bench.microbench import malloc_count
 from bench.microbench.attention.implementations import Comparison, MapSize
 from bench.microbench.rows import ROW_COLUMNS
 from bench.results.source_hash import source_hash
 from unept.ops import cpu_build
+from unept.utils.atomic_files import write_whole
 
 TABLE, FACTS = "attention.csv", "attention.json"
 SIZES = (MapSize(height=60, width=60), MapSize(height=180, width=60))  # a level at 480 px with the stride 8, and three
@@ -137,25 +136,18 @@ def _process(spec: Mapping[str, Any], more: Mapping[str, str]) -> tuple[dict[str
 
     One that ended early leaves out the comparisons that it did not come to; what was stopped, the unfinished one too.
     """
-    load, ended, stopped = os.getloadavg()[0], 0, False
-    variables = {**os.environ, **environment.thread_variables(spec["threads"]), **more}
-    with tempfile.TemporaryDirectory() as folder:
-        given, found = Path(folder, "spec.json"), Path(folder, "result.json")
-        given.write_text(json.dumps(spec), encoding="utf-8")
-        command = [sys.executable, "-m", "bench.microbench.attention.worker", str(given), str(found)]
-        try:
-            ended = subprocess.run(command, env=variables, check=False).returncode
-        except KeyboardInterrupt:
-            stopped = True
-        result: dict[str, Any] = json.loads(found.read_text(encoding="utf-8")) if found.exists() else {}
-    if stopped:
+    load = os.getloadavg()[0]
+    variables = environment.thread_variables(spec["threads"]) | dict(more)
+    outcome = run_child("bench.microbench.attention.worker", spec, variables=variables)
+    result: dict[str, Any] = outcome.result or {}
+    if outcome.interrupted:
         result = {name: job for name, job in result.items() if job["whole"]}
     elif not result:
         result = {spec["names"][0]: {"rows": [], "sides": {}, "malloc": "", "whole": False}}
     for job in result.values():
-        job["problem"] = "" if job.pop("whole") else f"the process ended with exit status {ended}"
+        job["problem"] = "" if job.pop("whole") else f"the process ended with exit status {outcome.exit_status}"
         job |= {"load": load, "kind": spec["kind"], "place": {name: spec[name] for name in ("malloc", "threads")}}
-    return result, stopped
+    return result, outcome.interrupted
 
 
 def _write(request: Request, setting: Mapping[str, Any], done: dict[str, Any], notes: Sequence[str]) -> None:
@@ -173,9 +165,7 @@ def _write(request: Request, setting: Mapping[str, Any], done: dict[str, Any], n
     writer.writerows(lines)
     facts = {"setting": setting, "command": request.command, "notes": notes, "jobs": done}
     for name, content in ((TABLE, text.getvalue()), (FACTS, json.dumps(facts, indent=1) + "\n")):
-        part = request.out / f"{name}.part"
-        part.write_text(content, encoding="utf-8")
-        part.replace(request.out / name)
+        write_whole(request.out / name, content.encode())
 
 
 def _lines(job: Mapping[str, Any], comparison: Comparison, size: MapSize) -> Iterator[dict[str, Any]]:

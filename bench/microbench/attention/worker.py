@@ -7,19 +7,18 @@ that a process that is killed leaves what it has found.
 from __future__ import annotations
 
 import importlib
-import json
 import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from torch import Tensor
 
 from bench import environment
+from bench.child_process import serve_child
+from bench.environment import USABLE_MEMORY_SHARE
 from bench.errors import one_line
 from bench.microbench import malloc_count, rows, timing
 from bench.microbench.attention.implementations import (
@@ -32,20 +31,12 @@ from bench.microbench.attention.implementations import (
     result_disagreement,
 )
 from bench.microbench.rows import BenchmarkRow, RowContext
-
-SHARE = 0.8  # of the memory that is free, to be used
-GIB = 2**30
+from bench.units import GIB
 
 
 def main(arguments: list[str]) -> int:
     """Carry out the spec in the first file and write the result to the second; returns the exit status."""
-    spec = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
-    place = Path(arguments[1])
-    for result in run_comparisons(spec):
-        part = place.with_suffix(".part")
-        part.write_text(json.dumps(result), encoding="utf-8")
-        part.replace(place)
-    return 0
+    return serve_child(run_comparisons, arguments)
 
 
 def run_comparisons(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -111,9 +102,10 @@ def _checked(
         said: dict[str, Any] = {"status": "ok", "message": "", "disagreement": None}
         core = None
         try:
-            needs, free = side.needed_bytes(size), psutil.virtual_memory().available
-            if needs > SHARE * free:
-                short = f"needs {needs / GIB:.1f} GiB, more than {SHARE:.0%} of the {free / GIB:.1f} that are free"
+            needs, free = side.needed_bytes(size), environment.available_memory_bytes()
+            if needs > USABLE_MEMORY_SHARE * free:
+                most = f"{USABLE_MEMORY_SHARE:.0%} of the {free / GIB:.1f} that are free"
+                short = f"needs {needs / GIB:.1f} GiB, more than {most}"
                 said |= {"status": "skipped", "message": short}
             else:
                 core = side.prepare(size)

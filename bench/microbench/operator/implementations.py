@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.errors import single_line
 from unept.ops import Shapes, cpu_build, cpu_ops, reference
 
 OperatorCall = Callable[[Tensor, Tensor, Tensor, Tensor, Shapes], Tensor]
@@ -49,7 +50,7 @@ def _side(name: str, find: Callable[[], OperatorCall], line: str) -> OperatorImp
         return OperatorImplementation(name=name, run=find())
     except (ImportError, OSError) as error:
         return OperatorImplementation(
-            name=name, run=None, missing=f"{name} is not installed ({_one_line(error)}): {line}"
+            name=name, run=None, missing=f"{name} is not installed ({single_line(error, 200)}): {line}"
         )
 
 
@@ -108,7 +109,3 @@ def _rival() -> OperatorCall:
         return function(value, *layout(shapes), *reference.materialised(place, offsets, logits, shapes))
 
     return run
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import environment
+from bench.child_process import run_child
 from bench.microbench import malloc_count
 from bench.microbench.operator import machine_probes
 from bench.microbench.operator.inputs import CASES, QUICK_CASES, select_cases
@@ -108,14 +106,12 @@ def _process(request: Request, malloc: str, parts: tuple[str, ...], more: dict[s
         "shapes": request.shapes,
         "quick": request.quick,
     }
-    variables = {**os.environ, **environment.thread_variables(request.threads), **more}
-    with tempfile.TemporaryDirectory() as folder:
-        given, found = Path(folder, "spec.json"), Path(folder, "result.json")
-        given.write_text(json.dumps(spec), encoding="utf-8")
-        command = [sys.executable, "-m", "bench.microbench.operator.worker", str(given), str(found)]
-        done = subprocess.run(command, env=variables, check=False)
-        if done.returncode or not found.exists():
-            missing = ", ".join(parts)
-            return f"not measured: {missing}; the process with {malloc} malloc ended with exit status {done.returncode}"
-        result: dict[str, Any] = json.loads(found.read_text(encoding="utf-8"))
-        return result
+    variables = environment.thread_variables(request.threads) | more
+    outcome = run_child("bench.microbench.operator.worker", spec, variables=variables)
+    if outcome.interrupted:
+        raise KeyboardInterrupt
+    if outcome.exit_status or outcome.result is None:
+        missing, status = ", ".join(parts), outcome.exit_status
+        return f"not measured: {missing}; the process with {malloc} malloc ended with exit status {status}"
+    result: dict[str, Any] = outcome.result
+    return result

@@ -6,16 +6,15 @@ standard output, a line each; rows and notes go to the result.
 
 from __future__ import annotations
 
-import json
 import sys
 import warnings
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from bench import environment
+from bench.child_process import serve_child
 from bench.microbench.operator import parts
 from bench.microbench.operator.implementations import operator_implementations
 from bench.microbench.operator.inputs import CASES, QUICK_CASES, select_cases
@@ -24,9 +23,7 @@ from bench.microbench.rows import BenchmarkRow
 
 def main(arguments: list[str]) -> int:
     """Carry out the spec in the first file and write the result to the second; returns the exit status."""
-    spec = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
-    Path(arguments[1]).write_text(json.dumps(run_parts(spec)), encoding="utf-8")
-    return 0
+    return serve_child(lambda spec: [run_parts(spec)], arguments)
 
 
 def run_parts(spec: dict[str, Any]) -> dict[str, Any]:

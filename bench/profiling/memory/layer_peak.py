@@ -8,11 +8,11 @@ work space of a fused kernel. The operations are those that torch would choose f
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -82,8 +82,6 @@ def memory_exponent(
     return power_law_exponent([side * side for side in sides], peaks)
 
 
-def power_law_exponent(sizes: Sequence[int], values: Sequence[float]) -> float:
-    """Slope of log(values) against log(sizes) by least squares."""
-    x, y = [math.log(size) for size in sizes], [math.log(value) for value in values]
-    centre_x, centre_y = sum(x) / len(x), sum(y) / len(y)
-    return sum((a - centre_x) * (b - centre_y) for a, b in zip(x, y, strict=True)) / sum((a - centre_x) ** 2 for a in x)
+def power_law_exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
+    """Return the slope of log(values) against log(sizes) by least squares."""
+    return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])

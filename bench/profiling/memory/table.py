@@ -15,14 +15,14 @@ import torch
 
 from bench import environment
 from bench.config.settings import Settings
-from bench.environment import peak_resident_gib
+from bench.environment import USABLE_MEMORY_SHARE, peak_resident_gib
 from bench.errors import one_line
 from bench.profiling.memory.predict import StepSetting, predict_peak
 from bench.profiling.memory.tracker import PeakMemory
+from bench.units import GIB
 from unept.ops import cpu_build
 
-MAX_VERIFIED_BYTES = 16 << 30  # bytes; a step that needs more is not run to verify it
-SHARE = 0.8  # of the memory that is free, to be used
+MAX_VERIFIED_BYTES = 16 * GIB  # bytes; a step that needs more is not run to verify it
 Say = Callable[[str], None]
 Record = dict[str, Any]
 
@@ -69,7 +69,7 @@ def _largest_child_gib() -> float | None:
     import resource
 
     found = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return found / 2**30 if sys.platform == "darwin" else found / 2**20
+    return found / GIB if sys.platform == "darwin" else found / 2**20
 
 
 def verify_rows(rows: Mapping[str, Settings], setting: StepSetting, say: Say = print) -> list[Record]:
@@ -95,10 +95,10 @@ def _on_cpu(settings: Settings, setting: StepSetting) -> Record:
     try:
         record["predicted"] = predict_peak(settings, setting).bytes
         if record["predicted"] > MAX_VERIFIED_BYTES:
-            return record | {"message": f"not run: it needs more than {MAX_VERIFIED_BYTES >> 30} GiB"}
+            return record | {"message": f"not run: it needs more than {MAX_VERIFIED_BYTES // GIB} GiB"}
         free = environment.available_memory_bytes()
-        if record["predicted"] > SHARE * free:
-            return record | {"message": f"not run: {free / 2**30:.1f} GiB are free"}
+        if record["predicted"] > USABLE_MEMORY_SHARE * free:
+            return record | {"message": f"not run: {free / GIB:.1f} GiB are free"}
         return record | {"measured": measure_malloc_peak(settings, setting)}
     except cpu_build.Unavailable as error:
         return record | {"message": str(error)}
@@ -134,15 +134,15 @@ def _found(peaks: Mapping[str, Future[PeakMemory]]) -> Record:
 def _line(record: Record) -> str:
     if "message" in record:
         return f"{record['name']}: {record['message']}"
-    bounded = f", {record['bounded'] / 2**30:.2f} with bounded losses" if "bounded" in record else ""
-    return f"{record['name']}: {record['plain'] / 2**30:.2f} GiB{bounded}"
+    bounded = f", {record['bounded'] / GIB:.2f} with bounded losses" if "bounded" in record else ""
+    return f"{record['name']}: {record['plain'] / GIB:.2f} GiB{bounded}"
 
 
 def _verified_line(record: Record) -> str:
     if "measured" not in record:
         return f"{record['name']}: {record['message']}"
     ratio = record["predicted"] / record["measured"]
-    return f"{record['name']}: measured {record['measured'] / 2**30:.3f} GiB, predicted {ratio:.4f} of it"
+    return f"{record['name']}: measured {record['measured'] / GIB:.3f} GiB, predicted {ratio:.4f} of it"
 
 
 def _card_line(record: Record) -> str:
@@ -151,5 +151,5 @@ def _card_line(record: Record) -> str:
         return f"{record['name']} on the card: {card['message']}"
     why = f" ({card['reason']})" if card["reason"] else ""
     names = ("predicted", "allocated", "reserved", "nvml")
-    figures = [f"{name} {'-' if card[name] is None else f'{card[name] / 2**30:.3f}'}" for name in names]
+    figures = [f"{name} {'-' if card[name] is None else f'{card[name] / GIB:.3f}'}" for name in names]
     return f"{record['name']} on the card, GiB: {', '.join(figures)}{why}"

@@ -16,8 +16,8 @@ from typing import Any
 from bench import environment
 from bench.config.settings import Settings, settings_from_dict
 from bench.results.rows import content_key
+from bench.units import GIB
 
-GIB = 1 << 30
 BYTES_PER_PIXEL = (
     32 << 10
 )  # bytes an input pixel of backbone, branches and heads; the most of any network here is 11 KiB

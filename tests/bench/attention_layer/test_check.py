@@ -223,7 +223,7 @@ def test_times_are_taken_in_turns_and_within_memory_and_seconds(monkeypatch: pyt
     assert line.text.startswith(
         "2 s forward and backward at 8x8, one image; 4 times pointwise (500 ms); one round, not"
     )
-    monkeypatch.setattr(timing, "SHARE", 0.0)
+    monkeypatch.setattr(timing, "USABLE_MEMORY_SHARE", 0.0)
     skipped, *_ = timing.check_time(subject, beside, ((8, 8),), 60.0)
     assert skipped.text.startswith("pointwise skipped: needs 0.0 GiB at 8x8, predicted; ")
 

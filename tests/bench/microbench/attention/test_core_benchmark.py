@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from fake_cores import comparisons
 
+from bench import child_process
 from bench.microbench.attention import run, worker
 from bench.microbench.attention.run import QUICK_SIZES, Request, run_attention_benchmark
 
@@ -42,7 +43,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         given.append(json.loads(Path(command[-2]).read_text(encoding="utf-8")))
         return subprocess.CompletedProcess(command, worker.main(command[-2:]))
 
-    monkeypatch.setattr(run.subprocess, "run", fake)
+    monkeypatch.setattr(child_process.subprocess, "run", fake)
     monkeypatch.setattr(run, "_preload", lambda notes: notes.append("memory is not measured: a test"))
     return given
 

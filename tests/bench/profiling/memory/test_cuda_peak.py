@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import asdict
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +15,7 @@ import torch
 
 from bench.config.fields import replace_fields
 from bench.config.presets import preset
-from bench.config.settings import Settings
+from bench.config.settings import Settings, settings_to_dict
 from bench.profiling.memory import cuda_peak, malloc_peak, table
 from bench.profiling.memory.predict import StepSetting
 
@@ -98,9 +100,7 @@ def a_card(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return called
 
 
-def test_the_three_meters_of_a_step(
-    a_card: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_three_meters_of_a_step(a_card: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     fake_nvml(monkeypatch, {MINE: 7 * GIB})
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
     monkeypatch.setenv("UNEPT_BACKEND", "reference")
@@ -116,9 +116,11 @@ def test_the_three_meters_of_a_step(
     }
     assert a_card == ["warm", "synchronize", "reset", "step", "synchronize"]
     monkeypatch.setattr(cuda_peak, "cuda_peak_here", lambda *_: found)
-    monkeypatch.setattr(cuda_peak, "read_spec", lambda path: (path,))
-    assert cuda_peak.main(["spec.json"]) == 0
-    assert json.loads(capsys.readouterr().out) == found
+    spec, result = tmp_path / "spec.json", tmp_path / "result.json"
+    settings, setting = settings_to_dict(preset("quick")), asdict(StepSetting(batch=1, size=32))
+    spec.write_text(json.dumps({"settings": settings, "setting": setting}), encoding="utf-8")
+    assert cuda_peak.main([str(spec), str(result)]) == 0
+    assert json.loads(result.read_text(encoding="utf-8")) == found
 
 
 def test_with_a_card_every_verified_row_has_its_figures(monkeypatch: pytest.MonkeyPatch) -> None:
