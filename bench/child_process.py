@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unept.utils.atomic_files import write_whole
+from unept.utils.atomic_files import atomic_write
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,5 +75,5 @@ def serve_child(results_of: Callable[[Any], Iterable[Any]], arguments: Sequence[
     """
     spec = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
     for result in results_of(spec):
-        write_whole(Path(arguments[1]), json.dumps(result).encode())
+        atomic_write(Path(arguments[1]), json.dumps(result).encode())
     return 0

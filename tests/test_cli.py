@@ -433,7 +433,7 @@ def test_a_folder_that_cannot_be_written(
     def refuse(path: Path, data: bytes) -> None:
         raise OSError(number, os.strerror(number), str(path))
 
-    monkeypatch.setattr(bench.results.store, "write_whole", refuse)
+    monkeypatch.setattr(bench.results.store, "atomic_write", refuse)
     assert words in refused(capsys, "ablate", "--grid", "N=4", "--seeds", "1")
 
 

@@ -129,7 +129,7 @@ def attention_from_options(
     from bench.config.attention_options import applicable_options
     from unept import attention
 
-    attention.names(slot)
+    attention.attention_names(slot)
     named: dict[str, Any] = {slot: name}
     model, given = replace(base or ModelConfig(), **named), {}
     for word in words:

@@ -79,7 +79,7 @@ def unknown_option_error(axis: str, name: str, models: Iterable[ModelConfig]) ->
 def _parameters(slot: str, kind: str) -> Mapping[str, Any]:
     from unept import attention  # imports torch
 
-    return attention.parameters(slot, kind)
+    return attention.attention_parameters(slot, kind)
 
 
 def _value(said: str, kind: Any, word: str) -> Any:

@@ -236,9 +236,9 @@ def validate_settings(settings: Settings) -> None:
     Raises:
         ValueError: Names the field.
     """
-    from unept.model import check  # the models' own rules; they import torch
+    from unept.model import check_model_config  # the models' own rules; they import torch
 
-    check(settings.model)
+    check_model_config(settings.model)
     train, evaluation = settings.train, settings.evaluation
     if not 0 < train.scale_min <= train.scale_max:
         raise ValueError(

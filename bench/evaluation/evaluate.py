@@ -21,7 +21,7 @@ from bench.evaluation.boundary_metrics import SIZE_LIMITS, BoundaryScorer
 from bench.evaluation.metrics import ConfusionMatrix
 from bench.evaluation.protocol import protocol_of_settings
 from unept.data import IGNORE, Dataset, open_data
-from unept.utils.atomic_files import write_whole
+from unept.utils.atomic_files import atomic_write
 
 PROBE_COLUMNS = ("step", "miou", "lookalike_accuracy")
 
@@ -110,7 +110,7 @@ def save_pictures(path: Path, pictures: dict[str, npt.NDArray[Any]]) -> None:
     file = io.BytesIO()
     np.savez_compressed(file, allow_pickle=False, **pictures)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, file.getvalue())
+    atomic_write(path, file.getvalue())
 
 
 def _metrics(plain: BoundaryScorer, refined: BoundaryScorer, dataset: Dataset) -> dict[str, Any]:

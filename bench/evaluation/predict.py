@@ -56,7 +56,7 @@ class ImagePrediction(NamedTuple):
 class Predictor:
     """One checkpoint, ready for pictures; `name` is short and its own among those of the command."""
 
-    def __init__(self, name: str, found: model_file.Saved, protocol: EvaluationProtocol, device: str) -> None:
+    def __init__(self, name: str, found: model_file.SavedModel, protocol: EvaluationProtocol, device: str) -> None:
         self.name = name
         self.classes = found.classes
         self.palette = found.palette
@@ -113,7 +113,7 @@ class _Maps(NamedTuple):
 def load_predictors(request: Request) -> list[Predictor]:
     """The checkpoints, loaded. Raises ValueError, naming the file, also where two differ in the number of classes."""
     device = resolve_device(request.device)
-    found = [model_file.load(path, own_modules=request.own_modules) for path in request.checkpoints]
+    found = [model_file.load_model(path, own_modules=request.own_modules) for path in request.checkpoints]
     counts = {len(each.classes) for each in found}
     if len(counts) > 1:
         raise ValueError(

@@ -33,7 +33,7 @@ from filelock import FileLock, Timeout
 
 from bench.results import csv_export
 from bench.results.rows import KINDS, SCHEMA, Row, row_from_text, row_to_text
-from unept.utils.atomic_files import sync_folder, write_whole
+from unept.utils.atomic_files import atomic_write, sync_folder
 
 FORMAT = "unept-bench study"
 STUDY_FILE = "study.json"
@@ -78,7 +78,7 @@ class Store:
                 )
             if not (self.out / STUDY_FILE).exists():
                 fresh = {"format": FORMAT, "schema": SCHEMA, "preset": preset, "data": data, "created": utc_now()}
-                write_whole(self.out / STUDY_FILE, _json(fresh | {"experiments": {}}))
+                atomic_write(self.out / STUDY_FILE, _json(fresh | {"experiments": {}}))
         for place in (*_PLACES.values(), "logs", "checkpoints"):
             (self.out / place).mkdir(exist_ok=True)
         for leftover in _listed(self.out / "checkpoints"):  # of a worker that was killed just after it wrote its row
@@ -164,7 +164,7 @@ class Store:
                 entry["measures"] = before["measures"]
             if before != entry:
                 study["experiments"][name] = entry
-                write_whole(self.out / STUDY_FILE, _json(study))
+                atomic_write(self.out / STUDY_FILE, _json(study))
 
     # --- rows ---------------------------------------------------------------------------------------------------------
 
@@ -249,7 +249,7 @@ class Store:
         """Add `row`, whole and synced, and drop the run's checkpoints. Only under its claim, and never over a row."""
         path = self.path(row["kind"], row["key"])
         assert not path.exists(), f"{path} exists; rows are immutable"
-        write_whole(path, row_to_text(row).encode())
+        atomic_write(path, row_to_text(row).encode())
         shutil.rmtree(self.checkpoints(row["key"]), ignore_errors=True)
 
     def checkpoints(self, key: str) -> Path:
@@ -270,7 +270,7 @@ class Store:
             file.write(log)
         if pictures is not None:
             self.pictures(key).parent.mkdir(exist_ok=True)
-            write_whole(self.pictures(key), pictures)
+            atomic_write(self.pictures(key), pictures)
 
     def clear_damaged(self, kind: str, key: str) -> str:
         """Set a damaged row aside; returns one line that says so, or "" where nothing was wrong."""
@@ -300,7 +300,7 @@ class Store:
             for name, text in texts.items():
                 path = self.out / name
                 if not path.exists() or path.read_bytes() != text.encode():
-                    write_whole(path, text.encode())
+                    atomic_write(path, text.encode())
         return [self.out / name for name in texts]
 
 

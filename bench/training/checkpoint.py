@@ -15,7 +15,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from unept.checkpoints.model_file import digest_of
-from unept.utils.atomic_files import write_whole
+from unept.utils.atomic_files import atomic_write
 
 CHECKPOINT_FILE = "last.safetensors"
 
@@ -42,7 +42,7 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in values.items()}
     facts = json.dumps(dataclasses.asdict(state))
-    write_whole(
+    atomic_write(
         folder / CHECKPOINT_FILE, to_bytes(tensors, metadata={"state": facts, "sha256": digest_of(facts, tensors)})
     )
 

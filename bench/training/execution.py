@@ -20,15 +20,16 @@ from bench.training.activation_checkpointing import enable_activation_checkpoint
 from unept.layers.sync_batch_norm import synchronise
 
 Precision = Literal["fp32", "bf16"]
-Denominators = Literal["global", "device"]
+LossNormalization = Literal["global", "device"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:
-    """ValueError for what cannot be.
+    """Precision, micro-batches and recomputation of a training.
 
-    `denominators`: pixel counts and class shares of the loss are those of the whole batch, or of each piece of it on
-    each device, the losses averaged, as the released code has them under DistributedDataParallel.
+    `loss_normalization` says which pixel counts and class shares the losses are divided by: "global" counts the whole
+    batch, "device" each micro-batch on each device and averages the losses, as the released code does under
+    DistributedDataParallel. ValueError for values that do not go together.
     """
 
     precision: Precision = "fp32"  # bf16: the forward pass under autocast; weights and losses stay float32
@@ -37,12 +38,16 @@ class Execution:
     compile: bool = False  # by torch.compile, in training only
     checkpointing: bool = False  # keep the inputs of each block alone, and compute it again
     workers: int | None = None  # loader processes of each process; None: 4 beside a GPU, else 0
-    denominators: Denominators = "global"
+    loss_normalization: LossNormalization = "global"
 
     def __post_init__(self) -> None:
-        for name, kind in (("precision", Precision), ("denominators", Denominators)):
-            if getattr(self, name) not in get_args(kind):
-                raise ValueError(f"--{name} {getattr(self, name)}: expected {' or '.join(get_args(kind))}")
+        options = (
+            ("precision", self.precision, Precision),
+            ("denominators", self.loss_normalization, LossNormalization),
+        )
+        for name, word, kind in options:
+            if word not in get_args(kind):
+                raise ValueError(f"--{name} {word}: expected {' or '.join(get_args(kind))}")
         for name, value, least in (("accumulation", self.accumulation, 1), ("workers", self.workers or 0, 0)):
             if value < least:
                 raise ValueError(f"--{name} {value}: expected at least {least}")

@@ -21,7 +21,7 @@ from bench.results.store import utc_now
 from bench.training.execution import Execution, check_batch
 from bench.training.spawn import torchrun_size
 from unept.backbones.hub import WORD
-from unept.utils.atomic_files import write_whole
+from unept.utils.atomic_files import atomic_write
 
 FORMAT = "unept-bench training"
 ERROR_FILE = "errors.log"
@@ -62,8 +62,10 @@ class TrainingJob:
     @property
     def manner(self) -> dict[str, Any]:
         """How it is carried out."""
+        execution = dataclasses.asdict(self.execution)
+        execution["denominators"] = execution.pop("loss_normalization")  # its key in the file
         names = ("processes", "gpus", "threads", "backend")
-        return dataclasses.asdict(self.execution) | {name: getattr(self, name) for name in names}
+        return execution | {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,9 +180,9 @@ def _processes(asked: Asked, *, dry_run: bool) -> tuple[int, bool]:
 
 
 def _execution(asked: Asked) -> Execution:
-    own = {field.name for field in dataclasses.fields(Execution)}
+    own = {field.name for field in dataclasses.fields(Execution)} - {"loss_normalization"}
     values = {name: getattr(asked, name) for name in own}
-    values["denominators"] = asked.denominators or ("device" if asked.profile == "released" else "global")
+    values["loss_normalization"] = asked.denominators or ("device" if asked.profile == "released" else "global")
     values["workers"] = None if asked.workers < 0 else asked.workers
     return Execution(**values)
 
@@ -228,7 +230,7 @@ def create_training_folder(training: TrainingJob) -> None:
     """Make the folder and write what it is for."""
     training.out.mkdir(parents=True, exist_ok=True)
     about = {"format": FORMAT, "identity": training.identity, "manner": training.manner, "created": utc_now()}
-    write_whole(
+    atomic_write(
         training.out / RECORD_FILE, (json.dumps(about | {"command": training.command}, indent=1) + "\n").encode()
     )
 

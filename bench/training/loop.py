@@ -37,7 +37,7 @@ from bench.training.execution import (
 )
 from unept import published
 from unept.data import Batches, TrainPipeline, open_data
-from unept.losses.total_loss import Losses, Whole, total_loss
+from unept.losses.total_loss import BatchTotals, Losses, total_loss
 
 CURVE_POINTS = 50
 
@@ -228,24 +228,28 @@ def train_step(
 def _accumulate_gradients(
     model: nn.Module, batch: dict[str, Tensor], settings: Settings, execution: Execution, group: ProcessGroup
 ) -> Losses:
-    """Forward and backward passes piece by piece; the parameters then have the whole batch's gradient.
+    """Run forward and backward passes over the micro-batches and leave the whole batch's gradient in the parameters.
 
-    With one piece in one process this is the loss's own backward pass. With global denominators every piece has its
-    share of the batch's losses, and the shares add up; DistributedDataParallel divides their sum by the processes. Else
-    each piece has losses of its own, and the batch's are their mean.
+    One micro-batch in one process is the loss's own backward pass. With global normalization each micro-batch has its
+    share of the batch's losses, and the shares add up; DistributedDataParallel divides their sum by the number of
+    processes. With normalization by device each micro-batch has losses of its own, and the batch's are their mean.
     """
-    turns, device = execution.accumulation, batch["image"].device
-    pieces = group.size * turns
-    shared = execution.denominators == "global" and pieces > 1
-    whole = Whole.of(batch["label"], batch["boundary"], summed=group.all_reduce_sum, turns=turns) if shared else None
-    scale = float(group.size) if shared else 1 / turns
-    chunks = {name: tensor.chunk(turns) for name, tensor in batch.items()}
+    micro_batches, device = execution.accumulation, batch["image"].device
+    pieces = group.size * micro_batches
+    shared = execution.loss_normalization == "global" and pieces > 1
+    totals = None
+    if shared:
+        totals = BatchTotals.from_targets(
+            batch["label"], batch["boundary"], all_reduce_sum=group.all_reduce_sum, micro_batches=micro_batches
+        )
+    scale = float(group.size) if shared else 1 / micro_batches
+    chunks = {name: tensor.chunk(micro_batches) for name, tensor in batch.items()}
     found = []
-    for turn in range(turns):
-        piece = {name: parts[turn] for name, parts in chunks.items()}
-        with no_gradient_sync(model) if turn < turns - 1 else nullcontext():
+    for index in range(micro_batches):
+        piece = {name: parts[index] for name, parts in chunks.items()}
+        with no_gradient_sync(model) if index < micro_batches - 1 else nullcontext():
             with autocast_context(execution, device):
-                losses = compute_losses(model(_in_memory_format(piece["image"], execution)), piece, settings, whole)
+                losses = compute_losses(model(_in_memory_format(piece["image"], execution)), piece, settings, totals)
             (losses.total if scale == 1 else losses.total * scale).backward()
         found.append(torch.stack(losses).detach())
     total = group.all_reduce_sum(torch.stack(found).sum(0))
@@ -256,10 +260,12 @@ def _in_memory_format(image_B3HW: Tensor, execution: Execution) -> Tensor:
     return image_B3HW.contiguous(memory_format=torch.channels_last) if execution.channels_last else image_B3HW
 
 
-def compute_losses(output: Any, batch: dict[str, Tensor], settings: Settings, whole: Whole | None = None) -> Losses:
-    """What the model's own kind of output is supervised with; `whole` where the batch is a part of one."""
+def compute_losses(
+    output: Any, batch: dict[str, Tensor], settings: Settings, totals: BatchTotals | None = None
+) -> Losses:
+    """What the model's own kind of output is supervised with; `totals` where the batch is a part of one."""
     if isinstance(output, published.Output):
-        return published.total_loss(output, batch["label"], settings.loss, whole)
+        return published.total_loss(output, batch["label"], settings.loss, totals)
     return total_loss(
         output,
         batch["label"],
@@ -267,7 +273,7 @@ def compute_losses(output: Any, batch: dict[str, Tensor], settings: Settings, wh
         batch["direction"],
         settings.loss,
         edge_threshold=settings.model.edge_threshold,
-        whole=whole,
+        totals=totals,
     )
 
 

@@ -49,11 +49,11 @@ from bench.training.job import (
 from bench.training.logger import LINE_INTERVAL_SECONDS, Log, TrainLogger, check_tensorboard, tensorboard_writer
 from bench.training.loop import Callback, TrainingStopped
 from bench.training.spawn import StopSignals, TrainingFailed, join_torchrun, launch_processes, torchrun_size
-from unept.checkpoints import model_file as saved
+from unept.checkpoints import model_file
 from unept.config import SLOTS
 from unept.data import open_data
 from unept.losses.total_loss import Losses
-from unept.utils.atomic_files import write_whole
+from unept.utils.atomic_files import atomic_write
 
 
 def run_training(training: TrainingJob, say: Log = print) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def _carry_out(training: TrainingJob, group: ProcessGroup, device: torch.device)
     with StopSignals() as told:
         if path.exists():
             own = any(":" in getattr(settings.model, slot) for slot in SLOTS)
-            found = saved.load(path, own_modules=own)
+            found = model_file.load_model(path, own_modules=own)
             if found.config != settings.model or not isinstance(found.facts.get("training"), dict):
                 raise ValueError(f"{path} is not the model of this training; remove it, and the same command goes on")
             model, trained = found.model.to(device), found.facts["training"]
@@ -164,7 +164,7 @@ def _train_and_save(training: TrainingJob, model: nn.Module, group: ProcessGroup
             "base": [train.base_long, train.base_short],
             "training": trained,
         }
-        saved.save(
+        model_file.save_model(
             training.out / MODEL_FILE,
             model,
             settings.model,
@@ -251,7 +251,7 @@ def _write_result(training: TrainingJob, result: dict[str, Any]) -> None:
     """Write the result; the state for going on is needed no more."""
     told = training.identity | {"manner": training.manner, "command": training.command, "finished": utc_now()}
     content = json_value({**result, **told})
-    write_whole(training.out / RESULT_FILE, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+    atomic_write(training.out / RESULT_FILE, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
     (training.out / checkpoint.CHECKPOINT_FILE).unlink(missing_ok=True)
 
 

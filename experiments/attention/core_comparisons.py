@@ -97,7 +97,7 @@ def _ours(name: str, options: Mapping[str, object] = NO_OPTIONS, **more: Any) ->
 
 
 def _core(name: str, options: Mapping[str, object], size: MapSize) -> PreparedCall:
-    module: Any = attention.make("encoder_self", name, _settings(size), options).eval()
+    module: Any = attention.make_attention("encoder_self", name, _settings(size), options).eval()
     maps = ((size.height, size.width),)
     return PreparedCall(take=list, run=lambda given: module.mix(*given, maps), give=lambda found: found)
 
@@ -105,7 +105,7 @@ def _core(name: str, options: Mapping[str, object], size: MapSize) -> PreparedCa
 def _reformer() -> Implementation:
     def make(size: MapSize) -> PreparedCall:
         options = {"hashes": HASHES, "chunk": CHUNK, "buckets": rivals.buckets(size, CHUNK)}
-        module: Any = attention.make("encoder_self", "reformer", _settings(size), options).eval()
+        module: Any = attention.make_attention("encoder_self", "reformer", _settings(size), options).eval()
         return PreparedCall(
             take=lambda given: [x.transpose(1, 2).contiguous() for x in given],
             run=lambda given: module.mix(*given),

@@ -26,7 +26,7 @@ from bench.stats import bootstrap
 from unept.checkpoints import model_file
 from unept.config import SLOTS
 from unept.data import Dataset, open_data
-from unept.utils.atomic_files import write_whole
+from unept.utils.atomic_files import atomic_write
 
 Say = Callable[[str], None]
 
@@ -154,9 +154,9 @@ def _check_split(request: Request, dataset: Dataset) -> None:
 
 def _job(
     request: Request, path: Path, dataset: Dataset, count: int, devices: Sequence[str], say: Say
-) -> tuple[ScoringJob, model_file.Saved]:
+) -> tuple[ScoringJob, model_file.SavedModel]:
     """The job of one checkpoint, and what the checkpoint says of itself."""
-    found = model_file.load(path, own_modules=request.own_modules)
+    found = model_file.load_model(path, own_modules=request.own_modules)
     if len(dataset.classes) != found.config.classes:
         raise ValueError(f"{path}: {found.config.classes} classes, but {request.data} has {len(dataset.classes)}")
     if found.classes != dataset.classes and is_main_process():
@@ -190,7 +190,7 @@ def _job(
 
 
 def _scored(
-    job: ScoringJob, found: model_file.Saved, name: str, dataset: Dataset, devices: Sequence[str], say: Say
+    job: ScoringJob, found: model_file.SavedModel, name: str, dataset: Dataset, devices: Sequence[str], say: Say
 ) -> CheckpointScores:
     """Score one checkpoint, and write down what came out beside its chunks."""
     if is_main_process():
@@ -223,7 +223,7 @@ def _scored(
         text = json.dumps(json_value(record), indent=1, allow_nan=False) + "\n"
         with FileLock(place / "scores.lock"):  # the first processes of several machines end at the same time
             results.write(place / "pictures.npz")
-            write_whole(place / "scores.json", text.encode())
+            atomic_write(place / "scores.json", text.encode())
         record["folder"] = str(place)
     return CheckpointScores(record=record, results=results)
 

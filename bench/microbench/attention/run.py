@@ -21,7 +21,7 @@ from bench.microbench.attention.implementations import Comparison, MapSize
 from bench.microbench.rows import ROW_COLUMNS
 from bench.results.source_hash import source_hash
 from unept.ops import cpu_build
-from unept.utils.atomic_files import write_whole
+from unept.utils.atomic_files import atomic_write
 
 TABLE, FACTS = "attention.csv", "attention.json"
 SIZES = (MapSize(height=60, width=60), MapSize(height=180, width=60))  # a level at 480 px with the stride 8, and three
@@ -165,7 +165,7 @@ def _write(request: Request, setting: Mapping[str, Any], done: dict[str, Any], n
     writer.writerows(lines)
     facts = {"setting": setting, "command": request.command, "notes": notes, "jobs": done}
     for name, content in ((TABLE, text.getvalue()), (FACTS, json.dumps(facts, indent=1) + "\n")):
-        write_whole(request.out / name, content.encode())
+        atomic_write(request.out / name, content.encode())
 
 
 def _lines(job: Mapping[str, Any], comparison: Comparison, size: MapSize) -> Iterator[dict[str, Any]]:

@@ -199,11 +199,13 @@ def test_options_are_part_of_the_key_and_their_absence_is_not() -> None:
 
 
 def test_an_unknown_option_of_a_row_is_refused() -> None:
-    from unept.model import check
+    from unept.model import check_model_config
 
     for name, message in (("encoder_self.windw", "no parameter 'windw'"), ("window", "names no slot")):
         with pytest.raises(ValueError, match=message):
-            check(replace(preset("quick").model, encoder_self="longformer", attention_options=((name, 7),)))
+            check_model_config(
+                replace(preset("quick").model, encoder_self="longformer", attention_options=((name, 7),))
+            )
 
 
 def test_the_control_has_none_of_the_slots_options() -> None:

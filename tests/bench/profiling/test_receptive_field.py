@@ -46,7 +46,7 @@ def settings(**changes: object) -> dict[str, object]:
 )
 def test_known_shares(name: str, share: float) -> None:
     found = measure_receptive_field(
-        lambda layer: attention.make("encoder_self", name, settings(layer=layer)), SHAPES, 8
+        lambda layer: attention.make_attention("encoder_self", name, settings(layer=layer)), SHAPES, 8
     )
     assert found.share == share
     own = ((1 / 6, 0.0), (0.0, 1 / 2))

@@ -37,11 +37,11 @@ PLAIN = {"backbone": "tiny_vit", "spatial": False, "queries": "embed"}  # no bat
 CASES: dict[str, tuple[dict[str, Any], Execution]] = {
     "paper": (PAPER, Execution()),
     "released": (RELEASED, Execution()),
-    "released, per device": (RELEASED, Execution(denominators="device")),
+    "released, per device": (RELEASED, Execution(loss_normalization="device")),
     "lite0": (PAPER | {"backbone": "lite0"}, Execution()),
     "encnet": (PAPER | {"architecture": "encnet", "spatial": False, "queries": "embed", "width": 32}, Execution()),
     "accumulated": (PAPER | PLAIN, Execution(accumulation=2)),
-    "accumulated, per device": (PAPER | PLAIN, Execution(accumulation=2, denominators="device")),
+    "accumulated, per device": (PAPER | PLAIN, Execution(accumulation=2, loss_normalization="device")),
     "unused parameters": (PAPER | {"encoder_layers": 0}, Execution()),
 }
 

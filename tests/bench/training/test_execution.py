@@ -123,7 +123,7 @@ def test_every_network_can_be_asked_for_unused_parameters() -> None:
 
 def test_pieces_of_a_batch_are_the_batch_where_there_is_no_batch_norm() -> None:
     """Whatever the labels: a piece's cross-entropy is divided by the labelled pixels of all."""
-    whole, pieces = (steps("accumulated", Execution(accumulation=turns)) for turns in (1, 4))
+    whole, pieces = (steps("accumulated", Execution(accumulation=micro_batches)) for micro_batches in (1, 4))
     assert max((whole[name] - pieces[name]).abs().max().item() for name in whole) < 1e-9
 
 
@@ -133,7 +133,7 @@ def test_the_truths_area_is_whole_in_one_piece_after_the_other_too() -> None:
     model = unept.build(settings.model).double().eval()
     from parallel_work import batch_of
 
-    from unept.losses.total_loss import Whole
+    from unept.losses.total_loss import BatchTotals
     from unept.model import Output
 
     batch = batch_of(0)
@@ -142,12 +142,14 @@ def test_the_truths_area_is_whole_in_one_piece_after_the_other_too() -> None:
     h = made.boundary.shape[2:]
     output = Output(nn.functional.interpolate(made.logits, size=h), made.boundary, made.direction, None)
     want = loop.compute_losses(output, batch, settings)
-    whole = Whole.of(batch["label"], batch["boundary"], summed=lambda counts: counts, turns=2)
+    totals = BatchTotals.from_targets(
+        batch["label"], batch["boundary"], all_reduce_sum=lambda counts: counts, micro_batches=2
+    )
     found = torch.zeros(5, dtype=torch.float64)
     for half in (slice(0, 2), slice(2, 4)):
         part = Output(output.logits[half], made.boundary[half], made.direction[half], None)
         piece = {name: value[half] for name, value in batch.items()}
-        found += torch.stack(loop.compute_losses(part, piece, settings, whole))
+        found += torch.stack(loop.compute_losses(part, piece, settings, totals))
     torch.testing.assert_close(found[1:4], torch.stack(want)[1:4], rtol=0, atol=1e-12)
     assert abs(found[4] - want.direction) > 1e-6
 
@@ -156,7 +158,7 @@ def test_the_truths_area_is_whole_in_one_piece_after_the_other_too() -> None:
     ("changes", "message"),
     [
         ({"precision": "fp8"}, "--precision fp8: expected fp32 or bf16"),
-        ({"denominators": "none"}, "--denominators none: expected global or device"),
+        ({"loss_normalization": "none"}, "--denominators none: expected global or device"),
         ({"accumulation": 0}, "--accumulation 0: expected at least 1"),
         ({"workers": -1}, "--workers -1: expected at least 0"),
         ({"compile": True, "checkpointing": True}, "give one of them"),

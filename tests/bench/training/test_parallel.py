@@ -64,7 +64,7 @@ def test_with_denominators_of_each_device_they_are_not(case: str, results: Path)
 
 def test_four_pieces_of_one_process_are_two_of_two(results: Path) -> None:
     """Where there is no batch norm, that is; each piece has denominators of its own."""
-    whole = steps("accumulated, per device", Execution(accumulation=4, denominators="device"))
+    whole = steps("accumulated, per device", Execution(accumulation=4, loss_normalization="device"))
     assert furthest(read(results, "accumulated, per device")[0], whole) < TOLERANCE
 
 

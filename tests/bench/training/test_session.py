@@ -79,7 +79,7 @@ def test_to_the_end_and_again(capsys: pytest.CaptureFixture[str], place: Path) -
     assert files == {"training.json", "log.jsonl", "model.safetensors", "model.json", "result.json"}
     events = [(line["event"], line["step"]) for line in log(place / "out")]
     assert events == [("began", 0), ("step", 2), ("saved", 4), ("step", 4), ("evaluated", 4), ("step", 6)]
-    found = model_file.load(place / "out" / "model.safetensors")
+    found = model_file.load_model(place / "out" / "model.safetensors")
     assert (found.facts["step"], found.facts["seed"], found.facts["data"]) == (6, 0, "scenes")
     assert len(found.classes) == 8
     assert cli.main([*WORDS, "--steps", "6", "--eval-every", "4", "--out", "out"]) == 0
@@ -301,7 +301,7 @@ def test_the_papers_line(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert paper.settings.train.backbone_weights == "imagenet"  # the same training dry or not: its folder is known
     assert asked[0].settings.train.backbone_weights == "", "nothing is fetched to see whether it can be built"
     assert (paper.settings.loss.weight_refined, released.settings.loss.weight_refined) == (1.5, 1.0)
-    assert (paper.execution.denominators, released.execution.denominators) == ("global", "device")
+    assert (paper.execution.loss_normalization, released.execution.loss_normalization) == ("global", "device")
     assert paper.out == Path("training") / f"paper-{place.name}-deit_base"
     one = build_training_job(Asked(data=f"ade20k:{place}", backbone="deit", gpus=0))
     assert one.settings.train.backbone_weights == "imagenet"

@@ -75,7 +75,7 @@ def whole(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> multi_p
 def test_the_counts_are_those_of_predicting_each_picture(
     checkpoint: Path, whole: multi_process.CheckpointScores
 ) -> None:
-    model = work.with_refinement(model_file.load(checkpoint).model)
+    model = work.with_refinement(model_file.load_model(checkpoint).model)
     dataset = open_data("scenes", "val")
     expected = results.ImageResults(8)
     for number in range(COUNT):
@@ -97,7 +97,7 @@ def test_what_is_kept(checkpoint: Path, tmp_path: Path, whole: multi_process.Che
     same(results.read_results(folder / "pictures.npz", 8), whole.results)
     kept = json.loads((folder / "scores.json").read_text())
     assert kept["scores"]["refined"]["miou"] == record["scores"]["refined"]["miou"]
-    assert kept["sha256"] == model_file.load(checkpoint).digest
+    assert kept["sha256"] == model_file.load_model(checkpoint).digest
     assert set(kept["scores"]["plain"]) >= {"iou", "boundary_f", "trimap", "size_iou", "tolerance_px"}
 
 
@@ -138,7 +138,7 @@ def test_several_that_end_together_write_one_after_the_other(
 ) -> None:
     """As two machines do that share --out, each of which has a first process."""
     inside: list[int] = []
-    write = requests.write_whole
+    write = requests.atomic_write
 
     def slowly(path: Path, data: bytes) -> Path:
         inside.append(1)
@@ -147,7 +147,7 @@ def test_several_that_end_together_write_one_after_the_other(
         inside.pop()
         return write(path, data)
 
-    monkeypatch.setattr(requests, "write_whole", slowly)
+    monkeypatch.setattr(requests, "atomic_write", slowly)
     evaluate(checkpoint, tmp_path, images=1)
     with ThreadPoolExecutor() as pool:
         ends = [*pool.map(lambda _: evaluate(checkpoint, tmp_path, images=1), range(3))]

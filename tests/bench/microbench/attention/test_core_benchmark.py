@@ -132,7 +132,7 @@ def test_a_process_that_dies_leaves_what_it_had_found(tmp_path: Path, monkeypatc
 def test_what_a_dead_process_did_not_come_to_is_given_to_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_process: list[dict[str, Any]]
 ) -> None:
-    usual = run.subprocess.run
+    usual = child_process.subprocess.run
 
     def dying(command: list[str], **more: object) -> subprocess.CompletedProcess[str]:
         usual(command, **more)
@@ -142,7 +142,7 @@ def test_what_a_dead_process_did_not_come_to_is_given_to_another(
         place.write_text(json.dumps({first: found[first] | {"whole": False, "rows": []}}), encoding="utf-8")
         return subprocess.CompletedProcess(command, -9)
 
-    monkeypatch.setattr(run.subprocess, "run", dying)
+    monkeypatch.setattr(child_process.subprocess, "run", dying)
     run_attention_benchmark(request(tmp_path, only=("sound", "unsound")), say=lambda _: None)
     assert [each["names"] for each in in_process] == [["sound", "unsound"], ["unsound"]]
     assert {row["message"] for row in table(tmp_path) if row["side"] == "flat"} == {
@@ -153,7 +153,7 @@ def test_what_a_dead_process_did_not_come_to_is_given_to_another(
 def test_a_stop_keeps_what_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_process: list[dict[str, Any]]
 ) -> None:
-    usual = run.subprocess.run
+    usual = child_process.subprocess.run
 
     def stopped(command: list[str], **more: object) -> None:
         usual(command, **more)
@@ -163,10 +163,10 @@ def test_a_stop_keeps_what_is_whole(
         place.write_text(json.dumps(found), encoding="utf-8")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run.subprocess, "run", stopped)
+    monkeypatch.setattr(child_process.subprocess, "run", stopped)
     with pytest.raises(KeyboardInterrupt):
         run_attention_benchmark(request(tmp_path, only=("sound", "unsound")), say=lambda _: None)
-    monkeypatch.setattr(run.subprocess, "run", usual)
+    monkeypatch.setattr(child_process.subprocess, "run", usual)
     run_attention_benchmark(request(tmp_path, only=("sound", "unsound")), say=lambda _: None)
     assert [each["names"] for each in in_process] == [["sound", "unsound"], ["unsound"]]
 
