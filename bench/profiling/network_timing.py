@@ -1,4 +1,4 @@
-"""Time of inference and of a training step, for networks taken in turns: a busy moment hits them alike."""
+"""Time of inference and of a training step, for whole networks taken in turns."""
 
 from __future__ import annotations
 
@@ -29,11 +29,22 @@ def time_networks(
     rounds: int,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, dict[str, Any]]:
-    """Seconds of one inference and one training step of `batch` images, by network: median and quartiles over rounds.
+    """Time one inference and one training step of each network, in turns.
 
-    Each round visits every network once: it is built with random weights, runs once untimed and once timed in each
-    phase, and is dropped. A training step is forward, the study's loss, backward and AdamW; a network without settings
-    has no loss here and is timed in inference alone. What fails has a `message` in place of its times.
+    Each round builds every network with random weights, runs each phase once untimed and once timed, and drops it. A
+    training step is forward, the study's loss, backward and AdamW.
+
+    Args:
+        networks: A function that builds the network, and its settings, by name. A network without settings has no loss
+            here and is timed in inference alone.
+        size: Height and width of the images, in pixels.
+        batch: Number of images of a step.
+        rounds: Number of timed repetitions.
+        say: Called with a line of progress.
+
+    Returns:
+        By network: `median`, `q1`, `q3` in seconds and `n` for each phase of NETWORK_PHASES, or a `message` in place of
+        them where the network fails.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     failed: dict[str, str] = {}
@@ -62,13 +73,13 @@ def time_networks(
 
 
 def timing_protocol(size: tuple[int, int], batch: int, rounds: int) -> dict[str, Any]:
-    """Under what the times were taken."""
+    """Return the conditions under which `time_networks` measures, as plain values."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return {"size": [*size], "batch": batch, "rounds": rounds, "threads": torch.get_num_threads(), "device": device}
 
 
 def _steps(model: nn.Module, settings: Settings | None, size: tuple[int, int], batch: int) -> Any:
-    """Each phase with a function that does one step of it."""
+    """Yield each phase with a function that does one step of it."""
     device = next(model.parameters()).device
     image = torch.randn(batch, 3, *size, device=device)
     yield "inference", torch.inference_mode()(lambda: model.eval()(image))
@@ -79,7 +90,7 @@ def _steps(model: nn.Module, settings: Settings | None, size: tuple[int, int], b
 
 
 def random_targets(classes: int, size: tuple[int, int], batch: int, device: torch.device) -> dict[str, Tensor]:
-    """Random truth of the kinds that any of the losses asks for."""
+    """Return random targets of every kind that a loss asks for, int64 (B, H, W) by name."""
     limits = {"label": classes, "boundary": 2, "direction": 8}
     return {name: torch.randint(limit, (batch, *size), device=device) for name, limit in limits.items()}
 

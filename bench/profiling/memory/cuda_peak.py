@@ -64,7 +64,9 @@ def cuda_peak_here(settings: Settings, setting: StepSetting, device: str = "cuda
 
 
 def nvml_process_bytes(uuid: str, pid: int) -> tuple[int | None, str]:
-    """Bytes of the card `uuid` that the process holds, by NVML; else None and why. Never 0 for "not known"."""
+    """Return the bytes of the GPU `uuid` that the process holds, by NVML; else None and the reason. Never 0 for "not
+    known".
+    """
     try:
         import pynvml
     except ImportError:

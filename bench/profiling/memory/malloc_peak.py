@@ -76,7 +76,7 @@ def _results(spec: Mapping[str, Any]) -> Iterator[int]:
 
 
 def warmed_up_step(settings: Settings, setting: StepSetting, device: Any) -> tuple[TrackedStep, dict[str, Any]]:
-    """A step whose optimiser has its state, taken once on a batch, and the batch."""
+    """Return a step whose optimiser has its state, taken once on a batch, and the batch."""
     import torch
 
     import unept

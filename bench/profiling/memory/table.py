@@ -1,4 +1,4 @@
-"""The peak of every row's training step, side by side: predicted in processes of their own, verified where asked."""
+"""Peak memory of every row's training step: predicted in processes of their own, verified on request."""
 
 from __future__ import annotations
 
@@ -30,33 +30,46 @@ Record = dict[str, Any]
 def predict_rows(
     rows: Mapping[str, Settings], setting: StepSetting, say: Say = print, *, alone: bool = False
 ) -> list[Record]:
-    """A record a row: its peak as the setting says (`plain`), with bounded losses, and at twice the batch with those.
+    """Predict each row's peak in worker processes.
 
-    With `alone` only the first. A row that cannot be traced has its reason as `message` in place of figures.
+    Args:
+        rows: Settings by name.
+        setting: How a step is taken.
+        say: Called with a line for each row.
+        alone: Predict `plain` only.
+
+    Returns:
+        A record a row, in bytes: `plain`, `bounded` (with bounded losses) and `twice` (those at twice the batch), with
+        `kinds` and `place` of the peak. A row that cannot be traced has its reason as `message` in place of figures.
     """
-    asked = {"plain": replace(setting, bounded=False)}
+    step_settings = {"plain": replace(setting, bounded=False)}
     if not alone:
-        asked |= {
+        step_settings |= {
             "bounded": replace(setting, bounded=True),
             "twice": replace(setting, bounded=True, batch=2 * setting.batch),
         }
     records: list[Record] = []
     with _pool() as pool:
-        waiting = {
-            name: {kind: pool.submit(predict_peak, settings, each) for kind, each in asked.items()}
+        pending = {
+            name: {
+                kind: pool.submit(predict_peak, settings, step_setting) for kind, step_setting in step_settings.items()
+            }
             for name, settings in rows.items()
         }
-        for name, peaks in waiting.items():
+        for name, peaks in pending.items():
             records.append({"name": name, "batch": setting.batch} | _found(peaks))
             say(_line(records[-1]))
     return records
 
 
 def prediction_cost(began: float) -> Record:
-    """What predicting took: `seconds` since `began` (of `time.perf_counter`), `cores`, `resident_gib` of all processes.
+    """Return what predicting took: `seconds` since `began`, `cores`, and `resident_gib` of all processes.
 
-    The latter is a bound: this process's peak and, for each core, that of the largest process that it started; None
-    where the system does not say.
+    The latter is an upper bound: this process's peak and, for each core, that of the largest process that it started;
+    None where the system does not say.
+
+    Args:
+        began: `time.perf_counter()` at the start.
     """
     own, largest = peak_resident_gib(), _largest_child_gib()
     resident = None if own is None or largest is None else own + environment.usable_cores() * largest
@@ -68,15 +81,22 @@ def _largest_child_gib() -> float | None:
         return None
     import resource
 
-    found = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return found / GIB if sys.platform == "darwin" else found / 2**20
+    largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return largest / GIB if sys.platform == "darwin" else largest / 2**20
 
 
 def verify_rows(rows: Mapping[str, Settings], setting: StepSetting, say: Say = print) -> list[Record]:
-    """A record a row: what is predicted for this CPU and, where that fits into MOST, what a real step allocates.
+    """Take each row's training step for real, one after the other, and compare it with the prediction.
 
-    One after the other. With a CUDA card also, as `card`, what is predicted for it and what its meters show. What
-    could not be measured has its reason as `message`.
+    Args:
+        rows: Settings by name.
+        setting: How a step is taken.
+        say: Called with a line for each row.
+
+    Returns:
+        A record a row, in bytes: `predicted` for this CPU and, where that fits into MAX_VERIFIED_BYTES, `measured`.
+        With a CUDA GPU also `card`: what is predicted for it and what its meters show. `message` says why a figure is
+        absent.
     """
     records: list[Record] = []
     for name, settings in rows.items():
@@ -123,12 +143,12 @@ def _pool() -> ProcessPoolExecutor:
 
 def _found(peaks: Mapping[str, Future[PeakMemory]]) -> Record:
     try:
-        found = {kind: peak.result() for kind, peak in peaks.items()}
+        results = {kind: peak.result() for kind, peak in peaks.items()}
     except (RuntimeError, ValueError) as error:
         return {"message": one_line(error, most=200)}
-    record: Record = {kind: peak.bytes for kind, peak in found.items()}
-    record |= {"kinds": found["plain"].kinds, "place": found["plain"].location}
-    return record | ({"place_bounded": found["bounded"].location} if "bounded" in found else {})
+    record: Record = {kind: peak.bytes for kind, peak in results.items()}
+    record |= {"kinds": results["plain"].kinds, "place": results["plain"].location}
+    return record | ({"place_bounded": results["bounded"].location} if "bounded" in results else {})
 
 
 def _line(record: Record) -> str:

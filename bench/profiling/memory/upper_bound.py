@@ -1,9 +1,10 @@
-"""Will a training step fit into this machine's memory? Advice, said before hours are spent; never a gate.
+"""Prediction whether a training step fits into this machine's memory, made before hours are spent: advice, never a
+gate.
 
-Arithmetic first: a bound that is generous for any attention, up to all pairs in every head. A step whose bound is below
-what there is fits, and nothing more is done, so that a small study starts at once. Only a bound that reaches it has the
-step predicted by tracing (`bench.profiling.memory.predict`), in seconds and without memory. What is predicted are live
-tensors, of which a process holds more than that: what is said not to fit does not.
+Arithmetic comes first: an upper bound that assumes all pairs in every head. A step whose bound is below the available
+memory fits, and nothing more is done, so that a small study starts at once. Only a bound that reaches it has the step
+predicted by tracing (`bench.profiling.memory.predict`), in seconds and without memory. Predicted are live tensors, of
+which a process holds more than that: a step that is said not to fit does not.
 """
 
 from __future__ import annotations
@@ -44,7 +45,12 @@ GROWING_FIELDS = (
 
 @dataclass(frozen=True, kw_only=True)
 class AvailableMemory:
-    """What a training can have, in bytes: a GPU's memory, by its name, or what is free of this machine's."""
+    """Memory for a training.
+
+    Attributes:
+        bytes: A GPU's memory, or the available memory of this machine.
+        gpu: Name of the GPU; "" for the machine's memory.
+    """
 
     bytes: int
     gpu: str = ""
@@ -55,7 +61,7 @@ class AvailableMemory:
 
 
 def available_memory() -> AvailableMemory:
-    """That of the device which runs take."""
+    """Return the memory of the device that runs use."""
     import torch
 
     if torch.cuda.is_available():
@@ -65,28 +71,39 @@ def available_memory() -> AvailableMemory:
 
 
 def predict_needs(
-    settings: Sequence[Mapping[str, Any]], backend: str, there: AvailableMemory, *, at_once: int = 1
+    settings: Sequence[Mapping[str, Any]], backend: str, available: AvailableMemory, *, at_once: int = 1
 ) -> dict[str, int]:
-    """Bytes of a training step as predicted, by `content_key` of the settings (from `settings_to_dict`).
+    """Predict the bytes of a training step for settings that may not fit.
 
-    Left out are settings of which so many fit at once by their bound, and those whose step cannot be traced, as it may
-    be with a user's own module.
+    Left out are settings of which `at_once` fit together by their bound, and those whose step cannot be traced, as it
+    may be with a user's own module.
+
+    Args:
+        settings: Settings as plain values.
+        backend: Backend of deformable attention.
+        there: The available memory.
+        at_once: Number of runs side by side.
+
+    Returns:
+        Bytes by `content_key` of the settings.
     """
-    found = {}
-    for key, each in {content_key(each): settings_from_dict(dict(each)) for each in settings}.items():
-        if at_once * step_upper_bound(each, backend) >= there.bytes and (needed := _predicted(each, backend, there)):
-            found[key] = needed
-    return found
+    needed_by_key = {}
+    for key, one in {content_key(one): settings_from_dict(dict(one)) for one in settings}.items():
+        if at_once * step_upper_bound(one, backend) >= available.bytes and (
+            needed := _predicted(one, backend, available)
+        ):
+            needed_by_key[key] = needed
+    return needed_by_key
 
 
-def _predicted(settings: Settings, backend: str, there: AvailableMemory) -> int | None:
+def _predicted(settings: Settings, backend: str, available: AvailableMemory) -> int | None:
     from bench.profiling.memory.predict import StepSetting, predict_peak
 
     setting = StepSetting(
         batch=settings.train.batch,
         size=settings.model.size,
         bounded=settings.loss.bounded,
-        device="cuda" if there.gpu else "cpu",
+        device="cuda" if available.gpu else "cpu",
     )
     try:
         with warnings.catch_warnings(action="ignore"):
@@ -96,7 +113,9 @@ def _predicted(settings: Settings, backend: str, there: AvailableMemory) -> int 
 
 
 def step_upper_bound(settings: Settings, backend: str) -> int:
-    """Bytes that no attention's training step exceeds that holds all pairs, or all samples where it takes those."""
+    """Return an upper bound in bytes of one training step, assuming all pairs are stored (for "reference", all samples
+    too).
+    """
     model, batch = settings.model, settings.train.batch
     pixels = batch * model.size**2
     queries = (-(-model.size // 8)) ** 2
@@ -115,9 +134,10 @@ def step_upper_bound(settings: Settings, backend: str) -> int:
 
 
 def extra_demand(settings: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
-    """What `settings` ask for beyond `other`: "points=64 for 16"; "" where both are the same.
+    """Return what `settings` ask for beyond `other`: "points=64 for 16"; "" where both are the same.
 
-    None where they differ in anything but fields of which more takes at least as much memory, or ask for less.
+    None where they ask for less, or differ in a field outside GROWING_FIELDS (of which more takes at least as much
+    memory).
     """
     mine, theirs = _flat(settings), _flat(other)
     if mine.keys() != theirs.keys():
