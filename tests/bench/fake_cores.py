@@ -58,7 +58,7 @@ def comparisons() -> tuple[Comparison, ...]:
             inputs=1,
             implementations=(
                 ours,
-                Implementation(name="first", make=doubling),
+                Implementation(name="first", prepare=doubling),
                 Implementation(name="it", prepare=deadly),
             ),
         ),
