@@ -1,6 +1,7 @@
-"""A whole run: each comparison at each size in a fresh process for its times and another for its memory; one table.
+"""A whole attention benchmark: each comparison at each size in a fresh process for its times, and another for its
+memory.
 
-What has been measured under the same setting is kept, so the same command goes on where it was stopped.
+What has been measured under the same setting is kept, so the same command continues where it was stopped.
 """
 
 from __future__ import annotations
@@ -80,7 +81,15 @@ class Request:
 
 
 def run_attention_benchmark(request: Request, say: Callable[[str], None] = print) -> None:
-    """Measure what is not measured yet, and write the table and the facts after each process."""
+    """Measure what is not measured yet, and write the table and the facts after each process.
+
+    Args:
+        request: What to measure and where to write it.
+        say: Called with a line of progress.
+
+    Raises:
+        KeyboardInterrupt: The user stopped a process; what it had finished is written.
+    """
     request.out.mkdir(parents=True, exist_ok=True)
     setting = _setting(request)
     done = _done(request.out / FACTS, setting)
@@ -91,8 +100,8 @@ def run_attention_benchmark(request: Request, say: Callable[[str], None] = print
             due = [name for name in request.names if _key(name, size, kind) not in done]
             while due and preload[kind] is not None:
                 say(f"{kind} at {size.tokens} tokens: {', '.join(due)}")
-                found, stopped = _process({**request.spec(kind, size), "names": due}, preload[kind] or {})
-                for name, job in found.items():
+                results, stopped = _process({**request.spec(kind, size), "names": due}, preload[kind] or {})
+                for name, job in results.items():
                     done[_key(name, size, kind)] = job
                     due.remove(name)
                 _write(request, setting, done, notes)
@@ -114,7 +123,7 @@ def _preload(notes: list[str]) -> dict[str, str] | None:
 
 
 def _setting(request: Request) -> dict[str, Any]:
-    """What must be the same for an older measurement to be kept, but for the commit."""
+    """Return what must be the same for an older measurement to be kept, except for the commit."""
     facts = environment.collect_environment(threads=request.threads, malloc=request.malloc)
     facts["packages"] |= {
         name: environment.package_version(name) for name in PACKAGES if environment.package_version(name)
@@ -132,9 +141,10 @@ def _done(path: Path, setting: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _process(spec: Mapping[str, Any], more: Mapping[str, str]) -> tuple[dict[str, Any], bool]:
-    """By comparison what a process found, and whether the user stopped it.
+    """Return the results of a process by comparison, and True where the user stopped it.
 
-    One that ended early leaves out the comparisons that it did not come to; what was stopped, the unfinished one too.
+    One that ended early leaves out the comparisons that it did not come to; one that was stopped, the unfinished one
+    too.
     """
     load = os.getloadavg()[0]
     variables = environment.thread_variables(spec["threads"]) | dict(more)
@@ -151,12 +161,14 @@ def _process(spec: Mapping[str, Any], more: Mapping[str, str]) -> tuple[dict[str
 
 
 def _write(request: Request, setting: Mapping[str, Any], done: dict[str, Any], notes: Sequence[str]) -> None:
-    """The table and the facts of what has been measured by now, each in one stroke."""
-    keys = [(each, size, kind) for kind in KINDS for size in (*QUICK_SIZES, *SIZES) for each in request.known]
+    """Write the table and the facts of what has been measured by now, each file atomically."""
+    keys = [
+        (comparison, size, kind) for kind in KINDS for size in (*QUICK_SIZES, *SIZES) for comparison in request.known
+    ]
     lines: list[dict[str, Any]] = []
-    for each, size, kind in keys:
-        job = done.get(_key(each.name, size, kind))
-        lines += _lines(job, each, size) if job else ()
+    for comparison, size, kind in keys:
+        job = done.get(_key(comparison.name, size, kind))
+        lines += _lines(job, comparison, size) if job else ()
     text = io.StringIO()
     writer = csv.DictWriter(
         text, (*ROW_COLUMNS, "ours", *STATUS_COLUMNS, "difference"), lineterminator="\n", restval=""
@@ -169,15 +181,15 @@ def _write(request: Request, setting: Mapping[str, Any], done: dict[str, Any], n
 
 
 def _lines(job: Mapping[str, Any], comparison: Comparison, size: MapSize) -> Iterator[dict[str, Any]]:
-    """The rows of each side with its status; one without a value where there are none."""
-    place = {"part": comparison.name, "shape": f"{size.tokens} tokens", **job["place"]}
+    """Yield the rows of each implementation with its status; one without a value where there are none."""
+    context = {"part": comparison.name, "shape": f"{size.tokens} tokens", **job["place"]}
     for side in comparison.implementations:
-        said = job["sides"].get(side.name, {"status": "ok"})
-        found = [row for row in job["rows"] if row["side"] == side.name]
-        if not found and said["status"] == "ok":
-            said = {"status": "failed", "message": job["problem"] or "nothing was measured"}
-        more = {name: said.get(name) for name in STATUS_COLUMNS} | {"difference": side.difference, "ours": side.ours}
-        for row in found or [place | {"side": side.name, "phase": "", "quantity": ""}]:
+        status = job["sides"].get(side.name, {"status": "ok"})
+        measured = [row for row in job["rows"] if row["side"] == side.name]
+        if not measured and status["status"] == "ok":
+            status = {"status": "failed", "message": job["problem"] or "nothing was measured"}
+        extra = {name: status.get(name) for name in STATUS_COLUMNS} | {"difference": side.difference, "ours": side.ours}
+        for row in measured or [context | {"side": side.name, "phase": "", "quantity": ""}]:
             key = "/".join(str(row[name]) for name in ("part", "malloc", "shape", "side", "phase", "quantity"))
             numbers = {name: f"{row[name]:.6g}" for name in ("value", "q1", "q3") if name in row}
-            yield row | numbers | more | {"key": key}
+            yield row | numbers | extra | {"key": key}

@@ -1,6 +1,6 @@
-"""Who is compared: functions of the same inputs with the same result, and what to install where one is not there.
+"""Implementations of deformable attention with the same inputs and result, and what to install where one is missing.
 
-Every side starts from offsets and logits and holds its own softmax and its own arithmetic of locations.
+Every implementation starts from offsets and logits and holds its own softmax and its own arithmetic of locations.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ OURS = "native"
 
 @dataclass(frozen=True, kw_only=True)
 class OperatorImplementation:
-    """Something that computes the operator; `run` is None where it is not there, and `missing` says what to do."""
+    """An implementation of the operator; `run` is None where it is not installed, and `missing` says what to do."""
 
     name: str
     run: OperatorCall | None
@@ -33,7 +33,7 @@ class OperatorImplementation:
 
 
 def operator_implementations() -> list[OperatorImplementation]:
-    """All of them, ours first. Builds the kernel if that has not been done."""
+    """Return all of them, ours first. Builds the kernel if that has not been done."""
     problem = cpu_build.problem()
     ours = OperatorImplementation(name=OURS, run=None, missing=f"the native kernel is not there: {problem}")
     return [
@@ -45,7 +45,7 @@ def operator_implementations() -> list[OperatorImplementation]:
 
 
 def _side(name: str, find: Callable[[], OperatorCall], line: str) -> OperatorImplementation:
-    """ImportError: not installed, or installed for another torch."""
+    """Return the implementation, or one without `run` where it is not installed, or installed for another torch."""
     try:
         return OperatorImplementation(name=name, run=find())
     except (ImportError, OSError) as error:
@@ -55,11 +55,11 @@ def _side(name: str, find: Callable[[], OperatorCall], line: str) -> OperatorImp
 
 
 def _mmcv() -> OperatorCall:
-    """mmcv's function in plain PyTorch."""
+    """Return mmcv's function in plain PyTorch."""
     function = _mmcv_operator()
 
-    def run(value: Tensor, place: Tensor, offsets: Tensor, logits: Tensor, shapes: Shapes) -> Tensor:
-        locations, weights = reference.materialised(place, offsets, logits, shapes)
+    def run(value: Tensor, reference_points: Tensor, offsets: Tensor, logits: Tensor, shapes: Shapes) -> Tensor:
+        locations, weights = reference.materialised(reference_points, offsets, logits, shapes)
         return function(value, shapes, locations, weights)
 
     return run
@@ -67,10 +67,10 @@ def _mmcv() -> OperatorCall:
 
 @cache
 def _mmcv_operator() -> Callable[..., Tensor]:
-    """`multi_scale_deformable_attn_pytorch`, from an mmcv with or without its compiled part.
+    """Return `multi_scale_deformable_attn_pytorch`, from an mmcv with or without its compiled part.
 
-    Without it the import of `mmcv.ops` asks for functions that are not there; for the time of that import it is given
-    some that refuse by name.
+    Without it the import of `mmcv.ops` asks for functions that are not there; during that import it is given some that
+    refuse by name.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what mmcv.ops imports: not ours to mend
@@ -86,7 +86,7 @@ def _mmcv_operator() -> Callable[..., Tensor]:
 
 
 class _Absent:
-    """Stands for mmcv's compiled functions where there are none."""
+    """Stand-in for mmcv's compiled functions where there are none."""
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         def refuse(*_: object, **__: object) -> None:
@@ -96,7 +96,7 @@ class _Absent:
 
 
 def _rival() -> OperatorCall:
-    """The C++ operator of torch-ms-deform-attn."""
+    """Return the C++ operator of torch-ms-deform-attn."""
     function = importlib.import_module("torch_ms_deform_attn").ms_deform_attn
 
     @cache
@@ -105,7 +105,7 @@ def _rival() -> OperatorCall:
         tokens = sizes.prod(1)
         return sizes, tokens.cumsum(0) - tokens
 
-    def run(value: Tensor, place: Tensor, offsets: Tensor, logits: Tensor, shapes: Shapes) -> Tensor:
-        return function(value, *layout(shapes), *reference.materialised(place, offsets, logits, shapes))
+    def run(value: Tensor, reference_points: Tensor, offsets: Tensor, logits: Tensor, shapes: Shapes) -> Tensor:
+        return function(value, *layout(shapes), *reference.materialised(reference_points, offsets, logits, shapes))
 
     return run

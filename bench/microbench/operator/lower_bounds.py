@@ -1,6 +1,6 @@
-"""The most that a ratio could be, were the kernel itself as fast as the machine's probes, free, or without scratch.
+"""Upper bounds of a ratio: the kernel itself as fast as the machine's probes, free, or without scratch memory.
 
-A goal that lies beyond is not to be reached on the machine at hand, whatever the kernel.
+A goal beyond such a bound cannot be reached on the machine at hand, whatever the kernel.
 """
 
 from __future__ import annotations
@@ -20,37 +20,47 @@ BYTES_PER_FLOAT = 4  # bytes
 
 
 def operator_bound_rows(
-    place: RowContext, samples: Samples, others: Sequence[str], tables: str
+    context: RowContext, samples: Samples, others: Sequence[str], tables: str
 ) -> Iterator[BenchmarkRow]:
-    """Of each other side: its seconds over those of the probes' gathers and scatters of as many points, by round.
+    """Yield each other implementation's seconds over those of the probes' gathers and scatters of as many points, by
+    round.
 
     A forward pass gathers; a backward pass gathers once more and scatters.
+
+    Args:
+        place: Columns that the rows share.
+        samples: Seconds by (implementation or table, phase).
+        others: Implementations to compare.
+        tables: Name of the probe's tables in the samples.
     """
     gather, scatter = (samples.get((tables, phase), ()) for phase in ("gather", "scatter"))
-    least = {
+    lower_bounds = {
         "forward": gather,
-        "forward+backward": [2 * one + other for one, other in zip(gather, scatter, strict=True)],
+        "forward+backward": [2 * first + second for first, second in zip(gather, scatter, strict=True)],
     }
-    yield from _over(place, samples, others, least)
+    yield from _over(context, samples, others, lower_bounds)
 
 
-def module_bound_rows(place: RowContext, samples: Samples, others: Sequence[str]) -> Iterator[BenchmarkRow]:
-    """Of each other side: its seconds over those of the linear layers alone, by round."""
-    least = {phase: seconds for (side, phase), seconds in samples.items() if side == LINEAR_LAYERS}
-    yield from _over(place, samples, others, least)
+def module_bound_rows(context: RowContext, samples: Samples, others: Sequence[str]) -> Iterator[BenchmarkRow]:
+    """Yield each other implementation's seconds over those of the linear layers alone, by round."""
+    lower_bounds = {phase: seconds for (side, phase), seconds in samples.items() if side == LINEAR_LAYERS}
+    yield from _over(context, samples, others, lower_bounds)
 
 
 def _over(
-    place: RowContext, samples: Samples, others: Sequence[str], least: Mapping[str, Sequence[float]]
+    context: RowContext, samples: Samples, others: Sequence[str], lower_bounds: Mapping[str, Sequence[float]]
 ) -> Iterator[BenchmarkRow]:
     for side in others:
-        for phase, seconds in least.items():
+        for phase, seconds in lower_bounds.items():
             if seconds and (side, phase) in samples:
-                yield place.row(side, phase, RATIO_AT_MOST, paired_ratios(samples[side, phase], seconds))
+                yield context.row(side, phase, RATIO_AT_MOST, paired_ratios(samples[side, phase], seconds))
 
 
 def min_bytes(case: OperatorCase) -> dict[str, int]:
-    """What a call in single precision must take: its result, and for both passes the gradients that are its output."""
+    """Return the bytes that a call in single precision must take, by phase.
+
+    They are its result, and for both passes the gradients that are its output.
+    """
     queries = case.batch * case.queries
     result = queries * case.heads * case.channels * BYTES_PER_FLOAT
     value = case.batch * case.tokens * case.heads * case.channels * BYTES_PER_FLOAT
@@ -59,7 +69,7 @@ def min_bytes(case: OperatorCase) -> dict[str, int]:
 
 
 def zero_operator(value: Tensor, _place: Tensor, offsets: Tensor, logits: Tensor, _shapes: Shapes) -> Tensor:
-    """Stands for the operator in a module: zeros for the result and the gradients, and nothing computed."""
+    """Return zeros in place of the operator's result, with zero gradients: nothing is computed."""
     result: Tensor = _Free.apply(value, offsets, logits)
     return result
 

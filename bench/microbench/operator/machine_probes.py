@@ -1,4 +1,4 @@
-"""What the machine allows: cuda/probes.cpp through ctypes."""
+"""Speed of the machine itself: cuda/probes.cpp through ctypes."""
 
 from __future__ import annotations
 
@@ -18,31 +18,44 @@ _KINDS = {"gather": 0, "scatter": 1, "multiply-add": 2, "read": 3}
 
 @dataclass(frozen=True, kw_only=True)
 class MachineProbe:
-    """Tables of a working set, one a thread."""
+    """Tables of a working set, one per thread."""
 
     library: ctypes.CDLL
     handle: int
 
     def seconds(self, kind: str, amount: int) -> tuple[float, int]:
-        """The time of so many points, multiply-adds or passes by all threads, and how many of its units that was."""
-        began = time.perf_counter()
+        """Time one probe on all threads.
+
+        Args:
+            kind: gather, scatter, multiply-add or read.
+            amount: Points, multiply-adds or passes to do, at least.
+
+        Returns:
+            Seconds, and how many units were done.
+        """
+        start = time.perf_counter()
         done = self.library.unept_probe_run(self.handle, _KINDS[kind], amount)
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - start
         assert done > 0, (kind, amount, done)
         return seconds, done
 
     def gather_scatter_seconds(self, points: int) -> Mapping[str, float]:
-        """Seconds of a gather and of a scatter of this many points."""
-        found = {}
+        """Return the seconds of a gather and of a scatter of this many points."""
+        times = {}
         for kind in ("gather", "scatter"):
             seconds, done = self.seconds(kind, max(points, MIN_PROBE_POINTS))
-            found[kind] = seconds * points / done
-        return found
+            times[kind] = seconds * points / done
+        return times
 
 
 @contextmanager
 def open_probe(rows: int, threads: int) -> Iterator[MachineProbe]:
-    """Tables of so many rows of 32 floats. `build.Unavailable` without a library, MemoryError without room."""
+    """Allocate tables of so many rows of 32 floats for the time of a `with` block.
+
+    Raises:
+        cpu_build.Unavailable: The library cannot be built.
+        MemoryError: There is not enough memory.
+    """
     library = cpu_build.load(PROBE_SOURCE).library
     library.unept_probe_new.argtypes = [ctypes.c_int64, ctypes.c_int]
     library.unept_probe_new.restype = ctypes.c_void_p

@@ -48,7 +48,12 @@ class Request:
 
 
 def run_operator_benchmark(request: Request, say: Callable[[str], None] = print) -> None:
-    """Measure, and write the table and the facts to the request's folder, in place of older ones."""
+    """Measure, and write the table and the facts to the request's folder, in place of older ones.
+
+    Args:
+        request: What to measure and where to write it.
+        say: Called with a line of progress.
+    """
     request.out.mkdir(parents=True, exist_ok=True)
     load = [os.getloadavg()[0]]
     _build(say)
@@ -71,9 +76,9 @@ def run_operator_benchmark(request: Request, say: Callable[[str], None] = print)
         _write(request, rows, {"malloc": mallocs, "load": [*load, os.getloadavg()[0]], "notes": notes})
 
 
-def _write(request: Request, rows: list[BenchmarkRow], found: dict[str, Any]) -> None:
-    """The table and the facts of what has been measured by now, so that a stop loses one process at most."""
-    facts = environment.collect_environment(threads=request.threads) | found | {"command": request.command}
+def _write(request: Request, rows: list[BenchmarkRow], measured: dict[str, Any]) -> None:
+    """Write the table and the facts of what has been measured by now, so that a stop loses one process at most."""
+    facts = environment.collect_environment(threads=request.threads) | measured | {"command": request.command}
     facts |= {"repeats": _repeats(request), "quick": request.quick}
     facts |= {"kernel": "" if cpu_build.problem() else cpu_build.load().origin}
     (request.out / TABLE).write_text(rows_to_csv(rows), encoding="utf-8")
@@ -81,7 +86,7 @@ def _write(request: Request, rows: list[BenchmarkRow], found: dict[str, Any]) ->
 
 
 def _build(say: Callable[[str], None]) -> None:
-    """Have the libraries built before anything is timed; what cannot be built, the workers say."""
+    """Build the libraries before anything is timed; what cannot be built, the workers say."""
     say("building what is not built yet")
     for main, march in (
         (cpu_build.MAIN, cpu_build.NATIVE),
@@ -97,7 +102,7 @@ def _repeats(request: Request) -> int:
 
 
 def _process(request: Request, malloc: str, parts: tuple[str, ...], more: dict[str, str]) -> dict[str, Any] | str:
-    """What a worker found, or a line on a worker that ended without a result."""
+    """Return the result of a worker, or a line on a worker that ended without one."""
     spec = {
         "malloc": malloc,
         "parts": parts,

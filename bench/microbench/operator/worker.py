@@ -1,7 +1,7 @@
-"""One process of a kernel benchmark: `python -m bench.microbench.operator.worker SPEC.json RESULT.json`.
+"""One process of a kernel benchmark.
 
-A process has one malloc setting from its start to its end, since that cannot be taken back. What it does is told on
-standard output, a line each; rows and notes go to the result.
+A process has one malloc setting from its start to its end, since that cannot be taken back. Progress goes to standard
+output, a line each; rows and notes go to the result.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from bench.microbench.rows import BenchmarkRow
 
 
 def main(arguments: list[str]) -> int:
-    """Carry out the spec in the first file and write the result to the second; returns the exit status."""
+    """Carry out the spec in the first file and write the result to the second; return the exit status."""
     return serve_child(lambda spec: [run_parts(spec)], arguments)
 
 
 def run_parts(spec: dict[str, Any]) -> dict[str, Any]:
-    """Rows, notes, and what malloc was set to."""
+    """Measure the parts of a spec and return rows, notes, and the setting of malloc."""
     malloc = environment.raise_malloc_thresholds() if spec["malloc"] == "tuned" else "system default"
     torch.set_num_threads(spec["threads"])
     warnings.simplefilter("ignore")  # of the rivals' imports
