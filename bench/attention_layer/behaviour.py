@@ -1,4 +1,4 @@
-"""What an attention's results are and what they depend on: sizes, other images, chance, order, padding."""
+"""Checks of an attention's results and what they depend on: sizes, other images, chance, order, padding."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TOLERANCE: Mapping[torch.dtype, float] = {torch.float64: 1e-9, torch.float32: 1e
 
 
 def check_shapes(subject: AttentionUnderTest) -> CheckLine:
-    """The result is a tensor like the tokens, finite, and the inputs are left as they were, in both modes."""
+    """Check that the result is a finite tensor like the tokens, and that the inputs are unchanged, in both modes."""
     tried = []
     for levels, cases in enumerate(ODD_SHAPES[: subject.levels], start=1):
         for case in cases:
@@ -58,7 +58,7 @@ def _wrong(result: Any, call: AttentionCall, before: Mapping[str, Tensor]) -> st
 
 
 def check_batch_independence(subject: AttentionUnderTest) -> CheckLine:
-    """An image's result is the same alone, and beside other images."""
+    """Check that an image's result is the same alone and beside other images."""
     dtype = subject.widest_dtype()
     shapes = ((7, 5), (4, 3), (3, 2))[: subject.levels]
     module = subject.perturbed(dtype)
@@ -67,17 +67,16 @@ def check_batch_independence(subject: AttentionUnderTest) -> CheckLine:
         change_when_alone(module, call),
         change_beside_others(module, call, subject.call(shapes, batch=3, seed=1, dtype=dtype)),
     )
-    told = f"largest change {largest:.2g}" if largest else "largest change 0"
+    summary = f"largest change {largest:.2g}" if largest else "largest change 0"
     passed = largest <= TOLERANCE[dtype]
-    text = (
-        f"{told} of the largest result, when an image of 3 is taken alone or beside others, at {format_sizes(shapes)}"
-    )
+    text = f"{summary} of the largest result, when an image of 3 is taken alone or beside others"
+    text += f", at {format_sizes(shapes)}"
     return CheckLine(status="PASS" if passed else "FAIL", name="batch independence", text=text)
 
 
 @torch.no_grad()
 def change_when_alone(module: nn.Module, call: AttentionCall) -> float:
-    """The largest change of an image's result when it is the only one of its batch."""
+    """Return the largest relative change of an image's result when it is the only one of its batch."""
     together = call.call_on_copies(module)
     images = range(len(call.query_tensor))
     return max(
@@ -88,7 +87,7 @@ def change_when_alone(module: nn.Module, call: AttentionCall) -> float:
 
 @torch.no_grad()
 def change_beside_others(module: nn.Module, call: AttentionCall, other: AttentionCall) -> float:
-    """The largest change of the first image's result when the others are those of ``other``."""
+    """Return the largest relative change of the first image's result when the others are those of `other`."""
     mixed = {
         name: torch.cat((tensor[:1], other.present_tensors[name][1:])) for name, tensor in call.present_tensors.items()
     }
@@ -101,53 +100,64 @@ def _images(call: AttentionCall, first: int, end: int) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def check_determinism(subject: AttentionUnderTest) -> CheckLine:
-    """Three calls in evaluation mode, with other random numbers each, give the same bits."""
+    """Check that three calls in evaluation mode, with other random numbers each, give the same bits."""
     shapes = ((7, 5), (4, 3), (3, 2))[: subject.levels]
     module, call = subject.perturbed(), subject.call(shapes)
     expected = call.call_on_copies(module)
-    found = [call.call_on_copies(module, seed) for seed in (1, 2)]
-    largest = max(relative_change(each, expected) for each in found)
-    same = all(torch.equal(each, expected) for each in found)
+    results = [call.call_on_copies(module, seed) for seed in (1, 2)]
+    largest = max(relative_change(result, expected) for result in results)
+    same = all(torch.equal(result, expected) for result in results)
     text = f"largest change {largest:.2g} over 3 calls in evaluation" if not same else "the same bits in 3 calls"
     return CheckLine(status="PASS" if same else "FAIL", name="determinism in evaluation", text=text)
 
 
 @torch.no_grad()
 def check_permutation(subject: AttentionUnderTest, side: int) -> CheckLine:
-    """Whether tokens that change places within their levels, with their positions, take their results along."""
+    """Report whether tokens that change places within their levels, with their positions, take their results along.
+
+    Args:
+        subject: The attention under test.
+        side: Side of the first map, in tokens.
+    """
     dtype, maps = subject.widest_dtype(), ((side, side), *[(side // 3, side // 3)] * (subject.levels - 1))
     module, call = subject.perturbed(dtype), subject.call(maps, batch=1, dtype=dtype)
-    place = _shuffled(maps)
-    moved = ("memory",) if subject.is_cross else ("tokens", "position")
-    mixed = {name: tensor[:, place] for name, tensor in call.present_tensors.items() if name in moved}
+    order = _shuffled(maps)
+    shuffled = ("memory",) if subject.is_cross else ("tokens", "position")
+    reordered = {name: tensor[:, order] for name, tensor in call.present_tensors.items() if name in shuffled}
     expected = call.call_on_copies(module)
     largest = relative_change(
-        call.with_tensors(**mixed).call_on_copies(module), expected if subject.is_cross else expected[:, place]
+        call.with_tensors(**reordered).call_on_copies(module), expected if subject.is_cross else expected[:, order]
     )
     follows = largest <= TOLERANCE[dtype]
-    what = "the memory's tokens" if subject.is_cross else " and ".join(mixed).replace("position", "positions")
+    content = "the memory's tokens" if subject.is_cross else " and ".join(reordered).replace("position", "positions")
     effect = "changes nothing" if subject.is_cross else "moves the results along"
     if not follows:
         effect = f"changes results by up to {largest:.2g} of the largest: their order or place counts"
     return CheckLine(
-        status="INFO", name="permutation", text=f"shuffling {what} within each level {effect}, at {format_sizes(maps)}"
+        status="INFO",
+        name="permutation",
+        text=f"shuffling {content} within each level {effect}, at {format_sizes(maps)}",
     )
 
 
 def _shuffled(shapes: Shapes) -> Tensor:
-    generator, places, start = torch.Generator().manual_seed(0), [], 0
+    generator, indices, start = torch.Generator().manual_seed(0), [], 0
     for height, width in shapes:
-        places.append(start + torch.randperm(height * width, generator=generator))
+        indices.append(start + torch.randperm(height * width, generator=generator))
         start += height * width
-    return torch.cat(places)
+    return torch.cat(indices)
 
 
 @torch.no_grad()
 def check_padding(subject: AttentionUnderTest, side: int) -> CheckLine:
-    """How far a row and a column more, at the bottom and the right of each map, change the results that were there.
+    """Report how far one more row and column, at the bottom and the right of each map, change the results.
 
-    That is what the model does to an image whose sides are no multiples of 16 pixels, and it masks nothing: what the
-    padding holds takes part. The new tokens are 0 here, and the old ones keep their positions.
+    The model does that to an image whose sides are no multiples of 16 pixels, and masks nothing: the padding takes
+    part. The new tokens are 0 here, and the old ones keep their positions.
+
+    Args:
+        subject: The attention under test.
+        side: Side of the first map, in tokens.
     """
     dtype, maps = subject.widest_dtype(), ((side, side), *[(side // 3, side // 3)] * (subject.levels - 1))
     grown = tuple((height + 1, width + 1) for height, width in maps)
@@ -179,17 +189,17 @@ def check_padding(subject: AttentionUnderTest, side: int) -> CheckLine:
 
 
 def _old_places(shapes: Shapes) -> Tensor:
-    """Of the tokens of ``shapes`` in the sequence of maps that have a row and a column more."""
-    places, start = [], 0
+    """Return the indices of the tokens of `shapes` in the sequence of maps that have one more row and column."""
+    indices, start = [], 0
     for height, width in shapes:
         grid = torch.arange((height + 1) * (width + 1)).view(height + 1, width + 1)
-        places.append(start + grid[:height, :width].flatten())
+        indices.append(start + grid[:height, :width].flatten())
         start += (height + 1) * (width + 1)
-    return torch.cat(places)
+    return torch.cat(indices)
 
 
 class PadWith(TorchDispatchMode):
-    """Inside, tensors of numbers are padded with ``value`` where they would be padded with 0."""
+    """Dispatch mode in which floating-point tensors are padded with `value` where they would be padded with 0."""
 
     def __init__(self, value: float) -> None:
         super().__init__()
@@ -205,7 +215,7 @@ class PadWith(TorchDispatchMode):
 
 @torch.no_grad()
 def check_inner_padding(subject: AttentionUnderTest) -> CheckLine:
-    """Whether it shows in a result what the attention itself pads its tensors with."""
+    """Report whether the filling with which the attention itself pads its tensors shows in a result."""
     dtype = subject.widest_dtype()
     shapes = ((7, 5), (4, 3), (3, 2))[: subject.levels]
     module, call = subject.perturbed(dtype), subject.call(shapes, dtype=dtype)

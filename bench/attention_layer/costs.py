@@ -1,4 +1,4 @@
-"""What a layer costs and how far it sees, at the width and the heads of the model: counted, predicted, measured."""
+"""Cost and receptive field of a layer, at the width and the heads of the model: counted, predicted, measured."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RECEPTIVE_FIELD_SECONDS = 8.0  # seconds for the reach; what takes longer is mea
 
 
 def check_fake_tensor_trace(subject: AttentionUnderTest, maps: Shapes) -> CheckLine:
-    """Forward and backward run on tensors that have sizes and no content."""
+    """Check that forward and backward run on tensors that have sizes and no content."""
     name = "fake-tensor trace"
     try:
         with FakeTensorMode():
@@ -43,35 +43,44 @@ def check_fake_tensor_trace(subject: AttentionUnderTest, maps: Shapes) -> CheckL
 
 
 class _OneCall(nn.Module):
-    """An attention as a model of an image, of which nothing is taken."""
+    """An attention as a model of an image that ignores the image."""
 
     def __init__(self, layer: nn.Module, call: AttentionCall) -> None:
         super().__init__()
         self.layer, self.call = layer, call
 
     def forward(self, _: Tensor) -> Any:
-        """The result of the call."""
+        """Return the result of the call."""
         return self.layer(*self.call.tensors.values(), *self.call.sizes)
 
 
 def count_layer_operations(subject: AttentionUnderTest, maps: Shapes, *, batch: int = 1) -> Operations:
-    """Operations of one layer for so many images. `UncountedError` for an operator without a formula."""
+    """Count the operations of one layer, in 1e9 multiply-adds.
+
+    Args:
+        subject: The attention under test.
+        maps: Height and width of each map, in tokens.
+        batch: Number of images.
+
+    Raises:
+        UncountedError: An operator has no formula.
+    """
     with torch.device("meta"):
         layer, call = subject.make(), subject.call(maps, batch=batch, empty=True)
         return count_model(_OneCall(layer, call), (8, 8))
 
 
 def check_operations(subject: AttentionUnderTest, maps: Shapes) -> CheckLine:
-    """Every operator is counted or known to be free."""
-    found = count_layer_operations(subject, maps)
-    text = f"{found.gmacs:.3f} GMACs for one image at {format_sizes(maps)}"
-    if found.sampling_gmacs:
-        text += f" ({found.sampling_gmacs:.3f} of them sampling)"
+    """Check that every operator is counted or known to be free."""
+    counts = count_layer_operations(subject, maps)
+    text = f"{counts.gmacs:.3f} GMACs for one image at {format_sizes(maps)}"
+    if counts.sampling_gmacs:
+        text += f" ({counts.sampling_gmacs:.3f} of them sampling)"
     return CheckLine(status="PASS", name="operations counted", text=text)
 
 
 def check_parameters(subject: AttentionUnderTest, maps: Shapes) -> CheckLine:
-    """How many there are in a layer, and what share of them no result depends on."""
+    """Report the number of parameters in a layer, and the share of them that no result depends on."""
     module, call = subject.perturbed(), subject.call(maps, batch=1)
     weights = [parameter for parameter in module.parameters() if parameter.requires_grad]
     total = sum(parameter.numel() for parameter in module.parameters())
@@ -86,17 +95,26 @@ def check_parameters(subject: AttentionUnderTest, maps: Shapes) -> CheckLine:
 
 
 def check_memory(subject: AttentionUnderTest, maps: Shapes, sides: Sequence[int]) -> CheckLine:
-    """The power of the tokens with which the peak of a training step grows, and the peak at ``maps``; predicted."""
+    """Report the power of the tokens with which the peak of a training step grows, and the peak at `maps`; both
+    predicted.
+    """
     peaks = [predict_layer_peak(subject, ((side, side),), levels=1).peak for side in sides]
-    power, there = power_law_exponent([side * side for side in sides], peaks), predict_layer_peak(subject, maps)
+    power, peak_at_maps = power_law_exponent([side * side for side in sides], peaks), predict_layer_peak(subject, maps)
     text = f"grows with the tokens to the power {power:.2f} ({sides[0]}x{sides[0]} to {sides[-1]}x{sides[-1]})"
-    text += f"; {there.peak / GIB:.2f} GiB for a layer's training step on one image at {format_sizes(maps)}"
+    text += f"; {peak_at_maps.peak / GIB:.2f} GiB for a layer's training step on one image at {format_sizes(maps)}"
     text += f", dropout {subject.model.dropout:g}; predicted"
     return CheckLine(status="INFO", name="memory exponent", text=text)
 
 
 def predict_layer_peak(subject: AttentionUnderTest, maps: Shapes, *, batch: int = 1, **changes: Any) -> LayerPeak:
-    """The peak of a training step of one layer on so many images, on fake tensors."""
+    """Predict the peak in bytes of a training step of one layer, on fake tensors.
+
+    Args:
+        subject: The attention under test.
+        maps: Height and width of each map, in tokens.
+        batch: Number of images.
+        **changes: Fields of the model configuration.
+    """
 
     def give() -> tuple[Any, ...]:
         call = subject.call(maps, batch=batch, empty=True)
@@ -115,34 +133,40 @@ class _OfMemory(nn.Module):
         self.layer, self.call = layer, call
 
     def forward(self, memory: Tensor, position: Tensor | None, shapes: Shapes) -> Any:
-        """(B, Q, C)."""
+        """Return the result, (B, Q, C)."""
         del position
         return self.layer(self.call.query_tensor, memory, self.call.sizes[0], shapes)
 
 
 def check_receptive_field(subject: AttentionUnderTest, maps: Shapes, queries: int) -> CheckLine:
-    """What a token depends on after one and two layers, from gradients (`bench.profiling.receptive_field`)."""
+    """Report what a token depends on after one and two layers, from gradients (`bench.profiling.receptive_field`).
+
+    Args:
+        subject: The attention under test.
+        maps: Height and width of each map, in tokens.
+        queries: Tokens of each level to differentiate; 1 where that would take more than RECEPTIVE_FIELD_SECONDS.
+    """
     width, name = subject.model.width, "reach after two layers"
     if subject.is_cross:
-        places = torch.arange(0, maps[0][0] * maps[0][1], max(1, maps[0][0] * maps[0][1] // queries))
+        indices = torch.arange(0, maps[0][0] * maps[0][1], max(1, maps[0][0] * maps[0][1] // queries))
         layer = _OfMemory(subject.make(), subject.call(maps, batch=1))
-        share = dependency_mask([layer], maps, width, places, residual=False).double().mean().item()
+        share = dependency_mask([layer], maps, width, indices, residual=False).double().mean().item()
         text = f"a query sees {share:.1%} of the memory in one layer, at {format_sizes(maps)}"
         text += "; cross-attentions have no chain"
         return CheckLine(status="INFO", name=name, text=text)
     make = subject.make if subject.slot == "encoder_self" else lambda layer: _Unplaced(subject.make(layer))
-    began, taken = time.perf_counter(), 1
-    found = measure_receptive_field(make, maps, width, taken)
-    if (time.perf_counter() - began) * queries < RECEPTIVE_FIELD_SECONDS:
-        taken = queries
-        found = measure_receptive_field(make, maps, width, taken)
-    own = [row[level] for level, row in enumerate(found.two_layers)]
+    start, queries_used = time.perf_counter(), 1
+    field = measure_receptive_field(make, maps, width, queries_used)
+    if (time.perf_counter() - start) * queries < RECEPTIVE_FIELD_SECONDS:
+        queries_used = queries
+        field = measure_receptive_field(make, maps, width, queries_used)
+    own = [row[level] for level, row in enumerate(field.two_layers)]
     text = f"{sum(own) / len(own):.1%} of the tokens of its own level"
     if len(own) > 1:
-        others = [share for i, row in enumerate(found.two_layers) for j, share in enumerate(row) if i != j]
+        others = [share for i, row in enumerate(field.two_layers) for j, share in enumerate(row) if i != j]
         text += f" and {sum(others) / len(others):.1%} of the others"
-    text += f"; one layer shows {found.share:.1%} of the other tokens, at {format_sizes(maps)} and initial weights"
-    text += f", from {taken} token{'s' * (taken > 1)} a level"
+    text += f"; one layer shows {field.share:.1%} of the other tokens, at {format_sizes(maps)} and initial weights"
+    text += f", from {queries_used} token{'s' * (queries_used > 1)} a level"
     return CheckLine(status="INFO", name=name, text=text)
 
 
@@ -154,6 +178,6 @@ class _Unplaced(nn.Module):
         self.layer = layer
 
     def forward(self, tokens: Tensor, position: Tensor | None, shapes: Shapes) -> Any:
-        """(B, S, C)."""
+        """Return the result, (B, S, C)."""
         del position
         return self.layer(tokens, None, shapes)

@@ -1,8 +1,8 @@
-"""Gradients against differences, in double precision and along random directions.
+"""Gradients against finite differences, in double precision and along random directions.
 
 A mechanism that selects (by a hash, by the pixel a sample lies in) is smooth in pieces only. So each direction is tried
-with several steps, and one that agrees is enough: a border between two pieces is crossed by few of the small ones, and
-a gradient that is wrong agrees with none.
+with several steps, and one that agrees is enough: a border between two pieces is crossed by few of the small steps, and
+a wrong gradient agrees with none.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ROUNDING = 100 * torch.finfo(torch.float64).eps
 
 
 def check_gradients(subject: AttentionUnderTest) -> CheckLine:
-    """Every input's and every parameter's gradient is the derivative of the result."""
+    """Check that every input's and every parameter's gradient is the derivative of the result."""
     module = subject.perturbed(torch.float64)
     call = subject.call(subject.tiny_shapes, dtype=torch.float64)
     errors = largest_gradient_errors(module, call)
@@ -39,33 +39,37 @@ def check_gradients(subject: AttentionUnderTest) -> CheckLine:
 
 
 def largest_gradient_errors(module: nn.Module, call: AttentionCall) -> dict[str, float]:
-    """By name of an input or parameter, the largest error over directions, as a share of the gradient's norm."""
+    """Return the largest error over directions, as a share of the gradient's norm, by name of an input or parameter."""
     call = call.with_tensors(**{name: tensor.clone().requires_grad_() for name, tensor in call.present_tensors.items()})
-    asked = call.present_tensors | {name: each for name, each in module.named_parameters() if each.requires_grad}
+    leaves = call.present_tensors | {
+        name: direction for name, direction in module.named_parameters() if direction.requires_grad
+    }
     result = call.call_on_copies(module)
     generator = torch.Generator().manual_seed(2)
     cotangent = torch.randn(result.shape, generator=generator, dtype=torch.float64)
-    found = _gradients(result, asked, cotangent)
+    gradients = _gradients(result, leaves, cotangent)
     errors = {}
-    for name, tensor in asked.items():
+    for name, tensor in leaves.items():
         directions = torch.randn(DIRECTIONS, *tensor.shape, generator=generator, dtype=torch.float64)
-        errors[name] = max(_error(module, call, tensor, each, found[name], cotangent) for each in directions)
+        errors[name] = max(
+            _error(module, call, tensor, direction, gradients[name], cotangent) for direction in directions
+        )
     return errors
 
 
-def _gradients(result: Tensor, asked: Mapping[str, Tensor], cotangent: Tensor) -> dict[str, Tensor]:
+def _gradients(result: Tensor, leaves: Mapping[str, Tensor], cotangent: Tensor) -> dict[str, Tensor]:
     if not result.requires_grad:
-        return {name: torch.zeros_like(tensor) for name, tensor in asked.items()}
-    found = torch.autograd.grad(result, [*asked.values()], cotangent, materialize_grads=True)
-    return dict(zip(asked, found, strict=True))
+        return {name: torch.zeros_like(tensor) for name, tensor in leaves.items()}
+    gradients = torch.autograd.grad(result, [*leaves.values()], cotangent, materialize_grads=True)
+    return dict(zip(leaves, gradients, strict=True))
 
 
 @torch.no_grad()
 def _error(
     module: nn.Module, call: AttentionCall, tensor: Tensor, direction: Tensor, gradient: Tensor, cotangent: Tensor
 ) -> float:
-    """The smallest error over the steps, less what rounding explains; NaN counts as infinite."""
-    said = (gradient * direction).sum().item()
+    """Return the smallest error over the steps, less what rounding explains; NaN counts as infinite."""
+    derivative = (gradient * direction).sum().item()
     start, best = tensor.clone(), float("inf")
     for step in STEPS:
         values = []
@@ -76,7 +80,7 @@ def _error(
         measured = (values[0] - values[1]).sum().item() / (2 * step)
         rounding = ROUNDING * values[0].abs().sum().item() / step
         scale = max(gradient.norm().item(), abs(measured), torch.finfo(torch.float64).tiny)
-        error = max(0.0, abs(measured - said) - rounding) / scale
+        error = max(0.0, abs(measured - derivative) - rounding) / scale
         best = error if error < best else best
         if best <= TOLERANCE / 10:
             break

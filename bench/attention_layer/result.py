@@ -1,4 +1,4 @@
-"""One line of the answer, and the line that an exception becomes."""
+"""One line of a check's answer, and the line that an exception becomes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NOT_THE_USERS = (Path(torch.__file__).parent, Path(__file__).parents[1])
 
 @dataclass(frozen=True, kw_only=True)
 class CheckLine:
-    """What one check found."""
+    """Result of one check: status, name of the check, and one line of text."""
 
     status: Status
     name: str
@@ -27,12 +27,12 @@ class CheckLine:
 
 
 def failure_line(name: str, error: BaseException) -> CheckLine:
-    """FAIL, with the exception and the place in the attention's source that it comes from."""
+    """Return a FAIL line with the exception and the line of the attention's source that it comes from."""
     return CheckLine(status="FAIL", name=name, text=describe_exception(error))
 
 
 def describe_exception(error: BaseException) -> str:
-    """The exception in one line."""
+    """Return the exception in one line, with the file and line of the user's source."""
     message = " ".join(str(error).split())
     message = f"{message[:MAX_MESSAGE]}..." if len(message) > MAX_MESSAGE else message
     frames = traceback.extract_tb(error.__traceback__)

@@ -1,8 +1,8 @@
 """Memory, operations and time of one attention layer against the size of its maps, points, levels and batch.
 
-Memory is predicted and operations are counted, on tensors without data, so at any size; time is measured, in turns, up
-to the sizes that `timed` allows. Along an axis on which an attention's memory and operations stay as they are it is
-not timed: nothing changes there.
+Memory is predicted and operations are counted on tensors without data, so at any size. Time is measured, in turns, up
+to the sizes that `is_timed` allows. An attention is not timed along an axis on which its memory and operations stay the
+same.
 """
 
 from __future__ import annotations
@@ -32,7 +32,14 @@ QUANTITIES = ("peak", "saved", "gmacs", *PHASES)
 
 @dataclass(frozen=True, kw_only=True)
 class LayerSize:
-    """Of what a layer is given: square maps of `side` tokens, so many of them, points of a sampling one, and images."""
+    """Size of a layer's call.
+
+    Attributes:
+        side: Side of the square maps, in tokens.
+        levels: Number of maps.
+        points: Sampling points per level, where the attention samples.
+        batch: Number of images.
+    """
 
     side: int = 60
     levels: int = 1
@@ -41,18 +48,18 @@ class LayerSize:
 
     @property
     def maps(self) -> Shapes:
-        """Height and width of each level."""
+        """Height and width of each level, in tokens."""
         return ((self.side, self.side),) * self.levels
 
     @property
     def tokens(self) -> int:
-        """Of one image, all levels."""
+        """Tokens of one image, over all levels."""
         return self.levels * self.side**2
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScalingSweep:
-    """The sizes along each axis, about which base, and how often each is timed."""
+    """Values along each axis, the base that the other axes keep, and the rounds of timing."""
 
     base: LayerSize = LayerSize()
     side: tuple[int, ...] = (30, 60, 90, 120)
@@ -62,7 +69,7 @@ class ScalingSweep:
     rounds: int = 3
 
     def sweeps(self) -> dict[str, tuple[LayerSize, ...]]:
-        """Sizes by axis; each differs from the base in that axis alone."""
+        """Return the sizes by axis; each differs from the base in that axis alone."""
         return {
             axis: tuple(replace(self.base, **{axis: value}) for value in getattr(self, axis))
             for axis in ("side", "points", "levels", "batch")
@@ -77,9 +84,16 @@ QUICK_SWEEP = ScalingSweep(
 def measure_layer_scaling(
     subjects: Mapping[str, AttentionUnderTest], effort: ScalingSweep, say: Callable[[str], None] = lambda _: None
 ) -> list[Record]:
-    """A record for each attention, axis and size, in that order of axes: bytes, GMACs, seconds by phase.
+    """Predict, count and time each attention along each axis.
 
-    What fails has its reason as `message`; a record without `seconds` was not timed.
+    Args:
+        subjects: Attentions by name.
+        effort: The sizes.
+        say: Called with a line of progress.
+
+    Returns:
+        A record per axis, attention and size: `peak` and `saved` in bytes, `gmacs`, and `seconds` by phase where it was
+        timed. One that fails has its reason as `message`.
     """
     torch.set_num_threads(environment.usable_cores())
     records: list[Record] = []
@@ -90,12 +104,12 @@ def measure_layer_scaling(
             for size in sizes:
                 if (name, size) not in done:
                     done[name, size] = _predicted(subject, size)
-                place = {"attention": name, "axis": axis, "at": getattr(size, axis), **vars(size)}
-                records.append(place | done[name, size])
-    chosen = [each for each in records if is_timed(each) and _changes(records, each)]
-    for size in dict.fromkeys(_size(each) for each in chosen):
-        here = [each for each in chosen if _size(each) == size]
-        names = [*dict.fromkeys(each["attention"] for each in here)]
+                columns = {"attention": name, "axis": axis, "at": getattr(size, axis), **vars(size)}
+                records.append(columns | done[name, size])
+    chosen = [record for record in records if is_timed(record) and _changes(records, record)]
+    for size in dict.fromkeys(_size(record) for record in chosen):
+        here = [record for record in chosen if _size(record) == size]
+        names = [*dict.fromkeys(record["attention"] for record in here)]
         told = " ".join(f"{name}={value}" for name, value in vars(size).items())
         say(f"timing at {told}: {', '.join(names)}")
         _time(here, {name: _at(subjects[name], size) for name in names}, size, effort.rounds)
@@ -103,30 +117,30 @@ def measure_layer_scaling(
 
 
 def is_timed(record: Record) -> bool:
-    """Whether the layer computes something, and is small enough."""
+    """Return True where the layer computes something and is small enough to be timed."""
     return "message" not in record and 0 < record["gmacs"] <= MAX_TIMED_GMACS and record["peak"] <= MAX_TIMED_BYTES
 
 
 def fit_exponents(records: Sequence[Record]) -> list[Record]:
-    """The slope of each quantity in log-log by least squares, for each attention and axis, with its range.
+    """Fit the slope of each quantity in log-log by least squares, for each attention and axis, with its range.
 
     Along `side` it is against tokens. Left out where fewer than two sizes have a value above 0, or none differs.
     """
-    found: list[Record] = []
-    for axis, name in dict.fromkeys((each["axis"], each["attention"]) for each in records):
-        mine = [each for each in records if (each["axis"], each["attention"]) == (axis, name)]
+    fits: list[Record] = []
+    for axis, name in dict.fromkeys((record["axis"], record["attention"]) for record in records):
+        own = [record for record in records if (record["axis"], record["attention"]) == (axis, name)]
         for quantity in QUANTITIES:
-            pairs = [(_abscissa(each), value) for each in mine if (value := record_value(each, quantity))]
+            pairs = [(_abscissa(record), value) for record in own if (value := record_value(record, quantity))]
             if len({x for x, _ in pairs}) < 2:
                 continue
             x, y = zip(*pairs, strict=True)
             line = {"exponent": power_law_exponent(x, y), "sizes": len(x), "from": min(x), "to": max(x)}
-            found.append({"attention": name, "axis": axis, "quantity": quantity, **line})
-    return found
+            fits.append({"attention": name, "axis": axis, "quantity": quantity, **line})
+    return fits
 
 
 def record_value(record: Record, quantity: str) -> float | None:
-    """Bytes, GMACs, or the median of the seconds of a phase; None where there is none."""
+    """Return bytes, GMACs, or the median of the seconds of a phase; None where there is none."""
     if quantity in PHASES:
         seconds = record.get("seconds", {}).get(quantity)
         return None if seconds is None else float(seconds["median"])
@@ -135,7 +149,7 @@ def record_value(record: Record, quantity: str) -> float | None:
 
 
 def scaling_protocol(effort: ScalingSweep, subject: AttentionUnderTest) -> Record:
-    """Under what the figures were taken."""
+    """Return the conditions under which the figures were taken, as plain values."""
     model = subject.model
     return {
         "width": model.width,
@@ -159,21 +173,21 @@ def _at(subject: AttentionUnderTest, size: LayerSize) -> AttentionUnderTest:
 
 
 def _predicted(subject: AttentionUnderTest, size: LayerSize) -> Record:
-    given = _at(subject, size)
+    resized = _at(subject, size)
     try:
         with assume_backend("native"):
             with assume_device("cuda"):
-                peak = costs.predict_layer_peak(given, size.maps, batch=size.batch)
-            counts = costs.count_layer_operations(given, size.maps, batch=size.batch)
+                peak = costs.predict_layer_peak(resized, size.maps, batch=size.batch)
+            counts = costs.count_layer_operations(resized, size.maps, batch=size.batch)
     except (RuntimeError, ValueError) as error:
         return {"message": one_line(error, most=200)}
     return {"peak": peak.peak, "saved": peak.saved, "gmacs": counts.gmacs}
 
 
 def _changes(records: Sequence[Record], record: Record) -> bool:
-    """Whether memory or operations of its attention differ along its axis."""
-    same = [each for each in records if (each["axis"], each["attention"]) == (record["axis"], record["attention"])]
-    return len({(each.get("peak"), each.get("gmacs")) for each in same}) > 1
+    """Return True where memory or operations of the record's attention differ along its axis."""
+    same = [other for other in records if (other["axis"], other["attention"]) == (record["axis"], record["attention"])]
+    return len({(other.get("peak"), other.get("gmacs")) for other in same}) > 1
 
 
 def _size(record: Record) -> LayerSize:
@@ -181,22 +195,23 @@ def _size(record: Record) -> LayerSize:
 
 
 def _time(records: Sequence[Record], subjects: Mapping[str, AttentionUnderTest], size: LayerSize, rounds: int) -> None:
-    """Each subject once; a size that lies on several axes has its times in a record of each."""
+    """Time each attention once; a size that lies on several axes has its times in a record of each."""
     samples = time_interleaved({name: _task(subject, size) for name, subject in subjects.items()}, rounds)
     for record in records:
         taken = {phase: quartiles(samples[record["attention"], phase]) for phase in PHASES}
-        record["seconds"] = {phase: vars(found) for phase, found in taken.items()}
+        record["seconds"] = {phase: vars(summary) for phase, summary in taken.items()}
 
 
 def _task(subject: AttentionUnderTest, size: LayerSize) -> TimedTask:
-    """A forward pass, and a forward and backward pass for tokens and parameters; without dropout, which no kernel
-    for a CPU fuses.
+    """Return a task with a forward pass, and a forward and backward pass for tokens and parameters.
+
+    Without dropout, which no kernel for a CPU fuses.
     """
     layer, call = subject.make(dropout=0.0).train(), subject.call(size.maps, batch=size.batch)
     position = call.present_tensors["position"]
     weights = [parameter for parameter in layer.parameters() if parameter.requires_grad]
 
-    def run(given: list[Tensor]) -> Tensor:
-        return layer(given[0], position, size.maps)
+    def run(inputs: list[Tensor]) -> Tensor:
+        return layer(inputs[0], position, size.maps)
 
     return call_task(run, [call.query_tensor, *weights], torch.ones_like(call.query_tensor))

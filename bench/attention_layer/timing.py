@@ -1,4 +1,4 @@
-"""Time of a training step of one layer, taken in turns with others, within the memory and seconds that there are."""
+"""Time of a training step of one layer, taken in turns with others, within the available memory and seconds."""
 
 from __future__ import annotations
 
@@ -27,18 +27,25 @@ TIME_CHECK = "time"
 def check_time(
     subject: AttentionUnderTest, beside: Sequence[AttentionUnderTest], maps: Shapes, seconds: float
 ) -> list[CheckLine]:
-    """Forward and backward of one layer on one image, in turns with those of ``beside``; about ``seconds`` in all.
+    """Time forward and backward of one layer on one image, in turns with others.
 
-    Without dropout, with which some fused kernels are not. What memory or time do not allow is left out, and said.
+    Without dropout, with which some fused kernels are not available. What memory or time do not allow is skipped, and a
+    line says so.
+
+    Args:
+        subject: The attention under test.
+        beside: Attentions to compare with.
+        maps: Height and width of each map, in tokens.
+        seconds: About how long the check takes in all.
     """
     lines, chosen, left = [], [], seconds
-    for each in (subject, *beside):
-        expected = predict_step_seconds(each, maps)
-        reason = _too_much(each, maps, expected, left)
+    for candidate in (subject, *beside):
+        expected = predict_step_seconds(candidate, maps)
+        reason = _too_much(candidate, maps, expected, left)
         if reason:
-            lines.append(CheckLine(status="INFO", name=TIME_CHECK, text=f"{each.name} skipped: {reason}"))
+            lines.append(CheckLine(status="INFO", name=TIME_CHECK, text=f"{candidate.name} skipped: {reason}"))
         else:
-            chosen.append(each)
+            chosen.append(candidate)
             left -= expected
     if subject not in chosen:
         return lines
@@ -72,13 +79,13 @@ def _line(
     subject: AttentionUnderTest, chosen: Sequence[AttentionUnderTest], maps: Shapes, taken: Sequence[Sequence[float]]
 ) -> CheckLine:
     medians = [statistics.median(mine[1:] or mine) for mine in taken]
-    place, most = chosen.index(subject), max(map(len, taken))
-    own, rounds = medians[place], len(taken[place])
+    index, most = chosen.index(subject), max(map(len, taken))
+    own, rounds = medians[index], len(taken[index])
     text = f"{_told(own)} forward and backward at {format_sizes(maps)}, one image"
-    for each, median, steps in zip(chosen, medians, taken, strict=True):
-        if each is not subject:
+    for other, median, steps in zip(chosen, medians, taken, strict=True):
+        if other is not subject:
             once = ", once" if len(steps) < most else ""
-            text += f"; {own / median:.2g} times {each.name} ({_told(median)}{once})"
+            text += f"; {own / median:.2g} times {other.name} ({_told(median)}{once})"
     how = f"median of {rounds - 1} rounds in turns" if rounds > 2 else "one round"
     how += "" if rounds > 1 else ", not warmed up"
     threads = torch.get_num_threads()
@@ -101,7 +108,7 @@ def _too_much(subject: AttentionUnderTest, maps: Shapes, expected: float, left: 
 
 
 def predict_step_seconds(subject: AttentionUnderTest, maps: Shapes) -> float:
-    """Seconds of a step at ``maps`` by the power law through two smaller steps, between linear and quadratic."""
+    """Predict the seconds of a step by the power law through two smaller steps, between linear and quadratic."""
     smaller = [tuple((max(1, h // part), max(1, w // part)) for h, w in maps) for part in (4, 2)]
     (few, many), tokens = [_best(subject, each) for each in smaller], [_tokens(each) for each in (*smaller, maps)]
     power = power_law_exponent(tokens[:2], [few, many]) if tokens[1] > tokens[0] else 1.0
@@ -109,7 +116,7 @@ def predict_step_seconds(subject: AttentionUnderTest, maps: Shapes) -> float:
 
 
 def _best(subject: AttentionUnderTest, maps: Shapes) -> float:
-    """The faster of two steps, or the first if it is slow."""
+    """Return the seconds of the faster of two steps, or of the first if it is slow."""
     first = layer_step_seconds(subject, maps)
     return first if first > 1 else min(first, layer_step_seconds(subject, maps))
 
@@ -119,7 +126,7 @@ def _tokens(maps: Iterable[tuple[int, int]]) -> int:
 
 
 def layer_step_seconds(subject: AttentionUnderTest, maps: Shapes) -> float:
-    """Seconds of one forward and backward pass, for the gradients of all inputs and parameters."""
+    """Return the seconds of one forward and backward pass, for the gradients of all inputs and parameters."""
     module, call = subject.make(dropout=0.0).train(), subject.call(maps, batch=1)
     for name, tensor in call.present_tensors.items():
         tensor.requires_grad_(name != "position")

@@ -92,7 +92,7 @@ def count_call_bytes(
 
     Args:
         run: The call; takes the list of tensors and returns one.
-        given: Its inputs; gradients go to all of them but the one at `fixed`.
+        inputs: Its inputs; gradients go to all of them but the one at `fixed`.
         gradient: Gradient of the result; None for 1 everywhere.
         fixed: Index of the input without a gradient; -1 for none.
 

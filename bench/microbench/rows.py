@@ -86,7 +86,7 @@ def timing_rows(context: RowContext, samples: Samples, points: int) -> list[Benc
     """Return rows of seconds, and of core-nanoseconds per sampling point, for every implementation and phase.
 
     Args:
-        place: Columns that the rows share.
+        context: Columns that the rows share.
         samples: Seconds by (implementation, phase).
         points: Sampling points of the call.
     """

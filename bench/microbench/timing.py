@@ -56,11 +56,11 @@ def call_task(
     fixed: int = -1,
     around: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> TimedTask:
-    """Return a task that times `run(given)`: a forward pass without gradients, then one forward and backward.
+    """Return a task that times `run(inputs)`: a forward pass without gradients, then one forward and backward.
 
     Args:
         run: Takes the list of tensors and returns one.
-        given: Its inputs; gradients go to all of them but the one at `fixed`.
+        inputs: Its inputs; gradients go to all of them but the one at `fixed`.
         gradient: Gradient of the result.
         fixed: Index of the input without a gradient; -1 for none.
         around: Makes a context in which the task runs.

@@ -28,7 +28,7 @@ def operator_bound_rows(
     A forward pass gathers; a backward pass gathers once more and scatters.
 
     Args:
-        place: Columns that the rows share.
+        context: Columns that the rows share.
         samples: Seconds by (implementation or table, phase).
         others: Implementations to compare.
         tables: Name of the probe's tables in the samples.

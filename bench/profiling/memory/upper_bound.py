@@ -81,7 +81,7 @@ def predict_needs(
     Args:
         settings: Settings as plain values.
         backend: Backend of deformable attention.
-        there: The available memory.
+        available: The available memory.
         at_once: Number of runs side by side.
 
     Returns:
