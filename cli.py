@@ -361,6 +361,7 @@ def train(
 
     For instance --data ade20k:PATH --backbone deit --profile paper --gpus 8, or the same without --gpus under torchrun.
     """
+    from bench import environment
     from bench.profiling import training_estimate as dry
     from bench.training import session
     from bench.training.job import Asked, build_training_job
@@ -401,13 +402,13 @@ def train(
     try:
         result = session.run_training(training)
     except TrainingStopped as stop:
-        if session.is_main_process():
+        if environment.is_main_process():
             _say(f"{NAME}: stopped after step {stop} of {training.settings.train.steps}; the same command continues")
         raise typer.Exit(INTERRUPTED) from None
     except TrainingFailed as failure:
         _say(f"{NAME}: {failure}; the same command continues from the last checkpoint")
         raise typer.Exit(1) from None
-    if session.is_main_process():
+    if environment.is_main_process():
         print("\n".join(session.training_summary(training, result)))
 
 
@@ -805,6 +806,7 @@ def evaluate(
     """
     from filelock import FileLock
 
+    from bench import environment
     from bench.evaluation import multi_process
     from bench.evaluation.protocol import asked
     from reports import write_files
@@ -829,7 +831,7 @@ def evaluate(
     except KeyboardInterrupt:
         _say(f"{NAME}: stopped; finished pictures are kept, the same command continues")
         raise typer.Exit(INTERRUPTED) from None
-    if not multi_process.is_main_process():
+    if not environment.is_main_process():
         return
     records, pairs = [each.record for each in scored], multi_process.paired_comparisons(scored)
     words, _ = ctx.obj

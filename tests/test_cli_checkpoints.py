@@ -69,7 +69,7 @@ def test_evaluate_when_it_is_stopped(
 def test_only_the_first_of_torchruns_processes_speaks(
     two: tuple[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in (("RANK", "1"), ("LOCAL_RANK", "1"), ("WORLD_SIZE", "2")):
+    for name, value in (("RANK", "1"), ("LOCAL_RANK", "1"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "here")):
         monkeypatch.setenv(name, value)
     assert cli.main(["evaluate", two[0], *QUICK]) == 0
     assert capsys.readouterr() == ("", "")

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.errors import single_line
+from bench.errors import message_line
 from bench.profiling.flops import counter
 
 IMAGE_SIDE_RANGE = (16, 16384)  # pixels; least and most of an image's side
@@ -58,13 +58,14 @@ def complexity_record(name: str, make: MakeNetwork, size: ImageSize, *, quoted: 
         ValueError: The network cannot be built or run there, or runs an operator that is neither counted nor free.
     """
     try:
-        with torch.device("meta"), warnings.catch_warnings(action="ignore"):
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             model = make().to("meta")
             counted = counter.count_model(model, size)
     except Exception as error:  # whatever a user's network raises
         known = isinstance(error, ValueError)
         reason = str(error) if known else f"cannot be counted: {type(error).__name__}: {error}"
-        raise ValueError(f"{name}: {single_line(reason)}") from error
+        raise ValueError(f"{name}: {message_line(reason)}") from error
     return {
         "name": name,
         "quoted": quoted,
@@ -132,6 +133,6 @@ def _imported(spec: str, module: str) -> Any:
         return importlib.import_module(module)
     except (Exception, SystemExit) as error:
         reason = f"{type(error).__name__}: {error}"
-        raise ValueError(f"--model {spec}: importing {module} failed: {single_line(reason)}") from error
+        raise ValueError(f"--model {spec}: importing {module} failed: {message_line(reason)}") from error
     finally:
         sys.path[:] = path

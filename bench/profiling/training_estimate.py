@@ -6,7 +6,7 @@ from functools import partial
 
 import unept
 from bench.config import presets
-from bench.errors import single_line
+from bench.errors import message_line
 from bench.evaluation.evaluate import evenly_spaced
 from bench.evaluation.protocol import protocol_of_settings
 from bench.launchers.eta import format_duration
@@ -93,7 +93,7 @@ def _memory(training: TrainingJob, parameters: int) -> str:
     try:
         peak = predict_peak(settings, setting).bytes
     except (RuntimeError, ValueError) as error:
-        return f"memory: cannot be predicted ({single_line(error, 150)})"
+        return f"memory: cannot be predicted ({message_line(error, 150)})"
     held_gradients = 4 * parameters if training.processes > 1 or execution.accumulation > 1 else 0
     where = f"on each of {training.processes} processes" if training.processes > 1 else "in all"
     return (

@@ -1,11 +1,5 @@
 """Checkpoints scored on a data set picture by picture: by several processes, resumable, compared in pairs."""
 
-from bench.evaluation.multi_process.request import (
-    CheckpointScores,
-    Request,
-    evaluate_checkpoints,
-    is_main_process,
-    paired_comparisons,
-)
+from bench.evaluation.multi_process.request import CheckpointScores, Request, evaluate_checkpoints, paired_comparisons
 
-__all__ = ["CheckpointScores", "Request", "evaluate_checkpoints", "is_main_process", "paired_comparisons"]
+__all__ = ["CheckpointScores", "Request", "evaluate_checkpoints", "paired_comparisons"]

@@ -69,14 +69,9 @@ def evaluate_checkpoints(request: Request, say: Say) -> list[CheckpointScores]:
     return [_scored(job, found, name, dataset, devices, say) for (job, found), name in zip(jobs, called, strict=True)]
 
 
-def is_main_process() -> bool:
-    """Whether this is the process that speaks: the only one, or under torchrun the one of rank 0."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 def process_devices(request: Request) -> list[str]:
     """The device of each process that this one starts, or this one's own alone."""
-    if "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ:
+    if environment.torchrun_size():
         if request.processes or request.gpus:
             raise ValueError("--processes and --gpus: under torchrun its own options say how many")
         own = torch.cuda.is_available() and request.device == "auto"
@@ -159,7 +154,7 @@ def _job(
     found = model_file.load_model(path, own_modules=request.own_modules)
     if len(dataset.classes) != found.config.classes:
         raise ValueError(f"{path}: {found.config.classes} classes, but {request.data} has {len(dataset.classes)}")
-    if found.classes != dataset.classes and is_main_process():
+    if found.classes != dataset.classes and environment.is_main_process():
         say(f"{path}: its classes are called otherwise than the data's; they are compared by number")
     protocol = request.asked.over(published_protocol(request.data, found.config.size, found.facts.get("base")))
     kind, _, place = request.data.partition(":")
@@ -193,14 +188,14 @@ def _scored(
     job: ScoringJob, found: model_file.SavedModel, name: str, dataset: Dataset, devices: Sequence[str], say: Say
 ) -> CheckpointScores:
     """Score one checkpoint, and write down what came out beside its chunks."""
-    if is_main_process():
+    if environment.is_main_process():
         for line in work.remove_damaged_chunks(job):
             say(line)
     done = job.done()
-    if is_main_process():
+    if environment.is_main_process():
         already = f", {done} of them done already" if done else ""
         say(f"{name}: {job.count} pictures of {job.data}, {job.split}; {job.protocol.describe()}{already}")
-    with ProgressCounter(f"evaluating {name}") if is_main_process() else nullcontext() as counter:
+    with ProgressCounter(f"evaluating {name}") if environment.is_main_process() else nullcontext() as counter:
         at = (lambda done: counter(done, job.count)) if counter else (lambda _: None)
         at(done)
         work.run_scoring(job, devices, at=at)
@@ -218,7 +213,7 @@ def _scored(
         "scores": {kind: _metrics(results, kind) for kind in KINDS if kind == "plain" or results.refines},
         "environment": environment.collect_environment(threads=job.threads) | {"devices": [*devices]},
     }
-    if is_main_process():
+    if environment.is_main_process():
         place = job.folder.parent
         text = json.dumps(json_value(record), indent=1, allow_nan=False) + "\n"
         with FileLock(place / "scores.lock"):  # the first processes of several machines end at the same time

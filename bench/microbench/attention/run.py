@@ -26,9 +26,8 @@ from unept.utils.atomic_files import atomic_write
 
 TABLE, FACTS = "attention.csv", "attention.json"
 SIZES = (MapSize(height=60, width=60), MapSize(height=180, width=60))  # a level at 480 px with the stride 8, and three
-QUICK_SIZES = (
-    MapSize(height=26, width=50, heads=2, head_width=8),
-)  # no multiple of any block, and larger than every window
+# No multiple of any block, and larger than every window.
+QUICK_SIZES = (MapSize(height=26, width=50, heads=2, head_width=8),)
 KINDS = ("time", "memory")
 STATUS_COLUMNS = ("status", "message", "disagreement")
 PACKAGES = ("torch", "reformer-pytorch", "transformers", "local-attention")

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.errors import single_line
+from bench.errors import message_line
 from unept.ops import Shapes, cpu_build, cpu_ops, reference
 
 OperatorCall = Callable[[Tensor, Tensor, Tensor, Tensor, Shapes], Tensor]
@@ -50,7 +50,7 @@ def _side(name: str, find: Callable[[], OperatorCall], line: str) -> OperatorImp
         return OperatorImplementation(name=name, run=find())
     except (ImportError, OSError) as error:
         return OperatorImplementation(
-            name=name, run=None, missing=f"{name} is not installed ({single_line(error, 200)}): {line}"
+            name=name, run=None, missing=f"{name} is not installed ({message_line(error, 200)}): {line}"
         )
 
 

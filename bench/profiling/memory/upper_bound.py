@@ -16,16 +16,14 @@ from typing import Any
 
 from bench import environment
 from bench.config.settings import Settings, settings_from_dict
-from bench.results.rows import content_key
+from bench.results.rows import content_key, nested_items
 from bench.units import GIB
 
-BYTES_PER_PIXEL = (
-    32 << 10
-)  # bytes an input pixel of backbone, branches and heads; the most of any network here is 11 KiB
-BYTES_PER_PAIR = 24  # bytes of a pair of tokens in a head: scores, weights, dropout, their gradients
-BYTES_PER_SAMPLE = 16  # bytes of a channel of a sampled value, where they are held
-BYTES_PER_LOGIT = 24  # bytes of a class at a pixel of the label
-BYTES_PER_PARAMETER = 20  # bytes: itself, gradient, two moments, and what an update takes
+BYTES_PER_PIXEL = 32 << 10  # an input pixel in backbone, branches and heads; no network here has more than 11 KiB
+BYTES_PER_PAIR = 24  # a pair of tokens in a head: scores, weights, dropout, their gradients
+BYTES_PER_SAMPLE = 16  # a channel of a sampled value, where they are held
+BYTES_PER_LOGIT = 24  # a class at a pixel of the label
+BYTES_PER_PARAMETER = 20  # itself, gradient, two moments, and what an update takes
 BACKBONE_MILLIONS = {"tiny_conv": 1, "tiny_vit": 1, "lite0": 5, "resnet50": 26, "resnet101": 45, "hrnet_w48": 70}
 MAX_BACKBONE_MILLIONS = 400  # parameters of any other backbone
 HEAD_MILLIONS = 50  # of what stands on it with a width of 256, and 5 more of any
@@ -139,7 +137,7 @@ def extra_demand(settings: Mapping[str, Any], other: Mapping[str, Any]) -> str |
     None where they ask for less, or differ in a field outside GROWING_FIELDS (of which more takes at least as much
     memory).
     """
-    mine, theirs = _flat(settings), _flat(other)
+    mine, theirs = ({".".join(path): value for path, value in nested_items(values)} for values in (settings, other))
     if mine.keys() != theirs.keys():
         return None
     more = []
@@ -150,10 +148,3 @@ def extra_demand(settings: Mapping[str, Any], other: Mapping[str, Any]) -> str |
             return None
         more.append(f"{name.rpartition('.')[2]}={mine[name]} for {theirs[name]}")
     return ", ".join(more)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return found

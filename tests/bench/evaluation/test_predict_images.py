@@ -112,7 +112,7 @@ def test_want_of_memory_is_the_pictures_and_other_faults_are_not(
         def fail(*_: object, error: Exception = error) -> None:
             raise error
 
-        monkeypatch.setattr(made[0].protocol.__class__, "labels", fail)
+        monkeypatch.setattr(made[0].protocol.__class__, "predict_labels", fail)
         with pytest.raises(expected, match=r"memory|size mismatch"):
             predict_image(tmp_path / "a.png", made)
 

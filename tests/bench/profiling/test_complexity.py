@@ -183,7 +183,7 @@ def test_times_are_taken_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     found = time_networks(subjects, (32, 48), batch=2, rounds=3, say=said.append)
     assert [line.partition(",")[0] for line in said] == [
         *("timing rival", "timing own", "timing broken"),
-        *("timing rival", "timing own"),
+        *("timing own", "timing rival"),
         *("timing rival", "timing own"),
     ]
     assert set(found["rival"]) == {"inference", "training"}
