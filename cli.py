@@ -397,7 +397,7 @@ def train(
     )
     training = build_training_job(asked, dry_run=dry_run)
     if dry_run:
-        print("\n".join(dry.lines(training)))
+        print("\n".join(dry.training_estimate_lines(training)))
         return
     try:
         result = session.run_training(training)
@@ -525,15 +525,15 @@ def step(
     from bench.profiling import step_breakdown as steps
     from reports.pages import step_breakdown as pages
 
-    told = steps.Protocol(
-        cases=tuple(steps.case_of(words) for words in cases or steps.CASES),
+    told = steps.BreakdownProtocol(
+        cases=tuple(steps.parse_case(words) for words in cases or steps.DEFAULT_CASES),
         backends=tuple(filter(None, backends.split(","))) or steps.default_backends(),
         images=images,
         rounds=rounds,
         threads=threads,
         malloc=raise_malloc_thresholds(),
     )
-    page = pages.page(steps.time_cases(told, say=print), steps.setting(told))
+    page = pages.page(steps.time_cases(told, say=print), steps.breakdown_setting_lines(told))
     print(page)
     if out is not None:
         out.write_text(page, encoding="utf-8")
@@ -559,10 +559,10 @@ def check(
 
     began = time.perf_counter()
     raise_malloc_thresholds()
-    subject = checks.subject(slot, name, parameters or [])
-    beside = [checks.subject(slot, other, []) for other in timed_beside(slot) if other != name]
-    lines = checks.check(subject, beside=beside, say=lambda line: print(line, flush=True))
-    print(checks.total(lines, time.perf_counter() - began))
+    subject = checks.attention_from_options(slot, name, parameters or [])
+    beside = [checks.attention_from_options(slot, other, []) for other in timed_beside(slot) if other != name]
+    lines = checks.check_attention(subject, beside=beside, say=lambda line: print(line, flush=True))
+    print(checks.summary_line(lines, time.perf_counter() - began))
     if any(line.status == "FAIL" for line in lines):
         raise typer.Exit(1)
 
@@ -579,13 +579,15 @@ def kernels(
     quick: Annotated[bool, typer.Option("--quick", help="A tiny shape and two rounds, to see that it works.")] = False,
 ) -> None:
     """Time the compiled attention kernel against what else computes the same, and count its memory."""
-    from bench.microbench.operator.run import Request, perform
+    from bench.microbench.operator.run import Request, run_operator_benchmark
     from reports.pages import kernels as report
 
     words, _ = ctx.obj
     names = tuple(name.strip() for name in shapes.split(",") if name.strip())
     command = shlex.join([NAME, *words])
-    perform(Request(out=out, threads=threads, repeats=repeats, shapes=names, quick=quick, command=command))
+    run_operator_benchmark(
+        Request(out=out, threads=threads, repeats=repeats, shapes=names, quick=quick, command=command)
+    )
     page, *_ = report.write(out)
     print("\n".join(report.lines(report.read(out))))
     print(f"report: {page}")
@@ -611,7 +613,7 @@ def attention(
 
     For instance --only reformer. The same command again goes on where it was stopped.
     """
-    from bench.microbench.attention.run import Request, perform
+    from bench.microbench.attention.run import Request, run_attention_benchmark
     from experiments.attention.core_comparisons import WHERE, comparisons
     from reports.pages import attention as report
 
@@ -627,7 +629,7 @@ def attention(
         quick=quick,
         command=shlex.join([NAME, *words]),
     )
-    perform(request, say=_say)
+    run_attention_benchmark(request, say=_say)
     page, *_ = report.write(out)
     print("\n".join(report.lines(report.read(out))))
     print(f"report: {page}")
@@ -675,12 +677,12 @@ def memory(
     networks = {row.name: row.settings for row in found}
     folder = writable(Path(out or "study/memory").expanduser())
     began = time.perf_counter()
-    records = table.predicted(networks, setting, say=_say)
+    records = table.predict_rows(networks, setting, say=_say)
     records = [record | {"quoted": row.quoted} for record, row in zip(records, found, strict=True)]
     forms = {} if rows or not pages.is_printed(asdict(setting)) else {row.name: row.settings for row in masked()}
-    masks = table.predicted(forms, setting, say=_say, alone=True) if forms else []
-    spent = table.effort(began)
-    verified = table.verified(networks, setting, say=_say) if verify else []
+    masks = table.predict_rows(forms, setting, say=_say, alone=True) if forms else []
+    spent = table.prediction_cost(began)
+    verified = table.verify_rows(networks, setting, say=_say) if verify else []
     words, _ = ctx.obj
     made = pages.files(records, verified, asdict(setting), shlex.join([NAME, *words]), masks, spent)
     page, *_ = write_files(folder, made)
@@ -700,15 +702,15 @@ def data_verify(
 
     For instance data verify ade20k:PATH. The exit code is 1 if something is wrong.
     """
-    from bench.dataset_check import MOST_JOBS, verify
+    from bench.dataset_check import MAX_JOBS, check_dataset
     from bench.launchers.progress import ProgressCounter
     from reports import write_files
     from reports.pages import dataset_check
 
-    if not 0 <= jobs <= MOST_JOBS:
-        raise ValueError(f"--jobs {jobs}: expected 0 to {MOST_JOBS}")
+    if not 0 <= jobs <= MAX_JOBS:
+        raise ValueError(f"--jobs {jobs}: expected 0 to {MAX_JOBS}")
     with ProgressCounter("reading") as progress:
-        found = verify(spec, jobs=jobs, progress=progress)
+        found = check_dataset(spec, jobs=jobs, progress=progress)
     record = found.record()
     print("\n".join(dataset_check.lines(record)))
     if out:
@@ -730,18 +732,20 @@ def hours(
 
     For instance --card "the lab's card" --tflops 60 --utilisation 0.4.
     """
-    from bench.profiling.gpu_hours import PICTURE, Card
+    from bench.profiling.gpu_hours import DEFAULT_IMAGE_SIZE, GpuAssumption
     from experiments.tables.gpu_hours import counted
     from reports import writable, write_files
     from reports.pages import gpu_hours as pages
 
     if seeds < 1:
         raise ValueError(f"--seeds {seeds}: expected at least 1")
-    given = (tflops, utilisation) != (Card.peak, Card.share)
-    assumed = Card(name=card or ("a card of yours" if given else Card.name), peak=tflops, share=utilisation)
+    given = (tflops, utilisation) != (GpuAssumption.peak, GpuAssumption.share)
+    assumed = GpuAssumption(
+        name=card or ("a card of yours" if given else GpuAssumption.name), peak=tflops, share=utilisation
+    )
     folder = writable(Path(out).expanduser())
     records = counted(_say)
-    page, *_ = write_files(folder, pages.files(records, assumed, seeds, PICTURE))
+    page, *_ = write_files(folder, pages.files(records, assumed, seeds, DEFAULT_IMAGE_SIZE))
     print(pages.totals(records, assumed, seeds), end="")
     print(f"report: {page}")
 
@@ -758,7 +762,7 @@ def convert(
 
     Nothing but tensors and plain values is unpickled. Class names and colours are the file's own where it has them.
     """
-    from bench.evaluation.convert import convert as turn
+    from bench.evaluation.convert import convert_checkpoint as turn
 
     turn(released.expanduser(), out.expanduser(), heads=heads)
 
@@ -823,13 +827,13 @@ def evaluate(
         out=out.expanduser(),
     )
     try:
-        scored = multi_process.evaluate(request, _say)
+        scored = multi_process.evaluate_checkpoints(request, _say)
     except KeyboardInterrupt:
         _say(f"{NAME}: stopped; finished pictures are kept, the same command continues")
         raise typer.Exit(INTERRUPTED) from None
     if not environment.is_main_process():
         return
-    records, pairs = [each.record for each in scored], multi_process.comparisons(scored)
+    records, pairs = [each.record for each in scored], multi_process.paired_comparisons(scored)
     words, _ = ctx.obj
     page = pages.page(records, pairs, shlex.join([NAME, *words]))
     print("\n".join(pages.lines(records, pairs)))
@@ -859,19 +863,19 @@ def predict(
 
     A file that cannot be read is named and the others go on; the exit code is then 1.
     """
-    from bench.evaluation.predict import Request, pictures_at, predictors
+    from bench.evaluation.predict import Request, image_paths, load_predictors
     from bench.evaluation.protocol import asked
 
     if len(checkpoint) > 2:
         raise ValueError(f"--checkpoint: {len(checkpoint)} files; expected one, or two to put side by side")
-    files = pictures_at(path.expanduser(), out.expanduser())
+    files = image_paths(path.expanduser(), out.expanduser())
     request = Request(
         checkpoints=tuple(file.expanduser() for file in checkpoint),
         asked=asked(mode=mode, window=window, stride=stride, scales=scales, flip=flip, base=base),
         device=device,
         own_modules=own_modules,
     )
-    refused = _draw_all(predictors(request), files, out.expanduser())
+    refused = _draw_all(load_predictors(request), files, out.expanduser())
     print(f"{len(files) - refused} of {len(files)} pictures: {out}")
     if refused:
         raise typer.Exit(1)
@@ -1017,8 +1021,8 @@ def _print_hours(study: Study) -> None:
 
     settings = study.variants[0].settings
     pictures = settings.evaluation.images or len(open_data(study.data, settings.evaluation.split, settings.scenes))
-    records = list(hours.records(study.name, study.variants, pictures=pictures, known={}))
-    print("\n".join(pages.lines(records, count_due_runs(study), hours.Card(), hours.PICTURE)))
+    records = list(hours.gpu_hours_records(study.name, study.variants, pictures=pictures, known={}))
+    print("\n".join(pages.lines(records, count_due_runs(study), hours.GpuAssumption(), hours.DEFAULT_IMAGE_SIZE)))
 
 
 def _write_report(folders: Sequence[Path], experiment: str, control: str = "", *, with_pictures: bool = True) -> None:
@@ -1041,11 +1045,11 @@ def _scale(out: Path, quick: bool, ctx: typer.Context) -> None:
     writable(out)
     raise_malloc_thresholds()
     words, _ = ctx.obj
-    effort = scale.QUICK if quick else scale.Effort()
+    effort = scale.QUICK_SWEEP if quick else scale.ScalingSweep()
     given = subjects()
-    records = scale.grow(given, effort, say=_say)
-    exponents = scale.exponents(records)
-    protocol = scale.protocol(effort, next(iter(given.values())))
+    records = scale.measure_layer_scaling(given, effort, say=_say)
+    exponents = scale.fit_exponents(records)
+    protocol = scale.scaling_protocol(effort, next(iter(given.values())))
     page, *_ = write_files(out, scaling.files(records, exponents, protocol, shlex.join([NAME, *words])))
     print("\n".join(scaling.lines(exponents)))
     print(f"report: {page}")
@@ -1069,7 +1073,7 @@ def _write_complexity(records: Any, out: Path, command: str, timing: Any) -> Non
 
 def _draw_all(made: Sequence[Predictor], files: Mapping[str, Path], out: Path) -> int:
     """Predict and draw each picture; returns how many could not be read."""
-    from bench.evaluation.predict import look, wheel
+    from bench.evaluation.predict import direction_colours, predict_image
     from bench.launchers.progress import ProgressCounter
     from reports import write_files
     from reports.pages import predictions
@@ -1081,7 +1085,7 @@ def _draw_all(made: Sequence[Predictor], files: Mapping[str, Path], out: Path) -
     with ProgressCounter("predicting") as counter:
         for number, (name, path) in enumerate(files.items(), 1):
             try:
-                photo, found = look(path, made)
+                photo, found = predict_image(path, made)
             except ValueError as error:
                 refused += 1
                 _say(f"{NAME}: {error}")
@@ -1090,7 +1094,7 @@ def _draw_all(made: Sequence[Predictor], files: Mapping[str, Path], out: Path) -
                 _say(f"{path}: {', '.join(photo.changed)}")
             for each, seen in found.items():
                 drawn = predictions.files(
-                    photo.image, **seen._asdict(), classes=classes, palette=palette, wheel=wheel()
+                    photo.image, **seen._asdict(), classes=classes, palette=palette, wheel=direction_colours()
                 )
                 place = (out / each / name if len(made) > 1 else out / name).parent
                 write_files(place, {f"{Path(name).name}-{end}": data for end, data in drawn.items()})
