@@ -397,7 +397,7 @@ def train(
     )
     training = build_training_job(asked, dry_run=dry_run)
     if dry_run:
-        print("\n".join(dry.lines(training)))
+        print("\n".join(dry.training_estimate_lines(training)))
         return
     try:
         result = session.run_training(training)
@@ -433,7 +433,7 @@ def complexity(
     For instance --model timm:resnet101 --size 480, or --network CCNet --network Ours --time.
     """
     from bench.profiling.complexity import parse_size
-    from experiments.tables.published_networks import count_networks, select_networks, time_networks
+    from experiments.tables.published_networks import add_network_times, count_networks, select_networks
     from reports import writable_folder
 
     for name, value in (("batch", batch), ("rounds", rounds)):
@@ -445,7 +445,7 @@ def complexity(
     found = select_networks(pixels, models=model or (), names=network or ())
     folder = writable_folder(Path(out).expanduser())
     records = count_networks(found)
-    timing = time_networks(found, records, pixels, batch=batch, rounds=rounds, say=_say) if timed else None
+    timing = add_network_times(found, records, pixels, batch=batch, rounds=rounds, say=_say) if timed else None
     words, _ = ctx.obj
     _write_complexity(records, folder, shlex.join([NAME, *words]), timing)
 
@@ -525,15 +525,15 @@ def step(
     from bench.profiling import step_breakdown as steps
     from reports.pages import step_breakdown as pages
 
-    told = steps.Protocol(
-        cases=tuple(steps.case_of(words) for words in cases or steps.CASES),
+    told = steps.BreakdownProtocol(
+        cases=tuple(steps.parse_case(words) for words in cases or steps.DEFAULT_CASES),
         backends=tuple(filter(None, backends.split(","))) or steps.default_backends(),
         images=images,
         rounds=rounds,
         threads=threads,
         malloc=raise_malloc_thresholds(),
     )
-    page = pages.step_breakdown_markdown(steps.time_cases(told, say=print), steps.setting(told))
+    page = pages.step_breakdown_markdown(steps.time_cases(told, say=print), steps.breakdown_setting_lines(told))
     print(page)
     if out is not None:
         out.write_text(page, encoding="utf-8")
@@ -559,10 +559,10 @@ def check(
 
     began = time.perf_counter()
     raise_malloc_thresholds()
-    subject = checks.subject(slot, name, parameters or [])
-    beside = [checks.subject(slot, other, []) for other in timed_baselines(slot) if other != name]
-    lines = checks.check(subject, beside=beside, say=lambda line: print(line, flush=True))
-    print(checks.total(lines, time.perf_counter() - began))
+    subject = checks.attention_from_options(slot, name, parameters or [])
+    beside = [checks.attention_from_options(slot, other, []) for other in timed_baselines(slot) if other != name]
+    lines = checks.check_attention(subject, beside=beside, say=lambda line: print(line, flush=True))
+    print(checks.summary_line(lines, time.perf_counter() - began))
     if any(line.status == "FAIL" for line in lines):
         raise typer.Exit(1)
 
@@ -579,13 +579,15 @@ def kernels(
     quick: Annotated[bool, typer.Option("--quick", help="A tiny shape and two rounds, to see that it works.")] = False,
 ) -> None:
     """Time the compiled attention kernel against what else computes the same, and count its memory."""
-    from bench.microbench.operator.run import Request, perform
+    from bench.microbench.operator.run import Request, run_operator_benchmark
     from reports.pages import kernels as report
 
     words, _ = ctx.obj
     names = tuple(name.strip() for name in shapes.split(",") if name.strip())
     command = shlex.join([NAME, *words])
-    perform(Request(out=out, threads=threads, repeats=repeats, shapes=names, quick=quick, command=command))
+    run_operator_benchmark(
+        Request(out=out, threads=threads, repeats=repeats, shapes=names, quick=quick, command=command)
+    )
     page, *_ = report.write_kernel_report(out)
     print("\n".join(report.kernel_lines(report.read_kernel_benchmark(out))))
     print(f"report: {page}")
@@ -611,7 +613,7 @@ def attention(
 
     For instance --only reformer. The same command again goes on where it was stopped.
     """
-    from bench.microbench.attention.run import Request, perform
+    from bench.microbench.attention.run import Request, run_attention_benchmark
     from experiments.attention.core_comparisons import COMPARISONS, attention_comparisons
     from reports.pages import attention as report
 
@@ -627,7 +629,7 @@ def attention(
         quick=quick,
         command=shlex.join([NAME, *words]),
     )
-    perform(request, say=_say)
+    run_attention_benchmark(request, say=_say)
     page, *_ = report.write_attention_report(out)
     print("\n".join(report.attention_lines(report.read_attention_benchmark(out))))
     print(f"report: {page}")
@@ -675,16 +677,16 @@ def memory(
     networks = {row.name: row.settings for row in found}
     folder = writable_folder(Path(out or "study/memory").expanduser())
     began = time.perf_counter()
-    records = table.predicted(networks, setting, say=_say)
+    records = table.predict_rows(networks, setting, say=_say)
     records = [record | {"quoted": row.quoted} for record, row in zip(records, found, strict=True)]
     forms = (
         {}
         if rows or not pages.is_paper_setting(asdict(setting))
         else {row.name: row.settings for row in masked_networks()}
     )
-    masks = table.predicted(forms, setting, say=_say, alone=True) if forms else []
-    spent = table.effort(began)
-    verified = table.verified(networks, setting, say=_say) if verify else []
+    masks = table.predict_rows(forms, setting, say=_say, alone=True) if forms else []
+    spent = table.prediction_cost(began)
+    verified = table.verify_rows(networks, setting, say=_say) if verify else []
     words, _ = ctx.obj
     made = pages.memory_report_files(records, verified, asdict(setting), shlex.join([NAME, *words]), masks, spent)
     page, *_ = write_report_files(folder, made)
@@ -704,15 +706,15 @@ def data_verify(
 
     For instance data verify ade20k:PATH. The exit code is 1 if something is wrong.
     """
-    from bench.dataset_check import MOST_JOBS, verify
+    from bench.dataset_check import MAX_JOBS, check_dataset
     from bench.launchers.progress import ProgressCounter
     from reports import write_report_files
     from reports.pages import dataset_check
 
-    if not 0 <= jobs <= MOST_JOBS:
-        raise ValueError(f"--jobs {jobs}: expected 0 to {MOST_JOBS}")
+    if not 0 <= jobs <= MAX_JOBS:
+        raise ValueError(f"--jobs {jobs}: expected 0 to {MAX_JOBS}")
     with ProgressCounter("reading") as progress:
-        found = verify(spec, jobs=jobs, progress=progress)
+        found = check_dataset(spec, jobs=jobs, progress=progress)
     record = found.record()
     print("\n".join(dataset_check.dataset_check_lines(record)))
     if out:
@@ -734,18 +736,20 @@ def hours(
 
     For instance --card "the lab's card" --tflops 60 --utilisation 0.4.
     """
-    from bench.profiling.gpu_hours import PICTURE, Card
-    from experiments.tables.gpu_hours import gpu_hours_records
+    from bench.profiling.gpu_hours import DEFAULT_IMAGE_SIZE, GpuAssumption
+    from experiments.tables.gpu_hours import count_table_hours
     from reports import writable_folder, write_report_files
     from reports.pages import gpu_hours as pages
 
     if seeds < 1:
         raise ValueError(f"--seeds {seeds}: expected at least 1")
-    given = (tflops, utilisation) != (Card.peak, Card.share)
-    assumed = Card(name=card or ("a card of yours" if given else Card.name), peak=tflops, share=utilisation)
+    given = (tflops, utilisation) != (GpuAssumption.peak, GpuAssumption.share)
+    assumed = GpuAssumption(
+        name=card or ("a card of yours" if given else GpuAssumption.name), peak=tflops, share=utilisation
+    )
     folder = writable_folder(Path(out).expanduser())
-    records = gpu_hours_records(_say)
-    page, *_ = write_report_files(folder, pages.gpu_hours_report_files(records, assumed, seeds, PICTURE))
+    records = count_table_hours(_say)
+    page, *_ = write_report_files(folder, pages.gpu_hours_report_files(records, assumed, seeds, DEFAULT_IMAGE_SIZE))
     print(pages.totals_table(records, assumed, seeds), end="")
     print(f"report: {page}")
 
@@ -762,7 +766,7 @@ def convert(
 
     Nothing but tensors and plain values is unpickled. Class names and colours are the file's own where it has them.
     """
-    from bench.evaluation.convert import convert as turn
+    from bench.evaluation.convert import convert_checkpoint as turn
 
     turn(released.expanduser(), out.expanduser(), heads=heads)
 
@@ -827,13 +831,13 @@ def evaluate(
         out=out.expanduser(),
     )
     try:
-        scored = multi_process.evaluate(request, _say)
+        scored = multi_process.evaluate_checkpoints(request, _say)
     except KeyboardInterrupt:
         _say(f"{NAME}: stopped; finished pictures are kept, the same command continues")
         raise typer.Exit(INTERRUPTED) from None
     if not environment.is_main_process():
         return
-    records, pairs = [each.record for each in scored], multi_process.comparisons(scored)
+    records, pairs = [each.record for each in scored], multi_process.paired_comparisons(scored)
     words, _ = ctx.obj
     page = pages.evaluation_markdown(records, pairs, shlex.join([NAME, *words]))
     print("\n".join(pages.evaluation_lines(records, pairs)))
@@ -863,19 +867,19 @@ def predict(
 
     A file that cannot be read is named and the others go on; the exit code is then 1.
     """
-    from bench.evaluation.predict import Request, pictures_at, predictors
+    from bench.evaluation.predict import Request, image_paths, load_predictors
     from bench.evaluation.protocol import asked
 
     if len(checkpoint) > 2:
         raise ValueError(f"--checkpoint: {len(checkpoint)} files; expected one, or two to put side by side")
-    files = pictures_at(path.expanduser(), out.expanduser())
+    files = image_paths(path.expanduser(), out.expanduser())
     request = Request(
         checkpoints=tuple(file.expanduser() for file in checkpoint),
         asked=asked(mode=mode, window=window, stride=stride, scales=scales, flip=flip, base=base),
         device=device,
         own_modules=own_modules,
     )
-    refused = _draw_all(predictors(request), files, out.expanduser())
+    refused = _draw_all(load_predictors(request), files, out.expanduser())
     print(f"{len(files) - refused} of {len(files)} pictures: {out}")
     if refused:
         raise typer.Exit(1)
@@ -1021,8 +1025,12 @@ def _print_hours(study: Study) -> None:
 
     settings = study.variants[0].settings
     pictures = settings.evaluation.images or len(open_data(study.data, settings.evaluation.split, settings.scenes))
-    records = list(hours.records(study.name, study.variants, pictures=pictures, known={}))
-    print("\n".join(pages.gpu_hours_lines(records, count_due_runs(study), hours.Card(), hours.PICTURE)))
+    records = list(hours.gpu_hours_records(study.name, study.variants, pictures=pictures, known={}))
+    print(
+        "\n".join(
+            pages.gpu_hours_lines(records, count_due_runs(study), hours.GpuAssumption(), hours.DEFAULT_IMAGE_SIZE)
+        )
+    )
 
 
 def _write_report(folders: Sequence[Path], experiment: str, control: str = "", *, with_pictures: bool = True) -> None:
@@ -1045,11 +1053,11 @@ def _scale(out: Path, quick: bool, ctx: typer.Context) -> None:
     writable_folder(out)
     raise_malloc_thresholds()
     words, _ = ctx.obj
-    effort = scale.QUICK if quick else scale.Effort()
+    effort = scale.QUICK_SWEEP if quick else scale.ScalingSweep()
     given = attentions_to_scale()
-    records = scale.grow(given, effort, say=_say)
-    exponents = scale.exponents(records)
-    protocol = scale.protocol(effort, next(iter(given.values())))
+    records = scale.measure_layer_scaling(given, effort, say=_say)
+    exponents = scale.fit_exponents(records)
+    protocol = scale.scaling_protocol(effort, next(iter(given.values())))
     page, *_ = write_report_files(
         out, scaling.scaling_report_files(records, exponents, protocol, shlex.join([NAME, *words]))
     )
@@ -1075,7 +1083,7 @@ def _write_complexity(records: Any, out: Path, command: str, timing: Any) -> Non
 
 def _draw_all(made: Sequence[Predictor], files: Mapping[str, Path], out: Path) -> int:
     """Predict and draw each picture; returns how many could not be read."""
-    from bench.evaluation.predict import look, wheel
+    from bench.evaluation.predict import direction_colours, predict_image
     from bench.launchers.progress import ProgressCounter
     from reports import write_report_files
     from reports.pages import predictions
@@ -1087,7 +1095,7 @@ def _draw_all(made: Sequence[Predictor], files: Mapping[str, Path], out: Path) -
     with ProgressCounter("predicting") as counter:
         for number, (name, path) in enumerate(files.items(), 1):
             try:
-                photo, found = look(path, made)
+                photo, found = predict_image(path, made)
             except ValueError as error:
                 refused += 1
                 _say(f"{NAME}: {error}")
@@ -1096,7 +1104,7 @@ def _draw_all(made: Sequence[Predictor], files: Mapping[str, Path], out: Path) -
                 _say(f"{path}: {', '.join(photo.changed)}")
             for each, seen in found.items():
                 drawn = predictions.prediction_files(
-                    photo.image, **seen._asdict(), classes=classes, palette=palette, wheel=wheel()
+                    photo.image, **seen._asdict(), classes=classes, palette=palette, wheel=direction_colours()
                 )
                 place = (out / each / name if len(made) > 1 else out / name).parent
                 write_report_files(place, {f"{Path(name).name}-{end}": data for end, data in drawn.items()})

@@ -26,7 +26,7 @@ import unept
 from bench.config.grid import PROFILES
 from bench.config.presets import preset
 from bench.config.settings import TrainConfig
-from bench.profiling.gpu_hours import PICTURE, Card
+from bench.profiling.gpu_hours import DEFAULT_IMAGE_SIZE, GpuAssumption
 from experiments import scene_sanity_check
 from experiments.tables import table7
 from reports.analysis import comparisons
@@ -147,7 +147,9 @@ def scene_scores(records: Path) -> str:
 
 def hours(records: Path) -> str:
     """Return the predicted GPU-hours of the paper's tables."""
-    return gpu_hours.gpu_hours_markdown(_lines(records / "gpu-hours" / "hours.csv"), Card(), SEEDS, PICTURE)
+    return gpu_hours.gpu_hours_markdown(
+        _lines(records / "gpu-hours" / "hours.csv"), GpuAssumption(), SEEDS, DEFAULT_IMAGE_SIZE
+    )
 
 
 def recipes(_: Path) -> str:

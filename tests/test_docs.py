@@ -107,7 +107,7 @@ def test_command_is_understood(
         assert len(said.splitlines()) == 1
         assert re.search(r"(released\.pth|photos?(\.jpg)?|data/\S+): .*(not exist|no such)", said), said
     elif words[0] == "check":  # tests/bench/check runs it; here: it understands the words
-        monkeypatch.setattr("bench.attention_layer.check", lambda *_, **__: [])
+        monkeypatch.setattr("bench.attention_layer.check_attention", lambda *_, **__: [])
         assert cli.main(words) == 0
         assert "0 FAIL" in capsys.readouterr().out
     else:
@@ -330,18 +330,18 @@ def test_commands_for_schedulers_and_clusters_are_understood(
 
 
 def test_the_hours_of_the_page_are_those_of_its_record() -> None:
-    from bench.profiling.gpu_hours import PICTURE, Card
+    from bench.profiling.gpu_hours import DEFAULT_IMAGE_SIZE, GpuAssumption
     from reports.pages import gpu_hours
 
     found = pd.read_csv(ROOT / "reports/records/gpu-hours/hours.csv", keep_default_na=False)
-    page = gpu_hours.gpu_hours_markdown(found.to_dict("records"), Card(), 5, PICTURE)
+    page = gpu_hours.gpu_hours_markdown(found.to_dict("records"), GpuAssumption(), 5, DEFAULT_IMAGE_SIZE)
     assert page == (ROOT / "reports/records/gpu-hours/report.md").read_text(encoding="utf-8")
 
 
 def _recounted(names: tuple[str, ...]) -> None:
     from bench.config.fields import replace_fields
     from bench.config.presets import preset
-    from bench.profiling.gpu_hours import VALIDATION, records
+    from bench.profiling.gpu_hours import ADE20K_VALIDATION_IMAGES, gpu_hours_records
     from experiments.tables.gpu_hours import CLASSES
     from experiments.tables.registry import TABLES
 
@@ -352,7 +352,7 @@ def _recounted(names: tuple[str, ...]) -> None:
     assert [(table, variant.name) for table, variant in variants] == [(line["table"], line["row"]) for line in kept]
     for (table, variant), line in zip(variants, kept, strict=True):
         if not line["same_as"] and (not names or variant.name in names):
-            (found,) = records(table, [variant], pictures=VALIDATION, known={})
+            (found,) = gpu_hours_records(table, [variant], pictures=ADE20K_VALIDATION_IMAGES, known={})
             numbers = {name: found[name] for name in ("gmacs", "training_tflop", "evaluation_tflop")}
             assert numbers == pytest.approx({name: line[name] for name in numbers}, rel=1e-5), variant.name
 

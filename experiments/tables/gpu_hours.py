@@ -13,13 +13,15 @@ from experiments.tables.registry import TABLES
 CLASSES = 150
 
 
-def gpu_hours_records(say: Callable[[str], None]) -> list[dict[str, Any]]:
-    """A record a row (`bench.profiling.gpu_hours.records`), in the tables' order; most of a minute."""
+def count_table_hours(say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """A record a row (`bench.profiling.gpu_hours.gpu_hours_records`), in the tables' order; most of a minute."""
     base = replace_fields(preset("paper"), {"classes": CLASSES})
     known: dict[str, Any] = {}
     found: list[dict[str, Any]] = []
     for number, table in TABLES.items():
         name = f"Table {number}"
         say(f"counting the rows of {name}")
-        found += gpu_hours.records(name, table.variants(base), pictures=gpu_hours.VALIDATION, known=known)
+        found += gpu_hours.gpu_hours_records(
+            name, table.variants(base), pictures=gpu_hours.ADE20K_VALIDATION_IMAGES, known=known
+        )
     return found

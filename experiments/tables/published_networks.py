@@ -10,7 +10,7 @@ from typing import Any
 import unept
 from bench.config.fields import did_you_mean
 from bench.config.settings import Settings
-from bench.profiling.complexity import Make, Size, named, record
+from bench.profiling.complexity import ImageSize, MakeNetwork, complexity_record, network_from_spec
 from experiments.tables.table7 import table7_networks
 
 
@@ -22,19 +22,23 @@ class CountedNetwork:
     """
 
     name: str
-    make: Make
-    size: Size
+    make: MakeNetwork
+    size: ImageSize
     quoted: str = ""
     settings: Settings | None = None
 
 
-def select_networks(size: Size, *, models: Sequence[str] = (), names: Sequence[str] = ()) -> tuple[CountedNetwork, ...]:
+def select_networks(
+    size: ImageSize, *, models: Sequence[str] = (), names: Sequence[str] = ()
+) -> tuple[CountedNetwork, ...]:
     """The user's `models`, else those of the paper's networks that `names` lists, else all of them.
 
     Raises ValueError for a name that means nothing.
     """
     if models:
-        return tuple(CountedNetwork(name=spec, make=named(spec), size=size) for spec in dict.fromkeys(models))
+        return tuple(
+            CountedNetwork(name=spec, make=network_from_spec(spec), size=size) for spec in dict.fromkeys(models)
+        )
     known = {network.name: network for network in table7_networks()}
     for name in names:
         if name not in known:
@@ -54,24 +58,24 @@ def select_networks(size: Size, *, models: Sequence[str] = (), names: Sequence[s
 
 def count_networks(found: Sequence[CountedNetwork]) -> list[dict[str, Any]]:
     """A record a network. Raises ValueError that names one which cannot be counted."""
-    return [record(one.name, one.make, one.size, quoted=one.quoted) for one in found]
+    return [complexity_record(one.name, one.make, one.size, quoted=one.quoted) for one in found]
 
 
-def time_networks(
+def add_network_times(
     found: Sequence[CountedNetwork],
     records: Sequence[dict[str, Any]],
-    size: Size,
+    size: ImageSize,
     *,
     batch: int,
     rounds: int,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Add `times` to the records of the networks counted at this size; returns under what they were taken."""
-    from bench.profiling.network_timing import interleaved, protocol
+    from bench.profiling.network_timing import time_networks, timing_protocol
 
     subjects = {one.name: (one.make, one.settings) for one in found if one.size == size}
-    measured = interleaved(subjects, size, batch=batch, rounds=rounds, say=say)
+    measured = time_networks(subjects, size, batch=batch, rounds=rounds, say=say)
     for line in records:
         if line["name"] in measured:
             line["times"] = measured[line["name"]]
-    return protocol(size, batch, rounds)
+    return timing_protocol(size, batch, rounds)
