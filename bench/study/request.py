@@ -1,4 +1,4 @@
-"""From what a user typed to a study that can run: every check that needs no training, before anything is written."""
+"""From the options of a command to a Study: every check that needs no training, before anything is written."""
 
 from __future__ import annotations
 
@@ -52,10 +52,17 @@ class Request:
 
 
 def build_study(kind: str, grid: str, make: VariantFactory, request: Request, *, dry_run: bool = False) -> Study:
-    """The study that `request` asks of the variants that `make` gives for the base settings.
+    """Return the study that `request` asks for.
 
-    `kind` and `grid` name it, with whatever else sets its runs apart, so that the same command finds it again. With
-    `dry_run` the pictures of a data set are not read. Raises ValueError for every mistake that can be found by now.
+    Args:
+        kind: The command, such as `ablate`; first part of the study's name.
+        grid: What sets its runs apart, so that the same command resumes it; second part of the name.
+        make: Gives the variants for the base settings.
+        request: The options.
+        dry_run: True to leave the images of the data set unread.
+
+    Raises:
+        ValueError: In one line, for every mistake that can be detected without training.
     """
     check_options(request)
     base = preset(request.preset, request.data)
@@ -94,7 +101,11 @@ def build_study(kind: str, grid: str, make: VariantFactory, request: Request, *,
 
 
 def check_options(request: Request) -> None:
-    """Ranges and choices. Raises ValueError."""
+    """Check ranges and choices of the options.
+
+    Raises:
+        ValueError: Names the option.
+    """
     for name, least in (("seeds", 1), ("steps", 0), ("jobs", 0), ("threads", 1)):
         if getattr(request, name) < least:
             raise ValueError(f"--{name} {getattr(request, name)}: expected at least {max(least, 1)}")
@@ -116,7 +127,11 @@ def check_options(request: Request) -> None:
 
 
 def check_engine(engine: str, address: str) -> None:
-    """What carries the runs out. Raises ValueError."""
+    """Check the options that choose what executes the runs.
+
+    Raises:
+        ValueError: Names the option.
+    """
     if engine not in ENGINES:
         raise ValueError(f"--engine {engine}: expected {one_of(ENGINES)}{did_you_mean(engine, ENGINES)}")
     if engine == "ray":
@@ -126,10 +141,10 @@ def check_engine(engine: str, address: str) -> None:
 
 
 def parse_statuses(words: str) -> tuple[str, ...]:
-    """The statuses in `failed,oom`; none in the empty text."""
+    """Return the statuses in `failed,oom`; () for ""."""
     return tuple(word.strip() for word in words.split(",")) if words else ()
 
 
 def default_jobs(threads: int, gpus: Sequence[str]) -> int:
-    """Runs side by side: one on each GPU, and where there are none as many as the processors can feed."""
+    """Return the number of runs side by side: one on each GPU, else as many as the processors can feed."""
     return len(gpus) or max(1, environment.usable_cores() // threads)

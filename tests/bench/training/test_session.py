@@ -122,7 +122,7 @@ def test_ended_at_any_step_it_continues_to_the_same_bits(
         with open(out / "log.jsonl", "a", encoding="utf-8") as file:
             file.write('{"event": "st')  # as a kill may leave it
     assert cli.main([*LONG, "--out", str(out)]) == 0
-    assert "going on after step " in capsys.readouterr().out
+    assert "continuing after step " in capsys.readouterr().out
     assert equal(out, whole)
     assert numbers(out) == numbers(whole)
 
@@ -132,19 +132,19 @@ def test_stopped_in_an_evaluation_it_continues_from_the_step_that_it_names(
 ) -> None:
     words = [*WORDS, "--steps", "4", "--eval-every", "3", "--out"]
     assert cli.main([*words, "undisturbed"]) == 0
-    evaluate = session.evaluate
+    evaluate_model = session.evaluate_model
 
     def signalled(*given: Any, **named: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
-        return evaluate(*given, **named)
+        return evaluate_model(*given, **named)
 
-    monkeypatch.setattr(session, "evaluate", signalled)
+    monkeypatch.setattr(session, "evaluate_model", signalled)
     assert cli.main([*words, "out"]) == 130
     assert "stopped after step 3 of 4" in capsys.readouterr().err
     monkeypatch.undo()
     monkeypatch.chdir(place)
     assert cli.main([*words, "out"]) == 0
-    assert "going on after step 3" in capsys.readouterr().out
+    assert "continuing after step 3" in capsys.readouterr().out
     assert equal(place / "out", place / "undisturbed")
     assert numbers(place / "out") == numbers(place / "undisturbed")
 
