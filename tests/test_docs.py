@@ -20,6 +20,7 @@ RECORDS = ROOT / docs.RECORDS
 DOCUMENTS = (
     "README.md",
     "CONTRIBUTING.md",
+    "CHANGELOG.md",
     "docs/architecture.md",
     "docs/attention.md",
     "docs/check.md",
@@ -107,7 +108,7 @@ def test_command_is_understood(
         assert len(said.splitlines()) == 1
         assert re.search(r"(released\.pth|photos?(\.jpg)?|data/\S+): .*(not exist|no such)", said), said
     elif words[0] == "check":  # tests/bench/check runs it; here: it understands the words
-        monkeypatch.setattr("bench.attention_layer.check", lambda *_, **__: [])
+        monkeypatch.setattr("bench.attention_layer.check_attention", lambda *_, **__: [])
         assert cli.main(words) == 0
         assert "0 FAIL" in capsys.readouterr().out
     else:
@@ -181,11 +182,18 @@ def test_extras_and_constraints_named_in_the_readme_exist() -> None:
             assert (ROOT / file).exists(), file
 
 
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_links_lead_somewhere() -> None:
     for name in DOCUMENTS:
         text = (ROOT / name).read_text(encoding="utf-8")
-        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
-            assert ((ROOT / name).parent / target).exists(), f"{name}: {target}"
+        for target, anchor in re.findall(r"\]\(([^)#]+)#?([^)]*)\)", text):
+            page = (ROOT / name).parent / target
+            assert page.exists(), f"{name}: {target}"
+            assert not anchor or anchor in anchors(page), f"{name}: {target}#{anchor}"
 
 
 def numbers(text: str) -> list[str]:
@@ -330,27 +338,29 @@ def test_commands_for_schedulers_and_clusters_are_understood(
 
 
 def test_the_hours_of_the_page_are_those_of_its_record() -> None:
-    from bench.profiling.gpu_hours import PICTURE, Card
+    from bench.profiling.gpu_hours import DEFAULT_IMAGE_SIZE, GpuAssumption
     from reports.pages import gpu_hours
 
     found = pd.read_csv(ROOT / "reports/records/gpu-hours/hours.csv", keep_default_na=False)
-    page = gpu_hours.page(found.to_dict("records"), Card(), 5, PICTURE)
+    page = gpu_hours.gpu_hours_markdown(found.to_dict("records"), GpuAssumption(), 5, DEFAULT_IMAGE_SIZE)
     assert page == (ROOT / "reports/records/gpu-hours/report.md").read_text(encoding="utf-8")
 
 
 def _recounted(names: tuple[str, ...]) -> None:
     from bench.config.fields import replace_fields
     from bench.config.presets import preset
-    from bench.profiling.gpu_hours import VALIDATION, records
-    from experiments.tables.gpu_hours import CLASSES, TABLES
+    from bench.profiling.gpu_hours import ADE20K_VALIDATION_IMAGES, gpu_hours_records
+    from experiments.tables.gpu_hours import CLASSES
+    from experiments.tables.registry import TABLES
 
     base = replace_fields(preset("paper"), {"classes": CLASSES})
     kept = pd.read_csv(ROOT / "reports/records/gpu-hours/hours.csv", keep_default_na=False).to_dict("records")
-    variants = [(table, variant) for table, module in TABLES.items() for variant in module.variants(base)]
+    tables = [(f"Table {number}", table) for number, table in TABLES.items()]
+    variants = [(table, variant) for table, module in tables for variant in module.variants(base)]
     assert [(table, variant.name) for table, variant in variants] == [(line["table"], line["row"]) for line in kept]
     for (table, variant), line in zip(variants, kept, strict=True):
         if not line["same_as"] and (not names or variant.name in names):
-            (found,) = records(table, [variant], pictures=VALIDATION, known={})
+            (found,) = gpu_hours_records(table, [variant], pictures=ADE20K_VALIDATION_IMAGES, known={})
             numbers = {name: found[name] for name in ("gmacs", "training_tflop", "evaluation_tflop")}
             assert numbers == pytest.approx({name: line[name] for name in numbers}, rel=1e-5), variant.name
 
