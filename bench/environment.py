@@ -18,6 +18,7 @@ from bench.results.rows import content_key
 from bench.units import GIB
 
 PACKAGES = ("unept-bench", "torch", "torchvision", "timm", "mmcv-lite", "mmcv", "mmengine", "numpy", "scipy")
+USABLE_MEMORY_SHARE = 0.8  # of the available memory, that a measurement may take
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGEST_MMAP_THRESHOLD = 4 * 1024 * 1024 * ctypes.sizeof(ctypes.c_long)  # glibc refuses more
 _LARGEST_INT = 2**31 - 1

@@ -14,6 +14,6 @@ def one_line(error: BaseException, most: int = 300) -> str:
     return f"{type(error).__name__}: {message}"[:most] if message else type(error).__name__
 
 
-def message_line(error: BaseException, most: int = 300) -> str:
-    """Return the message of `error` alone on one line, at most `most` characters of it."""
-    return " ".join(str(error).split())[:most]
+def message_line(message: object, most: int = 300) -> str:
+    """Return a message, or that of an exception alone, on one line, at most `most` characters of it."""
+    return " ".join(str(message).split())[:most]

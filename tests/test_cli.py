@@ -24,7 +24,7 @@ import bench.environment
 import bench.results.store
 import cli
 from bench.config.settings import Settings
-from bench.profiling.memory.tracker import Peak
+from bench.profiling.memory.tracker import PeakMemory
 from bench.results.store import Store
 from bench.study.study import WorkerTasks
 from unept.ops import Backend
@@ -451,12 +451,12 @@ def test_a_step_is_timed_by_its_parts(capsys: pytest.CaptureFixture[str], tmp_pa
 def test_what_is_predicted_not_to_fit_is_warned_of_and_run_or_skipped_if_asked(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def predicted(settings: Settings, *_: object, **__: object) -> Peak:
-        return Peak(bytes=settings.model.points << 30, kinds={}, place="")
+    def predicted(settings: Settings, *_: object, **__: object) -> PeakMemory:
+        return PeakMemory(bytes=settings.model.points << 30, kinds={}, location="")
 
-    monkeypatch.setattr("bench.profiling.memory.predict.predict", predicted)
+    monkeypatch.setattr("bench.profiling.memory.predict.predict_peak", predicted)
     monkeypatch.setattr(bench.environment, "available_memory_bytes", lambda: 8 << 30)
-    monkeypatch.setattr("bench.profiling.memory.upper_bound.bound", lambda *_: 9 << 30)
+    monkeypatch.setattr("bench.profiling.memory.upper_bound.step_upper_bound", lambda *_: 9 << 30)
     words = ("ablate", "--grid", "N=4,16", "--seeds", "1", "--jobs", "1")
     warned = "warning: N=16: a training step needs 16.0 GiB, predicted; there are 8.0 GiB of memory free here; "
     assert call(*words, "--dry-run") == 0
@@ -623,10 +623,10 @@ def test_how_a_layer_grows_is_reported(
 ) -> None:
     from bench.attention_layer import scaling
 
-    tiny = scaling.Effort(
-        base=scaling.Size(side=4, points=2), side=(4, 6), points=(2,), levels=(1,), batch=(1,), rounds=1
+    tiny = scaling.ScalingSweep(
+        base=scaling.LayerSize(side=4, points=2), side=(4, 6), points=(2,), levels=(1,), batch=(1,), rounds=1
     )
-    monkeypatch.setattr(scaling, "QUICK", tiny)
+    monkeypatch.setattr(scaling, "QUICK_SWEEP", tiny)
     assert call("memory", "--scale", "--quick", "--out", str(tmp_path / "scaling")) == 0
     assert "deformable" in capsys.readouterr().out
     names = {path.name for path in (tmp_path / "scaling").iterdir()}
@@ -767,8 +767,8 @@ def test_table_7_counts_the_published_networks_and_trains_the_rows(
 ) -> None:
     from experiments.tables import published_networks
 
-    chosen = published_networks.chosen
-    monkeypatch.setattr(published_networks, "chosen", lambda size: chosen(size, names=["PointRend"]))
+    chosen = published_networks.select_networks
+    monkeypatch.setattr(published_networks, "select_networks", lambda size: chosen(size, names=["PointRend"]))
     assert call("table", "7", "--seeds", "1") == 0
     said = capsys.readouterr().out
     assert re.search(r"^PointRend +480x480 +47\.881 +63\.302 +126\.604 +63\.211 +126\.421$", said, re.MULTILINE)

@@ -61,7 +61,7 @@ def test_evaluate_when_it_is_stopped(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bench.evaluation.multi_process.work.score", stop)
+    monkeypatch.setattr("bench.evaluation.multi_process.work.run_scoring", stop)
     assert cli.main(["evaluate", two[0], *QUICK]) == 130
     assert capsys.readouterr().err.endswith("stopped; finished pictures are kept, the same command continues\n")
 

@@ -43,8 +43,8 @@ def advise_on_memory(specs: Sequence[Mapping[str, Any]], backend: str, *, at_onc
     """
     if not specs:
         return MemoryAdvice(misfits={}, warnings=())
-    there = upper_bound.room()
-    needs = upper_bound.needs([spec["settings"] for spec in specs], backend, there, at_once=at_once)
+    there = upper_bound.available_memory()
+    needs = upper_bound.predict_needs([spec["settings"] for spec in specs], backend, there, at_once=at_once)
     reasons = {key: f"a training step needs {number / GIB:.1f} GiB, predicted" for key, number in needs.items()}
     misfits = {key: f"{reasons[key]}; there are {there}" for key, number in needs.items() if number > there.bytes}
     then = "it is skipped" if skip_oom else f"it runs all the same; {OPTION} would leave it out"
@@ -80,7 +80,7 @@ def skip_rule(store: Store, advised: MemoryAdvice) -> SkipRule:
             return f"{OPTION}: {misfit}"
         ended = [(outcome.job.label, outcome.job.spec["settings"]) for outcome in outcomes if outcome.status == "oom"]
         for label, other in (*before, *ended):
-            more = upper_bound.beyond(settings, other)
+            more = upper_bound.extra_demand(settings, other)
             if more is not None:
                 return f"{OPTION}: {label} ran out of memory, and this {f'takes {more}' if more else 'is the same'}"
         return ""

@@ -26,7 +26,7 @@ from torch.utils.data import Dataset as TorchDataset
 import unept
 from bench.config.settings import Settings, TrainConfig, settings_from_dict
 from bench.distributed import SINGLE, ProcessGroup
-from bench.evaluation.evaluate import PROBE_COLUMNS, Progress, evaluate, probe, probe_steps, save_pictures
+from bench.evaluation.evaluate import PROBE_COLUMNS, Progress, evaluate_model, probe_model, probe_steps, save_pictures
 from bench.training import checkpoint
 from bench.training.execution import (
     DEFAULT_EXECUTION,
@@ -99,7 +99,7 @@ def train_and_evaluate(spec: dict[str, Any], folder: Path, progress: Progress) -
     model = unept.build(settings.model, weights=settings.train.backbone_weights).to(device)
     training = train(model, settings, seed=seed, folder=folder, progress=progress)
     began = time.perf_counter()
-    metrics, facts, pictures = evaluate(model, settings, progress=progress)
+    metrics, facts, pictures = evaluate_model(model, settings, progress=progress)
     facts = {**facts, **attention_seeds(model)}
     training["evaluation_seconds"] = time.perf_counter() - began
     if spec.get("pictures"):
@@ -172,7 +172,7 @@ def train(
         if done in probe_at:
             paused = time.perf_counter()
             if group.is_main_process:
-                probes.append([done, *probe(model, settings)])
+                probes.append([done, *probe_model(model, settings)])
             paused = time.perf_counter() - paused
             began, probe_seconds = began + paused, probe_seconds + paused
         if due := done < config.steps and (done % config.checkpoint_every == 0 or callback.should_checkpoint(done)):

@@ -30,8 +30,8 @@ from bench.config import checks
 from bench.config.grid import Variant
 from bench.distributed import SINGLE, ProcessGroup
 from bench.errors import one_line
-from bench.evaluation.evaluate import evaluate
-from bench.evaluation.protocol import of_settings
+from bench.evaluation.evaluate import evaluate_model
+from bench.evaluation.protocol import protocol_of_settings
 from bench.launchers.eta import format_duration
 from bench.results.rows import json_value
 from bench.results.store import utc_now
@@ -252,7 +252,7 @@ def _evaluate(
 
     last_printed = [time.monotonic()]
     with torch.compiler.set_stance("force_eager"):
-        metrics, facts, _ = evaluate(model, job.settings, progress=progress, group=group)
+        metrics, facts, _ = evaluate_model(model, job.settings, progress=progress, group=group)
     return metrics, facts | loop.attention_seeds(model)
 
 
@@ -273,7 +273,7 @@ def training_summary(job: TrainingJob, result: dict[str, Any]) -> list[str]:
         f"{job.settings.train.steps} steps in {format_duration(trained['seconds'])}; "
         f"mIoU {_percent(metrics['miou'])}{after}, pixel accuracy {_percent(metrics['pixel_accuracy'])} "
         f"on {result['evaluation']['images']} pictures "
-        f"of {job.settings.evaluation.split}: {of_settings(job.settings).words()}",
+        f"of {job.settings.evaluation.split}: {protocol_of_settings(job.settings).describe()}",
         f"model: {job.out / MODEL_FILE}, scores: {job.out / RESULT_FILE}",
     ]
 

@@ -1,5 +1,5 @@
 """Checkpoints scored on a data set picture by picture: by several processes, resumable, compared in pairs."""
 
-from bench.evaluation.multi_process.request import Request, Scored, comparisons, evaluate
+from bench.evaluation.multi_process.request import CheckpointScores, Request, evaluate_checkpoints, paired_comparisons
 
-__all__ = ["Request", "Scored", "comparisons", "evaluate"]
+__all__ = ["CheckpointScores", "Request", "evaluate_checkpoints", "paired_comparisons"]

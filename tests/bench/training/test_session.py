@@ -132,13 +132,13 @@ def test_stopped_in_an_evaluation_it_continues_from_the_step_that_it_names(
 ) -> None:
     words = [*WORDS, "--steps", "4", "--eval-every", "3", "--out"]
     assert cli.main([*words, "undisturbed"]) == 0
-    evaluate = session.evaluate
+    evaluate_model = session.evaluate_model
 
     def signalled(*given: Any, **named: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
-        return evaluate(*given, **named)
+        return evaluate_model(*given, **named)
 
-    monkeypatch.setattr(session, "evaluate", signalled)
+    monkeypatch.setattr(session, "evaluate_model", signalled)
     assert cli.main([*words, "out"]) == 130
     assert "stopped after step 3 of 4" in capsys.readouterr().err
     monkeypatch.undo()
