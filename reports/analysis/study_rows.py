@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 Row = Mapping[str, Any]
-LABELS: Mapping[str, str] = {"points": "N", "levels": "L"}
 
 
 @dataclass(frozen=True, kw_only=True)
