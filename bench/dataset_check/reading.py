@@ -35,7 +35,7 @@ class FileFault:
 
 @dataclass(frozen=True, kw_only=True)
 class PairReading:
-    """What was read of a pair.
+    """Content and faults of a pair of files.
 
     Attributes:
         pair: The two files.

@@ -46,7 +46,7 @@ class DatasetCheck:
 
     def record(self) -> Record:
         """Return all of it in plain values, for reports."""
-        findings = [asdict(each) | {"files": [str(path) for path in each.files]} for each in self.findings]
+        findings = [asdict(finding) | {"files": [str(path) for path in finding.files]} for finding in self.findings]
         return {
             "spec": self.spec,
             "name": self.name,

@@ -90,11 +90,11 @@ def boundary_pixels(labels_HW: Map) -> Mask:
     The image's border and ignored pixels make no boundary.
     """
     boundary = np.zeros(labels_HW.shape, dtype=bool)
-    for here, there in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
-        one, other = labels_HW[here], labels_HW[there]
+    for one_side, other_side in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
+        one, other = labels_HW[one_side], labels_HW[other_side]
         edge = (one != other) & (one >= 0) & (other >= 0)
-        boundary[here] |= edge
-        boundary[there] |= edge
+        boundary[one_side] |= edge
+        boundary[other_side] |= edge
     return boundary
 
 

@@ -60,14 +60,16 @@ class ImagePrediction(NamedTuple):
 class Predictor:
     """One checkpoint, ready for images; `name` is short and unique among those of the command."""
 
-    def __init__(self, name: str, found: model_file.SavedModel, protocol: EvaluationProtocol, device: str) -> None:
+    def __init__(self, name: str, checkpoint: model_file.SavedModel, protocol: EvaluationProtocol, device: str) -> None:
         self.name = name
-        self.classes = found.classes
-        self.palette = found.palette
+        self.classes = checkpoint.classes
+        self.palette = checkpoint.palette
         self.protocol = protocol
-        self.model = with_refinement(found.model).to(device)
+        self.model = with_refinement(checkpoint.model).to(device)
         has_heads = isinstance(self.model, UNEPT) and self.model.mask_head is not None
-        self.heads = BoundaryDirectionHeads(self.model, len(found.classes)).to(device).eval() if has_heads else None
+        self.heads = (
+            BoundaryDirectionHeads(self.model, len(checkpoint.classes)).to(device).eval() if has_heads else None
+        )
 
     def __call__(self, image: Bytes) -> ImagePrediction:
         """Predict an RGB image, uint8 (H, W, 3)."""

@@ -191,12 +191,12 @@ def _bytes(labels_HW: Tensor) -> Bytes:
 def _scales(text: str) -> tuple[float, ...] | None:
     """`0.5,1` as ratios; None for no text. ValueError for what is none."""
     try:
-        found = tuple(float(word) for word in text.split(",")) if text else None
+        ratios = tuple(float(word) for word in text.split(",")) if text else None
     except ValueError:
         raise ValueError(f"--scales {text}: expected ratios such as 0.5,1,1.5") from None
-    if found is not None and not all(0 < ratio <= MAX_SCALE for ratio in found):
+    if ratios is not None and not all(0 < ratio <= MAX_SCALE for ratio in ratios):
         raise ValueError(f"--scales {text}: expected ratios above 0, at most {MAX_SCALE}")
-    return found
+    return ratios
 
 
 def _base(text: str) -> tuple[int, int] | None:

@@ -74,7 +74,10 @@ def evaluate_checkpoints(request: Request, say: Say) -> list[CheckpointScores]:
     devices = process_devices(request)
     jobs = [_job(request, path, dataset, count, devices, say) for path in request.checkpoints]
     called = short_names(request.checkpoints)
-    return [_scored(job, found, name, dataset, devices, say) for (job, found), name in zip(jobs, called, strict=True)]
+    return [
+        _scored(job, checkpoint, name, dataset, devices, say)
+        for (job, checkpoint), name in zip(jobs, called, strict=True)
+    ]
 
 
 def process_devices(request: Request) -> list[str]:

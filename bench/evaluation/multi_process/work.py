@@ -95,13 +95,13 @@ def remove_damaged_chunks(job: ScoringJob) -> list[str]:
 def _damage(path: Path, numbers: range, job: ScoringJob) -> str:
     """Return what is wrong with a chunk's file; "" if nothing."""
     try:
-        held = results.read_results(path, job.classes).names
+        names = results.read_results(path, job.classes).names
     except ValueError as error:
         return str(error)
-    if sorted(held) != [*numbers]:
+    if sorted(names) != [*numbers]:
         return f"{path}: results of other pictures"
     if job.results is not None:
-        gone = [file for name in held.values() if not (file := result_path(job.results, name)).is_file()]
+        gone = [file for name in names.values() if not (file := result_path(job.results, name)).is_file()]
         return f"{path}: {gone[0]} is gone" if gone else ""
     return ""
 
@@ -175,8 +175,8 @@ def _score(job: ScoringJob, at: At) -> None:
     dataset = open_data(job.data, job.split)
     job.folder.mkdir(parents=True, exist_ok=True)
     while left := [chunk for chunk in job.chunks() if not chunk[0].exists()]:
-        taken = [_take(model, dataset, path, numbers, job, at) for path, numbers in left]
-        if not any(taken):  # others have claimed what is left; should one of them die, its chunk is free again
+        scored = [_take(model, dataset, path, numbers, job, at) for path, numbers in left]
+        if not any(scored):  # others have claimed what is left; should one of them die, its chunk is free again
             time.sleep(PAUSE)
             at(job.done())
             _end_with_parent()
