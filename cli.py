@@ -278,21 +278,21 @@ def table(
     """Run the variants of one of the paper's tables."""
     from experiments.tables import lr_sweep as choice
     from experiments.tables.baselines import NONE, with_control
-    from experiments.tables.overrides import with_fields
-    from experiments.tables.registry import only, table_of
+    from experiments.tables.overrides import with_overrides
+    from experiments.tables.registry import only_rows, trained_table
 
-    found = table_of(number)
+    found = trained_table(number)
     control = options["control"] or (found.control if not row or found.control in row else "")
     request = _request(ctx, options | {"control": control})
-    make = with_fields(with_control(only(found.variants, row or ()), request.control), fields or ())
+    make = with_overrides(with_control(only_rows(found.variants, row or ()), request.control), fields or ())
     name = [*(row or ()), *[NONE] * (request.control == NONE and number in (6, 7)), *(fields or ())]
-    tried = choice.wanted(rates, table=number, preset_name=request.preset)
+    tried = choice.rates_to_try(rates, table=number, preset_name=request.preset)
     if tried:
-        name.append(f"rates={choice.text(tried)}")
-        rows = _tried(f"table {number} {' '.join(name)}", choice.candidates(make, tried), request, ctx, dry_run)
+        name.append(f"rates={choice.rates_text(tried)}")
+        rows = _tried(f"table {number} {' '.join(name)}", choice.candidate_variants(make, tried), request, ctx, dry_run)
         if rows is None:
             return
-        make = choice.with_rates(make, rows, tried)
+        make = choice.with_best_rates(make, rows, tried)
     after = _count_networks if number == 7 else None
     _study(f"table {number}", " ".join(name), make, request, ctx, dry_run, after)
 
@@ -433,8 +433,8 @@ def complexity(
     For instance --model timm:resnet101 --size 480, or --network CCNet --network Ours --time.
     """
     from bench.profiling.complexity import parse_size
-    from experiments.tables.published_networks import chosen, counted, times
-    from reports import writable
+    from experiments.tables.published_networks import add_network_times, count_networks, select_networks
+    from reports import writable_folder
 
     for name, value in (("batch", batch), ("rounds", rounds)):
         if value < 1:
@@ -442,10 +442,10 @@ def complexity(
     if model and network:
         raise ValueError("--model and --network: give one of them")
     pixels = parse_size(size)
-    found = chosen(pixels, models=model or (), names=network or ())
-    folder = writable(Path(out).expanduser())
-    records = counted(found)
-    timing = times(found, records, pixels, batch=batch, rounds=rounds, say=_say) if timed else None
+    found = select_networks(pixels, models=model or (), names=network or ())
+    folder = writable_folder(Path(out).expanduser())
+    records = count_networks(found)
+    timing = add_network_times(found, records, pixels, batch=batch, rounds=rounds, say=_say) if timed else None
     words, _ = ctx.obj
     _write_complexity(records, folder, shlex.join([NAME, *words]), timing)
 
@@ -502,7 +502,7 @@ def power(
 
     for name in [experiment] if experiment else [*Store(folder).experiments()]:
         print(f"{name}:")
-        print("\n".join(f"  {line}" for line in terminal.power(read_study([folder], name, control), difference)))
+        print("\n".join(f"  {line}" for line in terminal.power_lines(read_study([folder], name, control), difference)))
 
 
 @app.command()
@@ -533,7 +533,7 @@ def step(
         threads=threads,
         malloc=raise_malloc_thresholds(),
     )
-    page = pages.page(steps.time_cases(told, say=print), steps.breakdown_setting_lines(told))
+    page = pages.step_breakdown_markdown(steps.time_cases(told, say=print), steps.breakdown_setting_lines(told))
     print(page)
     if out is not None:
         out.write_text(page, encoding="utf-8")
@@ -555,12 +555,12 @@ def check(
     """
     from bench import attention_layer as checks
     from bench.environment import raise_malloc_thresholds
-    from experiments.tables.baselines import timed_beside
+    from experiments.tables.baselines import timed_baselines
 
     began = time.perf_counter()
     raise_malloc_thresholds()
     subject = checks.attention_from_options(slot, name, parameters or [])
-    beside = [checks.attention_from_options(slot, other, []) for other in timed_beside(slot) if other != name]
+    beside = [checks.attention_from_options(slot, other, []) for other in timed_baselines(slot) if other != name]
     lines = checks.check_attention(subject, beside=beside, say=lambda line: print(line, flush=True))
     print(checks.summary_line(lines, time.perf_counter() - began))
     if any(line.status == "FAIL" for line in lines):
@@ -588,8 +588,8 @@ def kernels(
     run_operator_benchmark(
         Request(out=out, threads=threads, repeats=repeats, shapes=names, quick=quick, command=command)
     )
-    page, *_ = report.write(out)
-    print("\n".join(report.lines(report.read(out))))
+    page, *_ = report.write_kernel_report(out)
+    print("\n".join(report.kernel_lines(report.read_kernel_benchmark(out))))
     print(f"report: {page}")
 
 
@@ -614,14 +614,14 @@ def attention(
     For instance --only reformer. The same command again goes on where it was stopped.
     """
     from bench.microbench.attention.run import Request, run_attention_benchmark
-    from experiments.attention.core_comparisons import WHERE, comparisons
+    from experiments.attention.core_comparisons import COMPARISONS, attention_comparisons
     from reports.pages import attention as report
 
     words, _ = ctx.obj
     request = Request(
         out=out,
-        comparisons=WHERE,
-        known=comparisons(),
+        comparisons=COMPARISONS,
+        known=attention_comparisons(),
         only=tuple(only or ()),
         threads=threads,
         repeats=min(repeats, 2) if quick else repeats,
@@ -630,8 +630,8 @@ def attention(
         command=shlex.join([NAME, *words]),
     )
     run_attention_benchmark(request, say=_say)
-    page, *_ = report.write(out)
-    print("\n".join(report.lines(report.read(out))))
+    page, *_ = report.write_attention_report(out)
+    print("\n".join(report.attention_lines(report.read_attention_benchmark(out))))
     print(f"report: {page}")
 
 
@@ -661,8 +661,8 @@ def memory(
 
     from bench.profiling.memory import table
     from bench.profiling.memory.predict import StepSetting
-    from experiments.tables.table8 import chosen, masked
-    from reports import writable, write_files
+    from experiments.tables.table8 import masked_networks, select_memory_rows
+    from reports import writable_folder, write_report_files
     from reports.pages import memory as pages
 
     setting = StepSetting(batch=batch, size=size, precision=precision, optimizer=optimizer, checkpointing=checkpointing)
@@ -673,20 +673,24 @@ def memory(
         return
     if quick:
         raise ValueError("--quick goes with --scale")
-    found = chosen(rows or ())
+    found = select_memory_rows(rows or ())
     networks = {row.name: row.settings for row in found}
-    folder = writable(Path(out or "study/memory").expanduser())
+    folder = writable_folder(Path(out or "study/memory").expanduser())
     began = time.perf_counter()
     records = table.predict_rows(networks, setting, say=_say)
     records = [record | {"quoted": row.quoted} for record, row in zip(records, found, strict=True)]
-    forms = {} if rows or not pages.is_printed(asdict(setting)) else {row.name: row.settings for row in masked()}
+    forms = (
+        {}
+        if rows or not pages.is_paper_setting(asdict(setting))
+        else {row.name: row.settings for row in masked_networks()}
+    )
     masks = table.predict_rows(forms, setting, say=_say, alone=True) if forms else []
     spent = table.prediction_cost(began)
     verified = table.verify_rows(networks, setting, say=_say) if verify else []
     words, _ = ctx.obj
-    made = pages.files(records, verified, asdict(setting), shlex.join([NAME, *words]), masks, spent)
-    page, *_ = write_files(folder, made)
-    print("\n".join(pages.lines(records)))
+    made = pages.memory_report_files(records, verified, asdict(setting), shlex.join([NAME, *words]), masks, spent)
+    page, *_ = write_report_files(folder, made)
+    print("\n".join(pages.memory_lines(records)))
     print(f"report: {page}")
 
 
@@ -704,7 +708,7 @@ def data_verify(
     """
     from bench.dataset_check import MAX_JOBS, check_dataset
     from bench.launchers.progress import ProgressCounter
-    from reports import write_files
+    from reports import write_report_files
     from reports.pages import dataset_check
 
     if not 0 <= jobs <= MAX_JOBS:
@@ -712,9 +716,9 @@ def data_verify(
     with ProgressCounter("reading") as progress:
         found = check_dataset(spec, jobs=jobs, progress=progress)
     record = found.record()
-    print("\n".join(dataset_check.lines(record)))
+    print("\n".join(dataset_check.dataset_check_lines(record)))
     if out:
-        write_files(Path(out).expanduser(), dataset_check.files(record))
+        write_report_files(Path(out).expanduser(), dataset_check.dataset_check_files(record))
         print(f"tables: {out}")
     if found.wrong:
         raise typer.Exit(1)
@@ -733,8 +737,8 @@ def hours(
     For instance --card "the lab's card" --tflops 60 --utilisation 0.4.
     """
     from bench.profiling.gpu_hours import DEFAULT_IMAGE_SIZE, GpuAssumption
-    from experiments.tables.gpu_hours import counted
-    from reports import writable, write_files
+    from experiments.tables.gpu_hours import count_table_hours
+    from reports import writable_folder, write_report_files
     from reports.pages import gpu_hours as pages
 
     if seeds < 1:
@@ -743,10 +747,10 @@ def hours(
     assumed = GpuAssumption(
         name=card or ("a card of yours" if given else GpuAssumption.name), peak=tflops, share=utilisation
     )
-    folder = writable(Path(out).expanduser())
-    records = counted(_say)
-    page, *_ = write_files(folder, pages.files(records, assumed, seeds, DEFAULT_IMAGE_SIZE))
-    print(pages.totals(records, assumed, seeds), end="")
+    folder = writable_folder(Path(out).expanduser())
+    records = count_table_hours(_say)
+    page, *_ = write_report_files(folder, pages.gpu_hours_report_files(records, assumed, seeds, DEFAULT_IMAGE_SIZE))
+    print(pages.totals_table(records, assumed, seeds), end="")
     print(f"report: {page}")
 
 
@@ -809,7 +813,7 @@ def evaluate(
     from bench import environment
     from bench.evaluation import multi_process
     from bench.evaluation.protocol import asked
-    from reports import write_files
+    from reports import write_report_files
     from reports.pages import evaluation as pages
 
     request = multi_process.Request(
@@ -835,11 +839,11 @@ def evaluate(
         return
     records, pairs = [each.record for each in scored], multi_process.paired_comparisons(scored)
     words, _ = ctx.obj
-    page = pages.page(records, pairs, shlex.join([NAME, *words]))
-    print("\n".join(pages.lines(records, pairs)))
+    page = pages.evaluation_markdown(records, pairs, shlex.join([NAME, *words]))
+    print("\n".join(pages.evaluation_lines(records, pairs)))
     name = "-".join(record["name"] for record in records)
     with FileLock(request.out / "report.lock"):  # another machine's first process may write the same page
-        written, *_ = write_files(request.out, {f"{name[:LONGEST_NAME]}-{split}.md": page.encode()})
+        written, *_ = write_report_files(request.out, {f"{name[:LONGEST_NAME]}-{split}.md": page.encode()})
     print(f"report: {written}; scores and the counts of every picture: {', '.join(r['folder'] for r in records)}")
 
 
@@ -963,10 +967,10 @@ def _tried(
     from bench.config.presets import preset
     from bench.study import study as studies
     from bench.study.request import build_study
-    from experiments.tables.lr_sweep import KIND, SEEDS
+    from experiments.tables.lr_sweep import KIND, SWEEP_SEEDS
 
     longer = request.steps >= preset(request.preset).train.steps
-    request = replace(request, seeds=min(SEEDS, request.seeds), steps=0 if longer else request.steps, control="")
+    request = replace(request, seeds=min(SWEEP_SEEDS, request.seeds), steps=0 if longer else request.steps, control="")
     study = _with_tasks(build_study(KIND, name, make, request, dry_run=dry_run), ctx)
     study = replace(study, tasks=replace(study.tasks, measure=""))
     if not dry_run:
@@ -1022,7 +1026,11 @@ def _print_hours(study: Study) -> None:
     settings = study.variants[0].settings
     pictures = settings.evaluation.images or len(open_data(study.data, settings.evaluation.split, settings.scenes))
     records = list(hours.gpu_hours_records(study.name, study.variants, pictures=pictures, known={}))
-    print("\n".join(pages.lines(records, count_due_runs(study), hours.GpuAssumption(), hours.DEFAULT_IMAGE_SIZE)))
+    print(
+        "\n".join(
+            pages.gpu_hours_lines(records, count_due_runs(study), hours.GpuAssumption(), hours.DEFAULT_IMAGE_SIZE)
+        )
+    )
 
 
 def _write_report(folders: Sequence[Path], experiment: str, control: str = "", *, with_pictures: bool = True) -> None:
@@ -1030,7 +1038,7 @@ def _write_report(folders: Sequence[Path], experiment: str, control: str = "", *
     from reports.study import terminal
 
     page, html, *_ = write_report(folders, experiment, control=control, with_pictures=with_pictures)
-    print("\n".join(terminal.lines(read_study(folders, experiment, control))))
+    print("\n".join(terminal.study_lines(read_study(folders, experiment, control))))
     print(f"report of {experiment}: {page} and {html.name}")
 
 
@@ -1038,36 +1046,38 @@ def _scale(out: Path, quick: bool, ctx: typer.Context) -> None:
     """How memory, operations and time of one layer of each attention grow."""
     from bench.attention_layer import scaling as scale
     from bench.environment import raise_malloc_thresholds
-    from experiments.attention.layer_scaling import subjects
-    from reports import writable, write_files
+    from experiments.attention.layer_scaling import attentions_to_scale
+    from reports import writable_folder, write_report_files
     from reports.pages import scaling
 
-    writable(out)
+    writable_folder(out)
     raise_malloc_thresholds()
     words, _ = ctx.obj
     effort = scale.QUICK_SWEEP if quick else scale.ScalingSweep()
-    given = subjects()
+    given = attentions_to_scale()
     records = scale.measure_layer_scaling(given, effort, say=_say)
     exponents = scale.fit_exponents(records)
     protocol = scale.scaling_protocol(effort, next(iter(given.values())))
-    page, *_ = write_files(out, scaling.files(records, exponents, protocol, shlex.join([NAME, *words])))
-    print("\n".join(scaling.lines(exponents)))
+    page, *_ = write_report_files(
+        out, scaling.scaling_report_files(records, exponents, protocol, shlex.join([NAME, *words]))
+    )
+    print("\n".join(scaling.scaling_lines(exponents)))
     print(f"report: {page}")
 
 
 def _count_networks(study: Study) -> None:
     """The published networks of Table 7 counted, in the study's folder: what is trained there is smaller."""
-    from experiments.tables.published_networks import chosen, counted
+    from experiments.tables.published_networks import count_networks, select_networks
 
-    _write_complexity(counted(chosen((480, 480))), study.out / "complexity", study.command, None)
+    _write_complexity(count_networks(select_networks((480, 480))), study.out / "complexity", study.command, None)
 
 
 def _write_complexity(records: Any, out: Path, command: str, timing: Any) -> None:
-    from reports import write_files
+    from reports import write_report_files
     from reports.pages import complexity
 
-    page, html = write_files(out, complexity.files(records, command, timing))[:2]
-    print("\n".join(complexity.lines(records)))
+    page, html = write_report_files(out, complexity.complexity_report_files(records, command, timing))[:2]
+    print("\n".join(complexity.complexity_lines(records)))
     print(f"report: {page} and {html.name}")
 
 
@@ -1075,7 +1085,7 @@ def _draw_all(made: Sequence[Predictor], files: Mapping[str, Path], out: Path) -
     """Predict and draw each picture; returns how many could not be read."""
     from bench.evaluation.predict import direction_colours, predict_image
     from bench.launchers.progress import ProgressCounter
-    from reports import write_files
+    from reports import write_report_files
     from reports.pages import predictions
 
     classes, palette = made[0].classes, made[0].palette
@@ -1093,15 +1103,15 @@ def _draw_all(made: Sequence[Predictor], files: Mapping[str, Path], out: Path) -
             if photo.changed:
                 _say(f"{path}: {', '.join(photo.changed)}")
             for each, seen in found.items():
-                drawn = predictions.files(
+                drawn = predictions.prediction_files(
                     photo.image, **seen._asdict(), classes=classes, palette=palette, wheel=direction_colours()
                 )
                 place = (out / each / name if len(made) > 1 else out / name).parent
-                write_files(place, {f"{Path(name).name}-{end}": data for end, data in drawn.items()})
+                write_report_files(place, {f"{Path(name).name}-{end}": data for end, data in drawn.items()})
             if len(made) > 1:
                 best = {each: seen.best for each, seen in found.items()}
                 side = predictions.comparison_figure(photo.image, best, classes=classes, palette=palette)
-                write_files((out / name).parent, {f"{Path(name).name}-compare.png": side})
+                write_report_files((out / name).parent, {f"{Path(name).name}-compare.png": side})
             counter(number, len(files))
     return refused
 
