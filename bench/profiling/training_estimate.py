@@ -132,5 +132,5 @@ def _folder(training: TrainingJob) -> str:
         return f"folder: {out}, new"
     if (out / RESULT_FILE).exists() and (out / MODEL_FILE).exists():
         return f"folder: {out}, this training is done"
-    place = "its last checkpoint" if (out / CHECKPOINT_FILE).exists() else "the beginning"
-    return f"folder: {out}, goes on from {'the trained model' if (out / MODEL_FILE).exists() else place}"
+    start = "its last checkpoint" if (out / CHECKPOINT_FILE).exists() else "the beginning"
+    return f"folder: {out}, goes on from {'the trained model' if (out / MODEL_FILE).exists() else start}"
