@@ -14,7 +14,6 @@ from typing import Any
 from bench.results.rows import nested_items
 
 Row = Mapping[str, Any]
-LABELS: Mapping[str, str] = {"points": "N", "levels": "L"}
 
 
 @dataclass(frozen=True, kw_only=True)
