@@ -20,7 +20,7 @@ EQUIVALENT: dict[str, str] = {
     "measure": "8a2d01ca57921dd3",
     "metrics": "67b19ff8bfe97ca0",
     "model": "7d332aac85cbfec7",
-    "operator": "891617bbee31157f",
+    "operator": "6bfd4441faf69f44",
     "recipe": "a60244f38228aedf",
 }
 
