@@ -200,7 +200,7 @@ class Store:
         study = self._study()
         before = _json(study)
         for experiment in study.get("experiments", {}).values():
-            for kind, place in _PLACES.items():
+            for kind, place in _ROW_FOLDERS.items():
                 for entry in experiment[place]:
                     entry["key"] = keys.get((kind, entry["key"]), entry["key"])
         if _json(study) != before:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import Any
 
-from bench.results.rows import nested_items
+from bench.results.rows import nested_items, release_of
 from reports.analysis import study_rows
 from reports.analysis.study_rows import Study
 from reports.paper import figures
