@@ -63,8 +63,10 @@ def equivalent_roles(kind: str, slots: Iterable[str]) -> dict[str, str]:
 
 def translated(row: Row) -> Row | None:
     """Return the row under today's key; None for a row that the sources of release 0.1.0 did not make."""
+    if "roles" in row or not {"settings", "sources"} <= row.keys():
+        return None
     slots = slots_of(row["settings"])
-    if "roles" in row or row["sources"] not in legacy_hashes(row["kind"], slots):
+    if row["sources"] not in legacy_hashes(row["kind"], slots):
         return None
     roles = equivalent_roles(row["kind"], slots)
     new = {name: value for name, value in row.items() if name != "digest"}

@@ -44,7 +44,7 @@ def row_key(kind: str, spec: Mapping[str, Any]) -> str:
 
 def release_of(row: Mapping[str, Any]) -> str:
     """Return the release of this program that made the row's numbers; "" where the row does not tell."""
-    packages = row.get("environment", {}).get("packages", {})
+    packages = (row.get("environment") or {}).get("packages") or {}
     return str(row.get("release") or packages.get(PROGRAM, ""))
 
 

@@ -65,7 +65,7 @@ def user_roles(modules: Iterable[str]) -> dict[str, str]:
 
 def slots_of(settings: Mapping[str, Any]) -> tuple[str, ...]:
     """Return every text of the model's settings that could name a user's `module:Class`."""
-    return tuple(value for value in settings["model"].values() if isinstance(value, str) and ":" in value)
+    return tuple(value for value in settings.get("model", {}).values() if isinstance(value, str) and ":" in value)
 
 
 def user_files(module: str, folder: str) -> list[tuple[str, Path]]:

@@ -200,8 +200,8 @@ class Store:
         study = self._study()
         before = _json(study)
         for experiment in study.get("experiments", {}).values():
-            for kind, place in _ROW_FOLDERS.items():
-                for entry in experiment[place]:
+            for kind, folder in _ROW_FOLDERS.items():
+                for entry in experiment[folder]:
                     entry["key"] = keys.get((kind, entry["key"]), entry["key"])
         if _json(study) != before:
             atomic_write(self.out / STUDY_FILE, _json(study))
