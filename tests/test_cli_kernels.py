@@ -11,6 +11,7 @@ import pytest
 
 import bench.microbench.operator.run
 import cli
+from bench.microbench.operator.request import OperatorBenchRequest
 from bench.microbench.rows import COLUMNS
 from unept.ops import cpu_build
 
@@ -79,7 +80,7 @@ def test_a_process_that_dies_is_a_note_and_what_was_measured_before_is_kept(
     )
     monkeypatch.setattr(bench.microbench.operator.run, "_build", lambda _: None)
     monkeypatch.setattr(bench.microbench.operator.run.subprocess, "run", end)
-    bench.microbench.operator.run.perform(bench.microbench.operator.run.Request(out=tmp_path, threads=1))
+    bench.microbench.operator.run.perform(OperatorBenchRequest(out=tmp_path, threads=1))
     assert "operator/tuned/tiny/mmcv/forward" in (tmp_path / "kernels.csv").read_text(encoding="utf-8")
     notes = json.loads((tmp_path / "kernels.json").read_text(encoding="utf-8"))["notes"]
     assert notes == ["not measured: module; the process with default malloc ended with exit status -9"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from bench.evaluation.multi_process.request import device_of, names
 from bench.evaluation.multi_process.work import refining
-from bench.evaluation.protocol import Asked, Bytes, Protocol, most_probable, single
+from bench.evaluation.options import PredictRequest
+from bench.evaluation.protocol import Bytes, Protocol, most_probable, single
 from bench.launchers.worker import is_memory
 from unept.boundary import OFFSETS
 from unept.checkpoints import model_file
@@ -24,16 +25,6 @@ from unept.data.load_image import Photo, photos_below, read_photo
 from unept.model import UNEPT
 
 NEVER = -1e4  # a logit whose probability is 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """The options of a prediction."""
-
-    checkpoints: tuple[Path, ...]
-    asked: Asked = field(default_factory=Asked)
-    device: str = "auto"
-    own_modules: bool = False
 
 
 class Predicted(NamedTuple):
@@ -108,7 +99,7 @@ class _Maps(NamedTuple):
     refined: Tensor | None
 
 
-def predictors(request: Request) -> list[Predictor]:
+def predictors(request: PredictRequest) -> list[Predictor]:
     """The checkpoints, loaded. Raises ValueError, naming the file, also where two differ in the number of classes."""
     device = device_of(request.device)
     found = [model_file.load(path, own_modules=request.own_modules) for path in request.checkpoints]
@@ -119,7 +110,7 @@ def predictors(request: Request) -> list[Predictor]:
         )
     made = []
     for name, each in zip(names(request.checkpoints), found, strict=True):
-        protocol = request.asked.over(single(each.config.size, each.facts.get("base")))
+        protocol = request.overrides.over(single(each.config.size, each.facts.get("base")))
         made.append(Predictor(name, each, protocol, device))
     return made
 

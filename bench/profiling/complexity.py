@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
-import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -19,21 +18,9 @@ import torch
 from torch import nn
 
 from bench.profiling.flops import counter
+from bench.profiling.image_size import Size
 
-SIDES = (16, 16384)  # pixels; least and most of an image's side
 Make = Callable[[], nn.Module]
-Size = tuple[int, int]
-
-
-def parse_size(text: str) -> Size:
-    """Height and width of `480` or `1024x2048` (height x width). Raises ValueError."""
-    found = re.fullmatch(r"(\d{1,9})(?:x(\d{1,9}))?", text)
-    if not found:
-        raise ValueError(f"--size {text}: expected a side in pixels, as in 480, or HEIGHTxWIDTH, as in 1024x2048")
-    size = int(found[1]), int(found[2] or found[1])
-    if not (SIDES[0] <= min(size) and max(size) <= SIDES[1]):
-        raise ValueError(f"--size {text}: expected {SIDES[0]} to {SIDES[1]} pixels a side")
-    return size
 
 
 def record(name: str, make: Make, size: Size, *, quoted: str = "") -> dict[str, Any]:

@@ -10,8 +10,9 @@ from bench.evaluation.evaluate import evenly
 from bench.evaluation.protocol import of_settings
 from bench.launchers.eta import in_words
 from bench.profiling.complexity import record
-from bench.profiling.gpu_hours import Card
-from bench.profiling.memory.predict import StepSetting, predict
+from bench.profiling.gpu_card import Card
+from bench.profiling.memory.predict import predict
+from bench.profiling.memory.setting import StepSetting
 from bench.training.checkpoint import FILE
 from bench.training.job import MODEL, RESULT, Training, begun
 from unept.data import open_data

@@ -23,9 +23,8 @@ from bench.results.rows import KINDS, STATUSES, Row, key_of
 from bench.results.source_hash import slots_of, source_hash
 from bench.results.store import Busy, Store
 from bench.study import oom_policy
+from bench.study.options import RETRYABLE
 from bench.study.shard import WHOLE, Shard
-
-RETRYABLE = tuple(status for status in STATUSES if status != "ok")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +32,7 @@ class Tasks:
     """What a worker calls, as `module:callable`: for a run and for the measures of a variant ("" for none)."""
 
     run: str = "bench.training.loop:run"
-    measure: str = "bench.profiling:measure"
+    measure: str = "bench.profiling.variant:measure"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,42 +16,8 @@ from torch.utils._pytree import tree_iter
 
 from bench.distributed import ALONE, Ranks
 from bench.training.activation_checkpointing import recompute
+from bench.training.options import Execution
 from unept.layers.sync_batch_norm import synchronise
-
-Precision = Literal["fp32", "bf16"]
-Denominators = Literal["global", "device"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Execution:
-    """ValueError for what cannot be.
-
-    `denominators`: pixel counts and class shares of the loss are those of the whole batch, or of each piece of it on
-    each device, the losses averaged, as the released code has them under DistributedDataParallel.
-    """
-
-    precision: Precision = "fp32"  # bf16: the forward pass under autocast; weights and losses stay float32
-    accumulation: int = 1  # pieces of a process's part of the batch, one after the other
-    channels_last: bool = False
-    compile: bool = False  # by torch.compile, in training only
-    checkpointing: bool = False  # keep the inputs of each block alone, and compute it again
-    workers: int | None = None  # loader processes of each process; None: 4 beside a GPU, else 0
-    denominators: Denominators = "global"
-
-    def __post_init__(self) -> None:
-        for name, kind in (("precision", Precision), ("denominators", Denominators)):
-            if getattr(self, name) not in get_args(kind):
-                raise ValueError(f"--{name} {getattr(self, name)}: expected {' or '.join(get_args(kind))}")
-        for name, value, least in (("accumulation", self.accumulation, 1), ("workers", self.workers or 0, 0)):
-            if value < least:
-                raise ValueError(f"--{name} {value}: expected at least {least}")
-        if self.compile and self.checkpointing:
-            raise ValueError("--compile and --checkpointing: give one of them; torch.compile recomputes by itself")
-
-    def loaders(self, device: torch.device) -> int:
-        """Loader processes of a process that computes on `device`."""
-        return (0 if device.type == "cpu" else 4) if self.workers is None else self.workers
-
 
 PLAIN = Execution()
 

@@ -27,7 +27,8 @@ from bench.config.settings import Settings, TrainConfig, from_dict
 from bench.distributed import ALONE, Ranks
 from bench.evaluation.evaluate import PROBE_COLUMNS, Progress, evaluate, probe, probe_steps, save_pictures
 from bench.training import checkpoint
-from bench.training.execution import PLAIN, Execution, autocast, check_batch, prepared, unsynchronised
+from bench.training.execution import PLAIN, autocast, check_batch, prepared, unsynchronised
+from bench.training.options import Execution
 from unept import published
 from unept.data import Batches, TrainPipeline, open_data
 from unept.losses.total_loss import Losses, Whole, total_loss

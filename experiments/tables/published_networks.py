@@ -10,7 +10,8 @@ from typing import Any
 import unept
 from bench.config.fields import did_you_mean
 from bench.config.settings import Settings
-from bench.profiling.complexity import Make, Size, named, record
+from bench.profiling.complexity import Make, named, record
+from bench.profiling.image_size import Size
 from experiments.tables.table7 import networks
 
 

@@ -16,7 +16,7 @@ NUMBERS = ("gmacs", "training_tflop", "evaluation_tflop")
 
 
 class Card(Protocol):
-    """What is assumed of a GPU (`bench.profiling.gpu_hours.Card`)."""
+    """What is assumed of a GPU (`bench.profiling.gpu_card.Card`)."""
 
     @property
     def name(self) -> str: ...  # noqa: D102

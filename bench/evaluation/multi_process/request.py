@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ import torch
 from filelock import FileLock
 
 from bench import environment
-from bench.config.fields import LARGEST
+from bench.config.option_fields import check_options
 from bench.evaluation.multi_process import work
 from bench.evaluation.multi_process.results import KINDS, Results
 from bench.evaluation.multi_process.work import Job
-from bench.evaluation.protocol import Asked, published
+from bench.evaluation.options import EvaluationRequest
+from bench.evaluation.protocol import published
 from bench.launchers.progress import Counter
 from bench.results.rows import content_key, plain
 from bench.results.source_hash import source_hash
@@ -32,24 +33,6 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """The options of an evaluation. 0 stands for the default, which depends on data and machine."""
-
-    checkpoints: tuple[Path, ...]
-    data: str
-    split: str = "val"
-    images: int = 0
-    asked: Asked = field(default_factory=Asked)
-    device: str = "auto"
-    processes: int = 0
-    gpus: int = 0
-    threads: int = 0
-    own_modules: bool = False
-    results: Path | None = None
-    out: Path = Path("study/evaluation")
-
-
-@dataclass(frozen=True, kw_only=True)
 class Scored:
     """One checkpoint's results: what a report says of them, and the counts of every picture."""
 
@@ -57,7 +40,7 @@ class Scored:
     results: Results
 
 
-def evaluate(request: Request, say: Say) -> list[Scored]:
+def evaluate(request: EvaluationRequest, say: Say) -> list[Scored]:
     """Score each checkpoint, continuing what an earlier call began. Raises ValueError for every user's mistake."""
     _check(request)
     dataset = open_data(request.data, request.split)
@@ -74,7 +57,7 @@ def is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def devices_of(request: Request) -> list[str]:
+def devices_of(request: EvaluationRequest) -> list[str]:
     """The device of each process that this one starts, or this one's own alone."""
     if "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ:
         if request.processes or request.gpus:
@@ -130,18 +113,16 @@ def _compared(first: str, second: str, counts: bootstrap.Counts, other: Scored) 
     return [{"first": first, "second": second} | {"value": asdict(pair), "pictures": counts.shape[1]} for pair in pairs]
 
 
-def _check(request: Request) -> None:
+def _check(request: EvaluationRequest) -> None:
     """Ranges. Raises ValueError."""
     if not request.checkpoints:
         raise ValueError("evaluate: expected at least one checkpoint")
-    for name in ("images", "processes", "gpus", "threads"):
-        if not 0 <= getattr(request, name) <= LARGEST:
-            raise ValueError(f"--{name} {getattr(request, name)}: expected 0 to {LARGEST}")
+    check_options(request)
     if request.gpus and request.processes:
         raise ValueError("--processes and --gpus: give one of them")
 
 
-def _check_split(request: Request, dataset: Dataset) -> None:
+def _check_split(request: EvaluationRequest, dataset: Dataset) -> None:
     """Refuse what gives neither scores nor files. Raises ValueError."""
     if request.results is not None and request.data.partition(":")[0] != "cityscapes":
         raise ValueError(f"--results: files for the test server of cityscapes:PATH, not of {request.data}")
@@ -153,7 +134,7 @@ def _check_split(request: Request, dataset: Dataset) -> None:
 
 
 def _job(
-    request: Request, path: Path, dataset: Dataset, count: int, devices: Sequence[str], say: Say
+    request: EvaluationRequest, path: Path, dataset: Dataset, count: int, devices: Sequence[str], say: Say
 ) -> tuple[Job, model_file.Saved]:
     """The job of one checkpoint, and what the checkpoint says of itself."""
     found = model_file.load(path, own_modules=request.own_modules)
@@ -161,7 +142,7 @@ def _job(
         raise ValueError(f"{path}: {found.config.classes} classes, but {request.data} has {len(dataset.classes)}")
     if found.classes != dataset.classes and is_first():
         say(f"{path}: its classes are called otherwise than the data's; they are compared by number")
-    protocol = request.asked.over(published(request.data, found.config.size, found.facts.get("base")))
+    protocol = request.overrides.over(published(request.data, found.config.size, found.facts.get("base")))
     kind, _, place = request.data.partition(":")
     decides = {
         "checkpoint": found.digest,

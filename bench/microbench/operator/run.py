@@ -9,7 +9,6 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from bench.microbench import malloc_count
 from bench.microbench.operator import machine_probes
 from bench.microbench.operator.inputs import SHAPES, TINY, chosen
 from bench.microbench.operator.parts import OLDER
+from bench.microbench.operator.request import OperatorBenchRequest
 from bench.microbench.rows import Row, to_csv
 from unept.ops import cpu_build
 
@@ -31,26 +31,12 @@ PROCESSES = (  # the malloc of each, and what it measures
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What to measure and where to write it. ValueError, in one line, for what makes no sense."""
+def perform(request: OperatorBenchRequest, say: Callable[[str], None] = print) -> None:
+    """Measure, and write the table and the facts to the request's folder, in place of older ones.
 
-    out: Path
-    threads: int = 2
-    repeats: int = 7
-    shapes: tuple[str, ...] = ()
-    quick: bool = False
-    command: str = ""
-
-    def __post_init__(self) -> None:
-        environment.check_timing(threads=self.threads, repeats=self.repeats)
-        chosen(self.shapes, TINY if self.quick else SHAPES)
-        if self.out.exists() and not self.out.is_dir():
-            raise ValueError(f"--out {self.out}: there is a file of that name")
-
-
-def perform(request: Request, say: Callable[[str], None] = print) -> None:
-    """Measure, and write the table and the facts to the request's folder, in place of older ones."""
+    Raises ValueError, before anything is written, for a shape that is not known.
+    """
+    chosen(request.shapes, TINY if request.quick else SHAPES)
     request.out.mkdir(parents=True, exist_ok=True)
     load = [os.getloadavg()[0]]
     _build(say)
@@ -73,7 +59,7 @@ def perform(request: Request, say: Callable[[str], None] = print) -> None:
         _write(request, rows, {"malloc": mallocs, "load": [*load, os.getloadavg()[0]], "notes": notes})
 
 
-def _write(request: Request, rows: list[Row], found: dict[str, Any]) -> None:
+def _write(request: OperatorBenchRequest, rows: list[Row], found: dict[str, Any]) -> None:
     """The table and the facts of what has been measured by now, so that a stop loses one process at most."""
     facts = environment.record(threads=request.threads) | found | {"command": request.command}
     facts |= {"repeats": _repeats(request), "quick": request.quick}
@@ -94,11 +80,13 @@ def _build(say: Callable[[str], None]) -> None:
             cpu_build.load(main, march)
 
 
-def _repeats(request: Request) -> int:
+def _repeats(request: OperatorBenchRequest) -> int:
     return min(request.repeats, QUICK_REPEATS) if request.quick else request.repeats
 
 
-def _process(request: Request, malloc: str, parts: tuple[str, ...], more: dict[str, str]) -> dict[str, Any] | str:
+def _process(
+    request: OperatorBenchRequest, malloc: str, parts: tuple[str, ...], more: dict[str, str]
+) -> dict[str, Any] | str:
     """What a worker found, or a line on a worker that ended without a result."""
     spec = {
         "malloc": malloc,

@@ -17,7 +17,7 @@ from typing import Any
 
 from bench.config.settings import Settings
 from bench.profiling.memory.malloc_peak import in_own_process, read_spec, warm_step
-from bench.profiling.memory.predict import StepSetting
+from bench.profiling.memory.setting import StepSetting
 
 
 def measure(settings: Settings, setting: StepSetting) -> dict[str, Any]:

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.config.settings import Settings, from_dict, to_dict
-from bench.profiling.memory.predict import StepSetting, StepUnderWatch, at_size, empty_batch
+from bench.profiling.memory.predict import StepUnderWatch, at_size, empty_batch
+from bench.profiling.memory.setting import StepSetting
 
 
 def measure(settings: Settings, setting: StepSetting) -> int:

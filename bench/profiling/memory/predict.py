@@ -11,7 +11,6 @@ import dataclasses
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import Any
 from unittest import mock
@@ -24,40 +23,12 @@ from torch.overrides import TorchFunctionMode
 
 import unept
 from bench.config.settings import Settings
+from bench.profiling.memory.setting import PRECISIONS, StepSetting
 from bench.profiling.memory.tracker import GRADIENTS, INPUTS, OPTIMIZER, PARAMETERS, Ledger, Peak, without_data
 from bench.training.activation_checkpointing import recompute
 from bench.training.loop import loss_of, make_optimizer
 from unept.losses import banded_cross_entropy
 from unept.ops import dispatch
-
-PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-OPTIMIZERS = ("adamw", "sgd")
-DEVICES = ("cuda", "cpu")
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepSetting:
-    """How a step is taken. ValueError for what cannot be.
-
-    `device` says whose temporaries are counted: on "cuda" a dropout mask has a byte an element and fused products
-    keep no weights, on "cpu" torch's own code has float masks and falls back to plain products under dropout.
-    """
-
-    batch: int = 2
-    size: int = 480  # pixels, of a square crop
-    precision: str = "fp32"
-    optimizer: str = "adamw"
-    checkpointing: bool = False
-    bounded: bool = False
-    device: str = "cuda"
-
-    def __post_init__(self) -> None:
-        for name in ("batch", "size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} {getattr(self, name)}: expected at least 1")
-        for name, known in (("precision", PRECISIONS), ("optimizer", OPTIMIZERS), ("device", DEVICES)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"--{name} {getattr(self, name)}: expected one of {', '.join(known)}")
 
 
 def predict(settings: Settings, setting: StepSetting, *, backend: str = "native") -> Peak:
@@ -112,7 +83,7 @@ class StepUnderWatch:
 
     def __call__(self, batch: dict[str, Tensor]) -> None:
         """Forward, loss, backward, optimiser, in the order of `bench.training.loop.train_step`."""
-        low = PRECISIONS[self.setting.precision]
+        low = getattr(torch, PRECISIONS[self.setting.precision]) if PRECISIONS[self.setting.precision] else None
         device = batch["image"].device.type
         self.optimizer.zero_grad(set_to_none=True)
         self._phase("forward")

@@ -65,7 +65,8 @@ def needs(settings: Sequence[Mapping[str, Any]], backend: str, there: Room, *, a
 
 
 def _predicted(settings: Settings, backend: str, there: Room) -> int | None:
-    from bench.profiling.memory.predict import StepSetting, predict
+    from bench.profiling.memory.predict import predict
+    from bench.profiling.memory.setting import StepSetting
 
     setting = StepSetting(
         batch=settings.train.batch,

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import unept
-from bench.profiling.complexity import named, parse_size, record
+from bench.profiling.complexity import named, record
+from bench.profiling.image_size import parse_size
 from bench.profiling.network_timing import interleaved, protocol
 from experiments.tables.published_networks import chosen, counted, times
 from experiments.tables.table7 import LARGE, networks

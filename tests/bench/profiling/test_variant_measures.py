@@ -12,7 +12,8 @@ from bench import environment
 from bench.config.fields import apply
 from bench.config.presets import preset
 from bench.config.settings import to_dict
-from bench.profiling import measure, variant
+from bench.profiling import variant
+from bench.profiling.variant import measure
 
 
 def test_measures_of_a_small_variant(tmp_path: Path) -> None:

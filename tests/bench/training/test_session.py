@@ -21,7 +21,8 @@ from safetensors.torch import load_file
 import cli
 from bench.profiling import training_estimate
 from bench.training import loop, session
-from bench.training.job import Asked, begin, begun, training_of
+from bench.training.job import begin, begun, training_of
+from bench.training.options import Execution, TrainOptions
 from unept.checkpoints import model_file
 
 FIELDS = "N=2 width=16 ffn=16 head_width=16 spatial_widths=8+8 dropout=0.1 batch=2 size=32 checkpoint_every=4 images=3"
@@ -87,7 +88,7 @@ def test_to_the_end_and_again(capsys: pytest.CaptureFixture[str], place: Path) -
 
 
 def test_it_is_the_very_path_of_a_studys_run(whole: Path, tmp_path: Path) -> None:
-    training = training_of(Asked(preset="quick", fields=[*FIELDS.split(), "scene_train=8"], steps=40, threads=1))
+    training = training_of(TrainOptions(preset="quick", fields=(*FIELDS.split(), "scene_train=8"), steps=40, threads=1))
     from bench.config.settings import to_dict
 
     torch.set_num_threads(1)
@@ -171,7 +172,11 @@ def test_a_model_of_another_origin_is_not_scored_as_this_trainings(
     whole: Path, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [*WORDS, "scene_train=8", "--steps", "4", "--out", "out"]
-    begin(training_of(Asked(preset="quick", fields=[*FIELDS.split(), "scene_train=8"], steps=4, threads=1, out="out")))
+    begin(
+        training_of(
+            TrainOptions(preset="quick", fields=(*FIELDS.split(), "scene_train=8"), steps=4, threads=1, out=Path("out"))
+        )
+    )
     tiny_checkpoint.write(place / "out" / "model.safetensors")
     capsys.readouterr()
     assert cli.main(words) == 2
@@ -244,7 +249,7 @@ def test_a_folder_of_another_training_is_refused(whole: Path, capsys: pytest.Cap
     assert "steps=40, this is steps=39" in refused(capsys, *words[:-3], "39", *words[-2:])
     (place / "own").mkdir()
     (place / "own" / "training.json.tmp").touch()  # of a process that was killed as it began, or is just beginning
-    assert begun(training_of(Asked(preset="quick", out="own"))) == {}
+    assert begun(training_of(TrainOptions(preset="quick", out=Path("own")))) == {}
     (place / "own" / "thesis.tex").touch()
     assert "no training of this program (it holds thesis.tex)" in refused(capsys, "--out", "own")
     (place / "own" / "training.json").write_text("{")
@@ -288,8 +293,8 @@ def test_the_papers_line(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.training.job.checks.class_names", lambda *_, **__: tuple(map(str, range(150))))
     monkeypatch.setattr("bench.training.job.checks.check_variants", lambda variants: asked.extend(variants))
     words = {"data": f"ade20k:{place}", "backbone": "deit", "gpus": 8}
-    paper = training_of(Asked(**words, profile="paper"), dry_run=True)
-    released = training_of(Asked(**words, profile="released"), dry_run=True)
+    paper = training_of(TrainOptions(**words, profile="paper"), dry_run=True)
+    released = training_of(TrainOptions(**words, profile="released"), dry_run=True)
     assert (paper.settings.model.backbone, paper.processes, paper.gpus) == ("deit_base", 8, True)
     assert (paper.settings.train.steps, paper.settings.train.batch) == (160_000, 16)
     assert paper.settings.train.backbone_weights == "imagenet"  # the same training dry or not: its folder is known
@@ -297,11 +302,11 @@ def test_the_papers_line(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (paper.settings.loss.weight_refined, released.settings.loss.weight_refined) == (1.5, 1.0)
     assert (paper.execution.denominators, released.execution.denominators) == ("global", "device")
     assert paper.out == Path("training") / f"paper-{place.name}-deit_base"
-    one = training_of(Asked(data=f"ade20k:{place}", backbone="deit", gpus=0))
+    one = training_of(TrainOptions(data=f"ade20k:{place}", backbone="deit", gpus=0))
     assert one.settings.train.backbone_weights == "imagenet"
     assert asked[-1].settings == one.settings
-    assert training_of(Asked(backbone_weights="none", gpus=0)).settings.train.backbone_weights == ""
-    assert training_of(Asked(backbone="tiny_conv", gpus=0)).settings.train.backbone_weights == ""
+    assert training_of(TrainOptions(backbone_weights="none", gpus=0)).settings.train.backbone_weights == ""
+    assert training_of(TrainOptions(backbone="tiny_conv", gpus=0)).settings.train.backbone_weights == ""
 
 
 def test_dry_run_says_it_all_and_does_nothing(capsys: pytest.CaptureFixture[str], place: Path) -> None:
@@ -319,6 +324,6 @@ def test_dry_run_says_it_all_and_does_nothing(capsys: pytest.CaptureFixture[str]
     assert "of 3 evaluations" in said[5]
     assert said[6] == "folder: training/quick-scenes-tiny_conv, new"
     assert list(place.iterdir()) == []
-    on_gpus = training_of(Asked(preset="quick", gpus=4, precision="bf16"), dry_run=True)
+    on_gpus = training_of(TrainOptions(preset="quick", gpus=4, execution=Execution(precision="bf16")), dry_run=True)
     assert training_estimate._batch(on_gpus) == "batch: 8 = 4 GPUs x 2 images; bf16"
     assert "an assumed 40 TFLOP/s a GPU, loading and communication hidden" in training_estimate._time(on_gpus, 1.0, 1.0)

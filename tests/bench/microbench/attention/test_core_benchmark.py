@@ -14,7 +14,8 @@ import pytest
 from fake_cores import comparisons
 
 from bench.microbench.attention import run, worker
-from bench.microbench.attention.run import TINY, Request, perform
+from bench.microbench.attention.request import AttentionBenchRequest
+from bench.microbench.attention.run import TINY, perform
 
 WHERE = "fake_cores:comparisons"
 
@@ -24,8 +25,10 @@ def spec(*names: str, **more: Any) -> dict[str, Any]:
     return facts | {"threads": 1, "repeats": 2} | more
 
 
-def request(out: Path, **more: Any) -> Request:
-    return Request(**{"out": out, "comparisons": WHERE, "known": comparisons(), "threads": 1, "quick": True} | more)
+def request(out: Path, **more: Any) -> AttentionBenchRequest:
+    return AttentionBenchRequest(
+        **{"out": out, "comparisons": WHERE, "known": comparisons(), "threads": 1, "quick": True} | more
+    )
 
 
 def table(out: Path) -> list[dict[str, str]]:

@@ -13,7 +13,7 @@ import torch
 from bench.microbench import rows, timing
 from bench.microbench.operator.implementations import sides
 from bench.microbench.operator.inputs import SHAPES, TINY, Case, chosen, make, usual
-from bench.microbench.operator.run import Request
+from bench.microbench.operator.request import OperatorBenchRequest
 from bench.microbench.rows import Place
 from unept.ops import reference
 
@@ -148,4 +148,4 @@ def test_shapes_by_name() -> None:
 )
 def test_requests_that_make_no_sense(tmp_path, options, said) -> None:
     with pytest.raises(ValueError, match=said):
-        Request(out=tmp_path, **{"threads": 1, **options})
+        OperatorBenchRequest(out=tmp_path, **{"threads": 1, **options})

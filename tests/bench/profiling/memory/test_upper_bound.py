@@ -17,7 +17,8 @@ from bench.config.settings import Settings, to_dict
 from bench.launchers.local import run_jobs
 from bench.launchers.queue import Job
 from bench.profiling.memory import upper_bound
-from bench.profiling.memory.predict import StepSetting, predict
+from bench.profiling.memory.predict import predict
+from bench.profiling.memory.setting import StepSetting
 from bench.profiling.memory.tracker import Peak
 from bench.results.rows import content_key
 from bench.study import oom_policy
