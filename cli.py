@@ -39,7 +39,7 @@ from experiments.commands.help_text import VerbGroup
 from experiments.commands.options import register
 
 if TYPE_CHECKING:
-    from bench.study.study import Tasks
+    from bench.study.study import WorkerTasks
 
 VERBS = (
     *(ablate.VERB, table.VERB, report.VERB, power.VERB),
@@ -75,7 +75,7 @@ def _options(
         print(ctx.get_help())
 
 
-def main(arguments: Sequence[str] | None = None, *, tasks: Tasks | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, *, tasks: WorkerTasks | None = None) -> int:
     """Run a command line and return the exit code: 0, 1 (runs failed), 2 (user's mistake), 130 (interrupted).
 
     Args:

@@ -1,4 +1,4 @@
-"""What this installation can do: versions, processors, accelerators, backends, and what is missing. Never raises."""
+"""Report of this installation: versions, processors, accelerators, backends, and missing parts. Never raises."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ OPTIONAL = (
         "pip install -c constraints.txt local-attention",
     ),
     ("windows in chunks that `attention` compares with", "transformers", "pip install -c constraints.txt transformers"),
-    ("runs on a Ray cluster, `--engine ray`", "ray", ray_cluster.INSTALL),
+    ("runs on a Ray cluster, `--engine ray`", "ray", ray_cluster.INSTALL_RAY),
     ("curves of `train --tensorboard`", "tensorboard", "pip install -c constraints.txt '.[tensorboard]'"),
     ("tests, type checks and second opinions", "pytest", "pip install -c constraints.txt -e '.[dev]' in a checkout"),
 )
 
 
-def lines() -> list[str]:
-    """The report, a line each."""
+def diagnosis_lines() -> list[str]:
+    """Return the report as lines of text, grouped under headings."""
     sections: tuple[tuple[str, Callable[[], list[str]]], ...] = (
         ("versions", _versions),
         ("processor", _processor),
@@ -61,7 +61,7 @@ def _safely(section: Callable[[], list[str]]) -> list[str]:
 
 
 def _versions() -> list[str]:
-    found = {"python": environment.record(threads=1)["python"], **environment.versions()}
+    found = {"python": environment.collect_environment(threads=1)["python"], **environment.package_versions()}
     listed = [f"{name} {version}" for name, version in found.items()]
     if "unept-bench" not in found:
         return [*listed, "unept-bench itself is not installed: pip install -e . in its folder"]
@@ -72,9 +72,12 @@ def _versions() -> list[str]:
 
 
 def _processor() -> list[str]:
-    memory = environment.memory_gib()
+    memory = environment.installed_memory_gib()
     size = f", {memory:g} GiB of memory" if memory is not None else ""
-    return [f"{environment.processor()}, {environment.cores()} usable{size}", environment.record(threads=1)["system"]]
+    return [
+        f"{environment.processor_name()}, {environment.usable_cores()} usable{size}",
+        environment.collect_environment(threads=1)["system"],
+    ]
 
 
 def _accelerators() -> list[str]:
@@ -106,11 +109,11 @@ def _optional() -> list[str]:
 
 
 def _installed(package: str) -> bool:
-    return bool(environment.version(package))
+    return bool(environment.package_version(package))
 
 
 def _name(requirement: str) -> str:
-    """The package in `torch>=2.6`."""
+    """Return the package's name in a requirement such as `torch>=2.6`."""
     for mark in "<>=!~[ ":
         requirement = requirement.partition(mark)[0]
     return requirement

@@ -1,9 +1,14 @@
-"""An exception as what a row, a log or a message says of it."""
+"""Exceptions as one line of text, for rows, logs and messages."""
 
 from __future__ import annotations
 
 
 def one_line(error: BaseException, most: int = 300) -> str:
-    """`Type: message`, the message's lines joined, at most `most` characters."""
+    """Return `Type: message` on one line.
+
+    Args:
+        error: The exception; the lines of its message are joined by spaces.
+        most: Largest length of the text, in characters; the rest is cut off.
+    """
     message = " ".join(str(error).split())
     return f"{type(error).__name__}: {message}"[:most] if message else type(error).__name__

@@ -26,7 +26,7 @@ import cli
 from bench.config.settings import Settings
 from bench.profiling.memory.tracker import Peak
 from bench.results.store import Store
-from bench.study.study import Tasks
+from bench.study.study import WorkerTasks
 from unept.ops import Backend
 
 FAKES = ROOT / "tests" / "bench"
@@ -52,24 +52,30 @@ def ledger() -> list[str]:
 
 
 def call(*words: str, task: str = "quick", measure: str = "") -> int:
-    return cli.main(words, tasks=Tasks(run=f"fake_tasks:{task}", measure=measure))
+    return cli.main(words, tasks=WorkerTasks(run=f"fake_tasks:{task}", measure=measure))
 
 
-def refused(capsys: pytest.CaptureFixture[str], *words: str, task: str = "quick") -> str:
-    """The one line with which a command line is refused; nothing has been written or run."""
+def said_to(capsys: pytest.CaptureFixture[str]) -> str:
+    """Everything that has been printed: results, then progress."""
+    said = capsys.readouterr()
+    return said.out + said.err
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str, task: str = "quick", is_started: bool = False) -> str:
+    """The one line with which a command line is refused; nothing has been written or run unless `is_started`."""
     capsys.readouterr()
     assert call(*words, task=task) == 2
     said = capsys.readouterr()
     lines = said.err.splitlines()
-    assert len(lines) == 1, said.err
-    assert lines[0].startswith("unept-bench: ")
+    assert len(lines) == 1 or is_started, said.err
+    assert lines[-1].startswith("unept-bench: ")
     assert "Traceback" not in said.err + said.out
-    return lines[0].removeprefix("unept-bench: ")
+    return lines[-1].removeprefix("unept-bench: ")
 
 
 def test_the_main_job_end_to_end_and_again(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(*GRID, "--seeds", "2", measure=MEASURE) == 0
-    said = capsys.readouterr().out
+    said = said_to(capsys)
     assert re.search(r"^8/8 N=\d+ L=\d seed 1: mIoU \d+\.\d \(\d+ s\)$", said, re.MULTILINE)
     assert "8 runs and 4 measures due in study/quick-scenes, " in said
     assert "8 of 8 runs have a row: 8 ok" in said
@@ -80,7 +86,7 @@ def test_the_main_job_end_to_end_and_again(capsys: pytest.CaptureFixture[str]) -
     assert list((OUT / "report").rglob("*.md"))
 
     assert call(*GRID, "--seeds", "2", measure=MEASURE) == 0
-    said = capsys.readouterr().out
+    said = said_to(capsys)
     assert "8 of 8 runs are there already" in said
     assert len(ledger()) == 12, "nothing was done again"
     assert {name: (OUT / name).read_bytes() for name in tables} == tables
@@ -92,7 +98,7 @@ def test_more_seeds_are_added_and_tables_share_cells(capsys: pytest.CaptureFixtu
     assert len(ledger()) == 12
     capsys.readouterr()
     assert call("table", "5", "--seeds", "1") == 0
-    assert "1 of 5 runs are there already" in capsys.readouterr().out
+    assert "1 of 5 runs are there already" in said_to(capsys)
     assert [row["variant"] for row in Store(OUT).read("run", "table 5").rows[:3]] == [
         "baseline",
         "+ pyramid features",
@@ -168,9 +174,9 @@ def test_a_damaged_row_is_said_and_made_again(capsys: pytest.CaptureFixture[str]
     row.write_bytes(row.read_bytes()[:50])
     capsys.readouterr()
     assert call(*words, "--dry-run") == 0
-    assert "due again" in capsys.readouterr().out
+    assert "due again" in said_to(capsys)
     assert call(*words) == 0
-    said = [line for line in capsys.readouterr().out.splitlines() if "set aside" in line]
+    said = [line for line in said_to(capsys).splitlines() if "set aside" in line]
     assert len(said) == 1
     assert row.name in said[0]
     assert (OUT / "results.csv").read_bytes() == before
@@ -193,7 +199,7 @@ def test_a_study_file_of_another_form_is_damaged(capsys: pytest.CaptureFixture[s
     (OUT / "study.json").write_text(json.dumps(study | {"experiments": {"ablate N=4": entry}}))
     assert "study.json is damaged" in refused(capsys, "report", str(OUT))
     assert call(*words) == 0
-    assert "damaged; set aside as study.json.damaged-1" in capsys.readouterr().out
+    assert "damaged; set aside as study.json.damaged-1" in said_to(capsys)
     assert call("report", str(OUT)) == 0
 
 
@@ -256,7 +262,7 @@ def test_report_again_from_the_rows(capsys: pytest.CaptureFixture[str]) -> None:
         (["ablate", "--grid", "N=4", "--seeds", "0"], "--seeds 0: expected at least 1"),
         (["ablate", "--grid", "N=4", "--seeds", "many"], "many"),
         (["ablate", "--grid", "N=4", "--threads", "0"], "--threads 0: expected at least 1"),
-        (["ablate", "--grid", "N=4", "--jobs", "-1"], "--jobs -1: expected at least 1"),
+        (["ablate", "--grid", "N=4", "--jobs", "-1"], "--jobs -1: expected at least 0"),
         (["ablate", "--grid", "N=4", "--steps", str(10**12)], "--steps 1000000000000: expected at most 1000000000"),
         (["ablate", "--grid", "N=4", "--retry", ","], "--retry : expected oom"),
         (["ablate", "--grid", "N=4", "--out", "/proc/study"], "/proc/study: "),
@@ -286,7 +292,7 @@ def test_report_again_from_the_rows(capsys: pytest.CaptureFixture[str]) -> None:
         (["data", "verify", "scenes"], "there are no files to read"),
         (["data", "verify", "absent", "--jobs", "-1"], "--jobs -1: expected 0 to 256"),
         (["data", "verify", "absent", "--jobs", "257"], "--jobs 257: expected 0 to 256"),
-        (["data", "verify", "absent", "--jobs", "two"], "'two' is no whole number"),
+        (["data", "verify", "absent", "--jobs", "two"], "--jobs two: expected a whole number"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -433,7 +439,7 @@ def test_a_folder_that_cannot_be_written(
     def refuse(path: Path, data: bytes) -> None:
         raise OSError(number, os.strerror(number), str(path))
 
-    monkeypatch.setattr(bench.results.store, "write_whole", refuse)
+    monkeypatch.setattr(bench.results.store, "atomic_write", refuse)
     assert words in refused(capsys, "ablate", "--grid", "N=4", "--seeds", "1")
 
 
@@ -444,7 +450,9 @@ def test_a_step_is_timed_by_its_parts(capsys: pytest.CaptureFixture[str], tmp_pa
     assert "## quick N=4: 1 x 64 px, tiny_conv" in page
     assert page in capsys.readouterr().out
     assert "--rounds 0: expected at least 1" in refused(capsys, "step", "quick", "--rounds", "0")
-    assert "unknown backend 'fast'" in refused(capsys, "step", "quick", "--backends", "fast")
+    assert "--backends fast: expected auto, reference, native, cuda or mmcv" in refused(
+        capsys, "step", "quick", "--backends", "fast"
+    )
     assert "preset 'quikc'" in refused(capsys, "step", "quikc")
 
 
@@ -455,23 +463,23 @@ def test_what_is_predicted_not_to_fit_is_warned_of_and_run_or_skipped_if_asked(
         return Peak(bytes=settings.model.points << 30, kinds={}, place="")
 
     monkeypatch.setattr("bench.profiling.memory.predict.predict", predicted)
-    monkeypatch.setattr(bench.environment, "available_bytes", lambda: 8 << 30)
+    monkeypatch.setattr(bench.environment, "available_memory_bytes", lambda: 8 << 30)
     monkeypatch.setattr("bench.profiling.memory.upper_bound.bound", lambda *_: 9 << 30)
     words = ("ablate", "--grid", "N=4,16", "--seeds", "1", "--jobs", "1")
     warned = "warning: N=16: a training step needs 16.0 GiB, predicted; there are 8.0 GiB of memory free here; "
     assert call(*words, "--dry-run") == 0
-    assert warned in capsys.readouterr().out
+    assert warned in said_to(capsys)
     assert call(*words, "--out", "all", measure=MEASURE) == 0
-    said = capsys.readouterr().out
+    said = said_to(capsys)
     assert f"{warned}it runs all the same; --skip-oom would leave it out\n" in said
     assert "2 of 2 runs have a row: 2 ok" in said
     assert call(*words, "--out", "some", "--skip-oom", measure=MEASURE) == 0
-    said = capsys.readouterr().out
+    said = said_to(capsys)
     assert f"{warned}it is skipped\n" in said
     assert "2 of 2 runs have a row: 1 ok, 1 skipped" in said
     assert "skipped: N=16 seed 0, measures of N=16: --skip-oom: a training step needs 16.0 GiB, predicted; " in said
     assert call(*words, "--out", "some", "--retry", "skipped", measure=MEASURE) == 0
-    assert "2 of 2 runs have a row: 2 ok" in capsys.readouterr().out
+    assert "2 of 2 runs have a row: 2 ok" in said_to(capsys)
 
 
 def test_memory_is_predicted_and_reported(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -493,7 +501,7 @@ def test_memory_is_predicted_and_reported(capsys: pytest.CaptureFixture[str], tm
 
 def test_a_disk_that_fills_up_while_running(capsys: pytest.CaptureFixture[str]) -> None:
     words = ("ablate", "--grid", "N=4", "--seeds", "3", "--jobs", "1")
-    assert f"{OUT}: the disk is full" in refused(capsys, *words, task="disk_full")
+    assert f"{OUT}: the disk is full" in refused(capsys, *words, task="disk_full", is_started=True)
     assert [row["seed"] for row in Store(OUT).read("run").rows] == [0]
     assert call(*words) == 0
     assert [row["seed"] for row in Store(OUT).read("run", "ablate N=4").rows] == [0, 1, 2]
@@ -511,7 +519,9 @@ def test_a_backend_is_another_run_and_must_exist(
     (row,) = Store(OUT).read("run", "ablate N=4").rows
     assert row["backend"] == "native"  # what auto stood for
     monkeypatch.undo()
-    assert "--backend fast: unknown backend 'fast'" in refused(capsys, *words, "--backend", "fast")
+    assert "--backend fast: expected auto, reference, native, cuda or mmcv" in refused(
+        capsys, *words, "--backend", "fast"
+    )
 
 
 def test_control_is_declared_replaced_and_added(capsys: pytest.CaptureFixture[str]) -> None:
@@ -580,7 +590,7 @@ def test_fields_of_all_rows_of_a_table(capsys: pytest.CaptureFixture[str]) -> No
     assert (other["model"]["size"], other["train"]["probes"]) == (64, 20)
     capsys.readouterr()
     assert call(*words) == 0
-    assert "1 of 1 run are there already" in capsys.readouterr().out
+    assert "1 of 1 run are there already" in said_to(capsys)
     assert "use --steps" in refused(capsys, *words, "steps=4")
 
 
@@ -608,7 +618,7 @@ def test_power(capsys: pytest.CaptureFixture[str]) -> None:
     assert "difference 0.0" in refused(capsys, "power", "--sd", "1", "--difference", "0")
 
 
-@pytest.mark.parametrize("words", [("memory",), ("memory", "--scale"), ("complexity",), ("hours",)], ids=" ".join)
+@pytest.mark.parametrize("words", [("memory",), ("scaling",), ("complexity",), ("hours",)], ids=" ".join)
 def test_a_folder_that_cannot_be_is_refused_before_anything_is_measured(
     words: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -627,10 +637,16 @@ def test_how_a_layer_grows_is_reported(
         base=scaling.Size(side=4, points=2), side=(4, 6), points=(2,), levels=(1,), batch=(1,), rounds=1
     )
     monkeypatch.setattr(scaling, "QUICK", tiny)
-    assert call("memory", "--scale", "--quick", "--out", str(tmp_path / "scaling")) == 0
-    assert "deformable" in capsys.readouterr().out
+    assert call("scaling", "--quick", "--out", str(tmp_path / "scaling")) == 0
+    said = capsys.readouterr()
+    assert "deformable" in said.out
+    assert said.err.splitlines()[0] == "predicting along side"
     names = {path.name for path in (tmp_path / "scaling").iterdir()}
     assert {"report.md", "report.html", "scaling.csv", "exponents.csv", "scaling-time.png"} < names
+    assert call("memory", "--scale", "--quick", "--out", str(tmp_path / "older")) == 0
+    older = capsys.readouterr()
+    assert older.err.splitlines()[0] == "unept-bench: memory --scale is now a verb of its own: unept-bench scaling"
+    assert {path.name for path in (tmp_path / "older").iterdir()} == names
     for words in (["--row", "SETR"], ["--batch", "4"], ["--verify"]):
         assert "--scale goes with --quick and --out alone" in refused(capsys, "memory", "--scale", *words)
     assert "--quick goes with --scale" in refused(capsys, "memory", "--quick")
@@ -668,6 +684,7 @@ def test_the_options_are_these() -> None:
         "step": {"cases"} | {f"--{name}" for name in ("backends", "images", "rounds", "threads", "out")},
         "memory": {f"--{name}" for name in ("row", "batch", "size", "precision", "optimizer", "out")}
         | {"--checkpointing", "--verify", "--scale", "--quick"},
+        "scaling": {"--quick", "--out"},
         "check": {"name", "--set", "--slot"},
         "data verify": {"spec", "--jobs", "--out"},
         "hours": {"--tflops", "--utilisation", "--card", "--seeds", "--out"},
@@ -726,7 +743,9 @@ def test_a_dry_run_at_the_papers_size_predicts_gpu_hours(
     capsys: pytest.CaptureFixture[str], place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bench.profiling.variant.count_operations", lambda _: SimpleNamespace(gmacs=100.0))
-    monkeypatch.setattr("bench.study.oom_policy.advise", lambda *_, **__: SimpleNamespace(warnings=[], misfits={}))
+    monkeypatch.setattr(
+        "bench.study.oom_policy.advise_on_memory", lambda *_, **__: SimpleNamespace(warnings=[], misfits={})
+    )
     for part in ("training", "validation"):
         picture(place / "ade" / "images" / part / "ADE_00000001.jpg", "RGB")
         picture(place / "ade" / "annotations" / part / "ADE_00000001.png", "L", value=1)
@@ -742,8 +761,8 @@ def test_a_dry_run_at_the_papers_size_predicts_gpu_hours(
 
 def test_ctrl_c_says_how_to_go_on_and_the_same_command_does() -> None:
     program = (
-        "import sys, cli; from bench.study.study import Tasks\n"
-        "sys.exit(cli.main(tasks=Tasks(run='fake_tasks:' + sys.argv.pop(), measure='')))"
+        "import sys, cli; from bench.study.study import WorkerTasks\n"
+        "sys.exit(cli.main(tasks=WorkerTasks(run='fake_tasks:' + sys.argv.pop(), measure='')))"
     )
     study = ("ablate", "--grid", "N=4,16", "--seeds", "1", "--backend", "reference")  # no word of a missing compiler
     command = [sys.executable, "-c", program, *study, "--jobs", "2"]
@@ -754,7 +773,8 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does() -> None:
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert said == ("unept-bench: stopped by signal 2 (SIGINT); 0 of 2 runs are done, the same command continues\n")
+    *_, last = said.splitlines()
+    assert last == "unept-bench: stopped by signal 2 (SIGINT); 0 of 2 runs are done, the same command continues"
     assert Store(OUT).read("run").rows == ()
     assert call(*study) == 0
     assert [row["status"] for row in Store(OUT).read("run", "ablate N=4,16 backend=reference").rows] == ["ok", "ok"]

@@ -112,7 +112,7 @@ def test_without_a_compiler_the_others_are_measured(
         (("--shapes", "small,large"), "unknown shape 'large'; there are small, deit-encoder"),
         (("--repeats", "0"), "--repeats 0: expected 1 or more"),
         (("--threads", "0"), "--threads 0: expected 1 or more"),
-        (("--threads", "two"), "'two' is no whole number"),
+        (("--threads", "two"), "--threads two: expected a whole number"),
     ],
 )
 def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str) -> None:

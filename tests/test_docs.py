@@ -235,7 +235,7 @@ def test_commands_for_schedulers_and_clusters_are_understood(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("bench.launchers.ray_cluster.check", lambda _: None)  # of which Ray need not be here
+    monkeypatch.setattr("bench.launchers.ray_cluster.check_ray", lambda _: None)  # of which Ray need not be here
     text = "".join(body for name, body in blocks("bash") if name == "docs/scaling.md").replace("\\\n", " ")
     lines = [line.removeprefix("exec ") for line in text.splitlines()]
     studies = [line for line in lines if line.startswith("unept-bench table")]
@@ -263,12 +263,12 @@ def test_the_hours_of_the_page_are_those_of_its_record() -> None:
 
 
 def _recounted(names: tuple[str, ...]) -> None:
-    from bench.config.fields import apply
+    from bench.config.fields import replace_fields
     from bench.config.presets import preset
     from bench.profiling.gpu_hours import VALIDATION, records
     from experiments.tables.gpu_hours import CLASSES, TABLES
 
-    base = apply(preset("paper"), {"classes": CLASSES})
+    base = replace_fields(preset("paper"), {"classes": CLASSES})
     kept = pd.read_csv(ROOT / "reports/records/gpu-hours/hours.csv", keep_default_na=False).to_dict("records")
     variants = [(table, variant) for table, module in TABLES.items() for variant in module.variants(base)]
     assert [(table, variant.name) for table, variant in variants] == [(line["table"], line["row"]) for line in kept]

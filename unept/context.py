@@ -58,8 +58,8 @@ class EncoderLayer(Layer):
             return self.feed_forward(self.norm2(x_BSC))
 
         return [
-            reversible.half(attend, (self.norm1, self.self_attn), position_BSC),
-            reversible.half(feed, (self.norm2, self.linear1, self.linear2)),
+            reversible.make_half(attend, (self.norm1, self.self_attn), position_BSC),
+            reversible.make_half(feed, (self.norm2, self.linear1, self.linear2)),
         ]
 
 
@@ -112,7 +112,7 @@ class ContextBranch(nn.Module):
         shapes: Shapes = tuple((level.shape[2], level.shape[3]) for level in maps)
         x_BSC = torch.cat([level.flatten(2).transpose(1, 2) for level in maps], dim=1)
         position = [
-            positions.sine(height, width, x_BSC.shape[2], like=x_BSC) + self.level_embed[level]
+            positions.sine_encoding(height, width, x_BSC.shape[2], like=x_BSC) + self.level_embed[level]
             for level, (height, width) in enumerate(shapes)
         ]
         position_BSC = torch.cat(position).expand_as(x_BSC)
@@ -125,7 +125,7 @@ class ContextBranch(nn.Module):
         if self.reversible and len(self.encoder.layers):
             layers = [layer for layer in self.encoder.layers if isinstance(layer, EncoderLayer)]
             halves = [half for layer in layers for half in layer.halves(position_BSC, shapes)]
-            return F.layer_norm(reversible.run(halves, x_BSC), x_BSC.shape[-1:])
+            return F.layer_norm(reversible.run_reversible(halves, x_BSC), x_BSC.shape[-1:])
         for layer in self.encoder.layers:
             x_BSC = layer(x_BSC, position_BSC, shapes)
         return x_BSC
@@ -142,4 +142,4 @@ def make_slot(config: ModelConfig, slot: str, layer: int) -> nn.Module:
         "dropout": config.dropout,
         "layer": layer,
     }
-    return attention.make(slot, getattr(config, slot), settings, options_of(config, slot))
+    return attention.make_attention(slot, getattr(config, slot), settings, options_of(config, slot))

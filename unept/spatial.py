@@ -38,7 +38,7 @@ class SpatialBranch(nn.Module):
         return self.convblock3(self.convblock2(self.convblock1(image_B3HW)))
 
 
-def head(width: int, hidden: int, outputs: int) -> nn.Sequential:
+def prediction_head(width: int, hidden: int, outputs: int) -> nn.Sequential:
     """Two 1x1 convolutions: the boundary head (1 or 2 outputs) and the direction head (8)."""
     return nn.Sequential(
         nn.Conv2d(width, hidden, 1, bias=False),

@@ -120,10 +120,10 @@ def subject(slot: str, name: str, words: Sequence[str], base: ModelConfig | None
 
     ValueError, in one line, for a slot, a name, a parameter or a value that cannot be.
     """
-    from bench.config.attention_options import fitting
+    from bench.config.attention_options import applicable_options
     from unept import attention
 
-    attention.names(slot)
+    attention.attention_names(slot)
     named: dict[str, Any] = {slot: name}
     model, given = replace(base or ModelConfig(), **named), {}
     for word in words:
@@ -134,7 +134,7 @@ def subject(slot: str, name: str, words: Sequence[str], base: ModelConfig | None
             raise ValueError(f"--set {word}: {parameter} is given twice")
         given[parameter] = value
     attention.check_slot(slot, name, given)
-    options = fitting(model, {f"{slot}.{parameter}": value for parameter, value in given.items()})
+    options = applicable_options(model, {f"{slot}.{parameter}": value for parameter, value in given.items()})
     found = Subject(slot=slot, model=replace(model, attention_options=tuple(sorted(options.items()))))
     try:
         found.make()

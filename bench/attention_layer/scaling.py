@@ -78,7 +78,7 @@ def grow(subjects: Mapping[str, Subject], effort: Effort, say: Callable[[str], N
 
     What fails has its reason as `message`; a record without `seconds` was not timed.
     """
-    torch.set_num_threads(environment.cores())
+    torch.set_num_threads(environment.usable_cores())
     records: list[Record] = []
     done: dict[tuple[str, Size], Record] = {}
     for axis, sizes in effort.sweeps().items():
@@ -140,8 +140,8 @@ def protocol(effort: Effort, subject: Subject) -> Record:
         "dropout": model.dropout,
         "base": vars(effort.base),
         "rounds": effort.rounds,
-        "threads": environment.cores(),
-        "processor": environment.processor(),
+        "threads": environment.usable_cores(),
+        "processor": environment.processor_name(),
         "most_gmacs": MOST_GMACS,
         "most_gib": MOST_BYTES / 2**30,
     }

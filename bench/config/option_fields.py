@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from bench.config.fields import LARGEST, did_you_mean, one_of, typed
+from bench.config.fields import LARGEST_INTEGER, did_you_mean, one_of, parse_as
 
 METADATA = "option"
 _REQUIRED: Any = dataclasses.MISSING
@@ -49,7 +49,7 @@ class Description:
     default_text: str = ""
     choices: tuple[str, ...] = ()
     least: float | None = None
-    most: float = LARGEST
+    most: float = LARGEST_INTEGER
     parse: Callable[[str], Any] | None = None
     completes: str = ""
     is_argument: bool = False
@@ -114,7 +114,7 @@ class OptionField:
         kind = get_args(self.plain_type)[0] if self.is_list else self.plain_type
         if kind is Path:
             return Path(text).expanduser()
-        return typed(f"{self.typed_name} {text}", kind, text) if kind in (int, float) else text
+        return parse_as(f"{self.typed_name} {text}", kind, text) if kind in (int, float) else text
 
     def check(self, value: Any) -> None:
         """Raise ValueError, in one line, for a value out of range or not among the choices."""
@@ -124,16 +124,16 @@ class OptionField:
     def _check(self, value: Any) -> None:
         description, said = self.description, f"{self.typed_name} {value}"
         if description.is_argument:
-            said = f"{self.field} {value}"
+            said = f"{description.name or self.field} {value}"
         if description.choices and value not in ("", None) and str(value) not in description.choices:
             allowed = one_of(description.choices)
             raise ValueError(f"{said}: expected {allowed}{did_you_mean(str(value), description.choices)}")
         if isinstance(value, bool) or not isinstance(value, int | float) or description.least is None:
             return
         if not description.least <= value <= description.most:
-            if description.most < LARGEST:
+            if description.most < LARGEST_INTEGER:
                 raise ValueError(f"{said}: expected {description.least:g} to {description.most:g}")
-            bound = f"at least {description.least:g}" if value < description.least else f"at most {LARGEST}"
+            bound = f"at least {description.least:g}" if value < description.least else f"at most {LARGEST_INTEGER}"
             raise ValueError(f"{said}: expected {bound}")
 
 

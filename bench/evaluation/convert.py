@@ -60,7 +60,7 @@ def convert(path: Path, out: Path, *, heads: int = 8, say: Callable[[str], None]
         say(line)
     facts = {"source": path.name, "profile": "released", "step": released.iteration}
     base = BASE_OF_CLASSES.get(config.classes)
-    model_file.save(
+    model_file.save_model(
         out,
         model,
         config,
@@ -129,7 +129,7 @@ def _described(released: ReleasedFile, classes: int) -> _Described:
 @torch.no_grad()
 def _check_output(out: Path, state_dict: dict[str, Tensor], heads: int) -> None:
     """Remove `out` and raise ValueError unless it gives what the source gives."""
-    ours, theirs = model_file.load(out), load_released(state_dict, heads)
+    ours, theirs = model_file.load_model(out), load_released(state_dict, heads)
     picture = torch.rand(1, 3, ours.config.size, ours.config.size, generator=torch.Generator().manual_seed(0))
     for name, one, other in zip(
         ("logits", "boundary", "direction"), ours.model(picture), theirs(picture), strict=False

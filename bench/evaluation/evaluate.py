@@ -16,12 +16,12 @@ import torch
 from torch import nn
 
 from bench.config.settings import Settings
-from bench.distributed import ALONE, Ranks
+from bench.distributed import SINGLE, ProcessGroup
 from bench.evaluation.boundary_metrics import SIZE_LIMITS, BoundaryScorer
 from bench.evaluation.metrics import Confusion
 from bench.evaluation.protocol import of_settings
 from unept.data import IGNORE, Dataset, open_data
-from unept.utils.atomic_files import write_whole
+from unept.utils.atomic_files import atomic_write
 
 PROBE_COLUMNS = ("step", "miou", "lookalike_accuracy")
 
@@ -38,7 +38,7 @@ class Evaluation(NamedTuple):
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, settings: Settings, *, progress: Progress, ranks: Ranks = ALONE) -> Evaluation:
+def evaluate(model: nn.Module, settings: Settings, *, progress: Progress, group: ProcessGroup = SINGLE) -> Evaluation:
     """Score `model` by the protocol. Fractions; refined scores are None where refinement is off.
 
     Several processes take turns at the pictures and all have the scores, to the bit those of one process; a kept
@@ -55,7 +55,7 @@ def evaluate(model: nn.Module, settings: Settings, *, progress: Progress, ranks:
     }
     protocol = of_settings(settings)
     model.eval()
-    for index in range(ranks.rank, count, ranks.size):
+    for index in range(group.rank, count, group.size):
         sample = dataset[index]
         labels = protocol.labels(model, sample.image, classes)
         plain.add(sample.label, labels.plain)
@@ -66,9 +66,11 @@ def evaluate(model: nn.Module, settings: Settings, *, progress: Progress, ranks:
         if index in kept:
             place = kept.index(index)
             pictures |= {f"{name}_{place}": array for name, array in maps.items()}
-        if (index + 1) % max(1, count // 10) < ranks.size:
+        if (index + 1) % max(1, count // 10) < group.size:
             progress(index + 1, count, "evaluating")
-    others = [sums for rank, sums in enumerate(ranks.gathered((plain.sums(), refined.sums()))) if rank != ranks.rank]
+    others = [
+        sums for rank, sums in enumerate(group.all_gather_objects((plain.sums(), refined.sums()))) if rank != group.rank
+    ]
     for whole, after in others:
         plain.merge(whole)
         refined.merge(after)
@@ -106,7 +108,7 @@ def save_pictures(path: Path, pictures: dict[str, npt.NDArray[Any]]) -> None:
     file = io.BytesIO()
     np.savez_compressed(file, allow_pickle=False, **pictures)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, file.getvalue())
+    atomic_write(path, file.getvalue())
 
 
 def _metrics(plain: BoundaryScorer, refined: BoundaryScorer, dataset: Dataset) -> dict[str, Any]:

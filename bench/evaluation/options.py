@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from bench.config.fields import LARGEST
+from bench.config.fields import LARGEST_INTEGER
 from bench.config.option_fields import argument, nested_options, option
 from unept.data.sample import SPLITS
 
@@ -43,7 +43,7 @@ def parse_base(text: str) -> tuple[int, int] | None:
     if text == "own":
         return OWN
     long, by, short = text.partition("x")
-    if text and not (by and long.isdecimal() and short.isdecimal() and 0 < int(short) <= int(long) <= LARGEST):
+    if text and not (by and long.isdecimal() and short.isdecimal() and 0 < int(short) <= int(long) <= LARGEST_INTEGER):
         raise ValueError(f"--base {text}: expected LONGxSHORT in pixels, as in 2048x512, or own")
     return (int(long), int(short)) if text else None
 
@@ -95,7 +95,7 @@ class ProtocolOverrides:
         """Return `default` with these changes; the stride follows the window. Raises ValueError."""
         changes = {name: value for name, value in vars(self).items() if value is not None}
         for name in changes.keys() & {"window", "stride"}:
-            if not 1 <= changes[name] <= LARGEST:
+            if not 1 <= changes[name] <= LARGEST_INTEGER:
                 raise ValueError(f"--{name} {changes[name]}: expected at least 1")
         if "window" in changes and "stride" not in changes:
             changes["stride"] = max(1, changes["window"] // 3)

@@ -17,7 +17,7 @@ from bench.evaluation.multi_process.request import device_of, names
 from bench.evaluation.multi_process.work import refining
 from bench.evaluation.options import PredictRequest
 from bench.evaluation.protocol import Bytes, Protocol, most_probable, single
-from bench.launchers.worker import is_memory
+from bench.launchers.worker import is_allocation_failure
 from unept.boundary import OFFSETS
 from unept.checkpoints import model_file
 from unept.data.contact_sheet import WHEEL
@@ -47,7 +47,7 @@ class Predicted(NamedTuple):
 class Predictor:
     """One checkpoint, ready for pictures; `name` is short and its own among those of the command."""
 
-    def __init__(self, name: str, found: model_file.Saved, protocol: Protocol, device: str) -> None:
+    def __init__(self, name: str, found: model_file.SavedModel, protocol: Protocol, device: str) -> None:
         self.name = name
         self.classes = found.classes
         self.palette = found.palette
@@ -102,7 +102,7 @@ class _Maps(NamedTuple):
 def predictors(request: PredictRequest) -> list[Predictor]:
     """The checkpoints, loaded. Raises ValueError, naming the file, also where two differ in the number of classes."""
     device = device_of(request.device)
-    found = [model_file.load(path, own_modules=request.own_modules) for path in request.checkpoints]
+    found = [model_file.load_model(path, own_modules=request.own_modules) for path in request.checkpoints]
     counts = {len(each.classes) for each in found}
     if len(counts) > 1:
         raise ValueError(
@@ -147,7 +147,7 @@ def look(path: Path, made: Sequence[Predictor]) -> tuple[Photo, dict[str, Predic
         photo = read_photo(path)
         return photo, {each.name: each(photo.image) for each in made}
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, MemoryError) or is_memory(str(error)):
+        if isinstance(error, MemoryError) or is_allocation_failure(str(error)):
             raise ValueError(f"{path}: not enough memory for a picture of this size") from None
         raise
 

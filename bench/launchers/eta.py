@@ -9,21 +9,23 @@ from typing import Any
 
 from bench.results.rows import Row, content_key
 
-Guess = Callable[[Mapping[str, Any]], float | None]
+DurationEstimator = Callable[[Mapping[str, Any]], float | None]
 
 
-def seconds_of(row: Row) -> float:
+def run_seconds(row: Row) -> float:
     """Wall-clock seconds from the start to the end of the run that made `row`."""
     started, finished = (datetime.datetime.fromisoformat(row[name]) for name in ("started", "finished"))
     return (finished - started).total_seconds()
 
 
-def same_work(spec: Mapping[str, Any]) -> str:
+def workload_key(spec: Mapping[str, Any]) -> str:
     """A key that runs of equal cost share: everything that decides a run except seed and sources."""
     return content_key([spec["settings"], spec["preset"], spec["threads"], spec["backend"]])
 
 
-def estimates(specs: Sequence[Mapping[str, Any]], rows: Iterable[Row], guess: Guess) -> list[float | None]:
+def estimate_durations(
+    specs: Sequence[Mapping[str, Any]], rows: Iterable[Row], guess: DurationEstimator
+) -> list[float | None]:
     """Seconds for each spec: the mean over finished runs of the same work, else `guess`, scaled to what was measured.
 
     None where nothing is known. Runs that did not end well are no measure of time.
@@ -33,8 +35,8 @@ def estimates(specs: Sequence[Mapping[str, Any]], rows: Iterable[Row], guess: Gu
     for row in rows:
         if row["status"] != "ok":
             continue
-        seconds = seconds_of(row)
-        measured.setdefault(same_work(row), []).append(seconds)
+        seconds = run_seconds(row)
+        measured.setdefault(workload_key(row), []).append(seconds)
         guessed = guess(row["settings"])
         if guessed:
             ratios.append(seconds / guessed)
@@ -42,7 +44,7 @@ def estimates(specs: Sequence[Mapping[str, Any]], rows: Iterable[Row], guess: Gu
     everything = [value for values in measured.values() for value in values]
     found: list[float | None] = []
     for spec in specs:
-        known = measured.get(same_work(spec))
+        known = measured.get(workload_key(spec))
         guessed = guess(spec["settings"])
         if known:
             found.append(mean(known))
@@ -53,14 +55,14 @@ def estimates(specs: Sequence[Mapping[str, Any]], rows: Iterable[Row], guess: Gu
     return found
 
 
-def in_words(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """`45 s`, `12 min`, `3.5 h`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def finish(due: Sequence[float | None], running: Sequence[float | None], parallel: int) -> float | None:
+def remaining_seconds(due: Sequence[float | None], running: Sequence[float | None], parallel: int) -> float | None:
     """Seconds until all is done, from what each due and each running job still needs; None if one is unknown."""
     left = [*due, *running]
     known = [value for value in left if value is not None]

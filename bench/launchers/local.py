@@ -20,15 +20,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench import environment
-from bench.launchers.process import cause_of_death, close, hand, spawn, told_to_stop
+from bench.launchers.process import close_stdin, exit_reason, send_spec, start_worker, stop_reason
 from bench.launchers.queue import (
-    GRACE,
-    POLL,
+    GRACE_SECONDS,
+    POLL_SECONDS,
     Job,
+    JobQueue,
     Outcome,
-    Progress,
-    Queue,
-    Skip,
+    ProgressListener,
+    SkipRule,
     SourcesChanged,
     StoreUnwritable,
     signals_raise,
@@ -61,14 +61,14 @@ class _Worker:
     listener: threading.Thread | None = None
 
 
-def run_jobs(
+def run_local_jobs(
     store: Store,
     jobs: Sequence[Job],
     *,
     parallel: int,
-    progress: Progress,
+    progress: ProgressListener,
     gpus: Sequence[str] = (),
-    skip: Skip | None = None,
+    skip: SkipRule | None = None,
 ) -> list[Outcome]:
     """Do `jobs`, at most `parallel` at once, in their order; jobs that another process holds are waited for.
 
@@ -78,24 +78,24 @@ def run_jobs(
     """
     assert parallel >= 1, parallel
     with signals_raise():
-        queue_ = Processes(store, jobs, parallel, progress, gpus, skip)
+        queue_ = LocalQueue(store, jobs, parallel, progress, gpus, skip)
         try:
             return queue_.drain()
         finally:
             queue_.stop()
 
 
-class Processes(Queue):
-    """The queue whose jobs are carried out by processes of this machine; see `run_jobs`."""
+class LocalQueue(JobQueue):
+    """The queue whose jobs are carried out by processes of this machine; see `run_local_jobs`."""
 
     def __init__(
         self,
         store: Store,
         jobs: Sequence[Job],
         parallel: int,
-        progress: Progress,
+        progress: ProgressListener,
         gpus: Sequence[str],
-        skip: Skip | None = None,
+        skip: SkipRule | None = None,
     ) -> None:
         super().__init__(store, jobs, parallel, progress, skip)
         self.gpus = gpus
@@ -111,32 +111,32 @@ class Processes(Queue):
         for worker in self.workers:
             with contextlib.suppress(OSError):
                 worker.process.terminate()
-        deadline = time.monotonic() + GRACE
+        deadline = time.monotonic() + GRACE_SECONDS
         for worker in self.workers:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 worker.process.wait(max(0.0, deadline - time.monotonic()))
             worker.process.kill()  # nothing where it has ended
             worker.process.wait()
-            close(worker.process)
+            close_stdin(worker.process)
             if worker.listener is not None:
                 worker.listener.join()
         self.workers = []
 
     def start(self, job: Job) -> None:
         """Give the job to a worker."""
-        self._worker_for(job).task = _Task(job=job, began=time.monotonic(), kills=environment.out_of_memory_kills())
+        self._worker_for(job).task = _Task(job=job, began=time.monotonic(), kills=environment.count_oom_kills())
         self.progress.started(job)
 
     def _worker_for(self, job: Job) -> _Worker:
         """A waiting worker that has taken the job, or else a new one; others that wait are let go."""
-        kin, log = _kin(job), self.store.log(job.key)
+        kin, log = _process_sharing_key(job), self.store.log(job.key)
         for worker in [worker for worker in self.workers if worker.task is None]:
-            if worker.kin == kin and kin and hand(job.spec, worker.process, log):
+            if worker.kin == kin and kin and send_spec(job.spec, worker.process, log):
                 return worker
-            close(worker.process)
+            close_stdin(worker.process)
         gpu = self._free_gpu()
-        worker = _Worker(process=spawn(job.spec, log, gpu=gpu), kin=kin, gpu=gpu)
-        hand(job.spec, worker.process, log)  # where it died at once, its end will be seen like any other
+        worker = _Worker(process=start_worker(job.spec, log, gpu=gpu), kin=kin, gpu=gpu)
+        send_spec(job.spec, worker.process, log)  # where it died at once, its end will be seen like any other
         self.workers.append(worker)
         worker.listener = threading.Thread(target=self._listen, args=(worker,), daemon=True)
         worker.listener.start()
@@ -159,12 +159,12 @@ class Processes(Queue):
     def handle_event(self) -> None:
         """Take note of what a worker says, or of its end."""
         try:
-            worker, line = self.events.get(timeout=POLL)
+            worker, line = self.events.get(timeout=POLL_SECONDS)
         except queue.Empty:
             return
         if line is None:
             worker.process.wait()
-            close(worker.process)
+            close_stdin(worker.process)
             self.workers.remove(worker)
             self._settle(worker)
             return
@@ -200,7 +200,7 @@ class Processes(Queue):
         if task.changed:
             raise SourcesChanged("the sources changed while the study ran; what was done is kept, start it again")
         if task.busy:
-            self.held.append(task.job)
+            self.claimed_elsewhere.append(task.job)
         else:
             self.end(task.outcome or self._post_mortem(task, worker.process.returncode))
 
@@ -208,13 +208,13 @@ class Processes(Queue):
         """The outcome of a job whose worker ended without a word: its row if there is one, or a row made here."""
         job = task.job
         seconds = time.monotonic() - task.began
-        stopped = told_to_stop(code)
+        stopped = stop_reason(code)
         if stopped:
             return Outcome(job=job, status="stopped", message=stopped, seconds=seconds)
-        return self.made_here(job, cause_of_death(code, self.store.log(job.key), kills=task.kills), seconds)
+        return self.write_row_here(job, exit_reason(code, self.store.log(job.key), kills=task.kills), seconds)
 
 
-def _kin(job: Job) -> tuple[str, ...]:
+def _process_sharing_key(job: Job) -> tuple[str, ...]:
     """What jobs must share to follow each other in one process; () for one that wants a process to itself."""
     if job.kind != "run" or slots_of(job.spec["settings"]):
         return ()

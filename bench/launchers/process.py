@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from bench import environment
-from bench.launchers.queue import TOLD_TO_STOP, signal_name
-from bench.launchers.worker import is_memory
-from bench.results.store import now
+from bench.launchers.queue import STOP_SIGNALS, signal_name
+from bench.launchers.worker import is_allocation_failure
+from bench.results.store import utc_now
 
 
-def spawn(spec: Mapping[str, Any], log: Path, *, gpu: str | None) -> subprocess.Popen[bytes]:
+def start_worker(spec: Mapping[str, Any], log: Path, *, gpu: str | None) -> subprocess.Popen[bytes]:
     """Start a worker that takes specs like this one.
 
     What it prints goes to the end of `log`. `gpu` is all it sees of the GPUs, as CUDA_VISIBLE_DEVICES takes it: "" for
@@ -36,7 +36,7 @@ def spawn(spec: Mapping[str, Any], log: Path, *, gpu: str | None) -> subprocess.
         )
 
 
-def hand(spec: Mapping[str, Any], process: subprocess.Popen[bytes], log: Path) -> bool:
+def send_spec(spec: Mapping[str, Any], process: subprocess.Popen[bytes], log: Path) -> bool:
     """Give a worker its job; False if it is dead."""
     assert process.stdin is not None
     try:
@@ -51,36 +51,36 @@ def hand(spec: Mapping[str, Any], process: subprocess.Popen[bytes], log: Path) -
 def begin_log(spec: Mapping[str, Any], log: Path) -> None:
     """Head an attempt in the log with the spec, by which the run can be repeated."""
     with open(log, "ab") as file:
-        file.write(f"{json.dumps(spec)}\n--- {now()} {spec['label']}\n".encode())
+        file.write(f"{json.dumps(spec)}\n--- {utc_now()} {spec['label']}\n".encode())
 
 
-def text_of(log: Path, size: int) -> bytes:
+def last_attempt_log(log: Path, size: int) -> bytes:
     """What the last attempt printed, at most `size` bytes of its end."""
     return log.read_bytes().rpartition(b"\n--- ")[2].partition(b"\n")[2][-size:]
 
 
-def close(process: subprocess.Popen[bytes]) -> None:
+def close_stdin(process: subprocess.Popen[bytes]) -> None:
     """Close what leads to a worker, which ends it where it waits."""
     if process.stdin is not None:
         with contextlib.suppress(OSError):
             process.stdin.close()
 
 
-def told_to_stop(code: int) -> str:
+def stop_reason(code: int) -> str:
     """`stopped by signal 15 (SIGTERM)` where a process of this exit status was told to, else ""."""
-    return f"stopped by {signal_name(-code)}" if -code in TOLD_TO_STOP else ""
+    return f"stopped by {signal_name(-code)}" if -code in STOP_SIGNALS else ""
 
 
-def cause_of_death(code: int, log: Path, *, kills: int) -> dict[str, str]:
+def exit_reason(code: int, log: Path, *, kills: int) -> dict[str, str]:
     """Status and message of the job of a worker that ended with exit status `code` without saying how the job came out.
 
     `kills` is how many processes the kernel had killed for memory before the job began.
     """
     killed = code == -getattr(signal, "SIGKILL", 9)
-    if killed and environment.out_of_memory_kills() > kills:
+    if killed and environment.count_oom_kills() > kills:
         return {"status": "oom", "message": "killed by the kernel for memory"}
     end = f"killed by {signal_name(-code)}" if code < 0 else f"ended with exit status {code}"
-    if is_memory(_tail(log)):
+    if is_allocation_failure(_tail(log)):
         return {"status": "oom", "message": f"worker {end} after an allocation failed"}
     return {"status": "failed", "message": f"worker {end} without a result; see logs/{log.name}"}
 
@@ -90,7 +90,7 @@ def _environment(threads: int, backend: str, gpu: str | None) -> dict[str, str]:
     and the working directory not on it.
     """
     root = str(Path(__file__).resolve().parents[2])
-    variables = os.environ | environment.pinned(threads)
+    variables = os.environ | environment.thread_variables(threads)
     variables |= {"UNEPT_BACKEND": backend, "PYTHONSAFEPATH": "1", "PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1"}
     if gpu is not None:
         variables["CUDA_VISIBLE_DEVICES"] = gpu

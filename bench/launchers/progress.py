@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TextIO
 
-from bench.launchers.eta import finish, in_words
+from bench.launchers.eta import format_duration, remaining_seconds
 from bench.launchers.queue import Job, Outcome
 
-EVERY = 10.0  # seconds between two plain lines about one job
+LINE_INTERVAL_SECONDS = 10.0  # seconds between two plain lines about one job
 
 
 @dataclass(kw_only=True)
@@ -33,7 +33,7 @@ class _Running:
         self.step, self.total = step, total
 
 
-class Clock:
+class JobClock:
     """How many jobs are done and how long the rest will take."""
 
     def __init__(self, jobs: Sequence[Job], parallel: int, *, already: int) -> None:
@@ -61,8 +61,8 @@ class Clock:
         """`, 12 min left`, or nothing where it is not known."""
         due = [self._corrected(job.estimate) for job in self.due.values()]
         running = [self._rest(state) for state in self.running.values()]
-        seconds = finish(due, running, self.parallel)
-        return f", {in_words(seconds)} left" if seconds else ""
+        seconds = remaining_seconds(due, running, self.parallel)
+        return f", {format_duration(seconds)} left" if seconds else ""
 
     def _corrected(self, estimate: float | None) -> float | None:
         """An estimate scaled by how far the estimates have been off so far; the mean run where there is none."""
@@ -82,16 +82,16 @@ class Clock:
         return (time.monotonic() - since) * (state.total - state.step) / (state.step - step)
 
 
-def result_line(outcome: Outcome, clock: Clock) -> str:
+def result_line(outcome: Outcome, clock: JobClock) -> str:
     """The line a job ends with."""
     head = f"{clock.done}/{clock.total} {outcome.job.label}: "
     if outcome.status == "elsewhere":
         return f"{head}made by another process{clock.left()}"
-    score = scores(outcome.metrics) if outcome.status == "ok" else f"{outcome.status}: {outcome.message}"
-    return f"{head}{score} ({in_words(outcome.seconds)}){clock.left()}"
+    score = headline_score(outcome.metrics) if outcome.status == "ok" else f"{outcome.status}: {outcome.message}"
+    return f"{head}{score} ({format_duration(outcome.seconds)}){clock.left()}"
 
 
-def scores(metrics: Mapping[str, Any]) -> str:
+def headline_score(metrics: Mapping[str, Any]) -> str:
     """The figures worth a place in a job's last line."""
     if metrics.get("miou") is not None:
         return f"mIoU {100 * metrics['miou']:.1f}"
@@ -100,12 +100,12 @@ def scores(metrics: Mapping[str, Any]) -> str:
     return "done"
 
 
-class Plain(AbstractContextManager["Plain"]):
+class PlainDisplay(AbstractContextManager["PlainDisplay"]):
     """Lines of text, at most one every ten seconds about each running job."""
 
-    def __init__(self, clock: Clock, stream: TextIO | None = None) -> None:
+    def __init__(self, clock: JobClock, stream: TextIO | None = None) -> None:
         self.clock = clock
-        self.stream = stream or sys.stdout
+        self.stream = stream or sys.stderr
         self.spoke: dict[str, float] = {}
 
     def __exit__(self, *_: object) -> None:
@@ -119,7 +119,7 @@ class Plain(AbstractContextManager["Plain"]):
     def stepped(self, job: Job, step: int, total: int, message: str) -> None:
         """`job` is at `step` of `total`; said only if its last line is old enough."""
         _note_step(self.clock, job, step, total, message)
-        if time.monotonic() - self.spoke[job.key] >= EVERY:
+        if time.monotonic() - self.spoke[job.key] >= LINE_INTERVAL_SECONDS:
             self.spoke[job.key] = time.monotonic()
             self.note(f"  {job.label}: {step}/{total} {message}{self.clock.left()}")
 
@@ -133,10 +133,11 @@ class Plain(AbstractContextManager["Plain"]):
         print(text, file=self.stream, flush=True)
 
 
-class Bars(AbstractContextManager["Bars"]):
+class BarDisplay(AbstractContextManager["BarDisplay"]):
     """A bar over all and one for each running job, with the finished jobs' lines above them."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: JobClock) -> None:
+        from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         self.clock = clock
@@ -145,11 +146,12 @@ class Bars(AbstractContextManager["Bars"]):
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[note]}", markup=False),
+            console=Console(stderr=True),
         )
         self.all = self.bars.add_task("all", total=clock.total, completed=clock.done, note="")
         self.each: dict[str, Any] = {}
 
-    def __enter__(self) -> Bars:
+    def __enter__(self) -> BarDisplay:
         self.bars.start()
         return self
 
@@ -183,19 +185,19 @@ class Bars(AbstractContextManager["Bars"]):
         self.bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _note_step(clock: Clock, job: Job, step: int, total: int, message: str) -> None:
+def _note_step(clock: JobClock, job: Job, step: int, total: int, message: str) -> None:
     """Evaluation counts from one again; the pace that forecasts the rest is that of training alone."""
     state = clock.running.get(job.key)
     if state and not message.startswith("evaluating"):
         state.reach(step, total)
 
 
-def watcher(clock: Clock) -> Plain | Bars:
-    """Bars where standard output is a terminal, else plain lines."""
-    return Bars(clock) if sys.stdout.isatty() else Plain(clock)
+def progress_display(clock: JobClock) -> PlainDisplay | BarDisplay:
+    """Bars where standard error is a terminal, else plain lines."""
+    return BarDisplay(clock) if sys.stderr.isatty() else PlainDisplay(clock)
 
 
-class Counter(AbstractContextManager["Counter"]):
+class ProgressCounter(AbstractContextManager["ProgressCounter"]):
     """How far one piece of work is, on standard error: a bar in a terminal, elsewhere a line every ten seconds."""
 
     def __init__(self, what: str, stream: TextIO | None = None) -> None:
@@ -215,7 +217,7 @@ class Counter(AbstractContextManager["Counter"]):
         self.first = self.first or (done, time.monotonic())
         if self.stream.isatty():
             self._draw(done, total)
-        elif time.monotonic() - self.spoke >= EVERY:
+        elif time.monotonic() - self.spoke >= LINE_INTERVAL_SECONDS:
             self.spoke = time.monotonic()
             print(f"{self.what}: {done}/{total}{self._left(done, total)}", file=self.stream, flush=True)
 
@@ -225,7 +227,7 @@ class Counter(AbstractContextManager["Counter"]):
         began, since = self.first
         if done <= began or done >= total:
             return ""
-        return f", {in_words((time.monotonic() - since) * (total - done) / (done - began))} left"
+        return f", {format_duration((time.monotonic() - since) * (total - done) / (done - began))} left"
 
     def _draw(self, done: int, total: int) -> None:
         if self.bar is None:

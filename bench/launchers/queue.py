@@ -1,6 +1,6 @@
 """What a queue of jobs is, whatever carries them out: which is due, who holds it, and how each came out.
 
-A job is one run or measure. `Queue` begins the due ones, waits for those that another process has claimed, and keeps
+A job is one run or measure. `JobQueue` begins the due ones, waits for those that another process has claimed, and keeps
 the outcomes; `bench.launchers.local` carries jobs out in processes of this machine, `bench.launchers.ray_cluster` in
 tasks of a Ray cluster.
 """
@@ -17,11 +17,11 @@ from types import FrameType
 from typing import Any, Protocol
 
 from bench.launchers.worker import make_row
-from bench.results.store import Busy, Store, now
+from bench.results.store import ClaimBusy, Store, utc_now
 
-POLL = 0.5  # seconds between looks at what other processes hold
-GRACE = 3.0  # seconds a worker has to end after it was told to
-TOLD_TO_STOP = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
+POLL_SECONDS = 0.5  # seconds between looks at what other processes hold
+GRACE_SECONDS = 3.0  # seconds a worker has to end after it was told to
+STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
 
 
 class Interrupted(BaseException):
@@ -66,11 +66,11 @@ class Outcome:
     seconds: float = 0.0
 
 
-Skip = Callable[[Job, Sequence[Outcome]], str]
+SkipRule = Callable[[Job, Sequence[Outcome]], str]
 """Why a job is not to be run, by what has ended so far; "" where it is. What is not run has a row `skipped`."""
 
 
-class Progress(Protocol):
+class ProgressListener(Protocol):
     """What the queue tells while it works; see `bench.launchers.progress`."""
 
     def started(self, job: Job) -> None:
@@ -86,15 +86,15 @@ class Progress(Protocol):
         """Something worth a line."""
 
 
-class Queue(ABC):
+class JobQueue(ABC):
     """The jobs of one call, in their order, at most `parallel` at once. What carries them out is a subclass's."""
 
     def __init__(
-        self, store: Store, jobs: Sequence[Job], parallel: int, progress: Progress, skip: Skip | None = None
+        self, store: Store, jobs: Sequence[Job], parallel: int, progress: ProgressListener, skip: SkipRule | None = None
     ) -> None:
         self.store = store
         self.due = list({(job.kind, job.key): job for job in jobs}.values())
-        self.held: list[Job] = []  # claimed by another process when last looked at
+        self.claimed_elsewhere: list[Job] = []  # claimed by another process when last looked at
         self.parallel = parallel
         self.progress = progress
         self.skip = skip
@@ -111,10 +111,10 @@ class Queue(ABC):
         """Begin what can begin and take note of one event; False where nothing is left to do."""
         while self.due and self.working() < self.parallel:
             self._begin(self.due.pop(0))
-        if not (self.held or self.working()):
+        if not (self.claimed_elsewhere or self.working()):
             return False
         self.handle_event()
-        if self.held and self.working() < self.parallel and not self.due:
+        if self.claimed_elsewhere and self.working() < self.parallel and not self.due:
             self._look_at_held()
         return True
 
@@ -143,32 +143,32 @@ class Queue(ABC):
         if self.store.has(job.kind, job.key):
             self.end(Outcome(job=job, status="elsewhere"))
         elif self.store.is_claimed(job.kind, job.key):
-            self.held.append(job)
+            self.claimed_elsewhere.append(job)
         elif reason := self.skip(job, self.outcomes) if self.skip else "":
-            self.end(self.made_here(job, {"status": "skipped", "message": reason}, 0.0))
+            self.end(self.write_row_here(job, {"status": "skipped", "message": reason}, 0.0))
         else:
             self.start(job)
 
-    def made_here(self, job: Job, result: dict[str, str], seconds: float) -> Outcome:
+    def write_row_here(self, job: Job, result: dict[str, str], seconds: float) -> Outcome:
         """The outcome of a job that nothing else writes a row of: it is written here."""
         try:
             with self.store.claim(job.kind, job.key):
                 if self.store.has(job.kind, job.key):
                     return Outcome(job=job, status="elsewhere")
                 self.store.clear_damaged(job.kind, job.key)
-                self.store.write(make_row(job.spec, result, started=now()))
-        except Busy:
+                self.store.write(make_row(job.spec, result, started=utc_now()))
+        except ClaimBusy:
             return Outcome(job=job, status="elsewhere")
         return Outcome(job=job, status=result["status"], message=result["message"], seconds=seconds)
 
     def _look_at_held(self) -> None:
         if not self.waiting_said:
-            self.progress.note(f"waiting for {len(self.held)} that another process has begun")
+            self.progress.note(f"waiting for {len(self.claimed_elsewhere)} that another process has begun")
             self.waiting_said = True
-        ready, self.held = [], [*self.held]
-        for job in [*self.held]:
+        ready, self.claimed_elsewhere = [], [*self.claimed_elsewhere]
+        for job in [*self.claimed_elsewhere]:
             if self.store.has(job.kind, job.key) or not self.store.is_claimed(job.kind, job.key):
-                self.held.remove(job)
+                self.claimed_elsewhere.remove(job)
                 ready.append(job)
         self.due += ready
 
@@ -189,11 +189,11 @@ def signals_raise() -> Iterator[None]:
         return
 
     def stop(number: int, _: FrameType | None) -> None:
-        for other in TOLD_TO_STOP:
+        for other in STOP_SIGNALS:
             signal.signal(other, signal.SIG_IGN)
         raise Interrupted(signal_name(number))
 
-    before = {number: signal.signal(number, stop) for number in TOLD_TO_STOP}
+    before = {number: signal.signal(number, stop) for number in STOP_SIGNALS}
     try:
         yield
     finally:

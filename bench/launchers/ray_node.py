@@ -28,18 +28,18 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from bench import environment
-from bench.launchers.local import Processes
-from bench.launchers.process import text_of
+from bench.launchers.local import LocalQueue
+from bench.launchers.process import last_attempt_log
 from bench.launchers.queue import Job, Outcome, SourcesChanged, StoreUnwritable
 from bench.results.store import Store
 
-LONGEST = 1 << 22  # bytes of a log that are handed back, from its end
-PATIENCE = 60.0  # seconds for another node to let go of a run's checkpoints
+MAX_LOG_BYTES = 1 << 22  # bytes of a log that are handed back, from its end
+LOCK_TIMEOUT_SECONDS = 60.0  # seconds for another node to let go of a run's checkpoints
 
 Event = dict[str, Any]
 
 
-def carry_out(spec: Mapping[str, Any], *, token: str, folder: str, gpu: bool) -> Iterator[Event]:
+def run_job_on_node(spec: Mapping[str, Any], *, token: str, folder: str, gpu: bool) -> Iterator[Event]:
     """Do the job of `spec`, which names the study's folder; yields what happens, the last of it what came of the job.
 
     `token` tells the study's folder from others of that name. `folder` is where the command was given: where a user's
@@ -54,14 +54,14 @@ def carry_out(spec: Mapping[str, Any], *, token: str, folder: str, gpu: bool) ->
     yield {
         "event": "begun",
         "node": platform.node(),
-        "environment": environment.record(threads=spec["threads"]),
+        "environment": environment.collect_environment(threads=spec["threads"]),
     }
     with tempfile.TemporaryDirectory(prefix="unept-bench-") as place, contextlib.ExitStack() as held:
         own = Store(Path(place))
         own.open(preset=spec["preset"], data=spec["settings"]["data"])
         if study.token() == token:
             yield from _share_checkpoints(study, own, spec["key"], held)
-        yield from _done(own, dict(spec), gpu)
+        yield from _run_job(own, dict(spec), gpu)
 
 
 def _share_checkpoints(study: Store, own: Store, key: str, held: contextlib.ExitStack) -> Iterator[Event]:
@@ -74,18 +74,18 @@ def _share_checkpoints(study: Store, own: Store, key: str, held: contextlib.Exit
     shared.mkdir(parents=True, exist_ok=True)
     lock = FileLock(shared / "node.lock")
     try:
-        held.enter_context(lock.acquire(timeout=PATIENCE))
+        held.enter_context(lock.acquire(timeout=LOCK_TIMEOUT_SECONDS))
     except Timeout:
         yield {"event": "note", "message": f"{shared} is in use by another node; {key} starts over"}
     else:
         own.checkpoints(key).symlink_to(shared.resolve(), target_is_directory=True)
 
 
-def _done(own: Store, spec: dict[str, Any], gpu: bool) -> Iterator[Event]:
+def _run_job(own: Store, spec: dict[str, Any], gpu: bool) -> Iterator[Event]:
     kind, key = spec["kind"], spec["key"]
     spec |= {"out": str(own.out), "pictures": str(own.pictures(key))}
-    heard = _Heard()
-    work = Processes(own, [Job(spec=spec, label=spec["label"])], 1, heard, () if gpu else ("",))
+    heard = _EventCollector()
+    work = LocalQueue(own, [Job(spec=spec, label=spec["label"])], 1, heard, () if gpu else ("",))
     try:
         while work.step():
             yield from heard.take()
@@ -106,13 +106,13 @@ def _done(own: Store, spec: dict[str, Any], gpu: bool) -> Iterator[Event]:
     yield {
         "event": "done",
         "row": own.row(kind, key),
-        "log": text_of(own.log(key), LONGEST),
+        "log": last_attempt_log(own.log(key), MAX_LOG_BYTES),
         "pictures": pictures.read_bytes() if pictures.exists() else None,
     }
 
 
-class _Heard:
-    """A listener (`bench.launchers.queue.Progress`) that keeps what is to be handed on."""
+class _EventCollector:
+    """A listener (`bench.launchers.queue.ProgressListener`) that keeps what is to be handed on."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []

@@ -36,11 +36,11 @@ from typing import Any, TextIO
 
 from bench import environment
 from bench.errors import one_line
-from bench.results.rows import SCHEMA, Row, plain
+from bench.results.rows import SCHEMA, Row, json_value
 from bench.results.source_hash import slots_of, source_hash
-from bench.results.store import Busy, Store, now
+from bench.results.store import ClaimBusy, Store, utc_now
 
-CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+UNWRITABLE_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 _FULL = 1 << 20  # bytes; a disk with less left is full, whatever the exception was called
 _ALLOCATORS = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "Cannot allocate memory")
 
@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> int:
 
 def _emitter(channel: TextIO) -> Callable[..., None]:
     def emit(event: str, **facts: Any) -> None:
-        channel.write(json.dumps(plain({"event": event, **facts})) + "\n")
+        channel.write(json.dumps(json_value({"event": event, **facts})) + "\n")
         channel.flush()
 
     return emit
@@ -77,7 +77,7 @@ def _answer(spec: dict[str, Any], emit: Callable[..., None]) -> bool:
     try:
         return _work(spec, emit)
     except OSError as error:
-        if not cannot_write(error, Path(spec["out"])):
+        if not is_store_unwritable(error, Path(spec["out"])):
             raise
         emit("stuck", errno=error.errno or errno.ENOSPC, message=str(error))
         return False
@@ -97,30 +97,30 @@ def _work(spec: dict[str, Any], emit: Callable[..., None]) -> bool:
             if source_hash(kind, slots_of(spec["settings"]), again=True) != spec["sources"]:
                 emit("changed")
                 return False
-            row = attempt(spec, store.checkpoints(key), emit)
+            row = run_attempt(spec, store.checkpoints(key), emit)
             store.write(row)
             emit("row", **{name: row[name] for name in ("status", "message", "metrics")})
             return bool(row["status"] == "ok")
-    except Busy:
+    except ClaimBusy:
         emit("busy")
         return True
 
 
-def attempt(spec: dict[str, Any], folder: Path, emit: Callable[..., None]) -> Row:
+def run_attempt(spec: dict[str, Any], folder: Path, emit: Callable[..., None]) -> Row:
     """The row of one attempt at `spec`; what the task raises becomes its status. OSError where the disk is full."""
     malloc = environment.raise_malloc_thresholds()
-    started = now()
+    started = utc_now()
 
     def progress(step: int, total: int, message: str) -> None:
         emit("step", step=step, total=total, message=message)
 
     try:
-        result = plain(_task(spec)(spec, folder, progress))
+        result = json_value(_task(spec)(spec, folder, progress))
     except Exception as error:
-        if cannot_write(error, folder.parent):
+        if is_store_unwritable(error, folder.parent):
             raise OSError(errno.ENOSPC, f"no space left on the disk of {folder.parent.parent}") from error
         traceback.print_exc()
-        result = {"status": status_of(error), "message": one_line(error)}
+        result = {"status": status_of_error(error), "message": one_line(error)}
     return make_row(spec, result, started=started, malloc=malloc)
 
 
@@ -146,33 +146,35 @@ def make_row(spec: dict[str, Any], result: dict[str, Any], *, started: str, mall
         row |= {"machine": spec["machine"], "protocol": {}}
     row |= {"metrics": {}} | result
     return row | {
-        "environment": environment.record(threads=spec["threads"], malloc=malloc),
+        "environment": environment.collect_environment(threads=spec["threads"], malloc=malloc),
         "started": started,
-        "finished": now(),
+        "finished": utc_now(),
     }
 
 
-def status_of(error: BaseException) -> str:
+def status_of_error(error: BaseException) -> str:
     """The status that a task's exception means. Classes are told by name, so that torch need not be imported."""
     names = {kind.__name__ for kind in type(error).__mro__}
     if "NonFiniteError" in names:
         return "diverged"
-    if names & {"MemoryError", "OutOfMemoryError"} or (isinstance(error, RuntimeError) and is_memory(str(error))):
+    if names & {"MemoryError", "OutOfMemoryError"} or (
+        isinstance(error, RuntimeError) and is_allocation_failure(str(error))
+    ):
         return "oom"
     return "unsupported" if "NotImplementedError" in names else "failed"
 
 
-def is_memory(text: str) -> bool:
+def is_allocation_failure(text: str) -> bool:
     """Whether a message is an allocator's refusal."""
     return any(words in text for words in _ALLOCATORS)
 
 
-def cannot_write(error: BaseException, folder: Path) -> bool:
+def is_store_unwritable(error: BaseException, folder: Path) -> bool:
     """Whether `error` comes from a store that cannot be written, rather than from the run."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     place = next((path for path in (folder, *folder.parents) if path.exists()), Path.cwd())
-    if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
+    if isinstance(error, OSError) and error.errno in UNWRITABLE_ERRNOS:
         return not os.access(place, os.W_OK) or str(place) in str(error.filename)
     return shutil.disk_usage(place).free < _FULL
 

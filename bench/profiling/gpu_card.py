@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.config.fields import LARGEST
+from bench.config.fields import LARGEST_INTEGER
 
 SECONDS = 3600.0  # of an hour
 
@@ -18,7 +18,7 @@ class Card:
     share: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 < self.peak <= LARGEST:
+        if not 0 < self.peak <= LARGEST_INTEGER:
             raise ValueError(f"--tflops {self.peak}: expected more than 0, the card's printed peak in TFLOP/s")
         if not 0 < self.share <= 1:
             raise ValueError(f"--utilisation {self.share}: expected more than 0 and at most 1, a share of the peak")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.config.grid import Variant
-from bench.config.settings import Settings, to_dict
+from bench.config.settings import Settings, settings_to_dict
 from bench.results.rows import content_key
 from unept.inference import count_windows, scaled
 
@@ -76,7 +76,7 @@ def records(
     first place here.
     """
     for variant in variants:
-        key = content_key(to_dict(variant.settings))
+        key = content_key(settings_to_dict(variant.settings))
         place = f"{name}, {variant.name}"
         same_as = known[key]["place"] if key in known else ""
         if not same_as:

@@ -90,7 +90,7 @@ def level_shapes(settings: Settings) -> Shapes:
     model = settings.model
     side = _padded(model.size)
     with torch.device("meta"), torch.no_grad():
-        backbone = backbones.make(model.backbone, model.size, model.position_resize, "").eval()
+        backbone = backbones.make_backbone(model.backbone, model.size, model.position_resize, "").eval()
         maps = backbone(torch.zeros(1, 3, side, side))[-model.levels :]
     return tuple((level.shape[2], level.shape[3]) for level in maps)
 

@@ -20,12 +20,12 @@ from torch import Tensor, nn
 
 import unept
 from bench import environment
-from bench.config.grid import with_values
+from bench.config.grid import with_field_values
 from bench.config.presets import preset
 from bench.config.settings import Settings
 from bench.profiling.network_timing import random_truth
 from bench.profiling.variant import spread
-from bench.training.loop import loss_of, make_optimizer, train_step, training_batches
+from bench.training.loop import compute_losses, make_optimizer, train_step, training_batches
 from unept import ops
 from unept.model import UNEPT
 
@@ -90,7 +90,7 @@ def default_backends() -> tuple[str, ...]:
 
 def time_cases(protocol: Protocol, say: Callable[[str], None]) -> dict[str, list[PartTime]]:
     """The times of every case, by a heading that says what was timed."""
-    torch.set_num_threads(protocol.threads or environment.cores())
+    torch.set_num_threads(protocol.threads or environment.usable_cores())
     times = {}
     for case in protocol.cases:
         images = protocol.batch(case)
@@ -102,11 +102,11 @@ def time_cases(protocol: Protocol, say: Callable[[str], None]) -> dict[str, list
 
 def setting(protocol: Protocol) -> list[str]:
     """The machine and the protocol, a line each."""
-    threads = protocol.threads or environment.cores()
+    threads = protocol.threads or environment.usable_cores()
     load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "not told"
     return [
-        f"{environment.processor()}, {environment.cores()} cores; {threads} threads; torch {torch.__version__}; "
-        f"commit {environment.commit() or 'not told'}; {date.today().isoformat()}",
+        f"{environment.processor_name()}, {environment.usable_cores()} cores; {threads} threads; "
+        f"torch {torch.__version__}; commit {environment.git_commit() or 'not told'}; {date.today().isoformat()}",
         f"malloc: {protocol.malloc}, for every backend; load average when done: {load}",
         f"{protocol.rounds} rounds after one that warms up; float32, random pictures, the recipe's own step",
     ]
@@ -122,7 +122,7 @@ def case_of(words: str) -> Case:
     if not name:
         raise ValueError(f"case {words!r}: expected a preset, and fields after it")
     base = preset(name)
-    settings = with_values(base, axes)
+    settings = with_field_values(base, axes)
     if settings.model.architecture != "unept":
         raise ValueError(f"{words}: a step is taken apart for architecture=unept only")
     return Case(name=words, settings=settings)
@@ -164,7 +164,7 @@ def _works(model: UNEPT, settings: Settings, batch: dict[str, Tensor]) -> dict[s
     output = type(output)(**{name: part if part is None else _leaf(part) for name, part in output._asdict().items()})
 
     def loss() -> None:
-        loss_of(output, batch, settings).total.backward()
+        compute_losses(output, batch, settings).total.backward()
 
     spatial = [m for m in (model.spatial_branch, model.mask_head, model.dir_head) if m is not None]
     slots = [module for module in calls if module not in (model.backbone, model.context_branch, *spatial)]
@@ -236,7 +236,7 @@ def _leaf(tensor: Tensor) -> Tensor:
 
 def _backend(name: str) -> AbstractContextManager[None]:
     """Within it "auto" stands for the backend `name`."""
-    return environment.variables({"UNEPT_BACKEND": name})
+    return environment.set_variables({"UNEPT_BACKEND": name})
 
 
 def _timed(work: Work, device: torch.device) -> float:

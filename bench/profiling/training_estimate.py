@@ -8,13 +8,13 @@ import unept
 from bench.config import presets
 from bench.evaluation.evaluate import evenly
 from bench.evaluation.protocol import of_settings
-from bench.launchers.eta import in_words
+from bench.launchers.eta import format_duration
 from bench.profiling.complexity import record
 from bench.profiling.gpu_card import Card
 from bench.profiling.memory.predict import predict
 from bench.profiling.memory.setting import StepSetting
-from bench.training.checkpoint import FILE
-from bench.training.job import MODEL, RESULT, Training, begun
+from bench.training.checkpoint import CHECKPOINT_FILE
+from bench.training.job import MODEL_FILE, RESULT_FILE, TrainingJob, read_training_record
 from unept.data import open_data
 from unept.inference import count_windows
 
@@ -23,7 +23,7 @@ TERAFLOPS = {"fp32": Card.peak * Card.share, "bf16": 40.0}
 LOOKED_AT = 8  # pictures whose sizes stand for the split's
 
 
-def lines(training: Training) -> list[str]:
+def lines(training: TrainingJob) -> list[str]:
     """The report, a line each."""
     settings = training.settings
     make = partial(unept.build, settings.model)
@@ -42,7 +42,7 @@ def lines(training: Training) -> list[str]:
     ]
 
 
-def _schedule(training: Training) -> str:
+def _schedule(training: TrainingJob) -> str:
     settings, train = training.settings, training.settings.train
     images = len(open_data(settings.data, "train", settings.scenes))
     drop = round(train.steps * train.lr_drop)
@@ -53,7 +53,7 @@ def _schedule(training: Training) -> str:
     )
 
 
-def _batch(training: Training) -> str:
+def _batch(training: TrainingJob) -> str:
     batch, pieces = training.settings.train.batch, training.execution.accumulation
     images = batch // (training.processes * pieces)
     where = f"{training.processes} GPUs" if training.gpus else f"{training.processes} processes on the CPU"
@@ -63,12 +63,12 @@ def _batch(training: Training) -> str:
     return f"batch: {batch} = {where} x {pieces} pieces x {images} images; {how}".replace(" x 1 pieces", "")
 
 
-def _times(training: Training) -> str:
+def _times(training: TrainingJob) -> str:
     steps, every = training.settings.train.steps, training.eval_every
     return f"every {every} steps and at the end" if every < steps else "at the end"
 
 
-def _evaluated(training: Training) -> tuple[float, int]:
+def _evaluated(training: TrainingJob) -> tuple[float, int]:
     """Windows of a picture, the mean of some, and how many pictures there are."""
     settings = training.settings
     dataset = open_data(settings.data, settings.evaluation.split, settings.scenes)
@@ -78,7 +78,7 @@ def _evaluated(training: Training) -> tuple[float, int]:
     return sum(count_windows(*size, **protocol.arguments()) for size in sizes) / len(sizes), count
 
 
-def _memory(training: Training, parameters: int) -> str:
+def _memory(training: TrainingJob, parameters: int) -> str:
     """Of one process: a traced step; gradients that are held through the forward pass come on top."""
     settings, execution = training.settings, training.execution
     setting = StepSetting(
@@ -101,7 +101,7 @@ def _memory(training: Training, parameters: int) -> str:
     )
 
 
-def _time(training: Training, gmacs: float, windows: float) -> str:
+def _time(training: TrainingJob, gmacs: float, windows: float) -> str:
     """Of training and of all evaluations, each window at a third of what a training image takes."""
     train, model = training.settings.train, training.settings.model
     images = train.steps * train.batch
@@ -113,20 +113,20 @@ def _time(training: Training, gmacs: float, windows: float) -> str:
             "loading and communication hidden"
         )
     else:
-        each = presets.estimate_seconds(training.settings, training.threads * training.processes) / images
+        each = presets.estimate_training_seconds(training.settings, training.threads * training.processes) / images
         basis = f"a guess from other runs on CPUs, {training.threads * training.processes} threads"
     looks = (train.steps - 1) // training.eval_every + 1
     scale = (training.settings.evaluation.window / model.size) ** 2
     testing = looks * windows * scale * each / 3
     times = f"{looks} evaluations" if looks > 1 else "the evaluation"
-    return f"time: {in_words(images * each)} of training and {in_words(testing)} of {times}: {basis}"
+    return f"time: {format_duration(images * each)} of training and {format_duration(testing)} of {times}: {basis}"
 
 
-def _folder(training: Training) -> str:
+def _folder(training: TrainingJob) -> str:
     out = training.out
-    if not begun(training):
+    if not read_training_record(training):
         return f"folder: {out}, new"
-    if (out / RESULT).exists() and (out / MODEL).exists():
+    if (out / RESULT_FILE).exists() and (out / MODEL_FILE).exists():
         return f"folder: {out}, this training is done"
-    place = "its last checkpoint" if (out / FILE).exists() else "the beginning"
-    return f"folder: {out}, goes on from {'the trained model' if (out / MODEL).exists() else place}"
+    place = "its last checkpoint" if (out / CHECKPOINT_FILE).exists() else "the beginning"
+    return f"folder: {out}, goes on from {'the trained model' if (out / MODEL_FILE).exists() else place}"

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import unept
-from bench.config.settings import Settings, from_dict
+from bench.config.settings import Settings, settings_from_dict
 from bench.environment import peak_resident_gib
 from bench.profiling.flops import counter
 from bench.profiling.receptive_field import Reach, slot_reach
@@ -45,7 +45,7 @@ def measure(spec: dict[str, Any], folder: Path, progress: Progress) -> dict[str,
 
     Memory is read after the training steps and before anything else is timed: a process's peak never falls.
     """
-    settings = from_dict(spec["settings"])
+    settings = settings_from_dict(spec["settings"])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     side = settings.model.size
     counted, uncounted = _count(settings)

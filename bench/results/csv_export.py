@@ -29,13 +29,13 @@ _PROVENANCE = (
 Experiments = Mapping[str, Mapping[str, Any]]
 
 
-def results(rows: Sequence[Row], experiments: Experiments) -> str:
+def results_csv(rows: Sequence[Row], experiments: Experiments) -> str:
     """One line per run: scores and everything that decides them, nothing that depends on when it ran."""
     lines = [_common(row, experiments, "runs") | _flat(row["metrics"]) | {"seed": row["seed"]} for row in rows]
     return _csv(lines, _RUN_HEAD, _RUN_TAIL)
 
 
-def measures(rows: Sequence[Row], experiments: Experiments) -> str:
+def measures_csv(rows: Sequence[Row], experiments: Experiments) -> str:
     """One line per measured variant: its costs and the protocol they were taken under."""
     lines = [
         _common(row, experiments, "measures")
@@ -47,7 +47,7 @@ def measures(rows: Sequence[Row], experiments: Experiments) -> str:
     return _csv(lines, _MEASURE_HEAD, _MEASURE_TAIL)
 
 
-def provenance(rows: Sequence[Row]) -> str:
+def provenance_csv(rows: Sequence[Row]) -> str:
     """One line per row: when it was made, how long it took, on what."""
     lines = []
     for row in rows:
@@ -91,7 +91,7 @@ def _csv(lines: list[dict[str, Any]], head: Iterable[str], tail: Iterable[str]) 
     """Columns: `head`, then the others by name, then `tail`. Lines by variant (numbers as numbers), seed and key."""
     others = sorted({name for line in lines for name in line} - {*head, *tail})
     columns = [*head, *others, *tail]
-    lines.sort(key=lambda line: (natural(str(line["variant"])), line.get("seed") or 0, line["key"]))
+    lines.sort(key=lambda line: (natural_sort_key(str(line["variant"])), line.get("seed") or 0, line["key"]))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
@@ -99,7 +99,7 @@ def _csv(lines: list[dict[str, Any]], head: Iterable[str], tail: Iterable[str]) 
     return text.getvalue()
 
 
-def natural(text: str) -> list[tuple[int, float, str]]:
+def natural_sort_key(text: str) -> list[tuple[int, float, str]]:
     """A sort key in which N=4 comes before N=16."""
     parts = re.split(r"(\d+(?:\.\d+)?)", text)
     return [(1, float(part), "") if index % 2 else (0, 0.0, part) for index, part in enumerate(parts)]

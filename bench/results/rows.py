@@ -18,17 +18,17 @@ _MEASURE_KEY = ("settings", "preset", "backend", "threads", "sources", "machine"
 Row = dict[str, Any]
 
 
-def canonical(value: Any) -> str:
+def canonical_json(value: Any) -> str:
     """The one JSON text of `value`: keys sorted, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def content_key(value: Any) -> str:
     """16 hexadecimal digits of the SHA-256 of the canonical JSON of `value`."""
-    return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
 
 
-def key_of(kind: str, spec: Mapping[str, Any]) -> str:
+def row_key(kind: str, spec: Mapping[str, Any]) -> str:
     """The key of a run or measure: what decides its numbers, and nothing else.
 
     Machine and versions are part of a measure's key, since time and memory depend on them; of a run they are columns.
@@ -37,12 +37,12 @@ def key_of(kind: str, spec: Mapping[str, Any]) -> str:
     return content_key({name: spec[name] for name in (_RUN_KEY if kind == "run" else _MEASURE_KEY)})
 
 
-def plain(value: Any) -> Any:
+def json_value(value: Any) -> Any:
     """`value` as JSON can hold it: string keys, lists, and null for a number that is not finite."""
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): json_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [json_value(item) for item in value]
     if hasattr(value, "item") and not isinstance(value, str | bytes):  # a NumPy or torch scalar
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
@@ -50,15 +50,15 @@ def plain(value: Any) -> Any:
     return value
 
 
-def to_text(row: Mapping[str, Any]) -> str:
+def row_to_text(row: Mapping[str, Any]) -> str:
     """The file text of a row, with a digest over its content by which damage is found."""
-    content = plain({name: value for name, value in row.items() if name != "digest"})
+    content = json_value({name: value for name, value in row.items() if name != "digest"})
     assert content["status"] in STATUSES, content["status"]
     assert content["kind"] in KINDS, content["kind"]
     return json.dumps(content | {"digest": content_key(content)}, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
-def from_text(text: str, kind: str, key: str) -> Row:
+def row_from_text(text: str, kind: str, key: str) -> Row:
     """The row in `text`. Raises ValueError that says what is wrong with it."""
     if not text.strip():
         raise ValueError("empty")

@@ -32,21 +32,21 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from bench.results import csv_export
-from bench.results.rows import KINDS, SCHEMA, Row, from_text, to_text
-from unept.utils.atomic_files import sync_folder, write_whole
+from bench.results.rows import KINDS, SCHEMA, Row, row_from_text, row_to_text
+from unept.utils.atomic_files import atomic_write, sync_folder
 
 FORMAT = "unept-bench study"
-STUDY = "study.json"
-_OWN = (STUDY, "study.lock", f"{STUDY}.tmp")
+STUDY_FILE = "study.json"
+_OWN = (STUDY_FILE, "study.lock", f"{STUDY_FILE}.tmp")
 _PLACES = {"run": "runs", "measure": "measures"}
 
 
-class Busy(Exception):
+class ClaimBusy(Exception):
     """Another process holds the claim."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contents:
+class StoredRows:
     """Rows read from a study, and one line for each file that had to be left out."""
 
     rows: tuple[Row, ...]
@@ -70,15 +70,15 @@ class Store:
         self.out.mkdir(parents=True, exist_ok=True)
         said = []
         with self.lock():
-            if (self.out / STUDY).exists() and not self._study():
-                aside = set_aside(self.out / STUDY, "damaged")
+            if (self.out / STUDY_FILE).exists() and not self._study():
+                aside = set_aside(self.out / STUDY_FILE, "damaged")
                 said.append(
-                    f"{self.out / STUDY} is damaged; set aside as {aside.name} and made anew: no row is lost, and the "
-                    "folder's other experiments are listed again by their commands"
+                    f"{self.out / STUDY_FILE} is damaged; set aside as {aside.name} and made anew: no row is lost, and "
+                    "the folder's other experiments are listed again by their commands"
                 )
-            if not (self.out / STUDY).exists():
-                fresh = {"format": FORMAT, "schema": SCHEMA, "preset": preset, "data": data, "created": now()}
-                write_whole(self.out / STUDY, _json(fresh | {"experiments": {}}))
+            if not (self.out / STUDY_FILE).exists():
+                fresh = {"format": FORMAT, "schema": SCHEMA, "preset": preset, "data": data, "created": utc_now()}
+                atomic_write(self.out / STUDY_FILE, _json(fresh | {"experiments": {}}))
         for place in (*_PLACES.values(), "logs", "checkpoints"):
             (self.out / place).mkdir(exist_ok=True)
         for leftover in _listed(self.out / "checkpoints"):  # of a worker that was killed just after it wrote its row
@@ -91,11 +91,11 @@ class Store:
         if self.out.exists() and not self.out.is_dir():
             raise ValueError(f"{self.out} is a file: expected a folder; name another with --out")
         foreign = [path.name for path in _listed(self.out) if path.name not in _OWN]
-        if not foreign and not (self.out / STUDY).exists():
+        if not foreign and not (self.out / STUDY_FILE).exists():
             return
         identity = self._identity()
         if identity is None:
-            first = sorted(foreign)[0] if foreign else STUDY
+            first = sorted(foreign)[0] if foreign else STUDY_FILE
             raise ValueError(
                 f"{self.out} is not empty and no study of this program (it holds {first}); name another with --out"
             )
@@ -112,22 +112,22 @@ class Store:
             return study["preset"], study["data"]
         for row in self.read("run").rows:
             return row["preset"], row["settings"]["data"]
-        if (self.out / STUDY).exists() and (self.out / _PLACES["run"]).is_dir():
+        if (self.out / STUDY_FILE).exists() and (self.out / _PLACES["run"]).is_dir():
             raise ValueError(
-                f"{self.out / STUDY} is damaged and there is no row to tell what it was; name another with --out"
+                f"{self.out / STUDY_FILE} is damaged and there is no row to tell what it was; name another with --out"
             )
         return None
 
     def _study(self) -> dict[str, Any]:
         """study.json's content; {} where it is absent, damaged or not ours. ValueError for a newer schema."""
         try:
-            study = json.loads((self.out / STUDY).read_text(encoding="utf-8"))
+            study = json.loads((self.out / STUDY_FILE).read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
             return {}
         if not isinstance(study, dict) or study.get("format") != FORMAT:
             return {}
         if study.get("schema") != SCHEMA:
-            raise ValueError(f"{self.out / STUDY} has schema {study.get('schema')}, this program reads {SCHEMA}")
+            raise ValueError(f"{self.out / STUDY_FILE} has schema {study.get('schema')}, this program reads {SCHEMA}")
         return study if {"preset", "data"} <= study.keys() and _all_entries(study.get("experiments")) else {}
 
     def lock(self) -> FileLock:
@@ -144,8 +144,10 @@ class Store:
         """What was run in this folder, by name. ValueError if this is no study."""
         study = self._study()
         if not study:
-            damaged = f"; {STUDY} is damaged, and the study's command makes it anew" * (self.out / STUDY).exists()
-            raise ValueError(f"{self.out}: no study here (no readable {STUDY}{damaged})")
+            damaged = (
+                f"; {STUDY_FILE} is damaged, and the study's command makes it anew" * (self.out / STUDY_FILE).exists()
+            )
+            raise ValueError(f"{self.out}: no study here (no readable {STUDY_FILE}{damaged})")
         return study["experiments"]
 
     def register(self, name: str, experiment: Mapping[str, Any], *, measures: bool = True) -> None:
@@ -157,12 +159,12 @@ class Store:
             study = self._study()
             assert study, "register comes after open"
             before = study["experiments"].get(name, {})
-            entry = dict(experiment) | {"created": before.get("created", now())}
+            entry = dict(experiment) | {"created": before.get("created", utc_now())}
             if not measures and before.get("variants") == entry["variants"]:
                 entry["measures"] = before["measures"]
             if before != entry:
                 study["experiments"][name] = entry
-                write_whole(self.out / STUDY, _json(study))
+                atomic_write(self.out / STUDY_FILE, _json(study))
 
     # --- rows ---------------------------------------------------------------------------------------------------------
 
@@ -181,7 +183,7 @@ class Store:
         except IsADirectoryError:
             raise ValueError(f"{path}: a folder") from None
         try:
-            return from_text(data.decode("utf-8"), kind, key)
+            return row_from_text(data.decode("utf-8"), kind, key)
         except ValueError as error:  # UnicodeDecodeError is one
             reason = "not text" if isinstance(error, UnicodeDecodeError) else error
             raise ValueError(f"{path}: {reason}") from None
@@ -193,20 +195,20 @@ class Store:
         except ValueError:
             return False
 
-    def read(self, kind: str, experiment: str = "") -> Contents:
+    def read(self, kind: str, experiment: str = "") -> StoredRows:
         """All whole rows, or those that `experiment` lists, under the names and in the order it gives them."""
         if experiment:
             return self._read_listed(kind, experiment)
         keys = [path.stem for path in _listed(self.out / _PLACES[kind]) if path.suffix == ".json"]
         return self._collect(kind, [{"key": key} for key in sorted(keys)])
 
-    def _read_listed(self, kind: str, experiment: str) -> Contents:
+    def _read_listed(self, kind: str, experiment: str) -> StoredRows:
         known = self.experiments()
         if experiment not in known:
             raise ValueError(f"{self.out}: no experiment {experiment!r}; there are: {', '.join(known)}")
         return self._collect(kind, known[experiment][_PLACES[kind]])
 
-    def _collect(self, kind: str, listed: list[dict[str, Any]]) -> Contents:
+    def _collect(self, kind: str, listed: list[dict[str, Any]]) -> StoredRows:
         rows, problems = [], []
         for entry in listed:
             try:
@@ -216,7 +218,7 @@ class Store:
                 continue
             if row is not None:
                 rows.append(row | entry)
-        return Contents(rows=tuple(rows), problems=tuple(problems))
+        return StoredRows(rows=tuple(rows), problems=tuple(problems))
 
     def missing(self, kind: str, experiment: str) -> int:
         """How many of the rows that `experiment` lists are not there."""
@@ -229,7 +231,7 @@ class Store:
         try:
             lock.acquire(blocking=False)
         except Timeout:
-            raise Busy(key) from None
+            raise ClaimBusy(key) from None
         try:
             yield
         finally:
@@ -240,14 +242,14 @@ class Store:
         try:
             with self.claim(kind, key):
                 return False
-        except Busy:
+        except ClaimBusy:
             return True
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Add `row`, whole and synced, and drop the run's checkpoints. Only under its claim, and never over a row."""
         path = self.path(row["kind"], row["key"])
         assert not path.exists(), f"{path} exists; rows are immutable"
-        write_whole(path, to_text(row).encode())
+        atomic_write(path, row_to_text(row).encode())
         shutil.rmtree(self.checkpoints(row["key"]), ignore_errors=True)
 
     def checkpoints(self, key: str) -> Path:
@@ -268,7 +270,7 @@ class Store:
             file.write(log)
         if pictures is not None:
             self.pictures(key).parent.mkdir(exist_ok=True)
-            write_whole(self.pictures(key), pictures)
+            atomic_write(self.pictures(key), pictures)
 
     def clear_damaged(self, kind: str, key: str) -> str:
         """Set a damaged row aside; returns one line that says so, or "" where nothing was wrong."""
@@ -291,18 +293,18 @@ class Store:
             experiments = self.experiments()
             runs, measures = self.read("run").rows, self.read("measure").rows
             texts = {
-                "results.csv": csv_export.results(runs, experiments),
-                "measures.csv": csv_export.measures(measures, experiments),
-                "provenance.csv": csv_export.provenance((*runs, *measures)),
+                "results.csv": csv_export.results_csv(runs, experiments),
+                "measures.csv": csv_export.measures_csv(measures, experiments),
+                "provenance.csv": csv_export.provenance_csv((*runs, *measures)),
             }
             for name, text in texts.items():
                 path = self.out / name
                 if not path.exists() or path.read_bytes() != text.encode():
-                    write_whole(path, text.encode())
+                    atomic_write(path, text.encode())
         return [self.out / name for name in texts]
 
 
-def now() -> str:
+def utc_now() -> str:
     """This instant, UTC, ISO 8601 to the millisecond."""
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
 

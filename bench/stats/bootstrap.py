@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 RESAMPLES = 10_000
-BLOCK = 500  # resamples at a time
+RESAMPLES_PER_BLOCK = 500  # resamples at a time
 
 Counts = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Interval:
+class PairedInterval:
     """`first - second` as fractions, its interval of 95 %, and the share of resamples in which it is above 0."""
 
     metric: str
@@ -35,7 +35,9 @@ class Interval:
         return self.first - self.second
 
 
-def paired(first: Counts, second: Counts, *, resamples: int = RESAMPLES, seed: int = 0) -> tuple[Interval, ...]:
+def paired_bootstrap(
+    first: Counts, second: Counts, *, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[PairedInterval, ...]:
     """mIoU and pixel accuracy compared; both arguments are `Results.per_picture`, (3, pictures, classes).
 
     A resample draws as many pictures as there are, with replacement, the same for both; the interval goes from the
@@ -50,14 +52,14 @@ def paired(first: Counts, second: Counts, *, resamples: int = RESAMPLES, seed: i
         raise ValueError("no labelled pixel in any picture: nothing to compare")
     chance = np.random.default_rng(seed)
     drawn = []
-    for start in range(0, resamples, BLOCK):
-        weights = _weights(chance, min(BLOCK, resamples - start), pictures)
+    for start in range(0, resamples, RESAMPLES_PER_BLOCK):
+        weights = _weights(chance, min(RESAMPLES_PER_BLOCK, resamples - start), pictures)
         drawn.append(_scores(weights, first) - _scores(weights, second))
     differences = np.concatenate(drawn, axis=1)
     everything = np.ones((1, pictures))
     ours, theirs = _scores(everything, first)[:, 0], _scores(everything, second)[:, 0]
     return tuple(
-        Interval(
+        PairedInterval(
             metric=name,
             first=float(ours[index]),
             second=float(theirs[index]),

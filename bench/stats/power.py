@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bench.stats.seed_statistics import (
-    LARGEST,
+    MAX_SEEDS,
     achieved_power,
     detectable_difference,
     pairs_needed,
@@ -22,7 +22,7 @@ SIZES = (3, 5, 10, 20, 30)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Size:
+class SeedCountPower:
     """What `n` seeds a side show: the difference detectable at the plan's power, and the power for the wished one."""
 
     n: int
@@ -31,8 +31,8 @@ class Size:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """Seeds a side for a wished difference; `seeds` is None where more than `seed_statistics.LARGEST` are needed.
+class SeedPlan:
+    """Seeds a side for a wished difference; `seeds` is None where more than `seed_statistics.MAX_SEEDS` are needed.
 
     `permutation_seeds` are those at which an exact permutation test could reach significance at all, `pairs` those that
     a probability of .75 of beating the control takes.
@@ -46,10 +46,10 @@ class Plan:
     seeds: int | None
     permutation_seeds: int
     pairs: int
-    sizes: tuple[Size, ...]
+    sizes: tuple[SeedCountPower, ...]
 
 
-def plan(
+def plan_seeds(
     difference: float,
     sd: float,
     *,
@@ -57,14 +57,14 @@ def plan(
     power: float = 0.8,
     alpha: float = 0.05,
     sizes: Sequence[int] = SIZES,
-) -> Plan:
+) -> SeedPlan:
     """The seeds that `difference` needs where runs of one variant spread by `sd`, among `family` comparisons.
 
     Raises ValueError for an impossible value.
     """
     least = permutation_seeds(alpha, family)  # refuses an impossible alpha or family before they meet
     level = alpha / family
-    return Plan(
+    return SeedPlan(
         difference=difference,
         sd=sd,
         family=family,
@@ -74,7 +74,7 @@ def plan(
         permutation_seeds=least,
         pairs=pairs_needed(),
         sizes=tuple(
-            Size(
+            SeedCountPower(
                 n=n,
                 detectable=detectable_difference(sd, n, power, level),
                 power=achieved_power(difference, sd, n, level),
@@ -84,10 +84,10 @@ def plan(
     )
 
 
-def lines(planned: Plan) -> Iterator[str]:
+def seed_plan_lines(planned: SeedPlan) -> Iterator[str]:
     """The plan as lines of plain text: the answer, a table by number of seeds, and what else to know."""
     level = planned.alpha / planned.family
-    seeds = f"more than {LARGEST}" if planned.seeds is None else str(planned.seeds)
+    seeds = f"more than {MAX_SEEDS}" if planned.seeds is None else str(planned.seeds)
     among = f"the strictest of {planned.family} comparisons, " if planned.family > 1 else ""
     yield (
         f"{seeds} seeds a variant show a difference of {_points(planned.difference)} with {_percent(planned.power)} "

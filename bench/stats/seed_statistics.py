@@ -16,12 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special, stats
 
-MOST_SPLITS = 200_000  # of a permutation test: ten values against ten
-LARGEST = 100_000  # seeds a side that `seeds_needed` looks at
+MAX_SPLITS = 200_000  # of a permutation test: ten values against ten
+MAX_SEEDS = 100_000  # seeds a side that `seeds_needed` looks at
 
 
 @dataclass(frozen=True, kw_only=True)
-class Summary:
+class SampleSummary:
     """One sample. `mean` needs a value; `sd` and the interval `low`..`high` need two and are None below that."""
 
     n: int
@@ -32,7 +32,7 @@ class Summary:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class WelchResult:
     """Difference of two means, `first - second`, with Welch's interval and two-sided p."""
 
     difference: float
@@ -42,46 +42,46 @@ class Comparison:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Permutation:
+class PermutationResult:
     """Two-sided p over every split of the pooled values, and the least p that these sizes can reach."""
 
     p: float
     smallest: float
 
 
-def summarise(values: Sequence[float], confidence: float = 0.95) -> Summary:
+def summarize_sample(values: Sequence[float], confidence: float = 0.95) -> SampleSummary:
     """Mean, sample standard deviation and t-interval of `values`, which must be finite."""
     n = len(values)
     if n == 0:
-        return Summary(n=0, mean=None, sd=None, low=None, high=None)
+        return SampleSummary(n=0, mean=None, sd=None, low=None, high=None)
     mean = math.fsum(values) / n
     if n == 1:
-        return Summary(n=1, mean=mean, sd=None, low=None, high=None)
+        return SampleSummary(n=1, mean=mean, sd=None, low=None, high=None)
     sd = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
     half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * sd / math.sqrt(n)
-    return Summary(n=n, mean=mean, sd=sd, low=mean - half, high=mean + half)
+    return SampleSummary(n=n, mean=mean, sd=sd, low=mean - half, high=mean + half)
 
 
-def welch(first: Sequence[float], second: Sequence[float], confidence: float = 0.95) -> Comparison:
+def welch_test(first: Sequence[float], second: Sequence[float], confidence: float = 0.95) -> WelchResult:
     """Welch's unequal-variance comparison. Raises ValueError for a sample of fewer than two.
 
     Two samples without any spread have the interval of zero width that their values have, and p is 0 or 1.
     """
-    a, b = summarise(first), summarise(second)
+    a, b = summarize_sample(first), summarize_sample(second)
     if a.mean is None or b.mean is None or a.sd is None or b.sd is None:
         raise ValueError(f"samples of {a.n} and {b.n}: a comparison needs two values in each")
     difference = a.mean - b.mean
     va, vb = a.sd**2 / a.n, b.sd**2 / b.n
     error = math.sqrt(va + vb)
     if error == 0:
-        return Comparison(difference=difference, low=difference, high=difference, p=float(difference == 0))
+        return WelchResult(difference=difference, low=difference, high=difference, p=float(difference == 0))
     freedom = (va + vb) ** 2 / (va**2 / (a.n - 1) + vb**2 / (b.n - 1))
     half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * error
     p = 2 * float(stats.t.sf(abs(difference) / error, freedom))
-    return Comparison(difference=difference, low=difference - half, high=difference + half, p=p)
+    return WelchResult(difference=difference, low=difference - half, high=difference + half, p=p)
 
 
-def holm(ps: Sequence[float]) -> list[float]:
+def holm_adjust(ps: Sequence[float]) -> list[float]:
     """Holm's adjusted p of each comparison of one family, in the order given."""
     adjusted = [0.0] * len(ps)
     highest = 0.0
@@ -91,28 +91,28 @@ def holm(ps: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def permutation(first: Sequence[float], second: Sequence[float]) -> Permutation:
+def permutation_test(first: Sequence[float], second: Sequence[float]) -> PermutationResult:
     """Exact unpaired permutation test of a difference of means, two-sided.
 
-    All C(n + m, n) splits are walked (252 for five against five), so the sizes must stay small: see `walkable`.
+    All C(n + m, n) splits are walked (252 for five against five), so the sizes must stay small: see `is_enumerable`.
     """
     pooled = [float(value) for value in (*first, *second)]
     n, total = len(first), len(pooled)
-    assert walkable(n, total - n), f"{math.comb(total, n)} splits are too many to walk"
+    assert is_enumerable(n, total - n), f"{math.comb(total, n)} splits are too many to walk"
     splits = math.comb(total, n)
     sums = np.fromiter(map(math.fsum, itertools.combinations(pooled, n)), dtype=np.float64, count=splits)
     distances = np.abs(sums / n - (math.fsum(pooled) - sums) / (total - n))
     slack = 1e-9 * max(1.0, *map(abs, pooled))  # the same split, summed in another order, still counts
     extreme = int((distances >= distances[0] - slack).sum())
-    return Permutation(p=extreme / splits, smallest=smallest_p(n, total - n))
+    return PermutationResult(p=extreme / splits, smallest=smallest_permutation_p(n, total - n))
 
 
-def walkable(n: int, m: int) -> bool:
-    """Are the splits of samples of `n` and `m` few enough for `permutation`?"""
-    return n >= 1 and m >= 1 and math.comb(n + m, n) <= MOST_SPLITS
+def is_enumerable(n: int, m: int) -> bool:
+    """Are the splits of samples of `n` and `m` few enough for `permutation_test`?"""
+    return n >= 1 and m >= 1 and math.comb(n + m, n) <= MAX_SPLITS
 
 
-def smallest_p(n: int, m: int) -> float:
+def smallest_permutation_p(n: int, m: int) -> float:
     """The least two-sided p that the exact permutation test of samples of `n` and `m` can reach."""
     return (2 if n == m else 1) / math.comb(n + m, n)
 
@@ -124,10 +124,10 @@ def permutation_seeds(alpha: float = 0.05, family: int = 1) -> int:
     """
     _check_share("alpha", alpha)
     _check_family(family)
-    return next(n for n in itertools.count(1) if smallest_p(n, n) * family <= alpha)
+    return next(n for n in itertools.count(1) if smallest_permutation_p(n, n) * family <= alpha)
 
 
-def pooled_sd(first: Summary, second: Summary) -> float | None:
+def pooled_sd(first: SampleSummary, second: SampleSummary) -> float | None:
     """The spread common to two samples, by their degrees of freedom; None where one of them has none."""
     if first.sd is None or second.sd is None:
         return None
@@ -162,7 +162,7 @@ def detectable_difference(sd: float, n: int, power: float = 0.8, alpha: float = 
 
 
 def seeds_needed(
-    difference: float, sd: float, power: float = 0.8, alpha: float = 0.05, largest: int = LARGEST
+    difference: float, sd: float, power: float = 0.8, alpha: float = 0.05, largest: int = MAX_SEEDS
 ) -> int | None:
     """The least n at which two samples of n show this true difference at `alpha` with this probability.
 

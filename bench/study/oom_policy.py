@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench import environment
-from bench.launchers.queue import Job, Outcome, Skip
+from bench.launchers.queue import Job, Outcome, SkipRule
 from bench.profiling.memory import upper_bound
 from bench.results.rows import content_key
 from bench.results.store import Store
@@ -17,17 +17,17 @@ SAME_MACHINE = ("memory_gib", "accelerators")  # of two environments: what fails
 
 
 @dataclass(frozen=True, kw_only=True)
-class Advice:
+class MemoryAdvice:
     """What is predicted not to fit: why, by the `content_key` of its settings, and a line for each variant."""
 
     misfits: Mapping[str, str]
     warnings: tuple[str, ...]
 
 
-def advise(specs: Sequence[Mapping[str, Any]], backend: str, *, at_once: int, skip_oom: bool) -> Advice:
+def advise_on_memory(specs: Sequence[Mapping[str, Any]], backend: str, *, at_once: int, skip_oom: bool) -> MemoryAdvice:
     """Of the runs and measures that `specs` describe, so many side by side. At once, unless some may not fit."""
     if not specs:
-        return Advice(misfits={}, warnings=())
+        return MemoryAdvice(misfits={}, warnings=())
     there = upper_bound.room()
     needs = upper_bound.needs([spec["settings"] for spec in specs], backend, there, at_once=at_once)
     told = {
@@ -43,12 +43,12 @@ def advise(specs: Sequence[Mapping[str, Any]], backend: str, *, at_once: int, sk
         elif at_once * needs.get(key, 0) > there.bytes:
             side_by_side = f"{at_once} run side by side; there are {there}: --jobs 1 takes them one by one"
             warnings.append(f"warning: {variant}: {told[key]}, and {side_by_side}")
-    return Advice(misfits=misfits, warnings=tuple(warnings))
+    return MemoryAdvice(misfits=misfits, warnings=tuple(warnings))
 
 
-def skipping(store: Store, advised: Advice) -> Skip:
+def skip_rule(store: Store, advised: MemoryAdvice) -> SkipRule:
     """Why a job is left out: it is predicted not to fit, or asks for no less than a run that ran out of memory here."""
-    here = environment.record(threads=0)
+    here = environment.collect_environment(threads=0)
     before = [
         (f"{row['variant']} seed {row['seed']}", row["settings"])
         for row in store.read("run").rows

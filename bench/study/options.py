@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.config.checks import class_names
-from bench.config.fields import apply, did_you_mean, one_of
+from bench.config.checks import read_class_names
+from bench.config.fields import did_you_mean, one_of, replace_fields
 from bench.config.option_fields import check_options, option
 from bench.config.presets import PRESETS, preset
 from bench.config.settings import Settings
 from bench.launchers import ray_cluster
 from bench.results.rows import STATUSES
-from bench.study.shard import parse
+from bench.study.shard import parse_shard
+from unept.config import BACKENDS
 from unept.data.sample import SPLITS
 
 ENGINES = ("local", "ray")
@@ -81,10 +82,11 @@ class StudyRequest:
     )
     backend: str = option(
         "auto",
-        help="Implementation of deformable attention: reference (plain PyTorch), native (compiled), cuda, or auto.",
+        help="Implementation of deformable attention: reference (plain PyTorch), native (compiled), cuda, mmcv or auto.",
         metavar="NAME",
         group=EXECUTION,
-        completes="backends",
+        choices=BACKENDS,
+        completes="choices",
     )
     retry: str = option(
         "",
@@ -132,25 +134,25 @@ def study_settings(request: StudyRequest) -> Settings:
     check_study_options(request)
     base = preset(request.preset, request.data)
     changes: dict[str, object] = {name: getattr(request, name) for name in ("steps", "split", "backbone_weights")}
-    base = apply(base, {name: value for name, value in changes.items() if value})
-    return apply(base, {"classes": len(class_names(base, given=bool(request.data)))})
+    base = replace_fields(base, {name: value for name, value in changes.items() if value})
+    return replace_fields(base, {"classes": len(read_class_names(base, given=bool(request.data)))})
 
 
 def check_study_options(request: StudyRequest) -> None:
     """Check ranges, choices and what goes together. Raises ValueError."""
     check_options(request)
-    parse(request.shard)
+    parse_shard(request.shard)
     if request.engine == "ray":
-        ray_cluster.check(request.address)
+        ray_cluster.check_ray(request.address)
     elif request.address:
         raise ValueError(f"--address {request.address}: only with --engine ray")
     if request.skip_oom and request.engine == "ray":
         raise ValueError("--skip-oom: the memory of a cluster's nodes is not known; expected --engine local")
-    for status in split_statuses(request.retry):
+    for status in parse_statuses(request.retry):
         if status not in RETRYABLE:
             raise ValueError(f"--retry {status}: expected {one_of(RETRYABLE)}{did_you_mean(status, RETRYABLE)}")
 
 
-def split_statuses(words: str) -> tuple[str, ...]:
+def parse_statuses(words: str) -> tuple[str, ...]:
     """Return the statuses in `failed,oom`; () for the empty text."""
     return tuple(word.strip() for word in words.split(",")) if words else ()

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from bench import environment
-from bench.config.checks import backend_of, check_data_of, check_variants, default_out, visible_gpus
+from bench.config.checks import check_data_sets, check_variants, default_study_folder, resolve_backend, visible_gpus
 from bench.config.grid import Variant
 from bench.config.settings import Settings
-from bench.study.options import StudyRequest, split_statuses, study_settings
-from bench.study.shard import parse
+from bench.study.options import StudyRequest, parse_statuses, study_settings
+from bench.study.shard import parse_shard
 from bench.study.study import Study
 
-Maker = Callable[[Settings], tuple[Variant, ...]]
+VariantFactory = Callable[[Settings], tuple[Variant, ...]]
 
 
-def study_of(kind: str, grid: str, make: Maker, request: StudyRequest, *, dry_run: bool = False) -> Study:
+def build_study(kind: str, grid: str, make: VariantFactory, request: StudyRequest, *, dry_run: bool = False) -> Study:
     """The study that `request` asks of the variants that `make` gives for the base settings.
 
     `kind` and `grid` name it, with whatever else sets its runs apart, so that the same command finds it again. With
@@ -25,8 +25,8 @@ def study_of(kind: str, grid: str, make: Maker, request: StudyRequest, *, dry_ru
     variants = make(base)
     check_variants(variants)
     if not dry_run:
-        check_data_of(variants)
-    backend = backend_of(request.backend)
+        check_data_sets(variants)
+    backend = resolve_backend(request.backend)
     changes = {name: getattr(request, name) for name in ("steps", "split", "backbone_weights")}
     changes["threads"] = request.threads if request.threads > 1 else 0
     changes["backend"] = request.backend if request.backend != "auto" else ""
@@ -39,15 +39,15 @@ def study_of(kind: str, grid: str, make: Maker, request: StudyRequest, *, dry_ru
         seeds=request.seeds,
         preset=request.preset,
         data=base.data,
-        out=request.out or default_out(request.preset, base.data),
+        out=request.out or default_study_folder(request.preset, base.data),
         threads=request.threads,
         backend=backend,
         jobs=request.jobs or (default_jobs(request.threads, gpus) if request.engine == "local" else 0),
         engine=request.engine,
         address=request.address or "auto",
         gpus=gpus,
-        shard=parse(request.shard),
-        retry=split_statuses(request.retry),
+        shard=parse_shard(request.shard),
+        retry=parse_statuses(request.retry),
         control=request.control,
         skip_oom=request.skip_oom,
         command=request.command,
@@ -56,4 +56,4 @@ def study_of(kind: str, grid: str, make: Maker, request: StudyRequest, *, dry_ru
 
 def default_jobs(threads: int, gpus: Sequence[str]) -> int:
     """Runs side by side: one on each GPU, and where there are none as many as the processors can feed."""
-    return len(gpus) or max(1, environment.cores() // threads)
+    return len(gpus) or max(1, environment.usable_cores() // threads)

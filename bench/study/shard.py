@@ -40,13 +40,13 @@ class Shard:
         return f"{self.index}/{self.count}"
 
 
-WHOLE = Shard()
+WHOLE_STUDY = Shard()
 
 
-def parse(text: str) -> Shard:
+def parse_shard(text: str) -> Shard:
     """The shard that `2/8` names; "" is the whole. Raises ValueError for anything else."""
     if not text:
-        return WHOLE
+        return WHOLE_STUDY
     found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
     shard = Shard(index=int(found[1]), count=int(found[2])) if found else None
     if shard is None or not 1 <= shard.index <= shard.count:

@@ -14,24 +14,24 @@ from typing import Any
 from bench import environment
 from bench.config import presets
 from bench.config.grid import Variant
-from bench.config.settings import from_dict, to_dict
+from bench.config.settings import settings_from_dict, settings_to_dict
 from bench.launchers import eta, ray_cluster
-from bench.launchers.local import run_jobs
-from bench.launchers.progress import Clock, watcher
-from bench.launchers.queue import Job, Outcome, Skip
-from bench.results.rows import KINDS, STATUSES, Row, key_of
+from bench.launchers.local import run_local_jobs
+from bench.launchers.progress import JobClock, progress_display
+from bench.launchers.queue import Job, Outcome, SkipRule
+from bench.results.rows import KINDS, STATUSES, Row, row_key
 from bench.results.source_hash import slots_of, source_hash
-from bench.results.store import Busy, Store
+from bench.results.store import ClaimBusy, Store
 from bench.study import oom_policy
 from bench.study.options import RETRYABLE
-from bench.study.shard import WHOLE, Shard
+from bench.study.shard import WHOLE_STUDY, Shard
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tasks:
+class WorkerTasks:
     """What a worker calls, as `module:callable`: for a run and for the measures of a variant ("" for none)."""
 
-    run: str = "bench.training.loop:run"
+    run: str = "bench.training.loop:train_and_evaluate"
     measure: str = "bench.profiling.variant:measure"
 
 
@@ -56,16 +56,16 @@ class Study:
     gpus: tuple[str, ...] = ()  # one for each run, as CUDA_VISIBLE_DEVICES names them
     engine: str = "local"  # or "ray": runs on the cluster at `address`, at most `jobs` at once (0: all it can take)
     address: str = ""
-    shard: Shard = WHOLE
+    shard: Shard = WHOLE_STUDY
     retry: tuple[str, ...] = ()
     control: str = ""
     skip_oom: bool = False
     command: str = ""
-    tasks: Tasks = Tasks()
+    tasks: WorkerTasks = WorkerTasks()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class StudyPlan:
     """Every job of a study, which of them are this shard's, and of those which are due. Estimates are in seconds."""
 
     runs: tuple[Job, ...]
@@ -78,19 +78,19 @@ class Plan:
     problems: tuple[str, ...]  # a line for each damaged file
 
 
-def plan(study: Study) -> Plan:
+def plan_study(study: Study) -> StudyPlan:
     """What is to do, from the store alone; changes nothing."""
     store = Store(study.out)
     specs = [_spec(study, variant, "run", seed) for seed in range(study.seeds) for variant in study.variants]
     measured = [_spec(study, variant, "measure", 0) for variant in study.variants] if study.tasks.measure else []
-    seconds = eta.estimates(specs, store.read("run").rows, _guess(study.threads))
+    seconds = eta.estimate_durations(specs, store.read("run").rows, _guess(study.threads))
     runs = [_job(spec, estimate) for spec, estimate in zip(specs, seconds, strict=True)]
     measures = [_job(spec, None) for spec in measured]
     problems: list[str] = []
     again: list[Row] = []
     own_runs, own_measures = study.shard.of(runs), measures if study.shard.measures else []
     due = [job for job in (*own_runs, *own_measures) if _is_due(store, job, study.retry, again, problems)]
-    return Plan(
+    return StudyPlan(
         runs=tuple(runs),
         measures=tuple(measures),
         own_runs=own_runs,
@@ -102,7 +102,7 @@ def plan(study: Study) -> Plan:
     )
 
 
-def perform(study: Study, say: Callable[[str], None] = print) -> tuple[Row, ...]:
+def run_study(study: Study, say: Callable[[str], None] = print) -> tuple[Row, ...]:
     """Do what is due of this shard's runs, then measure each variant once, alone; returns the rows of both.
 
     Raises ValueError for a folder of another study, OSError for one that cannot be written, Interrupted when told to
@@ -110,8 +110,8 @@ def perform(study: Study, say: Callable[[str], None] = print) -> tuple[Row, ...]
     """
     store = Store(study.out)
     with contextlib.ExitStack() as connection:
-        if study.engine == "ray" and plan(study).due_runs:  # before anything is written
-            connection.enter_context(ray_cluster.connected(study.address, **_share(study)))
+        if study.engine == "ray" and plan_study(study).due_runs:  # before anything is written
+            connection.enter_context(ray_cluster.ray_connection(study.address, **_share(study)))
         for line in store.open(preset=study.preset, data=study.data):
             say(line)
         todo = _listed(store, study, say)
@@ -123,7 +123,7 @@ def perform(study: Study, say: Callable[[str], None] = print) -> tuple[Row, ...]
         advised = _advice(study, todo)
         for line in advised.warnings:
             say(line)
-        skip = oom_policy.skipping(store, advised) if study.skip_oom else None
+        skip = oom_policy.skip_rule(store, advised) if study.skip_oom else None
         try:
             _drain(study, todo.due_runs, study.jobs, done, say, skip)
             connection.close()
@@ -133,18 +133,18 @@ def perform(study: Study, say: Callable[[str], None] = print) -> tuple[Row, ...]
         finally:
             store.write_tables()
     own = {job.key for job in (*todo.own_runs, *todo.own_measures)}
-    return tuple(row for row in rows_of(study) if row["key"] in own)
+    return tuple(row for row in study_rows(study) if row["key"] in own)
 
 
-def rows_of(study: Study) -> tuple[Row, ...]:
+def study_rows(study: Study) -> tuple[Row, ...]:
     """The experiment's rows so far, of every shard: of runs, then of measures."""
     store = Store(study.out)
     return tuple(row for kind in KINDS for row in store.read(kind, study.name).rows)
 
 
-def _listed(store: Store, study: Study, say: Callable[[str], None]) -> Plan:
+def _listed(store: Store, study: Study, say: Callable[[str], None]) -> StudyPlan:
     """What is to do, after the folder has been made ready for it: damaged rows and those to do again set aside."""
-    todo = plan(study)
+    todo = plan_study(study)
     for job in (*todo.due_runs, *todo.due_measures):
         _set_damaged_aside(store, job, say)
     for row in todo.again:
@@ -155,19 +155,19 @@ def _listed(store: Store, study: Study, say: Callable[[str], None]) -> Plan:
     return todo
 
 
-def finished(study: Study) -> tuple[int, int]:
+def count_finished_runs(study: Study) -> tuple[int, int]:
     """How many of this shard's runs have a row, and how many they are."""
-    store, runs = Store(study.out), plan(study).own_runs
+    store, runs = Store(study.out), plan_study(study).own_runs
     return sum(store.has("run", job.key) for job in runs), len(runs)
 
 
-def complete(study: Study) -> bool:
+def is_complete(study: Study) -> bool:
     """Whether every run has a row, those of other shards too."""
     store = Store(study.out)
-    return all(store.has("run", job.key) for job in plan(study).runs)
+    return all(store.has("run", job.key) for job in plan_study(study).runs)
 
 
-def remaining(study: Study) -> str:
+def remaining_work_line(study: Study) -> str:
     """A line on what the other shards have yet to do of the experiment; "" where every row is there."""
     store = Store(study.out)
     runs, measures = (store.missing(kind, study.name) for kind in KINDS)
@@ -179,7 +179,7 @@ def remaining(study: Study) -> str:
     )
 
 
-def summary(rows: Sequence[Row], wanted: int) -> list[str]:
+def summary_lines(rows: Sequence[Row], wanted: int) -> list[str]:
     """A line on how the runs came out, and lines on each way that is not `ok`, of runs and of measures."""
     runs = [row["status"] for row in rows if row["kind"] == "run"]
     counts = ", ".join(f"{runs.count(status)} {status}" for status in STATUSES if status in runs)
@@ -200,9 +200,9 @@ def summary(rows: Sequence[Row], wanted: int) -> list[str]:
 
 
 def dry_run_lines(study: Study) -> list[str]:
-    """What `perform` would do, a line per variant, with times where they are known."""
+    """What `run_study` would do, a line per variant, with times where they are known."""
     Store(study.out).check(preset=study.preset, data=study.data)
-    todo = plan(study)
+    todo = plan_study(study)
     lines = [*todo.problems]
     for variant in study.variants:
         own, jobs = (
@@ -211,32 +211,32 @@ def dry_run_lines(study: Study) -> list[str]:
         if not own:
             continue
         known = [job.estimate for job in jobs if job.estimate is not None]
-        each = f", about {eta.in_words(known[0])} each" if known else ""
+        each = f", about {eta.format_duration(known[0])} each" if known else ""
         seeds = f" (seeds {' '.join(str(job.spec['seed']) for job in jobs)})" if jobs else ""
         lines.append(f"{variant.name}: {len(jobs)} of {_count(len(own), 'run')} due{seeds}{each}")
     return [*lines, *_advice(study, todo).warnings, _due(study, todo)]
 
 
-def due_by_variant(study: Study) -> dict[str, int]:
+def count_due_runs(study: Study) -> dict[str, int]:
     """How many runs of each variant this shard has yet to do."""
-    due = [job.spec["variant"] for job in plan(study).due_runs]
+    due = [job.spec["variant"] for job in plan_study(study).due_runs]
     return {variant.name: due.count(variant.name) for variant in study.variants}
 
 
-def _advice(study: Study, todo: Plan) -> oom_policy.Advice:
+def _advice(study: Study, todo: StudyPlan) -> oom_policy.MemoryAdvice:
     """What may not fit into this machine's memory; that of a cluster's nodes is not known here."""
     due = [] if study.engine == "ray" else [job.spec for job in (*todo.due_runs, *todo.due_measures)]
     at_once = max(1, min(study.jobs, len(todo.due_runs)))
-    return oom_policy.advise(due, study.backend, at_once=at_once, skip_oom=study.skip_oom)
+    return oom_policy.advise_on_memory(due, study.backend, at_once=at_once, skip_oom=study.skip_oom)
 
 
-def _due(study: Study, todo: Plan) -> str:
+def _due(study: Study, todo: StudyPlan) -> str:
     """How much is due, and how long it may take."""
     due = f"{_count(len(todo.due_runs), 'run')} and {_count(len(todo.due_measures), 'measure')}{_of(study.shard)} due"
     if not todo.due_runs:
         return due
-    total = eta.finish([job.estimate for job in todo.due_runs], [], study.jobs or 1)
-    takes = "time not known yet" if total is None else f"about {eta.in_words(total)}"
+    total = eta.remaining_seconds([job.estimate for job in todo.due_runs], [], study.jobs or 1)
+    takes = "time not known yet" if total is None else f"about {eta.format_duration(total)}"
     if study.jobs:
         at_once, runs = f"{min(study.jobs, len(todo.due_runs))} at a time", "the runs"
     else:
@@ -253,7 +253,7 @@ def _count(number: int, what: str) -> str:
 
 
 def _spec(study: Study, variant: Variant, kind: str, seed: int) -> dict[str, Any]:
-    settings = to_dict(variant.settings)
+    settings = settings_to_dict(variant.settings)
     spec = {
         "kind": kind,
         "task": study.tasks.run if kind == "run" else study.tasks.measure,
@@ -271,8 +271,8 @@ def _spec(study: Study, variant: Variant, kind: str, seed: int) -> dict[str, Any
         "label": f"{variant.name} seed {seed}" if kind == "run" else f"measures of {variant.name}",
     }
     if kind == "measure":
-        spec["machine"] = environment.machine()
-    key = key_of(kind, spec)
+        spec["machine"] = environment.machine_key()
+    key = row_key(kind, spec)
     return spec | {"key": key, "pictures": str(Store(study.out.resolve()).pictures(key))}
 
 
@@ -280,12 +280,12 @@ def _job(spec: dict[str, Any], estimate: float | None) -> Job:
     return Job(spec=spec, label=spec["label"], estimate=estimate)
 
 
-def _guess(threads: int) -> eta.Guess:
+def _guess(threads: int) -> eta.DurationEstimator:
     """The presets' own estimate."""
 
     def guess(settings: Mapping[str, Any]) -> float | None:
         try:
-            return presets.estimate_seconds(from_dict(dict(settings)), threads)
+            return presets.estimate_training_seconds(settings_from_dict(dict(settings)), threads)
         except ValueError:  # a row of an older version, whose fields are not today's
             return None
 
@@ -310,7 +310,7 @@ def _set_damaged_aside(store: Store, job: Job, say: Callable[[str], None]) -> No
     try:
         with store.claim(job.kind, job.key):
             damage = store.clear_damaged(job.kind, job.key)
-    except Busy:
+    except ClaimBusy:
         return
     if damage:
         say(damage)
@@ -322,11 +322,11 @@ def _retry(store: Store, row: Row) -> None:
         with store.claim(row["kind"], row["key"]):
             if store.row(row["kind"], row["key"]) == row:
                 store.supersede(row["kind"], row["key"])
-    except Busy:
+    except ClaimBusy:
         return
 
 
-def _entry(study: Study, todo: Plan) -> dict[str, Any]:
+def _entry(study: Study, todo: StudyPlan) -> dict[str, Any]:
     """What study.json says about this experiment."""
     names = ("key", "variant", "axes", "seed")
     return {
@@ -340,7 +340,7 @@ def _entry(study: Study, todo: Plan) -> dict[str, Any]:
     }
 
 
-def _listed_otherwise(store: Store, study: Study, todo: Plan) -> list[str]:
+def _listed_otherwise(store: Store, study: Study, todo: StudyPlan) -> list[str]:
     """A line where the shards of one command do not agree on what its runs are."""
     listed = {entry["key"] for entry in store.experiments().get(study.name, {}).get("runs", ())}
     if study.shard.whole or not listed or listed & {job.key for job in todo.runs}:
@@ -357,7 +357,7 @@ def _drain(
     parallel: int,
     already: int,
     say: Callable[[str], None],
-    skip: Skip | None,
+    skip: SkipRule | None,
 ) -> None:
     if not jobs:
         return
@@ -365,8 +365,8 @@ def _drain(
     if study.engine == "ray" and jobs[0].kind == "run":
         outcomes = _on_cluster(study, ordered, already)
     else:
-        with watcher(Clock(ordered, parallel, already=already)) as watching:
-            outcomes = run_jobs(
+        with progress_display(JobClock(ordered, parallel, already=already)) as watching:
+            outcomes = run_local_jobs(
                 Store(study.out), ordered, parallel=parallel, progress=watching, gpus=study.gpus, skip=skip
             )
     stopped = [outcome for outcome in outcomes if outcome.status == "stopped"]
@@ -376,10 +376,10 @@ def _drain(
 
 def _on_cluster(study: Study, jobs: Sequence[Job], already: int) -> list[Outcome]:
     """The runs as tasks of a Ray cluster. Measures never are: they are taken alone, on the machine of the command."""
-    found = ray_cluster.slots(**_share(study))
+    found = ray_cluster.count_cluster_slots(**_share(study))
     parallel = max(1, min(found, study.jobs or found))
-    with watcher(Clock(jobs, parallel, already=already)) as watching:
-        return ray_cluster.run_jobs(Store(study.out), jobs, most=study.jobs, progress=watching, **_share(study))
+    with progress_display(JobClock(jobs, parallel, already=already)) as watching:
+        return ray_cluster.run_ray_jobs(Store(study.out), jobs, most=study.jobs, progress=watching, **_share(study))
 
 
 def _share(study: Study) -> dict[str, Any]:

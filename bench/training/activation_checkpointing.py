@@ -11,16 +11,16 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-BLOCKS = ("EncoderLayer", "DecoderLayer", "Block", "Bottleneck")
+CHECKPOINTED_BLOCKS = ("EncoderLayer", "DecoderLayer", "Block", "Bottleneck")
 
 
-def recompute(model: nn.Module) -> None:
+def enable_activation_checkpointing(model: nn.Module) -> None:
     """Compute each of BLOCKS in `model` again where its gradient is wanted: the same numbers to the bit.
 
     Dropout draws the same numbers again, and the running statistics of batch norms count a batch once.
     """
     for module in model.modules():
-        if type(module).__name__ in BLOCKS:
+        if type(module).__name__ in CHECKPOINTED_BLOCKS:
             norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
             module.forward = _checkpointed(module.forward, norms)
 

@@ -15,13 +15,13 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from unept.checkpoints.model_file import digest_of
-from unept.utils.atomic_files import write_whole
+from unept.utils.atomic_files import atomic_write
 
-FILE = "last.safetensors"
+CHECKPOINT_FILE = "last.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
-class State:
+class TrainState:
     """How far a run has come: steps done, seconds spent training and probing, the loss curve and probes so far."""
 
     step: int = 0
@@ -31,7 +31,7 @@ class State:
     probes: list[list[float | None]] = field(default_factory=list)
 
 
-def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> None:
+def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: TrainState) -> None:
     """Replace the checkpoint in `folder`; a crash at any instant leaves the old one or the new one, whole."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, Tensor] = {}
@@ -42,29 +42,31 @@ def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in values.items()}
     facts = json.dumps(dataclasses.asdict(state))
-    write_whole(folder / FILE, to_bytes(tensors, metadata={"state": facts, "sha256": digest_of(facts, tensors)}))
+    atomic_write(
+        folder / CHECKPOINT_FILE, to_bytes(tensors, metadata={"state": facts, "sha256": digest_of(facts, tensors)})
+    )
 
 
-def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
+def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> TrainState:
     """Restore model and optimizer from `folder` and say where the run stands; a fresh State without one.
 
     A damaged file is renamed, said on standard error, and the run starts over.
     """
-    path = folder / FILE
+    path = folder / CHECKPOINT_FILE
     if not path.exists():
-        return State()
+        return TrainState()
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             facts, digest = (file.metadata()[name] for name in ("state", "sha256"))
-        state = State(**json.loads(facts))
+        state = TrainState(**json.loads(facts))
         if digest != digest_of(facts, tensors):
             raise ValueError("not what was written: SHA-256")
     except (SafetensorError, ValueError, KeyError, TypeError, OSError) as error:
         with suppress(FileNotFoundError):  # another process of the same training has renamed it
-            path.replace(folder / f"{FILE}.damaged")
+            path.replace(folder / f"{CHECKPOINT_FILE}.damaged")
         print(f"checkpoint {path} is damaged ({error}); the run starts over", file=sys.stderr)
-        return State()
+        return TrainState()
     model.load_state_dict(_under("model.", tensors))
     by_parameter: dict[int, dict[str, Tensor]] = {}
     for name, tensor in _under("optimizer.", tensors).items():

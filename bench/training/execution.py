@@ -1,6 +1,6 @@
 """How a training is carried out, as far as it does not belong to the variant.
 
-`PLAIN` is how every run of a study is carried out: float32, a step's batch in one piece, nothing recomputed.
+Every run of a study uses `DEFAULT_EXECUTION`: float32, a step's batch in one piece, nothing recomputed.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from torch.func import functional_call
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils._pytree import tree_iter
 
-from bench.distributed import ALONE, Ranks
-from bench.training.activation_checkpointing import recompute
+from bench.distributed import SINGLE, ProcessGroup
+from bench.training.activation_checkpointing import enable_activation_checkpointing
 from bench.training.options import Execution
 from unept.layers.sync_batch_norm import synchronise
 
-PLAIN = Execution()
+DEFAULT_EXECUTION = Execution()
 
 
 def check_batch(batch: int, processes: int, accumulation: int) -> int:
@@ -31,7 +31,7 @@ def check_batch(batch: int, processes: int, accumulation: int) -> int:
     return batch // pieces
 
 
-def prepared(model: nn.Module, execution: Execution, ranks: Ranks = ALONE, *, size: int = 64) -> nn.Module:
+def prepare_model(model: nn.Module, execution: Execution, group: ProcessGroup = SINGLE, *, size: int = 64) -> nn.Module:
     """`model` as a step calls it with images of `size` pixels; it is changed in place, parameters and names stay.
 
     Several processes get torch's DistributedDataParallel around it, which gives each the first one's weights, and
@@ -39,14 +39,14 @@ def prepared(model: nn.Module, execution: Execution, ranks: Ranks = ALONE, *, si
     """
     if execution.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    unused = ranks.size > 1 and has_unused(model, size)
-    if ranks.size > 1:
+    unused = group.size > 1 and has_unused_parameters(model, size)
+    if group.size > 1:
         synchronise(model)
     if execution.checkpointing:
-        recompute(model)
+        enable_activation_checkpointing(model)
     if execution.compile:
         model.compile()
-    if ranks.size == 1:
+    if group.size == 1:
         return model
     device = next(model.parameters()).device
     return DistributedDataParallel(
@@ -57,7 +57,7 @@ def prepared(model: nn.Module, execution: Execution, ranks: Ranks = ALONE, *, si
     )
 
 
-def has_unused(model: nn.Module, size: int) -> bool:
+def has_unused_parameters(model: nn.Module, size: int) -> bool:
     """Whether some parameter takes no part in what the model gives in training, found on the meta device.
 
     True where that cannot be told, for a module of one's own that computes with values.
@@ -74,11 +74,11 @@ def has_unused(model: nn.Module, size: int) -> bool:
     return any(parameters[name].grad is None for name in trained)
 
 
-def autocast(execution: Execution, device: torch.device) -> AbstractContextManager[Any]:
+def autocast_context(execution: Execution, device: torch.device) -> AbstractContextManager[Any]:
     """What the forward pass runs under."""
     return torch.autocast(device.type, torch.bfloat16) if execution.precision == "bf16" else nullcontext()
 
 
-def unsynchronised(model: nn.Module) -> AbstractContextManager[Any]:
+def no_gradient_sync(model: nn.Module) -> AbstractContextManager[Any]:
     """Within it a backward pass leaves gradients to this process, for a piece that others follow."""
     return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()

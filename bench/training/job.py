@@ -13,24 +13,30 @@ import torch
 
 from bench import environment
 from bench.config import checks
-from bench.config.fields import apply
-from bench.config.grid import PROFILE_AXIS, Variant, with_values
-from bench.config.settings import Settings, to_dict
-from bench.results.store import now
+from bench.config.fields import replace_fields
+from bench.config.grid import PROFILE_AXIS, Variant, with_field_values
+from bench.config.settings import Settings, settings_to_dict
+from bench.results.store import utc_now
 from bench.training.execution import check_batch
-from bench.training.options import BACKBONES, Denominators, Execution, TrainOptions, training_base
+from bench.training.options import BACKBONE_ALIASES, Execution, LossNormalization, TrainOptions, training_base
 from bench.training.spawn import torchrun_size
 from unept.backbones.hub import WORD
-from unept.utils.atomic_files import write_whole
+from unept.utils.atomic_files import atomic_write
 
 FORMAT = "unept-bench training"
-ERRORS = "errors.log"
-ABOUT, LOCK, LOG, MODEL, RESULT = "training.json", "training.lock", "log.jsonl", "model.safetensors", "result.json"
+ERROR_FILE = "errors.log"
+RECORD_FILE, LOCK_FILE, LOG_FILE, MODEL_FILE, RESULT_FILE = (
+    "training.json",
+    "training.lock",
+    "log.jsonl",
+    "model.safetensors",
+    "result.json",
+)
 NO_WEIGHTS = "none"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
+class TrainingJob:
     """Everything that the processes of one training must be told. `every` steps are those of `--eval-every`."""
 
     settings: Settings
@@ -50,16 +56,18 @@ class Training:
     @property
     def identity(self) -> dict[str, Any]:
         """What decides its numbers, apart from how it is carried out: another identity is another training."""
-        return {"settings": to_dict(self.settings), "preset": self.preset, "seed": self.seed}
+        return {"settings": settings_to_dict(self.settings), "preset": self.preset, "seed": self.seed}
 
     @property
     def manner(self) -> dict[str, Any]:
         """How it is carried out."""
+        execution = dataclasses.asdict(self.execution)
+        execution["denominators"] = execution.pop("loss_normalization")  # its key in the file
         names = ("processes", "gpus", "threads", "backend")
-        return dataclasses.asdict(self.execution) | {name: getattr(self, name) for name in names}
+        return execution | {name: getattr(self, name) for name in names}
 
 
-def training_of(options: TrainOptions, *, dry_run: bool = False) -> Training:
+def build_training_job(options: TrainOptions, *, dry_run: bool = False) -> TrainingJob:
     """What `options` mean here. ValueError, in one line, for every mistake that can be found by now.
 
     With `dry_run` weights are not fetched, and GPUs need not be there.
@@ -68,9 +76,9 @@ def training_of(options: TrainOptions, *, dry_run: bool = False) -> Training:
     processes, gpus = _processes(options, dry_run=dry_run)
     execution = _execution(options)
     check_batch(settings.train.batch, processes, execution.accumulation)
-    built = apply(settings, {"backbone_weights": ""}) if dry_run else settings
+    built = replace_fields(settings, {"backbone_weights": ""}) if dry_run else settings
     checks.check_variants([Variant(name=settings.model.backbone, axes={}, settings=built)])
-    return Training(
+    return TrainingJob(
         settings=settings,
         preset=options.preset,
         seed=options.seed,
@@ -78,8 +86,8 @@ def training_of(options: TrainOptions, *, dry_run: bool = False) -> Training:
         execution=execution,
         processes=processes,
         gpus=gpus,
-        threads=options.threads or max(1, environment.cores() // processes),
-        backend="auto" if dry_run and gpus else checks.backend_of(options.backend),
+        threads=options.threads or max(1, environment.usable_cores() // processes),
+        backend="auto" if dry_run and gpus else checks.resolve_backend(options.backend),
         eval_every=options.eval_every,
         log_every=options.log_every,
         tensorboard=options.tensorboard,
@@ -96,8 +104,8 @@ def _settings(options: TrainOptions) -> Settings:
         if name in taken:
             raise ValueError(f"--set {name}: use {own.get(name, '--profile')}")
     profile = [f"{PROFILE_AXIS}={options.profile}"] if options.profile else []
-    settings = with_values(base, [*profile, *options.fields])
-    return apply(settings, {"backbone_weights": _weights(options, settings)})
+    settings = with_field_values(base, [*profile, *options.fields])
+    return replace_fields(settings, {"backbone_weights": _weights(options, settings)})
 
 
 def _weights(options: TrainOptions, settings: Settings) -> str:
@@ -105,7 +113,9 @@ def _weights(options: TrainOptions, settings: Settings) -> str:
     if options.backbone_weights == NO_WEIGHTS:
         return ""
     chosen = options.backbone_weights or settings.train.backbone_weights
-    return chosen or (WORD if options.preset == "paper" and settings.model.backbone in BACKBONES.values() else "")
+    return chosen or (
+        WORD if options.preset == "paper" and settings.model.backbone in BACKBONE_ALIASES.values() else ""
+    )
 
 
 def _processes(options: TrainOptions, *, dry_run: bool) -> tuple[int, bool]:
@@ -125,20 +135,20 @@ def _processes(options: TrainOptions, *, dry_run: bool) -> tuple[int, bool]:
 
 
 def _execution(options: TrainOptions) -> Execution:
-    by_profile: Denominators = "device" if options.profile == "released" else "global"
-    return dataclasses.replace(options.execution, denominators=options.denominators or by_profile)
+    by_profile: LossNormalization = "device" if options.profile == "released" else "global"
+    return dataclasses.replace(options.execution, loss_normalization=options.denominators or by_profile)
 
 
 def _default_out(name: str, settings: Settings) -> Path:
     """`training/PRESET-DATA-BACKBONE`."""
-    data = checks.default_out(name, settings.data).name
+    data = checks.default_study_folder(name, settings.data).name
     return Path("training") / f"{data}-{settings.model.backbone}"
 
 
 # --- the folder -------------------------------------------------------------------------------------------------------
 
 
-def begun(training: Training) -> dict[str, Any]:
+def read_training_record(training: TrainingJob) -> dict[str, Any]:
     """What the folder says of the training in it; {} for a folder that is absent or empty.
 
     ValueError for a folder of something else or of another training, naming the first thing that differs.
@@ -146,9 +156,12 @@ def begun(training: Training) -> dict[str, Any]:
     out = training.out
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file: expected a folder; name another with --out")
-    path = out / ABOUT
+    path = out / RECORD_FILE
     if not path.exists():
-        own = (LOCK, f"{ABOUT}.tmp")  # the second while the first process begins, or where it was killed then
+        own = (
+            LOCK_FILE,
+            f"{RECORD_FILE}.tmp",
+        )  # the second while the first process begins, or where it was killed then
         foreign = sorted(entry.name for entry in out.iterdir() if entry.name not in own) if out.exists() else []
         if foreign:
             raise ValueError(f"{out} is not empty and no training of this program (it holds {foreign[0]})")
@@ -165,11 +178,13 @@ def begun(training: Training) -> dict[str, Any]:
     return about
 
 
-def begin(training: Training) -> None:
+def create_training_folder(training: TrainingJob) -> None:
     """Make the folder and write what it is for."""
     training.out.mkdir(parents=True, exist_ok=True)
-    about = {"format": FORMAT, "identity": training.identity, "manner": training.manner, "created": now()}
-    write_whole(training.out / ABOUT, (json.dumps(about | {"command": training.command}, indent=1) + "\n").encode())
+    about = {"format": FORMAT, "identity": training.identity, "manner": training.manner, "created": utc_now()}
+    atomic_write(
+        training.out / RECORD_FILE, (json.dumps(about | {"command": training.command}, indent=1) + "\n").encode()
+    )
 
 
 def _difference(theirs: Any, ours: Any, name: str = "") -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,16 +14,16 @@ from typing import Any
 import torch
 
 from bench.environment import peak_resident_gib
-from bench.launchers.eta import in_words
-from bench.results.rows import plain
-from bench.results.store import now
+from bench.launchers.eta import format_duration
+from bench.results.rows import json_value
+from bench.results.store import utc_now
 from unept.losses.total_loss import Losses
 
-EVERY = 10.0  # seconds between two lines on the screen
-Say = Callable[[str], None]
+LINE_INTERVAL_SECONDS = 10.0  # seconds between two lines on the screen
+Log = Callable[[str], None]
 
 
-class Journal:
+class TrainLogger:
     """The first process's. Lines of the log are appended and never changed: `{"event": "step", "step": 50, ...}`.
 
     After a process was killed, the steps since its last checkpoint come again behind a line `began`.
@@ -36,7 +37,7 @@ class Journal:
 
     def event(self, name: str, **facts: Any) -> None:
         """One line of the log."""
-        text = json.dumps(plain({"event": name, "time": now(), **facts}), allow_nan=False)
+        text = json.dumps(json_value({"event": name, "time": utc_now(), **facts}), allow_nan=False)
         with open(self.log, "ab+") as file:
             if file.tell() and _unfinished(file):
                 file.write(b"\n")
@@ -50,7 +51,7 @@ class Journal:
 
     def say(self, line: str) -> None:
         """A line on the screen."""
-        print(line, flush=True)
+        print(line, file=sys.stderr, flush=True)
 
     def step(self, step: int, losses: Losses, rate: float, *, log: bool) -> None:
         """`step` steps are done; `log` says whether the log is told."""
@@ -61,9 +62,9 @@ class Journal:
             terms = {name: term.item() for name, term in losses._asdict().items()}
             self.event("step", step=step, **terms, rate=rate, images_per_second=pace, memory_gib=memory)
             self._draw(step, {f"loss/{name}": value for name, value in terms.items()} | {"rate": rate, "pace": pace})
-        if time.monotonic() - self.spoke >= EVERY or step == self.steps:
+        if time.monotonic() - self.spoke >= LINE_INTERVAL_SECONDS or step == self.steps:
             self.spoke = time.monotonic()
-            left = in_words((self.steps - step) * self.batch / pace) if math.isfinite(pace) else "?"
+            left = format_duration((self.steps - step) * self.batch / pace) if math.isfinite(pace) else "?"
             held = f", {memory:.1f} GiB" if memory else ""
             self.say(
                 f"step {step}/{self.steps}: loss {losses.total.item():.3f}, rate {rate:.2g}, "
@@ -94,7 +95,7 @@ class Journal:
                 self.board.add_scalar(name, value, step)
 
 
-def board(folder: Path, step: int) -> Any:
+def tensorboard_writer(folder: Path, step: int) -> Any:
     """A TensorBoard writer that goes on after `step`; what is there of later steps is hidden."""
     from torch.utils.tensorboard import SummaryWriter
 

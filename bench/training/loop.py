@@ -4,7 +4,7 @@ All randomness is a function of (seed, step): a run that is killed and continued
 samples and the same dropout as one that was not, and ends with the same bits on the same number of threads.
 
 `unept-bench train` takes the same path, on several processes too: each has its part of every batch, and dropout is then
-a function of (seed, step, process). `Execution` and `Ranks` say how; a study's runs are PLAIN and ALONE.
+a function of (seed, step, process). `Execution` and `ProcessGroup` say how; a study's runs are PLAIN and ALONE.
 """
 
 from __future__ import annotations
@@ -23,15 +23,21 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 import unept
-from bench.config.settings import Settings, TrainConfig, from_dict
-from bench.distributed import ALONE, Ranks
+from bench.config.settings import Settings, TrainConfig, settings_from_dict
+from bench.distributed import SINGLE, ProcessGroup
 from bench.evaluation.evaluate import PROBE_COLUMNS, Progress, evaluate, probe, probe_steps, save_pictures
 from bench.training import checkpoint
-from bench.training.execution import PLAIN, autocast, check_batch, prepared, unsynchronised
-from bench.training.options import Execution
+from bench.training.execution import (
+    DEFAULT_EXECUTION,
+    Execution,
+    autocast_context,
+    check_batch,
+    no_gradient_sync,
+    prepare_model,
+)
 from unept import published
 from unept.data import Batches, TrainPipeline, open_data
-from unept.losses.total_loss import Losses, Whole, total_loss
+from unept.losses.total_loss import BatchTotals, Losses, total_loss
 
 CURVE_POINTS = 50
 
@@ -40,44 +46,44 @@ class NonFiniteError(ArithmeticError):
     """The loss or a gradient is not finite: the run has diverged."""
 
 
-class Stopped(Exception):
+class TrainingStopped(Exception):
     """The training was asked to stop, and its checkpoint is of the step that `args` names."""
 
 
-class Watch:
+class Callback:
     """Told what a training does, in every process, and asked whether to go on; this one does nothing.
 
     The time it takes is not the training's.
     """
 
-    def began(self, step: int) -> None:
+    def on_train_start(self, step: int) -> None:
         """Training starts, or goes on after `step` steps."""
 
-    def keeps(self, step: int) -> bool:  # noqa: ARG002 - this one never does
+    def should_checkpoint(self, step: int) -> bool:  # noqa: ARG002 - this one never does
         """Whether a checkpoint is to be there before `stepped` is told of `step`; all processes say the same."""
         return False
 
-    def stepped(self, step: int, losses: Losses, rate: float) -> None:
+    def on_step_end(self, step: int, losses: Losses, rate: float) -> None:
         """`step` steps are done; the losses are those of the last one's whole batch, the rate is the head's.
 
         It may raise Stopped for a step that is kept.
         """
 
-    def saved(self, step: int) -> None:
+    def on_checkpoint_saved(self, step: int) -> None:
         """A checkpoint of that step is on the disk."""
 
-    def stop(self) -> bool:
+    def should_stop(self) -> bool:
         """Whether to stop after this step; it is enough that one process says so."""
         return False
 
 
-def run(spec: dict[str, Any], folder: Path, progress: Progress) -> dict[str, Any]:
+def train_and_evaluate(spec: dict[str, Any], folder: Path, progress: Progress) -> dict[str, Any]:
     """Train and evaluate the run that `spec` describes; checkpoints go to `folder`, kept pictures to spec's `pictures`.
 
     Returns status, message, metrics (fractions), training facts and how they were evaluated. Raises NonFiniteError
     where the loss or a gradient is not finite.
     """
-    settings = from_dict(spec["settings"])
+    settings = settings_from_dict(spec["settings"])
     seed = int(spec["seed"])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(seed)
@@ -85,7 +91,7 @@ def run(spec: dict[str, Any], folder: Path, progress: Progress) -> dict[str, Any
     training = train(model, settings, seed=seed, folder=folder, progress=progress)
     began = time.perf_counter()
     metrics, facts, pictures = evaluate(model, settings, progress=progress)
-    facts = {**facts, **evaluation_seeds(model)}
+    facts = {**facts, **attention_seeds(model)}
     training["evaluation_seconds"] = time.perf_counter() - began
     if spec.get("pictures"):
         save_pictures(Path(spec["pictures"]), pictures)
@@ -99,58 +105,58 @@ def train(
     seed: int,
     folder: Path,
     progress: Progress,
-    execution: Execution = PLAIN,
-    ranks: Ranks = ALONE,
-    watch: Watch | None = None,
+    execution: Execution = DEFAULT_EXECUTION,
+    group: ProcessGroup = SINGLE,
+    callback: Callback | None = None,
 ) -> dict[str, Any]:
     """Train `model` in place for `settings.train.steps`, continuing from a checkpoint in `folder` if there is one.
 
     Several processes read the same folder, and the first of them writes. Raises Stopped where `watch` asks for it,
     after a checkpoint.
     """
-    config, watch = settings.train, watch or Watch()
+    config, callback = settings.train, callback or Callback()
     device = next(model.parameters()).device
     optimizer = make_optimizer(model, config)
-    state = checkpoint.load(folder, model, optimizer)
+    state = checkpoint.load_checkpoint(folder, model, optimizer)
     curve, probes = state.curve, state.probes
     looks = probe_steps(config.steps, config.probes)
     seconds, looking = state.seconds, state.probe_seconds
     model.train()
-    called = prepared(model, execution, ranks, size=settings.model.size)
-    watch.began(state.step)
+    called = prepare_model(model, execution, group, size=settings.model.size)
+    callback.on_train_start(state.step)
     began = time.perf_counter()
 
     def save(done: int) -> None:
         spent = seconds + time.perf_counter() - began
-        if ranks.first:
-            now = checkpoint.State(step=done, seconds=spent, probe_seconds=looking, curve=curve, probes=probes)
-            checkpoint.save(folder, model, optimizer, now)
-        ranks.wait()
-        watch.saved(done)
+        if group.is_main_process:
+            now = checkpoint.TrainState(step=done, seconds=spent, probe_seconds=looking, curve=curve, probes=probes)
+            checkpoint.save_checkpoint(folder, model, optimizer, now)
+        group.barrier()
+        callback.on_checkpoint_saved(done)
 
-    for step, batch in _batches(settings, seed=seed, start=state.step, device=device, execution=execution, ranks=ranks):
-        set_rates(optimizer, config, step)
-        torch.manual_seed(_step_seed(seed, step, ranks.rank))
-        losses = train_step(called, optimizer, batch, settings, execution, ranks)
+    for step, batch in _batches(settings, seed=seed, start=state.step, device=device, execution=execution, group=group):
+        set_learning_rates(optimizer, config, step)
+        torch.manual_seed(_step_seed(seed, step, group.rank))
+        losses = train_step(called, optimizer, batch, settings, execution, group)
         done = step + 1
         if done % max(1, config.steps // CURVE_POINTS) == 0 or done == config.steps:
             curve.append([done, *(term.item() for term in losses)])
             progress(done, config.steps, f"loss {losses.total.item():.3f}")
         if done in looks:
             paused = time.perf_counter()
-            if ranks.first:
+            if group.is_main_process:
                 probes.append([done, *probe(model, settings)])
             paused = time.perf_counter() - paused
             began, looking = began + paused, looking + paused
-        if due := done < config.steps and (done % config.checkpoint_every == 0 or watch.keeps(done)):
+        if due := done < config.steps and (done % config.checkpoint_every == 0 or callback.should_checkpoint(done)):
             save(done)
         paused = time.perf_counter()
-        watch.stepped(done, losses, optimizer.param_groups[0]["lr"])
+        callback.on_step_end(done, losses, optimizer.param_groups[0]["lr"])
         began += time.perf_counter() - paused
-        if ranks.any(watch.stop(), device) and done < config.steps:
+        if group.any_process(callback.should_stop(), device) and done < config.steps:
             if not due:
                 save(done)
-            raise Stopped(done)
+            raise TrainingStopped(done)
     return {
         "seconds": seconds + time.perf_counter() - began,
         "curve": curve,
@@ -163,7 +169,7 @@ def train(
     }
 
 
-def evaluation_seeds(model: nn.Module) -> dict[str, dict[str, int]]:
+def attention_seeds(model: nn.Module) -> dict[str, dict[str, int]]:
     """`attention_seeds`: those of the modules that are random in evaluation too, by name; {} where there is none."""
     seeds = {
         name: module.evaluation_seed for name, module in model.named_modules() if hasattr(module, "evaluation_seed")
@@ -188,7 +194,7 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     )
 
 
-def set_rates(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int) -> None:
+def set_learning_rates(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int) -> None:
     """Give each group the rate of `step`: its own factor, and the drop after `lr_drop` of the steps."""
     dropped = step >= round(config.steps * config.lr_drop)
     rate = config.lr * (config.lr_drop_factor if dropped else 1.0)
@@ -201,15 +207,15 @@ def train_step(
     optimizer: torch.optim.Optimizer,
     batch: dict[str, Tensor],
     settings: Settings,
-    execution: Execution = PLAIN,
-    ranks: Ranks = ALONE,
+    execution: Execution = DEFAULT_EXECUTION,
+    group: ProcessGroup = SINGLE,
 ) -> Losses:
     """One optimisation step on this process's part of a batch; returns the losses of the whole of it.
 
     Raises NonFiniteError, in every process, before anything non-finite reaches the weights.
     """
     optimizer.zero_grad(set_to_none=True)  # first, so that the forward pass does not hold the old gradients
-    losses = _gradients(model, batch, settings, execution, ranks)
+    losses = _accumulate_gradients(model, batch, settings, execution, group)
     if not math.isfinite(losses.total.item()):
         raise NonFiniteError(f"loss is {losses.total.item()}")
     norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
@@ -219,41 +225,47 @@ def train_step(
     return losses
 
 
-def _gradients(
-    model: nn.Module, batch: dict[str, Tensor], settings: Settings, execution: Execution, ranks: Ranks
+def _accumulate_gradients(
+    model: nn.Module, batch: dict[str, Tensor], settings: Settings, execution: Execution, group: ProcessGroup
 ) -> Losses:
-    """Forward and backward passes piece by piece; the parameters then have the whole batch's gradient.
+    """Run forward and backward passes over the micro-batches and leave the whole batch's gradient in the parameters.
 
-    With one piece in one process this is the loss's own backward pass. With global denominators every piece has its
-    share of the batch's losses, and the shares add up; DistributedDataParallel divides their sum by the processes. Else
-    each piece has losses of its own, and the batch's are their mean.
+    One micro-batch in one process is the loss's own backward pass. With global normalization each micro-batch has its
+    share of the batch's losses, and the shares add up; DistributedDataParallel divides their sum by the number of
+    processes. With normalization by device each micro-batch has losses of its own, and the batch's are their mean.
     """
-    turns, device = execution.accumulation, batch["image"].device
-    pieces = ranks.size * turns
-    shared = execution.denominators == "global" and pieces > 1
-    whole = Whole.of(batch["label"], batch["boundary"], summed=ranks.summed, turns=turns) if shared else None
-    scale = float(ranks.size) if shared else 1 / turns
-    chunks = {name: tensor.chunk(turns) for name, tensor in batch.items()}
+    micro_batches, device = execution.accumulation, batch["image"].device
+    pieces = group.size * micro_batches
+    shared = execution.loss_normalization == "global" and pieces > 1
+    totals = None
+    if shared:
+        totals = BatchTotals.from_targets(
+            batch["label"], batch["boundary"], all_reduce_sum=group.all_reduce_sum, micro_batches=micro_batches
+        )
+    scale = float(group.size) if shared else 1 / micro_batches
+    chunks = {name: tensor.chunk(micro_batches) for name, tensor in batch.items()}
     found = []
-    for turn in range(turns):
-        piece = {name: parts[turn] for name, parts in chunks.items()}
-        with unsynchronised(model) if turn < turns - 1 else nullcontext():
-            with autocast(execution, device):
-                losses = loss_of(model(_laid_out(piece["image"], execution)), piece, settings, whole)
+    for index in range(micro_batches):
+        piece = {name: parts[index] for name, parts in chunks.items()}
+        with no_gradient_sync(model) if index < micro_batches - 1 else nullcontext():
+            with autocast_context(execution, device):
+                losses = compute_losses(model(_in_memory_format(piece["image"], execution)), piece, settings, totals)
             (losses.total if scale == 1 else losses.total * scale).backward()
         found.append(torch.stack(losses).detach())
-    total = ranks.summed(torch.stack(found).sum(0))
+    total = group.all_reduce_sum(torch.stack(found).sum(0))
     return Losses(*(total if shared or pieces == 1 else total / pieces))
 
 
-def _laid_out(image_B3HW: Tensor, execution: Execution) -> Tensor:
+def _in_memory_format(image_B3HW: Tensor, execution: Execution) -> Tensor:
     return image_B3HW.contiguous(memory_format=torch.channels_last) if execution.channels_last else image_B3HW
 
 
-def loss_of(output: Any, batch: dict[str, Tensor], settings: Settings, whole: Whole | None = None) -> Losses:
-    """What the model's own kind of output is supervised with; `whole` where the batch is a part of one."""
+def compute_losses(
+    output: Any, batch: dict[str, Tensor], settings: Settings, totals: BatchTotals | None = None
+) -> Losses:
+    """What the model's own kind of output is supervised with; `totals` where the batch is a part of one."""
     if isinstance(output, published.Output):
-        return published.total_loss(output, batch["label"], settings.loss, whole)
+        return published.total_loss(output, batch["label"], settings.loss, totals)
     return total_loss(
         output,
         batch["label"],
@@ -261,7 +273,7 @@ def loss_of(output: Any, batch: dict[str, Tensor], settings: Settings, whole: Wh
         batch["direction"],
         settings.loss,
         edge_threshold=settings.model.edge_threshold,
-        whole=whole,
+        totals=totals,
     )
 
 
@@ -286,11 +298,11 @@ def training_batches(settings: Settings, seed: int) -> Batches:
 class _Steps(TorchDataset[dict[str, Tensor]]):
     """Item i is a process's part of the batch of step i, so that loader processes keep the order of steps."""
 
-    def __init__(self, batches: Batches, ranks: Ranks) -> None:
-        self.batches, self.ranks = batches, ranks
+    def __init__(self, batches: Batches, group: ProcessGroup) -> None:
+        self.batches, self.group = batches, group
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
-        return self.batches.batch_at(step, part=self.ranks.rank, parts=self.ranks.size)
+        return self.batches.batch_at(step, part=self.group.rank, parts=self.group.size)
 
 
 def _batches(
@@ -299,13 +311,13 @@ def _batches(
     seed: int,
     start: int,
     device: torch.device,
-    execution: Execution = PLAIN,
-    ranks: Ranks = ALONE,
+    execution: Execution = DEFAULT_EXECUTION,
+    group: ProcessGroup = SINGLE,
 ) -> Iterator[tuple[int, dict[str, Tensor]]]:
-    check_batch(settings.train.batch, ranks.size, execution.accumulation)
+    check_batch(settings.train.batch, group.size, execution.accumulation)
     steps = range(start, settings.train.steps)
     loader = DataLoader(
-        _Steps(training_batches(settings, seed), ranks),
+        _Steps(training_batches(settings, seed), group),
         sampler=steps,
         batch_size=None,
         num_workers=execution.loaders(device),

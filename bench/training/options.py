@@ -7,27 +7,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from bench.config import checks
-from bench.config.fields import apply
+from bench.config.fields import replace_fields
 from bench.config.grid import PROFILES
 from bench.config.option_fields import check_options, nested_options, option
 from bench.config.presets import PRESETS, preset
 from bench.config.settings import Settings
+from unept.config import BACKENDS
 
 if TYPE_CHECKING:
     import torch
 
-BACKBONES = {"deit": "deit_base", "r50": "resnet50"}  # the paper's words for them
+BACKBONE_ALIASES = {"deit": "deit_base", "r50": "resnet50"}  # the paper's words for them
 Precision = Literal["fp32", "bf16"]
-Denominators = Literal["global", "device"]
+LossNormalization = Literal["global", "device"]
 RECIPE, DEVICES, SPEED, LOGGING = "What is trained", "Devices", "Speed and memory", "Folder and log"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:
-    """How a training is carried out, as far as it does not belong to the variant. Raises ValueError for what cannot be.
+    """Precision, micro-batches and recomputation of a training.
 
-    `denominators`: pixel counts and class shares of the loss are those of the whole batch, or of each piece of it on
-    each device, the losses averaged, as the released code has them under DistributedDataParallel.
+    `loss_normalization` says which pixel counts and class shares the losses are divided by: "global" counts the whole
+    batch, "device" each micro-batch on each device and averages the losses, as the released code does under
+    DistributedDataParallel. ValueError for values that do not go together.
     """
 
     precision: Precision = option(  # bf16: the forward pass under autocast; weights and losses stay float32
@@ -52,12 +54,16 @@ class Execution:
         default_text="4 beside a GPU, else 0",
         least=0,
     )
-    denominators: Denominators = "global"
+    loss_normalization: LossNormalization = "global"
 
     def __post_init__(self) -> None:
-        for name, kind in (("precision", Precision), ("denominators", Denominators)):
-            if getattr(self, name) not in get_args(kind):
-                raise ValueError(f"--{name} {getattr(self, name)}: expected {' or '.join(get_args(kind))}")
+        options = (
+            ("precision", self.precision, Precision),
+            ("denominators", self.loss_normalization, LossNormalization),
+        )
+        for name, word, kind in options:
+            if word not in get_args(kind):
+                raise ValueError(f"--{name} {word}: expected {' or '.join(get_args(kind))}")
         for name, value, least in (("accumulation", self.accumulation, 1), ("workers", self.workers or 0, 0)):
             if value < least:
                 raise ValueError(f"--{name} {value}: expected at least {least}")
@@ -114,13 +120,13 @@ class TrainOptions:
         default_text="the preset's",
         completes="files",
     )
-    denominators: Denominators | None = option(
+    denominators: LossNormalization | None = option(
         None,
         help="Normalisation of the loss: over the whole batch (global) or on each device.",
         metavar="NAME",
         group=RECIPE,
         default_text="the profile's",
-        choices=get_args(Denominators),
+        choices=get_args(LossNormalization),
         completes="choices",
     )
     gpus: int | None = option(
@@ -137,10 +143,11 @@ class TrainOptions:
     )
     backend: str = option(
         "auto",
-        help="Implementation of deformable attention: reference (plain PyTorch), native (compiled), cuda, or auto.",
+        help="Implementation of deformable attention: reference (plain PyTorch), native (compiled), cuda, mmcv or auto.",
         metavar="NAME",
         group=DEVICES,
-        completes="backends",
+        choices=BACKENDS,
+        completes="choices",
     )
     execution: Execution = nested_options(Execution)
     out: Path | None = option(
@@ -163,7 +170,7 @@ def training_base(options: TrainOptions) -> Settings:
     Reads the names of the data set's files. Raises ValueError for options out of range and data that are not there.
     """
     check_options(options)
-    base = apply(preset(options.preset, options.data), {"probes": 0})  # --eval-every is for that
-    changes = {"steps": options.steps, "backbone": BACKBONES.get(options.backbone, options.backbone)}
-    base = apply(base, {name: value for name, value in changes.items() if value})
-    return apply(base, {"classes": len(checks.class_names(base, given=bool(options.data)))})
+    base = replace_fields(preset(options.preset, options.data), {"probes": 0})  # --eval-every is for that
+    changes = {"steps": options.steps, "backbone": BACKBONE_ALIASES.get(options.backbone, options.backbone)}
+    base = replace_fields(base, {name: value for name, value in changes.items() if value})
+    return replace_fields(base, {"classes": len(checks.read_class_names(base, given=bool(options.data)))})

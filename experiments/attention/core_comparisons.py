@@ -93,7 +93,7 @@ def _ours(name: str, options: Mapping[str, object] = NO_OPTIONS, **more: Any) ->
 
 
 def _core(name: str, options: Mapping[str, object], size: Size) -> Core:
-    module: Any = attention.make("encoder_self", name, _settings(size), options).eval()
+    module: Any = attention.make_attention("encoder_self", name, _settings(size), options).eval()
     maps = ((size.height, size.width),)
     return Core(take=list, run=lambda given: module.mix(*given, maps), give=lambda found: found)
 
@@ -101,7 +101,7 @@ def _core(name: str, options: Mapping[str, object], size: Size) -> Core:
 def _reformer() -> Side:
     def make(size: Size) -> Core:
         options = {"hashes": HASHES, "chunk": CHUNK, "buckets": rivals.buckets(size, CHUNK)}
-        module: Any = attention.make("encoder_self", "reformer", _settings(size), options).eval()
+        module: Any = attention.make_attention("encoder_self", "reformer", _settings(size), options).eval()
         return Core(
             take=lambda given: [x.transpose(1, 2).contiguous() for x in given],
             run=lambda given: module.mix(*given),

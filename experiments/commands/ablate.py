@@ -32,10 +32,10 @@ def ablate(options: AblateOptions, call: Invocation) -> int:
             raise ValueError(f"{axis.name} is both an axis and an option (--{axis.name.replace('_', '-')}): give one")
     study_settings(request)  # refuses what arguments and paths alone can tell, before torch is imported
 
-    from bench.config.grid import expand
+    from bench.config.grid import expand_axes
     from experiments.tables.baselines import NONE, with_control
 
-    make = with_control(lambda base: expand(axes, base), request.control, [axis.name for axis in axes])
+    make = with_control(lambda base: expand_axes(axes, base), request.control, [axis.name for axis in axes])
     name = " ".join([*map(str, axes), *["none"] * (request.control == NONE)])
     return run_and_report("ablate", name, make, request, call, dry_run=options.dry_run)
 

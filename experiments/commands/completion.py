@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bench.config.option_fields import OptionField
 from experiments.commands.console import NAME
+from unept.config import BACKENDS, SLOTS
 
 VARIABLE = f"_{NAME.replace('-', '_').upper()}_COMPLETE"
 # The registries of `unept` import torch; a test compares these with them.
@@ -19,7 +20,6 @@ SELF_ATTENTIONS = (
 )  # fmt: skip
 CROSS_ATTENTIONS = ("deformable", "dense", "none")
 BACKBONES = ("resnet50", "lite0", "tiny_conv", "deit_base", "tiny_vit")
-BACKENDS = ("auto", "reference", "native", "cuda")
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -47,13 +47,13 @@ def complete_field(incomplete: str) -> list[str]:
 
     A field that is the only one left comes with its values, so that no shell puts a space behind the equals sign.
     """
-    from bench.config.fields import ALIASES, fields
+    from bench.config.fields import AXIS_ALIASES, config_fields
     from bench.config.grid import PROFILE_AXIS
 
     name, equals, _ = incomplete.partition("=")
     if equals:
         return _last_of_list(incomplete, _field_values(name), after="=")
-    names = [known for known in (*ALIASES, *fields(), PROFILE_AXIS) if known.startswith(name)]
+    names = [known for known in (*AXIS_ALIASES, *config_fields(), PROFILE_AXIS) if known.startswith(name)]
     if len(names) > 1:
         return [f"{known}=" for known in names]
     return [word for known in names for word in (f"{known}=", *(f"{known}={value}" for value in _field_values(known)))]
@@ -63,26 +63,26 @@ def _field_values(name: str) -> tuple[str, ...]:
     """Return the values that a field is known to take, or its default."""
     from typing import Literal, get_args, get_origin
 
-    from bench.config.fields import ALIASES, fields, text_of, value_of
+    from bench.config.fields import AXIS_ALIASES, config_fields, field_value, format_value
     from bench.config.grid import PROFILE_AXIS, PROFILES
     from bench.config.settings import Settings
-    from unept.config import SLOTS, LossConfig, ModelConfig
+    from unept.config import LossConfig, ModelConfig
 
-    name = ALIASES.get(name, name)
+    name = AXIS_ALIASES.get(name, name)
     if name == PROFILE_AXIS:
         return tuple(PROFILES)
     if name in SLOTS:
         return CROSS_ATTENTIONS if name == SLOTS[-1] else SELF_ATTENTIONS
     if name == "backbone":
         return BACKBONES
-    if name not in fields():
+    if name not in config_fields():
         return ()
-    kind = fields()[name].type
+    kind = config_fields()[name].type
     if kind is bool:
         return ("true", "false")
     if get_origin(kind) is Literal:
         return tuple(map(str, get_args(kind)))
-    return (text_of(value_of(Settings(model=ModelConfig(), loss=LossConfig()), name)),)
+    return (format_value(field_value(Settings(model=ModelConfig(), loss=LossConfig()), name)),)
 
 
 def complete_data(incomplete: str) -> list[str]:

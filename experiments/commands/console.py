@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bench.study.study import Tasks
+    from bench.study.study import WorkerTasks
 
 NAME = "unept-bench"
 DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130  # exit codes
@@ -28,7 +28,7 @@ class Invocation:
     """
 
     words: tuple[str, ...]
-    tasks: Tasks | None = None
+    tasks: WorkerTasks | None = None
 
     @property
     def command(self) -> str:

@@ -41,11 +41,11 @@ def verify(options: VerifyOptions, call: Invocation) -> int:
     The exit code is 1 if something is wrong.
     """
     from bench.dataset_check import verify as verify_dataset
-    from bench.launchers.progress import Counter
+    from bench.launchers.progress import ProgressCounter
     from reports import write_files
     from reports.pages import dataset_check as pages
 
-    with Counter("reading") as progress:
+    with ProgressCounter("reading") as progress:
         verification = verify_dataset(options.spec, jobs=options.jobs, progress=progress)
     record = verification.record()
     print_lines(pages.lines(record))

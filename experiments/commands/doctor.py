@@ -18,9 +18,9 @@ def doctor(options: DoctorOptions, call: Invocation) -> int:
 
     And which optional parts are missing, with the line that installs each.
     """
-    from bench.doctor import lines
+    from bench.doctor import diagnosis_lines
 
-    print_lines(lines())
+    print_lines(diagnosis_lines())
     return DONE
 
 

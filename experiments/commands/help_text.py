@@ -47,10 +47,9 @@ class VerbCommand(TyperCommand):
             if record is None:
                 continue
             if param.param_type_name == "argument":
-                record, group = (param.metavar, record[1]), "Arguments"
+                sections.setdefault("Arguments", []).append((str(param.metavar), record[1]))
             else:
-                group = getattr(param, "rich_help_panel", None)
-            sections.setdefault(group or "Options", []).append(record)
+                sections.setdefault(getattr(param, "rich_help_panel", None) or "Options", []).append(record)
         general = sections.pop("Options", [])
         for title, records in (*sections.items(), ("Options", general)):
             if records:

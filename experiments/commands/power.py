@@ -37,9 +37,9 @@ def power(options: PowerOptions, call: Invocation) -> int:
     if (options.folder is None) == (options.sd is None):
         raise ValueError("power: expected --sd, or the folder of a study to take the spread from, and not both")
     if options.folder is None:
-        from bench.stats.power import lines, plan
+        from bench.stats.power import plan_seeds, seed_plan_lines
 
-        print_lines(lines(plan(options.difference, options.sd or 0.0, family=options.comparisons)))
+        print_lines(seed_plan_lines(plan_seeds(options.difference, options.sd or 0.0, family=options.comparisons)))
         return DONE
     from bench.results.store import Store
     from reports import read_study

@@ -46,13 +46,13 @@ def predict(options: PredictOptions, call: Invocation) -> int:
 def draw_all(predictors: Sequence[Predictor], files: Mapping[str, Path], out: Path) -> int:
     """Predict and draw each picture; returns how many could not be read."""
     from bench.evaluation.predict import look
-    from bench.launchers.progress import Counter
+    from bench.launchers.progress import ProgressCounter
 
     if any(predictor.classes != predictors[0].classes for predictor in predictors):
         name = predictors[0].name
         print_progress(f"{NAME}: the checkpoints call their classes otherwise; the names are those of {name}")
     refused = 0
-    with Counter("predicting") as counter:
+    with ProgressCounter("predicting") as counter:
         for number, (name, path) in enumerate(files.items(), 1):
             try:
                 photo, predictions = look(path, predictors)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.config.fields import did_you_mean, one_of
 from bench.config.grid import parse_axes
 from bench.config.option_fields import argument, option
 from bench.config.presets import preset
 from experiments.commands.console import DONE, Invocation, print_progress
 from experiments.commands.options import Verb
+from unept.config import BACKENDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,9 @@ def step(options: StepOptions, call: Invocation) -> int:
     """Time a training step of UN-EPT by its parts: the compiled attention kernel against plain PyTorch."""
     for case in options.cases:
         _check_case(case)
+    for backend in filter(None, options.backends.split(",")):
+        if backend not in BACKENDS:
+            raise ValueError(f"--backends {backend}: expected {one_of(BACKENDS)}{did_you_mean(backend, BACKENDS)}")
 
     from bench.environment import raise_malloc_thresholds
     from bench.profiling import step_breakdown

@@ -12,7 +12,7 @@ from experiments.commands.console import DONE, FAILED, INTERRUPTED, NAME, Invoca
 if TYPE_CHECKING:
     from bench.results.rows import Row
     from bench.study.options import StudyRequest
-    from bench.study.request import Maker
+    from bench.study.request import VariantFactory
     from bench.study.study import Study
 
 
@@ -23,7 +23,7 @@ class StudyStopped(Exception):
 def run_and_report(
     kind: str,
     grid: str,
-    make: Maker,
+    make: VariantFactory,
     request: StudyRequest,
     call: Invocation,
     *,
@@ -32,9 +32,9 @@ def run_and_report(
 ) -> int:
     """Run the study and write its report, or say what it would do. Returns the exit code: 1 where runs failed."""
     from bench.study import study as studies
-    from bench.study.request import study_of
+    from bench.study.request import build_study
 
-    study = with_tasks(study_of(kind, grid, make, request, dry_run=dry_run), call)
+    study = with_tasks(build_study(kind, grid, make, request, dry_run=dry_run), call)
     if dry_run:
         print_lines(studies.dry_run_lines(study))
         if study.preset == "paper":
@@ -62,13 +62,13 @@ def run_due(study: Study, after: Callable[[Study], None] | None = None) -> Seque
     from bench.study import study as studies
 
     try:
-        rows = studies.perform(study, say=print_progress)
+        rows = studies.run_study(study, say=print_progress)
     except Interrupted as stop:
-        done, total = studies.finished(study)
+        done, total = studies.count_finished_runs(study)
         print_progress(f"{NAME}: stopped by {stop}; {done} of {total} runs are done, the same command continues")
         raise StudyStopped from None
-    print_lines(studies.summary(rows, studies.finished(study)[1]))
-    left = studies.remaining(study)
+    print_lines(studies.summary_lines(rows, studies.count_finished_runs(study)[1]))
+    left = studies.remaining_work_line(study)
     if left and not study.shard.whole:
         print(f"shard {study.shard} is done; {left}")
         return rows
@@ -95,11 +95,11 @@ def _print_hours(study: Study) -> None:
     """Print how many GPU-hours the runs that are due take."""
     from bench.profiling import gpu_hours
     from bench.profiling.gpu_card import Card
-    from bench.study.study import due_by_variant
+    from bench.study.study import count_due_runs
     from reports.pages import gpu_hours as pages
     from unept.data import open_data
 
     settings = study.variants[0].settings
     pictures = settings.evaluation.images or len(open_data(study.data, settings.evaluation.split, settings.scenes))
     records = list(gpu_hours.records(study.name, study.variants, pictures=pictures, known={}))
-    print_lines(pages.lines(records, due_by_variant(study), Card(), gpu_hours.PICTURE))
+    print_lines(pages.lines(records, count_due_runs(study), Card(), gpu_hours.PICTURE))

@@ -17,7 +17,7 @@ from experiments.commands.study import StudyStopped, run_and_report, run_due, wi
 
 if TYPE_CHECKING:
     from bench.results.rows import Row
-    from bench.study.request import Maker
+    from bench.study.request import VariantFactory
     from bench.study.study import Study
 
 TABLES = ("5", "6", "7", "8")
@@ -88,24 +88,24 @@ def table(options: TableOptions, call: Invocation) -> int:
 
 
 def _rows_of_rates(
-    name: str, make: Maker, request: StudyRequest, call: Invocation, dry_run: bool
+    name: str, make: VariantFactory, request: StudyRequest, call: Invocation, dry_run: bool
 ) -> Sequence[Row] | None:
     """Return the rows that learning rates are chosen from; None while some are still due, in `dry_run` or elsewhere.
 
     They have the preset's steps even where the table has more, so that tables of several lengths share them.
     """
     from bench.study import study as studies
-    from bench.study.request import study_of
+    from bench.study.request import build_study
     from experiments.tables.lr_sweep import KIND, SEEDS
 
     longer = request.steps >= preset(request.preset).train.steps
     request = replace(request, seeds=min(SEEDS, request.seeds), steps=0 if longer else request.steps, control="")
-    study = with_tasks(study_of(KIND, name, make, request, dry_run=dry_run), call)
+    study = with_tasks(build_study(KIND, name, make, request, dry_run=dry_run), call)
     study = replace(study, tasks=replace(study.tasks, measure=""))
     if not dry_run:
         run_due(study)
-    if studies.complete(study):
-        return studies.rows_of(study)
+    if studies.is_complete(study):
+        return studies.study_rows(study)
     if dry_run:
         print_lines(studies.dry_run_lines(study))
         print("then the table, each row at the learning rate that is chosen from these")

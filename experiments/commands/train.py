@@ -29,25 +29,26 @@ def train(options: TrainCommandOptions, call: Invocation) -> int:
 
     from bench.profiling import training_estimate
     from bench.training import session
-    from bench.training.job import training_of
-    from bench.training.spawn import Failed, Stopped
+    from bench.training.job import build_training_job
+    from bench.training.loop import TrainingStopped
+    from bench.training.spawn import TrainingFailed
 
-    training = training_of(replace(options, command=call.command), dry_run=options.dry_run)
+    training = build_training_job(replace(options, command=call.command), dry_run=options.dry_run)
     if options.dry_run:
         print_lines(training_estimate.lines(training))
         return DONE
     try:
-        result = session.perform(training, say=print_progress)
-    except Stopped as stop:
-        if session.speaks():
+        result = session.run_training(training, say=print_progress)
+    except TrainingStopped as stop:
+        if session.is_main_process():
             steps = training.settings.train.steps
             print_progress(f"{NAME}: stopped after step {stop} of {steps}; the same command continues")
         return INTERRUPTED
-    except Failed as failure:
+    except TrainingFailed as failure:
         print_progress(f"{NAME}: {failure}; the same command continues from the last checkpoint")
         return FAILED
-    if session.speaks():
-        print_lines(session.summary(training, result))
+    if session.is_main_process():
+        print_lines(session.training_summary(training, result))
     return DONE
 
 

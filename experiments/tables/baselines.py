@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bench.config.fields import did_you_mean, fields, one_of, value_of
+from bench.config.fields import config_fields, did_you_mean, field_value, one_of
 from bench.config.grid import Variant
 from bench.config.settings import Settings
-from bench.study.request import Maker
+from bench.study.request import VariantFactory
 
 NONE = "none"
 SELF_SLOTS = ("encoder_self", "decoder_self")
@@ -28,7 +28,7 @@ def without_self_attention(settings: Settings) -> Settings:
     return replace(settings, model=model)
 
 
-def with_control(make: Maker, control: str, axes: Sequence[str] = ()) -> Maker:
+def with_control(make: VariantFactory, control: str, axes: Sequence[str] = ()) -> VariantFactory:
     """`make`, with the variant called `control` certain to be there; "" asks for none.
 
     "none" is added where it is missing: the base settings without self-attention, described by the fields `axes`.
@@ -43,7 +43,9 @@ def with_control(make: Maker, control: str, axes: Sequence[str] = ()) -> Maker:
         if control != NONE:
             raise ValueError(f"--control {control}: expected {one_of([*names, NONE])}{did_you_mean(control, names)}")
         settings = without_self_attention(base)
-        described = {name: value_of(settings, name) for name in dict.fromkeys((*axes, *SELF_SLOTS)) if name in fields()}
+        described = {
+            name: field_value(settings, name) for name in dict.fromkeys((*axes, *SELF_SLOTS)) if name in config_fields()
+        }
         return (*variants, Variant(name=NONE, axes=described, settings=settings))
 
     return made

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from bench.config.fields import apply
+from bench.config.fields import replace_fields
 from bench.config.presets import preset
 from bench.profiling import gpu_hours
 from experiments.tables import table5, table6, table7, table8
@@ -16,7 +16,7 @@ CLASSES = 150
 
 def counted(say: Callable[[str], None]) -> list[dict[str, Any]]:
     """A record a row (`bench.profiling.gpu_hours.records`), in the tables' order; most of a minute."""
-    base = apply(preset("paper"), {"classes": CLASSES})
+    base = replace_fields(preset("paper"), {"classes": CLASSES})
     known: dict[str, Any] = {}
     found: list[dict[str, Any]] = []
     for name, table in TABLES.items():

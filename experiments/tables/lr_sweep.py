@@ -14,11 +14,11 @@ from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
-from bench.config.fields import LARGEST, convert, fields, text_of
+from bench.config.fields import LARGEST_INTEGER, config_fields, format_value, parse_field
 from bench.config.grid import Variant
 from bench.config.presets import preset
 from bench.config.settings import Settings
-from bench.study.request import Maker
+from bench.study.request import VariantFactory
 
 FACTORS = (1.0, 2.0, 4.0)  # of the recipe's own rate, where none are given
 SPLIT = "val"  # that rates are chosen on
@@ -34,10 +34,10 @@ def parse_rates(words: str) -> tuple[float, ...]:
     found: list[float] = []
     for word in words.split(",") if words else ():
         try:
-            value = convert(fields()["lr"], word.strip())
+            value = parse_field(config_fields()["lr"], word.strip())
         except ValueError:
             value = 0.0
-        if not 0 < value < LARGEST:
+        if not 0 < value < LARGEST_INTEGER:
             raise ValueError(
                 f"--rates {words}: expected numbers above 0 joined by commas, as in 5e-4,1e-3; not {word!r}"
             )
@@ -62,10 +62,10 @@ def wanted(words: str, *, table: int, preset_name: str) -> tuple[float, ...]:
 
 def text(rates: Iterable[float]) -> str:
     """The rates as a user types them."""
-    return ",".join(map(text_of, rates))
+    return ",".join(map(format_value, rates))
 
 
-def candidates(make: Maker, rates: Sequence[float]) -> Maker:
+def candidates(make: VariantFactory, rates: Sequence[float]) -> VariantFactory:
     """Every row of `make` at every rate, scored on the validation split; named `ROW lr=RATE`."""
 
     def made(base: Settings) -> tuple[Variant, ...]:
@@ -74,7 +74,7 @@ def candidates(make: Maker, rates: Sequence[float]) -> Maker:
     return made
 
 
-def with_rates(make: Maker, rows: Iterable[Mapping[str, Any]], rates: Sequence[float]) -> Maker:
+def with_rates(make: VariantFactory, rows: Iterable[Mapping[str, Any]], rates: Sequence[float]) -> VariantFactory:
     """The rows of `make`, each at the rate that did best in `rows`, the result rows of its candidates; test split."""
     runs = [row for row in rows if row["kind"] == "run"]
 
@@ -98,7 +98,7 @@ def choose(runs: Iterable[Mapping[str, Any]], row: str, rates: Sequence[float]) 
 
 def name(row: str, rate: float) -> str:
     """What a row at a rate is called among the candidates."""
-    return f"{row} lr={text_of(rate)}"
+    return f"{row} lr={format_value(rate)}"
 
 
 def _at(variant: Variant, rate: float, split: str, called: str) -> Variant:

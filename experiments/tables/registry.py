@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bench.config.fields import did_you_mean, one_of
 from bench.config.grid import Variant
 from bench.config.settings import Settings
-from bench.study.request import Maker
+from bench.study.request import VariantFactory
 from experiments.tables import table5, table6, table7, table8
 
 
@@ -16,7 +16,7 @@ from experiments.tables import table5, table6, table7, table8
 class TrainedTable:
     """`variants` makes the rows on top of base settings; `control` is the row that the others are compared with."""
 
-    variants: Maker
+    variants: VariantFactory
     control: str
 
 
@@ -33,7 +33,7 @@ def table_of(number: int) -> TrainedTable:
     return TABLES[number]
 
 
-def only(make: Maker, names: Sequence[str]) -> Maker:
+def only(make: VariantFactory, names: Sequence[str]) -> VariantFactory:
     """The rows of `make` that are named, in its order; all of them where none is. ValueError for no row's name."""
 
     def made(base: Settings) -> tuple[Variant, ...]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from bench.stats import seed_statistics
-from bench.stats.seed_statistics import Comparison, Permutation
+from bench.stats.seed_statistics import PermutationResult, WelchResult
 from reports.analysis import study_rows
 from reports.analysis.frames import frame, refinement
 from reports.analysis.study_rows import Study
@@ -48,8 +48,8 @@ class Contrast:
     n: int
     n_other: int
     difference: float | None = None
-    welch: Comparison | None = None
-    permutation: Permutation | None = None  # None too where there are too many splits to walk
+    welch: WelchResult | None = None
+    permutation: PermutationResult | None = None  # None too where there are too many splits to walk
     sd: float | None = None  # pooled
 
     def detectable(self, alpha: float = ALPHA) -> float | None:
@@ -61,7 +61,7 @@ class Contrast:
 
 def contrast(first: Sequence[float], second: Sequence[float]) -> Contrast:
     """`first - second`, tested wherever that is possible."""
-    a, b = seed_statistics.summarise(first), seed_statistics.summarise(second)
+    a, b = seed_statistics.summarize_sample(first), seed_statistics.summarize_sample(second)
     if a.mean is None or b.mean is None:
         return Contrast(n=a.n, n_other=b.n)
     difference = a.mean - b.mean
@@ -72,8 +72,10 @@ def contrast(first: Sequence[float], second: Sequence[float]) -> Contrast:
         n=a.n,
         n_other=b.n,
         difference=difference,
-        welch=seed_statistics.welch(first, second),
-        permutation=seed_statistics.permutation(first, second) if seed_statistics.walkable(a.n, b.n) else None,
+        welch=seed_statistics.welch_test(first, second),
+        permutation=seed_statistics.permutation_test(first, second)
+        if seed_statistics.is_enumerable(a.n, b.n)
+        else None,
         sd=seed_statistics.pooled_sd(a, b),
     )
 
@@ -81,7 +83,7 @@ def contrast(first: Sequence[float], second: Sequence[float]) -> Contrast:
 def adjusted(contrasts: Sequence[Contrast]) -> list[float | None]:
     """Holm's p of each contrast of one family; None for one without a test, which does not count as a member."""
     tested = [item.welch.p for item in contrasts if item.welch is not None]
-    ps = iter(seed_statistics.holm(tested))
+    ps = iter(seed_statistics.holm_adjust(tested))
     return [None if item.welch is None else next(ps) for item in contrasts]
 
 
@@ -117,7 +119,7 @@ def compare(study: Study, metric: str = "miou") -> pd.DataFrame:
         line: dict[str, object] = {"variant": variant, "control": control, "n": item.n, "n_control": item.n_other}
         line |= {"difference": item.difference, "p_holm": holm, "verdict": decide(item.difference, holm)}
         if item.welch is not None:
-            smallest = seed_statistics.smallest_p(item.n, item.n_other)
+            smallest = seed_statistics.smallest_permutation_p(item.n, item.n_other)
             line |= {"low": item.welch.low, "high": item.welch.high, "p": item.welch.p}
             line |= {
                 "p_permutation": item.permutation and item.permutation.p,
@@ -147,7 +149,7 @@ def verdict(study: Study) -> list[str]:
     if not control:
         return ["There is no second variant to compare with."]
     compared = compare(study)
-    sentences = [*_judged(compared, control), *_unreachable(compared), *_groups(study)]
+    sentences = [*outcome_sentences(compared, control), *_method_sentences(compared), *split_seeds(learned(study))]
     return sentences or [f"There is nothing to compare with {control}."]
 
 
@@ -205,8 +207,8 @@ def power(study: Study, difference: float) -> pd.DataFrame:
     for variant, item in contrasts.items():
         line: dict[str, object] = {"variant": variant, "control": control, "n": item.n, "n_control": item.n_other}
         line |= {
-            "sd": seed_statistics.summarise(samples[variant]).sd,
-            "sd_control": seed_statistics.summarise(samples[control]).sd,
+            "sd": seed_statistics.summarize_sample(samples[variant]).sd,
+            "sd_control": seed_statistics.summarize_sample(samples[control]).sd,
         }
         if item.welch is not None and item.sd is not None:
             n, sd = min(item.n, item.n_other), item.sd
@@ -222,10 +224,14 @@ def power(study: Study, difference: float) -> pd.DataFrame:
     return frame(lines, columns, whole=whole, text=("variant", "control"))
 
 
-def _judged(compared: pd.DataFrame, control: str) -> Iterator[str]:
-    tested = compared[compared["verdict"] != UNJUDGED]
-    sizes = {int(n) for column in ("n", "n_control") for n in tested[column]}
-    one_size = len(sizes) == 1
+def outcome_sentences(compared: pd.DataFrame, control: str) -> Iterator[str]:
+    """Yield sentences: variants that differ from the control, that do not, and that cannot be judged.
+
+    Args:
+        compared: a table of `compare`, or its CSV file read again.
+        control: the variant that all others are compared with.
+    """
+    one_size = len(_sizes(compared)) == 1
     by = {name: compared[compared["verdict"] == name] for name in (HIGHER, LOWER, UNSEEN, UNJUDGED)}
     differ = [
         f"{name} in {_named(by[name], lambda line: _differs(line, one_size))}"
@@ -239,12 +245,6 @@ def _judged(compared: pd.DataFrame, control: str) -> Iterator[str]:
     if len(by[UNJUDGED]):
         sides = _named(by[UNJUDGED], lambda line: f"{line['variant']} (n = {line['n']} against {line['n_control']})")
         yield f"Not to be judged against {control} without two values a side that differ: {sides}."
-    if len(tested):
-        size = f", n = {min(sizes)} each" if one_size else ""
-        yield (
-            f"Judged by Welch's t test at {ALPHA:g}, Holm-adjusted over {_comparisons(len(tested))}{size}; "
-            "the 95 % intervals are not adjusted."
-        )
 
 
 def _differs(line: pd.Series, one_size: bool) -> str:
@@ -275,24 +275,42 @@ def _unseen(line: pd.Series, one_size: bool) -> str:
     )
 
 
-def _unreachable(compared: pd.DataFrame) -> Iterator[str]:
+def split_seeds(learned_seeds: pd.DataFrame) -> Iterator[str]:
+    """Yield one sentence that names the variants of which only some seeds learned the cue, if there are any.
+
+    Args:
+        learned_seeds: a table of `learned`, or its CSV file read again.
+    """
+    split = learned_seeds[(learned_seeds["learned"] > 0) & (learned_seeds["learned"] < learned_seeds["seeds"])]
+    if len(split):
+        names = _named(split, lambda line: f"{line['variant']} ({line['learned']} of {line['seeds']})")
+        yield (
+            "Seeds fall in two groups, those that learned the far cue and those that did not, so that a mean "
+            f"describes no seed: {names}."
+        )
+
+
+def _sizes(compared: pd.DataFrame) -> set[int]:
+    """Return the numbers of seeds of the variants that were tested, and of the control."""
+    tested = compared[compared["verdict"] != UNJUDGED]
+    return {int(n) for column in ("n", "n_control") for n in tested[column]}
+
+
+def _method_sentences(compared: pd.DataFrame) -> Iterator[str]:
+    """Yield how the variants were judged, and that a permutation test could not have decided, where that is so."""
+    sizes, tested = _sizes(compared), int((compared["verdict"] != UNJUDGED).sum())
+    if tested:
+        size = f", n = {min(sizes)} each" if len(sizes) == 1 else ""
+        yield (
+            f"Judged by Welch's t test at {ALPHA:g}, Holm-adjusted over {_comparisons(tested)}{size}; "
+            "the 95 % intervals are not adjusted."
+        )
     smallest = compared["p_permutation_smallest"].dropna()
     family = len(smallest)
     if family and smallest.min() * family > ALPHA:
         yield (
             f"The exact permutation test could never reach {ALPHA:g} here: its smallest p, {smallest.min():.2g}, "
             f"times {_comparisons(family)} is {smallest.min() * family:.2g}."
-        )
-
-
-def _groups(study: Study) -> Iterator[str]:
-    found = learned(study)
-    split = found[(found["learned"] > 0) & (found["learned"] < found["seeds"])]
-    if len(split):
-        names = _named(split, lambda line: f"{line['variant']} ({line['learned']} of {line['seeds']})")
-        yield (
-            "Seeds fall in two groups, those that learned the far cue and those that did not, so that a mean "
-            f"describes no seed: {names}."
         )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from bench.stats.seed_statistics import Summary, summarise
+from bench.stats.seed_statistics import SampleSummary, summarize_sample
 from reports.analysis import study_rows
 from reports.analysis.study_rows import Study
 from reports.paper import figures
@@ -52,9 +52,9 @@ def accuracy(study: Study) -> pd.DataFrame:
         runs = study.of(variant)
         line: dict[str, object] = {"variant": variant, "runs": len(runs), "n": len(study_rows.values(runs, "miou"))}
         for name in names:
-            line |= _columns(name, summarise([100 * value for value in study_rows.values(runs, name)]))
+            line |= _columns(name, summarize_sample([100 * value for value in study_rows.values(runs, name)]))
         lines.append(line)
-    columns = ["variant", "runs", "n", *(column for name in names for column in _columns(name, summarise([])))]
+    columns = ["variant", "runs", "n", *(column for name in names for column in _columns(name, summarize_sample([])))]
     return frame(lines, columns, whole=("runs", "n"))
 
 
@@ -98,7 +98,7 @@ def class_iou(study: Study) -> pd.DataFrame:
             found = [
                 study_rows.number(run, "metrics", "iou", name) for run in study.of(variant) if study_rows.succeeded(run)
             ]
-            line[variant] = summarise([100 * value for value in found if value is not None]).mean
+            line[variant] = summarize_sample([100 * value for value in found if value is not None]).mean
         lines.append(line)
     return frame(lines, ["class", *study.variants], text=("class",))
 
@@ -117,7 +117,7 @@ def boundaries(study: Study) -> pd.DataFrame:
     for variant in study.variants if names else ():
         line: dict[str, object] = {"variant": variant}
         for name, path in names.items():
-            summary = summarise(_points(study.of(variant), *path))
+            summary = summarize_sample(_points(study.of(variant), *path))
             line |= {f"{name}_mean": summary.mean, f"{name}_sd": summary.sd, f"{name}_n": summary.n}
         lines.append(line)
     columns = [f"{name}_{part}" for name in names for part in ("mean", "sd", "n")]
@@ -133,11 +133,11 @@ def refinement(study: Study) -> pd.DataFrame:
     lines = []
     for variant in study.variants if study_rows.values(study.runs, "miou_refined") else ():
         runs = [run for run in study.of(variant) if study_rows.succeeded(run)]
-        refined = summarise(_points(runs, "miou_refined"))
+        refined = summarize_sample(_points(runs, "miou_refined"))
         line: dict[str, object] = {"variant": variant, "n": refined.n}
         line |= {"miou_refined_mean": refined.mean, "miou_refined_sd": refined.sd}
         for name in REFINABLE:
-            summary = summarise([change for run in runs if (change := _change(run, name)) is not None])
+            summary = summarize_sample([change for run in runs if (change := _change(run, name)) is not None])
             line |= {f"{name}_change": summary.mean, f"{name}_low": summary.low, f"{name}_high": summary.high}
         lines.append(line)
     changes = [f"{name}_{part}" for name in REFINABLE for part in ("change", "low", "high")]
@@ -198,7 +198,7 @@ def _size(key: str) -> tuple[float, str]:
     return float(key) if key.isdecimal() else math.inf, key
 
 
-def _columns(name: str, summary: Summary) -> dict[str, float | None]:
+def _columns(name: str, summary: SampleSummary) -> dict[str, float | None]:
     return {
         f"{name}_mean": summary.mean,
         f"{name}_sd": summary.sd,

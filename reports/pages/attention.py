@@ -125,6 +125,16 @@ def sections(benchmark: Benchmark) -> Iterator[Section]:
                 yield _section(Benchmark(rows=rows, facts=benchmark.facts), f"{name}, {which}: {unit}")
 
 
+def ratios(benchmark: Benchmark, kind: str) -> pd.DataFrame:
+    """Return the rows that compare ours with others, a row a ratio of their `kind` ("time" or "memory") over ours.
+
+    `q1` and `q3` are the quartiles of the ratio: ours needs as much or less where `q1` is at least 1.
+    """
+    rows = benchmark.rows
+    rows = rows[(rows["quantity"] == "ratio") & (rows["ours"] != "True") & rows["phase"].isin(PHASES)]
+    return rows[(rows["malloc"] == COUNTED) == (kind == "memory")]
+
+
 def _section(benchmark: Benchmark, title: str) -> Section:
     rows, notes = [], dict[str, None]()
     for (shape, side), found in benchmark.rows.groupby(["shape", "side"], sort=False):
@@ -148,15 +158,13 @@ def _reached(benchmark: Benchmark) -> Iterator[str]:
     """Where what one could install needs less than ours, and where that is open."""
     if benchmark.facts["setting"]["quick"]:
         return
-    found = benchmark.rows
-    found = found[(found["quantity"] == "ratio") & (found["ours"] != "True") & found["phase"].isin(PHASES)]
-    for which, mine in (("time", found["malloc"] != COUNTED), ("memory", found["malloc"] == COUNTED)):
-        rows = found[mine]
+    for which in KINDS:
+        rows = ratios(benchmark, which)
         less, open_ = rows[rows["q3"] < 1], rows[(rows["q1"] < 1) & (rows["q3"] >= 1)]
         if rows.empty:
             yield f"{which}: nothing was compared"
             continue
-        yield f"{which}: ours needs as much or less in {len(rows) - len(less) - len(open_)} of {len(rows)} ratios"
+        yield f"{which}: ours needs as much or less in {int((rows['q1'] >= 1).sum())} of {len(rows)} ratios"
         for what, some in (("more", less), ("undecided, quartiles on both sides of 1", open_)):
             if not some.empty:
                 yield f"{which}, {what}: {'; '.join(_place(row) for _, row in some.iterrows())}"

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from bench.stats.seed_statistics import Summary, summarise
+from bench.stats.seed_statistics import SampleSummary, summarize_sample
 from reports.analysis import study_rows
 from reports.analysis.study_rows import Study
 from reports.plots import style
@@ -37,9 +37,9 @@ class Group:
     missing: tuple[int, ...]
 
     @property
-    def summary(self) -> Summary:
+    def summary(self) -> SampleSummary:
         """Mean and interval of the values."""
-        return summarise(list(self.values.values()))
+        return summarize_sample(list(self.values.values()))
 
 
 def draw(study: Study, caption: str) -> dict[str, bytes]:

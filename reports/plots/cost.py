@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import Bbox, ScaledTranslation
 
-from bench.stats.seed_statistics import Summary, summarise
+from bench.stats.seed_statistics import SampleSummary, summarize_sample
 from reports.analysis import study_rows
 from reports.analysis.study_rows import Study
 from reports.plots import point_labels, style
@@ -38,9 +38,9 @@ class Point:
     values: Mapping[int, float]
 
     @property
-    def summary(self) -> Summary:
+    def summary(self) -> SampleSummary:
         """Mean and interval of the values."""
-        return summarise(list(self.values.values()))
+        return summarize_sample(list(self.values.values()))
 
 
 def draw(study: Study, caption: str) -> dict[str, bytes]:

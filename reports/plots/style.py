@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from bench.stats.seed_statistics import Summary
+from bench.stats.seed_statistics import SampleSummary
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -91,7 +91,7 @@ def jitter(rank: int, count: int) -> float:
     return 2 * order.index(rank) / (count - 1) - 1
 
 
-def room(dots: Sequence[float], summaries: Iterable[Summary] = ()) -> tuple[float, float]:
+def room(dots: Sequence[float], summaries: Iterable[SampleSummary] = ()) -> tuple[float, float]:
     """Limits of an axis in percent points: every dot, and intervals up to half the dots' range beyond them."""
     assert dots
     beyond = max(0.5 * (max(dots) - min(dots)), 0.5)

@@ -27,22 +27,8 @@ BOUNDARY_TITLES = {
 
 def accuracy(study: Study) -> Iterator[str]:
     """The main table, with the plot beside it."""
-    found = frames.accuracy(study)
-    shown = {"miou": "mIoU", "pixel_accuracy": "pixel accuracy"}
-    present = {name: title for name, title in shown.items() if f"{name}_mean" in found}
-    columns = ["variant", "n"]
-    for title in present.values():
-        columns += [f"{title}, %", "95 % interval"]
-    unfinished = bool((found["runs"] != found["n"]).any())
-    columns += ["runs without a value"] * unfinished
-    lines = []
-    for _, line in found.iterrows():
-        cells = [line["variant"], str(line["n"])]
-        for name in present:
-            cells += [numbers.spread(line, name), numbers.interval(line[f"{name}_low"], line[f"{name}_high"])]
-        lines.append(cells + [str(line["runs"] - line["n"])] * unfinished)
     yield f"## Accuracy, measured ({_short(study)})\n"
-    yield table(columns, lines)
+    yield accuracy_table(frames.accuracy(study))
     against = "N" if plots.point_series(study) else "variant"
     yield f"![mIoU against {against}; a dot a seed, mean and 95 % interval](accuracy.png)\n"
     yield (
@@ -58,6 +44,24 @@ def accuracy(study: Study) -> Iterator[str]:
     if len(backbones) > 1:
         yield "Backbones differ, and so may what they start from:\n"
         yield bullets(f"{cell(backbone)}: {cell(', '.join(names))}" for backbone, names in backbones.items())
+
+
+def accuracy_table(found: pd.DataFrame) -> str:
+    """Return the accuracies of a frame of `frames.accuracy`, or of its CSV file read again, as a Markdown table."""
+    shown = {"miou": "mIoU", "pixel_accuracy": "pixel accuracy"}
+    present = {name: title for name, title in shown.items() if f"{name}_mean" in found}
+    columns = ["variant", "n"]
+    for title in present.values():
+        columns += [f"{title}, %", "95 % interval"]
+    unfinished = bool((found["runs"] != found["n"]).any())
+    columns += ["runs without a value"] * unfinished
+    lines = []
+    for _, line in found.iterrows():
+        cells = [line["variant"], str(line["n"])]
+        for name in present:
+            cells += [numbers.spread(line, name), numbers.interval(line[f"{name}_low"], line[f"{name}_high"])]
+        lines.append(cells + [str(line["runs"] - line["n"])] * unfinished)
+    return table(columns, lines)
 
 
 def compared(study: Study) -> Iterator[str]:

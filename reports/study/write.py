@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from bench.results.store import Store, write_whole
+from bench.results.store import Store, atomic_write
 from reports.analysis.comparisons import control_of
 from reports.analysis.study_rows import Row, Study, assemble, lookup
 from reports.study import qualitative, report
@@ -86,7 +86,7 @@ def write_files(folder: Path, made: Mapping[str, bytes]) -> list[Path]:
     """Write a report's files to `folder`; returns them, the pages first. OSError where it cannot be written."""
     folder.mkdir(parents=True, exist_ok=True)
     names = sorted(made, key=lambda name: (not name.startswith("report."), name.endswith(".html"), name))
-    return [write_whole(folder / name, made[name]) for name in names]
+    return [atomic_write(folder / name, made[name]) for name in names]
 
 
 def _refuse_mixture(rows: Iterable[Row]) -> None:

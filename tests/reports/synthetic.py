@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench.results.rows import SCHEMA, content_key, to_text
+from bench.results.rows import SCHEMA, content_key, row_to_text
 from reports.analysis.study_rows import Study
 from reports.plots import accuracy, cost, curves
 from reports.study import report
@@ -135,7 +135,7 @@ def write_study(
     for place, listed in (("runs", runs), ("measures", measures)):
         (out / place).mkdir(parents=True, exist_ok=True)
         for row in listed:
-            (out / place / f"{row['key']}.json").write_text(to_text(row))
+            (out / place / f"{row['key']}.json").write_text(row_to_text(row))
     names = ("key", "variant", "axes", "seed")
     entry = {
         "kind": kind,

@@ -118,7 +118,7 @@ def test_training_reaches_every_parameter():
 
 @pytest.mark.parametrize(
     ("slot", "name"),
-    [(slot, name) for slot in unept.config.SLOTS for name in attention.names(slot) if name != "batch"],
+    [(slot, name) for slot in unept.config.SLOTS for name in attention.attention_names(slot) if name != "batch"],
 )
 def test_images_of_a_batch_do_not_meet(slot, name):
     model = build(**{slot: name}).eval()
@@ -146,8 +146,8 @@ def outside(model, slot):
 @pytest.mark.parametrize(
     ("slot", "names"),
     [
-        ("encoder_self", attention.names("encoder_self")),
-        ("decoder_self", attention.names("decoder_self")),
+        ("encoder_self", attention.attention_names("encoder_self")),
+        ("decoder_self", attention.attention_names("decoder_self")),
         ("decoder_cross", ("deformable", "dense", "none")),
     ],
 )

@@ -21,13 +21,22 @@ from unept.attention.deformable import DeformableCross, DeformableSelf
 from unept.attention.dense_fused import DenseFusedSelf
 from unept.attention.longformer import LongformerSelf
 from unept.attention.multihead import BatchSelf, DenseCross, DenseSelf, PointwiseSelf
-from unept.attention.none import NothingCross, NothingSelf
+from unept.attention.none import NoCrossAttention, NoSelfAttention
 from unept.attention.parameters import KEYWORDS, Parameter, check_options, nearest, own_parameters, wanted
 from unept.attention.reformer import ReformerSelf
 from unept.attention.sparse_transformer import SparseTransformerSelf
 from unept.config import SLOTS
 
-__all__ = ["CROSS", "KEYWORDS", "SELF", "Parameter", "check_slot", "make", "names", "parameters"]
+__all__ = [
+    "CROSS",
+    "KEYWORDS",
+    "SELF",
+    "Parameter",
+    "attention_names",
+    "attention_parameters",
+    "check_slot",
+    "make_attention",
+]
 
 SELF: dict[str, type[nn.Module]] = {
     "deformable": DeformableSelf,
@@ -39,18 +48,18 @@ SELF: dict[str, type[nn.Module]] = {
     "dense": DenseSelf,  # the older name of dense_math
     "pointwise": PointwiseSelf,
     "batch": BatchSelf,
-    "none": NothingSelf,
+    "none": NoSelfAttention,
 }
-CROSS: dict[str, type[nn.Module]] = {"deformable": DeformableCross, "dense": DenseCross, "none": NothingCross}
+CROSS: dict[str, type[nn.Module]] = {"deformable": DeformableCross, "dense": DenseCross, "none": NoCrossAttention}
 NO_OPTIONS: Mapping[str, object] = MappingProxyType({})
 
 
-def names(slot: str) -> tuple[str, ...]:
+def attention_names(slot: str) -> tuple[str, ...]:
     """The names that ``slot`` takes besides ``module:Class``. ValueError for an unknown slot."""
     return tuple(_ours(slot))
 
 
-def parameters(slot: str, name: str) -> dict[str, Parameter]:
+def attention_parameters(slot: str, name: str) -> dict[str, Parameter]:
     """The parameters that the attention ``name`` has of its own, by name. ValueError where the name is unknown."""
     return own_parameters(_find(slot, name))
 
@@ -60,7 +69,9 @@ def check_slot(slot: str, name: str, options: Mapping[str, object] = NO_OPTIONS)
     check_options(f"{slot}={name}", _find(slot, name), options)
 
 
-def make(slot: str, name: str, settings: Mapping[str, object], options: Mapping[str, object] = NO_OPTIONS) -> nn.Module:
+def make_attention(
+    slot: str, name: str, settings: Mapping[str, object], options: Mapping[str, object] = NO_OPTIONS
+) -> nn.Module:
     """The attention ``name`` for ``slot``; ``settings`` has a value for each of KEYWORDS, ``options`` its own.
 
     ValueError where the name is unknown, where the class cannot be made from those, and where it refuses a value.

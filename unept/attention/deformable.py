@@ -76,12 +76,12 @@ class DeformableSelf(Deformable):
     def forward(self, tokens_BSC: Tensor, position_BSC: Tensor | None, shapes: Shapes) -> Tensor:
         """(B, S, C); the position is added to the queries, not to the values."""
         queries = tokens_BSC if position_BSC is None else tokens_BSC + position_BSC
-        return self.attend(queries, tokens_BSC, positions.centres(shapes, like=tokens_BSC), shapes)
+        return self.attend(queries, tokens_BSC, positions.pixel_centres(shapes, like=tokens_BSC), shapes)
 
     def inside_share(self, tokens_BSC: Tensor, position_BSC: Tensor | None, shapes: Shapes) -> float:
         """Share of the sampled points that lie inside their map, for the inputs of a call; 0 to 1."""
         queries = tokens_BSC if position_BSC is None else tokens_BSC + position_BSC
-        return self._share_inside(queries, positions.centres(shapes, like=tokens_BSC), shapes)
+        return self._share_inside(queries, positions.pixel_centres(shapes, like=tokens_BSC), shapes)
 
 
 class DeformableCross(Deformable):
@@ -89,11 +89,11 @@ class DeformableCross(Deformable):
 
     def forward(self, queries_BQC: Tensor, memory_BSC: Tensor, query_shape: tuple[int, int], shapes: Shapes) -> Tensor:
         """(B, Q, C)."""
-        return self.attend(queries_BQC, memory_BSC, positions.centres((query_shape,), like=queries_BQC), shapes)
+        return self.attend(queries_BQC, memory_BSC, positions.pixel_centres((query_shape,), like=queries_BQC), shapes)
 
     def inside_share(
         self, queries_BQC: Tensor, memory_BSC: Tensor, query_shape: tuple[int, int], shapes: Shapes
     ) -> float:
         """Share of the sampled points that lie inside their map, for the inputs of a call; 0 to 1."""
         del memory_BSC
-        return self._share_inside(queries_BQC, positions.centres((query_shape,), like=queries_BQC), shapes)
+        return self._share_inside(queries_BQC, positions.pixel_centres((query_shape,), like=queries_BQC), shapes)

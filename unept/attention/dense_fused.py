@@ -19,4 +19,4 @@ class DenseFusedSelf(MultiHeadSelf):
     def mix(self, q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, shapes: Shapes) -> Tensor:
         """(B, S, H, D)."""
         del shapes
-        return attend(q_BSHD, k_BSHD, v_BSHD, None, self.rate)
+        return attend(q_BSHD, k_BSHD, v_BSHD, None, self.dropout_p)

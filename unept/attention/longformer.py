@@ -115,7 +115,7 @@ class LongformerSelf(MultiHeadSelf):
             of = torch.tensor(heads, device=qkv[0].device)
             some = qkv if len(heads) == self.heads else [x.index_select(2, of) for x in qkv]
             extra = [x.index_select(2, of) for x in everywhere] if everywhere else None
-            how = Window(half=window, dilation=step, dropout=self.rate)
+            how = Window(half=window, dilation=step, dropout=self.dropout_p)
             found.append(windowed(some[0], some[1], some[2], shape, how, extra, hidden))
             order += heads
         if len(found) == 1:
@@ -131,4 +131,4 @@ class LongformerSelf(MultiHeadSelf):
             F.linear(x, weight, bias).unflatten(-1, (self.heads, -1))
             for x, weight, bias in zip(inputs, weights, biases, strict=True)
         )
-        return attend(q, k, v, None, self.rate)
+        return attend(q, k, v, None, self.dropout_p)

@@ -115,7 +115,7 @@ class _Rounds(torch.autograd.Function):
     def forward(
         ctx: Any, q_NTD: Tensor, k_NTD: Tensor, v_NTD: Tensor, order_NRT: Tensor, buckets_NRT: Tensor, rounds: Rounds
     ) -> Tensor:
-        ctx.random = rng.now(q_NTD) if rounds.dropout else None
+        ctx.random = rng.get_rng_state(q_NTD) if rounds.dropout else None
         places_NRT = _places(order_NRT)
         wide = torch.promote_types(q_NTD.dtype, torch.float32)
         mixed, total = v_NTD.new_zeros(v_NTD.shape, dtype=wide), q_NTD.new_full(q_NTD.shape[:2], -torch.inf, dtype=wide)
@@ -134,14 +134,14 @@ class _Rounds(torch.autograd.Function):
         return mixed
 
     @staticmethod
-    @recomputed_block.once
+    @recomputed_block.once_differentiable
     def backward(ctx: Any, gradient_NTD: Tensor) -> Any:
         q, k, v, order_NRT, buckets_NRT, mixed, total = ctx.saved_tensors
         rounds, places_NRT = ctx.rounds, _places(order_NRT)
         shared = (gradient_NTD * mixed).sum(-1, dtype=total.dtype)
         found = [torch.zeros_like(x) for x in (q, k, v)]
         plain = _bias(rounds.look, rounds.real, total)
-        with nullcontext() if ctx.random is None else rng.again(ctx.random, q):
+        with nullcontext() if ctx.random is None else rng.replay_rng(ctx.random, q):
             for one, some in rounds.parts(order_NRT):
                 order, back = order_NRT[some, one], places_NRT[some, one]
                 bias = _bias_of(plain, order_NRT[some], buckets_NRT[some], one, rounds.look)

@@ -28,7 +28,7 @@ class MultiHead(nn.Module):
         nn.init.zeros_(self.out_proj.bias)
 
     @property
-    def rate(self) -> float:
+    def dropout_p(self) -> float:
         """Of dropout on the weights, as it is now: 0 in evaluation."""
         return self.dropout if self.training else 0.0
 
@@ -40,7 +40,7 @@ class MultiHead(nn.Module):
         """What every query finds among all S keys, (B, Q, H, D)."""
         q, k, v = (x.transpose(1, 2) for x in (q_BQHD, k_BSHD, v_BSHD))
         scores_BHQS = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
-        shares_BHQS = F.dropout(scores_BHQS.softmax(-1), self.rate)
+        shares_BHQS = F.dropout(scores_BHQS.softmax(-1), self.dropout_p)
         return (shares_BHQS @ v).transpose(1, 2)
 
     def project(self, query_BQC: Tensor, key_BSC: Tensor, value_BSC: Tensor) -> tuple[Tensor, Tensor, Tensor]:

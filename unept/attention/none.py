@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from unept.ops import Shapes
 
 
-class NothingSelf(nn.Module):
+class NoSelfAttention(nn.Module):
     """A self-attention slot that contributes 0."""
 
     def forward(self, tokens_BSC: Tensor, position_BSC: Tensor | None, shapes: Shapes) -> Tensor:
@@ -17,7 +17,7 @@ class NothingSelf(nn.Module):
         return torch.zeros_like(tokens_BSC)
 
 
-class NothingCross(nn.Module):
+class NoCrossAttention(nn.Module):
     """A cross-attention slot that contributes 0: the decoder sees its queries alone."""
 
     def forward(self, queries_BQC: Tensor, memory_BSC: Tensor, query_shape: tuple[int, int], shapes: Shapes) -> Tensor:

@@ -21,7 +21,7 @@ from torch import Tensor
 MOST = 1 << 22  # weights in a block
 
 
-def once(gradients: Callable[..., Any]) -> Callable[..., Any]:
+def once_differentiable(gradients: Callable[..., Any]) -> Callable[..., Any]:
     """For the backward pass of an `autograd.Function` that has no derivative of its own: RuntimeError if one is asked
     for (``create_graph=True``), where torch's own decorator may be silent.
     """

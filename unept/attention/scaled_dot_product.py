@@ -40,7 +40,7 @@ def product(q_NHQD: Tensor, k_NHKD: Tensor, v_NHKD: Tensor, seen: Tensor | None,
 class _Recomputed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None, dropout: float) -> Tensor:
-        ctx.random, ctx.dropout = rng.now(q), dropout
+        ctx.random, ctx.dropout = rng.get_rng_state(q), dropout
         mixed = v.new_empty(q.shape[:3] + v.shape[3:])
         total = q.new_empty(q.shape[:3], dtype=torch.promote_types(q.dtype, torch.float32))
         for some, rows in _parts(q, k):
@@ -51,12 +51,12 @@ class _Recomputed(torch.autograd.Function):
         return mixed
 
     @staticmethod
-    @recomputed_block.once
+    @recomputed_block.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
         q, k, v, seen, mixed, total = ctx.saved_tensors
         shared = (gradient * mixed).sum(-1, dtype=total.dtype)
         found = [torch.zeros_like(x) for x in (q, k, v)]
-        with rng.again(ctx.random, q):
+        with rng.replay_rng(ctx.random, q):
             for some, rows in _parts(q, k):
                 qkv = _flat(q[some, :, rows], k[some], v[some])
                 given = _flat(gradient[some, :, rows], shared[some, :, rows], total[some, :, rows])

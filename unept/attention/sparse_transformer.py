@@ -75,7 +75,7 @@ class SparseTransformerSelf(MultiHeadSelf):
     def _both(self, q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, row: int) -> Tensor:
         """One sequence: the near set for the first heads, the far one for the others."""
         near, found = self.near_heads, []
-        stride, dropout = self.stride or row, self.rate
+        stride, dropout = self.stride or row, self.dropout_p
         if near:
             q, k, v = (x[:, :, :near] for x in (q_BSHD, k_BSHD, v_BSHD))
             found.append(rows(q, k, v, stride if self.mode == "strided" else self.block, dropout))

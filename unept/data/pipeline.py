@@ -18,7 +18,7 @@ import torch
 
 from unept import boundary
 from unept.config import LossConfig
-from unept.data.lru_cache import Kept
+from unept.data.lru_cache import LRUCache
 from unept.data.sample import IGNORE, Bytes, Dataset, Sample
 
 MEAN = np.array([123.675, 116.28, 103.53])  # RGB, in grey levels
@@ -84,7 +84,7 @@ class TrainPipeline:
         *,
         classes: int = IGNORE,
         boundary_truth: bool = True,
-        kept: Kept[tuple[Bytes, Bytes]] | None = None,
+        kept: LRUCache[tuple[Bytes, Bytes]] | None = None,
     ) -> None:
         """`size` is the side of the crop in pixels; labels from `classes` on are not objects.
 
@@ -142,7 +142,7 @@ class TrainPipeline:
         return Item(np.ascontiguousarray(image.transpose(2, 0, 1)), label.astype(np.int64), edge, way)
 
 
-_truths: Kept[tuple[Bytes, Bytes]] = Kept(_KEPT_BYTES)
+_truths: LRUCache[tuple[Bytes, Bytes]] = LRUCache(_KEPT_BYTES)
 
 
 class Batches:

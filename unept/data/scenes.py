@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from unept.data.lru_cache import Kept
+from unept.data.lru_cache import LRUCache
 from unept.data.sample import IGNORE, SPLITS, Bytes, Sample
 
 CLASSES = ("sky", "ground", "box a", "box b", "ellipse a", "ellipse b", "pole", "emblem")
@@ -149,7 +149,7 @@ class Scenes:
         return Sample(image=image, label=label, name=f"{self.split}_{index:06d}")
 
 
-_drawn: Kept[tuple[Bytes, Bytes]] = Kept(_KEPT_BYTES)
+_drawn: LRUCache[tuple[Bytes, Bytes]] = LRUCache(_KEPT_BYTES)
 
 
 def draw(config: SceneConfig, rng: np.random.Generator) -> tuple[Bytes, Bytes]:

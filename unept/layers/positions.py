@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from unept.ops import Shapes
 
 
-def sine(height: int, width: int, channels: int, *, like: Tensor) -> Tensor:
+def sine_encoding(height: int, width: int, channels: int, *, like: Tensor) -> Tensor:
     """Sine encoding of a map, (height * width, channels) in the dtype and on the device of ``like``; read only.
 
     The first half of the channels encodes y, the second x; channel c of a half holds the sine (even c) or cosine
@@ -23,7 +23,7 @@ def sine(height: int, width: int, channels: int, *, like: Tensor) -> Tensor:
     return _made(_sine, (height, width, channels), like, like.dtype)
 
 
-def centres(shapes: Shapes, *, like: Tensor) -> Tensor:
+def pixel_centres(shapes: Shapes, *, like: Tensor) -> Tensor:
     """Pixel centres (x, y) of all levels as fractions of their map, (S, 2), in single precision at least; read only."""
     return _made(
         _centres, tuple(tuple(shape) for shape in shapes), like, torch.promote_types(like.dtype, torch.float32)
@@ -69,7 +69,9 @@ def _centres(*shapes: tuple[int, int]) -> Tensor:
     return torch.cat(levels)
 
 
-def resize(embedding_SC: Tensor, grid: tuple[int, int], target: tuple[int, int], mode: str = "bilinear") -> Tensor:
+def resize_embedding(
+    embedding_SC: Tensor, grid: tuple[int, int], target: tuple[int, int], mode: str = "bilinear"
+) -> Tensor:
     """A learned embedding of ``grid`` (rows, columns) resized to ``target``; row-major, (rows * columns, C)."""
     if grid == target:
         return embedding_SC

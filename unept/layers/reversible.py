@@ -29,7 +29,7 @@ class Half:
     sorting: tuple[Any, ...]  # modules that repeat what they found
 
 
-def half(function: Callable[[Tensor], Tensor], modules: Iterable[nn.Module], *inputs: Tensor) -> Half:
+def make_half(function: Callable[[Tensor], Tensor], modules: Iterable[nn.Module], *inputs: Tensor) -> Half:
     """A half that computes with ``modules`` and with ``inputs`` besides its argument."""
     parts = [part for module in modules for part in module.modules()]
     weights = [weight for part in parts for weight in part.parameters(recurse=False)]
@@ -40,7 +40,7 @@ def half(function: Callable[[Tensor], Tensor], modules: Iterable[nn.Module], *in
     )
 
 
-def run(halves: list[Half], x: Tensor) -> Tensor:
+def run_reversible(halves: list[Half], x: Tensor) -> Tensor:
     """The mean of both streams after all halves, which change the first and the second in turn; both begin as ``x``."""
     inputs = [tensor for each in halves for tensor in each.inputs]
     first, second = _Reversible.apply(halves, x, x.clone(), *inputs)
@@ -59,7 +59,7 @@ class _Reversible(torch.autograd.Function):
         }
         for index, each in enumerate(halves):
             target, source = index % 2, 1 - index % 2
-            ctx.random.append(rng.now(first))
+            ctx.random.append(rng.get_rng_state(first))
             for module in each.sorting:
                 module.keep = True
             streams[target] = streams[target] + each.function(streams[source])
@@ -78,7 +78,7 @@ class _Reversible(torch.autograd.Function):
             each, target, source = ctx.halves[index], index % 2, 1 - index % 2
             x = streams[source].detach().requires_grad_()
             with (
-                rng.again(ctx.random[index], x),
+                rng.replay_rng(ctx.random[index], x),
                 _replayed(each, ctx.found[index]),
                 torch.enable_grad(),
                 torch.autocast(**ctx.autocast),

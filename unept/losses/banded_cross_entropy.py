@@ -1,9 +1,9 @@
-"""Cross-entropy at the label's size over logits at an eighth of it or so, in bands: enlarged logits are never held.
+"""Cross-entropy at the label's size over logits at an eighth of it or so, in bands: upsampled logits are never held.
 
 Both segmentation terms of Eq. 7 are sums of -log p(label of a pixel) over valid pixels, p read at that pixel itself or
 at the one the refinement takes it from (`unept.layers.boundary_refinement.source_pixels`). So, with c(q, k) counting
 the valid pixels of label k that read pixel q, a term is -sum c(q, k) log p_k(q), and its gradient with respect to the
-enlarged logits is (sum_k c(q, k)) p(q) - c(q, .). Both need nothing of other pixels' logits: a band of rows is
+upsampled logits is (sum_k c(q, k)) p(q) - c(q, .). Both need nothing of other pixels' logits: a band of rows is
 enlarged, read, turned into its gradient, and that is brought back to the small map by the transposed interpolation
 before the next band begins.
 
@@ -24,7 +24,7 @@ from unept.boundary import NONE
 
 STRIDE = 8  # pixels of the label per logit, in UN-EPT
 HALO = 1  # rows between a pixel and the one it reads
-WHOLE = 1 << 20  # maps of at most so many enlarged logits are done in one piece, which is faster there
+WHOLE = 1 << 20  # maps of at most so many upsampled logits are done in one piece, which is faster there
 BAND_CPU = 1 << 20  # logits of a band: what a cache holds
 BAND_GPU = 1 << 24  # what makes a launch worth it
 
@@ -42,7 +42,7 @@ def summed_cross_entropies(
     Logits are enlarged ``stride`` times, bilinear, corners not aligned, and cut to the label's size; in float32 at
     least. Labels are int64, 255 where they do not count. A source is row * W + column, at most one row away from its
     pixel. Differentiable once, in the logits. Memory beyond the arguments is a few bands (see `_bands`) and
-    copies of the logits, whatever the label's size; a map of at most `WHOLE` enlarged logits is one piece. The same
+    copies of the logits, whatever the label's size; a map of at most `WHOLE` upsampled logits is one piece. The same
     bits on every repetition. Without `bounded` both terms are computed as they are written, and hold what that takes.
     """
     size = label_BHW.shape[1:]
@@ -64,7 +64,7 @@ def is_large(label_BHW: Tensor, classes: int) -> bool:
     return label_BHW.numel() * classes > WHOLE
 
 
-def enlarged(maps_BChw: Tensor, size: tuple[int, int], *, align_corners: bool, stride: int = STRIDE) -> Tensor:
+def upsampled(maps_BChw: Tensor, size: tuple[int, int], *, align_corners: bool, stride: int = STRIDE) -> Tensor:
     """Maps at 1 / stride of `size`, bilinear at `size`; a side that is no multiple of it is cropped, as at test.
 
     One matrix product an axis: forward and backward take a third of F.interpolate's time on a CPU, and unlike its
@@ -86,19 +86,19 @@ def bilinear(source: int, like: Tensor, *, align_corners: bool, stride: int = ST
 def _as_written(logits_BKhw: Tensor, label_BHW: Tensor, source_BHW: Tensor | None, stride: int) -> Tensor:
     """Enlarged logits, the refined ones made of them, and the cross-entropy of each."""
     size = (label_BHW.shape[1], label_BHW.shape[2])
-    enlarged_BKHW = enlarged(logits_BKhw, size, align_corners=False, stride=stride)
-    maps = [enlarged_BKHW]
+    upsampled_BKHW = upsampled(logits_BKhw, size, align_corners=False, stride=stride)
+    maps = [upsampled_BKHW]
     if source_BHW is not None:
         index_B1P = source_BHW.flatten(1).unsqueeze(1)
-        moved_BKP = enlarged_BKHW.flatten(2).gather(2, index_B1P.expand(-1, logits_BKhw.shape[1], -1))
-        maps.append(moved_BKP.view_as(enlarged_BKHW))
+        moved_BKP = upsampled_BKHW.flatten(2).gather(2, index_B1P.expand(-1, logits_BKhw.shape[1], -1))
+        maps.append(moved_BKP.view_as(upsampled_BKHW))
     return torch.stack([F.cross_entropy(each, label_BHW, ignore_index=NONE, reduction="sum") for each in maps])
 
 
 def _whole(logits_BKhw: Tensor, label_BHW: Tensor, source_BHW: Tensor | None, stride: int) -> Tensor:
     """Both sums from one map of log-probabilities that is held, by ordinary automatic differentiation."""
     height, width = label_BHW.shape[1:]
-    log_BKHW = enlarged(logits_BKhw, (height, width), align_corners=False, stride=stride).log_softmax(1)
+    log_BKHW = upsampled(logits_BKhw, (height, width), align_corners=False, stride=stride).log_softmax(1)
     own = F.nll_loss(log_BKHW, label_BHW, ignore_index=NONE, reduction="sum")
     if source_BHW is None:
         return own.unsqueeze(0)
@@ -131,7 +131,7 @@ class _Banded(torch.autograd.Function):
         summed_T = logits_BKhw.new_zeros(terms, dtype=torch.float64)
         for band in _bands(label_BHW, classes=logits_BKhw.shape[1], limit=limit, stride=stride):
             rows_Rr = rows_Hh[band.pixels, band.logits]
-            spare_RnKW = _enlarge(logits_hBKw[band.logits, band.images], rows_Rr, columns_Ww)
+            spare_RnKW = _upsample(logits_hBKw[band.logits, band.images], rows_Rr, columns_Ww)
             log_RnKW = spare_RnKW.log_softmax(2)
             reads = [_own(label_BHW, band, log_RnKW)]
             if source_BHW is not None:
@@ -142,7 +142,7 @@ class _Banded(torch.autograd.Function):
             probability_RnKW = log_RnKW.exp_()
             for term in reversed(range(terms)):  # the first last, which overwrites the probabilities
                 slope_RnKW = _slope(probability_RnKW, reads[term], out=(probability_RnKW, spare_RnKW)[term])
-                grad_ThBKw[term, band.logits, band.images] += _shrink(slope_RnKW, rows_Rr, columns_Ww)
+                grad_ThBKw[term, band.logits, band.images] += _upsample_transposed(slope_RnKW, rows_Rr, columns_Ww)
         ctx.save_for_backward(grad_ThBKw)
         return summed_T.to(logits_BKhw.dtype)
 
@@ -188,13 +188,13 @@ def _bands(label_BHW: Tensor, *, classes: int, limit: int, stride: int) -> Itera
             yield _Band(slice(image, min(image + images, batch)), slice(first, last + 1), slice(low, high + 2))
 
 
-def _enlarge(logits_rnKw: Tensor, rows_Rr: Tensor, columns_Ww: Tensor) -> Tensor:
+def _upsample(logits_rnKw: Tensor, rows_Rr: Tensor, columns_Ww: Tensor) -> Tensor:
     wide_rnKW = logits_rnKw @ columns_Ww.T
     return (rows_Rr @ wide_rnKW.flatten(1)).view(-1, *wide_rnKW.shape[1:])
 
 
-def _shrink(slope_RnKW: Tensor, rows_Rr: Tensor, columns_Ww: Tensor) -> Tensor:
-    """The transpose of `_enlarge`."""
+def _upsample_transposed(slope_RnKW: Tensor, rows_Rr: Tensor, columns_Ww: Tensor) -> Tensor:
+    """The transpose of `_upsample`."""
     wide_rnKW = (rows_Rr.T @ slope_RnKW.flatten(1)).view(-1, *slope_RnKW.shape[1:])
     return wide_rnKW @ columns_Ww
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from unept.ops import cpu_build, cuda_ops, reference
 from unept.ops.reference import Shapes
-from unept.ops.validation import VALUE_TYPES, Sizes, check, computed_in, sizes_of
+from unept.ops.validation import VALUE_TYPES, Sizes, check_tensor, computed_in, sizes_of
 
 CPU = torch.device("cpu")
 ERRORS = {1: "a type it does not know", 2: "no memory left", 3: "sizes too large for it"}
@@ -102,9 +102,9 @@ def backward(
     """The operator ``unept::msda_backward`` itself, by the usual library or by another one that is `declared`."""
     sizes = sizes_of(CPU, value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, shapes)
     wide, sum_shape = computed_in(value_BSHD.dtype), (sizes.batch, sizes.queries, sizes.heads * sizes.channels)
-    check("the result's gradient", grad_BQC, sum_shape, device=CPU, dtype=wide)
-    check("the result", out_BQC, sum_shape, device=CPU, dtype=wide)
-    check("the softmax", softmax_BHQ2, (sizes.batch, sizes.heads, sizes.queries, 2), device=CPU, dtype=wide)
+    check_tensor("the result's gradient", grad_BQC, sum_shape, device=CPU, dtype=wide)
+    check_tensor("the result", out_BQC, sum_shape, device=CPU, dtype=wide)
+    check_tensor("the softmax", softmax_BHQ2, (sizes.batch, sizes.heads, sizes.queries, 2), device=CPU, dtype=wide)
     given = (grad_BQC, value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, out_BQC, softmax_BHQ2)
     gradients = _empty_gradients(*given, shapes)
     tensors = [*(tensor.contiguous() for tensor in given), *gradients]

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from unept.ops import cuda_build
 from unept.ops.cuda_build import Unavailable
-from unept.ops.validation import VALUE_TYPES, Sizes, check, computed_in, sizes_of
+from unept.ops.validation import VALUE_TYPES, Sizes, check_tensor, computed_in, sizes_of
 
 
 def declared(library: ctypes.CDLL) -> ctypes.CDLL:
@@ -99,10 +99,10 @@ class Kernel:
         _alert_if_deterministic()
         sizes = sizes_of(self.device, value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, shapes)
         wide, sum_shape = computed_in(value_BSHD.dtype), (sizes.batch, sizes.queries, sizes.heads * sizes.channels)
-        check("the result's gradient", gradient_BQC, sum_shape, device=self.device, dtype=wide)
-        check("the result", result_BQC, sum_shape, device=self.device, dtype=wide)
+        check_tensor("the result's gradient", gradient_BQC, sum_shape, device=self.device, dtype=wide)
+        check_tensor("the result", result_BQC, sum_shape, device=self.device, dtype=wide)
         softmax_shape = (sizes.batch, sizes.heads, sizes.queries, 2)
-        check("the softmax", softmax_BHQ2, softmax_shape, device=self.device, dtype=wide)
+        check_tensor("the softmax", softmax_BHQ2, softmax_shape, device=self.device, dtype=wide)
         given = (gradient_BQC, value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, result_BQC, softmax_BHQ2)
         by_value, by_offsets, by_logits = (
             like.new_empty(like.shape) for like in (value_BSHD, offsets_BQHLP2, logits_BQHLP)

@@ -23,7 +23,7 @@ from unept.ops.cuda_build import Unavailable, one_line
 from unept.ops.cuda_library import Kernel
 from unept.ops.reference import Shapes
 from unept.ops.validation import computed_in
-from unept.utils.atomic_files import write_whole
+from unept.utils.atomic_files import atomic_write
 
 OFF_LINES = 1e-3  # pixels; on a pixel line itself a gradient may jump
 PATIENCE = 600  # seconds, for a whole test
@@ -156,7 +156,7 @@ def verdict(path: Path, device: torch.device) -> str:
         try:
             with FileLock(path.with_suffix(".checked.lock"), timeout=PATIENCE):
                 known = {**_read(record), card: said}
-                write_whole(record, json.dumps(known, indent=1).encode())
+                atomic_write(record, json.dumps(known, indent=1).encode())
         except OSError:  # a cache that cannot be written: the next process tests again
             known = {card: said}
     return f"{known[card]} (written in {record})" if known[card] else ""

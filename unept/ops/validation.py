@@ -63,7 +63,7 @@ def axes_of(
     ):
         if not tensor.is_floating_point():
             raise ValueError(f"{name} must be of floating-point numbers, not {tensor.dtype}")
-        check(name, tensor, shape, device=value_BSHD.device)
+        check_tensor(name, tensor, shape, device=value_BSHD.device)
     return axes
 
 
@@ -76,15 +76,15 @@ def sizes_of(
     shapes: Sequence[int],
 ) -> Sizes:
     """The lengths as a kernel on ``device`` takes them. ValueError as `axes_of`, and for another device or type."""
-    check("value", value_BSHD, tuple(value_BSHD.shape), device=device)
+    check_tensor("value", value_BSHD, tuple(value_BSHD.shape), device=device)
     axes = axes_of(value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, shapes)
     wide = computed_in(value_BSHD.dtype)
     for name, tensor in (("reference", reference_Q2), ("offsets", offsets_BQHLP2), ("logits", logits_BQHLP)):
-        check(name, tensor, tuple(tensor.shape), device=device, dtype=wide)
+        check_tensor(name, tensor, tuple(tensor.shape), device=device, dtype=wide)
     return Sizes(*axes)
 
 
-def check(
+def check_tensor(
     name: str, tensor: Tensor, shape: tuple[int, ...], *, device: torch.device, dtype: torch.dtype | None = None
 ) -> None:
     """ValueError unless the tensor is on that device, of that shape and, if one is given, of that type."""

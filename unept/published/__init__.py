@@ -14,11 +14,11 @@ from torch import nn
 from unept.config import ModelConfig
 from unept.published import anl, backbones, ccnet, dnlnet, encnet, ocrnet, pointrend, psanet, setr, upernet
 from unept.published.loss import total_loss
-from unept.published.parts import Auxiliary, Output, Rival
+from unept.published.parts import Auxiliary, Output, PublishedNetwork
 
-__all__ = ["RIVALS", "Auxiliary", "Output", "Rival", "build", "check", "total_loss"]
+__all__ = ["PUBLISHED", "Auxiliary", "Output", "PublishedNetwork", "build_network", "check_network", "total_loss"]
 
-RIVALS: dict[str, Callable[..., nn.Module]] = {
+PUBLISHED: dict[str, Callable[..., nn.Module]] = {
     "psanet": psanet.psanet,
     "upernet": upernet.upernet,
     "encnet": encnet.encnet,
@@ -37,15 +37,15 @@ SUPERVISED = (9, 14, 19, 23)
 MASK, MASK_SIZE = 66, 480  # PSANet's mask, and the crop in pixels from which on it is the published one
 
 
-def check(config: ModelConfig) -> None:
+def check_network(config: ModelConfig) -> None:
     """ValueError for the first setting that cannot be; cheap, builds nothing."""
     name = config.architecture
-    if name not in RIVALS:
-        allowed = ("unept", *RIVALS)
+    if name not in PUBLISHED:
+        allowed = ("unept", *PUBLISHED)
         near = difflib.get_close_matches(name, allowed, n=1)
         guess = f" (nearest: {near[0]})" if near else ""
         raise ValueError(f"architecture cannot be {name!r}{guess}; it is one of {', '.join(allowed)}")
-    backbones.check(config.backbone)
+    backbones.check_published_backbone(config.backbone)
     for field in ("classes", "size"):
         if getattr(config, field) < 1:
             raise ValueError(f"{field}={getattr(config, field)}: at least 1")
@@ -57,15 +57,15 @@ def check(config: ModelConfig) -> None:
         raise ValueError(f"dropout={config.dropout}: from 0 to below 1")
 
 
-def build(config: ModelConfig, *, weights: str = "") -> nn.Module:
+def build_network(config: ModelConfig, *, weights: str = "") -> nn.Module:
     """The rival that ``config`` names; of its other fields, backbone, classes, size, width and dropout count.
 
     ``width`` is 512 in every public configuration; each narrower layer is a fixed fraction of it. ``weights`` is a file
     for the backbone. ValueError, in one line, for settings that do not go together and a missing or unfit file.
     """
-    check(config)
+    check_network(config)
     name = config.architecture
-    backbone = backbones.build(
+    backbone = backbones.build_published_backbone(
         config.backbone,
         config.size,
         stride=32 if name in COARSE else 8,
@@ -73,7 +73,7 @@ def build(config: ModelConfig, *, weights: str = "") -> nn.Module:
         weights=weights,
     )
     extra = {"mask": _mask(config.size)} if name == "psanet" else {}
-    return RIVALS[name](backbone, classes=config.classes, width=config.width, dropout=config.dropout, **extra)
+    return PUBLISHED[name](backbone, classes=config.classes, width=config.width, dropout=config.dropout, **extra)
 
 
 def _mask(size: int) -> int:

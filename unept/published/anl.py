@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from unept.backbones import Backbone
-from unept.published.parts import Output, Rival, attend, block, classifier, fcn
+from unept.published.parts import Output, PublishedNetwork, attend, classifier, conv_bn_relu, fcn
 
 POOLED = (1, 3, 6, 8)
 
@@ -16,8 +16,8 @@ class Asymmetric(nn.Module):
 
     def __init__(self, key: int, query: int, inner: int, out: int, *, shared: bool = False) -> None:
         super().__init__()
-        self.key = block(key, inner, 1)
-        self.query = self.key if shared else block(query, inner, 1)
+        self.key = conv_bn_relu(key, inner, 1)
+        self.query = self.key if shared else conv_bn_relu(query, inner, 1)
         self.value = nn.Conv2d(key, inner, 1)
         self.out = nn.Conv2d(inner, out, 1)
         self.pools = nn.ModuleList(nn.AdaptiveAvgPool2d(side) for side in POOLED)
@@ -39,10 +39,10 @@ class ANLHead(nn.Module):
         super().__init__()
         low, high = channels[-2:]
         self.fusion = Asymmetric(low, high, width // 2, high)
-        self.fused = block(2 * high, high, 1, relu=False)
-        self.bottleneck = block(high, width, 3)
+        self.fused = conv_bn_relu(2 * high, high, 1, relu=False)
+        self.bottleneck = conv_bn_relu(high, width, 3)
         self.attention = Asymmetric(width, width, width // 2, width, shared=True)
-        self.after = block(2 * width, width, 1)
+        self.after = conv_bn_relu(2 * width, width, 1)
         self.classify = classifier(width, classes, dropout)
 
     def forward(self, maps: list[Tensor]) -> Output:
@@ -52,7 +52,7 @@ class ANLHead(nn.Module):
         return Output(self.classify(self.after(torch.cat((self.attention(x, x), x), dim=1))))
 
 
-def anl(backbone: Backbone, *, classes: int = 150, width: int = 512, dropout: float = 0.1) -> Rival:
+def anl(backbone: Backbone, *, classes: int = 150, width: int = 512, dropout: float = 0.1) -> PublishedNetwork:
     """The network of the public ADE20K configuration; on a ResNet with output stride 8 there."""
     head = ANLHead(backbone.channels, width, classes, dropout)
-    return Rival(backbone, head, fcn(backbone.channels[-2], width // 2, classes, dropout))
+    return PublishedNetwork(backbone, head, fcn(backbone.channels[-2], width // 2, classes, dropout))

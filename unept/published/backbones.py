@@ -8,12 +8,12 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from unept.backbones import BACKBONES, Backbone, load, make
+from unept.backbones import BACKBONES, Backbone, load_backbone_weights, make_backbone
 from unept.published.parts import MULTIPLE, resize
 from unept.utils import torchvision_shim
 
 RESNETS = {"resnet50": "resnet50c", "resnet101": "resnet101c"}
-PUBLISHED = {
+TIMM_WEIGHTS = {
     "resnet50c": "resnet50c.gluon_in1k",
     "resnet101c": "resnet101c.gluon_in1k",
     "hrnet_w48": "hrnet_w48.ms_in1k",
@@ -35,9 +35,9 @@ class Features(Backbone):
         for module in net.modules():
             for child, own in module.named_children():
                 if isinstance(own, nn.Upsample):
-                    setattr(module, child, Enlarge(cast(float, own.scale_factor)))
+                    setattr(module, child, Upsample(cast(float, own.scale_factor)))
         self.net = net
-        self.published = PUBLISHED[name]
+        self.published = TIMM_WEIGHTS[name]
         self.channels = tuple(net.feature_info.channels())
         self.strides = tuple(net.feature_info.reduction())
 
@@ -50,7 +50,7 @@ class Features(Backbone):
         return super().convert({f"net.{name}": tensor for name, tensor in tensors.items()})
 
 
-class Enlarge(nn.Module):
+class Upsample(nn.Module):
     """Bilinear enlargement, as HRNet has between its branches where it segments; timm's classifier takes the nearest.
 
     It is no `torch.nn.Upsample`, and nor is that of the public segmentation network.
@@ -85,7 +85,7 @@ class TokenMaps(Backbone):
             **options,
         )
         self.net, self.outputs = net, outputs
-        self.published = PUBLISHED[name]
+        self.published = TIMM_WEIGHTS[name]
         self.channels = (net.embed_dim,) * len(outputs)
         self.strides = (net.patch_embed.patch_size[0],) * len(outputs)
 
@@ -101,7 +101,7 @@ class TokenMaps(Backbone):
         return super().convert({f"net.{name}": tensor for name, tensor in tensors.items()})
 
 
-def check(name: str) -> None:
+def check_published_backbone(name: str) -> None:
     """ValueError where there is no backbone ``name``."""
     if name not in NAMES:
         near = difflib.get_close_matches(name, NAMES, n=1)
@@ -109,13 +109,15 @@ def check(name: str) -> None:
         raise ValueError(f"no backbone {name!r}{guess}; there are {', '.join(NAMES)}")
 
 
-def build(name: str, size: int, *, stride: int = 8, blocks: tuple[int, ...] = (), weights: str = "") -> Backbone:
+def build_published_backbone(
+    name: str, size: int, *, stride: int = 8, blocks: tuple[int, ...] = (), weights: str = ""
+) -> Backbone:
     """The backbone ``name``: ``stride`` is a ResNet's last one, ``blocks`` those whose tokens a ViT-large gives.
 
     ``size`` is the side of the crop that a smaller transformer stores its positions for. ValueError for an unknown
     name and for weights that are missing or do not fit.
     """
-    check(name)
+    check_published_backbone(name)
     own: Backbone
     if name in RESNETS:
         own = Features(RESNETS[name], output_stride=stride, out_indices=(1, 2, 3, 4))
@@ -124,7 +126,7 @@ def build(name: str, size: int, *, stride: int = 8, blocks: tuple[int, ...] = ()
     elif name == "vit_large":
         own = TokenMaps("vit_large_patch16_384", blocks, VIT_SIZE)
     else:
-        return make(name, -(-size // MULTIPLE) * MULTIPLE, weights=weights)
+        return make_backbone(name, -(-size // MULTIPLE) * MULTIPLE, weights=weights)
     if weights:
-        load(own, weights)
+        load_backbone_weights(own, weights)
     return own

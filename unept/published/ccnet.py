@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from unept.backbones import Backbone
-from unept.published.parts import Output, Rival, block, classifier, fcn
+from unept.published.parts import Output, PublishedNetwork, classifier, conv_bn_relu, fcn
 
 PASSES = 2
 
@@ -39,10 +39,10 @@ class CCHead(nn.Module):
 
     def __init__(self, channels: int, width: int, classes: int, dropout: float) -> None:
         super().__init__()
-        self.before = block(channels, width, 3)
+        self.before = conv_bn_relu(channels, width, 3)
         self.attention = CrissCross(width)
-        self.after = block(width, width, 3)
-        self.fuse = block(channels + width, width, 3)
+        self.after = conv_bn_relu(width, width, 3)
+        self.fuse = conv_bn_relu(channels + width, width, 3)
         self.classify = classifier(width, classes, dropout)
 
     def forward(self, maps: list[Tensor]) -> Output:
@@ -53,7 +53,7 @@ class CCHead(nn.Module):
         return Output(self.classify(self.fuse(torch.cat((maps[-1], self.after(x)), dim=1))))
 
 
-def ccnet(backbone: Backbone, *, classes: int = 150, width: int = 512, dropout: float = 0.1) -> Rival:
+def ccnet(backbone: Backbone, *, classes: int = 150, width: int = 512, dropout: float = 0.1) -> PublishedNetwork:
     """The network of the public ADE20K configuration; on a ResNet with output stride 8 there."""
     head = CCHead(backbone.channels[-1], width, classes, dropout)
-    return Rival(backbone, head, fcn(backbone.channels[-2], width // 2, classes, dropout))
+    return PublishedNetwork(backbone, head, fcn(backbone.channels[-2], width // 2, classes, dropout))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from unept.backbones import Backbone
-from unept.published.parts import Output, Rival, block, classifier, fcn
+from unept.published.parts import Output, PublishedNetwork, classifier, conv_bn_relu, fcn
 
 TEMPERATURE = 0.05
 
@@ -21,7 +21,7 @@ class Disentangled(nn.Module):
         self.query = nn.Conv2d(width, inner, 1)
         self.key = nn.Conv2d(width, inner, 1)
         self.mask = nn.Conv2d(width, 1, 1)
-        self.out = block(inner, width, 1, relu=False)
+        self.out = conv_bn_relu(inner, width, 1, relu=False)
 
     def forward(self, x_BChw: Tensor) -> Tensor:
         """Same shape."""
@@ -40,10 +40,10 @@ class DNLHead(nn.Module):
 
     def __init__(self, channels: int, width: int, classes: int, dropout: float) -> None:
         super().__init__()
-        self.before = block(channels, width, 3)
+        self.before = conv_bn_relu(channels, width, 3)
         self.attention = Disentangled(width)
-        self.after = block(width, width, 3)
-        self.fuse = block(channels + width, width, 3)
+        self.after = conv_bn_relu(width, width, 3)
+        self.fuse = conv_bn_relu(channels + width, width, 3)
         self.classify = classifier(width, classes, dropout)
 
     def forward(self, maps: list[Tensor]) -> Output:
@@ -52,7 +52,7 @@ class DNLHead(nn.Module):
         return Output(self.classify(self.fuse(torch.cat((maps[-1], after), dim=1))))
 
 
-def dnlnet(backbone: Backbone, *, classes: int = 150, width: int = 512, dropout: float = 0.1) -> Rival:
+def dnlnet(backbone: Backbone, *, classes: int = 150, width: int = 512, dropout: float = 0.1) -> PublishedNetwork:
     """The network of the public ADE20K configuration; on ResNet-101 with output stride 8 there."""
     head = DNLHead(backbone.channels[-1], width, classes, dropout)
-    return Rival(backbone, head, fcn(backbone.channels[-2], width // 2, classes, dropout))
+    return PublishedNetwork(backbone, head, fcn(backbone.channels[-2], width // 2, classes, dropout))

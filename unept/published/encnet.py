@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from unept.backbones import Backbone
-from unept.published.parts import Auxiliary, Output, Rival, block, classifier, fcn
+from unept.published.parts import Auxiliary, Output, PublishedNetwork, classifier, conv_bn_relu, fcn
 
 CODES = 32
 PRESENCE_WEIGHT = 0.2
@@ -35,8 +35,8 @@ class EncHead(nn.Module):
 
     def __init__(self, channels: int, width: int, classes: int, dropout: float) -> None:
         super().__init__()
-        self.bottleneck = block(channels, width, 3)
-        self.project = block(width, width, 1)
+        self.bottleneck = conv_bn_relu(channels, width, 3)
+        self.project = conv_bn_relu(width, width, 1)
         self.encode = nn.Sequential(Encoding(width, CODES), nn.BatchNorm1d(CODES), nn.ReLU(inplace=True))
         self.gate = nn.Sequential(nn.Linear(width, width), nn.Sigmoid())
         self.presence = nn.Linear(width, classes)
@@ -51,7 +51,7 @@ class EncHead(nn.Module):
         return Output(self.classify(gated), extra)
 
 
-def encnet(backbone: Backbone, *, classes: int = 150, width: int = 512, dropout: float = 0.1) -> Rival:
+def encnet(backbone: Backbone, *, classes: int = 150, width: int = 512, dropout: float = 0.1) -> PublishedNetwork:
     """The network of the public ADE20K configuration; on ResNet-101 with output stride 8 there."""
     head = EncHead(backbone.channels[-1], width, classes, dropout)
-    return Rival(backbone, head, fcn(backbone.channels[-2], width // 2, classes, dropout))
+    return PublishedNetwork(backbone, head, fcn(backbone.channels[-2], width // 2, classes, dropout))

@@ -12,19 +12,19 @@ from torch.nn import functional as F
 from unept.boundary import NONE
 from unept.config import LossConfig
 from unept.losses.banded_cross_entropy import is_large, summed_cross_entropies
-from unept.losses.total_loss import Losses, Whole, ce_count
+from unept.losses.total_loss import BatchTotals, Losses, ce_count
 from unept.published.parts import MULTIPLE, Output, resize
 
 
-def total_loss(output: Output, label_BHW: Tensor, config: LossConfig, whole: Whole | None = None) -> Losses:
-    """The loss of one batch, or of a part of the batch `whole`, as `unept.losses.total_loss.total_loss` gives it.
+def total_loss(output: Output, label_BHW: Tensor, config: LossConfig, totals: BatchTotals | None = None) -> Losses:
+    """The loss of one batch, or of a part of the batch `totals`, as `unept.losses.total_loss.total_loss` gives it.
 
     255 in a label means "not here". ``ce`` is the cross-entropy of the logits; ``total`` has the auxiliary terms too.
     The other three terms are 0: a rival has neither boundary nor direction head. ``config.weight_ce`` weights the sum.
     """
     H, W = label_BHW.shape[1:]
-    count = ce_count(label_BHW, config, whole)
-    share = 1.0 if whole is None else label_BHW.numel() / whole.pixels
+    count = ce_count(label_BHW, config, totals)
+    share = 1.0 if totals is None else label_BHW.numel() / totals.pixels
     label_BHW = F.pad(label_BHW, (0, -W % MULTIPLE, 0, -H % MULTIPLE), value=NONE)
     ce = _cross_entropy(_wide(output.logits), label_BHW, count, config)
     total = ce
@@ -35,7 +35,7 @@ def total_loss(output: Output, label_BHW: Tensor, config: LossConfig, whole: Who
         elif term.places is None:
             value = _cross_entropy(logits, label_BHW, count, config)
         else:
-            value = _at_places(logits, term.places, label_BHW, config, whole)
+            value = _at_places(logits, term.places, label_BHW, config, totals)
         total = total + term.weight * value
     zero = torch.zeros_like(ce)
     return Losses(config.weight_ce * total, ce, zero, zero, zero)
@@ -66,17 +66,17 @@ def _stride(logits_BKhw: Tensor, label_BHW: Tensor) -> int:
 
 
 def _at_places(
-    logits_BKP: Tensor, places_BP2: Tensor, label_BHW: Tensor, config: LossConfig, whole: Whole | None
+    logits_BKP: Tensor, places_BP2: Tensor, label_BHW: Tensor, config: LossConfig, totals: BatchTotals | None
 ) -> Tensor:
     """Of logits at sampled places; how many of them have a label is counted once they are drawn."""
     H, W = label_BHW.shape[1:]
     x_BP = (places_BP2[..., 0] * W).long().clamp(0, W - 1)
     y_BP = (places_BP2[..., 1] * H).long().clamp(0, H - 1)
     label_BP = label_BHW.flatten(1).gather(1, y_BP * W + x_BP)
-    if whole is None:
+    if totals is None:
         return _mean(logits_BKP, label_BP, ce_count(label_BP, config, None))
     counted = torch.ones_like(label_BP) if config.ce_average == "all" else label_BP != NONE
-    return _mean(logits_BKP, label_BP, whole.summed(counted.sum()).clamp(min=1)) / whole.turns
+    return _mean(logits_BKP, label_BP, totals.all_reduce_sum(counted.sum()).clamp(min=1)) / totals.micro_batches
 
 
 def _mean(logits: Tensor, label: Tensor, count: Tensor | int) -> Tensor:

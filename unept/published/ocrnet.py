@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from unept.backbones import Backbone
-from unept.published.parts import Auxiliary, Output, Rival, attend, block, classifier, resize
+from unept.published.parts import Auxiliary, Output, PublishedNetwork, attend, classifier, conv_bn_relu, resize
 
 
 class ObjectAttention(nn.Module):
@@ -14,11 +14,11 @@ class ObjectAttention(nn.Module):
 
     def __init__(self, width: int, inner: int) -> None:
         super().__init__()
-        self.query = nn.Sequential(block(width, inner, 1), block(inner, inner, 1))
-        self.key = nn.Sequential(block(width, inner, 1), block(inner, inner, 1))
-        self.value = block(width, inner, 1)
-        self.out = block(inner, width, 1)
-        self.fuse = block(2 * width, width, 1)
+        self.query = nn.Sequential(conv_bn_relu(width, inner, 1), conv_bn_relu(inner, inner, 1))
+        self.key = nn.Sequential(conv_bn_relu(width, inner, 1), conv_bn_relu(inner, inner, 1))
+        self.value = conv_bn_relu(width, inner, 1)
+        self.out = conv_bn_relu(inner, width, 1)
+        self.fuse = conv_bn_relu(2 * width, width, 1)
 
     def forward(self, x_BChw: Tensor, vectors_BCK: Tensor) -> Tensor:
         """Same shape as the map."""
@@ -34,8 +34,8 @@ class OCRHead(nn.Module):
     def __init__(self, channels: tuple[int, ...], width: int, classes: int, dropout: float) -> None:
         super().__init__()
         total = sum(channels)
-        self.guess = nn.Sequential(block(total, total, 1), *classifier(total, classes, dropout))
-        self.bottleneck = block(total, width, 3)
+        self.guess = nn.Sequential(conv_bn_relu(total, total, 1), *classifier(total, classes, dropout))
+        self.bottleneck = conv_bn_relu(total, width, 3)
         self.attention = ObjectAttention(width, width // 2)
         self.classify = classifier(width, classes, dropout)
 
@@ -50,6 +50,6 @@ class OCRHead(nn.Module):
         return Output(logits, (Auxiliary(guess_BKhw),) if self.training else ())
 
 
-def ocrnet(backbone: Backbone, *, classes: int = 150, width: int = 512, dropout: float = 0.1) -> Rival:
+def ocrnet(backbone: Backbone, *, classes: int = 150, width: int = 512, dropout: float = 0.1) -> PublishedNetwork:
     """The network of the public ADE20K configuration; on HRNet-W48 there. Its first guess is the auxiliary head."""
-    return Rival(backbone, OCRHead(backbone.channels, width, classes, dropout))
+    return PublishedNetwork(backbone, OCRHead(backbone.channels, width, classes, dropout))

@@ -40,7 +40,7 @@ class Output(NamedTuple):
     refined: None = None
 
 
-class Rival(nn.Module):
+class PublishedNetwork(nn.Module):
     """A backbone, a head, and in training an auxiliary head on the last map but one where there is any."""
 
     def __init__(self, backbone: Backbone, head: nn.Module, auxiliary: nn.Module | None = None) -> None:
@@ -63,7 +63,9 @@ class Rival(nn.Module):
         return output
 
 
-def block(before: int, after: int, kernel: int, *, padding: int | None = None, relu: bool = True) -> nn.Sequential:
+def conv_bn_relu(
+    before: int, after: int, kernel: int, *, padding: int | None = None, relu: bool = True
+) -> nn.Sequential:
     """Convolution without bias, batch norm, and a ReLU unless told otherwise; same size unless ``padding`` is given."""
     around = kernel // 2 if padding is None else padding
     layers: list[nn.Module] = [
@@ -80,7 +82,7 @@ def classifier(before: int, classes: int, dropout: float) -> nn.Sequential:
 
 def fcn(before: int, width: int, classes: int, dropout: float) -> nn.Sequential:
     """The auxiliary head of the dilated networks: a 3x3 block, then the classes."""
-    return nn.Sequential(block(before, width, 3), *classifier(width, classes, dropout))
+    return nn.Sequential(conv_bn_relu(before, width, 3), *classifier(width, classes, dropout))
 
 
 def resize(map_BChw: Tensor, size: Sequence[int]) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unept.backbones import Backbone
-from unept.published.parts import Auxiliary, Output, Rival, block, classifier, resize
+from unept.published.parts import Auxiliary, Output, PublishedNetwork, classifier, conv_bn_relu, resize
 
 SUBDIVISIONS = 2  # each doubles the map
 TEST_POINTS = 8196  # refined in each subdivision
@@ -42,7 +42,7 @@ class Coarse(nn.Module):
         super().__init__()
         self.doublings = tuple(round(math.log2(stride / strides[0])) for stride in strides)
         self.steps = nn.ModuleList(
-            nn.Sequential(*(block(hidden if step else width, hidden, 3) for step in range(max(1, doublings))))
+            nn.Sequential(*(conv_bn_relu(hidden if step else width, hidden, 3) for step in range(max(1, doublings))))
             for doublings in self.doublings
         )
         self.classify = classifier(hidden, classes, dropout)
@@ -136,6 +136,6 @@ def training_places(logits_BKhw: Tensor) -> Tensor:
     return torch.cat((chosen, torch.rand(B, points - important, 2, device=logits_BKhw.device)), dim=1)
 
 
-def pointrend(backbone: Backbone, *, classes: int = 150, width: int = 512, dropout: float = 0.1) -> Rival:
+def pointrend(backbone: Backbone, *, classes: int = 150, width: int = 512, dropout: float = 0.1) -> PublishedNetwork:
     """The network of the public ADE20K configuration; on ResNet-101 with output stride 32 there, no auxiliary head."""
-    return Rival(backbone, PointHead(backbone, width, classes, dropout))
+    return PublishedNetwork(backbone, PointHead(backbone, width, classes, dropout))

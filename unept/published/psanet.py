@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from unept.backbones import Backbone
-from unept.published.parts import Output, Rival, block, classifier, fcn, resize
+from unept.published.parts import Output, PublishedNetwork, classifier, conv_bn_relu, fcn, resize
 
 
 class Branch(nn.Module):
@@ -14,8 +14,8 @@ class Branch(nn.Module):
 
     def __init__(self, before: int, width: int, mask: int) -> None:
         super().__init__()
-        self.reduce = block(before, width, 1)
-        self.attention = nn.Sequential(block(width, width, 1), nn.Conv2d(width, mask**2, 1, bias=False))
+        self.reduce = conv_bn_relu(before, width, 1)
+        self.attention = nn.Sequential(conv_bn_relu(width, width, 1), nn.Conv2d(width, mask**2, 1, bias=False))
         self.mask = mask
 
     def forward(self, x_BChw: Tensor) -> tuple[Tensor, Tensor]:
@@ -32,8 +32,8 @@ class PSAHead(nn.Module):
         super().__init__()
         self.collect = Branch(channels, width, mask)
         self.distribute = Branch(channels, width, mask)
-        self.project = block(2 * width, channels, 1, padding=1)  # the public head pads its 1x1 convolution
-        self.bottleneck = block(2 * channels, width, 3)
+        self.project = conv_bn_relu(2 * width, channels, 1, padding=1)  # the public head pads its 1x1 convolution
+        self.bottleneck = conv_bn_relu(2 * channels, width, 3)
         self.classify = classifier(width, classes, dropout)
 
     def forward(self, maps: list[Tensor]) -> Output:
@@ -71,7 +71,9 @@ def _offsets(length: int, side: int, device: torch.device) -> tuple[Tensor, Tens
     return offset.clamp(0, side - 1), (offset >= 0) & (offset < side)
 
 
-def psanet(backbone: Backbone, *, classes: int = 150, width: int = 512, mask: int = 66, dropout: float = 0.1) -> Rival:
+def psanet(
+    backbone: Backbone, *, classes: int = 150, width: int = 512, mask: int = 66, dropout: float = 0.1
+) -> PublishedNetwork:
     """The network of the public ADE20K configuration; on ResNet-101 with output stride 8 there."""
     head = PSAHead(backbone.channels[-1], width, classes, mask, dropout)
-    return Rival(backbone, head, fcn(backbone.channels[-2], width // 2, classes, dropout))
+    return PublishedNetwork(backbone, head, fcn(backbone.channels[-2], width // 2, classes, dropout))

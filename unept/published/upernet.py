@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from unept.backbones import Backbone
-from unept.published.parts import Output, Rival, block, classifier, fcn, resize
+from unept.published.parts import Output, PublishedNetwork, classifier, conv_bn_relu, fcn, resize
 
 POOLED = (1, 2, 3, 6)
 
@@ -17,11 +17,13 @@ class UPerHead(nn.Module):
     def __init__(self, channels: tuple[int, ...], width: int, classes: int, dropout: float) -> None:
         super().__init__()
         *finer, last = channels
-        self.pools = nn.ModuleList(nn.Sequential(nn.AdaptiveAvgPool2d(side), block(last, width, 1)) for side in POOLED)
-        self.pooled = block(last + len(POOLED) * width, width, 3)
-        self.laterals = nn.ModuleList(block(before, width, 1) for before in finer)
-        self.smooth = nn.ModuleList(block(width, width, 3) for _ in finer)
-        self.fuse = block(len(channels) * width, width, 3)
+        self.pools = nn.ModuleList(
+            nn.Sequential(nn.AdaptiveAvgPool2d(side), conv_bn_relu(last, width, 1)) for side in POOLED
+        )
+        self.pooled = conv_bn_relu(last + len(POOLED) * width, width, 3)
+        self.laterals = nn.ModuleList(conv_bn_relu(before, width, 1) for before in finer)
+        self.smooth = nn.ModuleList(conv_bn_relu(width, width, 3) for _ in finer)
+        self.fuse = conv_bn_relu(len(channels) * width, width, 3)
         self.classify = classifier(width, classes, dropout)
 
     def forward(self, maps: list[Tensor]) -> Output:
@@ -37,7 +39,7 @@ class UPerHead(nn.Module):
         return Output(self.classify(fused))
 
 
-def upernet(backbone: Backbone, *, classes: int = 150, width: int = 512, dropout: float = 0.1) -> Rival:
+def upernet(backbone: Backbone, *, classes: int = 150, width: int = 512, dropout: float = 0.1) -> PublishedNetwork:
     """The network of the public ADE20K configuration; on ResNet-101 with output stride 32 there."""
     head = UPerHead(backbone.channels, width, classes, dropout)
-    return Rival(backbone, head, fcn(backbone.channels[-2], width // 2, classes, dropout))
+    return PublishedNetwork(backbone, head, fcn(backbone.channels[-2], width // 2, classes, dropout))

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 
-def write_whole(path: Path, data: bytes) -> Path:
+def atomic_write(path: Path, data: bytes) -> Path:
     """Replace `path` by `data`, synced to the disk; a crash at any instant leaves the old file or the new one.
 
     Returns the path; an OSError names it. Two processes must not write one path at once.

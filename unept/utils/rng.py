@@ -11,7 +11,7 @@ from torch import Tensor
 State = tuple[Tensor, Tensor | None]  # of the CPU's generator, and of the card's
 
 
-def now(like: Tensor) -> State:
+def get_rng_state(like: Tensor) -> State:
     """The state of the CPU's random numbers, and of those of the card that ``like`` is on."""
     own = None
     if _cards(like):
@@ -20,7 +20,7 @@ def now(like: Tensor) -> State:
 
 
 @contextmanager
-def again(state: State, like: Tensor) -> Iterator[None]:
+def replay_rng(state: State, like: Tensor) -> Iterator[None]:
     """Within it random numbers begin at ``state``; after it they go on from where they were."""
     kind = like.device.type if _cards(like) else "cuda"
     with torch.random.fork_rng(devices=_cards(like), device_type=kind):

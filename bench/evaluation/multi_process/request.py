@@ -20,14 +20,14 @@ from bench.evaluation.multi_process.results import KINDS, Results
 from bench.evaluation.multi_process.work import Job
 from bench.evaluation.options import EvaluationRequest
 from bench.evaluation.protocol import published
-from bench.launchers.progress import Counter
-from bench.results.rows import content_key, plain
+from bench.launchers.progress import ProgressCounter
+from bench.results.rows import content_key, json_value
 from bench.results.source_hash import source_hash
 from bench.stats import bootstrap
 from unept.checkpoints import model_file
 from unept.config import SLOTS
 from unept.data import Dataset, open_data
-from unept.utils.atomic_files import write_whole
+from unept.utils.atomic_files import atomic_write
 
 Say = Callable[[str], None]
 
@@ -109,7 +109,7 @@ def comparisons(scored: Sequence[Scored]) -> list[dict[str, Any]]:
 def _compared(first: str, second: str, counts: bootstrap.Counts, other: Scored) -> list[dict[str, Any]]:
     if len(other.results.names) < 2 or not counts[1].any():
         return []
-    pairs = bootstrap.paired(counts, other.results.per_picture())
+    pairs = bootstrap.paired_bootstrap(counts, other.results.per_picture())
     return [{"first": first, "second": second} | {"value": asdict(pair), "pictures": counts.shape[1]} for pair in pairs]
 
 
@@ -135,9 +135,9 @@ def _check_split(request: EvaluationRequest, dataset: Dataset) -> None:
 
 def _job(
     request: EvaluationRequest, path: Path, dataset: Dataset, count: int, devices: Sequence[str], say: Say
-) -> tuple[Job, model_file.Saved]:
+) -> tuple[Job, model_file.SavedModel]:
     """The job of one checkpoint, and what the checkpoint says of itself."""
-    found = model_file.load(path, own_modules=request.own_modules)
+    found = model_file.load_model(path, own_modules=request.own_modules)
     if len(dataset.classes) != found.config.classes:
         raise ValueError(f"{path}: {found.config.classes} classes, but {request.data} has {len(dataset.classes)}")
     if found.classes != dataset.classes and is_first():
@@ -163,14 +163,16 @@ def _job(
         classes=found.config.classes,
         protocol=protocol,
         results=request.results,
-        folder=request.out / content_key(plain(decides)) / "chunks",
+        folder=request.out / content_key(json_value(decides)) / "chunks",
         device=devices[0],
-        threads=request.threads or max(1, environment.cores() // sharing),
+        threads=request.threads or max(1, environment.usable_cores() // sharing),
     )
     return job, found
 
 
-def _scored(job: Job, found: model_file.Saved, name: str, dataset: Dataset, devices: Sequence[str], say: Say) -> Scored:
+def _scored(
+    job: Job, found: model_file.SavedModel, name: str, dataset: Dataset, devices: Sequence[str], say: Say
+) -> Scored:
     """Score one checkpoint, and write down what came out beside its chunks."""
     if is_first():
         for line in work.clear_damaged(job):
@@ -179,7 +181,7 @@ def _scored(job: Job, found: model_file.Saved, name: str, dataset: Dataset, devi
     if is_first():
         already = f", {done} of them done already" if done else ""
         say(f"{name}: {job.count} pictures of {job.data}, {job.split}; {job.protocol.words()}{already}")
-    with Counter(f"evaluating {name}") if is_first() else nullcontext() as counter:
+    with ProgressCounter(f"evaluating {name}") if is_first() else nullcontext() as counter:
         at = (lambda done: counter(done, job.count)) if counter else (lambda _: None)
         at(done)
         work.score(job, devices, at=at)
@@ -195,14 +197,14 @@ def _scored(job: Job, found: model_file.Saved, name: str, dataset: Dataset, devi
         "protocol": asdict(job.protocol) | {"words": job.protocol.words()},
         "classes": [*dataset.classes],
         "scores": {kind: _metrics(results, kind) for kind in KINDS if kind == "plain" or results.refines},
-        "environment": environment.record(threads=job.threads) | {"devices": [*devices]},
+        "environment": environment.collect_environment(threads=job.threads) | {"devices": [*devices]},
     }
     if is_first():
         place = job.folder.parent
-        text = json.dumps(plain(record), indent=1, allow_nan=False) + "\n"
+        text = json.dumps(json_value(record), indent=1, allow_nan=False) + "\n"
         with FileLock(place / "scores.lock"):  # the first processes of several machines end at the same time
             results.write(place / "pictures.npz")
-            write_whole(place / "scores.json", text.encode())
+            atomic_write(place / "scores.json", text.encode())
         record["folder"] = str(place)
     return Scored(record=record, results=results)
 

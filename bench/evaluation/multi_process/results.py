@@ -18,7 +18,7 @@ from bench.evaluation.boundary_metrics import BoundaryScorer, BoundaryScores
 from bench.evaluation.metrics import Confusion, Scores
 from bench.evaluation.protocol import Labels
 from unept.data import IGNORE
-from unept.utils.atomic_files import write_whole
+from unept.utils.atomic_files import atomic_write
 
 KINDS = ("plain", "refined")  # before and after refinement; the second is empty where a model does not refine
 
@@ -98,7 +98,7 @@ class Results:
         file = io.BytesIO()
         np.savez_compressed(file, allow_pickle=False, **arrays)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, file.getvalue())
+        atomic_write(path, file.getvalue())
 
 
 def read(path: Path, classes: int) -> Results:

@@ -147,7 +147,7 @@ def _child(job: Job, said: Any) -> None:
 
 def _score(job: Job, at: At) -> None:
     torch.set_num_threads(job.threads)
-    model = refining(model_file.load(job.checkpoint, own_modules=job.own_modules).model).to(job.device)
+    model = refining(model_file.load_model(job.checkpoint, own_modules=job.own_modules).model).to(job.device)
     dataset = open_data(job.data, job.split)
     job.folder.mkdir(parents=True, exist_ok=True)
     while left := [chunk for chunk in job.chunks() if not chunk[0].exists()]:

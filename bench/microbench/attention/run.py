@@ -68,8 +68,10 @@ def _preload(notes: list[str]) -> dict[str, str] | None:
 
 def _setting(request: AttentionBenchRequest) -> dict[str, Any]:
     """What must be the same for an older measurement to be kept, but for the commit."""
-    facts = environment.record(threads=request.threads, malloc=request.malloc)
-    facts["packages"] |= {name: environment.version(name) for name in PACKAGES if environment.version(name)}
+    facts = environment.collect_environment(threads=request.threads, malloc=request.malloc)
+    facts["packages"] |= {
+        name: environment.package_version(name) for name in PACKAGES if environment.package_version(name)
+    }
     return facts | {"repeats": request.repeats, "quick": request.quick, "sources": source_hash("run")}
 
 
@@ -88,7 +90,7 @@ def _process(spec: Mapping[str, Any], more: Mapping[str, str]) -> tuple[dict[str
     One that ended early leaves out the comparisons that it did not come to; what was stopped, the unfinished one too.
     """
     load, ended, stopped = os.getloadavg()[0], 0, False
-    variables = {**os.environ, **environment.pinned(spec["threads"]), **more}
+    variables = {**os.environ, **environment.thread_variables(spec["threads"]), **more}
     with tempfile.TemporaryDirectory() as folder:
         given, found = Path(folder, "spec.json"), Path(folder, "result.json")
         given.write_text(json.dumps(spec), encoding="utf-8")

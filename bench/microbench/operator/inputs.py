@@ -71,7 +71,7 @@ def make(case: Case, dtype: torch.dtype = torch.float64) -> list[Tensor]:
 
     value, place = normal(B, case.tokens, H, D), torch.rand(Q, 2, generator=generator)
     if ordered:
-        place = positions.centres(shapes, like=value).repeat(-(-Q // case.tokens), 1)[:Q]
+        place = positions.pixel_centres(shapes, like=value).repeat(-(-Q // case.tokens), 1)[:Q]
     sizes = torch.tensor([(w, h) for h, w in shapes])[:, None]
     offsets = spread * normal(B, Q, H, len(shapes), P, 2)
     pixels = (place[:, None, None, None] * sizes).double() - 0.5 + offsets.double()

@@ -145,7 +145,7 @@ def module(setting: Setting) -> Iterator[Row]:
             "dropout": 0.0,
             "layer": 0,
         }
-        made = attention.make("encoder_self", config.encoder_self, settings)
+        made = attention.make_attention("encoder_self", config.encoder_self, settings)
         generator = torch.Generator().manual_seed(case.seed)
         for parameter in made.parameters():  # as initialised, all offsets would be the same
             nn.init.normal_(parameter, std=case.spread / width**0.5, generator=generator)

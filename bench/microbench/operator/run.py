@@ -61,7 +61,7 @@ def perform(request: OperatorBenchRequest, say: Callable[[str], None] = print) -
 
 def _write(request: OperatorBenchRequest, rows: list[Row], found: dict[str, Any]) -> None:
     """The table and the facts of what has been measured by now, so that a stop loses one process at most."""
-    facts = environment.record(threads=request.threads) | found | {"command": request.command}
+    facts = environment.collect_environment(threads=request.threads) | found | {"command": request.command}
     facts |= {"repeats": _repeats(request), "quick": request.quick}
     facts |= {"kernel": "" if cpu_build.problem() else cpu_build.load().origin}
     (request.out / TABLE).write_text(to_csv(rows), encoding="utf-8")
@@ -96,7 +96,7 @@ def _process(
         "shapes": request.shapes,
         "quick": request.quick,
     }
-    variables = {**os.environ, **environment.pinned(request.threads), **more}
+    variables = {**os.environ, **environment.thread_variables(request.threads), **more}
     with tempfile.TemporaryDirectory() as folder:
         given, found = Path(folder, "spec.json"), Path(folder, "result.json")
         given.write_text(json.dumps(spec), encoding="utf-8")

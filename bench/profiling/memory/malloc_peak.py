@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.config.settings import Settings, from_dict, to_dict
+from bench.config.settings import Settings, settings_from_dict, settings_to_dict
 from bench.profiling.memory.predict import StepUnderWatch, at_size, empty_batch
 from bench.profiling.memory.setting import StepSetting
 
@@ -36,7 +36,7 @@ def measure(settings: Settings, setting: StepSetting) -> int:
 
 def in_own_process(module: str, settings: Settings, setting: StepSetting, variables: Mapping[str, str]) -> str:
     """The last line that `python -m MODULE SPEC.json` prints, a fresh process; RuntimeError in one line if it fails."""
-    spec = {"settings": to_dict(settings), "setting": dataclasses.asdict(setting)}
+    spec = {"settings": settings_to_dict(settings), "setting": dataclasses.asdict(setting)}
     with tempfile.TemporaryDirectory() as folder:
         given = Path(folder, "spec.json")
         given.write_text(json.dumps(spec), encoding="utf-8")
@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> int:
 def read_spec(path: str) -> tuple[Settings, StepSetting]:
     """What `in_own_process` wrote for its process."""
     spec = json.loads(Path(path).read_text(encoding="utf-8"))
-    return from_dict(spec["settings"]), StepSetting(**spec["setting"])
+    return settings_from_dict(spec["settings"]), StepSetting(**spec["setting"])
 
 
 def _counted(settings: Settings, setting: StepSetting) -> int:

@@ -25,8 +25,8 @@ import unept
 from bench.config.settings import Settings
 from bench.profiling.memory.setting import PRECISIONS, StepSetting
 from bench.profiling.memory.tracker import GRADIENTS, INPUTS, OPTIMIZER, PARAMETERS, Ledger, Peak, without_data
-from bench.training.activation_checkpointing import recompute
-from bench.training.loop import loss_of, make_optimizer
+from bench.training.activation_checkpointing import enable_activation_checkpointing
+from bench.training.loop import compute_losses, make_optimizer
 from unept.losses import banded_cross_entropy
 from unept.ops import dispatch
 
@@ -68,7 +68,7 @@ class StepUnderWatch:
     def __init__(self, model: nn.Module, settings: Settings, setting: StepSetting, ledger: Ledger | None) -> None:
         self.model, self.settings, self.setting, self.ledger = model, settings, setting, ledger
         if setting.checkpointing:
-            recompute(model)
+            enable_activation_checkpointing(model)
         if setting.optimizer == "adamw":
             self.optimizer: torch.optim.Optimizer = make_optimizer(model, settings.train)
         else:
@@ -90,7 +90,7 @@ class StepUnderWatch:
         with nullcontext() if low is None else torch.autocast(device, low):
             output = self.model(batch["image"])
             self._phase("loss")
-            total = loss_of(output, batch, self.settings).total
+            total = compute_losses(output, batch, self.settings).total
         del output
         self._phase("backward")
         total.backward()

@@ -60,8 +60,8 @@ def effort(began: float) -> Record:
     where the system does not say.
     """
     own, largest = peak_resident_gib(), _largest_child_gib()
-    resident = None if own is None or largest is None else own + environment.cores() * largest
-    return {"seconds": time.perf_counter() - began, "cores": environment.cores(), "resident_gib": resident}
+    resident = None if own is None or largest is None else own + environment.usable_cores() * largest
+    return {"seconds": time.perf_counter() - began, "cores": environment.usable_cores(), "resident_gib": resident}
 
 
 def _largest_child_gib() -> float | None:
@@ -97,7 +97,7 @@ def _on_cpu(settings: Settings, setting: StepSetting) -> Record:
         record["predicted"] = predict(settings, setting).bytes
         if record["predicted"] > MOST:
             return record | {"message": f"not run: it needs more than {MOST >> 30} GiB"}
-        free = environment.available_bytes()
+        free = environment.available_memory_bytes()
         if record["predicted"] > SHARE * free:
             return record | {"message": f"not run: {free / 2**30:.1f} GiB are free"}
         return record | {"measured": measure(settings, setting)}
@@ -119,7 +119,7 @@ def _on_card(settings: Settings, setting: StepSetting) -> Record:
 
 def _pool() -> ProcessPoolExecutor:
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(max_workers=environment.cores(), mp_context=context)
+    return ProcessPoolExecutor(max_workers=environment.usable_cores(), mp_context=context)
 
 
 def _found(peaks: Mapping[str, Future[Peak]]) -> Record:

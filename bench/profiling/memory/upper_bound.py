@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench import environment
-from bench.config.settings import Settings, from_dict
+from bench.config.settings import Settings, settings_from_dict
 from bench.results.rows import content_key
 
 GIB = 1 << 30
@@ -48,17 +48,17 @@ def room() -> Room:
     if torch.cuda.is_available():
         card = torch.cuda.get_device_properties(0)
         return Room(bytes=card.total_memory, gpu=card.name)
-    return Room(bytes=environment.available_bytes())
+    return Room(bytes=environment.available_memory_bytes())
 
 
 def needs(settings: Sequence[Mapping[str, Any]], backend: str, there: Room, *, at_once: int = 1) -> dict[str, int]:
-    """Bytes of a training step as predicted, by `content_key` of the settings (as `settings.to_dict` gives them).
+    """Bytes of a training step as predicted, by `content_key` of the settings (from `settings_to_dict`).
 
     Left out are settings of which so many fit at once by their bound, and those whose step cannot be traced, as it may
     be with a user's own module.
     """
     found = {}
-    for key, each in {content_key(each): from_dict(dict(each)) for each in settings}.items():
+    for key, each in {content_key(each): settings_from_dict(dict(each)) for each in settings}.items():
         if at_once * bound(each, backend) >= there.bytes and (needed := _predicted(each, backend, there)):
             found[key] = needed
     return found

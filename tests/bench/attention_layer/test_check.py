@@ -35,7 +35,7 @@ NAMES = (
     "reach after two layers",
 )
 JUDGED = {*NAMES[:4], "fake-tensor trace", "operations counted"}
-OWN = [(slot, name) for slot in SLOTS for name in attention.names(slot)]
+OWN = [(slot, name) for slot in SLOTS for name in attention.attention_names(slot)]
 
 
 @pytest.fixture(autouse=True)
@@ -237,7 +237,7 @@ def test_a_step_is_predicted_between_linear_and_quadratic(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("slot", SLOTS)
 def test_what_it_is_timed_with_is_there(slot: str) -> None:
-    assert set(timed_beside(slot)) <= set(attention.names(slot))
+    assert set(timed_beside(slot)) <= set(attention.attention_names(slot))
 
 
 @pytest.mark.parametrize(

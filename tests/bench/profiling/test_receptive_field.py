@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.config.fields import apply
+from bench.config.fields import replace_fields
 from bench.config.presets import preset
 from bench.profiling import variant
 from bench.profiling.receptive_field import depends, level_shapes, reach, slot_reach
@@ -45,7 +45,7 @@ def settings(**changes: object) -> dict[str, object]:
     ("name", "share"), [("none", 0.0), ("pointwise", 0.0), ("dense_math", 1.0), ("dense_fused", 1.0)]
 )
 def test_known_shares(name: str, share: float) -> None:
-    found = reach(lambda layer: attention.make("encoder_self", name, settings(layer=layer)), SHAPES, 8)
+    found = reach(lambda layer: attention.make_attention("encoder_self", name, settings(layer=layer)), SHAPES, 8)
     assert found.share == share
     own = ((1 / 6, 0.0), (0.0, 1 / 2))
     everything = ((1.0, 1.0), (1.0, 1.0))
@@ -58,21 +58,21 @@ def test_of_the_quick_model() -> None:
     found = slot_reach(base, "encoder_self")
     assert found is not None
     assert 0.02 < found.share < 0.2  # 16 points on each of 3 levels and 2 heads, most of them outside the map
-    own = slot_reach(apply(base, {"decoder_self": "dense"}), "decoder_self")
+    own = slot_reach(replace_fields(base, {"decoder_self": "dense"}), "decoder_self")
     assert own is not None
     assert own.share == 1
     assert own.two_layers == ((1.0,),)
-    assert slot_reach(apply(base, {"size": 1024}), "encoder_self") is None
+    assert slot_reach(replace_fields(base, {"size": 1024}), "encoder_self") is None
 
 
 def test_what_a_row_says() -> None:
-    found, notes = variant.reaches(apply(preset("quick"), {"encoder_self": "none", "levels": 1}))
+    found, notes = variant.reaches(replace_fields(preset("quick"), {"encoder_self": "none", "levels": 1}))
     assert found["encoder_self"] == {"share": 0.0, "level 1 from 1": pytest.approx(1 / 64)}
     assert notes == {}
 
 
 def test_a_rival_has_no_slots() -> None:
-    assert variant.reaches(apply(preset("quick"), {"architecture": "ccnet"})) == ({}, {})
+    assert variant.reaches(replace_fields(preset("quick"), {"architecture": "ccnet"})) == ({}, {})
 
 
 def test_a_module_whose_reach_cannot_be_measured_says_why(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
@@ -80,7 +80,7 @@ def test_a_module_whose_reach_cannot_be_measured_says_why(tmp_path, monkeypatch)
         "import torch\nclass Odd(torch.nn.Module):\n def forward(self, tokens, *_):\n  raise RuntimeError('no')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    found, notes = variant.reaches(apply(preset("quick"), {"decoder_self": "odd_for_a_test:Odd"}))
+    found, notes = variant.reaches(replace_fields(preset("quick"), {"decoder_self": "odd_for_a_test:Odd"}))
     assert found["decoder_self"] is None
     assert notes == {"no reach of decoder_self": "RuntimeError: no"}
     assert found["encoder_self"]["share"] > 0

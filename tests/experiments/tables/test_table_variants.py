@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from bench.config.fields import fields, value_of
-from bench.config.grid import validate
+from bench.config.fields import config_fields, field_value
+from bench.config.grid import validate_settings
 from bench.config.presets import PRESETS, preset
-from bench.config.settings import Settings, to_dict
-from bench.results.rows import key_of
+from bench.config.settings import Settings, settings_to_dict
+from bench.results.rows import row_key
 from experiments.tables import table5, table6, table7, table8
 from experiments.tables.baselines import with_control
 from reports.paper import figures
@@ -21,11 +21,15 @@ KEYED = {"preset": "quick", "seed": 0, "backend": "reference", "threads": 1, "so
 
 def changes(before: Settings, after: Settings) -> dict[str, object]:
     """The fields in which the second differs, with its values."""
-    return {name: value_of(after, name) for name in fields() if value_of(after, name) != value_of(before, name)}
+    return {
+        name: field_value(after, name)
+        for name in config_fields()
+        if field_value(after, name) != field_value(before, name)
+    }
 
 
 def key(settings: Settings) -> str:
-    return key_of("run", {**KEYED, "settings": to_dict(settings)})
+    return row_key("run", {**KEYED, "settings": settings_to_dict(settings)})
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -46,7 +50,7 @@ def test_table_6_is_the_grid_in_the_papers_order(name: str) -> None:
         assert model.spatial
         assert model.queries == "both"
         assert set(changes(base, variant.settings)) <= {"points", "levels"}
-        validate(variant.settings)
+        validate_settings(variant.settings)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -68,7 +72,7 @@ def test_table_5_adds_one_component_a_row(name: str) -> None:
     assert changed in ({}, {"backbone_weights": ""})
     assert changes(spatial, none) == {"encoder_self": "none", "decoder_self": "none"}
     for settings in (baseline, pyramid, spatial, stronger, none):
-        validate(settings)
+        validate_settings(settings)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -135,11 +139,13 @@ def test_table_7_trains_every_row_under_one_recipe(name: str) -> None:
     assert variants["Ours, convolutional"].settings == ladder["+ spatial path"]
     for row, architecture in table7.RIVALS.items():
         settings = variants[row].settings
-        validate(settings)
+        validate_settings(settings)
         assert settings.model.architecture == architecture
         assert settings.model.width == 2 * base.model.width
         kept = ("steps", "batch", "lr", "size", "classes", "weight_ce", "data", "dropout")
-        assert {field: value_of(settings, field) for field in kept} == {field: value_of(base, field) for field in kept}
+        assert {field: field_value(settings, field) for field in kept} == {
+            field: field_value(base, field) for field in kept
+        }
         same = settings.model.backbone == base.model.backbone
         assert settings.train.backbone_weights == ("own.pth" if same else "")
     rivals = {variants[row].settings.model.backbone for row in table7.RIVALS}

@@ -8,7 +8,7 @@ import re
 import pytest
 from locations import SHARED
 
-from bench.config.fields import fields, value_of
+from bench.config.fields import config_fields, field_value
 from bench.config.presets import preset
 from bench.config.settings import Settings
 from reports.paper import figures as paper
@@ -157,7 +157,7 @@ def test_recipe_is_the_paper_preset() -> None:
     """What reports call the paper's setting is what the preset of that name runs."""
     settings: Settings = preset("paper")
     named = {name: value for name, value in paper.RECIPE.items() if not isinstance(value, str)}
-    assert set(paper.RECIPE) <= set(fields())
-    assert {name: value_of(settings, name) for name in named} == named
+    assert set(paper.RECIPE) <= set(config_fields())
+    assert {name: field_value(settings, name) for name in named} == named
     changed = dataclasses.replace(settings, train=dataclasses.replace(settings.train, batch=8))
-    assert {name: value_of(changed, name) for name in named} != named
+    assert {name: field_value(changed, name) for name in named} != named

@@ -76,7 +76,7 @@ def whole(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> multi_p
 
 
 def test_the_counts_are_those_of_predicting_each_picture(checkpoint: Path, whole: multi_process.Scored) -> None:
-    model = work.refining(model_file.load(checkpoint).model)
+    model = work.refining(model_file.load_model(checkpoint).model)
     dataset = open_data("scenes", "val")
     expected = results.Results(8)
     for number in range(COUNT):
@@ -98,7 +98,7 @@ def test_what_is_kept(checkpoint: Path, tmp_path: Path, whole: multi_process.Sco
     same(results.read(folder / "pictures.npz", 8), whole.results)
     kept = json.loads((folder / "scores.json").read_text())
     assert kept["scores"]["refined"]["miou"] == record["scores"]["refined"]["miou"]
-    assert kept["sha256"] == model_file.load(checkpoint).digest
+    assert kept["sha256"] == model_file.load_model(checkpoint).digest
     assert set(kept["scores"]["plain"]) >= {"iou", "boundary_f", "trimap", "size_iou", "tolerance_px"}
 
 
@@ -139,7 +139,7 @@ def test_several_that_end_together_write_one_after_the_other(
 ) -> None:
     """As two machines do that share --out, each of which has a first process."""
     inside: list[int] = []
-    write = requests.write_whole
+    write = requests.atomic_write
 
     def slowly(path: Path, data: bytes) -> Path:
         inside.append(1)
@@ -148,7 +148,7 @@ def test_several_that_end_together_write_one_after_the_other(
         inside.pop()
         return write(path, data)
 
-    monkeypatch.setattr(requests, "write_whole", slowly)
+    monkeypatch.setattr(requests, "atomic_write", slowly)
     evaluate(checkpoint, tmp_path, images=1)
     with ThreadPoolExecutor() as pool:
         ends = [*pool.map(lambda _: evaluate(checkpoint, tmp_path, images=1), range(3))]

@@ -53,7 +53,7 @@ def test_a_free_operator_leaves_the_layers_and_takes_their_gradients() -> None:
     width = CASE.heads * CASE.channels
     config = ModelConfig()
     settings = {"width": width, "heads": CASE.heads, "levels": 3, "points": 16, "dropout": 0.0, "layer": 0}
-    made = attention.make("encoder_self", config.encoder_self, settings | {"offset_init": config.offset_init})
+    made = attention.make_attention("encoder_self", config.encoder_self, settings | {"offset_init": config.offset_init})
     tokens = torch.randn(CASE.batch, CASE.tokens, width, requires_grad=True)
     products: list[str] = []
     for name, module in made.named_modules():

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench.config.fields import apply
+from bench.config.fields import replace_fields
 from bench.config.presets import preset
 from bench.config.settings import Settings
 from bench.profiling.memory import cuda_peak, malloc_peak, table
@@ -135,7 +135,7 @@ def test_with_a_card_every_verified_row_has_its_figures(monkeypatch: pytest.Monk
     monkeypatch.setattr(cuda_peak, "measure", on_card)
     monkeypatch.setattr(malloc_peak, "measure", lambda *_: GIB)
     said: list[str] = []
-    rows = {"fits": preset("quick"), "does not": apply(preset("quick"), {"points": 4})}
+    rows = {"fits": preset("quick"), "does not": replace_fields(preset("quick"), {"points": 4})}
     fits, does_not = table.verified(rows, StepSetting(batch=1, size=32), say=said.append)
     assert devices == ["cuda", "cuda"]
     assert fits["card"].items() >= found.items()

@@ -28,7 +28,7 @@ SETTINGS = {
 
 def maker(name: str, **options: Any) -> Callable[[], nn.Module]:
     dropout = options.pop("dropout", 0.0)
-    return lambda: attention.make("encoder_self", name, SETTINGS | {"dropout": dropout}, options)
+    return lambda: attention.make_attention("encoder_self", name, SETTINGS | {"dropout": dropout}, options)
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +83,7 @@ class Largest(TorchDispatchMode):
 
 
 def largest(name: str, options: dict[str, Any], side: int) -> int:
-    layer = attention.make("encoder_self", name, SETTINGS | {"width": 16, "heads": 2}, options)
+    layer = attention.make_attention("encoder_self", name, SETTINGS | {"width": 16, "heads": 2}, options)
     tokens = torch.randn(1, side**2, 16, requires_grad=True)
     with Largest() as seen:
         layer(tokens, torch.zeros_like(tokens), ((side, side),)).sum().backward()

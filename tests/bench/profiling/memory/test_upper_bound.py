@@ -11,10 +11,10 @@ import pytest
 from driving import SETTINGS, Silent, jobs, opened
 
 from bench import environment
-from bench.config.fields import apply
+from bench.config.fields import replace_fields
 from bench.config.presets import preset
-from bench.config.settings import Settings, to_dict
-from bench.launchers.local import run_jobs
+from bench.config.settings import Settings, settings_to_dict
+from bench.launchers.local import run_local_jobs
 from bench.launchers.queue import Job
 from bench.profiling.memory import upper_bound
 from bench.profiling.memory.predict import predict
@@ -43,7 +43,7 @@ def peak(settings: Settings, backend: str = "native") -> int:
 )
 def test_the_bound_never_says_too_little(backend: str, changes: dict[str, Any]) -> None:
     """The other networks are slow tests."""
-    settings = apply(preset("quick"), changes)
+    settings = replace_fields(preset("quick"), changes)
     assert upper_bound.bound(settings, backend) > peak(settings, backend)
 
 
@@ -56,20 +56,20 @@ def test_the_bound_holds_for_every_network_of_the_paper(row: table8.Row) -> None
 
 
 def test_what_the_reference_holds_is_more() -> None:
-    settings = apply(preset("quick"), {"points": 16, "size": 96})
+    settings = replace_fields(preset("quick"), {"points": 16, "size": 96})
     assert peak(settings, "reference") > 1.2 * peak(settings)
 
 
 def spec(variant: str, **changes: Any) -> dict[str, Any]:
-    return {"variant": variant, "settings": to_dict(apply(preset("quick"), changes))}
+    return {"variant": variant, "settings": settings_to_dict(replace_fields(preset("quick"), changes))}
 
 
 def advised(
     specs: list[dict[str, Any]], free: float, monkeypatch: pytest.MonkeyPatch, **options: Any
-) -> oom_policy.Advice:
+) -> oom_policy.MemoryAdvice:
     """With so many GiB free."""
-    monkeypatch.setattr(environment, "available_bytes", lambda: round(free * GIB))
-    return oom_policy.advise(specs, "native", **{"at_once": 1, "skip_oom": False} | options)
+    monkeypatch.setattr(environment, "available_memory_bytes", lambda: round(free * GIB))
+    return oom_policy.advise_on_memory(specs, "native", **{"at_once": 1, "skip_oom": False} | options)
 
 
 def test_a_small_study_is_not_traced(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,8 +78,8 @@ def test_a_small_study_is_not_traced(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("bench.profiling.memory.predict.predict", refuse)
     found = advised([spec("N=4", points=4), spec("N=64", points=64)], 16, monkeypatch, at_once=4)
-    assert found == oom_policy.Advice(misfits={}, warnings=())
-    assert oom_policy.advise([], "native", at_once=1, skip_oom=True).warnings == ()
+    assert found == oom_policy.MemoryAdvice(misfits={}, warnings=())
+    assert oom_policy.advise_on_memory([], "native", at_once=1, skip_oom=True).warnings == ()
 
 
 def test_what_does_not_fit_is_said_with_what_is_needed_and_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,10 +114,10 @@ def test_a_gpu_s_memory_is_what_counts_where_there_is_one(monkeypatch: pytest.Mo
 def test_the_limit_of_a_control_group_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     said = {"memory.max": "max\n", "memory.current": "1000\n"}
     monkeypatch.setattr(Path, "read_text", lambda path, *_, **__: said[path.name])
-    free = environment.available_bytes()
+    free = environment.available_memory_bytes()
     assert free > 1 << 20
     said["memory.max"] = "1500\n"
-    assert environment.available_bytes() == 500
+    assert environment.available_memory_bytes() == 500
 
 
 def test_a_step_that_cannot_be_traced_is_said_nothing_of(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,10 +129,10 @@ def test_a_step_that_cannot_be_traced_is_said_nothing_of(monkeypatch: pytest.Mon
 
 
 def test_beyond() -> None:
-    base = to_dict(apply(preset("quick"), {}))
+    base = settings_to_dict(replace_fields(preset("quick"), {}))
 
     def of(**changes: Any) -> str | None:
-        return upper_bound.beyond(to_dict(apply(preset("quick"), changes)), base)
+        return upper_bound.beyond(settings_to_dict(replace_fields(preset("quick"), changes)), base)
 
     assert of() == ""
     assert of(points=64) == "points=64 for 16"
@@ -151,22 +151,24 @@ def statuses(out: Path) -> dict[tuple[int, int], tuple[str, str]]:
 
 def test_after_one_that_ran_out_of_memory_those_that_ask_for_more_are_skipped(tmp_path: Path) -> None:
     store, todo = opened(tmp_path), jobs(tmp_path, "unwell", points=(2, 64, 128, 16), seeds=2)
-    skip = oom_policy.skipping(store, oom_policy.Advice(misfits={}, warnings=()))
-    ended = run_jobs(store, todo, parallel=1, progress=Silent(), skip=skip)
+    skip = oom_policy.skip_rule(store, oom_policy.MemoryAdvice(misfits={}, warnings=()))
+    ended = run_local_jobs(store, todo, parallel=1, progress=Silent(), skip=skip)
     assert [each.status for each in ended] == ["ok", "oom", "skipped", "oom", "ok", "skipped", "skipped", "skipped"]
     found = statuses(tmp_path)
     assert found[128, 0] == ("skipped", "--skip-oom: N=64 seed 0 ran out of memory, and this takes points=128 for 64")
     assert found[16, 1] == ("skipped", "--skip-oom: N=16 seed 0 ran out of memory, and this is the same")
     later = jobs(tmp_path, "unwell", points=(256,))
-    again = oom_policy.skipping(store, oom_policy.Advice(misfits={}, warnings=()))
-    assert [each.status for each in run_jobs(store, later, parallel=1, progress=Silent(), skip=again)] == ["skipped"]
+    again = oom_policy.skip_rule(store, oom_policy.MemoryAdvice(misfits={}, warnings=()))
+    assert [each.status for each in run_local_jobs(store, later, parallel=1, progress=Silent(), skip=again)] == [
+        "skipped"
+    ]
 
 
 def test_a_record_of_another_machine_is_no_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = opened(tmp_path)
-    run_jobs(store, jobs(tmp_path, "unwell", points=(16,)), parallel=1, progress=Silent())
-    monkeypatch.setattr(environment, "memory_gib", lambda: 1024.0)
-    reason = oom_policy.skipping(store, oom_policy.Advice(misfits={}, warnings=()))
+    run_local_jobs(store, jobs(tmp_path, "unwell", points=(16,)), parallel=1, progress=Silent())
+    monkeypatch.setattr(environment, "installed_memory_gib", lambda: 1024.0)
+    reason = oom_policy.skip_rule(store, oom_policy.MemoryAdvice(misfits={}, warnings=()))
     assert reason(jobs(tmp_path, "unwell", points=(64,))[0], []) == ""
 
 
@@ -174,8 +176,10 @@ def test_what_is_predicted_not_to_fit_is_skipped_and_the_rest_goes_on(tmp_path: 
     todo: list[Job] = jobs(tmp_path, "quick", points=(4, 8))
     misfit = content_key(SETTINGS | {"model": {"points": 8}})
     store = opened(tmp_path)
-    skip = oom_policy.skipping(store, oom_policy.Advice(misfits={misfit: "a training step needs 9 GiB"}, warnings=()))
-    run_jobs(store, todo, parallel=1, progress=Silent(), skip=skip)
+    skip = oom_policy.skip_rule(
+        store, oom_policy.MemoryAdvice(misfits={misfit: "a training step needs 9 GiB"}, warnings=())
+    )
+    run_local_jobs(store, todo, parallel=1, progress=Silent(), skip=skip)
     found = statuses(tmp_path)
     assert found[8, 0] == ("skipped", "--skip-oom: a training step needs 9 GiB")
     assert found[4, 0] == ("ok", "")
