@@ -143,7 +143,7 @@ class TrainOptions:
     )
     backend: str = option(
         "auto",
-        help="Implementation of deformable attention: reference (plain PyTorch), native (compiled), cuda, mmcv or auto.",
+        help="Kernel of deformable attention: reference (plain PyTorch), native (compiled), cuda, mmcv or auto.",
         metavar="NAME",
         group=DEVICES,
         choices=BACKENDS,

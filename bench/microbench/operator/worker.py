@@ -40,7 +40,7 @@ def work(spec: dict[str, Any]) -> dict[str, Any]:
         repeats=spec["repeats"],
         cases=chosen(spec["shapes"], TINY if spec["quick"] else SHAPES),
         sides=sides(),
-        say=lambda what: print(f"{spec['malloc']} malloc: {what}", flush=True),
+        say=lambda what: print(f"{spec['malloc']} malloc: {what}", file=sys.stderr, flush=True),
     )
     for side in setting.sides:
         if side.missing:
