@@ -6,6 +6,7 @@ import importlib.metadata
 from collections.abc import Callable
 
 from bench import environment
+from bench.errors import one_line
 from bench.launchers import ray_cluster
 
 # What an optional part is for, the package whose presence shows it, and the line that installs it.
@@ -57,13 +58,13 @@ def _safely(section: Callable[[], list[str]]) -> list[str]:
     try:
         return section()
     except Exception as error:  # whatever is broken is the finding
-        return [f"cannot tell: {type(error).__name__}: {' '.join(str(error).split())}"]
+        return [f"cannot tell: {one_line(error)}"]
 
 
 def _versions() -> list[str]:
-    found = {"python": environment.collect_environment(threads=1)["python"], **environment.package_versions()}
-    listed = [f"{name} {version}" for name, version in found.items()]
-    if "unept-bench" not in found:
+    versions = {"python": environment.collect_environment(threads=1)["python"], **environment.package_versions()}
+    listed = [f"{name} {version}" for name, version in versions.items()]
+    if "unept-bench" not in versions:
         return [*listed, "unept-bench itself is not installed: pip install -e . in its folder"]
     requirements = importlib.metadata.requires("unept-bench") or []
     needed = [line.split(";")[0].strip() for line in requirements if "extra ==" not in line]
@@ -81,12 +82,12 @@ def _processor() -> list[str]:
 
 
 def _accelerators() -> list[str]:
-    found = environment.accelerators()
-    if not found:
+    gpus = environment.accelerators()
+    if not gpus:
         return ["none: everything runs on the processor"]
     import torch
 
-    listed = [f"{gpu['name']}, {gpu['memory_gib']:g} GiB, driver {gpu['driver']}" for gpu in found]
+    listed = [f"{gpu['name']}, {gpu['memory_gib']:g} GiB, driver {gpu['driver']}" for gpu in gpus]
     if not torch.cuda.is_available():
         listed.append(
             f"not used: torch {torch.__version__} cannot use them (a build without CUDA, or too old a driver)"
@@ -105,7 +106,9 @@ def _backends() -> list[str]:
 
 
 def _optional() -> list[str]:
-    return [f"{what}: {'there' if _installed(package) else f'missing; {line}'}" for what, package, line in OPTIONAL]
+    return [
+        f"{purpose}: {'there' if _installed(package) else f'missing; {line}'}" for purpose, package, line in OPTIONAL
+    ]
 
 
 def _installed(package: str) -> bool:

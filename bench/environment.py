@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.results.rows import content_key
+from bench.units import GIB
 
 PACKAGES = ("unept-bench", "torch", "torchvision", "timm", "mmcv-lite", "mmcv", "mmengine", "numpy", "scipy")
+USABLE_MEMORY_SHARE = 0.8  # of the available memory, that a measurement may take
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGEST_MMAP_THRESHOLD = 4 * 1024 * 1024 * ctypes.sizeof(ctypes.c_long)  # glibc refuses more
 _LARGEST_INT = 2**31 - 1
@@ -40,11 +42,11 @@ def peak_resident_gib() -> float | None:
     status = Path("/proc/self/status")
     if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) / 2**20
+        return int(line.split()[1]) * 1024 / GIB
     if sys.platform == "darwin":
         import resource
 
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**30
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / GIB
     return None
 
 
@@ -82,6 +84,17 @@ def set_variables(wanted: Mapping[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def torchrun_size() -> int:
+    """Return the number of processes that torchrun has started, this one among them; 0 where it has not."""
+    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR")
+    return int(os.environ["WORLD_SIZE"]) if all(name in os.environ for name in names) else 0
+
+
+def is_main_process() -> bool:
+    """Return True in the process that writes files and prints: the only one, or under torchrun the one of rank 0."""
+    return not torchrun_size() or os.environ["RANK"] == "0"
 
 
 def thread_variables(threads: int) -> dict[str, str]:
@@ -141,8 +154,8 @@ def machine_key() -> str:
 
 def package_versions() -> dict[str, str]:
     """Return the installed versions of PACKAGES by name; absent packages are left out."""
-    found = {name: package_version(name) for name in PACKAGES}
-    return {name: text for name, text in found.items() if text}
+    versions = {name: package_version(name) for name in PACKAGES}
+    return {name: text for name, text in versions.items() if text}
 
 
 def package_version(package: str) -> str:
@@ -167,7 +180,7 @@ def processor_name() -> str:
 def installed_memory_gib() -> float | None:
     """Return the installed memory in GiB, to one decimal; None where the system does not say."""
     try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB, 1)
     except (AttributeError, OSError, ValueError):
         return None
 
@@ -203,7 +216,7 @@ def accelerators() -> tuple[dict[str, Any], ...]:
         return tuple(
             {
                 "name": pynvml.nvmlDeviceGetName(handle),
-                "memory_gib": round(pynvml.nvmlDeviceGetMemoryInfo(handle).total / 2**30, 1),
+                "memory_gib": round(pynvml.nvmlDeviceGetMemoryInfo(handle).total / GIB, 1),
                 "driver": driver,
             }
             for handle in handles

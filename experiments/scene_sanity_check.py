@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.config.settings import TrainConfig
-from bench.evaluation.metrics import Confusion
+from bench.evaluation.metrics import ConfusionMatrix
 from unept.config import LossConfig
 from unept.data.pipeline import Batches, TrainPipeline
 from unept.data.scenes import CLASSES, CUE_CLASSES, SceneConfig, Scenes
@@ -86,7 +86,7 @@ def measure(scenes: SceneConfig, *, told: bool, seed: int, steps: int) -> Result
 
 @torch.inference_mode()
 def _score(net: nn.Module, dataset: Scenes, *, told: bool, seed: int) -> Result:
-    confusion = Confusion(len(CLASSES))
+    confusion = ConfusionMatrix(len(CLASSES))
     batches = _batches(dataset, 0, 1, flip=0.0)
     for step in range(len(dataset)):
         image, label = _inputs(batches.batch_at(step), told)

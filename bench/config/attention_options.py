@@ -34,13 +34,13 @@ def applicable_options(model: ModelConfig, words: Mapping[str, str]) -> dict[str
     Raises:
         ValueError: For a value of the wrong type.
     """
-    found = {}
+    values = {}
     for name, word in words.items():
         slot, _, parameter = name.partition(".")
         own = _parameters(slot, getattr(model, slot))
         if parameter in own:
-            found[name] = _value(f"{name}={word}", own[parameter].type, word)
-    return found
+            values[name] = _value(f"{name}={word}", own[parameter].type, word)
+    return values
 
 
 def with_attention_options(settings: Settings, options: Mapping[str, Any]) -> Settings:
@@ -82,9 +82,9 @@ def _parameters(slot: str, kind: str) -> Mapping[str, Any]:
     return attention.attention_parameters(slot, kind)
 
 
-def _value(said: str, kind: Any, word: str) -> Any:
+def _value(text: str, kind: Any, word: str) -> Any:
     if kind is None:
-        raise ValueError(f"{said}: its type is not known: annotate it as int, float, bool, str or a tuple of these")
-    value = parse_as(said, kind, word)
-    check_number(said, value)
+        raise ValueError(f"{text}: its type is not known: annotate it as int, float, bool, str or a tuple of these")
+    value = parse_as(text, kind, word)
+    check_number(text, value)
     return value

@@ -47,7 +47,8 @@ def check_variants(variants: Sequence[Variant]) -> None:
         settings = variant.settings
         try:
             validate_settings(settings)
-            with torch.device("meta"), warnings.catch_warnings(action="ignore"):
+            with torch.device("meta"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
                 unept.build(settings.model, weights=settings.train.backbone_weights)
         except ValueError as error:
             raise ValueError(prefix_variant(variant.name, error)) from None
@@ -97,6 +98,6 @@ def visible_gpus() -> tuple[str, ...]:
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = [str(index) for index in range(count)] if given is None else given.split(",")
+    configured = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [str(index) for index in range(count)] if configured is None else configured.split(",")
     return tuple(name.strip() for name in names[:count])

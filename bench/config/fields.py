@@ -60,14 +60,16 @@ class ConfigField:
 @cache
 def config_fields() -> Mapping[str, ConfigField]:
     """Return every field that an axis can set, by name."""
-    found: dict[str, ConfigField] = {}
+    by_name: dict[str, ConfigField] = {}
     for name, kind in get_type_hints(Settings).items():
         if dataclasses.is_dataclass(kind):
             inner = get_type_hints(kind)
-            found |= {f.name: ConfigField(name=f.name, part=name, type=inner[f.name]) for f in dataclasses.fields(kind)}
+            by_name |= {
+                f.name: ConfigField(name=f.name, part=name, type=inner[f.name]) for f in dataclasses.fields(kind)
+            }
         else:
-            found[name] = ConfigField(name=name, part="", type=kind)
-    return types.MappingProxyType({name: field for name, field in found.items() if name not in NO_AXIS})
+            by_name[name] = ConfigField(name=name, part="", type=kind)
+    return types.MappingProxyType({name: field for name, field in by_name.items() if name not in NO_AXIS})
 
 
 def nearest_name(word: str, names: Iterable[str]) -> str:
@@ -89,13 +91,13 @@ def parse_field(field: ConfigField, word: str) -> Any:
     Raises:
         ValueError: For a value of the wrong type or out of range.
     """
-    said = f"{field.name}={word}"
-    value = parse_as(said, field.type, word)
-    _check_range(field.name, said, value)
+    text = f"{field.name}={word}"
+    value = parse_as(text, field.type, word)
+    _check_range(field.name, text, value)
     return value
 
 
-def parse_as(said: str, kind: Any, word: str) -> Any:
+def parse_as(text: str, kind: Any, word: str) -> Any:
     """Parse `word` as a value of the type `kind`: str, bool, int, float, a Literal, or a tuple of these.
 
     Args:
@@ -110,51 +112,51 @@ def parse_as(said: str, kind: Any, word: str) -> Any:
         return word
     if kind is bool:
         if word.lower() not in _TRUE + _FALSE:
-            raise ValueError(f"{said}: expected true or false")
+            raise ValueError(f"{text}: expected true or false")
         return word.lower() in _TRUE
     if kind in (int, float):
         try:
             return kind(word.replace("_", "x"))  # Python would read 1_0 as 10
         except ValueError:
             expected = "a whole number" if kind is int else "a number"
-            raise ValueError(f"{said}: expected {expected}") from None
+            raise ValueError(f"{text}: expected {expected}") from None
     if get_origin(kind) is Literal:
         allowed = get_args(kind)
         if word not in allowed:
-            raise ValueError(f"{said}: expected {one_of(allowed)}{did_you_mean(word, allowed)}")
+            raise ValueError(f"{text}: expected {one_of(allowed)}{did_you_mean(word, allowed)}")
         return word
-    assert get_origin(kind) is tuple, f"{said}: no conversion to {kind}"
-    return _tuple(said, get_args(kind), word)
+    assert get_origin(kind) is tuple, f"{text}: no conversion to {kind}"
+    return _tuple(text, get_args(kind), word)
 
 
-def _tuple(said: str, kinds: tuple[Any, ...], word: str) -> tuple[Any, ...]:
+def _tuple(text: str, kinds: tuple[Any, ...], word: str) -> tuple[Any, ...]:
     parts = word.split("+")
     variadic = kinds[-1] is Ellipsis
     if not variadic and len(parts) != len(kinds):
         raise ValueError(
-            f"{said}: expected {len(kinds)} values joined by plus signs, as in {'+'.join('1' * len(kinds))}"
+            f"{text}: expected {len(kinds)} values joined by plus signs, as in {'+'.join('1' * len(kinds))}"
         )
-    each = [kinds[0]] * len(parts) if variadic else kinds
-    return tuple(parse_as(said, kind, part) for kind, part in zip(each, parts, strict=True))
+    item_types = [kinds[0]] * len(parts) if variadic else kinds
+    return tuple(parse_as(text, kind, part) for kind, part in zip(item_types, parts, strict=True))
 
 
-def _check_range(name: str, said: str, value: Any) -> None:
+def _check_range(name: str, text: str, value: Any) -> None:
     if isinstance(value, tuple):
         for item in value:
-            _check_range(name, said, item)
+            _check_range(name, text, item)
         return
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
-    check_number(said, value)
+    check_number(text, value)
     if name.startswith("scene_"):  # the scenes know their own limits
         return
     low, high = RANGES.get(name, (1 if isinstance(value, int) else 0, math.inf))
     if not low <= value <= high:
         expected = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
-        raise ValueError(f"{said}: expected {expected}")
+        raise ValueError(f"{text}: expected {expected}")
 
 
-def check_number(said: str, value: Any) -> None:
+def check_number(text: str, value: Any) -> None:
     """Check that the numbers in `value` are finite and at most LARGEST_INTEGER.
 
     Args:
@@ -166,9 +168,9 @@ def check_number(said: str, value: Any) -> None:
     """
     for number in value if isinstance(value, tuple) else (value,):
         if isinstance(number, float) and not math.isfinite(number):
-            raise ValueError(f"{said}: expected a finite number")
+            raise ValueError(f"{text}: expected a finite number")
         if isinstance(number, int) and abs(number) > LARGEST_INTEGER:
-            raise ValueError(f"{said}: expected at most {LARGEST_INTEGER}")
+            raise ValueError(f"{text}: expected at most {LARGEST_INTEGER}")
 
 
 def one_of(names: Iterable[object]) -> str:

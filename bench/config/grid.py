@@ -108,22 +108,22 @@ def _split(word: str) -> list[str]:
 
 
 def _axis(word: str) -> Axis:
-    given, equals, right = word.partition("=")
-    if not equals or not given:
+    label, equals, right = word.partition("=")
+    if not equals or not label:
         raise ValueError(f"axis {word!r}: expected NAME=VALUE,VALUE,... as in N=4,16")
-    name = AXIS_ALIASES.get(given, given)
+    name = AXIS_ALIASES.get(label, label)
     known = config_fields()
     if name in PER_STUDY:
         raise ValueError(f"axis {word!r}: a study has one value of {name}; use --{name}")
     if name not in known and name != PROFILE_AXIS and not is_attention_option(name):
         names = (*AXIS_ALIASES, *known, PROFILE_AXIS, *PER_STUDY)
-        raise ValueError(f"axis {word!r}: there is no field {given!r}{did_you_mean(given, names) or _all_parts()}")
+        raise ValueError(f"axis {word!r}: there is no field {label!r}{did_you_mean(label, names) or _all_parts()}")
     texts = right.split(",")
     if texts == [""]:
-        raise ValueError(f"axis {word!r}: no value after the equals sign, expected one or more, as in {given}=4,16")
+        raise ValueError(f"axis {word!r}: no value after the equals sign, expected one or more, as in {label}=4,16")
     if "" in texts:
-        raise ValueError(f"axis {word!r}: a comma without a value beside it; no blanks, as in {given}=4,16")
-    values = tuple(_value(given, name, text) for text in texts)
+        raise ValueError(f"axis {word!r}: a comma without a value beside it; no blanks, as in {label}=4,16")
+    values = tuple(_value(label, name, text) for text in texts)
     for index, value in enumerate(values):
         if value in values[:index]:
             raise ValueError(f"axis {word!r}: value {format_value(value)} is given twice")
@@ -135,7 +135,7 @@ def _all_parts() -> str:
     return f"; fields are those of bench/config/settings.py, such as {examples}"
 
 
-def _value(given: str, name: str, text: str) -> Any:
+def _value(label: str, name: str, text: str) -> Any:
     if is_attention_option(name):
         return text
     if name == PROFILE_AXIS:
@@ -145,7 +145,7 @@ def _value(given: str, name: str, text: str) -> Any:
     try:
         return parse_field(config_fields()[name], text)
     except ValueError as error:
-        raise ValueError(str(error).replace(f"{name}=", f"{given}=", 1)) from None
+        raise ValueError(str(error).replace(f"{name}=", f"{label}=", 1)) from None
 
 
 def expand_axes(axes: Axes, base: Settings) -> tuple[Variant, ...]:
@@ -160,23 +160,23 @@ def expand_axes(axes: Axes, base: Settings) -> tuple[Variant, ...]:
     models, applied = [], set()
     words: dict[tuple[str, str, Any], str] = {}
     for values in itertools.product(*(axis.values for axis in axes)):
-        given = {axis.name: value for axis, value in zip(axes, values, strict=True)}
+        combination = {axis.name: value for axis, value in zip(axes, values, strict=True)}
         try:
-            settings, chosen = _settings(base, given)
+            settings, chosen = _settings(base, combination)
             models.append(settings.model)
             applied |= set(chosen)
             name = " ".join(f"{axis.label}={format_value(chosen[axis.name])}" for axis in axes if axis.name in chosen)
             for option in filter(is_attention_option, chosen):
                 slot = option.partition(".")[0]
                 if (
-                    words.setdefault((option, getattr(settings.model, slot), chosen[option]), given[option])
-                    != given[option]
+                    words.setdefault((option, getattr(settings.model, slot), chosen[option]), combination[option])
+                    != combination[option]
                 ):
                     raise ValueError(f"{option}: value {format_value(chosen[option])} is given twice")
             validate_settings(settings)
         except ValueError as error:
-            said = " ".join(f"{axis.label}={format_value(given[axis.name])}" for axis in axes)
-            raise ValueError(prefix_variant(said, error)) from None
+            label = " ".join(f"{axis.label}={format_value(combination[axis.name])}" for axis in axes)
+            raise ValueError(prefix_variant(label, error)) from None
         if all(variant.name != name for variant in variants):
             variants.append(Variant(name=name, axes=chosen, settings=settings))
     for axis in axes:
@@ -199,14 +199,16 @@ def with_field_values(base: Settings, words: Sequence[str]) -> Settings:
     return expand_axes(axes, base)[0].settings
 
 
-def _settings(base: Settings, given: Mapping[str, Any]) -> tuple[Settings, dict[str, Any]]:
+def _settings(base: Settings, chosen_values: Mapping[str, Any]) -> tuple[Settings, dict[str, Any]]:
     """Return `base` with the values of `given`, and those of them that applied, typed."""
-    words = {name: value for name, value in given.items() if is_attention_option(name)}
-    own = {name: value for name, value in given.items() if name != PROFILE_AXIS and name not in words}
-    profile = profile_fields(given[PROFILE_AXIS]) if PROFILE_AXIS in given else {}
+    words = {name: value for name, value in chosen_values.items() if is_attention_option(name)}
+    own = {name: value for name, value in chosen_values.items() if name != PROFILE_AXIS and name not in words}
+    profile = profile_fields(chosen_values[PROFILE_AXIS]) if PROFILE_AXIS in chosen_values else {}
     settings = replace_fields(base, profile | own)
     options = applicable_options(settings.model, words)
-    chosen = {name: options.get(name, value) for name, value in given.items() if name not in words or name in options}
+    chosen = {
+        name: options.get(name, value) for name, value in chosen_values.items() if name not in words or name in options
+    }
     return with_attention_options(settings, options), chosen
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.dataset_check.reading import Reading
+from bench.dataset_check.reading import PairReading
 from unept.data.image_dataset import Pictures
 
 _LOSSY = (".jpg", ".jpeg", ".webp")
@@ -36,7 +36,7 @@ class Finding:
     wrong: bool = True
 
 
-def count(split: str, pictures: Pictures) -> Iterator[Finding]:
+def count_findings(split: str, pictures: Pictures) -> Iterator[Finding]:
     """Another number of pictures than the owners tell."""
     files, official = pictures.files, pictures.official
     found = len(files.pairs) + sum(each.path.is_file() for each in files.unpaired)
@@ -44,14 +44,14 @@ def count(split: str, pictures: Pictures) -> Iterator[Finding]:
         yield Finding(
             check="count",
             split=split,
-            what=f"{counted(found, 'picture')}, but the owners' split has {official.pictures:,}",
+            what=f"{counted_noun(found, 'picture')}, but the owners' split has {official.pictures:,}",
             fix="download or extract the rest; scores on another set of pictures cannot stand beside published ones"
             if found < official.pictures
             else "take out what does not belong to the split",
         )
 
 
-def pairing(split: str, pictures: Pictures) -> Iterator[Finding]:
+def pairing_findings(split: str, pictures: Pictures) -> Iterator[Finding]:
     """Pictures without label, labels without picture, and names in a list without either."""
     unpaired, spare = pictures.files.unpaired, pictures.files.spare
     lossy = [each for each in unpaired if any(each.expected.with_suffix(end).is_file() for end in _LOSSY)]
@@ -60,11 +60,11 @@ def pairing(split: str, pictures: Pictures) -> Iterator[Finding]:
         (lossy, "a label saved as JPEG or WebP has lost its values: export it again, as PNG"),
     ):
         if found:
-            said = first_of([each.said for each in found])
+            said = first_and_more([each.said for each in found])
             yield Finding(
                 check="pair",
                 split=split,
-                what=f"{counted(len(found), 'picture')} without the other half: {said}",
+                what=f"{counted_noun(len(found), 'picture')} without the other half: {said}",
                 fix=fix,
                 files=tuple(each.path for each in found),
             )
@@ -72,29 +72,29 @@ def pairing(split: str, pictures: Pictures) -> Iterator[Finding]:
         yield Finding(
             check="pair",
             split=split,
-            what=f"{counted(len(spare), 'label')} without picture: {first_of(spare)}",
+            what=f"{counted_noun(len(spare), 'label')} without picture: {first_and_more(spare)}",
             fix="nothing, where they are meant to be left out; else extract the pictures again",
             files=spare,
             wrong=False,
         )
 
 
-def faults(split: str, readings: Sequence[Reading]) -> Iterator[Finding]:
+def fault_findings(split: str, readings: Sequence[PairReading]) -> Iterator[Finding]:
     """Files that cannot be decoded, and those of the wrong sort."""
     for kind, (state, fix) in _MENDING.items():
         found = [fault for reading in readings for fault in reading.faults if fault.kind == kind]
         if found:
-            said = first_of([fault.said for fault in found])
+            said = first_and_more([fault.said for fault in found])
             yield Finding(
                 check=kind,
                 split=split,
-                what=f"{counted(len(found), 'file')} {state}: {said}",
+                what=f"{counted_noun(len(found), 'file')} {state}: {said}",
                 fix=fix,
                 files=tuple(fault.path for fault in found),
             )
 
 
-def sizes(split: str, pictures: Pictures, readings: Sequence[Reading]) -> Iterator[Finding]:
+def size_findings(split: str, pictures: Pictures, readings: Sequence[PairReading]) -> Iterator[Finding]:
     """Labels of another size than their picture, and pictures of another size than the owners'."""
     other = [each for each in readings if each.size and each.label_size and each.size != each.label_size]
     turned = [each for each in other if each.size == (each.label_size or ())[::-1]]
@@ -106,39 +106,41 @@ def sizes(split: str, pictures: Pictures, readings: Sequence[Reading]) -> Iterat
         (turned, "turn the label as the picture's EXIF orientation says, or the picture's file as the label"),
     ):
         if found:
-            said = first_of([f"{each.pair.label}: {_by(each.label_size)} for {_by(each.size)}" for each in found])
+            said = first_and_more([f"{each.pair.label}: {_by(each.label_size)} for {_by(each.size)}" for each in found])
             yield Finding(
                 check="size",
                 split=split,
-                what=f"{counted(len(found), 'label')} of another size than the picture: {said}",
+                what=f"{counted_noun(len(found), 'label')} of another size than the picture: {said}",
                 fix=fix,
                 files=tuple(each.pair.label for each in found if each.pair.label),
             )
     owners = pictures.official.size if pictures.official else None
     strange = [each for each in readings if owners and each.size and each.size != owners]
     if strange:
-        said = first_of([f"{each.pair.image}: {_by(each.size)}" for each in strange])
+        said = first_and_more([f"{each.pair.image}: {_by(each.size)}" for each in strange])
         yield Finding(
             check="size",
             split=split,
-            what=f"{counted(len(strange), 'picture')} of another size than the owners' {_by(owners)}: {said}",
+            what=f"{counted_noun(len(strange), 'picture')} of another size than the owners' {_by(owners)}: {said}",
             fix="extract the owners' package again: scores on resized pictures cannot stand beside published ones",
             files=tuple(each.pair.image for each in strange),
         )
 
 
-def duplicates(pictures: Mapping[str, Pictures], readings: Mapping[str, Sequence[Reading]]) -> Iterator[Finding]:
+def duplicate_findings(
+    pictures: Mapping[str, Pictures], readings: Mapping[str, Sequence[PairReading]]
+) -> Iterator[Finding]:
     """Picture files of equal content, in one split and in two of them; those that the owners distribute are remarks."""
     for split, found in readings.items():
         groups = [group for group in _groups(found).values() if len(group) > 1]
         if groups:
             apart = sum(len({each.label_digest for each in group}) > 1 for group in groups)
-            labels = f", {counted(apart, 'time')} with labels that differ" if apart else ""
-            said = first_of([" = ".join(str(each.pair.image) for each in group[:2]) for group in groups])
+            labels = f", {counted_noun(apart, 'time')} with labels that differ" if apart else ""
+            said = first_and_more([" = ".join(str(each.pair.image) for each in group[:2]) for group in groups])
             yield Finding(
                 check="duplicate",
                 split=split,
-                what=f"{counted(len(groups), 'picture')} there more than once{labels}: {said}",
+                what=f"{counted_noun(len(groups), 'picture')} there more than once{labels}: {said}",
                 fix="keep one of each, with the right label",
                 files=tuple(each.pair.image for group in groups for each in group),
                 wrong=not _as_distributed(pictures[split]),
@@ -148,19 +150,19 @@ def duplicates(pictures: Mapping[str, Pictures], readings: Mapping[str, Sequence
         one, other = _groups(readings[first]), _groups(readings[second])
         shared = [digest for digest in one if digest in other]
         if shared:
-            said = first_of([f"{one[each][0].pair.image} = {other[each][0].pair.image}" for each in shared])
+            said = first_and_more([f"{one[each][0].pair.image} = {other[each][0].pair.image}" for each in shared])
             yield Finding(
                 check="duplicate",
                 split=f"{first}, {second}",
-                what=f"{counted(len(shared), 'picture')} in both splits: {said}",
+                what=f"{counted_noun(len(shared), 'picture')} in both splits: {said}",
                 fix="take them out of one of the two: a picture that was trained on must not be scored",
                 files=tuple(path for each in shared for path in (one[each][0].pair.image, other[each][0].pair.image)),
                 wrong=not (_as_distributed(pictures[first]) and _as_distributed(pictures[second])),
             )
 
 
-def _groups(readings: Iterable[Reading]) -> dict[str, list[Reading]]:
-    groups: dict[str, list[Reading]] = defaultdict(list)
+def _groups(readings: Iterable[PairReading]) -> dict[str, list[PairReading]]:
+    groups: dict[str, list[PairReading]] = defaultdict(list)
     for reading in readings:
         if reading.digest:
             groups[reading.digest].append(reading)
@@ -172,12 +174,12 @@ def _as_distributed(pictures: Pictures) -> bool:
     return pictures.official is not None and len(pictures) == pictures.official.pictures
 
 
-def counted(count: int, what: str) -> str:
+def counted_noun(count: int, what: str) -> str:
     """`1 label`, `2 labels`."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
-def first_of(items: Sequence[object]) -> str:
+def first_and_more(items: Sequence[object]) -> str:
     """The first of them, and how many more there are."""
     return f"{items[0]}{f' (and {len(items) - 1:,} more)' if len(items) > 1 else ''}"
 

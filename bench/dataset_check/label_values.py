@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from bench.dataset_check.findings import Finding, counted, first_of
-from bench.dataset_check.reading import Reading
+from bench.dataset_check.findings import Finding, counted_noun, first_and_more
+from bench.dataset_check.reading import PairReading
 from unept.data.image_dataset import Pictures
 from unept.data.sample import IGNORE
 
 VOID_NAMES = ("void", "unlabelled", "unlabeled", "unknown", "ignore", "ignored", "unannotated")
-MANY = 8  # that many strange values in so small a share of the pixels come from interpolation
-SMALL = 0.05
+MANY_VALUES = 8  # that many strange values in so small a share of the pixels come from interpolation
+SMALL_SHARE = 0.05
 
 
-def values(split: str, pictures: Pictures, readings: Sequence[Reading]) -> Iterator[Finding]:
+def label_value_findings(split: str, pictures: Pictures, readings: Sequence[PairReading]) -> Iterator[Finding]:
     """Mistakes in the values of a split's labels; at most one about values that stand for nothing."""
     pixels: Counter[int] = Counter()
     for reading in readings:
@@ -39,7 +39,7 @@ def values(split: str, pictures: Pictures, readings: Sequence[Reading]) -> Itera
 
 
 def _strange(
-    split: str, pictures: Pictures, readings: Sequence[Reading], pixels: Counter[int], unknown: list[int]
+    split: str, pictures: Pictures, readings: Sequence[PairReading], pixels: Counter[int], unknown: list[int]
 ) -> Finding:
     """Values that are neither a class nor unlabelled."""
     where = [each.pair.label for each in readings if each.pair.label and any(value in each.pixels for value in unknown)]
@@ -58,13 +58,13 @@ def _strange(
     elif unknown == [IGNORE]:
         what = f"labels hold 255 in {share}, which is no class, and unlabelled is {void}"
         fix = f"write {void} for 255, or say that 255 is unlabelled (in a folder: 'ignore' of meta.json)"
-    elif len(unknown) >= MANY and sum(pixels[value] for value in unknown) < SMALL * pixels.total():
+    elif len(unknown) >= MANY_VALUES and sum(pixels[value] for value in unknown) < SMALL_SHARE * pixels.total():
         what = f"labels hold {len(unknown)} strange values ({listed}) in {share}: such come of interpolation"
         fix = "make the labels anew, resized by nearest value and saved as PNG"
     else:
         what = f"labels hold {listed}, outside {pictures.encoding.said}, in {share}"
         fix = f"write {void} for what is not to be scored, or correct the number of classes"
-    files = f", in {counted(len(where), 'label')}, first {where[0]}"
+    files = f", in {counted_noun(len(where), 'label')}, first {where[0]}"
     return Finding(check="value", split=split, what=what + files, fix=fix, files=tuple(where))
 
 
@@ -103,7 +103,7 @@ def _void(split: str, pictures: Pictures, seen: frozenset[int]) -> Iterator[Find
         )
 
 
-def _blank(split: str, pictures: Pictures, readings: Sequence[Reading]) -> Iterator[Finding]:
+def _blank(split: str, pictures: Pictures, readings: Sequence[PairReading]) -> Iterator[Finding]:
     """Labels in which nothing is labelled."""
     found = [
         each.pair.label
@@ -114,7 +114,7 @@ def _blank(split: str, pictures: Pictures, readings: Sequence[Reading]) -> Itera
         yield Finding(
             check="void",
             split=split,
-            what=f"{counted(len(found), 'label')} in which every pixel is unlabelled: {first_of(found)}",
+            what=f"{counted_noun(len(found), 'label')} in which every pixel is unlabelled: {first_and_more(found)}",
             fix="nothing, where it is so; such a picture teaches nothing and is not scored",
             files=tuple(found),
             wrong=False,

@@ -19,7 +19,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fault:
+class FileFault:
     """A file that could not be used; `said` is a line that names it."""
 
     kind: Kind  # damaged; an image of the wrong sort; a label of the wrong sort
@@ -28,7 +28,7 @@ class Fault:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class PairReading:
     """A pair as found: width and height, None where unknown; pixels of each label value; digests of the files."""
 
     pair: Pair
@@ -37,12 +37,12 @@ class Reading:
     pixels: Mapping[int, int]
     digest: str
     label_digest: str
-    faults: tuple[Fault, ...]
+    faults: tuple[FileFault, ...]
 
 
-def read_pair(pictures: Pictures, pair: Pair) -> Reading:
+def read_pair(pictures: Pictures, pair: Pair) -> PairReading:
     """Read both files of a pair to their ends. Raises nothing for what is wrong with them."""
-    faults: list[Fault] = []
+    faults: list[FileFault] = []
     size = label_size = None
     pixels: dict[int, int] = {}
     digest = label_digest = ""
@@ -60,7 +60,7 @@ def read_pair(pictures: Pictures, pair: Pair) -> Reading:
             pixels = {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
         except ValueError as error:
             faults.append(_fault("label", pair.label, error))
-    return Reading(
+    return PairReading(
         pair=pair,
         size=size,
         label_size=label_size,
@@ -101,5 +101,5 @@ def _digest(path: Path) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
-def _fault(kind: Kind, path: Path, error: ValueError) -> Fault:
-    return Fault(kind="damaged" if isinstance(error, Damaged) else kind, path=path, said=str(error))
+def _fault(kind: Kind, path: Path, error: ValueError) -> FileFault:
+    return FileFault(kind="damaged" if isinstance(error, Damaged) else kind, path=path, said=str(error))

@@ -11,18 +11,18 @@ from typing import Any
 
 from bench.dataset_check import findings
 from bench.dataset_check.findings import Finding
-from bench.dataset_check.label_values import values
-from bench.dataset_check.reading import Reading, read_pair
+from bench.dataset_check.label_values import label_value_findings
+from bench.dataset_check.reading import PairReading, read_pair
 from unept.data.image_dataset import Pictures
 from unept.data.source import open_incomplete, spec_of, splits_of
 
-MOST_JOBS = 256  # each is a thread
+MAX_JOBS = 256  # each is a thread
 Progress = Callable[[int, int], None]  # pictures read, of how many
 Record = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verification:
+class DatasetCheck:
     """What was found: a record for each split and for each class in each split, and the findings."""
 
     spec: str
@@ -48,7 +48,7 @@ class Verification:
         }
 
 
-def verify(spec: str, *, jobs: int = 0, progress: Progress | None = None) -> Verification:
+def check_dataset(spec: str, *, jobs: int = 0, progress: Progress | None = None) -> DatasetCheck:
     """Read every file of the data set that `spec` names, or of a bare path, whose layout is then guessed.
 
     `jobs` pairs are read at a time (0: one for each processor). Whatever is wrong inside is a finding. ValueError, one
@@ -59,13 +59,13 @@ def verify(spec: str, *, jobs: int = 0, progress: Progress | None = None) -> Ver
     readings = _read(opened, jobs or os.cpu_count() or 1, progress)
     for split, pictures in opened.items():
         found = readings[split]
-        told += findings.count(split, pictures)
-        told += findings.pairing(split, pictures)
-        told += findings.faults(split, found)
-        told += findings.sizes(split, pictures, found)
-        told += values(split, pictures, found)
-    told += findings.duplicates(opened, readings)
-    return Verification(
+        told += findings.count_findings(split, pictures)
+        told += findings.pairing_findings(split, pictures)
+        told += findings.fault_findings(split, found)
+        told += findings.size_findings(split, pictures, found)
+        told += label_value_findings(split, pictures, found)
+    told += findings.duplicate_findings(opened, readings)
+    return DatasetCheck(
         spec=spec,
         name=next(iter(opened.values())).name,
         splits=tuple(_split(split, opened[split], found) for split, found in readings.items()),
@@ -97,10 +97,10 @@ def _tried(spec: str, split: str) -> Pictures | Finding:
         return Finding(check="split", split=split, what=str(error), fix=fix)
 
 
-def _read(opened: Mapping[str, Pictures], jobs: int, progress: Progress | None) -> dict[str, list[Reading]]:
+def _read(opened: Mapping[str, Pictures], jobs: int, progress: Progress | None) -> dict[str, list[PairReading]]:
     """The readings of each split, in the order of its pictures."""
     work = [(split, pictures, pair) for split, pictures in opened.items() for pair in pictures.pairs]
-    readings: dict[str, list[Reading]] = {split: [] for split in opened}
+    readings: dict[str, list[PairReading]] = {split: [] for split in opened}
     with ThreadPoolExecutor(max_workers=jobs) as pool:
         try:
             found = pool.map(lambda each: read_pair(each[1], each[2]), work)
@@ -114,7 +114,7 @@ def _read(opened: Mapping[str, Pictures], jobs: int, progress: Progress | None) 
     return readings
 
 
-def _split(split: str, pictures: Pictures, readings: Sequence[Reading]) -> Record:
+def _split(split: str, pictures: Pictures, readings: Sequence[PairReading]) -> Record:
     """Figures of a split: `owners` is their number of pictures, sizes are in pixels, `unlabelled` is a share."""
     sizes = [each.size for each in readings if each.size]
     pixels = _pixels(readings)
@@ -138,7 +138,7 @@ def _split(split: str, pictures: Pictures, readings: Sequence[Reading]) -> Recor
     }
 
 
-def _classes(split: str, pictures: Pictures, readings: Sequence[Reading]) -> list[Record]:
+def _classes(split: str, pictures: Pictures, readings: Sequence[PairReading]) -> list[Record]:
     """Pixels, share of the labelled pixels, and pictures with any, for each class; none for a split without labels."""
     if not pictures.labelled:
         return []
@@ -165,7 +165,7 @@ def _classes(split: str, pictures: Pictures, readings: Sequence[Reading]) -> lis
     ]
 
 
-def _pixels(readings: Sequence[Reading]) -> Counter[int]:
+def _pixels(readings: Sequence[PairReading]) -> Counter[int]:
     total: Counter[int] = Counter()
     for reading in readings:
         total.update(reading.pixels)

@@ -20,10 +20,10 @@ import numpy.typing as npt
 from scipy import ndimage, sparse
 from scipy.sparse import csgraph
 
-from bench.evaluation.metrics import Confusion
+from bench.evaluation.metrics import ConfusionMatrix
 
 RADII = (1, 2, 3, 5, 8, 13, 20, 40)  # pixels, of the trimap curve
-SIZES = ("small", "medium", "large")
+OBJECT_SIZES = ("small", "medium", "large")
 SIZE_LIMITS = (0.01, 0.1)  # share of the picture from which an object is medium, and large
 WIDTH_SHARE = 0.02  # width of the band of Boundary IoU, share of the picture's diagonal
 TOLERANCE_SHARE = 0.0075  # tolerance of boundary F, share of the picture's diagonal
@@ -79,7 +79,7 @@ def boundary_width(height: int, width: int) -> int:
     return max(1, round(WIDTH_SHARE * math.hypot(height, width)))
 
 
-def tolerance(height: int, width: int) -> int:
+def boundary_tolerance(height: int, width: int) -> int:
     """Tolerance in pixels of boundary F: 0.75 % of the diagonal, at least 1 (Csurka et al. 2013)."""
     return max(1, round(TOLERANCE_SHARE * math.hypot(height, width)))
 
@@ -116,7 +116,7 @@ def inner_band(labels_HW: Map, width: int) -> Mask:
     return np.asarray(high != low)
 
 
-def spread(marks_HW: npt.NDArray[np.uint64], radius: int) -> npt.NDArray[np.uint64]:
+def dilate_marks(marks_HW: npt.NDArray[np.uint64], radius: int) -> npt.NDArray[np.uint64]:
     """Bitwise or of the marks within the Euclidean `radius` of each pixel; one bit serves one class."""
     height, width = marks_HW.shape
     row, spread_HW, reached = marks_HW.copy(), marks_HW.copy(), 0
@@ -167,7 +167,7 @@ class BoundaryScorer:
         self.ignore = ignore
         self.widths: list[int] = []  # the least and the greatest so far
         self.tolerances: list[int] = []
-        self.whole = Confusion(classes, ignore)
+        self.confusion = ConfusionMatrix(classes, ignore)
         self.near: Counts = np.zeros((classes, classes), dtype=np.int64)  # within the band's width of a true boundary
         # [i]: pixels in the ring that ends at RADII[i] and starts after the radius before it
         self.rings: Counts = np.zeros((len(RADII), classes, classes), dtype=np.int64)
@@ -175,7 +175,7 @@ class BoundaryScorer:
         # boundary pixels [of the truth, of the prediction] and those of them with a partner within the tolerance
         self.edges: Counts = np.zeros((2, classes), dtype=np.int64)
         self.matched: Counts = np.zeros((2, classes), dtype=np.int64)
-        self.hits, self.misses, self.false_positives = np.zeros((3, len(SIZES), classes), dtype=np.int64)
+        self.hits, self.misses, self.false_positives = np.zeros((3, len(OBJECT_SIZES), classes), dtype=np.int64)
 
     def add(self, truth: npt.NDArray[np.integer], prediction: npt.NDArray[np.integer]) -> None:
         """Count one picture: two integer maps (H, W), predictions in 0..classes-1 wherever truth is not ignored.
@@ -184,9 +184,9 @@ class BoundaryScorer:
         """
         assert truth.ndim == 2, truth.shape
         assert truth.size, truth.shape
-        self.whole.add(truth, prediction)
+        self.confusion.add(truth, prediction)
         height, width = truth.shape
-        band, theta = boundary_width(height, width), tolerance(height, width)
+        band, theta = boundary_width(height, width), boundary_tolerance(height, width)
         self.widths = [min([band, *self.widths]), max([band, *self.widths])]
         self.tolerances = [min([theta, *self.tolerances]), max([theta, *self.tolerances])]
 
@@ -201,7 +201,7 @@ class BoundaryScorer:
     def sums(self) -> dict[str, Counts]:
         """Everything counted so far as integer arrays, for `merge`."""
         return {
-            "whole": self.whole.counts,
+            "whole": self.confusion.counts,
             "widths": np.array(self.widths, dtype=np.int64),
             "tolerances": np.array(self.tolerances, dtype=np.int64),
         } | {name: getattr(self, name) for name in _SUMS}
@@ -255,7 +255,7 @@ class BoundaryScorer:
         """
         judged = true_HW >= 0
         if not judged.all():
-            judged = spread((~judged).astype(np.uint64), theta) == 0
+            judged = dilate_marks((~judged).astype(np.uint64), theta) == 0
         maps = (true_HW, predicted_HW)
         edges = [boundary_pixels(labels) for labels in maps]
         asked = [edge & judged for edge in edges]
@@ -268,7 +268,7 @@ class BoundaryScorer:
             bits[some] = np.uint64(1) << np.arange(len(some), dtype=np.uint64)
             marks = [np.where(edge, bits[labels], np.uint64(0)) for labels, edge in zip(maps, edges, strict=True)]
             for side in (0, 1):
-                found = asked[side] & ((marks[side] & spread(marks[1 - side], theta)) != 0)
+                found = asked[side] & ((marks[side] & dilate_marks(marks[1 - side], theta)) != 0)
                 self.matched[side] += self._per_class(maps[side][found])
 
     def _add_objects(self, true_HW: Map, predicted_HW: Map) -> None:
@@ -285,15 +285,15 @@ class BoundaryScorer:
 
     def scores(self) -> BoundaryScores:
         """The scores of all pictures so far; see `BoundaryScores`."""
-        wrong = _wrong(self.whole.counts)
+        wrong = _wrong(self.confusion.counts)
         union = self.hits + self.misses + self.false_positives
         return BoundaryScores(
             boundary_iou=_mean_ratio(self.band_shared, self.band_true + self.band_predicted - self.band_shared),
             boundary_f=self._boundary_f(),
-            interior_miou=self._miou(self.whole.counts - self.near),
+            interior_miou=self._miou(self.confusion.counts - self.near),
             error_near_boundary=_wrong(self.near) / wrong if wrong else None,
             trimap={r: self._miou(counts) for r, counts in zip(RADII, self.rings.cumsum(0), strict=True)},
-            size_iou={size: _mean_ratio(self.hits[i], union[i]) for i, size in enumerate(SIZES)},
+            size_iou={size: _mean_ratio(self.hits[i], union[i]) for i, size in enumerate(OBJECT_SIZES)},
             boundary_width_px=(self.widths[0], self.widths[1]) if self.widths else None,
             tolerance_px=(self.tolerances[0], self.tolerances[1]) if self.tolerances else None,
         )
@@ -306,7 +306,7 @@ class BoundaryScorer:
         return float(np.mean(f[seen])) if seen.any() else None
 
     def _miou(self, counts: Counts) -> float | None:
-        confusion = Confusion(self.classes, self.ignore)
+        confusion = ConfusionMatrix(self.classes, self.ignore)
         confusion.counts = counts
         return confusion.scores().miou
 

@@ -18,7 +18,7 @@ from unept.config import released_profile
 from unept.data.sample import default_palette
 from unept.model import UNEPT, build
 
-SHOWN = 5  # tensors named of each kind that does not fit
+MAX_NAMED_TENSORS = 5  # tensors named of each kind that does not fit
 SIZES = ("levels", "points", "heads", "width", "ffn", "encoder_layers", "decoder_layers", "spatial_widths")
 
 
@@ -28,7 +28,7 @@ class _Described(NamedTuple):
     lines: list[str]
 
 
-def convert(path: Path, out: Path, *, heads: int = 8, say: Callable[[str], None] = print) -> None:
+def convert_checkpoint(path: Path, out: Path, *, heads: int = 8, say: Callable[[str], None] = print) -> None:
     """Write the released code's checkpoint `path` as ours to `out`, and `say` how the two compare, line by line.
 
     `heads` of the attention are in no shape. Compared are every tensor's name and shape, the number of parameters,
@@ -81,8 +81,8 @@ def _parity_lines(parity: Parity) -> list[str]:
     shapes = [f"{name} {there} (expected {here})" for name, there, here in parity.shapes]
     for what, names in (("missing", parity.missing), ("unknown", parity.extra), ("of another shape", shapes)):
         if names:
-            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-            lines.append(f"  {what}: {', '.join(names[:SHOWN])}{more}")
+            more = f" and {len(names) - MAX_NAMED_TENSORS} more" if len(names) > MAX_NAMED_TENSORS else ""
+            lines.append(f"  {what}: {', '.join(names[:MAX_NAMED_TENSORS])}{more}")
     return lines
 
 

@@ -18,8 +18,8 @@ from torch import nn
 from bench.config.settings import Settings
 from bench.distributed import SINGLE, ProcessGroup
 from bench.evaluation.boundary_metrics import SIZE_LIMITS, BoundaryScorer
-from bench.evaluation.metrics import Confusion
-from bench.evaluation.protocol import of_settings
+from bench.evaluation.metrics import ConfusionMatrix
+from bench.evaluation.protocol import protocol_of_settings
 from unept.data import IGNORE, Dataset, open_data
 from unept.utils.atomic_files import atomic_write
 
@@ -38,14 +38,16 @@ class Evaluation(NamedTuple):
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, settings: Settings, *, progress: Progress, group: ProcessGroup = SINGLE) -> Evaluation:
+def evaluate_model(
+    model: nn.Module, settings: Settings, *, progress: Progress, group: ProcessGroup = SINGLE
+) -> Evaluation:
     """Score `model` by the protocol. Fractions; refined scores are None where refinement is off.
 
     Several processes take turns at the pictures and all have the scores, to the bit those of one process; a kept
     picture is with the process that evaluated it.
     """
     dataset, count = _split(settings, settings.evaluation.images)
-    kept = evenly(count, settings.evaluation.keep)
+    kept = evenly_spaced(count, settings.evaluation.keep)
     classes = len(dataset.classes)
     plain, refined = BoundaryScorer(classes, IGNORE), BoundaryScorer(classes, IGNORE)
     pictures: dict[str, npt.NDArray[Any]] = {
@@ -53,11 +55,11 @@ def evaluate(model: nn.Module, settings: Settings, *, progress: Progress, group:
         "classes": np.array(dataset.classes),
         "palette": np.array(dataset.palette, dtype=np.uint8),
     }
-    protocol = of_settings(settings)
+    protocol = protocol_of_settings(settings)
     model.eval()
     for index in range(group.rank, count, group.size):
         sample = dataset[index]
-        labels = protocol.labels(model, sample.image, classes)
+        labels = protocol.predict_labels(model, sample.image, classes)
         plain.add(sample.label, labels.plain)
         maps = {"image": sample.image, "truth": sample.label, "prediction": labels.plain}
         if labels.refined is not None:
@@ -78,18 +80,18 @@ def evaluate(model: nn.Module, settings: Settings, *, progress: Progress, group:
 
 
 @torch.inference_mode()
-def probe(model: nn.Module, settings: Settings) -> list[float | None]:
+def probe_model(model: nn.Module, settings: Settings) -> list[float | None]:
     """mIoU and look-alike accuracy (None without look-alikes) on the first pictures of the split, at one scale."""
     dataset, count = _split(settings, settings.train.probe_images)
-    confusion = Confusion(len(dataset.classes), IGNORE)
-    protocol = of_settings(settings, quick=True)
+    confusion = ConfusionMatrix(len(dataset.classes), IGNORE)
+    protocol = protocol_of_settings(settings, quick=True)
     was_training = model.training
     model.eval()
     for index in range(count):
         sample = dataset[index]
-        confusion.add(sample.label, protocol.labels(model, sample.image, confusion.classes).plain)
+        confusion.add(sample.label, protocol.predict_labels(model, sample.image, confusion.classes).plain)
     model.train(was_training)
-    return [confusion.scores().miou, confusion.among(dataset.lookalikes)]
+    return [confusion.scores().miou, confusion.group_accuracy(dataset.lookalikes)]
 
 
 def probe_steps(steps: int, probes: int) -> frozenset[int]:
@@ -97,7 +99,7 @@ def probe_steps(steps: int, probes: int) -> frozenset[int]:
     return frozenset(max(1, round(steps * (i + 1) / probes)) for i in range(probes))
 
 
-def evenly(count: int, wanted: int) -> list[int]:
+def evenly_spaced(count: int, wanted: int) -> list[int]:
     """`wanted` of the numbers 0..`count` - 1, evenly apart, from the first on; all of them where there are fewer."""
     chosen = min(count, wanted)
     return [index * count // chosen for index in range(chosen)]
@@ -112,7 +114,7 @@ def save_pictures(path: Path, pictures: dict[str, npt.NDArray[Any]]) -> None:
 
 
 def _metrics(plain: BoundaryScorer, refined: BoundaryScorer, dataset: Dataset) -> dict[str, Any]:
-    scores, after = plain.whole.scores(), refined.whole.scores()
+    scores, after = plain.confusion.scores(), refined.confusion.scores()
     edges, edges_after = plain.scores(), refined.scores()
     return {
         "miou": scores.miou,
@@ -123,7 +125,7 @@ def _metrics(plain: BoundaryScorer, refined: BoundaryScorer, dataset: Dataset) -
         **edges.metrics(),
         "boundary_iou_refined": edges_after.boundary_iou,
         "boundary_f_refined": edges_after.boundary_f,
-        "lookalike_accuracy": plain.whole.among(dataset.lookalikes),
+        "lookalike_accuracy": plain.confusion.group_accuracy(dataset.lookalikes),
     }
 
 

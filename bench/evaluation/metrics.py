@@ -18,7 +18,7 @@ class Scores:
     iou: tuple[float | None, ...]
 
 
-class Confusion:
+class ConfusionMatrix:
     """Counts of (truth, prediction) pairs, int64, exact for any number of pixels; ignored pixels are left out."""
 
     def __init__(self, classes: int, ignore: int = 255) -> None:
@@ -51,7 +51,7 @@ class Confusion:
             iou=iou,
         )
 
-    def among(self, groups: Iterable[tuple[int, ...]]) -> float | None:
+    def group_accuracy(self, groups: Iterable[tuple[int, ...]]) -> float | None:
         """Of the pixels of each group's classes that were given to a class of the same group: the share given to the
         right one. None where there is no such pixel.
         """

@@ -11,11 +11,11 @@ from bench.config.option_fields import argument, nested_options, option
 from unept.data.sample import SPLITS
 
 if TYPE_CHECKING:
-    from bench.evaluation.protocol import Protocol
+    from bench.evaluation.protocol import EvaluationProtocol
 
 MODES = ("slide", "whole")
-OWN = (0, 0)  # instead of a base: every picture's own size
-LARGEST_SCALE = 16
+OWN_IMAGE_SIZE = (0, 0)  # instead of a base: every picture's own size
+MAX_SCALE = 16
 DATA_HELP = "scenes, or folder:, ade20k:, cityscapes: or pascal_context: and a path."
 PROTOCOL, DEVICES = "Protocol", "Devices"
 
@@ -33,15 +33,15 @@ def parse_scales(text: str) -> tuple[float, ...] | None:
         scales = tuple(float(word) for word in text.split(",")) if text else None
     except ValueError:
         raise ValueError(f"--scales {text}: expected ratios such as 0.5,1,1.5") from None
-    if scales is not None and not all(0 < ratio <= LARGEST_SCALE for ratio in scales):
-        raise ValueError(f"--scales {text}: expected ratios above 0, at most {LARGEST_SCALE}")
+    if scales is not None and not all(0 < ratio <= MAX_SCALE for ratio in scales):
+        raise ValueError(f"--scales {text}: expected ratios above 0, at most {MAX_SCALE}")
     return scales
 
 
 def parse_base(text: str) -> tuple[int, int] | None:
-    """Return long and short side of `2048x512`, OWN for `own`, None for the empty text. Raises ValueError."""
+    """Return the sides of `2048x512`, OWN_IMAGE_SIZE for `own`, None for the empty text. Raises ValueError."""
     if text == "own":
-        return OWN
+        return OWN_IMAGE_SIZE
     long, by, short = text.partition("x")
     if text and not (by and long.isdecimal() and short.isdecimal() and 0 < int(short) <= int(long) <= LARGEST_INTEGER):
         raise ValueError(f"--base {text}: expected LONGxSHORT in pixels, as in 2048x512, or own")
@@ -91,7 +91,7 @@ class ProtocolOverrides:
         parse=parse_base,
     )
 
-    def over(self, default: Protocol) -> Protocol:
+    def over(self, default: EvaluationProtocol) -> EvaluationProtocol:
         """Return `default` with these changes; the stride follows the window. Raises ValueError."""
         changes = {name: value for name, value in vars(self).items() if value is not None}
         for name in changes.keys() & {"window", "stride"}:
@@ -99,7 +99,7 @@ class ProtocolOverrides:
                 raise ValueError(f"--{name} {changes[name]}: expected at least 1")
         if "window" in changes and "stride" not in changes:
             changes["stride"] = max(1, changes["window"] // 3)
-        if changes.get("base") == OWN:
+        if changes.get("base") == OWN_IMAGE_SIZE:
             changes["base"] = None
         protocol = replace(default, **changes)
         if protocol.stride > protocol.window:

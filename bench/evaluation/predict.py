@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.evaluation.multi_process.request import device_of, names
-from bench.evaluation.multi_process.work import refining
+from bench.evaluation.multi_process.request import resolve_device, short_names
+from bench.evaluation.multi_process.work import with_refinement
 from bench.evaluation.options import PredictRequest
-from bench.evaluation.protocol import Bytes, Protocol, most_probable, single
+from bench.evaluation.protocol import Bytes, EvaluationProtocol, argmax_labels, single_scale_protocol
 from bench.launchers.worker import is_allocation_failure
 from unept.boundary import OFFSETS
 from unept.checkpoints import model_file
@@ -24,10 +24,10 @@ from unept.data.contact_sheet import WHEEL
 from unept.data.load_image import Photo, photos_below, read_photo
 from unept.model import UNEPT
 
-NEVER = -1e4  # a logit whose probability is 0
+IMPOSSIBLE_LOGIT = -1e4  # a logit whose probability is 0
 
 
-class Predicted(NamedTuple):
+class ImagePrediction(NamedTuple):
     """Of one picture: classes uint8 (H, W), boundary probability float32 (H, W), direction 0 to 7 uint8 (H, W).
 
     `refined` is None where the model has no heads for it, `boundary` and `direction` likewise.
@@ -47,27 +47,29 @@ class Predicted(NamedTuple):
 class Predictor:
     """One checkpoint, ready for pictures; `name` is short and its own among those of the command."""
 
-    def __init__(self, name: str, found: model_file.SavedModel, protocol: Protocol, device: str) -> None:
+    def __init__(self, name: str, found: model_file.SavedModel, protocol: EvaluationProtocol, device: str) -> None:
         self.name = name
         self.classes = found.classes
         self.palette = found.palette
         self.protocol = protocol
-        self.model = refining(found.model).to(device)
+        self.model = with_refinement(found.model).to(device)
         has_heads = isinstance(self.model, UNEPT) and self.model.mask_head is not None
-        self.heads = Heads(self.model, len(found.classes)).to(device).eval() if has_heads else None
+        self.heads = BoundaryDirectionHeads(self.model, len(found.classes)).to(device).eval() if has_heads else None
 
-    def __call__(self, image: Bytes) -> Predicted:
+    def __call__(self, image: Bytes) -> ImagePrediction:
         """Everything about an RGB picture, uint8 (H, W, 3)."""
-        labels = self.protocol.labels(self.model, image, len(self.classes))
+        labels = self.protocol.predict_labels(self.model, image, len(self.classes))
         if self.heads is None:
-            return Predicted(labels.plain, labels.refined, None, None)
+            return ImagePrediction(labels.plain, labels.refined, None, None)
         once = replace(self.protocol, scales=(1.0,), flip=False)
         maps = once.predict(self.heads, image)
         assert maps.refined is not None
-        return Predicted(labels.plain, labels.refined, maps.refined[1].cpu().numpy(), most_probable(maps.probabilities))
+        return ImagePrediction(
+            labels.plain, labels.refined, maps.refined[1].cpu().numpy(), argmax_labels(maps.probabilities)
+        )
 
 
-class Heads(nn.Module):
+class BoundaryDirectionHeads(nn.Module):
     """The boundary and direction heads of a UN-EPT as a model that `unept.inference` can slide over a picture.
 
     Its `logits` are those of the eight directions and its `refined` those of (no boundary, boundary), both at the
@@ -88,7 +90,7 @@ class Heads(nn.Module):
         )
         if boundary.shape[1] == 1:
             boundary = torch.cat([torch.zeros_like(boundary), boundary], 1)
-        rest = boundary.new_full((1, direction.shape[1] - 2, 1, 1), NEVER).expand(
+        rest = boundary.new_full((1, direction.shape[1] - 2, 1, 1), IMPOSSIBLE_LOGIT).expand(
             len(boundary), -1, *boundary.shape[2:]
         )
         return _Maps(direction, torch.cat([boundary, rest], 1))
@@ -99,9 +101,9 @@ class _Maps(NamedTuple):
     refined: Tensor | None
 
 
-def predictors(request: PredictRequest) -> list[Predictor]:
+def load_predictors(request: PredictRequest) -> list[Predictor]:
     """The checkpoints, loaded. Raises ValueError, naming the file, also where two differ in the number of classes."""
-    device = device_of(request.device)
+    device = resolve_device(request.device)
     found = [model_file.load_model(path, own_modules=request.own_modules) for path in request.checkpoints]
     counts = {len(each.classes) for each in found}
     if len(counts) > 1:
@@ -109,13 +111,13 @@ def predictors(request: PredictRequest) -> list[Predictor]:
             f"checkpoints of {' and '.join(map(str, sorted(counts)))} classes: side by side they need as many"
         )
     made = []
-    for name, each in zip(names(request.checkpoints), found, strict=True):
-        protocol = request.overrides.over(single(each.config.size, each.facts.get("base")))
+    for name, each in zip(short_names(request.checkpoints), found, strict=True):
+        protocol = request.overrides.over(single_scale_protocol(each.config.size, each.facts.get("base")))
         made.append(Predictor(name, each, protocol, device))
     return made
 
 
-def pictures_at(path: Path, out: Path) -> dict[str, Path]:
+def image_paths(path: Path, out: Path) -> dict[str, Path]:
     """The pictures at a path by a name that no two share: their own below the folder, without suffix if that tells.
 
     What lies in `out`, where the results go, is none of them. ValueError where there is none, or `out` is the folder.
@@ -138,7 +140,7 @@ def pictures_at(path: Path, out: Path) -> dict[str, Path]:
     }
 
 
-def look(path: Path, made: Sequence[Predictor]) -> tuple[Photo, dict[str, Predicted]]:
+def predict_image(path: Path, made: Sequence[Predictor]) -> tuple[Photo, dict[str, ImagePrediction]]:
     """A picture, and by name what each checkpoint says of it. ValueError that names the file, also for want of memory.
 
     What else may go wrong in a model is not the picture's fault, and is raised as it is.
@@ -152,6 +154,6 @@ def look(path: Path, made: Sequence[Predictor]) -> tuple[Photo, dict[str, Predic
         raise
 
 
-def wheel() -> Sequence[tuple[int, int, tuple[int, int, int]]]:
+def direction_colours() -> Sequence[tuple[int, int, tuple[int, int, int]]]:
     """What the direction map's values are: (down, right, colour) of each of the eight."""
     return [(down, right, colour) for (down, right), colour in zip(OFFSETS, WHEEL, strict=True)]

@@ -1,4 +1,4 @@
-"""The process that carries out jobs: how it is started and given its spec, and what is known of it when it has died."""
+"""Worker process of a job: how it is started and sent its spec, and the reason of its exit."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ from bench.results.store import utc_now
 def start_worker(spec: Mapping[str, Any], log: Path, *, gpu: str | None) -> subprocess.Popen[bytes]:
     """Start a worker that takes specs like this one.
 
-    What it prints goes to the end of `log`. `gpu` is all it sees of the GPUs, as CUDA_VISIBLE_DEVICES takes it: "" for
-    none, None for what this process sees.
+    Args:
+        spec: Gives threads and backend.
+        log: File whose end takes what the worker prints.
+        gpu: What it sees of the GPUs, as CUDA_VISIBLE_DEVICES takes it: "" for none, None for what this process sees.
     """
     with open(log, "ab") as errors:
         return subprocess.Popen(
@@ -37,7 +39,7 @@ def start_worker(spec: Mapping[str, Any], log: Path, *, gpu: str | None) -> subp
 
 
 def send_spec(spec: Mapping[str, Any], process: subprocess.Popen[bytes], log: Path) -> bool:
-    """Give a worker its job; False if it is dead."""
+    """Send a worker its job; return False if it is dead."""
     assert process.stdin is not None
     try:
         begin_log(spec, log)
@@ -49,32 +51,35 @@ def send_spec(spec: Mapping[str, Any], process: subprocess.Popen[bytes], log: Pa
 
 
 def begin_log(spec: Mapping[str, Any], log: Path) -> None:
-    """Head an attempt in the log with the spec, by which the run can be repeated."""
+    """Head an attempt in the log with the spec, from which the run can be repeated."""
     with open(log, "ab") as file:
         file.write(f"{json.dumps(spec)}\n--- {utc_now()} {spec['label']}\n".encode())
 
 
 def last_attempt_log(log: Path, size: int) -> bytes:
-    """What the last attempt printed, at most `size` bytes of its end."""
+    """Return what the last attempt printed, at most `size` bytes of its end."""
     return log.read_bytes().rpartition(b"\n--- ")[2].partition(b"\n")[2][-size:]
 
 
 def close_stdin(process: subprocess.Popen[bytes]) -> None:
-    """Close what leads to a worker, which ends it where it waits."""
+    """Close the pipe to a worker, which ends it where it waits."""
     if process.stdin is not None:
         with contextlib.suppress(OSError):
             process.stdin.close()
 
 
 def stop_reason(code: int) -> str:
-    """`stopped by signal 15 (SIGTERM)` where a process of this exit status was told to, else ""."""
+    """Return `stopped by signal 15 (SIGTERM)` where a process of this exit status was told to stop, else ""."""
     return f"stopped by {signal_name(-code)}" if -code in STOP_SIGNALS else ""
 
 
 def exit_reason(code: int, log: Path, *, kills: int) -> dict[str, str]:
-    """Status and message of the job of a worker that ended with exit status `code` without saying how the job came out.
+    """Return status and message for a worker's job that ended without a result.
 
-    `kills` is how many processes the kernel had killed for memory before the job began.
+    Args:
+        code: Exit status of the worker.
+        log: Log of the job, searched for failed allocations.
+        kills: Number of processes the kernel had killed for memory before the job began.
     """
     killed = code == -getattr(signal, "SIGKILL", 9)
     if killed and environment.count_oom_kills() > kills:
@@ -86,8 +91,10 @@ def exit_reason(code: int, log: Path, *, kills: int) -> dict[str, str]:
 
 
 def _environment(threads: int, backend: str, gpu: str | None) -> dict[str, str]:
-    """The worker's variables: pinned threads, the backend that its rows name, its GPU, this very package on its path,
-    and the working directory not on it.
+    """Return the worker's environment variables.
+
+    They set its threads, the backend that its rows name, its GPU, and this package on its path; its working directory
+    is not on the path.
     """
     root = str(Path(__file__).resolve().parents[2])
     variables = os.environ | environment.thread_variables(threads)
@@ -100,7 +107,7 @@ def _environment(threads: int, backend: str, gpu: str | None) -> dict[str, str]:
 
 
 def _tail(log: Path, size: int = 4096) -> str:
-    """The end of the log of the last attempt."""
+    """Return the end of the log of the last attempt."""
     try:
         text = log.read_bytes()[-size:].decode("utf-8", errors="replace")
     except OSError as error:

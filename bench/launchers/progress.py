@@ -1,4 +1,4 @@
-"""What a person sees while the queue works: bars in a terminal, plain lines anywhere else.
+"""Display of a queue's progress: bars in a terminal, plain lines anywhere else.
 
 In both, every job ends with one line: `3/30 N=16 L=3 seed 2: mIoU 45.1 (62 s), 12 min left`.
 """
@@ -34,7 +34,13 @@ class _Running:
 
 
 class JobClock:
-    """How many jobs are done and how long the rest will take."""
+    """Counts finished jobs and estimates the time left.
+
+    Args:
+        jobs: The jobs due.
+        parallel: Number of jobs at once.
+        already: Number of jobs that were done before.
+    """
 
     def __init__(self, jobs: Sequence[Job], parallel: int, *, already: int) -> None:
         self.total = already + len(jobs)
@@ -58,14 +64,14 @@ class JobClock:
             self.seconds.append((outcome.job.estimate, outcome.seconds))
 
     def left(self) -> str:
-        """`, 12 min left`, or nothing where it is not known."""
+        """Return `, 12 min left`, or "" where it is not known."""
         due = [self._corrected(job.estimate) for job in self.due.values()]
         running = [self._rest(state) for state in self.running.values()]
         seconds = remaining_seconds(due, running, self.parallel)
         return f", {format_duration(seconds)} left" if seconds else ""
 
     def _corrected(self, estimate: float | None) -> float | None:
-        """An estimate scaled by how far the estimates have been off so far; the mean run where there is none."""
+        """Return an estimate scaled by how far estimates have been off so far; the mean run where there is none."""
         pairs = [(guess, true) for guess, true in self.seconds if guess]
         if estimate and pairs:
             return estimate * sum(true for _, true in pairs) / sum(guess for guess, _ in pairs)
@@ -74,7 +80,7 @@ class JobClock:
         return sum(true for _, true in self.seconds) / len(self.seconds) if self.seconds else None
 
     def _rest(self, state: _Running) -> float | None:
-        """From a job's own pace since its first step; before there is one, from its estimate."""
+        """Return the seconds left by a job's own pace since its first step; before there is one, by its estimate."""
         if state.first is None or state.step <= state.first[0]:
             expected = self._corrected(state.estimate)
             return None if expected is None else max(0.0, expected - (time.monotonic() - state.began))
@@ -83,7 +89,7 @@ class JobClock:
 
 
 def result_line(outcome: Outcome, clock: JobClock) -> str:
-    """The line a job ends with."""
+    """Return the line a job ends with."""
     head = f"{clock.done}/{clock.total} {outcome.job.label}: "
     if outcome.status == "elsewhere":
         return f"{head}made by another process{clock.left()}"
@@ -92,7 +98,7 @@ def result_line(outcome: Outcome, clock: JobClock) -> str:
 
 
 def headline_score(metrics: Mapping[str, Any]) -> str:
-    """The figures worth a place in a job's last line."""
+    """Return the score for a job's last line."""
     if metrics.get("miou") is not None:
         return f"mIoU {100 * metrics['miou']:.1f}"
     if metrics.get("parameters") is not None:
@@ -101,7 +107,7 @@ def headline_score(metrics: Mapping[str, Any]) -> str:
 
 
 class PlainDisplay(AbstractContextManager["PlainDisplay"]):
-    """Lines of text, at most one every ten seconds about each running job."""
+    """Prints lines of text, at most one every ten seconds about each running job."""
 
     def __init__(self, clock: JobClock, stream: TextIO | None = None) -> None:
         self.clock = clock
@@ -112,29 +118,29 @@ class PlainDisplay(AbstractContextManager["PlainDisplay"]):
         return None
 
     def started(self, job: Job) -> None:
-        """A worker has begun `job`."""
+        """Note that a worker has begun `job`."""
         self.clock.started(job)
         self.spoke[job.key] = time.monotonic()
 
     def stepped(self, job: Job, step: int, total: int, message: str) -> None:
-        """`job` is at `step` of `total`; said only if its last line is old enough."""
+        """Note that `job` is at `step` of `total`; printed only if its last line is old enough."""
         _note_step(self.clock, job, step, total, message)
         if time.monotonic() - self.spoke[job.key] >= LINE_INTERVAL_SECONDS:
             self.spoke[job.key] = time.monotonic()
             self.note(f"  {job.label}: {step}/{total} {message}{self.clock.left()}")
 
     def ended(self, outcome: Outcome) -> None:
-        """A job has ended."""
+        """Print the last line of a job."""
         self.clock.ended(outcome)
         self.note(result_line(outcome, self.clock))
 
     def note(self, text: str) -> None:
-        """One line."""
+        """Print one line."""
         print(text, file=self.stream, flush=True)
 
 
 class BarDisplay(AbstractContextManager["BarDisplay"]):
-    """A bar over all and one for each running job, with the finished jobs' lines above them."""
+    """Draws a bar over all jobs and one for each running job, with the finished jobs' lines above them."""
 
     def __init__(self, clock: JobClock) -> None:
         from rich.console import Console
@@ -161,18 +167,18 @@ class BarDisplay(AbstractContextManager["BarDisplay"]):
         self.bars.stop()
 
     def started(self, job: Job) -> None:
-        """A worker has begun `job`."""
+        """Add a bar for `job`."""
         self.clock.started(job)
         self.each[job.key] = self.bars.add_task(f"  {job.label}", total=None, note="")
 
     def stepped(self, job: Job, step: int, total: int, message: str) -> None:
-        """`job` is at `step` of `total`."""
+        """Move the bar of `job` to `step` of `total`."""
         _note_step(self.clock, job, step, total, message)
         self.bars.update(self.each[job.key], completed=step, total=total, note=message)
         self.bars.update(self.all, note=self.clock.left().removeprefix(", "))
 
     def ended(self, outcome: Outcome) -> None:
-        """A job has ended."""
+        """Remove the job's bar and print its last line."""
         self.clock.ended(outcome)
         task = self.each.pop(outcome.job.key, None)
         if task is not None:
@@ -181,24 +187,28 @@ class BarDisplay(AbstractContextManager["BarDisplay"]):
         self.note(result_line(outcome, self.clock))
 
     def note(self, text: str) -> None:
-        """One line above the bars."""
+        """Print one line above the bars."""
         self.bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _note_step(clock: JobClock, job: Job, step: int, total: int, message: str) -> None:
-    """Evaluation counts from one again; the pace that forecasts the rest is that of training alone."""
+    """Pass a step on to the clock, unless it is one of evaluation, which counts from one again."""
     state = clock.running.get(job.key)
     if state and not message.startswith("evaluating"):
         state.reach(step, total)
 
 
 def progress_display(clock: JobClock) -> PlainDisplay | BarDisplay:
-    """Bars where standard error is a terminal, else plain lines."""
+    """Return bars where standard error is a terminal, else plain lines."""
     return BarDisplay(clock) if sys.stderr.isatty() else PlainDisplay(clock)
 
 
 class ProgressCounter(AbstractContextManager["ProgressCounter"]):
-    """How far one piece of work is, on standard error: a bar in a terminal, elsewhere a line every ten seconds."""
+    """Progress of one piece of work on standard error: a bar in a terminal, elsewhere a line every ten seconds.
+
+    with ProgressCounter("counting") as counter:
+        counter(done, total)
+    """
 
     def __init__(self, what: str, stream: TextIO | None = None) -> None:
         self.what = what
@@ -213,7 +223,7 @@ class ProgressCounter(AbstractContextManager["ProgressCounter"]):
             self.bar.stop()
 
     def __call__(self, done: int, total: int) -> None:
-        """`done` of `total` are behind us."""
+        """Show that `done` of `total` are done."""
         self.first = self.first or (done, time.monotonic())
         if self.stream.isatty():
             self._draw(done, total)
@@ -222,7 +232,7 @@ class ProgressCounter(AbstractContextManager["ProgressCounter"]):
             print(f"{self.what}: {done}/{total}{self._left(done, total)}", file=self.stream, flush=True)
 
     def _left(self, done: int, total: int) -> str:
-        """`, 12 min left`, or nothing where it is not known."""
+        """Return `, 12 min left`, or "" where it is not known."""
         assert self.first is not None
         began, since = self.first
         if done <= began or done >= total:

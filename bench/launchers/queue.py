@@ -1,8 +1,8 @@
-"""What a queue of jobs is, whatever carries them out: which is due, who holds it, and how each came out.
+"""Queue of jobs, whatever runs them: which job is due, which process has claimed it, and how each ended.
 
-A job is one run or measure. `JobQueue` begins the due ones, waits for those that another process has claimed, and keeps
-the outcomes; `bench.launchers.local` carries jobs out in processes of this machine, `bench.launchers.ray_cluster` in
-tasks of a Ray cluster.
+A job is one run or measure. `JobQueue` starts the due ones, waits for those that another process has claimed, and keeps
+the outcomes; `bench.launchers.local` runs jobs in processes of this machine, `bench.launchers.ray_cluster` in tasks of
+a Ray cluster.
 """
 
 from __future__ import annotations
@@ -25,20 +25,26 @@ STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SI
 
 
 class Interrupted(BaseException):
-    """This process was told to stop (SIGINT, SIGTERM, SIGHUP)."""
+    """Raised when this process is told to stop (SIGINT, SIGTERM, SIGHUP)."""
 
 
 class SourcesChanged(ValueError):
-    """The sources were edited while the queue ran, so that rows would not be what their keys say."""
+    """Raised when the sources were edited while the queue ran, so that rows would not match their keys."""
 
 
 class StoreUnwritable(OSError):
-    """The study's folder cannot be written; nothing that was there is lost."""
+    """Raised when the study's folder cannot be written; nothing that was there is lost."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One run or measure to do: its spec, what it is called on screen, and how long it may take in seconds."""
+    """One run or measure to do.
+
+    Args:
+        spec: Everything that decides it, as the worker takes it.
+        label: Its name on the screen.
+        estimate: Expected duration in seconds; None where unknown.
+    """
 
     spec: dict[str, Any]
     label: str
@@ -57,7 +63,15 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How a job ended: a row's status, or `elsewhere` (another process made the row) or `stopped` (still due)."""
+    """How a job ended.
+
+    Args:
+        job: The job.
+        status: A row's status, or `elsewhere` (another process made the row), or `stopped` (still due).
+        message: The row's message.
+        metrics: The row's metrics.
+        seconds: Duration.
+    """
 
     job: Job
     status: str
@@ -71,23 +85,31 @@ SkipRule = Callable[[Job, Sequence[Outcome]], str]
 
 
 class ProgressListener(Protocol):
-    """What the queue tells while it works; see `bench.launchers.progress`."""
+    """Receiver of a queue's events; see `bench.launchers.progress`."""
 
     def started(self, job: Job) -> None:
-        """A worker has begun `job`."""
+        """Called when a worker has begun `job`."""
 
     def stepped(self, job: Job, step: int, total: int, message: str) -> None:
-        """`job` is at `step` of `total`."""
+        """Called when `job` is at `step` of `total`."""
 
     def ended(self, outcome: Outcome) -> None:
-        """A job has ended."""
+        """Called when a job has ended."""
 
     def note(self, text: str) -> None:
-        """Something worth a line."""
+        """Called with a line for the user."""
 
 
 class JobQueue(ABC):
-    """The jobs of one call, in their order, at most `parallel` at once. What carries them out is a subclass's."""
+    """The jobs of one call, in their order, at most `parallel` at once. A subclass runs them.
+
+    Args:
+        store: The study's folder.
+        jobs: The jobs; duplicates are dropped.
+        parallel: Largest number of jobs at once.
+        progress: Is told of every event.
+        skip: Decides which jobs get a row `skipped` instead.
+    """
 
     def __init__(
         self, store: Store, jobs: Sequence[Job], parallel: int, progress: ProgressListener, skip: SkipRule | None = None
@@ -102,13 +124,13 @@ class JobQueue(ABC):
         self.waiting_said = False
 
     def drain(self) -> list[Outcome]:
-        """Do every job; how each ended, in the order in which they did."""
+        """Do every job; return how each ended, in the order in which they did."""
         while self.step():
             pass
         return self.outcomes
 
     def step(self) -> bool:
-        """Begin what can begin and take note of one event; False where nothing is left to do."""
+        """Start the jobs that can start and handle one event; return False where nothing is left to do."""
         while self.due and self.working() < self.parallel:
             self._begin(self.due.pop(0))
         if not (self.claimed_elsewhere or self.working()):
@@ -120,22 +142,22 @@ class JobQueue(ABC):
 
     @abstractmethod
     def working(self) -> int:
-        """How many jobs are on their way."""
+        """Return the number of jobs in progress."""
 
     @abstractmethod
     def start(self, job: Job) -> None:
-        """Set a job on its way that has no row, and that nobody had claimed a moment ago."""
+        """Start a job that has no row and that nobody had claimed a moment ago."""
 
     @abstractmethod
     def handle_event(self) -> None:
-        """Take note of the next thing that a job on its way does, or of nothing after POLL seconds."""
+        """Handle the next event of a job in progress, or return after POLL_SECONDS without one."""
 
     @abstractmethod
     def stop(self) -> None:
-        """End whatever is still on its way."""
+        """End every job in progress."""
 
     def end(self, outcome: Outcome) -> None:
-        """Note that a job has ended."""
+        """Record how a job ended."""
         self.outcomes.append(outcome)
         self.progress.ended(outcome)
 
@@ -150,7 +172,13 @@ class JobQueue(ABC):
             self.start(job)
 
     def write_row_here(self, job: Job, result: dict[str, str], seconds: float) -> Outcome:
-        """The outcome of a job that nothing else writes a row of: it is written here."""
+        """Write the row of a job that no worker writes one for, and return its outcome.
+
+        Args:
+            job: The job.
+            result: Status and message of the row.
+            seconds: Duration so far.
+        """
         try:
             with self.store.claim(job.kind, job.key):
                 if self.store.has(job.kind, job.key):
@@ -174,7 +202,7 @@ class JobQueue(ABC):
 
 
 def signal_name(number: int) -> str:
-    """`signal 15 (SIGTERM)`."""
+    """Return `signal 15 (SIGTERM)`."""
     try:
         return f"signal {number} ({signal.Signals(number).name})"
     except ValueError:
@@ -183,7 +211,7 @@ def signal_name(number: int) -> str:
 
 @contextlib.contextmanager
 def signals_raise() -> Iterator[None]:
-    """Within it the first signal to stop raises Interrupted, and further ones are ignored."""
+    """Raise Interrupted at the first signal to stop within the context, and ignore further ones."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

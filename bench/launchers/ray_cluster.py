@@ -1,9 +1,9 @@
-"""The queue on a Ray cluster: each job a Ray task with its processors and its GPU, and this process the only writer.
+"""Queue on a Ray cluster: each job is a Ray task with its processors and its GPU, and this process is the only writer.
 
-A task carries its job out as `bench.launchers.ray_node` says and streams back what happens. This process holds the
-job's claim meanwhile, and writes its row, log and pictures. A task that is lost with its node or its Ray worker begins
-again elsewhere, a few times; a run that is ill itself has a row, as on one machine, and does not. Ray itself is
-imported only where it is used.
+A task runs its job as `bench.launchers.ray_node` says and streams events back. This process holds the job's claim
+meanwhile, and writes its row, log and pictures. A task that is lost with its node or its Ray worker begins again
+elsewhere, MAX_RESTARTS times; a run that fails by itself gets a row, as on one machine, and does not begin again. Ray
+is imported only where it is used.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import environment
+from bench.errors import message_line, one_line
 from bench.launchers import ray_node as node
 from bench.launchers.process import begin_log
 from bench.launchers.queue import (
@@ -49,7 +50,11 @@ INSTALL_RAY = "pip install 'ray>=2.40,<3'"
 
 
 def check_ray(address: str) -> None:
-    """Refuse, before anything is written, what cannot work. Raises ValueError."""
+    """Check that Ray is installed and the address well-formed, before anything is written.
+
+    Raises:
+        ValueError: In one line.
+    """
     if importlib.util.find_spec("ray") is None:
         raise ValueError(f"--engine ray: Ray is not installed; {INSTALL_RAY}")
     if address not in ("", "auto", "local") and not re.fullmatch(r"[^/]+:[0-9]{1,5}", address):
@@ -60,11 +65,17 @@ def check_ray(address: str) -> None:
 
 @contextlib.contextmanager
 def ray_connection(address: str, *, threads: int = 1, gpu: bool = False) -> Iterator[None]:
-    """A connection to the cluster at `address`: HOST:PORT, `auto` for the one this machine is part of, or `local` for
-    one of this machine alone, which ends with it.
+    """Connect to a Ray cluster within the context.
 
-    Raises ValueError where there is none, or none of its nodes has `threads` processors and, with `gpu`, a GPU;
-    Interrupted when told to stop.
+    Args:
+        address: HOST:PORT, `auto` for the cluster this machine is part of, or `local` for one of this machine alone,
+            which ends with the context.
+        threads: Processors that a run needs.
+        gpu: True if a run needs a GPU.
+
+    Raises:
+        ValueError: Where there is no cluster, or none of its nodes has what a run needs.
+        Interrupted: When told to stop.
     """
     import ray
 
@@ -94,15 +105,19 @@ def _join(address: str, options: dict[str, Any]) -> None:
             socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_SECONDS).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (OSError, OverflowError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"--address {address}: no Ray cluster could be joined ({reason})") from None
+        raise ValueError(f"--address {address}: no Ray cluster could be joined ({message_line(error)})") from None
 
 
 def count_cluster_slots(threads: int, *, gpu: bool) -> int:
-    """How many jobs the nodes that are alive can take at once."""
+    """Return the number of jobs that the nodes that are alive can run at once.
+
+    Args:
+        threads: Processors of a job.
+        gpu: True if each job takes a GPU.
+    """
     import ray
 
-    return sum(_fits(found["Resources"], threads, gpu) for found in ray.nodes() if found["Alive"])
+    return sum(_fits(node_info["Resources"], threads, gpu) for node_info in ray.nodes() if node_info["Alive"])
 
 
 def _fits(resources: dict[str, float], threads: int, gpu: bool) -> int:
@@ -113,10 +128,24 @@ def _fits(resources: dict[str, float], threads: int, gpu: bool) -> int:
 def run_ray_jobs(
     store: Store, jobs: Sequence[Job], *, most: int, threads: int, gpu: bool, progress: ProgressListener
 ) -> list[Outcome]:
-    """Do `jobs` on the cluster that is connected, as many at once as it can take and at most `most` (0: any number).
+    """Run `jobs` on the connected cluster, as many at once as it can take.
 
-    Each takes `threads` processors and, with `gpu`, a GPU. Raises ValueError where a node is not fit for them,
-    Interrupted when told to stop, StoreUnwritable, and SourcesChanged; the tasks are ended first.
+    Args:
+        store: The study's folder.
+        jobs: What to do.
+        most: Largest number at once; 0 for any number.
+        threads: Processors of each job.
+        gpu: True if each job takes a GPU.
+        progress: Is told of every event.
+
+    Returns:
+        How each job ended, in the order in which they did.
+
+    Raises:
+        ValueError: Where a node cannot run them.
+        Interrupted: When told to stop. The tasks are ended before any of these is raised.
+        StoreUnwritable: When the folder or a node's disk cannot be written.
+        SourcesChanged: When a node has other sources.
     """
     import ray
 
@@ -163,19 +192,19 @@ class _RayQueue(JobQueue):
         )
 
     def working(self) -> int:
-        """How many tasks there are."""
+        """Return the number of tasks."""
         return len(self.tasks)
 
     def step(self) -> bool:
-        """As every queue, with as many at once as the cluster can take by now."""
+        """Take a step as every queue, with as many jobs at once as the cluster can take by now."""
         if time.monotonic() - self.looked > NODE_POLL_SECONDS:
-            found = count_cluster_slots(self.threads, gpu=self.gpu)
-            self.parallel = max(1, min(found, self.most or found))
+            slots = count_cluster_slots(self.threads, gpu=self.gpu)
+            self.parallel = max(1, min(slots, self.most or slots))
             self.looked = time.monotonic()
         return super().step()
 
     def stop(self) -> None:
-        """Cancel what has not ended, by force where it does not end soon, and let go of the claims."""
+        """Cancel the tasks that have not ended, by force where they do not end soon, and release the claims."""
         import ray
 
         for force in (False, True):
@@ -227,7 +256,7 @@ class _RayQueue(JobQueue):
             self.events.put((task, None))
 
     def handle_event(self) -> None:
-        """Take note of what a task says, or of its end."""
+        """Handle the next event of a task, or its end."""
         try:
             task, event = self.events.get(timeout=POLL_SECONDS)
         except queue.Empty:
@@ -265,7 +294,7 @@ class _RayQueue(JobQueue):
             )
 
     def _keep(self, task: _RayTask, row: dict[str, Any], log: bytes = b"", pictures: bytes | None = None) -> None:
-        """Write what came of a job, under the claim that this process has."""
+        """Write row, log and pictures of a job, under the claim that this process holds."""
         key = task.job.key
         try:
             self.store.write_beside(key, log=log, pictures=pictures)
@@ -289,16 +318,15 @@ class _RayQueue(JobQueue):
         if task.settled:
             return
         if isinstance(error, ray.exceptions.RayTaskError):  # what `bench.launchers.ray_node` does not raise
-            reason = " ".join(str(error.cause).split())[:300]
             raise ValueError(
-                f"{task.node} cannot carry out a run: {type(error.cause).__name__}: {reason}; "
+                f"{task.node} cannot carry out a run: {one_line(error.cause)}; "
                 "unept-bench must be installed on every node, in this version"
             )
         memory = isinstance(error, ray.exceptions.OutOfMemoryError)
         self._lost(task, "was ended by Ray for memory" if memory else "was lost", memory=memory)
 
     def _lost(self, task: _RayTask, how: str, *, memory: bool = False) -> None:
-        """Have a job begin again, or give it a row where that has been done often enough."""
+        """Submit a job again, or give it a row where that has been done often enough."""
         task.losses += 1
         if task.losses <= MAX_RESTARTS:
             self.progress.note(f"{task.job.label} {how} with {task.node}; it begins again")

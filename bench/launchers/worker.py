@@ -46,7 +46,7 @@ _ALLOCATORS = ("can't allocate memory", "not enough memory", "out of memory", "b
 
 
 def main(arguments: list[str]) -> int:
-    """Carry out the spec in the file named first, or those that come; returns the exit status."""
+    """Carry out the spec in the file named first, or the specs on standard input; return the exit status."""
     faulthandler.enable()
     if arguments[0] != "-":
         spec = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
@@ -73,7 +73,7 @@ def _emitter(channel: TextIO) -> Callable[..., None]:
 
 
 def _answer(spec: dict[str, Any], emit: Callable[..., None]) -> bool:
-    """Carry out one spec; whether this process is fit for another."""
+    """Carry out one spec; return True if this process is fit for another."""
     try:
         return _work(spec, emit)
     except OSError as error:
@@ -107,7 +107,16 @@ def _work(spec: dict[str, Any], emit: Callable[..., None]) -> bool:
 
 
 def run_attempt(spec: dict[str, Any], folder: Path, emit: Callable[..., None]) -> Row:
-    """The row of one attempt at `spec`; what the task raises becomes its status. OSError where the disk is full."""
+    """Return the row of one attempt at `spec`; an exception of the task becomes its status.
+
+    Args:
+        spec: The job.
+        folder: Folder for checkpoints.
+        emit: Sends an event to the starting process.
+
+    Raises:
+        OSError: Where the disk is full.
+    """
     malloc = environment.raise_malloc_thresholds()
     started = utc_now()
 
@@ -125,7 +134,14 @@ def run_attempt(spec: dict[str, Any], folder: Path, emit: Callable[..., None]) -
 
 
 def make_row(spec: dict[str, Any], result: dict[str, Any], *, started: str, malloc: str = "system default") -> Row:
-    """The row that says `result` of the run that `spec` describes."""
+    """Return the row of the run or measure that `spec` describes.
+
+    Args:
+        spec: The job.
+        result: Status, message, metrics and whatever else the task returned.
+        started: When it began (`utc_now`).
+        malloc: Return value of `raise_malloc_thresholds`.
+    """
     names = (
         "kind",
         "key",
@@ -153,7 +169,7 @@ def make_row(spec: dict[str, Any], result: dict[str, Any], *, started: str, mall
 
 
 def status_of_error(error: BaseException) -> str:
-    """The status that a task's exception means. Classes are told by name, so that torch need not be imported."""
+    """Return the status of a row for a task's exception. Classes are compared by name, which needs no torch."""
     names = {kind.__name__ for kind in type(error).__mro__}
     if "NonFiniteError" in names:
         return "diverged"
@@ -165,18 +181,18 @@ def status_of_error(error: BaseException) -> str:
 
 
 def is_allocation_failure(text: str) -> bool:
-    """Whether a message is an allocator's refusal."""
+    """Return True if a message is an allocator's refusal."""
     return any(words in text for words in _ALLOCATORS)
 
 
 def is_store_unwritable(error: BaseException, folder: Path) -> bool:
-    """Whether `error` comes from a store that cannot be written, rather than from the run."""
+    """Return True if `error` comes from a store that cannot be written, rather than from the run."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
-    place = next((path for path in (folder, *folder.parents) if path.exists()), Path.cwd())
+    existing = next((path for path in (folder, *folder.parents) if path.exists()), Path.cwd())
     if isinstance(error, OSError) and error.errno in UNWRITABLE_ERRNOS:
-        return not os.access(place, os.W_OK) or str(place) in str(error.filename)
-    return shutil.disk_usage(place).free < _FULL
+        return not os.access(existing, os.W_OK) or str(existing) in str(error.filename)
+    return shutil.disk_usage(existing).free < _FULL
 
 
 def _task(spec: dict[str, Any]) -> Callable[..., dict[str, Any]]:
@@ -188,7 +204,7 @@ def _task(spec: dict[str, Any]) -> Callable[..., dict[str, Any]]:
 
 
 def _private_stdout() -> TextIO:
-    """The original standard output for this module alone; whatever else prints, prints to standard error."""
+    """Return the original standard output for this module alone; everything else prints to standard error."""
     sys.stdout.flush()
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -196,7 +212,7 @@ def _private_stdout() -> TextIO:
 
 
 def _print_to(log: Path) -> None:
-    """From here on whatever is printed goes to the end of `log`."""
+    """Redirect everything printed from now on to the end of `log`."""
     sys.stdout.flush()
     sys.stderr.flush()
     with open(log, "ab") as file:
@@ -205,7 +221,7 @@ def _print_to(log: Path) -> None:
 
 
 def _listen(specs: queue.SimpleQueue[dict[str, Any]]) -> None:
-    """Hand on what comes on standard input; its end is the end of this process."""
+    """Queue the specs from standard input; its end is the end of this process."""
     for line in sys.stdin:
         specs.put(json.loads(line))
     os._exit(1)

@@ -1,1 +1,1 @@
-"""What a variant costs: parameters, operations, memory and time, each with the protocol it was taken under."""
+"""Cost of a variant: parameters, operations, memory and time, each with the protocol it was taken under."""

@@ -1,4 +1,4 @@
-"""From what a user typed to a study that can run: every check that needs no training, before anything is written."""
+"""From the options of a command to a Study: every check that needs no training, before anything is written."""
 
 from __future__ import annotations
 
@@ -16,10 +16,17 @@ VariantFactory = Callable[[Settings], tuple[Variant, ...]]
 
 
 def build_study(kind: str, grid: str, make: VariantFactory, request: StudyRequest, *, dry_run: bool = False) -> Study:
-    """The study that `request` asks of the variants that `make` gives for the base settings.
+    """Return the study that `request` asks for.
 
-    `kind` and `grid` name it, with whatever else sets its runs apart, so that the same command finds it again. With
-    `dry_run` the pictures of a data set are not read. Raises ValueError for every mistake that can be found by now.
+    Args:
+        kind: The command, such as `ablate`; first part of the study's name.
+        grid: What sets its runs apart, so that the same command resumes it; second part of the name.
+        make: Gives the variants for the base settings.
+        request: The options.
+        dry_run: True to leave the images of the data set unread.
+
+    Raises:
+        ValueError: In one line, for every mistake that can be detected without training.
     """
     base = study_settings(request)
     variants = make(base)
@@ -55,5 +62,5 @@ def build_study(kind: str, grid: str, make: VariantFactory, request: StudyReques
 
 
 def default_jobs(threads: int, gpus: Sequence[str]) -> int:
-    """Runs side by side: one on each GPU, and where there are none as many as the processors can feed."""
+    """Return the number of runs side by side: one on each GPU, else as many as the processors can feed."""
     return len(gpus) or max(1, environment.usable_cores() // threads)

@@ -1,6 +1,8 @@
-"""An experiment from its variants to its rows: what is due, do it, measure each variant, make the tables.
+"""Execution of an experiment: find what is due, run it, measure each variant, write the tables.
 
-The same command resumes: runs are found by key, so whatever is in the store is not done again.
+    rows = run_study(study)
+
+The same call resumes: runs are found by key, so what is in the store is not done again.
 """
 
 from __future__ import annotations
@@ -29,22 +31,46 @@ from bench.study.shard import WHOLE_STUDY, Shard
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerTasks:
-    """What a worker calls, as `module:callable`: for a run and for the measures of a variant ("" for none)."""
+    """Functions that a worker calls, as `module:callable`.
+
+    Args:
+        run: Trains and evaluates one run.
+        measure: Measures one variant; "" for no measures.
+    """
 
     run: str = "bench.training.loop:train_and_evaluate"
-    measure: str = "bench.profiling.variant:measure"
+    measure: str = "bench.profiling.variant:measure_variant"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """One experiment and how to do it. `name` is what makes the same command resume: it tells experiments apart.
+    """One experiment and how to execute it.
 
-    `control` is the variant that the report compares the others with; "" leaves the choice to the report. `skip_oom`
-    gives a row `skipped` to what is predicted not to fit into memory, and to what takes more than a run that did not.
+    Args:
+        name: Identifies the experiment in its folder, so that the same command resumes it.
+        kind: The command, such as `ablate` or `table 5`.
+        variants: What is compared.
+        seeds: Runs a variant, with seeds from 0.
+        preset: Name of the preset.
+        data: The data set.
+        out: The study's folder.
+        threads: Threads of a run.
+        jobs: Runs at once; with `engine` "ray", 0 means as many as the cluster can take.
+        backend: Attention backend.
+        gpus: GPUs as CUDA_VISIBLE_DEVICES names them, one for each run; () for none.
+        engine: "local", or "ray" for the cluster at `address`.
+        address: HOST:PORT, `auto` or `local`.
+        shard: The part of the runs to do.
+        retry: Statuses whose rows are set aside and done again.
+        control: The variant that the report compares the others with; "" leaves the choice to the report.
+        skip_oom: Gives a row `skipped` to what is predicted not to fit into memory, and to what needs no less than a
+            run that did not fit.
+        command: The command line, for the rows.
+        tasks: What a worker calls.
     """
 
     name: str
-    kind: str  # the command: "ablate" or "table 5"
+    kind: str
     variants: tuple[Variant, ...]
     seeds: int
     preset: str
@@ -53,8 +79,8 @@ class Study:
     threads: int = 1
     jobs: int = 1
     backend: str = "reference"
-    gpus: tuple[str, ...] = ()  # one for each run, as CUDA_VISIBLE_DEVICES names them
-    engine: str = "local"  # or "ray": runs on the cluster at `address`, at most `jobs` at once (0: all it can take)
+    gpus: tuple[str, ...] = ()
+    engine: str = "local"
     address: str = ""
     shard: Shard = WHOLE_STUDY
     retry: tuple[str, ...] = ()
@@ -66,7 +92,18 @@ class Study:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyPlan:
-    """Every job of a study, which of them are this shard's, and of those which are due. Estimates are in seconds."""
+    """Jobs of a study: all, this shard's, and of those the ones due. Estimates are in seconds.
+
+    Args:
+        runs: Every run of the experiment.
+        measures: Every measure.
+        own_runs: This shard's runs.
+        own_measures: This shard's measures.
+        due_runs: Those of its runs that have no row.
+        due_measures: Those of its measures that have no row.
+        again: Rows that `retry` sets aside.
+        problems: One line for each damaged file.
+    """
 
     runs: tuple[Job, ...]
     measures: tuple[Job, ...]
@@ -74,12 +111,12 @@ class StudyPlan:
     own_measures: tuple[Job, ...]
     due_runs: tuple[Job, ...]
     due_measures: tuple[Job, ...]
-    again: tuple[Row, ...]  # rows that --retry sets aside
-    problems: tuple[str, ...]  # a line for each damaged file
+    again: tuple[Row, ...]
+    problems: tuple[str, ...]
 
 
 def plan_study(study: Study) -> StudyPlan:
-    """What is to do, from the store alone; changes nothing."""
+    """Return what is to do, from the store alone; nothing is changed."""
     store = Store(study.out)
     specs = [_spec(study, variant, "run", seed) for seed in range(study.seeds) for variant in study.variants]
     measured = [_spec(study, variant, "measure", 0) for variant in study.variants] if study.tasks.measure else []
@@ -103,10 +140,21 @@ def plan_study(study: Study) -> StudyPlan:
 
 
 def run_study(study: Study, say: Callable[[str], None] = print) -> tuple[Row, ...]:
-    """Do what is due of this shard's runs, then measure each variant once, alone; returns the rows of both.
+    """Do this shard's due runs, then measure each variant once, alone.
 
-    Raises ValueError for a folder of another study, OSError for one that cannot be written, Interrupted when told to
-    stop. In each case what was done is in the store and the same call continues.
+    In case of an error, what was done is in the store and the same call continues.
+
+    Args:
+        study: The experiment.
+        say: Takes lines for the user.
+
+    Returns:
+        The rows of this shard's runs, then of its measures.
+
+    Raises:
+        ValueError: For a folder of another study.
+        OSError: For a folder that cannot be written.
+        Interrupted: When told to stop.
     """
     store = Store(study.out)
     with contextlib.ExitStack() as connection:
@@ -137,13 +185,13 @@ def run_study(study: Study, say: Callable[[str], None] = print) -> tuple[Row, ..
 
 
 def study_rows(study: Study) -> tuple[Row, ...]:
-    """The experiment's rows so far, of every shard: of runs, then of measures."""
+    """Return the experiment's rows so far, of every shard: of runs, then of measures."""
     store = Store(study.out)
     return tuple(row for kind in KINDS for row in store.read(kind, study.name).rows)
 
 
 def _listed(store: Store, study: Study, say: Callable[[str], None]) -> StudyPlan:
-    """What is to do, after the folder has been made ready for it: damaged rows and those to do again set aside."""
+    """Prepare the folder, and return the plan: set aside damaged rows and those to do again, write study.json."""
     todo = plan_study(study)
     for job in (*todo.due_runs, *todo.due_measures):
         _set_damaged_aside(store, job, say)
@@ -156,19 +204,19 @@ def _listed(store: Store, study: Study, say: Callable[[str], None]) -> StudyPlan
 
 
 def count_finished_runs(study: Study) -> tuple[int, int]:
-    """How many of this shard's runs have a row, and how many they are."""
+    """Return how many of this shard's runs have a row, and how many runs it has."""
     store, runs = Store(study.out), plan_study(study).own_runs
     return sum(store.has("run", job.key) for job in runs), len(runs)
 
 
 def is_complete(study: Study) -> bool:
-    """Whether every run has a row, those of other shards too."""
+    """Return True if every run of every shard has a row."""
     store = Store(study.out)
     return all(store.has("run", job.key) for job in plan_study(study).runs)
 
 
 def remaining_work_line(study: Study) -> str:
-    """A line on what the other shards have yet to do of the experiment; "" where every row is there."""
+    """Return a line on what other shards have yet to do of the experiment; "" where every row is there."""
     store = Store(study.out)
     runs, measures = (store.missing(kind, study.name) for kind in KINDS)
     if not runs + measures:
@@ -180,7 +228,12 @@ def remaining_work_line(study: Study) -> str:
 
 
 def summary_lines(rows: Sequence[Row], wanted: int) -> list[str]:
-    """A line on how the runs came out, and lines on each way that is not `ok`, of runs and of measures."""
+    """Return a line on how the runs ended, and lines on each status that is not `ok`, of runs and of measures.
+
+    Args:
+        rows: Rows of runs and measures.
+        wanted: Number of runs of the experiment.
+    """
     runs = [row["status"] for row in rows if row["kind"] == "run"]
     counts = ", ".join(f"{runs.count(status)} {status}" for status in STATUSES if status in runs)
     lines = [f"{len(runs)} of {wanted} runs have a row: {counts or 'none'}"]
@@ -200,7 +253,7 @@ def summary_lines(rows: Sequence[Row], wanted: int) -> list[str]:
 
 
 def dry_run_lines(study: Study) -> list[str]:
-    """What `run_study` would do, a line per variant, with times where they are known."""
+    """Return what `run_study` would do, a line a variant, with durations where they are known."""
     Store(study.out).check(preset=study.preset, data=study.data)
     todo = plan_study(study)
     lines = [*todo.problems]
@@ -211,27 +264,27 @@ def dry_run_lines(study: Study) -> list[str]:
         if not own:
             continue
         known = [job.estimate for job in jobs if job.estimate is not None]
-        each = f", about {eta.format_duration(known[0])} each" if known else ""
+        duration = f", about {eta.format_duration(known[0])} each" if known else ""
         seeds = f" (seeds {' '.join(str(job.spec['seed']) for job in jobs)})" if jobs else ""
-        lines.append(f"{variant.name}: {len(jobs)} of {_count(len(own), 'run')} due{seeds}{each}")
+        lines.append(f"{variant.name}: {len(jobs)} of {_count(len(own), 'run')} due{seeds}{duration}")
     return [*lines, *_advice(study, todo).warnings, _due(study, todo)]
 
 
 def count_due_runs(study: Study) -> dict[str, int]:
-    """How many runs of each variant this shard has yet to do."""
+    """Return the number of runs this shard has yet to do, by variant."""
     due = [job.spec["variant"] for job in plan_study(study).due_runs]
     return {variant.name: due.count(variant.name) for variant in study.variants}
 
 
 def _advice(study: Study, todo: StudyPlan) -> oom_policy.MemoryAdvice:
-    """What may not fit into this machine's memory; that of a cluster's nodes is not known here."""
+    """Return what may not fit into this machine's memory; that of a cluster's nodes is not known here."""
     due = [] if study.engine == "ray" else [job.spec for job in (*todo.due_runs, *todo.due_measures)]
     at_once = max(1, min(study.jobs, len(todo.due_runs)))
     return oom_policy.advise_on_memory(due, study.backend, at_once=at_once, skip_oom=study.skip_oom)
 
 
 def _due(study: Study, todo: StudyPlan) -> str:
-    """How much is due, and how long it may take."""
+    """Return a line on how much is due, and how long it may take."""
     due = f"{_count(len(todo.due_runs), 'run')} and {_count(len(todo.due_measures), 'measure')}{_of(study.shard)} due"
     if not todo.due_runs:
         return due
@@ -248,8 +301,8 @@ def _of(shard: Shard) -> str:
     return "" if shard.whole else f" of shard {shard}"
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _spec(study: Study, variant: Variant, kind: str, seed: int) -> dict[str, Any]:
@@ -281,7 +334,7 @@ def _job(spec: dict[str, Any], estimate: float | None) -> Job:
 
 
 def _guess(threads: int) -> eta.DurationEstimator:
-    """The presets' own estimate."""
+    """Return the presets' own estimate of a training's duration."""
 
     def guess(settings: Mapping[str, Any]) -> float | None:
         try:
@@ -327,7 +380,7 @@ def _retry(store: Store, row: Row) -> None:
 
 
 def _entry(study: Study, todo: StudyPlan) -> dict[str, Any]:
-    """What study.json says about this experiment."""
+    """Return the experiment's entry in study.json."""
     names = ("key", "variant", "axes", "seed")
     return {
         "kind": study.kind,
@@ -341,7 +394,7 @@ def _entry(study: Study, todo: StudyPlan) -> dict[str, Any]:
 
 
 def _listed_otherwise(store: Store, study: Study, todo: StudyPlan) -> list[str]:
-    """A line where the shards of one command do not agree on what its runs are."""
+    """Return a line where the shards of one command do not agree on what its runs are."""
     listed = {entry["key"] for entry in store.experiments().get(study.name, {}).get("runs", ())}
     if study.shard.whole or not listed or listed & {job.key for job in todo.runs}:
         return []
@@ -375,13 +428,13 @@ def _drain(
 
 
 def _on_cluster(study: Study, jobs: Sequence[Job], already: int) -> list[Outcome]:
-    """The runs as tasks of a Ray cluster. Measures never are: they are taken alone, on the machine of the command."""
-    found = ray_cluster.count_cluster_slots(**_share(study))
-    parallel = max(1, min(found, study.jobs or found))
+    """Do the runs as tasks of a Ray cluster. Measures are not distributed: they run alone, on the command's machine."""
+    slots = ray_cluster.count_cluster_slots(**_share(study))
+    parallel = max(1, min(slots, study.jobs or slots))
     with progress_display(JobClock(jobs, parallel, already=already)) as watching:
         return ray_cluster.run_ray_jobs(Store(study.out), jobs, most=study.jobs, progress=watching, **_share(study))
 
 
 def _share(study: Study) -> dict[str, Any]:
-    """What a run takes of a node: as here, where there is a GPU it takes one."""
+    """Return what a run takes of a node: as here, it takes a GPU where there is one."""
     return {"threads": study.threads, "gpu": bool(study.gpus)}

@@ -22,7 +22,15 @@ CHECKPOINT_FILE = "last.safetensors"
 
 @dataclass(frozen=True, kw_only=True)
 class TrainState:
-    """How far a run has come: steps done, seconds spent training and probing, the loss curve and probes so far."""
+    """Progress of a training.
+
+    Args:
+        step: Steps done.
+        seconds: Time spent in training.
+        probe_seconds: Time spent in probes.
+        curve: Rows of the loss curve so far.
+        probes: Rows of the probes so far.
+    """
 
     step: int = 0
     seconds: float = 0.0
@@ -35,10 +43,10 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
     """Replace the checkpoint in `folder`; a crash at any instant leaves the old one or the new one, whole."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, Tensor] = {}
-    places = set()
+    pointers = set()
     for name, tensor in model.state_dict().items():  # what two modules share is written twice: the format has no links
-        tensors[f"model.{name}"] = tensor.clone() if tensor.data_ptr() in places else tensor.contiguous()
-        places.add(tensor.data_ptr())
+        tensors[f"model.{name}"] = tensor.clone() if tensor.data_ptr() in pointers else tensor.contiguous()
+        pointers.add(tensor.data_ptr())
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in values.items()}
     facts = json.dumps(dataclasses.asdict(state))
@@ -48,9 +56,12 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
 
 
 def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> TrainState:
-    """Restore model and optimizer from `folder` and say where the run stands; a fresh State without one.
+    """Restore model and optimizer from `folder`.
 
-    A damaged file is renamed, said on standard error, and the run starts over.
+    A damaged file is renamed, which standard error says, and the run starts over.
+
+    Returns:
+        The progress of the restored state; a new TrainState where there is no checkpoint.
     """
     path = folder / CHECKPOINT_FILE
     if not path.exists():

@@ -1,6 +1,6 @@
-"""How a training is carried out, as far as it does not belong to the variant.
+"""How a training is executed, as far as it does not belong to the variant: precision, micro-batches, processes.
 
-Every run of a study uses `DEFAULT_EXECUTION`: float32, a step's batch in one piece, nothing recomputed.
+Every run of a study uses `DEFAULT_EXECUTION`: float32, one micro-batch a step, nothing recomputed.
 """
 
 from __future__ import annotations
@@ -23,19 +23,34 @@ DEFAULT_EXECUTION = Execution()
 
 
 def check_batch(batch: int, processes: int, accumulation: int) -> int:
-    """The images of one piece. ValueError for a batch that does not come out even."""
-    pieces = processes * accumulation
-    if batch % pieces:
+    """Return the number of images of one micro-batch.
+
+    Args:
+        batch: Images a step.
+        processes: Number of processes.
+        accumulation: Micro-batches a step of each process.
+
+    Raises:
+        ValueError: For a batch that cannot be divided evenly.
+    """
+    micro_batch_count = processes * accumulation
+    if batch % micro_batch_count:
         shares = f"{processes} processes x {accumulation} pieces" if accumulation > 1 else f"{processes} processes"
-        raise ValueError(f"batch={batch} over {shares}: expected a multiple of {pieces}")
-    return batch // pieces
+        raise ValueError(f"batch={batch} over {shares}: expected a multiple of {micro_batch_count}")
+    return batch // micro_batch_count
 
 
 def prepare_model(model: nn.Module, execution: Execution, group: ProcessGroup = SINGLE, *, size: int = 64) -> nn.Module:
-    """`model` as a step calls it with images of `size` pixels; it is changed in place, parameters and names stay.
+    """Return `model` as a training step calls it. It is changed in place; parameters and names stay.
 
-    Several processes get torch's DistributedDataParallel around it, which gives each the first one's weights, and
+    Several processes get torch's DistributedDataParallel around it, which gives each the main process's weights, and
     batch norm over all of them.
+
+    Args:
+        model: The model, on its device.
+        execution: How to execute it.
+        group: The processes that train it.
+        size: Side of the training images, in pixels.
     """
     if execution.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -58,27 +73,31 @@ def prepare_model(model: nn.Module, execution: Execution, group: ProcessGroup = 
 
 
 def has_unused_parameters(model: nn.Module, size: int) -> bool:
-    """Whether some parameter takes no part in what the model gives in training, found on the meta device.
+    """Return True if some parameter takes no part in the model's training output, as seen on the meta device.
 
-    True where that cannot be told, for a module of one's own that computes with values.
+    Also True where that cannot be determined, for a user's module that computes with values.
+
+    Args:
+        model: The model.
+        size: Side of the training images, in pixels.
     """
-    parameters = {name: each.detach().to("meta").requires_grad_() for name, each in model.named_parameters()}
-    buffers = {name: each.to("meta") for name, each in model.named_buffers()}
+    parameters = {name: tensor.detach().to("meta").requires_grad_() for name, tensor in model.named_parameters()}
+    buffers = {name: tensor.to("meta") for name, tensor in model.named_buffers()}
     try:
         output = functional_call(model, parameters | buffers, (torch.empty(2, 3, size, size, device="meta"),))
-        made = [each for each in tree_iter(output) if isinstance(each, Tensor) and each.requires_grad]
-        torch.autograd.backward(made, [torch.ones_like(each) for each in made])
+        made = [tensor for tensor in tree_iter(output) if isinstance(tensor, Tensor) and tensor.requires_grad]
+        torch.autograd.backward(made, [torch.ones_like(tensor) for tensor in made])
     except (RuntimeError, ValueError):
         return True
-    trained = [name for name, each in model.named_parameters() if each.requires_grad]
+    trained = [name for name, tensor in model.named_parameters() if tensor.requires_grad]
     return any(parameters[name].grad is None for name in trained)
 
 
 def autocast_context(execution: Execution, device: torch.device) -> AbstractContextManager[Any]:
-    """What the forward pass runs under."""
+    """Return the context of the forward pass."""
     return torch.autocast(device.type, torch.bfloat16) if execution.precision == "bf16" else nullcontext()
 
 
 def no_gradient_sync(model: nn.Module) -> AbstractContextManager[Any]:
-    """Within it a backward pass leaves gradients to this process, for a piece that others follow."""
+    """Return a context in which a backward pass keeps gradients in this process: more micro-batches follow."""
     return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()

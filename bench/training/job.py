@@ -1,4 +1,4 @@
-"""A training as it was asked for, its folder, and whether the folder is its own."""
+"""Specification of a training, made from the command's options, and the record of it in its folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from bench.config.settings import Settings, settings_to_dict
 from bench.results.store import utc_now
 from bench.training.execution import check_batch
 from bench.training.options import BACKBONE_ALIASES, Execution, LossNormalization, TrainOptions, training_base
-from bench.training.spawn import torchrun_size
 from unept.backbones.hub import WORD
 from unept.utils.atomic_files import atomic_write
 
@@ -37,7 +36,23 @@ NO_WEIGHTS = "none"
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingJob:
-    """Everything that the processes of one training must be told. `every` steps are those of `--eval-every`."""
+    """Everything that the processes of one training need to know.
+
+    Args:
+        settings: What is trained.
+        preset: Name of the preset.
+        seed: Random seed for initialisation and sampling.
+        out: The training's folder.
+        execution: Precision, micro-batches and recomputation.
+        processes: Number of processes.
+        gpus: True if each process has a GPU.
+        threads: Threads of a process.
+        backend: Attention backend.
+        eval_every: Steps between evaluations.
+        log_every: Steps between lines of the log.
+        tensorboard: True to write curves for TensorBoard.
+        command: The command line, for the record.
+    """
 
     settings: Settings
     preset: str
@@ -55,12 +70,12 @@ class TrainingJob:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What decides its numbers, apart from how it is carried out: another identity is another training."""
+        """What decides its numbers, apart from how it is executed: another identity is another training."""
         return {"settings": settings_to_dict(self.settings), "preset": self.preset, "seed": self.seed}
 
     @property
     def manner(self) -> dict[str, Any]:
-        """How it is carried out."""
+        """How it is executed."""
         execution = dataclasses.asdict(self.execution)
         execution["denominators"] = execution.pop("loss_normalization")  # its key in the file
         names = ("processes", "gpus", "threads", "backend")
@@ -68,9 +83,14 @@ class TrainingJob:
 
 
 def build_training_job(options: TrainOptions, *, dry_run: bool = False) -> TrainingJob:
-    """What `options` mean here. ValueError, in one line, for every mistake that can be found by now.
+    """Return the training that the options mean on this machine.
 
-    With `dry_run` weights are not fetched, and GPUs need not be there.
+    Args:
+        options: The options.
+        dry_run: True where weights are not fetched and GPUs need not be there.
+
+    Raises:
+        ValueError: In one line, for every mistake that can be detected without training.
     """
     settings = _settings(options)
     processes, gpus = _processes(options, dry_run=dry_run)
@@ -109,18 +129,17 @@ def _settings(options: TrainOptions) -> Settings:
 
 
 def _weights(options: TrainOptions, settings: Settings) -> str:
-    """The paper's networks start from ImageNet; a preset with weights of its own, or fields, have the word before."""
+    """Return the backbone's weights: by option, else by preset or fields, else ImageNet for the paper's networks."""
     if options.backbone_weights == NO_WEIGHTS:
         return ""
     chosen = options.backbone_weights or settings.train.backbone_weights
-    return chosen or (
-        WORD if options.preset == "paper" and settings.model.backbone in BACKBONE_ALIASES.values() else ""
-    )
+    is_published = options.preset == "paper" and settings.model.backbone in BACKBONE_ALIASES.values()
+    return chosen or (WORD if is_published else "")
 
 
 def _processes(options: TrainOptions, *, dry_run: bool) -> tuple[int, bool]:
-    """How many processes, and whether each has a GPU."""
-    there, started = torch.cuda.device_count(), torchrun_size()
+    """Return the number of processes, and True if each has a GPU."""
+    there, started = torch.cuda.device_count(), environment.torchrun_size()
     if options.gpus and options.processes:
         raise ValueError("--gpus and --processes: give one of them; a process on each GPU, or processes on the CPU")
     gpus = (int(there > 0) if options.gpus is None else options.gpus) and not options.processes
@@ -140,7 +159,7 @@ def _execution(options: TrainOptions) -> Execution:
 
 
 def _default_out(name: str, settings: Settings) -> Path:
-    """`training/PRESET-DATA-BACKBONE`."""
+    """Return `training/PRESET-DATA-BACKBONE`."""
     data = checks.default_study_folder(name, settings.data).name
     return Path("training") / f"{data}-{settings.model.backbone}"
 
@@ -149,9 +168,10 @@ def _default_out(name: str, settings: Settings) -> Path:
 
 
 def read_training_record(training: TrainingJob) -> dict[str, Any]:
-    """What the folder says of the training in it; {} for a folder that is absent or empty.
+    """Return what the folder records of its training; {} for a folder that is absent or empty.
 
-    ValueError for a folder of something else or of another training, naming the first thing that differs.
+    Raises:
+        ValueError: For a folder of something else or of another training, naming the first value that differs.
     """
     out = training.out
     if out.exists() and not out.is_dir():
@@ -167,32 +187,32 @@ def read_training_record(training: TrainingJob) -> dict[str, Any]:
             raise ValueError(f"{out} is not empty and no training of this program (it holds {foreign[0]})")
         return {}
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
-        about = None
-    if not isinstance(about, dict) or about.get("format") != FORMAT or "identity" not in about:
+        record = None
+    if not isinstance(record, dict) or record.get("format") != FORMAT or "identity" not in record:
         raise ValueError(f"{path} is damaged or not of this program; name another folder with --out")
-    difference = _difference(about["identity"], json.loads(json.dumps(training.identity)))
+    difference = _difference(record["identity"], json.loads(json.dumps(training.identity)))
     if difference:
         raise ValueError(f"{out} holds a training with {difference}; name another folder with --out")
-    return about
+    return record
 
 
 def create_training_folder(training: TrainingJob) -> None:
-    """Make the folder and write what it is for."""
+    """Create the folder and write the record of its training."""
     training.out.mkdir(parents=True, exist_ok=True)
-    about = {"format": FORMAT, "identity": training.identity, "manner": training.manner, "created": utc_now()}
+    record = {"format": FORMAT, "identity": training.identity, "manner": training.manner, "created": utc_now()}
     atomic_write(
-        training.out / RECORD_FILE, (json.dumps(about | {"command": training.command}, indent=1) + "\n").encode()
+        training.out / RECORD_FILE, (json.dumps(record | {"command": training.command}, indent=1) + "\n").encode()
     )
 
 
 def _difference(theirs: Any, ours: Any, name: str = "") -> str:
-    """`batch=8, this is batch=16`, for the first value in which two identities differ; "" where there is none."""
+    """Return `batch=8, this is batch=16` for the first value in which two identities differ; "" where there is none."""
     if isinstance(theirs, Mapping) and isinstance(ours, Mapping):
         for key in [*ours, *(key for key in theirs if key not in ours)]:
-            found = _difference(theirs.get(key), ours.get(key), key)
-            if found:
-                return found
+            difference = _difference(theirs.get(key), ours.get(key), key)
+            if difference:
+                return difference
         return ""
     return "" if theirs == ours else f"{name}={theirs}, this is {name}={ours}"

@@ -27,12 +27,22 @@ RECIPE, DEVICES, SPEED, LOGGING = "What is trained", "Devices", "Speed and memor
 class Execution:
     """Precision, micro-batches and recomputation of a training.
 
-    `loss_normalization` says which pixel counts and class shares the losses are divided by: "global" counts the whole
-    batch, "device" each micro-batch on each device and averages the losses, as the released code does under
-    DistributedDataParallel. ValueError for values that do not go together.
+    Args:
+        precision: "bf16" runs the forward pass under autocast; weights and losses stay float32.
+        accumulation: Micro-batches a step, one after the other, of a process's part of the batch.
+        channels_last: Memory format of the images and of the model.
+        compile: Compile the model by torch.compile, in training only.
+        checkpointing: Keep the inputs of each block alone and recompute it in the backward pass.
+        workers: Loader processes of each process; None for 4 beside a GPU, else 0.
+        loss_normalization: Pixel counts and class shares that the losses are divided by: "global" counts the whole
+            batch, "device" each micro-batch on each device and averages the losses, as the released code does under
+            DistributedDataParallel.
+
+    Raises:
+        ValueError: For values that do not go together.
     """
 
-    precision: Precision = option(  # bf16: the forward pass under autocast; weights and losses stay float32
+    precision: Precision = option(
         "fp32",
         help="fp32, or bf16 by autocast.",
         metavar="NAME",
@@ -40,7 +50,7 @@ class Execution:
         choices=get_args(Precision),
         completes="choices",
     )
-    accumulation: int = option(  # one after the other
+    accumulation: int = option(
         1, help="Micro-batches of a process's share of the batch.", metavar="N", group=SPEED, least=1
     )
     channels_last: bool = option(False, help="Convolutions with channels last.", group=SPEED)

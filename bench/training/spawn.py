@@ -2,7 +2,7 @@
 
     launch_processes(work, argument, processes=8, gpus=True, threads=1)
 
-calls `work(argument, group, device)` in each. What ends them is one line: `TrainingFailed` for the first that failed,
+calls `work(argument, group, device)` in each. It raises `TrainingFailed` for the first that failed, and
 `TrainingStopped` where they were told to stop. Under torchrun, which does all this itself, `join_torchrun` makes this
 process one of its own.
 """
@@ -42,13 +42,13 @@ _TOLD_TO_STOP = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "S
 
 
 class TrainingFailed(Exception):
-    """A process of a training failed; the message is one line."""
+    """Raised when a process of a training failed; the message is one line."""
 
 
 class StopSignals:
-    """Within it a signal to stop is noted by `name`; one that comes AGAIN later has its ordinary effect.
+    """Notes signals to stop, by `name`, within its context; one SECOND_SIGNAL_SECONDS later has its usual effect.
 
-    What this process ignores already stays ignored.
+    Signals that this process ignores stay ignored.
     """
 
     def __init__(self) -> None:
@@ -75,65 +75,78 @@ class StopSignals:
 
 
 def launch_processes(work: Work, argument: Any, *, processes: int, gpus: bool, threads: int) -> None:
-    """Call `work` in `processes` new processes, on the first GPUs one each, or all on the CPU with `threads` each.
+    """Call `work` in new processes, and return once all have ended.
 
-    Raises Failed and Stopped, both once no process is left. `work` and `argument` must pickle.
+    Args:
+        work: Called as work(argument, group, device); must pickle.
+        argument: Its first argument; must pickle.
+        processes: Number of processes.
+        gpus: True for a GPU each, the first ones; False for the CPU.
+        threads: Threads of each process.
+
+    Raises:
+        TrainingFailed: When a process failed. No process is left when this or the next is raised.
+        TrainingStopped: When they were told to stop.
     """
     context = multiprocessing.get_context("spawn")
-    words = context.SimpleQueue()
+    results = context.SimpleQueue()
     with (
         tempfile.TemporaryDirectory() as folder,
         environment.set_variables(_variables(threads)),
-        StopSignals() as told,
+        StopSignals() as signals,
     ):
-        given = (work, argument, processes, gpus, threads, str(Path(folder, "store")), words)
-        team = [context.Process(target=_process_main, args=(rank, *given)) for rank in range(processes)]
-        for process in team:
+        arguments = (work, argument, processes, gpus, threads, str(Path(folder, "store")), results)
+        workers = [context.Process(target=_process_main, args=(rank, *arguments)) for rank in range(processes)]
+        for process in workers:
             process.start()
         try:
-            codes = _wait_for_processes(team, told)
+            codes = _wait_for_processes(workers, signals)
         finally:
-            for process in team:
+            for process in workers:
                 process.kill()
                 process.join()
-    said = []
-    while not words.empty():
-        said.append(words.get())
-    _raise_cause(codes, said, told.name)
+    messages = []
+    while not results.empty():
+        messages.append(results.get())
+    _raise_cause(codes, messages, signals.name)
 
 
-def _wait_for_processes(team: list[Any], told: StopSignals) -> list[int | None]:
-    """How each process ended, once all have, or one has failed and the others had GRACE; None for one that has not."""
-    until, forwarded = float("inf"), False
-    while any(process.exitcode is None for process in team) and time.monotonic() < until:
-        wait([process.sentinel for process in team if process.exitcode is None], timeout=0.1)
-        if told.name and not forwarded:
+def _wait_for_processes(workers: list[Any], signals: StopSignals) -> list[int | None]:
+    """Wait until all processes have ended, or one has failed and the others had GRACE_SECONDS.
+
+    Returns:
+        Their exit codes; None for a process that has not ended.
+    """
+    deadline, forwarded = float("inf"), False
+    while any(process.exitcode is None for process in workers) and time.monotonic() < deadline:
+        wait([process.sentinel for process in workers if process.exitcode is None], timeout=0.1)
+        if signals.name and not forwarded:
             forwarded = True
-            for process in team:
+            for process in workers:
                 process.terminate()
-        if any(process.exitcode not in (None, 0, STOPPED) for process in team):
-            until = min(until, time.monotonic() + GRACE_SECONDS)
-    return [process.exitcode for process in team]
+        if any(process.exitcode not in (None, 0, STOPPED) for process in workers):
+            deadline = min(deadline, time.monotonic() + GRACE_SECONDS)
+    return [process.exitcode for process in workers]
 
 
-def _raise_cause(codes: list[int | None], said: list[tuple[int, int, str]], told: str) -> None:
-    """Of failures that follow from each other the first: of a process that was killed, else of the first that spoke.
+def _raise_cause(codes: list[int | None], messages: list[tuple[int, int, str]], signal_name: str) -> None:
+    """Raise the first of failures that follow from each other: of a killed process, else the first reported one.
 
-    One that stops where it was told to leaves the others waiting, who then fail: that is a stop.
+    A process that stops when told to leaves the others waiting, which then fail: that is a stop.
     """
     for rank, code in enumerate(codes):
-        if code is not None and code < 0 and not told:
+        if code is not None and code < 0 and not signal_name:
             name = signal.Signals(-code).name
             raise TrainingFailed(
                 f"process {rank} of {len(codes)} was killed by signal {-code} ({name}); the others are ended"
             )
-    stopped = [int(words) for _, code, words in said if code == STOPPED]
-    if told and stopped:
+    stopped = [int(text) for _, code, text in messages if code == STOPPED]
+    if signal_name and stopped:
         raise TrainingStopped(max(stopped))
-    for rank, code, words in said:
+    for rank, code, text in messages:
         if code == FAILED:
-            raise TrainingFailed(f"process {rank} of {len(codes)}: {words}")
-    if told:
+            raise TrainingFailed(f"process {rank} of {len(codes)}: {text}")
+    if signal_name:
         raise TrainingStopped(0)
     silent = [rank for rank, code in enumerate(codes) if code]
     if silent:
@@ -143,9 +156,9 @@ def _raise_cause(codes: list[int | None], said: list[tuple[int, int, str]], told
 
 
 def _process_main(
-    rank: int, work: Work, argument: Any, size: int, gpus: bool, threads: int, store: str, words: Any
+    rank: int, work: Work, argument: Any, size: int, gpus: bool, threads: int, store: str, results: Any
 ) -> None:
-    """The life of one of the processes."""
+    """Run one of the processes, from start to end."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the starting process decides
     torch.set_num_threads(threads)
@@ -153,10 +166,10 @@ def _process_main(
         with joined_process_group(ProcessGroup(rank=rank, size=size), rank if gpus else None, store) as (group, device):
             work(argument, group, device)
     except TrainingStopped as stop:
-        words.put((rank, STOPPED, str(stop)))
+        results.put((rank, STOPPED, str(stop)))
         os._exit(STOPPED)
     except Exception as error:
-        words.put((rank, FAILED, one_line(error)))
+        results.put((rank, FAILED, one_line(error)))
         os._exit(FAILED)  # no waiting for the others, who may wait for this one
     sys.exit(0)
 
@@ -165,7 +178,13 @@ def _process_main(
 def joined_process_group(
     group: ProcessGroup, gpu: int | None, store: str = ""
 ) -> Iterator[tuple[ProcessGroup, torch.device]]:
-    """Within it this process is one of torch's default group, through the file `store` or else torchrun's variables."""
+    """Make this process one of torch's default group within the context.
+
+    Args:
+        group: Rank and size.
+        gpu: Index of its GPU; None for the CPU.
+        store: File through which the processes meet; "" for torchrun's variables.
+    """
     device = torch.device("cpu") if gpu is None else torch.device("cuda", gpu)
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -181,20 +200,14 @@ def joined_process_group(
     distributed.destroy_process_group()
 
 
-def torchrun_size() -> int:
-    """The processes that torchrun has started, this one among them; 0 where it has not."""
-    known = all(name in os.environ for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR"))
-    return int(os.environ["WORLD_SIZE"]) if known else 0
-
-
 def join_torchrun(gpus: bool) -> contextlib.AbstractContextManager[tuple[ProcessGroup, torch.device]]:
-    """`joined_process_group` for one of torchrun's processes, on the GPU of its number on its machine."""
-    group = ProcessGroup(rank=int(os.environ["RANK"]), size=torchrun_size())
+    """Return `joined_process_group` for one of torchrun's processes, on the GPU of its local rank."""
+    group = ProcessGroup(rank=int(os.environ["RANK"]), size=environment.torchrun_size())
     return joined_process_group(group, int(os.environ["LOCAL_RANK"]) if gpus else None)
 
 
 def _end_with_parent() -> None:
-    """End this process when the one that started it does, however that happens."""
+    """End this process when the one that started it ends, for any reason."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     wait([parent.sentinel])
@@ -202,7 +215,7 @@ def _end_with_parent() -> None:
 
 
 def _variables(threads: int) -> dict[str, str]:
-    """What the processes find in their environment: pinned threads, and the loopback device to talk over."""
+    """Return the processes' environment variables: their threads, and the loopback device to communicate over."""
     wanted = environment.thread_variables(threads)
     if sys.platform == "linux":
         wanted["GLOO_SOCKET_IFNAME"] = os.environ.get("GLOO_SOCKET_IFNAME", "lo")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.attention_layer import Subject, subject
+from bench.attention_layer import AttentionUnderTest, attention_from_options
 
 SLOT = "encoder_self"  # positions are given, and there may be several levels
 FORMS = {  # by the name that the report has: attention, and parameters other than its defaults
@@ -18,6 +18,6 @@ FORMS = {  # by the name that the report has: attention, and parameters other th
 }
 
 
-def subjects() -> dict[str, Subject]:
+def subjects() -> dict[str, AttentionUnderTest]:
     """One layer of each, at the width and the heads of the paper."""
-    return {name: subject(SLOT, attention, options) for name, (attention, options) in FORMS.items()}
+    return {name: attention_from_options(SLOT, attention, options) for name, (attention, options) in FORMS.items()}

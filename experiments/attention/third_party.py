@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.microbench.attention.implementations import Core, Size, Tensors
+from bench.microbench.attention.implementations import MapSize, PreparedCall, Tensors
 from unept.utils import torchvision_shim
 
 
@@ -28,7 +28,7 @@ def heads_last(found: Tensor) -> Tensor:
     return found.transpose(1, 2)
 
 
-def product(masks: Sequence[tuple[int, Tensor]]) -> Core:
+def product(masks: Sequence[tuple[int, Tensor]]) -> PreparedCall:
     """Torch's scaled_dot_product_attention: a call for so many heads with each mask, or one without."""
 
     def run(given: Tensors) -> Tensor:
@@ -37,7 +37,7 @@ def product(masks: Sequence[tuple[int, Tensor]]) -> Core:
         parts = zip(*(x.split([number for number, _ in masks], dim=1) for x in given), strict=True)
         return torch.cat([_product(part, mask) for part, (_, mask) in zip(parts, masks, strict=True)], dim=1)
 
-    return Core(take=heads_first, run=run, give=heads_last, kept=[mask for _, mask in masks])
+    return PreparedCall(take=heads_first, run=run, give=heads_last, kept=[mask for _, mask in masks])
 
 
 def _product(given: Sequence[Tensor], mask: Tensor | None) -> Tensor:
@@ -45,12 +45,12 @@ def _product(given: Sequence[Tensor], mask: Tensor | None) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
-def local_attention(size: Size, half: int) -> Core:
+def local_attention(size: MapSize, half: int) -> PreparedCall:
     """LocalAttention of local-attention: windows of ``half`` tokens that look one back and one forward."""
     kind: Any = importlib.import_module("local_attention").LocalAttention
     module = kind(window_size=half, look_backward=1, look_forward=1, autopad=True, exact_windowsize=True)
     real = torch.ones(1, size.tokens, dtype=torch.bool)
-    return Core(take=heads_first, run=lambda given: module(*given, mask=real), give=heads_last)
+    return PreparedCall(take=heads_first, run=lambda given: module(*given, mask=real), give=heads_last)
 
 
 class _Given(nn.Module):
@@ -66,7 +66,7 @@ class _Given(nn.Module):
         return self.found
 
 
-def longformer(size: Size, window: int) -> Core:
+def longformer(size: MapSize, window: int) -> PreparedCall:
     """LongformerSelfAttention of transformers without global tokens; queries, keys and values are given to it."""
     torchvision_shim.ensure()
     config: Any = importlib.import_module("transformers.models.longformer.configuration_longformer").LongformerConfig
@@ -92,19 +92,19 @@ def longformer(size: Size, window: int) -> Core:
         found: Tensor = module(hidden, **masks, is_global_attn=False)[0]
         return found[:, : size.tokens]
 
-    return Core(
+    return PreparedCall(
         take=lambda given: [x.flatten(2) for x in given],
         run=run,
         give=lambda found: found.unflatten(2, (size.heads, -1)),
     )
 
 
-def buckets(size: Size, chunk: int) -> int:
+def buckets(size: MapSize, chunk: int) -> int:
     """How many buckets reformer-pytorch hashes into: one a chunk of the padded sequence."""
     return (size.tokens + -size.tokens % (2 * chunk)) // chunk
 
 
-def lsh(size: Size, chunk: int, hashes: int) -> Core:
+def lsh(size: MapSize, chunk: int, hashes: int) -> PreparedCall:
     """LSHAttention of reformer-pytorch, padded as it demands; heads are images to it."""
     kind: Any = importlib.import_module("reformer_pytorch").LSHAttention
     module = kind(bucket_size=chunk, n_hashes=hashes, causal=False).eval()
@@ -116,6 +116,6 @@ def lsh(size: Size, chunk: int, hashes: int) -> Core:
         found: Tensor = module(qk, v, input_mask=real)[0]
         return found[:, : size.tokens]
 
-    return Core(
+    return PreparedCall(
         take=lambda given: [x[0] for x in heads_first(given)], run=run, give=lambda found: heads_last(found[None])
     )

@@ -15,7 +15,7 @@ def attention(options: AttentionBenchOptions, call: Invocation) -> int:
     The same command again goes on where it was stopped.
     """
     from bench.microbench.attention.request import AttentionBenchRequest
-    from bench.microbench.attention.run import perform
+    from bench.microbench.attention.run import run_attention_benchmark
     from experiments.attention.core_comparisons import WHERE, comparisons
     from reports.pages import attention as pages
 
@@ -25,7 +25,7 @@ def attention(options: AttentionBenchOptions, call: Invocation) -> int:
         "known": comparisons(),
         "command": call.command,
     }
-    perform(AttentionBenchRequest(**values), say=print_progress)
+    run_attention_benchmark(AttentionBenchRequest(**values), say=print_progress)
     page, *_ = pages.write(options.out)
     print_lines(pages.lines(pages.read(options.out)))
     print(f"report: {page}")

@@ -39,11 +39,11 @@ def check(options: CheckOptions, call: Invocation) -> int:
 
     began = time.perf_counter()
     raise_malloc_thresholds()
-    subject = attention_layer.subject(options.slot, options.name, options.parameters)
+    subject = attention_layer.attention_from_options(options.slot, options.name, options.parameters)
     others = [name for name in timed_beside(options.slot) if name != options.name]
-    beside = [attention_layer.subject(options.slot, name, []) for name in others]
-    lines = attention_layer.check(subject, beside=beside, say=lambda line: print(line, flush=True))
-    print(attention_layer.total(lines, time.perf_counter() - began))
+    beside = [attention_layer.attention_from_options(options.slot, name, []) for name in others]
+    lines = attention_layer.check_attention(subject, beside=beside, say=lambda line: print(line, flush=True))
+    print(attention_layer.summary_line(lines, time.perf_counter() - began))
     return FAILED if any(line.status == "FAIL" for line in lines) else DONE
 
 

@@ -26,7 +26,7 @@ def convert(options: ConvertOptions, call: Invocation) -> int:
     """
     check_files([options.released])
 
-    from bench.evaluation.convert import convert as convert_checkpoint
+    from bench.evaluation.convert import convert_checkpoint
 
     convert_checkpoint(options.released, options.out, heads=options.heads)
     return DONE

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.config.option_fields import argument, option
-from bench.dataset_check import MOST_JOBS
+from bench.dataset_check import MAX_JOBS
 from experiments.commands.console import DONE, FAILED, Invocation, print_lines
 from experiments.commands.options import Verb
 
@@ -24,7 +24,7 @@ class VerifyOptions:
         metavar="N",
         default_text="one a processor",
         least=0,
-        most=MOST_JOBS,
+        most=MAX_JOBS,
     )
     out: Path | None = option(
         None,
@@ -40,13 +40,13 @@ def verify(options: VerifyOptions, call: Invocation) -> int:
 
     The exit code is 1 if something is wrong.
     """
-    from bench.dataset_check import verify as verify_dataset
+    from bench.dataset_check import check_dataset
     from bench.launchers.progress import ProgressCounter
     from reports import write_files
     from reports.pages import dataset_check as pages
 
     with ProgressCounter("reading") as progress:
-        verification = verify_dataset(options.spec, jobs=options.jobs, progress=progress)
+        verification = check_dataset(options.spec, jobs=options.jobs, progress=progress)
     record = verification.record()
     print_lines(pages.lines(record))
     if options.out is not None:

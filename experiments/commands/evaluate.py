@@ -21,18 +21,19 @@ def evaluate(options: EvaluationRequest, call: Invocation) -> int:
 
     from filelock import FileLock
 
+    from bench import environment
     from bench.evaluation import multi_process
     from reports import write_files
     from reports.pages import evaluation as pages
 
     try:
-        scored = multi_process.evaluate(options, print_progress)
+        scored = multi_process.evaluate_checkpoints(options, print_progress)
     except KeyboardInterrupt:
         print_progress(f"{NAME}: stopped; finished pictures are kept, the same command continues")
         return INTERRUPTED
-    if not multi_process.is_first():
+    if not environment.is_main_process():
         return DONE
-    records, pairs = [checkpoint.record for checkpoint in scored], multi_process.comparisons(scored)
+    records, pairs = [checkpoint.record for checkpoint in scored], multi_process.paired_comparisons(scored)
     page = pages.page(records, pairs, call.command)
     print_lines(pages.lines(records, pairs))
     name = "-".join(record["name"] for record in records)

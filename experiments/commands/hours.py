@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.config.option_fields import option
-from bench.profiling.gpu_card import Card
+from bench.profiling.gpu_assumption import GpuAssumption
 from experiments.commands.console import DONE, Invocation, print_progress
 from experiments.commands.options import Verb
 
@@ -15,27 +15,27 @@ from experiments.commands.options import Verb
 class HoursOptions:
     """What is assumed of the GPU, and how many trainings there are."""
 
-    tflops: float = option(Card.peak, help="The card's printed peak, TFLOP/s.", metavar="TFLOPS")
-    utilisation: float = option(Card.share, help="The share of it that is sustained.", metavar="SHARE")
-    card: str = option("", help="Its name, for the page.", metavar="NAME", default_text=Card.name)
+    tflops: float = option(GpuAssumption.peak, help="The card's printed peak, TFLOP/s.", metavar="TFLOPS")
+    utilisation: float = option(GpuAssumption.share, help="The share of it that is sustained.", metavar="SHARE")
+    card: str = option("", help="Its name, for the page.", metavar="NAME", default_text=GpuAssumption.name)
     seeds: int = option(5, help="Trainings of each row.", metavar="N", least=1)
     out: Path = option(Path("study/hours"), help="Folder of the page.", metavar="FOLDER", completes="files")
 
 
 def hours(options: HoursOptions, call: Invocation) -> int:
     """Predict the GPU-hours of Tables 5 to 8 at the paper's size, by counting operations: no GPU."""
-    is_other = (options.tflops, options.utilisation) != (Card.peak, Card.share)
-    name = options.card or ("a card of yours" if is_other else Card.name)
-    card = Card(name=name, peak=options.tflops, share=options.utilisation)
+    is_other = (options.tflops, options.utilisation) != (GpuAssumption.peak, GpuAssumption.share)
+    name = options.card or ("a card of yours" if is_other else GpuAssumption.name)
+    card = GpuAssumption(name=name, peak=options.tflops, share=options.utilisation)
 
-    from bench.profiling.gpu_hours import PICTURE
+    from bench.profiling.gpu_hours import DEFAULT_IMAGE_SIZE
     from experiments.tables.gpu_hours import counted
     from reports import writable, write_files
     from reports.pages import gpu_hours as pages
 
     folder = writable(options.out)
     records = counted(print_progress)
-    page, *_ = write_files(folder, pages.files(records, card, options.seeds, PICTURE))
+    page, *_ = write_files(folder, pages.files(records, card, options.seeds, DEFAULT_IMAGE_SIZE))
     print(pages.totals(records, card, options.seeds), end="")
     print(f"report: {page}")
     return DONE

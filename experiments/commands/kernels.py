@@ -11,10 +11,10 @@ from experiments.commands.options import Verb
 
 def kernels(options: OperatorBenchRequest, call: Invocation) -> int:
     """Time the compiled attention kernel against what else computes the same, and count its memory."""
-    from bench.microbench.operator.run import perform
+    from bench.microbench.operator.run import run_operator_benchmark
     from reports.pages import kernels as pages
 
-    perform(replace(options, command=call.command), say=print_progress)
+    run_operator_benchmark(replace(options, command=call.command), say=print_progress)
     page, *_ = pages.write(options.out)
     print_lines(pages.lines(pages.read(options.out)))
     print(f"report: {page}")

@@ -46,12 +46,12 @@ def memory(options: MemoryOptions, call: Invocation) -> int:
     networks = {row.name: row.settings for row in rows}
     folder = writable(options.out or Path("study/memory"))
     began = time.perf_counter()
-    records = table.predicted(networks, setting, say=print_progress)
+    records = table.predict_rows(networks, setting, say=print_progress)
     records = [record | {"quoted": row.quoted} for record, row in zip(records, rows, strict=True)]
     forms = {} if options.row or not pages.is_printed(asdict(setting)) else {r.name: r.settings for r in masked()}
-    masks = table.predicted(forms, setting, say=print_progress, alone=True) if forms else []
-    spent = table.effort(began)
-    verified = table.verified(networks, setting, say=print_progress) if options.verify else []
+    masks = table.predict_rows(forms, setting, say=print_progress, alone=True) if forms else []
+    spent = table.prediction_cost(began)
+    verified = table.verify_rows(networks, setting, say=print_progress) if options.verify else []
     files = pages.files(records, verified, asdict(setting), call.command, masks, spent)
     page, *_ = write_files(folder, files)
     print_lines(pages.lines(records))

@@ -35,17 +35,17 @@ def predict(options: PredictOptions, call: Invocation) -> int:
         raise ValueError(f"{options.path}: no such picture or folder")
     check_files(options.checkpoints)
 
-    from bench.evaluation.predict import pictures_at, predictors
+    from bench.evaluation.predict import image_paths, load_predictors
 
-    files = pictures_at(options.path, options.out)
-    refused = draw_all(predictors(options), files, options.out)
+    files = image_paths(options.path, options.out)
+    refused = draw_all(load_predictors(options), files, options.out)
     print(f"{len(files) - refused} of {len(files)} pictures: {options.out}")
     return FAILED if refused else DONE
 
 
 def draw_all(predictors: Sequence[Predictor], files: Mapping[str, Path], out: Path) -> int:
     """Predict and draw each picture; returns how many could not be read."""
-    from bench.evaluation.predict import look
+    from bench.evaluation.predict import predict_image
     from bench.launchers.progress import ProgressCounter
 
     if any(predictor.classes != predictors[0].classes for predictor in predictors):
@@ -55,7 +55,7 @@ def draw_all(predictors: Sequence[Predictor], files: Mapping[str, Path], out: Pa
     with ProgressCounter("predicting") as counter:
         for number, (name, path) in enumerate(files.items(), 1):
             try:
-                photo, predictions = look(path, predictors)
+                photo, predictions = predict_image(path, predictors)
             except ValueError as error:
                 refused += 1
                 print_progress(f"{NAME}: {error}")
@@ -69,13 +69,15 @@ def draw_all(predictors: Sequence[Predictor], files: Mapping[str, Path], out: Pa
 
 def _draw(photo: Any, predictions: Mapping[str, Any], predictors: Sequence[Predictor], name: str, out: Path) -> None:
     """Write the drawings of one picture, by checkpoint where there are two, and then one of both."""
-    from bench.evaluation.predict import wheel
+    from bench.evaluation.predict import direction_colours
     from reports import write_files
     from reports.pages import predictions as pages
 
     classes, palette, stem = predictors[0].classes, predictors[0].palette, Path(name).name
     for checkpoint, prediction in predictions.items():
-        drawings = pages.files(photo.image, **prediction._asdict(), classes=classes, palette=palette, wheel=wheel())
+        drawings = pages.files(
+            photo.image, **prediction._asdict(), classes=classes, palette=palette, wheel=direction_colours()
+        )
         folder = (out / checkpoint / name if len(predictors) > 1 else out / name).parent
         write_files(folder, {f"{stem}-{end}": data for end, data in drawings.items()})
     if len(predictors) > 1:

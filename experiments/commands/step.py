@@ -53,8 +53,8 @@ def step(options: StepOptions, call: Invocation) -> int:
     from bench.profiling import step_breakdown
     from reports.pages import step_breakdown as pages
 
-    protocol = step_breakdown.Protocol(
-        cases=tuple(step_breakdown.case_of(words) for words in options.cases or step_breakdown.CASES),
+    protocol = step_breakdown.BreakdownProtocol(
+        cases=tuple(step_breakdown.parse_case(words) for words in options.cases or step_breakdown.DEFAULT_CASES),
         backends=tuple(filter(None, options.backends.split(","))) or step_breakdown.default_backends(),
         images=options.images,
         rounds=options.rounds,
@@ -62,7 +62,7 @@ def step(options: StepOptions, call: Invocation) -> int:
         malloc=raise_malloc_thresholds(),
     )
     times = step_breakdown.time_cases(protocol, say=print_progress)
-    page = pages.page(times, step_breakdown.setting(protocol))
+    page = pages.page(times, step_breakdown.breakdown_setting_lines(protocol))
     print(page)
     if options.out is not None:
         options.out.write_text(page, encoding="utf-8")

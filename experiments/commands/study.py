@@ -94,12 +94,12 @@ def write_study_report(
 def _print_hours(study: Study) -> None:
     """Print how many GPU-hours the runs that are due take."""
     from bench.profiling import gpu_hours
-    from bench.profiling.gpu_card import Card
+    from bench.profiling.gpu_assumption import GpuAssumption
     from bench.study.study import count_due_runs
     from reports.pages import gpu_hours as pages
     from unept.data import open_data
 
     settings = study.variants[0].settings
     pictures = settings.evaluation.images or len(open_data(study.data, settings.evaluation.split, settings.scenes))
-    records = list(gpu_hours.records(study.name, study.variants, pictures=pictures, known={}))
-    print_lines(pages.lines(records, count_due_runs(study), Card(), gpu_hours.PICTURE))
+    records = list(gpu_hours.gpu_hours_records(study.name, study.variants, pictures=pictures, known={}))
+    print_lines(pages.lines(records, count_due_runs(study), GpuAssumption(), gpu_hours.DEFAULT_IMAGE_SIZE))

@@ -27,6 +27,7 @@ def train(options: TrainCommandOptions, call: Invocation) -> int:
         parse_axes(options.fields)
     training_base(options)  # refuses what arguments and paths alone can tell, before torch is imported
 
+    from bench import environment
     from bench.profiling import training_estimate
     from bench.training import session
     from bench.training.job import build_training_job
@@ -35,19 +36,19 @@ def train(options: TrainCommandOptions, call: Invocation) -> int:
 
     training = build_training_job(replace(options, command=call.command), dry_run=options.dry_run)
     if options.dry_run:
-        print_lines(training_estimate.lines(training))
+        print_lines(training_estimate.training_estimate_lines(training))
         return DONE
     try:
-        result = session.run_training(training, say=print_progress)
+        result = session.run_training(training, log=print_progress)
     except TrainingStopped as stop:
-        if session.is_main_process():
+        if environment.is_main_process():
             steps = training.settings.train.steps
             print_progress(f"{NAME}: stopped after step {stop} of {steps}; the same command continues")
         return INTERRUPTED
     except TrainingFailed as failure:
         print_progress(f"{NAME}: {failure}; the same command continues from the last checkpoint")
         return FAILED
-    if session.is_main_process():
+    if environment.is_main_process():
         print_lines(session.training_summary(training, result))
     return DONE
 

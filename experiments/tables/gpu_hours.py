@@ -15,11 +15,13 @@ CLASSES = 150
 
 
 def counted(say: Callable[[str], None]) -> list[dict[str, Any]]:
-    """A record a row (`bench.profiling.gpu_hours.records`), in the tables' order; most of a minute."""
+    """A record a row (`bench.profiling.gpu_hours.gpu_hours_records`), in the tables' order; most of a minute."""
     base = replace_fields(preset("paper"), {"classes": CLASSES})
     known: dict[str, Any] = {}
     found: list[dict[str, Any]] = []
     for name, table in TABLES.items():
         say(f"counting the rows of {name}")
-        found += gpu_hours.records(name, table.variants(base), pictures=gpu_hours.VALIDATION, known=known)
+        found += gpu_hours.gpu_hours_records(
+            name, table.variants(base), pictures=gpu_hours.ADE20K_VALIDATION_IMAGES, known=known
+        )
     return found

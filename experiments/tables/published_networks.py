@@ -10,8 +10,8 @@ from typing import Any
 import unept
 from bench.config.fields import did_you_mean
 from bench.config.settings import Settings
-from bench.profiling.complexity import Make, named, record
-from bench.profiling.image_size import Size
+from bench.profiling.complexity import MakeNetwork, complexity_record, network_from_spec
+from bench.profiling.image_size import ImageSize
 from experiments.tables.table7 import networks
 
 
@@ -23,19 +23,19 @@ class Counted:
     """
 
     name: str
-    make: Make
-    size: Size
+    make: MakeNetwork
+    size: ImageSize
     quoted: str = ""
     settings: Settings | None = None
 
 
-def chosen(size: Size, *, models: Sequence[str] = (), names: Sequence[str] = ()) -> tuple[Counted, ...]:
+def chosen(size: ImageSize, *, models: Sequence[str] = (), names: Sequence[str] = ()) -> tuple[Counted, ...]:
     """The user's `models`, else those of the paper's networks that `names` lists, else all of them.
 
     Raises ValueError for a name that means nothing.
     """
     if models:
-        return tuple(Counted(name=spec, make=named(spec), size=size) for spec in dict.fromkeys(models))
+        return tuple(Counted(name=spec, make=network_from_spec(spec), size=size) for spec in dict.fromkeys(models))
     known = {network.name: network for network in networks()}
     for name in names:
         if name not in known:
@@ -55,24 +55,24 @@ def chosen(size: Size, *, models: Sequence[str] = (), names: Sequence[str] = ())
 
 def counted(found: Sequence[Counted]) -> list[dict[str, Any]]:
     """A record a network. Raises ValueError that names one which cannot be counted."""
-    return [record(one.name, one.make, one.size, quoted=one.quoted) for one in found]
+    return [complexity_record(one.name, one.make, one.size, quoted=one.quoted) for one in found]
 
 
 def times(
     found: Sequence[Counted],
     records: Sequence[dict[str, Any]],
-    size: Size,
+    size: ImageSize,
     *,
     batch: int,
     rounds: int,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Add `times` to the records of the networks counted at this size; returns under what they were taken."""
-    from bench.profiling.network_timing import interleaved, protocol
+    from bench.profiling.network_timing import time_networks, timing_protocol
 
     subjects = {one.name: (one.make, one.settings) for one in found if one.size == size}
-    measured = interleaved(subjects, size, batch=batch, rounds=rounds, say=say)
+    measured = time_networks(subjects, size, batch=batch, rounds=rounds, say=say)
     for line in records:
         if line["name"] in measured:
             line["times"] = measured[line["name"]]
-    return protocol(size, batch, rounds)
+    return timing_protocol(size, batch, rounds)

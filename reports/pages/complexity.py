@@ -1,6 +1,7 @@
 """What networks cost, as a report: parameters and operations in two conventions, and the paper's Table 7 beside them.
 
-A record is the plain dictionary that `bench.profiling.complexity.record` gives, with `times` where they were taken.
+A record is the plain dictionary that `bench.profiling.complexity.complexity_record` gives, with `times` where they
+were taken.
 Operations of ours and figures of the paper never share a cell's row: what stands beside the paper is a difference.
 """
 

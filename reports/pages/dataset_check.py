@@ -1,6 +1,6 @@
 """What the check of a data set found, in plain text and as CSV files.
 
-A record is the plain dictionary of a `bench.dataset_check.Verification`.
+A record is the plain dictionary of a `bench.dataset_check.DatasetCheck`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """GPU-hours of the paper's tables, predicted: counted operations over an assumed rate.
 
-A record is the plain dictionary that `bench.profiling.gpu_hours.records` gives.
+A record is the plain dictionary that `bench.profiling.gpu_hours.gpu_hours_records` gives.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ NUMBERS = ("gmacs", "training_tflop", "evaluation_tflop")
 
 
 class Card(Protocol):
-    """What is assumed of a GPU (`bench.profiling.gpu_card.Card`)."""
+    """What is assumed of a GPU (`bench.profiling.gpu_assumption.GpuAssumption`)."""
 
     @property
     def name(self) -> str: ...  # noqa: D102

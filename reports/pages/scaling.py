@@ -1,6 +1,6 @@
 """How memory, operations and time of one attention layer grow: tables, exponents and plots from plain records.
 
-A record is what `bench.attention_layer.scaling.grow` gives: an attention at one size along one axis.
+A record is what `bench.attention_layer.scaling.measure_layer_scaling` gives: an attention at one size along one axis.
 """
 
 from __future__ import annotations

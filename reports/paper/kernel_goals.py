@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.microbench.rows import AT_MOST
+from bench.microbench.rows import RATIO_AT_MOST
 
 CORES = 2  # that the goals are meant for
 ENCODERS = ("deit-encoder", "r50-encoder")
@@ -153,4 +153,4 @@ def _most(known: Iterable[Mapping[str, Any]], row: Mapping[str, Any]) -> Mapping
     """The row of the most that this row's ratio could be; None where nothing bounds it."""
     names = ("part", "malloc", "shape", "side", "phase")
     alike = (other for other in known if all(other[name] == row[name] for name in names))
-    return next((other for other in alike if (row["quantity"], other["quantity"]) == ("ratio", AT_MOST)), None)
+    return next((other for other in alike if (row["quantity"], other["quantity"]) == ("ratio", RATIO_AT_MOST)), None)

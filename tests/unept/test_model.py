@@ -10,7 +10,7 @@ from locations import GOLDEN, ROOT
 import unept
 import unept.config
 from unept import attention
-from unept.layers.positions import resize
+from unept.layers.positions import resize_embedding
 from unept.model import UNEPT
 
 SMALL = unept.ModelConfig(
@@ -200,7 +200,7 @@ def test_query_embedding_follows_the_image():
     model.context_branch.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1]))
     with torch.no_grad():
         model(torch.randn(2, 3, 32, 64))
-    expected = resize(model.query_embed.weight, (4, 4), (4, 8))
+    expected = resize_embedding(model.query_embed.weight, (4, 4), (4, 8))
     assert torch.equal(seen[0], expected.expand(2, -1, -1))
 
 

@@ -16,10 +16,10 @@ from filelock import FileLock
 from bench import environment
 from bench.config.option_fields import check_options
 from bench.evaluation.multi_process import work
-from bench.evaluation.multi_process.results import KINDS, Results
-from bench.evaluation.multi_process.work import Job
+from bench.evaluation.multi_process.results import KINDS, ImageResults
+from bench.evaluation.multi_process.work import ScoringJob
 from bench.evaluation.options import EvaluationRequest
-from bench.evaluation.protocol import published
+from bench.evaluation.protocol import published_protocol
 from bench.launchers.progress import ProgressCounter
 from bench.results.rows import content_key, json_value
 from bench.results.source_hash import source_hash
@@ -33,46 +33,41 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scored:
+class CheckpointScores:
     """One checkpoint's results: what a report says of them, and the counts of every picture."""
 
     record: dict[str, Any]
-    results: Results
+    results: ImageResults
 
 
-def evaluate(request: EvaluationRequest, say: Say) -> list[Scored]:
+def evaluate_checkpoints(request: EvaluationRequest, say: Say) -> list[CheckpointScores]:
     """Score each checkpoint, continuing what an earlier call began. Raises ValueError for every user's mistake."""
     _check(request)
     dataset = open_data(request.data, request.split)
     _check_split(request, dataset)
     count = min(request.images or len(dataset), len(dataset))
-    devices = devices_of(request)
+    devices = process_devices(request)
     jobs = [_job(request, path, dataset, count, devices, say) for path in request.checkpoints]
-    called = names(request.checkpoints)
+    called = short_names(request.checkpoints)
     return [_scored(job, found, name, dataset, devices, say) for (job, found), name in zip(jobs, called, strict=True)]
 
 
-def is_first() -> bool:
-    """Whether this is the process that speaks: the only one, or under torchrun the one of rank 0."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def devices_of(request: EvaluationRequest) -> list[str]:
+def process_devices(request: EvaluationRequest) -> list[str]:
     """The device of each process that this one starts, or this one's own alone."""
-    if "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ:
+    if environment.torchrun_size():
         if request.processes or request.gpus:
             raise ValueError("--processes and --gpus: under torchrun its own options say how many")
         own = torch.cuda.is_available() and request.device == "auto"
-        return [f"cuda:{os.environ['LOCAL_RANK']}" if own else device_of(request.device)]
+        return [f"cuda:{os.environ['LOCAL_RANK']}" if own else resolve_device(request.device)]
     if request.gpus:
         have = torch.cuda.device_count()
         if request.gpus > have:
             raise ValueError(f"--gpus {request.gpus}: this machine has {have}")
         return [f"cuda:{index}" for index in range(request.gpus)]
-    return [device_of(request.device)] * (request.processes or 1)
+    return [resolve_device(request.device)] * (request.processes or 1)
 
 
-def device_of(name: str) -> str:
+def resolve_device(name: str) -> str:
     """A device of this machine: `auto` is a GPU where there is one. ValueError for one that is not there."""
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -85,7 +80,7 @@ def device_of(name: str) -> str:
     return name
 
 
-def names(checkpoints: Sequence[Path]) -> list[str]:
+def short_names(checkpoints: Sequence[Path]) -> list[str]:
     """A short name for each file: its own without suffix, with its folder's where two are called alike, or numbered."""
     for make in (lambda path: path.stem, lambda path: f"{path.resolve().parent.name}-{path.stem}"):
         found = [make(path) for path in checkpoints]
@@ -94,7 +89,7 @@ def names(checkpoints: Sequence[Path]) -> list[str]:
     return [f"{path.stem}-{number}" for number, path in enumerate(checkpoints, 1)]
 
 
-def comparisons(scored: Sequence[Scored]) -> list[dict[str, Any]]:
+def paired_comparisons(scored: Sequence[CheckpointScores]) -> list[dict[str, Any]]:
     """Each checkpoint against the first, and each refined result against its own plain one."""
     found = []
     for one in scored[1:]:
@@ -106,7 +101,7 @@ def comparisons(scored: Sequence[Scored]) -> list[dict[str, Any]]:
     return found
 
 
-def _compared(first: str, second: str, counts: bootstrap.Counts, other: Scored) -> list[dict[str, Any]]:
+def _compared(first: str, second: str, counts: bootstrap.Counts, other: CheckpointScores) -> list[dict[str, Any]]:
     if len(other.results.names) < 2 or not counts[1].any():
         return []
     pairs = bootstrap.paired_bootstrap(counts, other.results.per_picture())
@@ -135,14 +130,14 @@ def _check_split(request: EvaluationRequest, dataset: Dataset) -> None:
 
 def _job(
     request: EvaluationRequest, path: Path, dataset: Dataset, count: int, devices: Sequence[str], say: Say
-) -> tuple[Job, model_file.SavedModel]:
+) -> tuple[ScoringJob, model_file.SavedModel]:
     """The job of one checkpoint, and what the checkpoint says of itself."""
     found = model_file.load_model(path, own_modules=request.own_modules)
     if len(dataset.classes) != found.config.classes:
         raise ValueError(f"{path}: {found.config.classes} classes, but {request.data} has {len(dataset.classes)}")
-    if found.classes != dataset.classes and is_first():
+    if found.classes != dataset.classes and environment.is_main_process():
         say(f"{path}: its classes are called otherwise than the data's; they are compared by number")
-    protocol = request.overrides.over(published(request.data, found.config.size, found.facts.get("base")))
+    protocol = request.overrides.over(published_protocol(request.data, found.config.size, found.facts.get("base")))
     kind, _, place = request.data.partition(":")
     decides = {
         "checkpoint": found.digest,
@@ -154,7 +149,7 @@ def _job(
         "sources": source_hash("run", [getattr(found.config, slot) for slot in SLOTS]),
     }
     sharing = max(len(devices), int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-    job = Job(
+    job = ScoringJob(
         checkpoint=path,
         own_modules=request.own_modules,
         data=request.data,
@@ -171,21 +166,21 @@ def _job(
 
 
 def _scored(
-    job: Job, found: model_file.SavedModel, name: str, dataset: Dataset, devices: Sequence[str], say: Say
-) -> Scored:
+    job: ScoringJob, found: model_file.SavedModel, name: str, dataset: Dataset, devices: Sequence[str], say: Say
+) -> CheckpointScores:
     """Score one checkpoint, and write down what came out beside its chunks."""
-    if is_first():
-        for line in work.clear_damaged(job):
+    if environment.is_main_process():
+        for line in work.remove_damaged_chunks(job):
             say(line)
     done = job.done()
-    if is_first():
+    if environment.is_main_process():
         already = f", {done} of them done already" if done else ""
-        say(f"{name}: {job.count} pictures of {job.data}, {job.split}; {job.protocol.words()}{already}")
-    with ProgressCounter(f"evaluating {name}") if is_first() else nullcontext() as counter:
+        say(f"{name}: {job.count} pictures of {job.data}, {job.split}; {job.protocol.describe()}{already}")
+    with ProgressCounter(f"evaluating {name}") if environment.is_main_process() else nullcontext() as counter:
         at = (lambda done: counter(done, job.count)) if counter else (lambda _: None)
         at(done)
-        work.score(job, devices, at=at)
-    results = work.collected(job)
+        work.run_scoring(job, devices, at=at)
+    results = work.collect_results(job)
     record = {
         "name": name,
         "checkpoint": str(job.checkpoint),
@@ -194,22 +189,22 @@ def _scored(
         "data": job.data,
         "split": job.split,
         "pictures": job.count,
-        "protocol": asdict(job.protocol) | {"words": job.protocol.words()},
+        "protocol": asdict(job.protocol) | {"words": job.protocol.describe()},
         "classes": [*dataset.classes],
         "scores": {kind: _metrics(results, kind) for kind in KINDS if kind == "plain" or results.refines},
         "environment": environment.collect_environment(threads=job.threads) | {"devices": [*devices]},
     }
-    if is_first():
+    if environment.is_main_process():
         place = job.folder.parent
         text = json.dumps(json_value(record), indent=1, allow_nan=False) + "\n"
         with FileLock(place / "scores.lock"):  # the first processes of several machines end at the same time
             results.write(place / "pictures.npz")
             atomic_write(place / "scores.json", text.encode())
         record["folder"] = str(place)
-    return Scored(record=record, results=results)
+    return CheckpointScores(record=record, results=results)
 
 
-def _metrics(results: Results, kind: str) -> dict[str, Any]:
+def _metrics(results: ImageResults, kind: str) -> dict[str, Any]:
     """Fractions, None where there is none; per class in the order of the classes."""
     scores, edges = results.scores(kind)
     return {

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.evaluation.boundary_metrics import BoundaryScorer, BoundaryScores
-from bench.evaluation.metrics import Confusion, Scores
-from bench.evaluation.protocol import Labels
+from bench.evaluation.metrics import ConfusionMatrix, Scores
+from bench.evaluation.protocol import LabelMaps
 from unept.data import IGNORE
 from unept.utils.atomic_files import atomic_write
 
@@ -26,7 +26,7 @@ Bytes = npt.NDArray[np.uint8]
 Cells = npt.NDArray[np.int64]  # (m, 4): picture's number, true class, predicted class, pixels
 
 
-class Results:
+class ImageResults:
     """Results of some pictures of one split, by one model."""
 
     def __init__(self, classes: int) -> None:
@@ -35,13 +35,13 @@ class Results:
         self.cells: dict[str, list[Cells]] = {kind: [] for kind in KINDS}
         self.scorers = {kind: BoundaryScorer(classes, IGNORE) for kind in KINDS}
 
-    def add(self, number: int, name: str, truth: Bytes, labels: Labels) -> None:
+    def add(self, number: int, name: str, truth: Bytes, labels: LabelMaps) -> None:
         """Count one picture. ValueError for a label outside the classes."""
         assert number not in self.names, f"picture {number} is counted already"
         for kind, predicted in zip(KINDS, labels, strict=True):
             if predicted is None:
                 continue
-            own = Confusion(self.classes, IGNORE)
+            own = ConfusionMatrix(self.classes, IGNORE)
             own.add(truth, predicted)
             self.scorers[kind].add(truth, predicted)
             true, guessed = np.nonzero(own.counts)
@@ -49,7 +49,7 @@ class Results:
             self.cells[kind].append(np.stack([place, true, guessed, own.counts[true, guessed]], axis=1))
         self.names[number] = name
 
-    def merge(self, other: Results) -> None:
+    def merge(self, other: ImageResults) -> None:
         """Count the pictures of `other`, none of which may be here."""
         twice = self.names.keys() & other.names.keys()
         if twice or other.classes != self.classes:
@@ -66,7 +66,7 @@ class Results:
 
     def scores(self, kind: str = "plain") -> tuple[Scores, BoundaryScores]:
         """mIoU and pixel accuracy, and the boundary scores, over all pictures."""
-        return self.scorers[kind].whole.scores(), self.scorers[kind].scores()
+        return self.scorers[kind].confusion.scores(), self.scorers[kind].scores()
 
     def table(self, kind: str = "plain") -> Cells:
         """Every count that is not 0, (m, 4): number, true class, predicted class, pixels; by number."""
@@ -101,7 +101,7 @@ class Results:
         atomic_write(path, file.getvalue())
 
 
-def read(path: Path, classes: int) -> Results:
+def read_results(path: Path, classes: int) -> ImageResults:
     """The results in a file. ValueError, naming it, where it is damaged or of another number of classes."""
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -113,10 +113,10 @@ def read(path: Path, classes: int) -> Results:
         raise ValueError(f"{path}: damaged, or no results of {classes} classes ({type(error).__name__})") from None
 
 
-def _from_arrays(arrays: Mapping[str, npt.NDArray[Any]], classes: int) -> Results:
+def _from_arrays(arrays: Mapping[str, npt.NDArray[Any]], classes: int) -> ImageResults:
     if int(arrays["classes"]) != classes:
         raise ValueError("classes")
-    found = Results(classes)
+    found = ImageResults(classes)
     found.names = dict(zip(arrays["numbers"].tolist(), arrays["names"].tolist(), strict=True))
     for kind in KINDS:
         cells = arrays[f"{kind}_confusion"]
@@ -130,9 +130,9 @@ def _from_arrays(arrays: Mapping[str, npt.NDArray[Any]], classes: int) -> Result
     return found
 
 
-def together(parts: Iterable[Results], classes: int) -> Results:
+def merge_results(parts: Iterable[ImageResults], classes: int) -> ImageResults:
     """The results of all pictures of `parts`. ValueError where one is counted twice."""
-    found = Results(classes)
+    found = ImageResults(classes)
     for part in parts:
         found.merge(part)
     return found

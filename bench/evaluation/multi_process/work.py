@@ -22,8 +22,8 @@ from filelock import FileLock, Timeout
 from torch import nn
 
 from bench.evaluation.multi_process import results
-from bench.evaluation.multi_process.results import Results
-from bench.evaluation.protocol import Protocol
+from bench.evaluation.multi_process.results import ImageResults
+from bench.evaluation.protocol import EvaluationProtocol
 from unept.checkpoints import model_file
 from unept.data import Dataset, open_data
 from unept.data.cityscapes import result_path, write_result
@@ -36,7 +36,7 @@ At = Callable[[int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class ScoringJob:
     """Everything that a process must be told: the first `count` pictures of the split, and the chunks' folder."""
 
     checkpoint: Path
@@ -45,7 +45,7 @@ class Job:
     split: str
     count: int
     classes: int
-    protocol: Protocol
+    protocol: EvaluationProtocol
     results: Path | None  # where unrefined predictions go as files for Cityscapes' test server, if anywhere
     folder: Path
     device: str
@@ -61,7 +61,7 @@ class Job:
         return sum(len(numbers) for path, numbers in self.chunks() if path.exists())
 
 
-def clear_damaged(job: Job) -> list[str]:
+def remove_damaged_chunks(job: ScoringJob) -> list[str]:
     """Remove chunks' files that cannot be read, so that their pictures are due again; a line for each.
 
     Also those whose files for the test server are gone. A chunk that another process holds is left to it.
@@ -78,10 +78,10 @@ def clear_damaged(job: Job) -> list[str]:
     return said
 
 
-def _damage(path: Path, numbers: range, job: Job) -> str:
+def _damage(path: Path, numbers: range, job: ScoringJob) -> str:
     """What is wrong with a chunk's file; "" if nothing."""
     try:
-        held = results.read(path, job.classes).names
+        held = results.read_results(path, job.classes).names
     except ValueError as error:
         return str(error)
     if sorted(held) != [*numbers]:
@@ -92,19 +92,19 @@ def _damage(path: Path, numbers: range, job: Job) -> str:
     return ""
 
 
-def collected(job: Job) -> Results:
+def collect_results(job: ScoringJob) -> ImageResults:
     """The results of all pictures, once every chunk is there. ValueError, naming the file, where one is not."""
-    return results.together((results.read(path, job.classes) for path, _ in job.chunks()), job.classes)
+    return results.merge_results((results.read_results(path, job.classes) for path, _ in job.chunks()), job.classes)
 
 
-def refining(model: nn.Module) -> nn.Module:
+def with_refinement(model: nn.Module) -> nn.Module:
     """The model, refining at test if it has the heads for it: plain and refined come from one pass."""
     if isinstance(model, UNEPT) and model.mask_head is not None and not model.config.refine_test:
         model.config = replace(model.config, refine_test=True)
     return model
 
 
-def score(job: Job, devices: Sequence[str], *, at: At = lambda _: None) -> None:
+def run_scoring(job: ScoringJob, devices: Sequence[str], *, at: At = lambda _: None) -> None:
     """Do whatever is left of `job`, on each of the devices in a process of its own, and say how many are done.
 
     ValueError as from the checkpoint's and the pictures' own readers, and where a process died.
@@ -135,7 +135,7 @@ def score(job: Job, devices: Sequence[str], *, at: At = lambda _: None) -> None:
         raise ValueError(f"a process ended with exit status {ended[0]}; the same command continues")
 
 
-def _child(job: Job, said: Any) -> None:
+def _child(job: ScoringJob, said: Any) -> None:
     """A process of `score`: what it refuses is handed to the parent, who alone hears the keyboard."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -145,9 +145,9 @@ def _child(job: Job, said: Any) -> None:
         sys.exit(1)
 
 
-def _score(job: Job, at: At) -> None:
+def _score(job: ScoringJob, at: At) -> None:
     torch.set_num_threads(job.threads)
-    model = refining(model_file.load_model(job.checkpoint, own_modules=job.own_modules).model).to(job.device)
+    model = with_refinement(model_file.load_model(job.checkpoint, own_modules=job.own_modules).model).to(job.device)
     dataset = open_data(job.data, job.split)
     job.folder.mkdir(parents=True, exist_ok=True)
     while left := [chunk for chunk in job.chunks() if not chunk[0].exists()]:
@@ -158,16 +158,16 @@ def _score(job: Job, at: At) -> None:
             _end_with_parent()
 
 
-def _take(model: nn.Module, dataset: Dataset, path: Path, numbers: range, job: Job, at: At) -> bool:
+def _take(model: nn.Module, dataset: Dataset, path: Path, numbers: range, job: ScoringJob, at: At) -> bool:
     """Score one chunk unless another process has it; whether it was this one."""
     with _claim(path) as mine:
         if not mine or path.exists():
             return False
-        found = Results(job.classes)
+        found = ImageResults(job.classes)
         for number in numbers:
             _end_with_parent()
             sample = dataset[number]
-            labels = job.protocol.labels(model, sample.image, job.classes)
+            labels = job.protocol.predict_labels(model, sample.image, job.classes)
             found.add(number, sample.name, sample.label, labels)
             if job.results is not None:
                 write_result(job.results, sample.name, labels.plain)

@@ -10,7 +10,7 @@ from bench import environment
 from bench.config.option_fields import option
 
 if TYPE_CHECKING:
-    from bench.microbench.attention.implementations import Comparison, Size
+    from bench.microbench.attention.implementations import Comparison, MapSize
 
 MALLOCS = ("tuned", "default")
 
@@ -62,7 +62,7 @@ class AttentionBenchRequest(AttentionBenchOptions):
         """Names of the comparisons to make."""
         return [comparison.name for comparison in self.known if comparison.name in self.only or not self.only]
 
-    def spec(self, kind: str, size: Size) -> dict[str, Any]:
+    def spec(self, kind: str, size: MapSize) -> dict[str, Any]:
         """Return what a process is to do, but for the names of the comparisons."""
         return {
             "comparisons": self.comparisons,

@@ -1,8 +1,8 @@
 """Peak memory of one training step, predicted: the real step is traced on tensors that have sizes and no data.
 
-Model, loss, backward pass and optimiser are those of the recipe, so nothing is left out that holds a tensor. Not seen
-are an operator's own work space, the allocator's rounding and slack, and what a driver keeps: a lower bound of what a
-GPU shows, and what a counting allocator sees on a CPU.
+Model, loss, backward pass and optimiser are those of the recipe. Not seen are an operator's own work space, the
+allocator's rounding and slack, and what a driver keeps: a lower bound of what a GPU shows, and what a counting
+allocator sees on a CPU.
 """
 
 from __future__ import annotations
@@ -24,37 +24,51 @@ from torch.overrides import TorchFunctionMode
 import unept
 from bench.config.settings import Settings
 from bench.profiling.memory.setting import PRECISIONS, StepSetting
-from bench.profiling.memory.tracker import GRADIENTS, INPUTS, OPTIMIZER, PARAMETERS, Ledger, Peak, without_data
+from bench.profiling.memory.tracker import (
+    GRADIENTS,
+    INPUTS,
+    OPTIMIZER,
+    PARAMETERS,
+    MemoryTracker,
+    PeakMemory,
+    reallocate_on_cpu,
+)
 from bench.training.activation_checkpointing import enable_activation_checkpointing
 from bench.training.loop import compute_losses, make_optimizer
 from unept.losses import banded_cross_entropy
 from unept.ops import dispatch
 
 
-def predict(settings: Settings, setting: StepSetting, *, backend: str = "native") -> Peak:
-    """The peak of the second step, when the optimiser has its state; ValueError for settings that cannot be.
+def predict_peak(settings: Settings, setting: StepSetting, *, backend: str = "native") -> PeakMemory:
+    """Predict the peak of the second training step, when the optimiser has its state.
 
-    `backend` is what computes deformable attention; "native" and "cuda" hold the same.
+    Args:
+        settings: The model and the recipe.
+        setting: How the step is taken.
+        backend: Backend of deformable attention; "native" and "cuda" hold the same.
+
+    Raises:
+        ValueError: The settings cannot be built.
     """
-    settings = at_size(settings, setting)
+    settings = settings_at_size(settings, setting)
     with torch.device("meta"), warnings.catch_warnings(action="ignore"):
         model = unept.build(settings.model).train()
-    with FakeTensorMode(), operator_of(backend), as_on(setting.device), _few_bands():
-        without_data(model)
-        batch = empty_batch(setting)
-        ledger = Ledger()
-        ledger.mark([*model.parameters(), *model.buffers()], PARAMETERS)
-        ledger.mark(batch.values(), INPUTS)
-        with ledger:
-            step = StepUnderWatch(model, settings, setting, ledger)
+    with FakeTensorMode(), assume_backend(backend), assume_device(setting.device), _few_bands():
+        reallocate_on_cpu(model)
+        batch = zero_batch(setting)
+        tracker = MemoryTracker()
+        tracker.mark([*model.parameters(), *model.buffers()], PARAMETERS)
+        tracker.mark(batch.values(), INPUTS)
+        with tracker:
+            step = TrackedStep(model, settings, setting, tracker)
             step.prepare()
-            ledger.begin()
+            tracker.start_peak()
             step(batch)
-    return ledger.peak()
+    return tracker.peak()
 
 
-def at_size(settings: Settings, setting: StepSetting) -> Settings:
-    """The settings at the step's size, with bounded losses or without."""
+def settings_at_size(settings: Settings, setting: StepSetting) -> Settings:
+    """Return the settings at the step's size, with bounded losses or without."""
     return dataclasses.replace(
         settings,
         model=dataclasses.replace(settings.model, size=setting.size),
@@ -62,11 +76,16 @@ def at_size(settings: Settings, setting: StepSetting) -> Settings:
     )
 
 
-class StepUnderWatch:
-    """One optimisation step by the recipe, its phases told to a ledger; also used on real tensors to verify."""
+class TrackedStep:
+    """One optimisation step by the recipe, its phases told to a `MemoryTracker` where there is one.
 
-    def __init__(self, model: nn.Module, settings: Settings, setting: StepSetting, ledger: Ledger | None) -> None:
-        self.model, self.settings, self.setting, self.ledger = model, settings, setting, ledger
+    Without a tracker it takes real steps, to verify predictions.
+    """
+
+    def __init__(
+        self, model: nn.Module, settings: Settings, setting: StepSetting, tracker: MemoryTracker | None
+    ) -> None:
+        self.model, self.settings, self.setting, self.tracker = model, settings, setting, tracker
         if setting.checkpointing:
             enable_activation_checkpointing(model)
         if setting.optimizer == "adamw":
@@ -82,8 +101,9 @@ class StepUnderWatch:
         self._mark(self._state(), OPTIMIZER)
 
     def __call__(self, batch: dict[str, Tensor]) -> None:
-        """Forward, loss, backward, optimiser, in the order of `bench.training.loop.train_step`."""
-        low = getattr(torch, PRECISIONS[self.setting.precision]) if PRECISIONS[self.setting.precision] else None
+        """Take a step: forward, loss, backward, optimiser, in the order of `bench.training.loop.train_step`."""
+        name = PRECISIONS[self.setting.precision]
+        low = getattr(torch, name) if name else None
         device = batch["image"].device.type
         self.optimizer.zero_grad(set_to_none=True)
         self._phase("forward")
@@ -101,7 +121,7 @@ class StepUnderWatch:
         self.optimizer.step()
 
     def tensors(self) -> list[Tensor]:
-        """What is there between two steps: parameters, buffers, gradients and the optimiser's state."""
+        """Return what is there between two steps: parameters, buffers, gradients and the optimiser's state."""
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
         return [*self.model.parameters(), *self.model.buffers(), *gradients, *self._state()]
 
@@ -110,31 +130,34 @@ class StepUnderWatch:
         return [value for state in states for value in state.values() if isinstance(value, Tensor)]
 
     def _mark(self, tensors: Any, kind: str) -> None:
-        if self.ledger is not None:
-            self.ledger.mark(tensors, kind)
+        if self.tracker is not None:
+            self.tracker.mark(tensors, kind)
 
     def _phase(self, name: str) -> None:
-        if self.ledger is not None:
-            self.ledger.phase = name
+        if self.tracker is not None:
+            self.tracker.phase = name
 
 
-def empty_batch(setting: StepSetting) -> dict[str, Tensor]:
-    """Pictures and truth in a step's shapes, all 0."""
+def zero_batch(setting: StepSetting) -> dict[str, Tensor]:
+    """Return images and targets in a step's shapes, all 0."""
     shape = (setting.batch, setting.size, setting.size)
     truth = {name: torch.zeros(shape, dtype=torch.int64) for name in ("label", "boundary", "direction")}
     return {"image": torch.zeros(setting.batch, 3, setting.size, setting.size), **truth}
 
 
-def operator_of(backend: str) -> Any:
-    """Within it deformable attention holds what that backend holds, whether or not it can be built here: fake tensors
-    need no kernel.
+def assume_backend(backend: str) -> Any:
+    """Return a context in which deformable attention holds what that backend holds, built here or not.
+
+    Fake tensors need no kernel.
     """
     return mock.patch.object(dispatch, "_name", return_value="reference" if backend == "reference" else "native")
 
 
 @contextmanager
-def as_on(device: str) -> Iterator[None]:
-    """Within it dropout masks, fused products and the bands of losses hold what they hold on "cuda" or on "cpu"."""
+def assume_device(device: str) -> Iterator[None]:
+    """Enter a context in which dropout masks, fused products and the bands of losses hold what they hold on "cuda" or
+    "cpu".
+    """
     if device == "cpu":
         yield
         return
@@ -143,7 +166,10 @@ def as_on(device: str) -> Iterator[None]:
 
 
 def _few_bands() -> AbstractContextManager[object]:
-    """Within it a loss in bands does three of each run of equal ones, twice over the images: others hold the same."""
+    """Return a context in which a banded loss does three of each run of equal bands, twice over the images.
+
+    The others hold the same.
+    """
     of_a_loss = banded_cross_entropy._bands
 
     def shape(band: banded_cross_entropy._Band) -> list[int]:

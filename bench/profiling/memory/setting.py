@@ -13,10 +13,21 @@ DEVICES = ("cuda", "cpu")
 
 @dataclass(frozen=True, kw_only=True)
 class StepSetting:
-    """How a step is taken. Raises ValueError for what cannot be.
+    """Conditions of one training step.
 
-    `device` says whose temporaries are counted: on "cuda" a dropout mask has a byte an element and fused products
-    keep no weights, on "cpu" torch's own code has float masks and falls back to plain products under dropout.
+    Attributes:
+        batch: Number of images.
+        size: Side of the square crops, in pixels.
+        precision: One of PRECISIONS; autocast but for fp32.
+        optimizer: One of OPTIMIZERS.
+        checkpointing: Recompute each block's activations in the backward pass.
+        bounded: Compute losses in bands of bounded memory.
+        device: The device whose temporaries are counted: on "cuda" a dropout mask has a byte an element and fused
+            products keep no weights; on "cpu" torch's own code has float masks and falls back to plain products under
+            dropout.
+
+    Raises:
+        ValueError: A value is out of its range or not known.
     """
 
     batch: int = option(2, help="Images of a step.", metavar="N", least=1)

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import unept
-from bench.profiling.complexity import named, record
+from bench.profiling.complexity import complexity_record, network_from_spec
 from bench.profiling.image_size import parse_size
-from bench.profiling.network_timing import interleaved, protocol
+from bench.profiling.network_timing import time_networks, timing_protocol
 from experiments.tables.published_networks import chosen, counted, times
 from experiments.tables.table7 import LARGE, networks
 from reports.paper import figures
@@ -111,7 +111,7 @@ def test_rows_are_those_of_the_paper() -> None:
 
 
 def test_a_model_of_timm() -> None:
-    line = record("timm:resnet18", named("timm:resnet18"), (224, 224))
+    line = complexity_record("timm:resnet18", network_from_spec("timm:resnet18"), (224, 224))
     assert line["parameters"] == 11_689_512
     assert line["gmacs"] == pytest.approx(1.814, abs=0.001)
 
@@ -127,7 +127,9 @@ def test_a_module_from_the_working_directory(tmp_path: Path, monkeypatch: pytest
         "class Odd(torch.nn.Module):\n    def forward(self, x):\n        return torch.fft.fft2(x)\n"
         "value = 3\n"
     )
-    assert record("own", named("own_network:small"), (10, 20))["gmacs"] == pytest.approx(200 * 12 / 1e9)
+    assert complexity_record("own", network_from_spec("own_network:small"), (10, 20))["gmacs"] == pytest.approx(
+        200 * 12 / 1e9
+    )
     for name, message in (
         ("number", r"^own: own_network.number\(\) gave a int, expected a torch.nn.Module$"),
         ("stuck", "^own: cannot be counted: KeyError: 'lost'$"),
@@ -135,7 +137,7 @@ def test_a_module_from_the_working_directory(tmp_path: Path, monkeypatch: pytest
         ("Odd", "^own: operator aten::_fft_.* is neither counted nor free"),
     ):
         with pytest.raises(ValueError, match=message):
-            record("own", named(f"own_network:{name}"), (10, 20))
+            complexity_record("own", network_from_spec(f"own_network:{name}"), (10, 20))
     for spec, message in (
         ("own_network:absent", "own_network has no callable absent"),
         ("own_network:value", "own_network has no callable value"),
@@ -146,7 +148,7 @@ def test_a_module_from_the_working_directory(tmp_path: Path, monkeypatch: pytest
         ("a b:c", "expected timm:NAME or module:callable"),
     ):
         with pytest.raises(ValueError, match=f"--model {spec}: {message}"):
-            named(spec)
+            network_from_spec(spec)
 
 
 @pytest.mark.parametrize(
@@ -179,10 +181,10 @@ def test_times_are_taken_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
         "own": (lambda: torch.nn.Conv2d(3, 4, 1), None),
         "broken": (broken, None),
     }
-    found = interleaved(subjects, (32, 48), batch=2, rounds=3, say=said.append)
+    found = time_networks(subjects, (32, 48), batch=2, rounds=3, say=said.append)
     assert [line.partition(",")[0] for line in said] == [
         *("timing rival", "timing own", "timing broken"),
-        *("timing rival", "timing own"),
+        *("timing own", "timing rival"),
         *("timing rival", "timing own"),
     ]
     assert set(found["rival"]) == {"inference", "training"}
@@ -191,7 +193,7 @@ def test_times_are_taken_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     for spread in found["rival"].values():
         assert 0 < spread["q1"] <= spread["median"] <= spread["q3"]
         assert spread["n"] == 3
-    assert protocol((32, 48), 2, 3)["batch"] == 2
+    assert timing_protocol((32, 48), 2, 3)["batch"] == 2
 
 
 def test_times_join_the_records_of_that_size() -> None:

@@ -12,13 +12,13 @@ from bench.profiling.step_breakdown import (
     ATTENTION,
     BACKBONE,
     CONTEXT,
-    DRAWN,
-    KEPT,
+    DATA_CACHED,
+    DATA_GENERATED,
     LOSS,
     OPTIMIZER,
     PARTS,
     SPATIAL,
-    WHOLE,
+    WHOLE_STEP,
 )
 from reports.pages import step_breakdown as pages
 
@@ -31,7 +31,9 @@ def test_every_part_is_timed_under_every_backend(monkeypatch: pytest.MonkeyPatch
         step_breakdown, "train_step", lambda *words: seen.append(os.environ["UNEPT_BACKEND"]) or train_step(*words)
     )
     times = step_breakdown.time_step(preset("quick"), ["reference"], images=2, rounds=2)
-    assert [(time.part, time.backend) for time in times] == [(part, "reference") for part in (*PARTS, DRAWN, KEPT)]
+    assert [(time.part, time.backend) for time in times] == [
+        (part, "reference") for part in (*PARTS, DATA_GENERATED, DATA_CACHED)
+    ]
     assert all(0 < time.low <= time.seconds <= time.high for time in times)
     assert seen == ["reference"] * 4  # one prepares, one warms up, two count
     assert "UNEPT_BACKEND" not in os.environ
@@ -55,7 +57,7 @@ def test_a_part_gets_what_it_gets_in_the_model() -> None:
 
 
 def test_what_the_parts_do_not_explain_is_said() -> None:
-    seconds = {WHOLE: 1.0, BACKBONE: 0.3, SPATIAL: 0.1, CONTEXT: 0.2, ATTENTION: 0.15, LOSS: 0.1, OPTIMIZER: 0.05}
+    seconds = {WHOLE_STEP: 1.0, BACKBONE: 0.3, SPATIAL: 0.1, CONTEXT: 0.2, ATTENTION: 0.15, LOSS: 0.1, OPTIMIZER: 0.05}
     times = [
         step_breakdown.PartTime(part=part, backend=name, seconds=factor * value, low=value, high=2 * value)
         for part, value in seconds.items()
@@ -70,8 +72,8 @@ def test_what_the_parts_do_not_explain_is_said() -> None:
 
 def test_a_case_is_a_preset_and_fields() -> None:
     base = preset("quick")
-    assert step_breakdown.case_of("quick").settings == base
-    changed = step_breakdown.case_of("quick N=4 heads=4")
+    assert step_breakdown.parse_case("quick").settings == base
+    changed = step_breakdown.parse_case("quick N=4 heads=4")
     assert changed.settings == dataclasses.replace(base, model=dataclasses.replace(base.model, points=4, heads=4))
     for words, message in (
         ("quik", "preset 'quik'"),
@@ -81,7 +83,7 @@ def test_a_case_is_a_preset_and_fields() -> None:
         ("quick architecture=ccnet", "architecture=unept only"),
     ):
         with pytest.raises(ValueError, match=message):
-            step_breakdown.case_of(words)
+            step_breakdown.parse_case(words)
     for bad in ({"rounds": 0}, {"images": -1}, {"threads": -1}, {"backends": ("native", "native")}):
         with pytest.raises(ValueError, match=f"--{next(iter(bad))}"):
-            step_breakdown.Protocol(**({"cases": (), "backends": ()} | bad))
+            step_breakdown.BreakdownProtocol(**({"cases": (), "backends": ()} | bad))

@@ -13,12 +13,12 @@ from bench.config.fields import replace_fields
 from bench.config.presets import preset
 from bench.config.settings import settings_to_dict
 from bench.profiling import variant
-from bench.profiling.variant import measure
+from bench.profiling.variant import measure_variant
 
 
 def test_measures_of_a_small_variant(tmp_path: Path) -> None:
     settings = replace_fields(preset("quick"), {"batch": 2, "levels": 1, "points": 4, "scene_train": 4})
-    result = measure({"settings": settings_to_dict(settings)}, tmp_path, lambda *_: None)
+    result = measure_variant({"settings": settings_to_dict(settings)}, tmp_path, lambda *_: None)
     metrics = result["metrics"]
     model = unept.build(settings.model)
     assert metrics["parameters"] == sum(p.numel() for p in model.parameters())
@@ -26,7 +26,7 @@ def test_measures_of_a_small_variant(tmp_path: Path) -> None:
     for name in ("train_images_per_second", "inference_images_per_second"):
         spread = metrics[name]
         assert 0 < spread["q1"] <= spread["median"] <= spread["q3"]
-        assert spread["n"] == variant.REPEATS
+        assert spread["n"] == variant.TIMED_STEPS
     assert result["protocol"]["batch"] == 2
 
 
@@ -45,7 +45,7 @@ def test_share_of_points_inside_the_map_falls_with_their_number() -> None:
     shares = []
     for points in (4, 16, 64):
         settings = replace_fields(preset("quick"), {"points": points, "levels": 1})
-        shares.append(variant.inside_share(unept.build(settings.model), torch.zeros(1, 3, 64, 64)))
+        shares.append(variant.mean_inside_share(unept.build(settings.model), torch.zeros(1, 3, 64, 64)))
     assert shares[0] > shares[1] > shares[2]
     bare = replace_fields(preset("quick"), {"encoder_self": "none", "decoder_self": "none", "decoder_cross": "none"})
-    assert variant.inside_share(unept.build(bare.model), torch.zeros(1, 3, 64, 64)) is None
+    assert variant.mean_inside_share(unept.build(bare.model), torch.zeros(1, 3, 64, 64)) is None

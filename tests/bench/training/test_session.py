@@ -89,9 +89,8 @@ def test_to_the_end_and_again(capsys: pytest.CaptureFixture[str], place: Path) -
 
 
 def test_it_is_the_very_path_of_a_studys_run(whole: Path, tmp_path: Path) -> None:
-    training = build_training_job(
-        TrainOptions(preset="quick", fields=(*FIELDS.split(), "scene_train=8"), steps=40, threads=1)
-    )
+    fields = (*FIELDS.split(), "scene_train=8")
+    training = build_training_job(TrainOptions(preset="quick", fields=fields, steps=40, threads=1))
     from bench.config.settings import settings_to_dict
 
     torch.set_num_threads(1)
@@ -126,7 +125,7 @@ def test_ended_at_any_step_it_continues_to_the_same_bits(
         with open(out / "log.jsonl", "a", encoding="utf-8") as file:
             file.write('{"event": "st')  # as a kill may leave it
     assert cli.main([*LONG, "--out", str(out)]) == 0
-    assert "going on after step " in capsys.readouterr().err
+    assert "continuing after step " in capsys.readouterr().out
     assert equal(out, whole)
     assert numbers(out) == numbers(whole)
 
@@ -136,19 +135,19 @@ def test_stopped_in_an_evaluation_it_continues_from_the_step_that_it_names(
 ) -> None:
     words = [*WORDS, "--steps", "4", "--eval-every", "3", "--out"]
     assert cli.main([*words, "undisturbed"]) == 0
-    evaluate = session.evaluate
+    evaluate_model = session.evaluate_model
 
     def signalled(*given: Any, **named: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
-        return evaluate(*given, **named)
+        return evaluate_model(*given, **named)
 
-    monkeypatch.setattr(session, "evaluate", signalled)
+    monkeypatch.setattr(session, "evaluate_model", signalled)
     assert cli.main([*words, "out"]) == 130
     assert "stopped after step 3 of 4" in capsys.readouterr().err
     monkeypatch.undo()
     monkeypatch.chdir(place)
     assert cli.main([*words, "out"]) == 0
-    assert "going on after step 3" in capsys.readouterr().err
+    assert "continuing after step 3" in capsys.readouterr().out
     assert equal(place / "out", place / "undisturbed")
     assert numbers(place / "out") == numbers(place / "undisturbed")
 
@@ -330,8 +329,7 @@ def test_dry_run_says_it_all_and_does_nothing(capsys: pytest.CaptureFixture[str]
     assert "of 3 evaluations" in said[5]
     assert said[6] == "folder: training/quick-scenes-tiny_conv, new"
     assert list(place.iterdir()) == []
-    on_gpus = build_training_job(
-        TrainOptions(preset="quick", gpus=4, execution=Execution(precision="bf16")), dry_run=True
-    )
+    options = TrainOptions(preset="quick", gpus=4, execution=Execution(precision="bf16"))
+    on_gpus = build_training_job(options, dry_run=True)
     assert training_estimate._batch(on_gpus) == "batch: 8 = 4 GPUs x 2 images; bf16"
     assert "an assumed 40 TFLOP/s a GPU, loading and communication hidden" in training_estimate._time(on_gpus, 1.0, 1.0)

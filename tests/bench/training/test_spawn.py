@@ -11,8 +11,9 @@ from pathlib import Path
 import failing_work
 import pytest
 
+from bench import environment
 from bench.training.loop import TrainingStopped
-from bench.training.spawn import TrainingFailed, _raise_cause, launch_processes, torchrun_size
+from bench.training.spawn import TrainingFailed, _raise_cause, launch_processes
 
 
 def alive(folder: Path) -> list[int]:
@@ -91,7 +92,7 @@ def test_an_end_without_a_cause() -> None:
 def test_torchrun_is_known_by_its_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR"):
         monkeypatch.delenv(name, raising=False)
-    assert torchrun_size() == 0
+    assert environment.torchrun_size() == 0
     for name, value in (("RANK", "1"), ("LOCAL_RANK", "1"), ("WORLD_SIZE", "4"), ("MASTER_ADDR", "here")):
         monkeypatch.setenv(name, value)
-    assert torchrun_size() == 4
+    assert environment.torchrun_size() == 4

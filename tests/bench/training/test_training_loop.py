@@ -123,9 +123,9 @@ def test_the_last_probe_of_all_pictures_is_the_evaluation(tmp_path: Path) -> Non
 def test_where_to_look_and_what_to_keep() -> None:
     assert evaluation.probe_steps(500, 20) == frozenset(range(25, 501, 25))
     assert evaluation.probe_steps(3, 20) == {1, 2, 3}
-    assert evaluation.evenly(10, 4) == [0, 2, 5, 7]
-    assert evaluation.evenly(2, 4) == [0, 1]
-    assert evaluation.evenly(2, 0) == []
+    assert evaluation.evenly_spaced(10, 4) == [0, 2, 5, 7]
+    assert evaluation.evenly_spaced(2, 4) == [0, 1]
+    assert evaluation.evenly_spaced(2, 0) == []
 
 
 def test_kept_pictures(tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_evaluation_follows_its_protocol(monkeypatch: pytest.MonkeyPatch) -> Non
     settings = small(
         mode="slide", window=32, stride=16, scales=(0.5, 2.0), flip_test=True, base_long=90, base_short=48, images=2
     )
-    metrics = loop.evaluate(unept.build(settings.model).train(), settings, progress=silent).metrics
+    metrics = loop.evaluate_model(unept.build(settings.model).train(), settings, progress=silent).metrics
     assert (
         asked
         == [{"mode": "slide", "window": 32, "stride": 16, "scales": (0.5, 2.0), "flip": True, "base": (90, 48)}] * 2

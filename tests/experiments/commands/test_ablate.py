@@ -27,7 +27,7 @@ from locations import ROOT
 import bench.environment
 import bench.results.store
 from bench.config.settings import Settings
-from bench.profiling.memory.tracker import Peak
+from bench.profiling.memory.tracker import PeakMemory
 from bench.results.store import Store
 from unept.ops import Backend
 
@@ -191,12 +191,12 @@ def test_a_folder_that_cannot_be_written(
 def test_what_is_predicted_not_to_fit_is_warned_of_and_run_or_skipped_if_asked(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def predicted(settings: Settings, *_: object, **__: object) -> Peak:
-        return Peak(bytes=settings.model.points << 30, kinds={}, place="")
+    def predicted(settings: Settings, *_: object, **__: object) -> PeakMemory:
+        return PeakMemory(bytes=settings.model.points << 30, kinds={}, location="")
 
-    monkeypatch.setattr("bench.profiling.memory.predict.predict", predicted)
+    monkeypatch.setattr("bench.profiling.memory.predict.predict_peak", predicted)
     monkeypatch.setattr(bench.environment, "available_memory_bytes", lambda: 8 << 30)
-    monkeypatch.setattr("bench.profiling.memory.upper_bound.bound", lambda *_: 9 << 30)
+    monkeypatch.setattr("bench.profiling.memory.upper_bound.step_upper_bound", lambda *_: 9 << 30)
     words = ("ablate", "--grid", "N=4,16", "--seeds", "1", "--jobs", "1")
     warned = "warning: N=16: a training step needs 16.0 GiB, predicted; there are 8.0 GiB of memory free here; "
     assert run_cli(*words, "--dry-run") == 0

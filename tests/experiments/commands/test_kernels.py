@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+import bench.child_process
 import bench.microbench.operator.run
 import cli
 from bench.microbench.operator.request import OperatorBenchRequest
-from bench.microbench.rows import COLUMNS
+from bench.microbench.rows import ROW_COLUMNS
 from unept.ops import cpu_build
 
 
@@ -28,7 +29,7 @@ def test_a_quick_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pyt
     assert "Operator, tuned malloc." in said
     with (out / "kernels.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert tuple(rows[0]) == COLUMNS
+    assert tuple(rows[0]) == ROW_COLUMNS
     assert len({row["key"] for row in rows}) == len(rows)
     assert all(float(row["value"]) > 0 for row in rows if row["quantity"] != "disagreement")
     found = {(row["part"], row["malloc"], row["side"]) for row in rows}
@@ -79,8 +80,8 @@ def test_a_process_that_dies_is_a_note_and_what_was_measured_before_is_kept(
         bench.microbench.operator.run, "PROCESSES", (("tuned", ("operator",)), ("default", ("module",)))
     )
     monkeypatch.setattr(bench.microbench.operator.run, "_build", lambda _: None)
-    monkeypatch.setattr(bench.microbench.operator.run.subprocess, "run", end)
-    bench.microbench.operator.run.perform(OperatorBenchRequest(out=tmp_path, threads=1))
+    monkeypatch.setattr(bench.child_process.subprocess, "run", end)
+    bench.microbench.operator.run.run_operator_benchmark(OperatorBenchRequest(out=tmp_path, threads=1))
     assert "operator/tuned/tiny/mmcv/forward" in (tmp_path / "kernels.csv").read_text(encoding="utf-8")
     notes = json.loads((tmp_path / "kernels.json").read_text(encoding="utf-8"))["notes"]
     assert notes == ["not measured: module; the process with default malloc ended with exit status -9"]

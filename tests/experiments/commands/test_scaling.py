@@ -17,10 +17,10 @@ def test_how_a_layer_grows_is_reported(
 ) -> None:
     from bench.attention_layer import scaling
 
-    tiny = scaling.Effort(
-        base=scaling.Size(side=4, points=2), side=(4, 6), points=(2,), levels=(1,), batch=(1,), rounds=1
+    tiny = scaling.ScalingSweep(
+        base=scaling.LayerSize(side=4, points=2), side=(4, 6), points=(2,), levels=(1,), batch=(1,), rounds=1
     )
-    monkeypatch.setattr(scaling, "QUICK", tiny)
+    monkeypatch.setattr(scaling, "QUICK_SWEEP", tiny)
     assert run_cli("scaling", "--quick", "--out", str(tmp_path / "scaling")) == 0
     said = capsys.readouterr()
     assert "deformable" in said.out

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench.microbench.rows import COLUMNS
+from bench.microbench.rows import ROW_COLUMNS
 from reports.pages import attention
 
 SETTING = {
@@ -45,7 +45,7 @@ ROWS = [
 
 def folder(place: Path, rows: list[dict[str, Any]], **setting: Any) -> Path:
     with (place / "attention.csv").open("w", encoding="utf-8", newline="") as file:
-        names = (*COLUMNS, "ours", "status", "message", "disagreement", "difference")
+        names = (*ROW_COLUMNS, "ours", "status", "message", "disagreement", "difference")
         writer = csv.DictWriter(file, names, restval="")
         writer.writeheader()
         writer.writerows(rows)

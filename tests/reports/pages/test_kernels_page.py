@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench.microbench.rows import Place, Row, to_csv
+from bench.microbench.rows import BenchmarkRow, RowContext, rows_to_csv
 from reports.pages import kernels
 
 FACTS = {
@@ -27,8 +27,8 @@ FACTS = {
 }
 
 
-def made(times: dict[str, list[float]]) -> list[Row]:
-    place = Place(part="operator", malloc="tuned", shape="small", threads=2)
+def made(times: dict[str, list[float]]) -> list[BenchmarkRow]:
+    place = RowContext(part="operator", malloc="tuned", shape="small", threads=2)
     found = []
     for side, seconds in times.items():
         found.append(place.row(side, "forward", "seconds", seconds))
@@ -39,8 +39,8 @@ def made(times: dict[str, list[float]]) -> list[Row]:
     return found
 
 
-def folder(place: Path, rows: list[Row], **facts: Any) -> Path:
-    (place / "kernels.csv").write_text(to_csv(rows), encoding="utf-8")
+def folder(place: Path, rows: list[BenchmarkRow], **facts: Any) -> Path:
+    (place / "kernels.csv").write_text(rows_to_csv(rows), encoding="utf-8")
     (place / "kernels.json").write_text(json.dumps(FACTS | facts), encoding="utf-8")
     return place
 
@@ -81,7 +81,7 @@ def test_ratios_goals_and_what_is_not_there(tmp_path: Path) -> None:
 
 def test_the_most_that_the_machine_allows_stands_beside_a_goal(tmp_path: Path) -> None:
     rows = made({"native": [1e-3] * 3, "mmcv": [0.014, 0.014, 0.0141]})
-    place = Place(part="operator", malloc="tuned", shape="small", threads=2)
+    place = RowContext(part="operator", malloc="tuned", shape="small", threads=2)
     rows.append(place.row("mmcv", "forward", "ratio_at_most", [23.0, 23.5, 24.0]))
     goals = table(kernels.read(folder(tmp_path, rows)), "Goals")
     assert goals["times faster than mmcv's, forward, tuned malloc"][:4] == ["14 (14 to 14.1)", "small", "23.5", "13"]

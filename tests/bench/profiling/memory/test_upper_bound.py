@@ -17,9 +17,9 @@ from bench.config.settings import Settings, settings_to_dict
 from bench.launchers.local import run_local_jobs
 from bench.launchers.queue import Job
 from bench.profiling.memory import upper_bound
-from bench.profiling.memory.predict import predict
+from bench.profiling.memory.predict import predict_peak
 from bench.profiling.memory.setting import StepSetting
-from bench.profiling.memory.tracker import Peak
+from bench.profiling.memory.tracker import PeakMemory
 from bench.results.rows import content_key
 from bench.study import oom_policy
 from experiments.tables import table8
@@ -29,7 +29,7 @@ GIB = 1 << 30
 
 def peak(settings: Settings, backend: str = "native") -> int:
     setting = StepSetting(batch=settings.train.batch, size=settings.model.size, bounded=False, device="cpu")
-    return predict(settings, setting, backend=backend).bytes
+    return predict_peak(settings, setting, backend=backend).bytes
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def peak(settings: Settings, backend: str = "native") -> int:
 def test_the_bound_never_says_too_little(backend: str, changes: dict[str, Any]) -> None:
     """The other networks are slow tests."""
     settings = replace_fields(preset("quick"), changes)
-    assert upper_bound.bound(settings, backend) > peak(settings, backend)
+    assert upper_bound.step_upper_bound(settings, backend) > peak(settings, backend)
 
 
 @pytest.mark.slow
@@ -52,7 +52,7 @@ def test_the_bound_never_says_too_little(backend: str, changes: dict[str, Any]) 
 def test_the_bound_holds_for_every_network_of_the_paper(row: table8.Row) -> None:
     settings = replace(row.settings, train=replace(row.settings.train, batch=2))
     for backend in ("native", "reference"):
-        assert upper_bound.bound(settings, backend) > peak(settings, backend)
+        assert upper_bound.step_upper_bound(settings, backend) > peak(settings, backend)
 
 
 def test_what_the_reference_holds_is_more() -> None:
@@ -76,19 +76,19 @@ def test_a_small_study_is_not_traced(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("traced")
 
-    monkeypatch.setattr("bench.profiling.memory.predict.predict", refuse)
+    monkeypatch.setattr("bench.profiling.memory.predict.predict_peak", refuse)
     found = advised([spec("N=4", points=4), spec("N=64", points=64)], 16, monkeypatch, at_once=4)
     assert found == oom_policy.MemoryAdvice(misfits={}, warnings=())
     assert oom_policy.advise_on_memory([], "native", at_once=1, skip_oom=True).warnings == ()
 
 
 def test_what_does_not_fit_is_said_with_what_is_needed_and_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    def predicted(settings: Settings, setting: StepSetting, *, backend: str) -> Peak:
+    def predicted(settings: Settings, setting: StepSetting, *, backend: str) -> PeakMemory:
         assert (setting.batch, setting.size, setting.bounded, setting.device) == (800, 64, True, "cpu")
         assert backend == "native"
-        return Peak(bytes=settings.model.levels * GIB, kinds={}, place="")
+        return PeakMemory(bytes=settings.model.levels * GIB, kinds={}, location="")
 
-    monkeypatch.setattr("bench.profiling.memory.predict.predict", predicted)
+    monkeypatch.setattr("bench.profiling.memory.predict.predict_peak", predicted)
     small, large = spec("L=1", levels=1, batch=800), spec("L=3", batch=800)
     found = advised([small, large], 2.5, monkeypatch)
     needs = "warning: L=3: a training step needs 3.0 GiB, predicted"
@@ -108,7 +108,7 @@ def test_a_gpu_s_memory_is_what_counts_where_there_is_one(monkeypatch: pytest.Mo
     card = SimpleNamespace(total_memory=8 * GIB, name="A Card")
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.get_device_properties", lambda _: card)
-    assert str(upper_bound.room()) == "8.0 GiB on the GPU (A Card)"
+    assert str(upper_bound.available_memory()) == "8.0 GiB on the GPU (A Card)"
 
 
 def test_the_limit_of_a_control_group_counts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +124,7 @@ def test_a_step_that_cannot_be_traced_is_said_nothing_of(monkeypatch: pytest.Mon
     def fail(*_: object, **__: object) -> None:
         raise NotImplementedError("a tensor's content decides")
 
-    monkeypatch.setattr("bench.profiling.memory.predict.predict", fail)
+    monkeypatch.setattr("bench.profiling.memory.predict.predict_peak", fail)
     assert advised([spec("L=3")], 0.001, monkeypatch).misfits == {}
 
 
@@ -132,7 +132,7 @@ def test_beyond() -> None:
     base = settings_to_dict(replace_fields(preset("quick"), {}))
 
     def of(**changes: Any) -> str | None:
-        return upper_bound.beyond(settings_to_dict(replace_fields(preset("quick"), changes)), base)
+        return upper_bound.extra_demand(settings_to_dict(replace_fields(preset("quick"), changes)), base)
 
     assert of() == ""
     assert of(points=64) == "points=64 for 16"
@@ -141,7 +141,7 @@ def test_beyond() -> None:
     assert of(points=64, levels=1) is None
     assert of(points=64, lr=1e-4) is None
     assert of(encoder_self="none") is None
-    assert upper_bound.beyond(base, {**base, "model": {}}) is None
+    assert upper_bound.extra_demand(base, {**base, "model": {}}) is None
 
 
 def statuses(out: Path) -> dict[tuple[int, int], tuple[str, str]]:

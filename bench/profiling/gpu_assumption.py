@@ -1,4 +1,4 @@
-"""What is assumed of a GPU."""
+"""What is assumed of a GPU that nobody has measured."""
 
 from __future__ import annotations
 
@@ -6,12 +6,21 @@ from dataclasses import dataclass
 
 from bench.config.fields import LARGEST_INTEGER
 
-SECONDS = 3600.0  # of an hour
+SECONDS_PER_HOUR = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Card:
-    """What is assumed of a GPU: its printed peak in TFLOP/s, and the share of it that training sustains."""
+class GpuAssumption:
+    """Assumed speed of a GPU.
+
+    Attributes:
+        name: Shown beside the hours.
+        peak: Printed peak in TFLOP/s.
+        share: Share of the peak that training sustains, above 0 and at most 1.
+
+    Raises:
+        ValueError: A number is out of its range.
+    """
 
     name: str = "NVIDIA A100, float32 without tensor cores"
     peak: float = 19.5
@@ -24,5 +33,5 @@ class Card:
             raise ValueError(f"--utilisation {self.share}: expected more than 0 and at most 1, a share of the peak")
 
     def hours(self, tera: float) -> float:
-        """Return the hours that so many 1e12 floating-point operations take."""
-        return tera / (self.peak * self.share) / SECONDS
+        """Return the hours for `tera` times 1e12 floating-point operations."""
+        return tera / (self.peak * self.share) / SECONDS_PER_HOUR
