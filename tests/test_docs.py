@@ -20,6 +20,7 @@ RECORDS = ROOT / docs.RECORDS
 DOCUMENTS = (
     "README.md",
     "CONTRIBUTING.md",
+    "CHANGELOG.md",
     "docs/architecture.md",
     "docs/attention.md",
     "docs/check.md",
@@ -181,11 +182,18 @@ def test_extras_and_constraints_named_in_the_readme_exist() -> None:
             assert (ROOT / file).exists(), file
 
 
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_links_lead_somewhere() -> None:
     for name in DOCUMENTS:
         text = (ROOT / name).read_text(encoding="utf-8")
-        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
-            assert ((ROOT / name).parent / target).exists(), f"{name}: {target}"
+        for target, anchor in re.findall(r"\]\(([^)#]+)#?([^)]*)\)", text):
+            page = (ROOT / name).parent / target
+            assert page.exists(), f"{name}: {target}"
+            assert not anchor or anchor in anchors(page), f"{name}: {target}#{anchor}"
 
 
 def numbers(text: str) -> list[str]:
