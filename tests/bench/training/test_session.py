@@ -125,7 +125,7 @@ def test_ended_at_any_step_it_continues_to_the_same_bits(
         with open(out / "log.jsonl", "a", encoding="utf-8") as file:
             file.write('{"event": "st')  # as a kill may leave it
     assert cli.main([*LONG, "--out", str(out)]) == 0
-    assert "continuing after step " in capsys.readouterr().out
+    assert "continuing after step " in capsys.readouterr().err
     assert equal(out, whole)
     assert numbers(out) == numbers(whole)
 
@@ -147,7 +147,7 @@ def test_stopped_in_an_evaluation_it_continues_from_the_step_that_it_names(
     monkeypatch.undo()
     monkeypatch.chdir(place)
     assert cli.main([*words, "out"]) == 0
-    assert "continuing after step 3" in capsys.readouterr().out
+    assert "continuing after step 3" in capsys.readouterr().err
     assert equal(place / "out", place / "undisturbed")
     assert numbers(place / "out") == numbers(place / "undisturbed")
 
