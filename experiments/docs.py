@@ -85,7 +85,7 @@ def minutes(study: str, records: Path) -> str:
 
 def attention_wins(kind: str, records: Path) -> str:
     """Return in how many comparisons our attention needs as much or less ("time" or "memory") than another package."""
-    ratios = attention.ratios(attention.read(records / "attention"), kind)
+    ratios = attention.ratios(attention.read_attention_benchmark(records / "attention"), kind)
     return f"{(ratios['q1'] >= 1).sum()} of {len(ratios)}"
 
 
@@ -137,18 +137,20 @@ def growth(records: Path) -> str:
         exponents = own.set_index("quantity")["exponent"]
         if "gmacs" in exponents:
             lines.append([str(name), *(f"{exponents[quantity]:.2f}" for quantity in columns)])
-    return markdown.table(["attention", *columns.values()], lines)
+    return markdown.markdown_table(["attention", *columns.values()], lines)
 
 
 def scene_scores(records: Path) -> str:
     """Return the scores of the two small networks that check the design of the generated scenes."""
     rows = _lines(records / "scene-sanity-check" / "scores.csv")
-    return scene_sanity_check.table([scene_sanity_check.Result(**row) for row in rows])
+    return scene_sanity_check.results_table([scene_sanity_check.SceneScore(**row) for row in rows])
 
 
 def hours(records: Path) -> str:
     """Return the predicted GPU-hours of the paper's tables."""
-    return gpu_hours.page(_lines(records / "gpu-hours" / "hours.csv"), GpuAssumption(), SEEDS, DEFAULT_IMAGE_SIZE)
+    return gpu_hours.gpu_hours_markdown(
+        _lines(records / "gpu-hours" / "hours.csv"), GpuAssumption(), SEEDS, DEFAULT_IMAGE_SIZE
+    )
 
 
 def recipes(_: Path) -> str:
@@ -173,7 +175,7 @@ def recipes(_: Path) -> str:
 
 def published_networks(_: Path) -> str:
     """Return the number of published networks that `unept-bench complexity` counts."""
-    return str(len(table7.networks()))
+    return str(len(table7.table7_networks()))
 
 
 def small_parameters(_: Path) -> str:

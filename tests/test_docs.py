@@ -343,7 +343,7 @@ def test_the_hours_of_the_page_are_those_of_its_record() -> None:
     from reports.pages import gpu_hours
 
     found = pd.read_csv(ROOT / "reports/records/gpu-hours/hours.csv", keep_default_na=False)
-    page = gpu_hours.page(found.to_dict("records"), GpuAssumption(), 5, DEFAULT_IMAGE_SIZE)
+    page = gpu_hours.gpu_hours_markdown(found.to_dict("records"), GpuAssumption(), 5, DEFAULT_IMAGE_SIZE)
     assert page == (ROOT / "reports/records/gpu-hours/report.md").read_text(encoding="utf-8")
 
 
@@ -351,11 +351,13 @@ def _recounted(names: tuple[str, ...]) -> None:
     from bench.config.fields import replace_fields
     from bench.config.presets import preset
     from bench.profiling.gpu_hours import ADE20K_VALIDATION_IMAGES, gpu_hours_records
-    from experiments.tables.gpu_hours import CLASSES, TABLES
+    from experiments.tables.gpu_hours import CLASSES
+    from experiments.tables.registry import TABLES
 
     base = replace_fields(preset("paper"), {"classes": CLASSES})
     kept = pd.read_csv(ROOT / "reports/records/gpu-hours/hours.csv", keep_default_na=False).to_dict("records")
-    variants = [(table, variant) for table, module in TABLES.items() for variant in module.variants(base)]
+    tables = [(f"Table {number}", table) for number, table in TABLES.items()]
+    variants = [(table, variant) for table, module in tables for variant in module.variants(base)]
     assert [(table, variant.name) for table, variant in variants] == [(line["table"], line["row"]) for line in kept]
     for (table, variant), line in zip(variants, kept, strict=True):
         if not line["same_as"] and (not names or variant.name in names):

@@ -16,7 +16,7 @@ from experiments.attention import third_party as rivals
 from unept import attention
 from unept.attention import NO_OPTIONS
 
-WHERE = f"{__name__}:comparisons"
+COMPARISONS = f"{__name__}:attention_comparisons"  # where a worker process finds them
 WINDOW, SQUARE = 512, 15  # tokens, half to each side; side of the square
 BLOCK, SUMMARY = 128, 32
 CHUNK, HASHES = 64, 4
@@ -25,7 +25,7 @@ COPIES = 6  # of a matrix of all weights, at most, that a dense side has at once
 Mask = Callable[[MapSize], Tensor]
 
 
-def comparisons() -> tuple[Comparison, ...]:
+def attention_comparisons() -> tuple[Comparison, ...]:
     """All of them; the first side of each is ours."""
     window = {"window": WINDOW}
     return (
@@ -35,23 +35,23 @@ def comparisons() -> tuple[Comparison, ...]:
                 _ours("longformer", window),
                 Implementation(
                     name="local-attention",
-                    prepare=lambda size: rivals.local_attention(size, WINDOW // 2),
+                    prepare=lambda size: rivals.local_attention_windows(size, WINDOW // 2),
                     install="pip install local-attention",
                     difference="exact_windowsize, autopad to a multiple of 256, and a mask that hides that padding",
                 ),
                 Implementation(
                     name="transformers",
-                    prepare=lambda size: rivals.longformer(size, WINDOW),
+                    prepare=lambda size: rivals.transformers_longformer(size, WINDOW),
                     install="pip install transformers",
                     difference="LongformerSelfAttention with its projections replaced by their results; padded to a "
                     "multiple of 512",
                 ),
-                _masked((8, raster_band)),
+                _masked((8, raster_band_mask)),
             ),
         ),
         Comparison(
             name="longformer-window2d",
-            implementations=(_ours("longformer", {"order": "window2d", "window": SQUARE}), _masked((8, square))),
+            implementations=(_ours("longformer", {"order": "window2d", "window": SQUARE}), _masked((8, square_mask))),
         ),
         Comparison(
             name="reformer",
@@ -60,7 +60,7 @@ def comparisons() -> tuple[Comparison, ...]:
                 _reformer(),
                 Implementation(
                     name="reformer-pytorch",
-                    prepare=lambda size: rivals.lsh(size, CHUNK, HASHES),
+                    prepare=lambda size: rivals.reformer_lsh(size, CHUNK, HASHES),
                     install="pip install reformer-pytorch",
                     same_result=False,
                     difference="other random buckets, as many (above 128 ours hashes twice); logits also divided by "
@@ -70,20 +70,23 @@ def comparisons() -> tuple[Comparison, ...]:
             ),
         ),
         Comparison(
-            name="sparse-strided", implementations=(_ours("sparse_transformer"), _masked((4, row), (4, column)))
+            name="sparse-strided",
+            implementations=(_ours("sparse_transformer"), _masked((4, row_mask), (4, column_mask))),
         ),
         Comparison(
             name="sparse-fixed",
             implementations=(
                 _ours("sparse_transformer", {"mode": "fixed", "block": BLOCK, "summary": SUMMARY}),
-                _masked((4, block), (4, summary)),
+                _masked((4, block_mask), (4, summary_mask)),
             ),
         ),
         Comparison(
             name="dense",
             implementations=(
                 _ours("dense_fused"),
-                Implementation(name="torch", prepare=lambda _: rivals.product(()), difference="no mask: all is seen"),
+                Implementation(
+                    name="torch", prepare=lambda _: rivals.scaled_dot_product(()), difference="no mask: all is seen"
+                ),
                 _ours(
                     "dense_math", difference="ours too: keeps the matrix of weights on purpose", needed_bytes=_matrix
                 ),
@@ -104,7 +107,7 @@ def _core(name: str, options: Mapping[str, object], size: MapSize) -> PreparedCa
 
 def _reformer() -> Implementation:
     def make(size: MapSize) -> PreparedCall:
-        options = {"hashes": HASHES, "chunk": CHUNK, "buckets": rivals.buckets(size, CHUNK)}
+        options = {"hashes": HASHES, "chunk": CHUNK, "buckets": rivals.reformer_buckets(size, CHUNK)}
         module: Any = attention.make_attention("encoder_self", "reformer", _settings(size), options).eval()
         return PreparedCall(
             take=lambda given: [x.transpose(1, 2).contiguous() for x in given],
@@ -131,7 +134,7 @@ def _masked(*masks: tuple[int, Mask]) -> Implementation:
     """Torch's product with a mask; a mask for so many of each 8 heads."""
 
     def make(size: MapSize) -> PreparedCall:
-        return rivals.product([(share * size.heads // 8, mask(size)) for share, mask in masks])
+        return rivals.scaled_dot_product([(share * size.heads // 8, mask(size)) for share, mask in masks])
 
     what = "a call for each half of the heads" if len(masks) > 1 else "one call"
     return Implementation(
@@ -154,33 +157,33 @@ def _places(size: MapSize) -> Tensor:
     return torch.arange(size.tokens)
 
 
-def raster_band(size: MapSize) -> Tensor:
+def raster_band_mask(size: MapSize) -> Tensor:
     """(S, S): half a window to each side in the row-major sequence."""
     return _apart(_places(size)).abs() <= WINDOW // 2
 
 
-def square(size: MapSize) -> Tensor:
+def square_mask(size: MapSize) -> Tensor:
     """(S, S): half a square's side to each side in both directions."""
     rows, columns = _places(size) // size.width, _places(size) % size.width
     return (_apart(rows).abs() <= SQUARE // 2) & (_apart(columns).abs() <= SQUARE // 2)
 
 
-def row(size: MapSize) -> Tensor:
+def row_mask(size: MapSize) -> Tensor:
     """(S, S): the same row."""
     return _apart(_places(size) // size.width) == 0
 
 
-def column(size: MapSize) -> Tensor:
+def column_mask(size: MapSize) -> Tensor:
     """(S, S): the same column."""
     return _apart(_places(size) % size.width) == 0
 
 
-def block(size: MapSize) -> Tensor:
+def block_mask(size: MapSize) -> Tensor:
     """(S, S): the same block."""
     return _apart(_places(size) // BLOCK) == 0
 
 
-def summary(size: MapSize) -> Tensor:
+def summary_mask(size: MapSize) -> Tensor:
     """(S, S): the last tokens of any block; the last block may be shorter."""
     place = _places(size)
     end = ((place // BLOCK + 1) * BLOCK).clamp(max=size.tokens)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bench.attention_layer import AttentionUnderTest, attention_from_options
 
 SLOT = "encoder_self"  # positions are given, and there may be several levels
-FORMS = {  # by the name that the report has: attention, and parameters other than its defaults
+ATTENTION_FORMS = {  # by the name that the report has: attention, and parameters other than its defaults
     "deformable": ("deformable", ()),
     "sparse_transformer": ("sparse_transformer", ()),
     "sparse_transformer, fixed": ("sparse_transformer", ("mode=fixed",)),
@@ -18,6 +18,8 @@ FORMS = {  # by the name that the report has: attention, and parameters other th
 }
 
 
-def subjects() -> dict[str, AttentionUnderTest]:
+def attentions_to_scale() -> dict[str, AttentionUnderTest]:
     """One layer of each, at the width and the heads of the paper."""
-    return {name: attention_from_options(SLOT, attention, options) for name, (attention, options) in FORMS.items()}
+    return {
+        name: attention_from_options(SLOT, attention, options) for name, (attention, options) in ATTENTION_FORMS.items()
+    }

@@ -28,7 +28,7 @@ def heads_last(found: Tensor) -> Tensor:
     return found.transpose(1, 2)
 
 
-def product(masks: Sequence[tuple[int, Tensor]]) -> PreparedCall:
+def scaled_dot_product(masks: Sequence[tuple[int, Tensor]]) -> PreparedCall:
     """Torch's scaled_dot_product_attention: a call for so many heads with each mask, or one without."""
 
     def run(given: Tensors) -> Tensor:
@@ -45,7 +45,7 @@ def _product(given: Sequence[Tensor], mask: Tensor | None) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
-def local_attention(size: MapSize, half: int) -> PreparedCall:
+def local_attention_windows(size: MapSize, half: int) -> PreparedCall:
     """LocalAttention of local-attention: windows of ``half`` tokens that look one back and one forward."""
     kind: Any = importlib.import_module("local_attention").LocalAttention
     module = kind(window_size=half, look_backward=1, look_forward=1, autopad=True, exact_windowsize=True)
@@ -66,7 +66,7 @@ class _Given(nn.Module):
         return self.found
 
 
-def longformer(size: MapSize, window: int) -> PreparedCall:
+def transformers_longformer(size: MapSize, window: int) -> PreparedCall:
     """LongformerSelfAttention of transformers without global tokens; queries, keys and values are given to it."""
     torchvision_shim.ensure()
     config: Any = importlib.import_module("transformers.models.longformer.configuration_longformer").LongformerConfig
@@ -99,12 +99,12 @@ def longformer(size: MapSize, window: int) -> PreparedCall:
     )
 
 
-def buckets(size: MapSize, chunk: int) -> int:
+def reformer_buckets(size: MapSize, chunk: int) -> int:
     """How many buckets reformer-pytorch hashes into: one a chunk of the padded sequence."""
     return (size.tokens + -size.tokens % (2 * chunk)) // chunk
 
 
-def lsh(size: MapSize, chunk: int, hashes: int) -> PreparedCall:
+def reformer_lsh(size: MapSize, chunk: int, hashes: int) -> PreparedCall:
     """LSHAttention of reformer-pytorch, padded as it demands; heads are images to it."""
     kind: Any = importlib.import_module("reformer_pytorch").LSHAttention
     module = kind(bucket_size=chunk, n_hashes=hashes, causal=False).eval()

@@ -16,18 +16,18 @@ def attention(options: AttentionBenchOptions, call: Invocation) -> int:
     """
     from bench.microbench.attention.request import AttentionBenchRequest
     from bench.microbench.attention.run import run_attention_benchmark
-    from experiments.attention.core_comparisons import WHERE, comparisons
+    from experiments.attention.core_comparisons import COMPARISONS, attention_comparisons
     from reports.pages import attention as pages
 
     values = vars(options) | {
         "repeats": min(options.repeats, QUICK_REPEATS) if options.quick else options.repeats,
-        "comparisons": WHERE,
-        "known": comparisons(),
+        "comparisons": COMPARISONS,
+        "known": attention_comparisons(),
         "command": call.command,
     }
     run_attention_benchmark(AttentionBenchRequest(**values), say=print_progress)
-    page, *_ = pages.write(options.out)
-    print_lines(pages.lines(pages.read(options.out)))
+    page, *_ = pages.write_attention_report(options.out)
+    print_lines(pages.attention_lines(pages.read_attention_benchmark(options.out)))
     print(f"report: {page}")
     return DONE
 

@@ -35,12 +35,12 @@ def check(options: CheckOptions, call: Invocation) -> int:
     """
     from bench import attention_layer
     from bench.environment import raise_malloc_thresholds
-    from experiments.tables.baselines import timed_beside
+    from experiments.tables.baselines import timed_baselines
 
     began = time.perf_counter()
     raise_malloc_thresholds()
     subject = attention_layer.attention_from_options(options.slot, options.name, options.parameters)
-    others = [name for name in timed_beside(options.slot) if name != options.name]
+    others = [name for name in timed_baselines(options.slot) if name != options.name]
     beside = [attention_layer.attention_from_options(options.slot, name, []) for name in others]
     lines = attention_layer.check_attention(subject, beside=beside, say=lambda line: print(line, flush=True))
     print(attention_layer.summary_line(lines, time.perf_counter() - began))

@@ -43,26 +43,28 @@ def complexity(options: ComplexityOptions, call: Invocation) -> int:
     if options.model and options.network:
         raise ValueError("--model and --network: give one of them")
 
-    from experiments.tables.published_networks import chosen, counted, times
-    from reports import writable
+    from experiments.tables.published_networks import add_network_times, count_networks, select_networks
+    from reports import writable_folder
 
-    networks = chosen(options.size, models=options.model, names=options.network)
-    folder = writable(options.out)
-    records = counted(networks)
+    networks = select_networks(options.size, models=options.model, names=options.network)
+    folder = writable_folder(options.out)
+    records = count_networks(networks)
     timing = None
     if options.time:
-        timing = times(networks, records, options.size, batch=options.batch, rounds=options.rounds, say=print_progress)
+        timing = add_network_times(
+            networks, records, options.size, batch=options.batch, rounds=options.rounds, say=print_progress
+        )
     write_complexity(records, folder, call.command, timing)
     return DONE
 
 
 def write_complexity(records: Any, out: Path, command: str, timing: Any) -> None:
     """Write the report of counted networks to `out` and print its table; `timing` is the protocol of times or None."""
-    from reports import write_files
+    from reports import write_report_files
     from reports.pages import complexity as pages
 
-    page, html = write_files(out, pages.files(records, command, timing))[:2]
-    print_lines(pages.lines(records))
+    page, html = write_report_files(out, pages.complexity_report_files(records, command, timing))[:2]
+    print_lines(pages.complexity_lines(records))
     print(f"report: {page} and {html.name}")
 
 

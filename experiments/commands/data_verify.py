@@ -42,15 +42,15 @@ def verify(options: VerifyOptions, call: Invocation) -> int:
     """
     from bench.dataset_check import check_dataset
     from bench.launchers.progress import ProgressCounter
-    from reports import write_files
+    from reports import write_report_files
     from reports.pages import dataset_check as pages
 
     with ProgressCounter("reading") as progress:
         verification = check_dataset(options.spec, jobs=options.jobs, progress=progress)
     record = verification.record()
-    print_lines(pages.lines(record))
+    print_lines(pages.dataset_check_lines(record))
     if options.out is not None:
-        write_files(options.out, pages.files(record))
+        write_report_files(options.out, pages.dataset_check_files(record))
         print(f"tables: {options.out}")
     return FAILED if verification.wrong else DONE
 

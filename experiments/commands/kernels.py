@@ -15,8 +15,8 @@ def kernels(options: OperatorBenchRequest, call: Invocation) -> int:
     from reports.pages import kernels as pages
 
     run_operator_benchmark(replace(options, command=call.command), say=print_progress)
-    page, *_ = pages.write(options.out)
-    print_lines(pages.lines(pages.read(options.out)))
+    page, *_ = pages.write_kernel_report(options.out)
+    print_lines(pages.kernel_lines(pages.read_kernel_benchmark(options.out)))
     print(f"report: {page}")
     return DONE
 

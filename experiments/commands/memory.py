@@ -38,23 +38,27 @@ def memory(options: MemoryOptions, call: Invocation) -> int:
         raise ValueError("--quick goes with --scale")
 
     from bench.profiling.memory import table
-    from experiments.tables.table8 import chosen, masked
-    from reports import writable, write_files
+    from experiments.tables.table8 import masked_networks, select_memory_rows
+    from reports import writable_folder, write_report_files
     from reports.pages import memory as pages
 
-    rows = chosen(options.row)
+    rows = select_memory_rows(options.row)
     networks = {row.name: row.settings for row in rows}
-    folder = writable(options.out or Path("study/memory"))
+    folder = writable_folder(options.out or Path("study/memory"))
     began = time.perf_counter()
     records = table.predict_rows(networks, setting, say=print_progress)
     records = [record | {"quoted": row.quoted} for record, row in zip(records, rows, strict=True)]
-    forms = {} if options.row or not pages.is_printed(asdict(setting)) else {r.name: r.settings for r in masked()}
+    forms = (
+        {}
+        if options.row or not pages.is_paper_setting(asdict(setting))
+        else {r.name: r.settings for r in masked_networks()}
+    )
     masks = table.predict_rows(forms, setting, say=print_progress, alone=True) if forms else []
     spent = table.prediction_cost(began)
     verified = table.verify_rows(networks, setting, say=print_progress) if options.verify else []
-    files = pages.files(records, verified, asdict(setting), call.command, masks, spent)
-    page, *_ = write_files(folder, files)
-    print_lines(pages.lines(records))
+    files = pages.memory_report_files(records, verified, asdict(setting), call.command, masks, spent)
+    page, *_ = write_report_files(folder, files)
+    print_lines(pages.memory_lines(records))
     print(f"report: {page}")
     return DONE
 

@@ -48,7 +48,7 @@ def power(options: PowerOptions, call: Invocation) -> int:
     for name in [options.experiment] if options.experiment else [*Store(options.folder).experiments()]:
         print(f"{name}:")
         study = read_study([options.folder], name, options.control)
-        print_lines(f"  {line}" for line in terminal.power(study, options.difference))
+        print_lines(f"  {line}" for line in terminal.power_lines(study, options.difference))
     return DONE
 
 

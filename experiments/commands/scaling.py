@@ -22,19 +22,19 @@ def scaling(options: ScalingOptions, call: Invocation) -> int:
     """Measure how memory, operations and time of one layer of each attention grow with tokens, N, L and batch."""
     from bench.attention_layer import scaling as sweeps
     from bench.environment import raise_malloc_thresholds
-    from experiments.attention.layer_scaling import subjects
-    from reports import writable, write_files
+    from experiments.attention.layer_scaling import attentions_to_scale
+    from reports import writable_folder, write_report_files
     from reports.pages import scaling as pages
 
-    writable(options.out)
+    writable_folder(options.out)
     raise_malloc_thresholds()
     effort = sweeps.QUICK_SWEEP if options.quick else sweeps.ScalingSweep()
-    layers = subjects()
+    layers = attentions_to_scale()
     records = sweeps.measure_layer_scaling(layers, effort, say=print_progress)
     exponents = sweeps.fit_exponents(records)
     protocol = sweeps.scaling_protocol(effort, next(iter(layers.values())))
-    page, *_ = write_files(options.out, pages.files(records, exponents, protocol, call.command))
-    print_lines(pages.lines(exponents))
+    page, *_ = write_report_files(options.out, pages.scaling_report_files(records, exponents, protocol, call.command))
+    print_lines(pages.scaling_lines(exponents))
     print(f"report: {page}")
     return DONE
 

@@ -62,7 +62,7 @@ def step(options: StepOptions, call: Invocation) -> int:
         malloc=raise_malloc_thresholds(),
     )
     times = step_breakdown.time_cases(protocol, say=print_progress)
-    page = pages.page(times, step_breakdown.breakdown_setting_lines(protocol))
+    page = pages.step_breakdown_markdown(times, step_breakdown.breakdown_setting_lines(protocol))
     print(page)
     if options.out is not None:
         options.out.write_text(page, encoding="utf-8")

@@ -87,7 +87,7 @@ def write_study_report(
     from reports.study import terminal
 
     page, html, *_ = write_report(folders, experiment, control=control, with_pictures=with_pictures)
-    print_lines(terminal.lines(read_study(folders, experiment, control)))
+    print_lines(terminal.study_lines(read_study(folders, experiment, control)))
     print(f"report of {experiment}: {page} and {html.name}")
 
 
@@ -102,4 +102,4 @@ def _print_hours(study: Study) -> None:
     settings = study.variants[0].settings
     pictures = settings.evaluation.images or len(open_data(study.data, settings.evaluation.split, settings.scenes))
     records = list(gpu_hours.gpu_hours_records(study.name, study.variants, pictures=pictures, known={}))
-    print_lines(pages.lines(records, count_due_runs(study), GpuAssumption(), gpu_hours.DEFAULT_IMAGE_SIZE))
+    print_lines(pages.gpu_hours_lines(records, count_due_runs(study), GpuAssumption(), gpu_hours.DEFAULT_IMAGE_SIZE))

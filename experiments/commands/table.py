@@ -63,26 +63,26 @@ def table(options: TableOptions, call: Invocation) -> int:
 
     from experiments.tables import lr_sweep
     from experiments.tables.baselines import NONE, with_control
-    from experiments.tables.overrides import with_fields
-    from experiments.tables.registry import only, table_of
+    from experiments.tables.overrides import with_overrides
+    from experiments.tables.registry import only_rows, trained_table
 
     number, fields = options.number, options.fields
-    trained = table_of(number)
-    control = request.control or (trained.control if not options.row or trained.control in options.row else "")
+    chosen = trained_table(number)
+    control = request.control or (chosen.control if not options.row or chosen.control in options.row else "")
     request = replace(request, control=control)
-    make = with_fields(with_control(only(trained.variants, options.row), control), fields)
+    make = with_overrides(with_control(only_rows(chosen.variants, options.row), control), fields)
     name = [*options.row, *[NONE] * (control == NONE and number in (6, 7)), *fields]
-    rates = lr_sweep.wanted(options.rates, table=number, preset_name=request.preset)
+    rates = lr_sweep.rates_to_try(options.rates, table=number, preset_name=request.preset)
     if rates:
-        name.append(f"rates={lr_sweep.text(rates)}")
-        candidates = lr_sweep.candidates(make, rates)
+        name.append(f"rates={lr_sweep.rates_text(rates)}")
+        candidates = lr_sweep.candidate_variants(make, rates)
         try:
             rows = _rows_of_rates(f"table {number} {' '.join(name)}", candidates, request, call, options.dry_run)
         except StudyStopped:
             return INTERRUPTED
         if rows is None:
             return DONE
-        make = lr_sweep.with_rates(make, rows, rates)
+        make = lr_sweep.with_best_rates(make, rows, rates)
     after = _count_networks if number == 7 else None
     return run_and_report(f"table {number}", " ".join(name), make, request, call, dry_run=options.dry_run, after=after)
 
@@ -96,10 +96,10 @@ def _rows_of_rates(
     """
     from bench.study import study as studies
     from bench.study.request import build_study
-    from experiments.tables.lr_sweep import KIND, SEEDS
+    from experiments.tables.lr_sweep import KIND, SWEEP_SEEDS
 
     longer = request.steps >= preset(request.preset).train.steps
-    request = replace(request, seeds=min(SEEDS, request.seeds), steps=0 if longer else request.steps, control="")
+    request = replace(request, seeds=min(SWEEP_SEEDS, request.seeds), steps=0 if longer else request.steps, control="")
     study = with_tasks(build_study(KIND, name, make, request, dry_run=dry_run), call)
     study = replace(study, tasks=replace(study.tasks, measure=""))
     if not dry_run:
@@ -116,9 +116,9 @@ def _rows_of_rates(
 
 def _count_networks(study: Study) -> None:
     """Count the published networks of Table 7 into the study's folder: what is trained there is smaller."""
-    from experiments.tables.published_networks import chosen, counted
+    from experiments.tables.published_networks import count_networks, select_networks
 
-    write_complexity(counted(chosen((480, 480))), study.out / "complexity", study.command, None)
+    write_complexity(count_networks(select_networks((480, 480))), study.out / "complexity", study.command, None)
 
 
 VERB = Verb(

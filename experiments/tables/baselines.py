@@ -17,8 +17,8 @@ from bench.study.request import VariantFactory
 NONE = "none"
 SELF_SLOTS = ("encoder_self", "decoder_self")
 
-BESIDE = ("deformable", "dense_fused")  # the paper's attention, and all pairs as fast as torch has them
-BESIDE_CROSS = ("deformable", "dense")  # there is no fused one for a memory
+TIMED_BASELINES = ("deformable", "dense_fused")  # the paper's attention, and all pairs as fast as torch has them
+TIMED_CROSS_BASELINES = ("deformable", "dense")  # there is no fused one for a memory
 
 
 def without_self_attention(settings: Settings) -> Settings:
@@ -51,6 +51,6 @@ def with_control(make: VariantFactory, control: str, axes: Sequence[str] = ()) -
     return made
 
 
-def timed_beside(slot: str) -> tuple[str, ...]:
+def timed_baselines(slot: str) -> tuple[str, ...]:
     """The attentions that another one in `slot` is timed with."""
-    return BESIDE_CROSS if slot == "decoder_cross" else BESIDE
+    return TIMED_CROSS_BASELINES if slot == "decoder_cross" else TIMED_BASELINES

@@ -20,13 +20,15 @@ from bench.config.presets import preset
 from bench.config.settings import Settings
 from bench.study.request import VariantFactory
 
-FACTORS = (1.0, 2.0, 4.0)  # of the recipe's own rate, where none are given
-SPLIT = "val"  # that rates are chosen on
-SCORED = "test"  # that the table is then scored on
-SEEDS = 2  # trainings of each row at each rate, or as many as the table has
+RATE_FACTORS = (1.0, 2.0, 4.0)  # of the recipe's own rate, where none are given
+CHOICE_SPLIT = "val"  # that rates are chosen on
+SCORE_SPLIT = "test"  # that the table is then scored on
+SWEEP_SEEDS = 2  # trainings of each row at each rate, or as many as the table has
 KIND = "rates"
-NONE = "none"
-TABLES = (8,)  # whose rows differ so much that rates are chosen unless told otherwise, where a training takes seconds
+NO_SWEEP = "none"
+SWEPT_TABLES = (
+    8,
+)  # whose rows differ so much that rates are chosen unless told otherwise, where a training takes seconds
 
 
 def parse_rates(words: str) -> tuple[float, ...]:
@@ -47,56 +49,60 @@ def parse_rates(words: str) -> tuple[float, ...]:
     return tuple(found)
 
 
-def wanted(words: str, *, table: int, preset_name: str) -> tuple[float, ...]:
+def rates_to_try(words: str, *, table: int, preset_name: str) -> tuple[float, ...]:
     """The rates to choose from: those in `words`, none for "none", and for "" what the table does by itself.
 
     Raises ValueError as `parse_rates` does.
     """
-    if words == NONE:
+    if words == NO_SWEEP:
         return ()
-    if not words and table in TABLES and preset_name == "quick":
+    if not words and table in SWEPT_TABLES and preset_name == "quick":
         rate = preset(preset_name).train.lr
-        return tuple(factor * rate for factor in FACTORS)
+        return tuple(factor * rate for factor in RATE_FACTORS)
     return parse_rates(words)
 
 
-def text(rates: Iterable[float]) -> str:
+def rates_text(rates: Iterable[float]) -> str:
     """The rates as a user types them."""
     return ",".join(map(format_value, rates))
 
 
-def candidates(make: VariantFactory, rates: Sequence[float]) -> VariantFactory:
+def candidate_variants(make: VariantFactory, rates: Sequence[float]) -> VariantFactory:
     """Every row of `make` at every rate, scored on the validation split; named `ROW lr=RATE`."""
 
     def made(base: Settings) -> tuple[Variant, ...]:
-        return tuple(_at(variant, rate, SPLIT, name(variant.name, rate)) for variant in make(base) for rate in rates)
+        return tuple(
+            _at(variant, rate, CHOICE_SPLIT, candidate_name(variant.name, rate))
+            for variant in make(base)
+            for rate in rates
+        )
 
     return made
 
 
-def with_rates(make: VariantFactory, rows: Iterable[Mapping[str, Any]], rates: Sequence[float]) -> VariantFactory:
+def with_best_rates(make: VariantFactory, rows: Iterable[Mapping[str, Any]], rates: Sequence[float]) -> VariantFactory:
     """The rows of `make`, each at the rate that did best in `rows`, the result rows of its candidates; test split."""
     runs = [row for row in rows if row["kind"] == "run"]
 
     def made(base: Settings) -> tuple[Variant, ...]:
-        split = SCORED if base.evaluation.split == SPLIT else base.evaluation.split
-        return tuple(_at(variant, choose(runs, variant.name, rates), split, variant.name) for variant in make(base))
+        split = SCORE_SPLIT if base.evaluation.split == CHOICE_SPLIT else base.evaluation.split
+        return tuple(_at(variant, best_rate(runs, variant.name, rates), split, variant.name) for variant in make(base))
 
     return made
 
 
-def choose(runs: Iterable[Mapping[str, Any]], row: str, rates: Sequence[float]) -> float:
+def best_rate(runs: Iterable[Mapping[str, Any]], row: str, rates: Sequence[float]) -> float:
     """The rate at which the runs of `row` have the highest mean mIoU.
 
     A rate of which a run did not end well is out. Of equal means the lower rate is taken; the lowest where no rate is
     left, so that the row's own runs show what became of them.
     """
     own = list(runs)
-    means = {rate: _mean([run for run in own if run["variant"] == name(row, rate)]) for rate in sorted(rates)}
+    means = {rate: _mean([run for run in own if run["variant"] == candidate_name(row, rate)]) for rate in sorted(rates)}
     return max(means, key=means.__getitem__)
 
 
-def name(row: str, rate: float) -> str:
+def candidate_name(row: str, rate: float) -> str:
     """What a row at a rate is called among the candidates."""
     return f"{row} lr={format_value(rate)}"
 

@@ -8,10 +8,15 @@ from bench.config.grid import Variant, with_field_values
 from bench.config.settings import Settings, settings_to_dict
 from bench.study.request import VariantFactory
 
-OPTIONS = {"steps": "--steps", "split": "--split", "backbone_weights": "--backbone-weights", "data": "--data"}
+FIELDS_WITH_OPTIONS = {
+    "steps": "--steps",
+    "split": "--split",
+    "backbone_weights": "--backbone-weights",
+    "data": "--data",
+}
 
 
-def with_fields(make: VariantFactory, words: Sequence[str]) -> VariantFactory:
+def with_overrides(make: VariantFactory, words: Sequence[str]) -> VariantFactory:
     """The rows of `make` over settings that are changed as `words` say (`size=128 probes=0`).
 
     ValueError for a field that has an option of its own, and, once rows are made, for one that a row sets itself; also
@@ -20,8 +25,8 @@ def with_fields(make: VariantFactory, words: Sequence[str]) -> VariantFactory:
     given = [word for part in words for word in part.split()]
     for word in given:
         name = word.partition("=")[0]
-        if name in OPTIONS:
-            raise ValueError(f"--set {name}: use {OPTIONS[name]}")
+        if name in FIELDS_WITH_OPTIONS:
+            raise ValueError(f"--set {name}: use {FIELDS_WITH_OPTIONS[name]}")
 
     def made(base: Settings) -> tuple[Variant, ...]:
         rows = make(base)

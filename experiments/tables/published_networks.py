@@ -12,11 +12,11 @@ from bench.config.fields import did_you_mean
 from bench.config.settings import Settings
 from bench.profiling.complexity import MakeNetwork, complexity_record, network_from_spec
 from bench.profiling.image_size import ImageSize
-from experiments.tables.table7 import networks
+from experiments.tables.table7 import table7_networks
 
 
 @dataclass(frozen=True, kw_only=True)
-class Counted:
+class CountedNetwork:
     """A network to count: how it is built, the size of its picture, and its row of the paper's table ("" for none).
 
     `settings` say how a training step of it is taken; None for a user's model, whose loss is not known here.
@@ -29,19 +29,23 @@ class Counted:
     settings: Settings | None = None
 
 
-def chosen(size: ImageSize, *, models: Sequence[str] = (), names: Sequence[str] = ()) -> tuple[Counted, ...]:
+def select_networks(
+    size: ImageSize, *, models: Sequence[str] = (), names: Sequence[str] = ()
+) -> tuple[CountedNetwork, ...]:
     """The user's `models`, else those of the paper's networks that `names` lists, else all of them.
 
     Raises ValueError for a name that means nothing.
     """
     if models:
-        return tuple(Counted(name=spec, make=network_from_spec(spec), size=size) for spec in dict.fromkeys(models))
-    known = {network.name: network for network in networks()}
+        return tuple(
+            CountedNetwork(name=spec, make=network_from_spec(spec), size=size) for spec in dict.fromkeys(models)
+        )
+    known = {network.name: network for network in table7_networks()}
     for name in names:
         if name not in known:
             raise ValueError(f"--network {name}: expected one of {'; '.join(known)}{did_you_mean(name, known)}")
     return tuple(
-        Counted(
+        CountedNetwork(
             name=network.name,
             make=partial(unept.build, network.config),
             size=network.size or size,
@@ -53,13 +57,13 @@ def chosen(size: ImageSize, *, models: Sequence[str] = (), names: Sequence[str] 
     )
 
 
-def counted(found: Sequence[Counted]) -> list[dict[str, Any]]:
+def count_networks(found: Sequence[CountedNetwork]) -> list[dict[str, Any]]:
     """A record a network. Raises ValueError that names one which cannot be counted."""
     return [complexity_record(one.name, one.make, one.size, quoted=one.quoted) for one in found]
 
 
-def times(
-    found: Sequence[Counted],
+def add_network_times(
+    found: Sequence[CountedNetwork],
     records: Sequence[dict[str, Any]],
     size: ImageSize,
     *,

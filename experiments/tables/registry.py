@@ -21,19 +21,21 @@ class TrainedTable:
 
 
 TABLES = {
-    number: TrainedTable(variants=module.variants, control=module.CONTROL)
-    for number, module in {5: table5, 6: table6, 7: table7, 8: table8}.items()
+    5: TrainedTable(variants=table5.table5_variants, control=table5.CONTROL),
+    6: TrainedTable(variants=table6.table6_variants, control=table6.CONTROL),
+    7: TrainedTable(variants=table7.table7_variants, control=table7.CONTROL),
+    8: TrainedTable(variants=table8.table8_variants, control=table8.CONTROL),
 }
 
 
-def table_of(number: int) -> TrainedTable:
+def trained_table(number: int) -> TrainedTable:
     """The table of this number. ValueError for another."""
     if number not in TABLES:
         raise ValueError(f"table {number}: expected {one_of(TABLES)}")
     return TABLES[number]
 
 
-def only(make: VariantFactory, names: Sequence[str]) -> VariantFactory:
+def only_rows(make: VariantFactory, names: Sequence[str]) -> VariantFactory:
     """The rows of `make` that are named, in its order; all of them where none is. ValueError for no row's name."""
 
     def made(base: Settings) -> tuple[Variant, ...]:

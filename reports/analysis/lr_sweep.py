@@ -11,24 +11,25 @@ from reports.analysis.study_rows import Study
 CANDIDATES = "rates"  # the kind of a study whose variants are a table's rows at several rates, named `ROW lr=RATE`
 
 
-def by_rate(study: Study) -> dict[float, list[str]]:
+def variants_by_lr(study: Study) -> dict[float, list[str]]:
     """The variants by the rate that each was trained at, lowest first; {} where the study does not vary rates."""
     groups: dict[float, list[str]] = {}
     for variant in study.variants:
         rate = next(
-            (found for run in study.of(variant) if (found := study_rows.number(run, "axes", "lr")) is not None), None
+            (found for run in study.runs_of(variant) if (found := study_rows.number_at(run, "axes", "lr")) is not None),
+            None,
         )
         if rate is not None:
             groups.setdefault(rate, []).append(variant)
     return dict(sorted(groups.items()))
 
 
-def verdict(study: Study) -> Iterator[str]:
+def best_lr_sentences(study: Study) -> Iterator[str]:
     """For a study of candidates: each row's best rate, and the rows for which that is the lowest or highest."""
     if study.kind != CANDIDATES:
         return
     tried: dict[str, dict[float, float]] = {}
-    for rate, variants in by_rate(study).items():
+    for rate, variants in variants_by_lr(study).items():
         for variant in variants:
             if values := _all_values(study, variant):
                 tried.setdefault(variant.rpartition(" lr=")[0], {})[rate] = fmean(values)
@@ -38,7 +39,7 @@ def verdict(study: Study) -> Iterator[str]:
     if best:
         yield (
             "Best on the validation split: "
-            + "; ".join(f"{study_rows.plain(rate)} for {', '.join(names)}" for rate, names in sorted(best.items()))
+            + "; ".join(f"{study_rows.value_text(rate)} for {', '.join(names)}" for rate, names in sorted(best.items()))
             + "."
         )
     for end, word in ((min, "lowest"), (max, "highest")):
@@ -51,6 +52,6 @@ def verdict(study: Study) -> Iterator[str]:
 
 def _all_values(study: Study, variant: str) -> Sequence[float]:
     """mIoU of each run; none where a run did not end well, as the rate is out then."""
-    runs = study.of(variant)
-    values = study_rows.values(runs, "miou")
+    runs = study.runs_of(variant)
+    values = study_rows.metric_values(runs, "miou")
     return values if len(values) == len(runs) else ()

@@ -10,7 +10,7 @@ from reports.analysis import study_rows
 from reports.analysis.study_rows import Study
 from reports.paper import figures
 
-PROTOCOL = (
+PROTOCOL_FIELDS = (
     "data",
     "backbone",
     "backbone_weights",
@@ -38,7 +38,7 @@ PROTOCOL = (
     "flip_test",
     "refine_test",
 )
-MEANING: Mapping[str, str] = {
+FIELD_MEANINGS: Mapping[str, str] = {
     "size": "side of the training crop, pixels",
     "levels": "L, feature scales",
     "points": "N, sampling points per level and head",
@@ -52,10 +52,10 @@ MEANING: Mapping[str, str] = {
     "refine_test": "boundary refinement at test",
     "mode": "evaluation of whole images or sliding windows",
 }
-BARE = {"backbone_weights": "none, from scratch"}
+EMPTY_VALUES = {"backbone_weights": "none, from scratch"}
 
 
-def short(study: Study) -> str:
+def protocol_summary(study: Study) -> str:
     """Data, size and steps in a few words: what every table and plot of accuracy carries in its header.
 
     Of a path its last part: the whole stands in the protocol.
@@ -67,7 +67,7 @@ def short(study: Study) -> str:
     return f"{_values('data', named)}, {_values('size', found)} px, {_values('steps', found)} steps"
 
 
-def headline(study: Study) -> str:
+def protocol_headline(study: Study) -> str:
     """The setting in one line."""
     found = _settings(study.runs)
     if not found:
@@ -79,95 +79,97 @@ def headline(study: Study) -> str:
     )
 
 
-def protocol(study: Study) -> list[tuple[str, str]]:
+def protocol_table(study: Study) -> list[tuple[str, str]]:
     """Every setting that decides the numbers, the most telling first: the variants' common value, or all values."""
     found = _settings(study.runs)
     lines = [
-        ("preset", study_rows.distinct(run.get("preset") for run in study.runs)),
+        ("preset", study_rows.distinct_text(run.get("preset") for run in study.runs)),
         ("seeds", ", ".join(map(str, study.seeds))),
-        ("threads a run", study_rows.distinct(run.get("threads") for run in study.runs)),
-        ("backend of the attention operator", study_rows.distinct(run.get("backend") for run in study.runs)),
-        ("hash of the sources", study_rows.distinct(run.get("sources") for run in study.runs)),
+        ("threads a run", study_rows.distinct_text(run.get("threads") for run in study.runs)),
+        ("backend of the attention operator", study_rows.distinct_text(run.get("backend") for run in study.runs)),
+        ("hash of the sources", study_rows.distinct_text(run.get("sources") for run in study.runs)),
     ]
     others = dict.fromkeys(name for settings in found for name in settings)
-    lines += [(_named(name), _values(name, found)) for name in dict.fromkeys((*PROTOCOL, *others))]
+    lines += [(_named(name), _values(name, found)) for name in dict.fromkeys((*PROTOCOL_FIELDS, *others))]
     return [(name, text) for name, text in lines if text]
 
 
-def differences(study: Study) -> list[tuple[str, str, str]]:
+def protocol_differences(study: Study) -> list[tuple[str, str, str]]:
     """(what, in the paper, here) wherever the study's setting is not that of the paper's ablations."""
     found = _settings(study.runs)
     lines = []
     for name, theirs in figures.RECIPE.items():
         here = _values(name, found)
         if here and not _agrees(name, theirs, found):
-            lines.append((_named(name), study_rows.plain(theirs), here))
-    if study.seeds and len(study.seeds) != figures.RUNS:
-        lines.append(("runs a variant", str(figures.RUNS), str(len(study.seeds))))
+            lines.append((_named(name), study_rows.value_text(theirs), here))
+    if study.seeds and len(study.seeds) != figures.RUNS_PER_ROW:
+        lines.append(("runs a variant", str(figures.RUNS_PER_ROW), str(len(study.seeds))))
     return lines
 
 
-def backbones(study: Study) -> dict[str, list[str]]:
+def variants_by_backbone(study: Study) -> dict[str, list[str]]:
     """The variants by backbone and the weights that it starts from."""
     groups: dict[str, list[str]] = {}
     for variant in study.variants:
-        found = _settings(study.of(variant))
+        found = _settings(study.runs_of(variant))
         if found:
             text = f"{_values('backbone', found)} (weights: {_values('backbone_weights', found)})"
             groups.setdefault(text, []).append(variant)
     return groups
 
 
-def environment(study: Study) -> list[tuple[str, str]]:
+def environment_table(study: Study) -> list[tuple[str, str]]:
     """Every fact that rows hold about where they were made, with all of its values if they differ."""
     places = [row.get("environment") for row in (*study.runs, *study.measures.values())]
     facts = [_dotted(place) for place in places if isinstance(place, Mapping)]
     names = sorted({name for fact in facts for name in fact})
-    return [(name, study_rows.distinct(fact[name] for fact in facts if name in fact)) for name in names]
+    return [(name, study_rows.distinct_text(fact[name] for fact in facts if name in fact)) for name in names]
 
 
-def measuring(study: Study) -> list[tuple[str, str]]:
+def cost_protocol_table(study: Study) -> list[tuple[str, str]]:
     """How cost was measured."""
     found = [row.get("protocol") for row in study.measures.values()]
     facts = [_dotted(protocol) for protocol in found if isinstance(protocol, Mapping)]
     names = sorted({name for fact in facts for name in fact})
-    return [(name, study_rows.distinct(fact[name] for fact in facts if name in fact)) for name in names]
+    return [(name, study_rows.distinct_text(fact[name] for fact in facts if name in fact)) for name in names]
 
 
-def evaluated(study: Study, name: str, form: str = "{:g}") -> str:
+def evaluation_range(study: Study, name: str, form: str = "{:g}") -> str:
     """The numbers that runs tell about their evaluation under this name, least to greatest; "" where none does."""
-    told = [study_rows.lookup(run, "evaluation", name) for run in study.runs]
-    numbers = [study_rows.finite(value) for values in told if isinstance(values, list) for value in values]
+    told = [study_rows.value_at(run, "evaluation", name) for run in study.runs]
+    numbers = [study_rows.finite_number(value) for values in told if isinstance(values, list) for value in values]
     known = [value for value in numbers if value is not None]
     ends = [min(known), max(known)] if known else []
     return " to ".join(dict.fromkeys(form.format(value) for value in ends))
 
 
 def _settings(runs: Iterable[study_rows.Row]) -> list[dict[str, Any]]:
-    return [study_rows.flat(run["settings"]) for run in runs if isinstance(run.get("settings"), Mapping)]
+    return [study_rows.field_values(run["settings"]) for run in runs if isinstance(run.get("settings"), Mapping)]
 
 
 def _values(name: str, found: Iterable[Mapping[str, Any]]) -> str:
-    bare = BARE.get(name, "")
-    return study_rows.distinct(
+    bare = EMPTY_VALUES.get(name, "")
+    return study_rows.distinct_text(
         settings[name] or bare if bare else settings[name] for settings in found if name in settings
     )
 
 
 def _last_part(data: object) -> str:
     """`folder:camvid11` of `folder:/home/someone/camvid11`."""
-    kind, separator, path = study_rows.plain(data).partition(":")
+    kind, separator, path = study_rows.value_text(data).partition(":")
     return f"{kind}{separator}{PurePath(path).name}"
 
 
 def _agrees(name: str, theirs: object, found: Iterable[Mapping[str, Any]]) -> bool:
     if isinstance(theirs, str):  # data, backbone and weights are told in words: shown always, but for the paper's data
         return name == "data" and all(str(settings.get(name)).startswith("ade20k") for settings in found)
-    return all(study_rows.plain(settings[name]) == study_rows.plain(theirs) for settings in found if name in settings)
+    return all(
+        study_rows.value_text(settings[name]) == study_rows.value_text(theirs) for settings in found if name in settings
+    )
 
 
 def _named(name: str) -> str:
-    return f"{name} ({MEANING[name]})" if name in MEANING else name
+    return f"{name} ({FIELD_MEANINGS[name]})" if name in FIELD_MEANINGS else name
 
 
 def _dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

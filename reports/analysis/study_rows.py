@@ -34,23 +34,23 @@ class Study:
     problems: tuple[str, ...] = ()
     control: str = ""
 
-    def of(self, variant: str) -> tuple[Row, ...]:
+    def runs_of(self, variant: str) -> tuple[Row, ...]:
         """The runs of one variant, by seed."""
         return tuple(run for run in self.runs if run["variant"] == variant)
 
-    def missing(self, variant: str) -> tuple[int, ...]:
+    def missing_seeds(self, variant: str) -> tuple[int, ...]:
         """The seeds of one variant that were asked for and have no row."""
-        done = {seed(run) for run in self.of(variant)}
+        done = {seed_of(run) for run in self.runs_of(variant)}
         return tuple(wanted for wanted in self.planned.get(variant, ()) if wanted not in done)
 
     @property
     def seeds(self) -> tuple[int, ...]:
         """Every seed of any run, asked for or found."""
         wanted = {seed for seeds in self.planned.values() for seed in seeds}
-        return tuple(sorted(wanted | {seed(run) for run in self.runs}))
+        return tuple(sorted(wanted | {seed_of(run) for run in self.runs}))
 
 
-def assemble(
+def assemble_study(
     kind: str,
     *,
     runs: Iterable[Row],
@@ -68,10 +68,12 @@ def assemble(
     runs, measures = list(runs), list(measures)
     wanted: dict[str, list[int]] = {}
     for entry in planned:
-        wanted.setdefault(str(entry["variant"]), []).append(seed(entry))
+        wanted.setdefault(str(entry["variant"]), []).append(seed_of(entry))
     names = tuple(dict.fromkeys([*wanted, *(str(row["variant"]) for row in (*runs, *measures))]))
-    by_place = {(names.index(run["variant"]), seed(run)): run for run in sorted(runs, key=_age)}
-    by_variant = {str(row["variant"]): row for row in sorted(measures, key=lambda row: (succeeded(row), *_age(row)))}
+    by_place = {(names.index(run["variant"]), seed_of(run)): run for run in sorted(runs, key=_age)}
+    by_variant = {
+        str(row["variant"]): row for row in sorted(measures, key=lambda row: (has_succeeded(row), *_age(row)))
+    }
     return Study(
         kind=kind,
         variants=names,
@@ -84,19 +86,19 @@ def assemble(
     )
 
 
-def number(row: Row, *path: str) -> float | None:
+def number_at(row: Row, *path: str) -> float | None:
     """The finite number at `path` inside the row; None where it is absent, null, NaN, infinite or no number."""
-    return finite(lookup(row, *path))
+    return finite_number(value_at(row, *path))
 
 
-def finite(value: Any) -> float | None:
+def finite_number(value: Any) -> float | None:
     """The value if it is a finite number; None for anything else, a truth value too."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(value)
 
 
-def lookup(row: Row, *path: str) -> Any:
+def value_at(row: Row, *path: str) -> Any:
     """Whatever stands at `path` inside the row; None where any part of it is absent."""
     value: Any = row
     for name in path:
@@ -104,53 +106,53 @@ def lookup(row: Row, *path: str) -> Any:
     return value
 
 
-def values(runs: Iterable[Row], metric: str) -> list[float]:
+def metric_values(runs: Iterable[Row], metric: str) -> list[float]:
     """A metric of the runs that ended well and have it."""
-    found = (number(run, "metrics", metric) for run in runs if succeeded(run))
+    found = (number_at(run, "metrics", metric) for run in runs if has_succeeded(run))
     return [value for value in found if value is not None]
 
 
-def succeeded(row: Row) -> bool:
+def has_succeeded(row: Row) -> bool:
     """Did the run end as it should?"""
     return row.get("status") == "ok"
 
 
-def seed(run: Row) -> int:
+def seed_of(run: Row) -> int:
     """The run's seed."""
     return int(run["seed"])
 
 
-def axes(study: Study) -> tuple[str, ...]:
+def study_axes(study: Study) -> tuple[str, ...]:
     """The configuration fields in which the study's variants differ, in the order in which rows name them."""
     rows = [*study.runs, *study.measures.values()]
     names = dict.fromkeys(name for row in rows for name in row.get("axes") or {})
     return tuple(names)
 
 
-def flat(settings: Any) -> dict[str, Any]:
+def field_values(settings: Any) -> dict[str, Any]:
     """Nested settings by field name alone; names are unique over the parts."""
     result: dict[str, Any] = {}
     for name, value in (settings or {}).items():
-        result |= flat(value) if isinstance(value, Mapping) else {name: value}
+        result |= field_values(value) if isinstance(value, Mapping) else {name: value}
     return result
 
 
-def plain(value: Any) -> str:
+def value_text(value: Any) -> str:
     """A configuration value as words: `on`, `0.5, 1`, `16`, `none`."""
     if isinstance(value, bool):
         return "on" if value else "off"
     if value is None or value == "" or value == []:
         return "none"
     if isinstance(value, list | tuple):
-        return ", ".join(map(plain, value))
+        return ", ".join(map(value_text, value))
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {plain(inner)}" for name, inner in sorted(value.items()))
+        return ", ".join(f"{name} {value_text(inner)}" for name, inner in sorted(value.items()))
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def distinct(found: Iterable[Any]) -> str:
+def distinct_text(found: Iterable[Any]) -> str:
     """The different values among `found` as words, in their first order, joined by " | "; "" where there are none."""
-    return " | ".join(dict.fromkeys(plain(value) for value in found))
+    return " | ".join(dict.fromkeys(value_text(value) for value in found))
 
 
 def _age(row: Row) -> tuple[str, str]:

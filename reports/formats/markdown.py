@@ -6,23 +6,25 @@ import re
 from collections.abc import Iterable, Sequence
 
 DASH = "–"
-SPECIAL = r"[\\|<>*`\[\]]|&(?=#?\w+;)|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])"  # an underscore within a word is plain text
+SPECIAL_CHARACTERS = (
+    r"[\\|<>*`\[\]]|&(?=#?\w+;)|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])"  # an underscore within a word is plain text
+)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> str:
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> str:
     """A pipe table; the first `left` columns are aligned left, the others right."""
     rule = ["---" if index < left else "---:" for index in range(len(columns))]
-    lines = [_line(map(cell, columns)), _line(rule)]
-    lines += [_line(map(cell, row)) for row in rows]
+    lines = [_line(map(escape_cell, columns)), _line(rule)]
+    lines += [_line(map(escape_cell, row)) for row in rows]
     return "\n".join(lines) + "\n"
 
 
-def cell(text: str) -> str:
+def escape_cell(text: str) -> str:
     """`text` on one line, with what Markdown would read as structure escaped; a dash for nothing."""
-    return re.sub(SPECIAL, r"\\\g<0>", " ".join(text.split())) or DASH
+    return re.sub(SPECIAL_CHARACTERS, r"\\\g<0>", " ".join(text.split())) or DASH
 
 
-def code(text: str) -> str:
+def code_block(text: str) -> str:
     """A fenced block, whose fence is longer than any in the text."""
     fence = "```"
     while fence in text:
@@ -30,7 +32,7 @@ def code(text: str) -> str:
     return f"{fence}\n{text}\n{fence}\n"
 
 
-def bullets(lines: Iterable[str]) -> str:
+def bullet_list(lines: Iterable[str]) -> str:
     """One item a line."""
     return "".join(f"- {line}\n" for line in lines)
 

@@ -10,17 +10,16 @@ from typing import Any
 
 import pandas as pd
 
-from reports.formats import markdown
+from reports.formats import markdown, plain_text
 from reports.formats.markdown import DASH
 from reports.plots import attention
-from reports.study import terminal
 
 PHASES = ("forward", "forward+backward")
 COLUMNS = ("tokens", "side", "forward", "forward + backward", "forward, times ours", "both, times ours")
 COUNTED = "counted"
 PACKAGES = ("torch", "reformer-pytorch", "transformers", "local-attention")
 KINDS = {"time": "milliseconds", "memory": "MiB beyond the inputs, counted at malloc, at most"}
-HOW = (
+METHOD = (
     "The cores alone: queries, keys and values in, what they find out; one image, float32, no dropout, no causal "
     "order. Forward is without gradients. Padding that a side needs is in its time; bringing the inputs "
     "into the layout that it wants is not. The first side of each table is ours. Ratios are the others' over it, round "
@@ -29,13 +28,13 @@ HOW = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Benchmark:
+class AttentionBenchmark:
     """What `attention.csv` and `attention.json` of a folder say."""
 
     rows: pd.DataFrame
     facts: Mapping[str, Any]
 
-    def one(self, **where: str) -> pd.Series | None:
+    def row_where(self, **where: str) -> pd.Series | None:
         """The row with these columns; None where there is none."""
         found = self.rows
         for name, text in where.items():
@@ -44,7 +43,7 @@ class Benchmark:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Section:
+class AttentionTable:
     """A comparison: its table, and what is not equal or went wrong, a line each."""
 
     title: str
@@ -52,7 +51,7 @@ class Section:
     notes: Sequence[str]
 
 
-def read(folder: Path) -> Benchmark:
+def read_attention_benchmark(folder: Path) -> AttentionBenchmark:
     """A folder's benchmark. ValueError where there is none."""
     table, facts = folder / "attention.csv", folder / "attention.json"
     if not (table.is_file() and facts.is_file()):
@@ -60,42 +59,45 @@ def read(folder: Path) -> Benchmark:
     rows = pd.read_csv(table, keep_default_na=False, dtype=str)
     for name in ("value", "q1", "q3"):
         rows[name] = pd.to_numeric(rows[name])
-    return Benchmark(rows=rows, facts=json.loads(facts.read_text(encoding="utf-8")))
+    return AttentionBenchmark(rows=rows, facts=json.loads(facts.read_text(encoding="utf-8")))
 
 
-def write(folder: Path) -> list[Path]:
+def write_attention_report(folder: Path) -> list[Path]:
     """Write `attention.md` and the plot beside the table; the same table gives the same bytes."""
-    benchmark = read(folder)
-    plots = attention.draw(benchmark.rows, _caption(benchmark))
-    made = {"attention.md": page(benchmark, [name for name in plots if name.endswith(".png")]).encode(), **plots}
+    benchmark = read_attention_benchmark(folder)
+    plots = attention.draw_attention(benchmark.rows, _caption(benchmark))
+    made = {
+        "attention.md": attention_markdown(benchmark, [name for name in plots if name.endswith(".png")]).encode(),
+        **plots,
+    }
     for name, data in made.items():
         (folder / name).write_bytes(data)
     return [folder / name for name in made]
 
 
-def page(benchmark: Benchmark, plots: Sequence[str]) -> str:
+def attention_markdown(benchmark: AttentionBenchmark, plots: Sequence[str]) -> str:
     """The report in markdown."""
     parts = ["# Attention cores beside what one could install, measured\n"]
-    parts.append(markdown.bullets(map(markdown.cell, header(benchmark))))
-    parts.append(f"{HOW}\n")
+    parts.append(markdown.bullet_list(map(markdown.escape_cell, attention_header(benchmark))))
+    parts.append(f"{METHOD}\n")
     parts += [f"![{name.removesuffix('.png')}]({name})\n" for name in plots]
-    for section in sections(benchmark):
-        parts += [f"## {section.title}\n", markdown.table(COLUMNS, section.rows, left=2)]
-        parts += [markdown.bullets(map(markdown.cell, section.notes))] * bool(section.notes)
+    for section in attention_tables(benchmark):
+        parts += [f"## {section.title}\n", markdown.markdown_table(COLUMNS, section.rows, left=2)]
+        parts += [markdown.bullet_list(map(markdown.escape_cell, section.notes))] * bool(section.notes)
     return "\n".join(parts)
 
 
-def lines(benchmark: Benchmark) -> Iterator[str]:
+def attention_lines(benchmark: AttentionBenchmark) -> Iterator[str]:
     """The report for a terminal."""
-    yield from header(benchmark)
-    yield HOW
-    for section in sections(benchmark):
+    yield from attention_header(benchmark)
+    yield METHOD
+    for section in attention_tables(benchmark):
         yield from ("", section.title)
-        yield from terminal.columns([COLUMNS, *section.rows])
+        yield from plain_text.left_aligned_rows([COLUMNS, *section.rows])
         yield from section.notes
 
 
-def header(benchmark: Benchmark) -> Iterator[str]:
+def attention_header(benchmark: AttentionBenchmark) -> Iterator[str]:
     """Where and how it was measured, what is missing, and what was reached."""
     setting, jobs = benchmark.facts["setting"], benchmark.facts["jobs"].values()
     yield f"{setting['processor']}, {setting['cores']} usable; {setting['threads']} threads; {setting['system']}"
@@ -115,17 +117,17 @@ def header(benchmark: Benchmark) -> Iterator[str]:
     yield from _reached(benchmark)
 
 
-def sections(benchmark: Benchmark) -> Iterator[Section]:
+def attention_tables(benchmark: AttentionBenchmark) -> Iterator[AttentionTable]:
     """One for the times of each comparison, and one for its memory."""
     kind = benchmark.rows["malloc"].eq(COUNTED).map({True: "memory", False: "time"})
     for name in benchmark.rows["part"].drop_duplicates():
         for which, unit in KINDS.items():
             rows = benchmark.rows[(benchmark.rows["part"] == name) & (kind == which)]
             if not rows.empty:
-                yield _section(Benchmark(rows=rows, facts=benchmark.facts), f"{name}, {which}: {unit}")
+                yield _section(AttentionBenchmark(rows=rows, facts=benchmark.facts), f"{name}, {which}: {unit}")
 
 
-def ratios(benchmark: Benchmark, kind: str) -> pd.DataFrame:
+def ratios(benchmark: AttentionBenchmark, kind: str) -> pd.DataFrame:
     """Return the rows that compare ours with others, a row a ratio of their `kind` ("time" or "memory") over ours.
 
     `q1` and `q3` are the quartiles of the ratio: ours needs as much or less where `q1` is at least 1.
@@ -135,7 +137,7 @@ def ratios(benchmark: Benchmark, kind: str) -> pd.DataFrame:
     return rows[(rows["malloc"] == COUNTED) == (kind == "memory")]
 
 
-def _section(benchmark: Benchmark, title: str) -> Section:
+def _section(benchmark: AttentionBenchmark, title: str) -> AttentionTable:
     rows, notes = [], dict[str, None]()
     for (shape, side), found in benchmark.rows.groupby(["shape", "side"], sort=False):
         first = found.iloc[0]
@@ -149,12 +151,12 @@ def _section(benchmark: Benchmark, title: str) -> Section:
         cells = []
         for what, say in (("amount", _amount), ("ratio", _ratio)):
             quantity = what if what == "ratio" else "bytes" if first["malloc"] == COUNTED else "seconds"
-            cells += [say(benchmark.one(**where, phase=phase, quantity=quantity)) for phase in PHASES]
+            cells += [say(benchmark.row_where(**where, phase=phase, quantity=quantity)) for phase in PHASES]
         rows.append([tokens, str(side), *cells])
-    return Section(title=title, rows=rows, notes=[*notes])
+    return AttentionTable(title=title, rows=rows, notes=[*notes])
 
 
-def _reached(benchmark: Benchmark) -> Iterator[str]:
+def _reached(benchmark: AttentionBenchmark) -> Iterator[str]:
     """Where what one could install needs less than ours, and where that is open."""
     if benchmark.facts["setting"]["quick"]:
         return
@@ -193,7 +195,7 @@ def _ratio(row: pd.Series | None) -> str:
     return f"{row['value']:.3g}" + (f" ({row['q1']:.3g} to {row['q3']:.3g})" if many else "")
 
 
-def _caption(benchmark: Benchmark) -> str:
+def _caption(benchmark: AttentionBenchmark) -> str:
     setting = benchmark.facts["setting"]
     return (
         f"{setting['processor']}, {setting['threads']} threads; medians, and quartiles of times over "

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from reports.analysis.frames import csv, frame
-from reports.formats.markdown import bullets, table
+from reports.formats.data_frames import frame_to_csv, make_frame
+from reports.formats.markdown import bullet_list, markdown_table
 
 Record = Mapping[str, Any]
-NUMBERS = ("gmacs", "training_tflop", "evaluation_tflop")
+COUNT_COLUMNS = ("gmacs", "training_tflop", "evaluation_tflop")
 
 
 class Card(Protocol):
@@ -29,19 +29,24 @@ class Card(Protocol):
         """Of so many 1e12 floating-point operations."""
 
 
-def files(records: Sequence[Record], card: Card, seeds: int, size: tuple[int, int]) -> dict[str, bytes]:
+def gpu_hours_report_files(
+    records: Sequence[Record], card: Card, seeds: int, size: tuple[int, int]
+) -> dict[str, bytes]:
     """The page and the counts it is made of, by name."""
-    lines = [{name: record[name] for name in ("table", "row", "same_as", *NUMBERS)} for record in records]
-    made = frame(lines, ["table", "row", "same_as", *NUMBERS], text=("table", "row", "same_as"))
-    return {"report.md": page(records, card, seeds, size).encode(), "hours.csv": csv(made).encode()}
+    lines = [{name: record[name] for name in ("table", "row", "same_as", *COUNT_COLUMNS)} for record in records]
+    made = make_frame(lines, ["table", "row", "same_as", *COUNT_COLUMNS], text=("table", "row", "same_as"))
+    return {
+        "report.md": gpu_hours_markdown(records, card, seeds, size).encode(),
+        "hours.csv": frame_to_csv(made).encode(),
+    }
 
 
-def page(records: Sequence[Record], card: Card, seeds: int, size: tuple[int, int]) -> str:
+def gpu_hours_markdown(records: Sequence[Record], card: Card, seeds: int, size: tuple[int, int]) -> str:
     """Markdown: the hours of each table, what was assumed, and the hours of each row's run."""
-    return f"{totals(records, card, seeds)}\n{bullets(assumed(card, size))}\n{runs(records, card)}"
+    return f"{totals_table(records, card, seeds)}\n{bullet_list(assumptions(card, size))}\n{runs_table(records, card)}"
 
 
-def totals(records: Sequence[Record], card: Card, seeds: int) -> str:
+def totals_table(records: Sequence[Record], card: Card, seeds: int) -> str:
     """A line a table, and one for all: a run that several tables share is trained once."""
     rows = [
         _total(name, [record for record in records if record["table"] == name], card, seeds)
@@ -49,7 +54,9 @@ def totals(records: Sequence[Record], card: Card, seeds: int) -> str:
     ]
     once = [record for record in records if not record["same_as"]]
     rows.append(_total("all, shared runs once", once, card, seeds))
-    return table(["table", "rows", f"runs, {seeds} seeds", "training, GPU-h", "evaluation, GPU-h", "GPU-h"], rows)
+    return markdown_table(
+        ["table", "rows", f"runs, {seeds} seeds", "training, GPU-h", "evaluation, GPU-h", "GPU-h"], rows
+    )
 
 
 def _total(name: str, records: Sequence[Record], card: Card, seeds: int) -> list[str]:
@@ -60,7 +67,7 @@ def _total(name: str, records: Sequence[Record], card: Card, seeds: int) -> list
     return [name, str(len(records)), str(seeds * len(records)), *(f"{number:,.0f}" for number in numbers)]
 
 
-def runs(records: Sequence[Record], card: Card) -> str:
+def runs_table(records: Sequence[Record], card: Card) -> str:
     """A line a row: its operations and the hours of one run."""
     rows = [
         [
@@ -73,10 +80,10 @@ def runs(records: Sequence[Record], card: Card) -> str:
         for record in records
     ]
     columns = ["table", "row", "GMACs an image", "training a run, GPU-h", "evaluation a run, GPU-h", "the same run as"]
-    return table(columns, rows, left=2)
+    return markdown_table(columns, rows, left=2)
 
 
-def assumed(card: Card, size: tuple[int, int]) -> list[str]:
+def assumptions(card: Card, size: tuple[int, int]) -> list[str]:
     """What the hours rest on."""
     return [
         f"Assumed: {card.name}, a printed peak of {card.peak:g} TFLOP/s, of which {card.share:.0%} is sustained. The "
@@ -88,7 +95,7 @@ def assumed(card: Card, size: tuple[int, int]) -> list[str]:
     ]
 
 
-def lines(records: Sequence[Record], due: Mapping[str, int], card: Card, size: tuple[int, int]) -> list[str]:
+def gpu_hours_lines(records: Sequence[Record], due: Mapping[str, int], card: Card, size: tuple[int, int]) -> list[str]:
     """For a terminal: the hours of one run of each row, and of the runs that are `due` of it."""
     found = []
     total = 0.0

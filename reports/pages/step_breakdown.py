@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from reports.formats.markdown import DASH, bullets, table
+from reports.formats.markdown import DASH, bullet_list, markdown_table
 
 WHOLE, BACKBONE, CONTEXT, ATTENTION = "whole step", "backbone", "context branch", "its attention"
 SUMMED = (BACKBONE, "spatial branch and heads", CONTEXT, "loss", "optimizer")
@@ -26,7 +26,7 @@ class PartTime(Protocol):
     def high(self) -> float: ...  # noqa: D102
 
 
-def page(cases: Mapping[str, Sequence[PartTime]], setting: Sequence[str]) -> str:
+def step_breakdown_markdown(cases: Mapping[str, Sequence[PartTime]], setting: Sequence[str]) -> str:
     """Markdown: the setting, then a section for each case; a heading names what was measured in it."""
     text = (
         "# Where a training step goes\n\n"
@@ -34,9 +34,9 @@ def page(cases: Mapping[str, Sequence[PartTime]], setting: Sequence[str]) -> str
         "backward, one by one, on the inputs they have in a real step; parts and backends take turns. The last line is "
         "what the parts do not explain of the whole step.\n\n"
     )
-    text += bullets(setting)
+    text += bullet_list(setting)
     for name, times in cases.items():
-        text += f"\n## {name}\n\n{_table(times)}\n{bullets(_findings(times))}"
+        text += f"\n## {name}\n\n{_table(times)}\n{bullet_list(_findings(times))}"
     return text
 
 
@@ -51,7 +51,7 @@ def _table(times: Sequence[PartTime]) -> str:
         rows.append([part, *(_spread(time) for time in own), *ratios])
     rest = [1e3 * _rest(found, name) for name in backends]
     rows.append(["the rest of the step", *(f"{left:.1f}" for left in rest), *[DASH] * (len(backends) - 1)])
-    return table(columns, rows)
+    return markdown_table(columns, rows)
 
 
 def _spread(time: PartTime) -> str:

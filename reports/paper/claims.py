@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from reports.paper import figures
-from reports.paper.figures import Figure
+from reports.paper.figures import PrintedFigure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +31,15 @@ class Claim:
     @property
     def quoted(self) -> float | None:
         """The figure of `better` less that of `worse`, to the printed decimals; None where a cell is empty."""
-        better, worse = (_exact(figures.figure(self.table, row, self.column)) for row in (self.better, self.worse))
+        better, worse = (
+            _exact(figures.printed_figure(self.table, row, self.column)) for row in (self.better, self.worse)
+        )
         return None if better is None or worse is None else float(better - worse)
 
     @property
     def unit(self) -> str:
         """The unit of the difference: that of the figures, and points where those are percentages."""
-        unit = figures.figure(self.table, self.better, self.column).unit
+        unit = figures.printed_figure(self.table, self.better, self.column).unit
         return "points" if unit == "%" else unit
 
     @property
@@ -46,7 +48,7 @@ class Claim:
         return None if self.quoted is None else self.quoted * self.sign > 0
 
 
-def _exact(figure: Figure) -> Decimal | None:
+def _exact(figure: PrintedFigure) -> Decimal | None:
     return None if figure.value is None else Decimal(str(figure.value))
 
 
@@ -100,6 +102,6 @@ STAND_INS = {  # rows of a table, by the variants that take their place in a stu
 }
 
 
-def claims(table: int) -> tuple[Claim, ...]:
+def claims_of_table(table: int) -> tuple[Claim, ...]:
     """The claims of one table, in the order in which reports list them."""
     return tuple(claim for claim in CLAIMS if claim.table == table)

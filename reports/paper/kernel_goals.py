@@ -8,13 +8,13 @@ from typing import Any
 
 from bench.microbench.rows import RATIO_AT_MOST
 
-CORES = 2  # that the goals are meant for
-ENCODERS = ("deit-encoder", "r50-encoder")
-UNSURE = "undecided"
+GOAL_CORES = 2  # that the goals are meant for
+ENCODER_SHAPES = ("deit-encoder", "r50-encoder")
+UNDECIDED = "undecided"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Goal:
+class KernelGoal:
     """A bound on the worst shape of some rows; `more` says whether more is better."""
 
     title: str
@@ -30,14 +30,14 @@ class Goal:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class JudgedGoal:
     """A goal, and the worst of the rows that it is about; without rows there is no row.
 
     `most` is the row of what that ratio could be at most on the machine (`bench.microbench.operator.lower_bounds`),
     where there is one.
     """
 
-    goal: Goal
+    goal: KernelGoal
     row: Mapping[str, Any] | None
     most: Mapping[str, Any] | None = None
 
@@ -49,11 +49,11 @@ class Judged:
         better = value >= bound if self.goal.more else value <= bound
         said = "reached" if better else f"missed by {100 * abs(value - bound) / bound:.0f} %"
         doubt = self.row["q1"] < bound < self.row["q3"]
-        return f"{said}, {UNSURE}: quartiles on both sides" if doubt else said
+        return f"{said}, {UNDECIDED}: quartiles on both sides" if doubt else said
 
 
-def _over(part: str, title: str, side: str, malloc: str, phase: str, floor: float | None, goal: float) -> Goal:
-    return Goal(
+def _over(part: str, title: str, side: str, malloc: str, phase: str, floor: float | None, goal: float) -> KernelGoal:
+    return KernelGoal(
         title=f"{title}, {phase}, {malloc} malloc",
         part=part,
         malloc=malloc,
@@ -64,7 +64,7 @@ def _over(part: str, title: str, side: str, malloc: str, phase: str, floor: floa
     )
 
 
-def goals() -> tuple[Goal, ...]:
+def kernel_goals() -> tuple[KernelGoal, ...]:
     """All of them."""
     forward, both, rival = "forward", "forward+backward", "torch-ms-deform-attn"
     found = [
@@ -76,7 +76,7 @@ def goals() -> tuple[Goal, ...]:
         _over("operator", f"times faster than {rival}", rival, "tuned", both, 5, 7),
     ]
     found += [
-        Goal(
+        KernelGoal(
             title=f"times faster than {rival} at r50-encoder, {phase}, tuned malloc",
             part="operator",
             malloc="tuned",
@@ -89,7 +89,7 @@ def goals() -> tuple[Goal, ...]:
         for phase in (forward, both)
     ]
     found += [
-        Goal(
+        KernelGoal(
             title=f"time over {what}, {phase}, tuned malloc",
             part="operator",
             malloc="tuned",
@@ -99,12 +99,12 @@ def goals() -> tuple[Goal, ...]:
             floor=1.6,
             goal=1.4,
             more=False,
-            shapes=ENCODERS,
+            shapes=ENCODER_SHAPES,
         )
         for phase, what in ((forward, "the gather probe"), ("backward", "the gather and scatter probes"))
     ]
     found += [
-        Goal(
+        KernelGoal(
             title=f"time of the AVX2 build over the AVX-512 build, {phase}",
             part="instructions",
             malloc="tuned",
@@ -117,7 +117,7 @@ def goals() -> tuple[Goal, ...]:
         for phase in (forward, "backward")
     ]
     found += [
-        Goal(
+        KernelGoal(
             title=f"times less peak memory than mmcv's, {phase}",
             part="memory",
             malloc="counted",
@@ -135,17 +135,17 @@ def goals() -> tuple[Goal, ...]:
     )
 
 
-def judge(rows: Iterable[Mapping[str, Any]], wanted: Sequence[Goal] = ()) -> list[Judged]:
+def judge_goals(rows: Iterable[Mapping[str, Any]], wanted: Sequence[KernelGoal] = ()) -> list[JudgedGoal]:
     """Every goal with the worst of its rows."""
     known = list(rows)
     found = []
-    for goal in wanted or goals():
+    for goal in wanted or kernel_goals():
         names = ("part", "malloc", "side", "phase", "quantity")
         about = [row for row in known if all(row[name] == getattr(goal, name) for name in names)]
         about = [row for row in about if not goal.shapes or row["shape"] in goal.shapes]
         worst = min if goal.more else max
         row = worst(about, key=lambda row: row["value"]) if about else None
-        found.append(Judged(goal=goal, row=row, most=_most(known, row) if row else None))
+        found.append(JudgedGoal(goal=goal, row=row, most=_most(known, row) if row else None))
     return found
 
 

@@ -12,24 +12,24 @@ from typing import Literal
 
 from reports.paper import figures
 
-TABLE, COLUMN = 8, "Mem Cost"
-SPARSE = ("Sparse Transformer, ResNet50", "Longformer, ResNet50", "Reformer, ResNet50")
-OURS = ("Ours, ResNet50", "Ours, DeiT")
-FAR = 2.0  # what is called far more or far less, at least
+MEMORY_TABLE, MEMORY_COLUMN = 8, "Mem Cost"
+SPARSE_ROWS = ("Sparse Transformer, ResNet50", "Longformer, ResNet50", "Reformer, ResNet50")
+OUR_ROWS = ("Ours, ResNet50", "Ours, DeiT")
+FAR_FACTOR = 2.0  # what is called far more or far less, at least
 ALL_LEVELS = "a mask over all levels, both slots"
 BY_LEVEL = "a mask level by level, both slots"
 ENCODER = "a mask level by level, encoder only"
 DECODER = "a mask, decoder only"
-MASKED = (ALL_LEVELS, BY_LEVEL, ENCODER, DECODER)  # a sparse pattern as dense attention with a mask, on ResNet-50
+MASKED_FORMS = (ALL_LEVELS, BY_LEVEL, ENCODER, DECODER)  # a sparse pattern as dense attention with a mask, on ResNet-50
 
-UNTOLD = "neither the text nor the released code says in which slots it stood, nor with which parameters"
-KNOWN: Mapping[str, str] = {
+SLOTS_UNKNOWN = "neither the text nor the released code says in which slots it stood, nor with which parameters"
+KNOWN_GAPS: Mapping[str, str] = {
     "Ours, ResNet50": "on top of tensors come context, work spaces (the released configuration lets cuDNN try "
     "algorithms), the buckets of distributed training and the allocator's slack; which meter was read is not said",
     "Ours, DeiT": "the same, and buckets as large as its gradients; they do not make up for the order of the two rows",
-    "Sparse Transformer, ResNet50": UNTOLD,
-    "Longformer, ResNet50": UNTOLD,
-    "Reformer, ResNet50": UNTOLD,
+    "Sparse Transformer, ResNet50": SLOTS_UNKNOWN,
+    "Longformer, ResNet50": SLOTS_UNKNOWN,
+    "Reformer, ResNet50": SLOTS_UNKNOWN,
     "CCNet, ResNet50": "the public model zoo's figure for this network is a gigabyte lower",
     "ANL, ResNet50": "the public model zoo's figure for this network is above CCNet's: no one protocol gives both "
     "figures of the paper",
@@ -38,7 +38,7 @@ KNOWN: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Statement:
+class MemoryStatement:
     """About the printed figure of `row`, judged by the live tensors of the predicted row `by`, in GiB.
 
     `holds`: printed is no less. `far below`, `far above`: the tensors are, by the factor FAR. `explains`: printed is
@@ -54,7 +54,7 @@ class Statement:
     @property
     def printed(self) -> float:
         """The quoted figure, GB."""
-        value = figures.figure(TABLE, self.row, COLUMN).value
+        value = figures.printed_figure(MEMORY_TABLE, self.row, MEMORY_COLUMN).value
         assert value is not None, self.row
         return value
 
@@ -68,33 +68,33 @@ class Statement:
         if self.kind == "more":
             return here > predicted[self.than]
         if self.kind == "far below":
-            return True if here * FAR <= printed else False if here >= printed else None
+            return True if here * FAR_FACTOR <= printed else False if here >= printed else None
         if self.kind == "far above":
-            return True if here >= FAR * printed else False if here <= printed else None
-        most = slack(predicted)
+            return True if here >= FAR_FACTOR * printed else False if here <= printed else None
+        most = largest_slack(predicted)
         return None if most is None else 0 <= printed - here <= most
 
 
-def slack(predicted: Mapping[str, float]) -> float | None:
+def largest_slack(predicted: Mapping[str, float]) -> float | None:
     """By how much our own rows' printed figures lie above their live tensors, at most; None without both rows."""
-    if not predicted.keys() >= {*OURS}:
+    if not predicted.keys() >= {*OUR_ROWS}:
         return None
-    printed = {row: figures.figure(TABLE, row, COLUMN).value or 0.0 for row in OURS}
-    return max(printed[row] - predicted[row] for row in OURS)
+    printed = {row: figures.printed_figure(MEMORY_TABLE, row, MEMORY_COLUMN).value or 0.0 for row in OUR_ROWS}
+    return max(printed[row] - predicted[row] for row in OUR_ROWS)
 
 
-def _statements() -> Iterator[Statement]:
-    for row in figures.TABLES[TABLE].rows:
-        yield Statement(text=f"{row}: no less than its live tensors", row=row, by=row, kind="holds")
-    less, more = OURS
-    yield Statement(text=f"{more}: more than {less}", row=more, by=more, than=less, kind="more")
-    for row in SPARSE:
-        yield Statement(text=f"{row}: its true sparse form has far less", row=row, by=row, kind="far below")
-    for row in SPARSE:
-        yield Statement(text=f"{row}: {ALL_LEVELS}, has far more", row=row, by=ALL_LEVELS, kind="far above")
-    for row in SPARSE:
+def _statements() -> Iterator[MemoryStatement]:
+    for row in figures.TABLES[MEMORY_TABLE].rows:
+        yield MemoryStatement(text=f"{row}: no less than its live tensors", row=row, by=row, kind="holds")
+    less, more = OUR_ROWS
+    yield MemoryStatement(text=f"{more}: more than {less}", row=more, by=more, than=less, kind="more")
+    for row in SPARSE_ROWS:
+        yield MemoryStatement(text=f"{row}: its true sparse form has far less", row=row, by=row, kind="far below")
+    for row in SPARSE_ROWS:
+        yield MemoryStatement(text=f"{row}: {ALL_LEVELS}, has far more", row=row, by=ALL_LEVELS, kind="far above")
+    for row in SPARSE_ROWS:
         for form in (BY_LEVEL, ENCODER, DECODER):
-            yield Statement(text=f"{row}: {form}, would explain it", row=row, by=form, kind="explains")
+            yield MemoryStatement(text=f"{row}: {form}, would explain it", row=row, by=form, kind="explains")
 
 
-STATEMENTS: tuple[Statement, ...] = tuple(_statements())
+MEMORY_STATEMENTS: tuple[MemoryStatement, ...] = tuple(_statements())

@@ -10,11 +10,11 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from bench.results.store import Store, atomic_write
-from reports.analysis.comparisons import control_of
-from reports.analysis.study_rows import Row, Study, assemble, lookup
+from reports.analysis.comparisons import control_variant
+from reports.analysis.study_rows import Row, Study, assemble_study, value_at
 from reports.study import qualitative, report
 
-LONGEST = 100  # characters of a folder's name
+MAX_FOLDER_LETTERS = 100  # characters of a folder's name
 
 
 def read_study(outs: Sequence[Path], experiment: str, control: str = "") -> Study:
@@ -35,7 +35,7 @@ def read_study(outs: Sequence[Path], experiment: str, control: str = "") -> Stud
     _refuse_mixture(rows)
     commands = [*(about.get("command") for about in abouts), *(row.get("command") for row in rows)]
     planned = {(entry["variant"], entry["seed"]): entry for about in abouts for entry in about["runs"]}
-    study = assemble(
+    study = assemble_study(
         abouts[0].get("kind", experiment),
         runs=rows,
         measures=[row for found in measures for row in found.rows],
@@ -63,17 +63,17 @@ def write_report(
     study = read_study(outs, experiment, control)
     drawn = None
     if with_pictures:
-        loaded = qualitative.load(outs, study)
+        loaded = qualitative.load_pictures(outs, study)
         study = replace(study, problems=(*study.problems, *loaded.problems))
-        drawn = qualitative.draw(loaded.arrays, control_of(study))
+        drawn = qualitative.draw_pictures(loaded.arrays, control_variant(study))
     home = next(out for out in outs if experiment in Store(out).experiments())
-    folder = home / "report" / folder_name(experiment)
+    folder = home / "report" / experiment_folder(experiment)
     if not with_pictures:
-        (folder / report.PICTURES).unlink(missing_ok=True)
-    return write_files(folder, report.files(study, drawn))
+        (folder / report.PICTURES_FILE).unlink(missing_ok=True)
+    return write_report_files(folder, report.study_report_files(study, drawn))
 
 
-def writable(folder: Path) -> Path:
+def writable_folder(folder: Path) -> Path:
     """The folder, made if need be and tried: before a long measurement, not after it. OSError where nothing can be
     written.
     """
@@ -82,7 +82,7 @@ def writable(folder: Path) -> Path:
         return folder
 
 
-def write_files(folder: Path, made: Mapping[str, bytes]) -> list[Path]:
+def write_report_files(folder: Path, made: Mapping[str, bytes]) -> list[Path]:
     """Write a report's files to `folder`; returns them, the pages first. OSError where it cannot be written."""
     folder.mkdir(parents=True, exist_ok=True)
     names = sorted(made, key=lambda name: (not name.startswith("report."), name.endswith(".html"), name))
@@ -90,18 +90,18 @@ def write_files(folder: Path, made: Mapping[str, bytes]) -> list[Path]:
 
 
 def _refuse_mixture(rows: Iterable[Row]) -> None:
-    found = {(str(row.get("preset")), str(lookup(row, "settings", "data"))) for row in rows}
+    found = {(str(row.get("preset")), str(value_at(row, "settings", "data"))) for row in rows}
     if len(found) > 1:
         kinds = "; ".join(f"preset {preset}, data {data}" for preset, data in sorted(found))
         raise ValueError(f"these folders do not belong together: {kinds}")
 
 
-def folder_name(experiment: str) -> str:
+def experiment_folder(experiment: str) -> str:
     """The experiment's name without blanks and whatever else a shell would read: `table 6` is `table-6`.
 
     A name too long for a file system is cut and told apart by a digest.
     """
     name = re.sub(r"[^A-Za-z0-9_.,=+-]+", "-", experiment).strip("-.") or "experiment"
-    if len(name) <= LONGEST:
+    if len(name) <= MAX_FOLDER_LETTERS:
         return name
-    return f"{name[:LONGEST]}-{hashlib.sha256(experiment.encode()).hexdigest()[:8]}"
+    return f"{name[:MAX_FOLDER_LETTERS]}-{hashlib.sha256(experiment.encode()).hexdigest()[:8]}"

@@ -157,7 +157,7 @@ def write_study(
 
 def page(study: Study) -> str:
     """The study's report as Markdown."""
-    return report.files(study)["report.md"].decode()
+    return report.study_report_files(study)["report.md"].decode()
 
 
 def section(text: str, heading: str) -> str:
@@ -175,6 +175,6 @@ def cells(text: str) -> list[list[str]]:
 
 def without_plots(patch: pytest.MonkeyPatch) -> None:
     """Let a report take milliseconds."""
-    patch.setattr(accuracy, "draw", lambda *_: {"png": b"", "svg": b"<svg/>"})
-    for module in (cost, curves):
-        patch.setattr(module, "draw", lambda *_: {})
+    patch.setattr(accuracy, "draw_accuracy", lambda *_: {"png": b"", "svg": b"<svg/>"})
+    patch.setattr(cost, "draw_cost", lambda *_: {})
+    patch.setattr(curves, "draw_curves", lambda *_: {})

@@ -14,7 +14,7 @@ from locations import ROOT
 import cli
 from bench import attention_layer as checks
 from bench.attention_layer import CheckEffort, CheckLine, behaviour, gradients, timing
-from experiments.tables.baselines import timed_beside
+from experiments.tables.baselines import timed_baselines
 from unept import attention
 from unept.config import SLOTS, ModelConfig
 
@@ -241,7 +241,7 @@ def test_a_step_is_predicted_between_linear_and_quadratic(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("slot", SLOTS)
 def test_what_it_is_timed_with_is_there(slot: str) -> None:
-    assert set(timed_beside(slot)) <= set(attention.attention_names(slot))
+    assert set(timed_baselines(slot)) <= set(attention.attention_names(slot))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bench.attention_layer import AttentionUnderTest, attention_from_options, scaling
 from bench.attention_layer.scaling import LayerSize, ScalingSweep
-from experiments.attention.layer_scaling import subjects
+from experiments.attention.layer_scaling import attentions_to_scale
 
 TINY = ScalingSweep(base=LayerSize(side=6, points=4), side=(6, 8), points=(2, 4), levels=(1, 2), batch=(1, 2), rounds=1)
 
@@ -75,7 +75,7 @@ def test_an_attention_that_cannot_be_traced_has_a_message() -> None:
 
 
 def test_the_names_are_those_that_the_slots_take() -> None:
-    assert {"deformable", "dense_math", "dense_fused", "none"} < set(subjects())
+    assert {"deformable", "dense_math", "dense_fused", "none"} < set(attentions_to_scale())
     efforts = (ScalingSweep(), scaling.QUICK_SWEEP)
     for effort in efforts:
         for axis, sizes in effort.sweeps().items():

@@ -11,8 +11,8 @@ import unept
 from bench.profiling.complexity import complexity_record, network_from_spec
 from bench.profiling.image_size import parse_size
 from bench.profiling.network_timing import time_networks, timing_protocol
-from experiments.tables.published_networks import chosen, counted, times
-from experiments.tables.table7 import LARGE, networks
+from experiments.tables.published_networks import add_network_times, count_networks, select_networks
+from experiments.tables.table7 import LARGE_SIZE, table7_networks
 from reports.paper import figures
 
 # GMACs by module at 480x480, to the digit of an independent count with mmcv's tool; parameters of ours
@@ -35,7 +35,7 @@ COMPLETE = {"DNLNet": 250.621, "OCRNet": 146.893, "CCNet": 244.952, "PSANet": 24
 @pytest.fixture(scope="module")
 def records() -> dict[str, dict]:
     """Every network with a figure to reproduce but SETR, counted once."""
-    return {line["name"]: line for line in counted(chosen((480, 480), names=[*COUNTED]))}
+    return {line["name"]: line for line in count_networks(select_networks((480, 480), names=[*COUNTED]))}
 
 
 @pytest.mark.parametrize(("name", "gmacs"), COUNTED.items())
@@ -46,7 +46,7 @@ def test_operations_by_module(records: dict[str, dict], name: str, gmacs: float)
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "gmacs"), SLOW.items())
 def test_operations_of_the_other_rows(name: str, gmacs: float) -> None:
-    (line,) = counted(chosen((480, 480), names=[name]))
+    (line,) = count_networks(select_networks((480, 480), names=[name]))
     assert line["module_gmacs"] == pytest.approx(gmacs, abs=0.0006)
 
 
@@ -57,20 +57,20 @@ def test_operations_in_all(records: dict[str, dict], name: str, gmacs: float) ->
 
 @pytest.mark.parametrize("row", [row for row in figures.TABLES[7].rows if row not in ("PointRend", "SETR")])
 def test_every_printed_figure_at_480_is_within_a_tenth(records: dict[str, dict], row: str) -> None:
-    printed = figures.figure(7, row, "GFLOPs").value
+    printed = figures.printed_figure(7, row, "GFLOPs").value
     assert records[row]["module_gmacs"] == pytest.approx(printed, abs=0.1)
     assert records[row]["size"] == [480, 480]
 
 
 def test_pointrends_figure_is_that_of_another_size(records: dict[str, dict]) -> None:
-    printed = figures.figure(7, "PointRend", "GFLOPs").value
-    assert records["PointRend, 2048x1024"]["size"] == [*LARGE]
+    printed = figures.printed_figure(7, "PointRend", "GFLOPs").value
+    assert records["PointRend, 2048x1024"]["size"] == [*LARGE_SIZE]
     assert records["PointRend, 2048x1024"]["module_gmacs"] == pytest.approx(printed, abs=0.1)
     assert records["PointRend"]["module_gmacs"] < records["Ours"]["module_gmacs"]
 
 
 def test_counted_figures_in_the_notes_are_those_counted_here(records: dict[str, dict]) -> None:
-    notes = " ".join(figures.notes(7))
+    notes = " ".join(figures.notes_of_table(7))
     for name, form in (("Ours", "{:.2f}"), ("Ours, ResNet50", "{:.1f}"), ("PointRend", "{:.1f}")):
         assert form.format(records[name]["module_gmacs"]) in notes
     assert f"in all there are {records['Ours']['gmacs']:.1f} (counted)" in notes
@@ -81,13 +81,13 @@ def test_counted_figures_in_the_notes_are_those_counted_here(records: dict[str, 
 @pytest.mark.slow
 def test_what_the_notes_say_of_setr() -> None:
     """With modules for the projections, and as the public variants have them: inside torch's own attention module."""
-    lines = counted(chosen((480, 480), names=["SETR", "SETR, PUP", "SETR, Naive"]))
+    lines = count_networks(select_networks((480, 480), names=["SETR", "SETR, PUP", "SETR, Naive"]))
     seen = sorted(line["module_gmacs"] for line in lines)
     width, tokens, blocks = 1024, 901, 24
     projections = blocks * tokens * 4 * width**2 / 1e9
     found = [seen[0] - projections, seen[-1] - projections, seen[0], seen[-1]]
     found += [min(line["gmacs"] for line in lines), max(line["gmacs"] for line in lines)]
-    notes = " ".join(figures.notes(7))
+    notes = " ".join(figures.notes_of_table(7))
     assert all(f"{figure:.1f}" in notes for figure in found), found
 
 
@@ -101,10 +101,10 @@ def test_parts_add_up(records: dict[str, dict]) -> None:
 
 
 def test_rows_are_those_of_the_paper() -> None:
-    assert [network.quoted for network in networks() if network.quoted] == [*figures.TABLES[7].rows]
-    assert {network.config.classes for network in networks(19)} == {19}
+    assert [network.quoted for network in table7_networks() if network.quoted] == [*figures.TABLES[7].rows]
+    assert {network.config.classes for network in table7_networks(19)} == {19}
     with pytest.raises(ValueError, match=r"--network CCnet: expected one of PSANet; .*; did you mean 'CCNet'\?"):
-        chosen((480, 480), names=["CCnet"])
+        select_networks((480, 480), names=["CCnet"])
 
 
 # --- any model --------------------------------------------------------------------------------------------------------
@@ -197,8 +197,8 @@ def test_times_are_taken_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_times_join_the_records_of_that_size() -> None:
-    subjects = chosen((64, 64), models=["timm:resnet18"])
-    lines = counted(subjects)
-    timing = times(subjects, lines, (64, 64), batch=1, rounds=1, say=lambda _: None)
+    subjects = select_networks((64, 64), models=["timm:resnet18"])
+    lines = count_networks(subjects)
+    timing = add_network_times(subjects, lines, (64, 64), batch=1, rounds=1, say=lambda _: None)
     assert set(lines[0]["times"]) == {"inference"}
     assert timing["rounds"] == 1

@@ -63,7 +63,7 @@ def test_what_the_parts_do_not_explain_is_said() -> None:
         for part, value in seconds.items()
         for name, factor in (("native", 1), ("reference", 2))
     ]
-    page = pages.page({"quick: 8 x 64 px": times}, ["a machine"])
+    page = pages.step_breakdown_markdown({"quick: 8 x 64 px": times}, ["a machine"])
     assert "| whole step | 1000.0 (1000.0 to 2000.0) | 2000.0 (1000.0 to 2000.0) | 2.00x |" in page
     assert "| the rest of the step | 250.0 | 500.0 | – |" in page
     assert "native: the context branch takes 0.67 of the backbone's time, less than it" in page

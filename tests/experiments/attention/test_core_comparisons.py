@@ -12,11 +12,10 @@ from torch.nn import functional as F
 from bench.microbench.attention.implementations import Implementation, MapSize, PreparedCall
 from bench.microbench.attention.run import QUICK_SIZES
 from experiments.attention import core_comparisons, third_party
-from experiments.attention.core_comparisons import comparisons
 from unept.attention.lsh import Look, lsh_attention
 
 (SIZE,) = QUICK_SIZES
-PAIRS = [(each, side) for each in comparisons() for side in each.implementations[1:]]
+PAIRS = [(each, side) for each in core_comparisons.attention_comparisons() for side in each.implementations[1:]]
 
 
 def made(side: Implementation, size: MapSize) -> PreparedCall:
@@ -80,7 +79,7 @@ def test_with_its_buckets_ours_is_reformer_pytorch(rounds: int, tokens: int) -> 
 def test_padding_that_a_rival_needs_is_never_seen() -> None:
     """Without the mask that hides it, local-attention would see its own padding: the comparison must notice."""
     size = MapSize(height=26, width=50, heads=2, head_width=8)
-    (comparison,) = [each for each in comparisons() if each.name == "longformer"]
+    (comparison,) = [each for each in core_comparisons.attention_comparisons() if each.name == "longformer"]
     side = next(side for side in comparison.implementations if side.name == "local-attention")
     made(side, size)
     kind: Any = importlib.import_module("local_attention").LocalAttention
@@ -93,18 +92,18 @@ def test_padding_that_a_rival_needs_is_never_seen() -> None:
 
 def test_masks_by_hand() -> None:
     size = MapSize(height=3, width=4)
-    row, column = core_comparisons.row(size), core_comparisons.column(size)
+    row, column = core_comparisons.row_mask(size), core_comparisons.column_mask(size)
     assert row.sum(1).tolist() == [4] * 12
     assert column.sum(1).tolist() == [3] * 12
     assert (row & column).equal(torch.eye(12, dtype=torch.bool))
     size = MapSize(height=20, width=20)
-    assert core_comparisons.square(size).sum(1)[[0, 210, 399]].tolist() == [64, 225, 64]
-    assert core_comparisons.block(size).sum(1)[[0, 399]].tolist() == [128, 16]
-    assert core_comparisons.summary(size).sum(1).tolist() == [3 * 32 + 16] * 400
-    assert core_comparisons.raster_band(MapSize(height=30, width=20)).sum(1)[[0, 300]].tolist() == [257, 513]
+    assert core_comparisons.square_mask(size).sum(1)[[0, 210, 399]].tolist() == [64, 225, 64]
+    assert core_comparisons.block_mask(size).sum(1)[[0, 399]].tolist() == [128, 16]
+    assert core_comparisons.summary_mask(size).sum(1).tolist() == [3 * 32 + 16] * 400
+    assert core_comparisons.raster_band_mask(MapSize(height=30, width=20)).sum(1)[[0, 300]].tolist() == [257, 513]
 
 
 def test_lengths_that_a_rival_pads() -> None:
     for height, chunks in ((60, 58), (180, 170)):
-        assert third_party.buckets(MapSize(height=height, width=60), 64) == chunks
+        assert third_party.reformer_buckets(MapSize(height=height, width=60), 64) == chunks
     assert F.pad(torch.zeros(1), (0, 1)).numel() == 2

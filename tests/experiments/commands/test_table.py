@@ -101,8 +101,8 @@ def test_table_7_counts_the_published_networks_and_trains_the_rows(
 ) -> None:
     from experiments.tables import published_networks
 
-    chosen = published_networks.chosen
-    monkeypatch.setattr(published_networks, "chosen", lambda size: chosen(size, names=["PointRend"]))
+    chosen = published_networks.select_networks
+    monkeypatch.setattr(published_networks, "select_networks", lambda size: chosen(size, names=["PointRend"]))
     assert run_cli("table", "7", "--seeds", "1") == 0
     said = capsys.readouterr().out
     assert re.search(r"^PointRend +480x480 +47\.881 +63\.302 +126\.604 +63\.211 +126\.421$", said, re.MULTILINE)

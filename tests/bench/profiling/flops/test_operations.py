@@ -20,7 +20,7 @@ from bench.profiling.variant import count_operations
 from experiments.tables import table5, table7
 from unept.ops import reference
 
-ROWS = {row.name: row.settings for row in table7.variants(preset("quick"))}
+ROWS = {row.name: row.settings for row in table7.table7_variants(preset("quick"))}
 
 
 class Runs(nn.Module):
@@ -168,7 +168,7 @@ def test_sampling_of_the_quick_model_by_formula() -> None:
 
 @pytest.mark.parametrize("index", range(4))
 def test_every_row_of_the_component_table_can_be_counted(index: int) -> None:
-    settings = table5.variants(preset("quick"))[index].settings
+    settings = table5.table5_variants(preset("quick"))[index].settings
     assert count_operations(settings).gmacs > 0
 
 
@@ -241,8 +241,8 @@ def fvcore(model: nn.Module, side: int, without: tuple[str, ...]) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("network", table7.networks(), ids=lambda network: network.name)
-def test_second_opinions_at_full_size(network: table7.Network, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("network", table7.table7_networks(), ids=lambda network: network.name)
+def test_second_opinions_at_full_size(network: table7.Table7Network, monkeypatch: pytest.MonkeyPatch) -> None:
     sample_by_grid(monkeypatch)
     with warnings.catch_warnings(action="ignore"):
         from mmcv.cnn import get_model_complexity_info

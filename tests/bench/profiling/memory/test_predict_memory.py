@@ -121,12 +121,12 @@ def test_a_step_that_fails_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_every_row_of_the_table_has_its_network() -> None:
-    rows = table8.networks()
+    rows = table8.table8_networks()
     assert {row.quoted for row in rows} - {""} == set(figures.TABLES[8].rows)
     names = [row.name for row in rows]
     assert len(set(names)) == len(names)
     with pytest.raises(ValueError, match=r"--row Longfomer, ResNet50: .*did you mean 'Longformer"):
-        table8.chosen(["Longfomer, ResNet50"])
+        table8.select_memory_rows(["Longfomer, ResNet50"])
 
 
 @pytest.mark.slow

@@ -48,8 +48,8 @@ def test_the_bound_never_says_too_little(backend: str, changes: dict[str, Any]) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("row", table8.networks(), ids=lambda row: row.name)
-def test_the_bound_holds_for_every_network_of_the_paper(row: table8.Row) -> None:
+@pytest.mark.parametrize("row", table8.table8_networks(), ids=lambda row: row.name)
+def test_the_bound_holds_for_every_network_of_the_paper(row: table8.MemoryRow) -> None:
     settings = replace(row.settings, train=replace(row.settings.train, batch=2))
     for backend in ("native", "reference"):
         assert upper_bound.step_upper_bound(settings, backend) > peak(settings, backend)
