@@ -1,7 +1,7 @@
-"""What a UN-EPT model is and how it is supervised, as typed values.
+"""Configuration of a UN-EPT model and of its supervision, as typed values.
 
-Two profiles stand behind every number: ``paper`` follows the text of the paper where it says something, ``released``
-follows the code its authors published. Each point where they differ is a field here.
+There are two profiles: ``paper`` follows the text of the paper where it says something, ``released`` follows the code
+its authors published. Each point where they differ is a field here.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ SLOTS = ("encoder_self", "decoder_self", "decoder_cross")
 class ModelConfig:
     """Architecture of one UN-EPT model (paper, section 3). Lengths in pixels, widths in channels.
 
-    Another ``architecture`` is a rival of `unept.published`, to which only backbone, classes, size, width and dropout
-    mean anything; it has resnet101, hrnet_w48 and vit_large too.
+    Another ``architecture`` is a network of `unept.published`. It reads only backbone, classes, size, width and
+    dropout, and also accepts the backbones resnet101, hrnet_w48 and vit_large.
     """
 
     architecture: str = "unept"  # unept | psanet | upernet | encnet | ccnet | pointrend | dnlnet | anl | ...
@@ -52,13 +52,13 @@ class ModelConfig:
 
 
 def options_of(config: ModelConfig, slot: str) -> dict[str, Any]:
-    """The options that ``config`` has for the attention in ``slot``, by name."""
+    """Return the options that ``config`` has for the attention in ``slot``, by name."""
     return {name.partition(".")[2]: value for name, value in config.attention_options if name.partition(".")[0] == slot}
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Supervision (paper, Eq. 7) and how its boundary and direction truth is made."""
+    """Supervision (paper, Eq. 7), and how the boundary and direction targets are made."""
 
     weight_ce: float = 1.0
     weight_refined: float = 1.5
@@ -73,12 +73,12 @@ class LossConfig:
 
 
 def paper_profile() -> tuple[ModelConfig, LossConfig]:
-    """The paper's text, at its ADE20K setting with a ResNet-50."""
+    """Return model and loss as in the paper's text, at its ADE20K setting with a ResNet-50."""
     return ModelConfig(), LossConfig()
 
 
 def released_profile() -> tuple[ModelConfig, LossConfig]:
-    """The authors' published code, at its ADE20K setting with a ResNet-50."""
+    """Return model and loss as in the authors' published code, at its ADE20K setting with a ResNet-50."""
     model = ModelConfig(
         decoder_self="batch",
         spatial_relu_last=False,

@@ -29,11 +29,13 @@ COUNTS = ("classes", "size", "levels", "points", "heads", "width", "ffn", "decod
 
 
 class Output(NamedTuple):
-    """What a call gives; B images of H x W pixels, K classes, h x w = ceil(H / 8) x ceil(W / 8).
+    """Result of a model; B images of H x W pixels, K classes, h x w = ceil(H / 8) x ceil(W / 8).
 
-    ``logits`` (B, K, h, w) in training and (B, K, H, W) in evaluation, before refinement; ``boundary``
-    (B, 1 or 2, h, w) and ``direction`` (B, 8, h, w) are logits, None without the spatial branch; ``refined``
-    (B, K, H, W) in evaluation where the configuration refines at test, else None.
+    Attributes:
+        logits: (B, K, h, w) in training and (B, K, H, W) in evaluation, before refinement.
+        boundary: Boundary logits, (B, 1 or 2, h, w); None without the spatial branch.
+        direction: Direction logits, (B, 8, h, w); None without the spatial branch.
+        refined: (B, K, H, W) in evaluation if the configuration refines at test, else None.
     """
 
     logits: Tensor
@@ -51,7 +53,15 @@ class UNEPT(nn.Module):
     dir_head: nn.Sequential | None
 
     def __init__(self, config: ModelConfig, backbone: Backbone) -> None:
-        """Parts from ``config`` around ``backbone``. ValueError for settings that do not go together."""
+        """Build the parts around a backbone.
+
+        Args:
+            config: Architecture.
+            backbone: Gives at least `config.levels` maps.
+
+        Raises:
+            ValueError: For settings that do not go together.
+        """
         super().__init__()
         check_model_config(config)
         if config.levels > len(backbone.channels):
@@ -76,7 +86,14 @@ class UNEPT(nn.Module):
         self.context_branch = ContextBranch(config)
 
     def forward(self, image_B3HW: Tensor) -> Output:
-        """Normalised images of any one size, float. The result is described at `Output`."""
+        """Segment a batch of images.
+
+        Args:
+            image_B3HW: Normalised images of any one size, float.
+
+        Returns:
+            See `Output`.
+        """
         _, _, H, W = image_B3HW.shape
         image = F.pad(image_B3HW, (0, -W % MULTIPLE, 0, -H % MULTIPLE))
         query_shape = (image.shape[2] // STRIDE, image.shape[3] // STRIDE)
@@ -105,7 +122,7 @@ class UNEPT(nn.Module):
         return Output(logits, boundary, direction, refined)
 
     def _queries(self, spatial_BCHW: Tensor | None, shape: tuple[int, int], batch: int) -> Tensor:
-        """Spatial feature, learned embedding, or their sum: (B, Q, C)."""
+        """Return the decoder's queries, (B, Q, C): spatial features, learned embedding, or their sum."""
         parts = []
         if spatial_BCHW is not None and self.config.queries != "embed":
             parts.append(spatial_BCHW.flatten(2).transpose(1, 2))
@@ -142,7 +159,7 @@ def build(config: ModelConfig, *, weights: str = "") -> nn.Module:
 
 
 def check_model_config(config: ModelConfig) -> None:
-    """ValueError for the first setting that cannot be; cheap, builds nothing."""
+    """Check a configuration without building the model. ValueError for the first setting that is not possible."""
     if config.architecture != "unept":
         from unept import published
 

@@ -82,7 +82,7 @@ class StudyRequest:
     )
     backend: str = option(
         "auto",
-        help="Kernel of deformable attention: reference (plain PyTorch), native (compiled), cuda, mmcv or auto.",
+        help="Attention kernel: reference (plain PyTorch), native (compiled), cuda, mmcv or auto.",
         metavar="NAME",
         group=EXECUTION,
         choices=BACKENDS,

@@ -153,7 +153,7 @@ class TrainOptions:
     )
     backend: str = option(
         "auto",
-        help="Kernel of deformable attention: reference (plain PyTorch), native (compiled), cuda, mmcv or auto.",
+        help="Attention kernel: reference (plain PyTorch), native (compiled), cuda, mmcv or auto.",
         metavar="NAME",
         group=DEVICES,
         choices=BACKENDS,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.config.option_fields import option
-from bench.profiling.gpu_assumption import GpuAssumption
+from bench.results.gpu_assumption import GpuAssumption
 from experiments.commands.console import DONE, Invocation, print_progress
 from experiments.commands.options import Verb
 

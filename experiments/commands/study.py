@@ -94,7 +94,7 @@ def write_study_report(
 def _print_hours(study: Study) -> None:
     """Print how many GPU-hours the runs that are due take."""
     from bench.profiling import gpu_hours
-    from bench.profiling.gpu_assumption import GpuAssumption
+    from bench.results.gpu_assumption import GpuAssumption
     from bench.study.study import count_due_runs
     from reports.pages import gpu_hours as pages
     from unept.data import open_data

@@ -96,11 +96,12 @@ def _rows_of_rates(
     """
     from bench.study import study as studies
     from bench.study.request import build_study
-    from experiments.tables.lr_sweep import KIND, SWEEP_SEEDS
+    from experiments.tables.lr_sweep import SWEEP_SEEDS
+    from reports.analysis.lr_sweep import LR_SWEEP_KIND
 
     longer = request.steps >= preset(request.preset).train.steps
     request = replace(request, seeds=min(SWEEP_SEEDS, request.seeds), steps=0 if longer else request.steps, control="")
-    study = with_tasks(build_study(KIND, name, make, request, dry_run=dry_run), call)
+    study = with_tasks(build_study(LR_SWEEP_KIND, name, make, request, dry_run=dry_run), call)
     study = replace(study, tasks=replace(study.tasks, measure=""))
     if not dry_run:
         run_due(study)

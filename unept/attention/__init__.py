@@ -55,26 +55,37 @@ NO_OPTIONS: Mapping[str, object] = MappingProxyType({})
 
 
 def attention_names(slot: str) -> tuple[str, ...]:
-    """The names that ``slot`` takes besides ``module:Class``. ValueError for an unknown slot."""
+    """Return the names that ``slot`` accepts besides ``module:Class``. ValueError for an unknown slot."""
     return tuple(_ours(slot))
 
 
 def attention_parameters(slot: str, name: str) -> dict[str, Parameter]:
-    """The parameters that the attention ``name`` has of its own, by name. ValueError where the name is unknown."""
+    """Return the own parameters of the attention ``name``, by name. ValueError for an unknown name."""
     return own_parameters(_find(slot, name))
 
 
 def check_slot(slot: str, name: str, options: Mapping[str, object] = NO_OPTIONS) -> None:
-    """ValueError, in one line, where ``name`` with ``options`` cannot stand in ``slot``; builds nothing."""
+    """Check that the attention ``name`` with ``options`` can be used in ``slot``; builds nothing.
+
+    Raises:
+        ValueError: In one line, for an unknown slot or name and for options that the class does not take.
+    """
     check_options(f"{slot}={name}", _find(slot, name), options)
 
 
 def make_attention(
     slot: str, name: str, settings: Mapping[str, object], options: Mapping[str, object] = NO_OPTIONS
 ) -> nn.Module:
-    """The attention ``name`` for ``slot``; ``settings`` has a value for each of KEYWORDS, ``options`` its own.
+    """Build the attention ``name`` for ``slot``.
 
-    ValueError where the name is unknown, where the class cannot be made from those, and where it refuses a value.
+    Args:
+        slot: encoder_self, decoder_self or decoder_cross.
+        name: A name of SELF or CROSS, or ``module:Class``.
+        settings: A value for each of KEYWORDS; the class gets those that its constructor names.
+        options: Parameters of the class's own.
+
+    Raises:
+        ValueError: If the name is unknown, the constructor does not fit, or it refuses a value.
     """
     assert set(settings) == set(KEYWORDS), sorted(settings)
     kind = _find(slot, name)
@@ -112,7 +123,10 @@ def _find_user(slot: str, name: str) -> type[nn.Module]:
 
 
 def _import(slot: str, name: str, module_name: str) -> ModuleType:
-    """Import from the installed packages, else from the working directory; `sys.path` is as before afterwards."""
+    """Import a module from the installed packages, else from the working directory.
+
+    `sys.path` is restored afterwards.
+    """
     before = list(sys.path)
     sys.path.append(os.getcwd())
     importlib.invalidate_caches()

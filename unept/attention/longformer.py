@@ -27,7 +27,7 @@ WINDOWS = {"raster": 512, "window2d": 15}  # where no window is given: tokens of
 
 
 class LongformerSelf(MultiHeadSelf):
-    """Every token sees the tokens around it, and the global tokens."""
+    """Sliding-window self-attention with global tokens: every token sees the tokens around it, and the global ones."""
 
     def __init__(
         self,
@@ -42,11 +42,23 @@ class LongformerSelf(MultiHeadSelf):
         global_tokens: int = 0,
         joint: bool = False,
     ) -> None:
-        """``window`` counts half to each side, besides the token itself; 0 stands for WINDOWS.
+        """Build the projections and choose the windows.
 
-        ``dilation`` is one number, or one a head; () stands for the paper's: 1, and from the second layer on 2 in two
-        heads. ``global_tokens`` is their number in each level, as far as it has so many. ValueError for a window or
-        dilation below 1, a number of dilations that is not the number of heads, and a joint window2d.
+        Args:
+            width: Channels of the tokens.
+            heads: Number of heads.
+            dropout: Probability of dropping an attention weight in training.
+            layer: Place in the stack, from 0.
+            window: Tokens of the window besides the token itself, half on each side; 0 = WINDOWS.
+            order: "raster" for a window over the row-major sequence, "window2d" for a square of the map.
+            dilation: One number, or one for each head; () = the paper's: 1, and from the second layer on 2 in two
+                heads.
+            global_tokens: Global tokens in each level, at most as many as it has tokens.
+            joint: Let raster windows run over the borders of the levels.
+
+        Raises:
+            ValueError: For a window or dilation below 1, a number of dilations that is not the number of heads, and a
+                joint window2d.
         """
         super().__init__(width=width, heads=heads, dropout=dropout)
         if order not in WINDOWS:
@@ -72,7 +84,7 @@ class LongformerSelf(MultiHeadSelf):
             nn.init.xavier_uniform_(self.global_in_proj_weight)
 
     def forward(self, tokens_BSC: Tensor, position_BSC: Tensor | None, shapes: Shapes) -> Tensor:
-        """(B, S, C); the position is added to queries and keys, not to the values."""
+        """Return (B, S, C); the position encoding is added to queries and keys, not to the values."""
         placed = tokens_BSC if position_BSC is None else tokens_BSC + position_BSC
         mixed = self.mix(*self.project(placed, placed, tokens_BSC), shapes)
         if self.global_tokens:
@@ -81,7 +93,7 @@ class LongformerSelf(MultiHeadSelf):
         return self.output(mixed)
 
     def mix(self, q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, shapes: Shapes) -> Tensor:
-        """(B, S, H, D), the global tokens as if they were none themselves."""
+        """Return the attended values of each token, (B, S, H, D), with global tokens treated as ordinary queries."""
         chosen = self.chosen(shapes)
         index = torch.tensor(chosen, device=q_BSHD.device)
         everywhere = [x.index_select(1, index) for x in (k_BSHD, v_BSHD)] if chosen else None
@@ -94,7 +106,7 @@ class LongformerSelf(MultiHeadSelf):
         return torch.cat(found, dim=1)
 
     def chosen(self, shapes: Shapes) -> list[int]:
-        """Places of the global tokens in the sequence of all levels."""
+        """Return the indices of the global tokens in the sequence of all levels."""
         places, start = [], 0
         for height, width in shapes:
             length = height * width
@@ -104,7 +116,7 @@ class LongformerSelf(MultiHeadSelf):
         return places
 
     def _heads(self, qkv: list[Tensor], row: int, everywhere: list[Tensor] | None, hidden: list[int]) -> Tensor:
-        """One sequence, the heads of one dilation at a time; (B, n, H, D)."""
+        """Attend within one sequence, the heads of one dilation at a time; (B, n, H, D)."""
         length = qkv[0].shape[1]
         shape = (length // row, row) if self.order == "window2d" else (1, length)
         window = (self.each_side if self.order == "window2d" else 0, self.each_side)
@@ -124,7 +136,7 @@ class LongformerSelf(MultiHeadSelf):
         return torch.cat(found, dim=2).index_select(2, back)
 
     def _global(self, placed_BSC: Tensor, tokens_BSC: Tensor, index: Tensor) -> Tensor:
-        """What the global tokens find: attention to all tokens, by their own projections; (B, G, H, D)."""
+        """Attend from the global tokens to all tokens by their own projections; (B, G, H, D)."""
         weights, biases = self.global_in_proj_weight.chunk(3), self.global_in_proj_bias.chunk(3)
         inputs = (placed_BSC.index_select(1, index), placed_BSC, tokens_BSC)
         q, k, v = (

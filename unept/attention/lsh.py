@@ -33,7 +33,7 @@ ENDLESS = 1e9  # taken from the logit of a key that is not seen; finite, so that
 class Look:
     """Tokens in a chunk, and how many chunks before and after its own a chunk sees.
 
-    ``strict`` adds what the paper's equations have: only keys of the query's own bucket, and a pair that several
+    ``strict`` adds what the paper's equations have: a query sees keys of its own bucket only, and a pair that several
     rounds show counts once.
     """
 
@@ -43,18 +43,18 @@ class Look:
     strict: bool = False
 
     def keys(self, chunks: int) -> int:
-        """Tokens that a chunk sees, of ``chunks`` in a ring."""
+        """Return the number of tokens that a chunk sees in a ring of ``chunks``."""
         before, after = self.around(chunks)
         return (before + 1 + after) * self.chunk
 
     def around(self, chunks: int) -> tuple[int, int]:
-        """Chunks before and after in a ring of ``chunks``, each counted once."""
+        """Return the chunks before and after a chunk in a ring of ``chunks``, each counted once."""
         before = min(self.before, chunks - 1)
         return before, min(self.after, chunks - 1 - before)
 
 
 def factors(buckets: int) -> tuple[int, ...]:
-    """Even numbers of buckets to hash into, one after the other, whose product is ``buckets`` or a little more."""
+    """Return even numbers of buckets for successive hashes, whose product is ``buckets`` or a little more."""
     if buckets <= MOST_IN_ONE:
         return (buckets,)
     first = 2 * round(buckets**0.5 / 2)
@@ -62,7 +62,15 @@ def factors(buckets: int) -> tuple[int, ...]:
 
 
 def hashed(x_BHSD: Tensor, rotations: list[Tensor]) -> Tensor:
-    """The bucket of every token in every round, (B, H, R, S), int64; ``rotations`` are (H, D, R, half the buckets)."""
+    """Hash tokens by random rotations (Kitaev et al. 2020, section 2).
+
+    Args:
+        x_BHSD: Vectors to hash.
+        rotations: One tensor (H, D, R, half the buckets) for each factor.
+
+    Returns:
+        The bucket of every token in every round, (B, H, R, S), int64.
+    """
     total = None
     for rotation in rotations:
         rounds, half = rotation.shape[2:]
@@ -77,10 +85,21 @@ def hashed(x_BHSD: Tensor, rotations: list[Tensor]) -> Tensor:
 def lsh_attention(
     qk_BHSD: Tensor, v_BHSD: Tensor, buckets_BHRS: Tensor, look: Look, *, real: int, dropout: float = 0.0
 ) -> Tensor:
-    """The first ``real`` tokens attend to each other as their buckets say; (B, H, real, D).
+    """Attend within the buckets among the first ``real`` tokens. Differentiable once.
 
-    The tokens after them are padding: they must have a bucket of their own, greater than all others, and must fill the
-    last chunk at least. They are never seen, and their number does not change the result. Differentiable once.
+    The tokens after them are padding: they need a bucket of their own, greater than all others, and must at least fill
+    the last chunk. They are never seen, and their number does not change the result.
+
+    Args:
+        qk_BHSD: Shared queries and keys, padding included.
+        v_BHSD: Values.
+        buckets_BHRS: Bucket of every token in every round.
+        look: Chunks and what they see.
+        real: Number of tokens that are not padding.
+        dropout: Probability of dropping a weight.
+
+    Returns:
+        (B, H, real, D).
     """
     T = -(-real // look.chunk) * look.chunk
     assert qk_BHSD.shape[2] >= T, (qk_BHSD.shape, look)
@@ -95,14 +114,14 @@ def lsh_attention(
 
 @dataclass(frozen=True, kw_only=True)
 class Rounds:
-    """How the rounds attend: what a chunk sees, the tokens that are no padding, dropout on the weights."""
+    """Settings of all rounds: what a chunk sees, the number of tokens that are not padding, and the dropout."""
 
     look: Look
     real: int
     dropout: float
 
     def parts(self, order_NRT: Tensor) -> Iterator[tuple[int, slice]]:
-        """Each round, and as many of the N at once as make a block."""
+        """Yield each round with slices of N that make up one block."""
         N, R, T = order_NRT.shape
         step = max(1, recomputed_block.MOST // (T * self.look.keys(T // self.look.chunk)))
         for one in range(R):
@@ -156,7 +175,10 @@ class _Rounds(torch.autograd.Function):
 
 
 def _add(mixed_NTD: Tensor, total_NT: Tensor, here_NTD: Tensor, size_NT: Tensor) -> None:
-    """Take what one more round found, and the logarithm of its sum, into what the rounds before it did; in place."""
+    """Merge the result of one more round, and the logarithm of its sum, into those of the rounds before it.
+
+    In place.
+    """
     before = total_NT.clone()
     torch.logaddexp(before, size_NT, out=total_NT)
     mixed_NTD.mul_((before - total_NT).exp_()[..., None])
@@ -164,20 +186,20 @@ def _add(mixed_NTD: Tensor, total_NT: Tensor, here_NTD: Tensor, size_NT: Tensor)
 
 
 def _take(x_NTD: Tensor, index_NI: Tensor) -> Tensor:
-    """Rows of ``x`` by their place; (N, I, D)."""
+    """Select rows of ``x`` by index; (N, I, D)."""
     N, T, D = x_NTD.shape
     first = torch.arange(N, device=x_NTD.device)[:, None] * T
     return x_NTD.flatten(0, 1).index_select(0, (index_NI + first).flatten()).view(N, -1, D)
 
 
 def _places(order_NRT: Tensor) -> Tensor:
-    """The place of each token in the sorted order of each round."""
+    """Return the position of each token in the sorted order of each round."""
     place = torch.arange(order_NRT.shape[2], device=order_NRT.device).expand_as(order_NRT)
     return torch.empty_like(order_NRT).scatter_(-1, order_NRT, place)
 
 
 def _seen_from(x_NT: Tensor, look: Look) -> Tensor:
-    """What each chunk sees of the sorted tokens; (N, C, K)."""
+    """Return the entries that each chunk sees of a sorted sequence; (N, C, K)."""
     C = x_NT.shape[1] // look.chunk
     before, after = (look.chunk * each for each in look.around(C))
     ring = torch.cat((x_NT[:, x_NT.shape[1] - before :], x_NT, x_NT[:, :after]), dim=1)
@@ -185,14 +207,14 @@ def _seen_from(x_NT: Tensor, look: Look) -> Tensor:
 
 
 def _sorted(q_NTD: Tensor, k_NTD: Tensor, v_NTD: Tensor, order_NT: Tensor, look: Look) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries (N * C, m, D), and the keys and values that their chunk sees (N * C, K, D)."""
+    """Return queries (N * C, m, D), and the keys and values that their chunk sees (N * C, K, D)."""
     seen = _seen_from(order_NT, look)
     k, v = (_take(x, seen.flatten(1)).view(-1, seen.shape[2], x.shape[2]) for x in (k_NTD, v_NTD))
     return _take(q_NTD, order_NT).view(len(k), look.chunk, -1), k, v
 
 
 def _folded(x_MKD: Tensor, N: int, look: Look) -> Tensor:
-    """The sum of what the chunks say of each sorted token; (N, T, D). The inverse of `_seen_from`."""
+    """Sum the chunks' contributions to each sorted token; (N, T, D). The transpose of `_seen_from`."""
     x = x_MKD.view(N, -1, x_MKD.shape[1] // look.chunk, look.chunk, x_MKD.shape[2])
     before, _ = look.around(x.shape[1])
     parts = [x[:, :, place].roll(place - before, 1) for place in range(x.shape[2])]
@@ -200,7 +222,7 @@ def _folded(x_MKD: Tensor, N: int, look: Look) -> Tensor:
 
 
 def _bias(look: Look, real: int, like_NT: Tensor) -> Tensor:
-    """What is added to the logits of every round, for a token's own place and for padding; (C, m, K)."""
+    """Return the bias of the logits of every round, for a token's own position and for padding; (C, m, K)."""
     T, m, device = like_NT.shape[1], look.chunk, like_NT.device
     C = T // m
     bias = torch.zeros(C, m, look.keys(C), dtype=like_NT.dtype, device=device)
@@ -213,8 +235,9 @@ def _bias(look: Look, real: int, like_NT: Tensor) -> Tensor:
 
 
 def _bias_of(bias_CmK: Tensor, order_NRT: Tensor, buckets_NRT: Tensor, one: int, look: Look) -> Tensor:
-    """The bias of round ``one``: in the strict form also for other buckets and for what several rounds show;
-    (N * C, m, K).
+    """Return the bias of one round, (N * C, m, K).
+
+    The strict form also masks other buckets and corrects repeated pairs.
     """
     bias = bias_CmK[None]
     if look.strict:
@@ -224,8 +247,9 @@ def _bias_of(bias_CmK: Tensor, order_NRT: Tensor, buckets_NRT: Tensor, one: int,
 
 
 def _shown(order_NRT: Tensor, buckets_NRT: Tensor, one: int, look: Look) -> Tensor:
-    """In how many rounds the key is in the query's bucket and in sight of it; 0 where it is not in round ``one``;
-    (N, C, m, K).
+    """Count the rounds in which the key is in the query's bucket and in its sight, (N, C, m, K).
+
+    0 if not in this round.
     """
     N, R, T = order_NRT.shape
     C = T // look.chunk

@@ -23,7 +23,7 @@ LEAST_TILE = {1: 32, 2: 8}  # queries along an axis, by the number of axes that 
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """Half the window's (height, width), in steps of the dilation; the rate of dropout on the weights."""
+    """Half the window's (height, width) in steps of the dilation, the dilation, and the dropout probability."""
 
     half: tuple[int, int]
     dilation: int
@@ -32,7 +32,7 @@ class Window:
 
 @dataclass(frozen=True, kw_only=True)
 class Tiling:
-    """One axis of a dealt-out map: tiles in it, queries in a tile, and the margin of keys on each side."""
+    """One axis of a dealt-out map: number of tiles, queries in a tile, and the margin of keys on each side."""
 
     tiles: int
     side: int
@@ -45,7 +45,13 @@ class Tiling:
 
 
 def tiling(length: int, half: int, axes: int) -> Tiling:
-    """Tiles for an axis of ``length`` tokens; a single one, without a margin, where its keys would be all of them."""
+    """Choose tiles for an axis of ``length`` tokens; one tile without a margin if its keys would be all of them.
+
+    Args:
+        length: Tokens along the axis.
+        half: Half the window along the axis, in tokens.
+        axes: Number of axes that have a window, 1 or 2.
+    """
     side = min(length, max(half, LEAST_TILE[axes]))
     if side + 2 * half >= length:
         return Tiling(tiles=1, side=length, margin=0)
@@ -61,10 +67,19 @@ def windowed(
     extra: list[Tensor] | None = None,
     hidden: list[int] | None = None,
 ) -> Tensor:
-    """Every token of a map of ``shape`` attends to its window; (B, S, H, D).
+    """Attend from every token of a map to the window around it.
 
-    ``extra`` are keys and values (B, G, H, D) that every token sees besides; ``hidden`` are places that no window
-    shows (the extra ones, so that they count once).
+    Args:
+        q_BSHD: Queries, row by row.
+        k_BSHD: Keys.
+        v_BSHD: Values.
+        shape: (height, width) of the map.
+        window: Size and dilation of the window, and dropout.
+        extra: Keys and values (B, G, H, D) that every token sees in addition.
+        hidden: Indices of tokens that no window shows (the extra ones, so that they count once).
+
+    Returns:
+        (B, S, H, D).
     """
     B, _, H, _ = q_BSHD.shape
     step = (window.dilation if window.half[0] else 1, window.dilation if window.half[1] else 1)
@@ -85,7 +100,7 @@ def windowed(
 
 
 def _deal(x_BSHD: Tensor, shape: tuple[int, int], step: tuple[int, int], cuts: list[Tiling]) -> Tensor:
-    """The maps that a dilation makes of one, padded to whole tiles: (G, B * H, rows, columns, D)."""
+    """Deal a map out into the maps of a dilation, padded to whole tiles: (G, B * H, rows, columns, D)."""
     B, _, H, D = x_BSHD.shape
     rows, columns = (cut.tiles * cut.side for cut in cuts)
     bottom, right = rows * step[0] - shape[0], columns * step[1] - shape[1]
@@ -95,7 +110,7 @@ def _deal(x_BSHD: Tensor, shape: tuple[int, int], step: tuple[int, int], cuts: l
 
 
 def _tiles(x_GNRCD: Tensor, cuts: list[Tiling], *, margin: bool) -> Tensor:
-    """Tiles of queries, or rectangles of keys: (G * T, N, t or k, D)."""
+    """Cut maps into tiles of queries, or into rectangles of keys: (G * T, N, t or k, D)."""
     down, across = cuts
     if margin:
         x_GNRCD = F.pad(x_GNRCD, (0, 0, across.margin, across.margin, down.margin, down.margin))
@@ -112,9 +127,9 @@ def _seen(
     hidden: list[int],
     device: torch.device,
 ) -> Tensor | None:
-    """Which keys of its rectangle a query sees, (G * T, 1, t, k) or (1, 1, t, k); None where it is all of them.
+    """Return which keys of its rectangle a query sees, (G * T, 1, t, k) or (1, 1, t, k); None if it sees all of them.
 
-    A query that is padding sees everything, so that no row is empty; what it finds is thrown away.
+    A query that is padding sees everything, so that no row is empty; its result is dropped.
     """
     near = [_near(cut, each, device) for cut, each in zip(cuts, half, strict=True)]
     band = (near[0][:, None, :, None] & near[1][None, :, None, :]).flatten(2).flatten(0, 1)
@@ -133,14 +148,14 @@ def _seen(
 
 
 def _near(cut: Tiling, half: int, device: torch.device) -> Tensor:
-    """(side, keys) of one axis: is a key of the rectangle within half a window of a query of the tile."""
+    """Return a mask (side, keys) of one axis: True if the key is within half a window of the query."""
     query = torch.arange(cut.side, device=device)[:, None]
     key = torch.arange(cut.keys, device=device) - cut.margin
     return (query - key).abs() <= half
 
 
 def _gather(found: Tensor, shape: tuple[int, int], step: tuple[int, int], cuts: list[Tiling]) -> Tensor:
-    """The tiles' results (G * T, B, H, t, D) in the order of the tokens; (B, S, H, D)."""
+    """Put the results of the tiles (G * T, B, H, t, D) into the order of the tokens; (B, S, H, D)."""
     down, across = cuts
     _, B, H, _, D = found.shape
     x = found.view(step[0], step[1], down.tiles, across.tiles, B, H, down.side, across.side, D)

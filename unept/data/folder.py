@@ -18,10 +18,16 @@ from unept.data.sample import IGNORE, Colour, default_palette
 
 
 def open_folder(root: Path, split: str, classes: int | None = None) -> Pictures:
-    """One split of the folder `root`; `classes` is their number where there is no `meta.json`.
+    """Open one split of the folder `root`. Reads names only.
 
-    Reads names only. ValueError, one line, for a folder that is missing or empty, an unknown split, a picture without
-    label, and a `meta.json` that is missing or malformed.
+    Args:
+        root: Folder of the data set.
+        split: Name of the split.
+        classes: Number of classes if there is no `meta.json`.
+
+    Raises:
+        ValueError: One line, for a folder that is missing or empty, an unknown split, a picture without label, and a
+            `meta.json` that is missing or malformed.
     """
     if not root.is_dir():
         raise ValueError(f"{root}: data folder does not exist")
@@ -38,7 +44,7 @@ def open_folder(root: Path, split: str, classes: int | None = None) -> Pictures:
 
 
 def _images(root: Path, split: str) -> dict[str, Path]:
-    """The split's pictures by name: a folder's content, or those that the split's list names, in its order."""
+    """Return the split's pictures by name: a folder's content, or those that the split's list names, in its order."""
     listing = root / f"{split}.txt"
     if (root / "images" / split).is_dir():
         return images_below(root / "images" / split)
@@ -63,7 +69,7 @@ def _images(root: Path, split: str) -> dict[str, Path]:
 
 
 def _meta(root: Path, classes: int | None) -> dict[str, Any]:
-    """Checked name, class names, palette and ignore value."""
+    """Return checked name, class names, palette and ignore value."""
     path = root / "meta.json"
     if not path.is_file() and classes is None:
         raise ValueError(
@@ -86,7 +92,7 @@ def _meta(root: Path, classes: int | None) -> dict[str, Any]:
 
 
 def read_text(path: Path) -> str:
-    """The UTF-8 text of a file. ValueError, one line, where there is none."""
+    """Return the UTF-8 text of a file. ValueError, one line, if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

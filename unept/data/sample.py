@@ -1,4 +1,4 @@
-"""What every data set is: a sequence of labelled pictures with the names and colours of its classes."""
+"""Interface of a data set: a sequence of labelled pictures with the names and colours of its classes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Dataset(Protocol):
 
 
 def default_palette(classes: int) -> tuple[Colour, ...]:
-    """A colour for each class where a data set brings none: the bits of the class number spread over three channels."""
+    """Return a colour for each class: the bits of the class number spread over three channels."""
     colours = []
     for number in range(1, classes + 1):
         channels = [0, 0, 0]

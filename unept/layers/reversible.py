@@ -1,8 +1,8 @@
 """Layers of two streams whose inputs are recomputed from their outputs (Kitaev et al. 2020, section 3).
 
-Half a layer adds a function of one stream to the other, so it can be taken away again, and nothing is kept for the
-gradient but what leaves the last layer. Dropout is recomputed with the same random numbers. An attention that sorts
-tokens by what it computes (it has ``keep``, ``found`` and ``replay``) is given the same sorting again, since a rounding
+Half a layer adds a function of one stream to the other, so it can be subtracted again, and only the output of the last
+layer is stored for the gradient. Dropout is recomputed with the same random numbers. An attention that sorts tokens by
+computed values (it has the attributes ``keep``, ``found`` and ``replay``) gets the same sorting again, since a rounding
 error could move a token to another bucket.
 """
 
@@ -22,7 +22,13 @@ from unept.utils import rng
 
 @dataclass(frozen=True, kw_only=True)
 class Half:
-    """What is added to a stream: a function of the other, and the tensors in it that want a gradient."""
+    """A function of one stream that is added to the other.
+
+    Attributes:
+        function: Maps the source stream to the increment of the target stream.
+        inputs: Tensors inside the function that need a gradient.
+        sorting: Modules whose sorting is recorded and replayed.
+    """
 
     function: Callable[[Tensor], Tensor]
     inputs: tuple[Tensor, ...]
@@ -30,7 +36,7 @@ class Half:
 
 
 def make_half(function: Callable[[Tensor], Tensor], modules: Iterable[nn.Module], *inputs: Tensor) -> Half:
-    """A half that computes with ``modules`` and with ``inputs`` besides its argument."""
+    """Return the half that computes with ``modules`` and, besides its argument, with ``inputs``."""
     parts = [part for module in modules for part in module.modules()]
     weights = [weight for part in parts for weight in part.parameters(recurse=False)]
     return Half(
@@ -41,7 +47,12 @@ def make_half(function: Callable[[Tensor], Tensor], modules: Iterable[nn.Module]
 
 
 def run_reversible(halves: list[Half], x: Tensor) -> Tensor:
-    """The mean of both streams after all halves, which change the first and the second in turn; both begin as ``x``."""
+    """Run the halves on two streams that both start as ``x``, and return the mean of the streams.
+
+    Args:
+        halves: Even ones change the first stream, odd ones the second.
+        x: (B, S, C).
+    """
     inputs = [tensor for each in halves for tensor in each.inputs]
     first, second = _Reversible.apply(halves, x, x.clone(), *inputs)
     return (first + second) / 2

@@ -1,8 +1,8 @@
-"""Whether the CUDA kernels compute what the reference does, on one card: asked once for each card and library.
+"""Self-test of the CUDA kernels against the reference, once for each device and library.
 
-``python -m unept.ops.cuda_selftest LIBRARY DEVICE`` runs the test and prints its verdict, a JSON string: "" or what is
-wrong. `verdict` does that in a process of its own, since a kernel that goes astray takes its process's card with it,
-and keeps the answer in a small JSON file beside the library.
+``python -m unept.ops.cuda_selftest LIBRARY DEVICE`` runs the test and prints its verdict, a JSON string: "" or the
+first error. `verdict` runs that in a process of its own, since a faulty kernel can make the device unusable for its
+process, and keeps the answer in a small JSON file beside the library.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CASES: tuple[tuple[Shapes, int, int, int, int, torch.dtype], ...] = (
 
 
 class Inputs(NamedTuple):
-    """A call of the kernels; everything but the value in the type of the computation."""
+    """Arguments of one call of the kernels; everything but the value in the type of the computation."""
 
     value_BSHD: Tensor
     reference_Q2: Tensor
@@ -68,7 +68,10 @@ def make_inputs(
     batch: int = 2,
     seed: int = 0,
 ) -> Inputs:
-    """Random inputs on the CPU, the same for the same arguments; points in and around the maps, off the pixel lines."""
+    """Make random inputs on the CPU, the same for the same arguments.
+
+    Points lie in and around the maps, off the pixel lines.
+    """
     chance = torch.Generator().manual_seed(seed)
     B, Q, H, D, L, P = batch, queries, heads, channels, len(shapes), points
     place = torch.rand(Q, 2, generator=chance, dtype=torch.float64)
@@ -85,7 +88,7 @@ def make_inputs(
 
 
 def expected(inputs: Inputs, dtype: torch.dtype) -> tuple[Tensor, ...]:
-    """The reference's result and its gradients by value, offsets and logits, computed in ``dtype``."""
+    """Return the reference's result and its gradients by value, offsets and logits, computed in ``dtype``."""
     given = [inputs.value_BSHD, inputs.offsets_BQHLP2, inputs.logits_BQHLP]
     value, offsets, logits = (tensor.to(dtype).requires_grad_() for tensor in given)
     out = reference.msda(value, inputs.reference_Q2.to(dtype), offsets, logits, inputs.shapes)
@@ -94,7 +97,7 @@ def expected(inputs: Inputs, dtype: torch.dtype) -> tuple[Tensor, ...]:
 
 
 def outcome(kernel: Kernel, inputs: Inputs) -> tuple[Tensor, ...]:
-    """What the kernels give for the same: result and gradients, on the CPU."""
+    """Return the kernels' result and gradients for the same inputs, on the CPU."""
     given = [tensor.to(kernel.device) for tensor in inputs[:4]]
     result, softmax = kernel.forward(*given, inputs.sides)  # type: ignore[call-arg, arg-type]
     gradient = inputs.gradient_BQC.to(kernel.device)
@@ -103,10 +106,10 @@ def outcome(kernel: Kernel, inputs: Inputs) -> tuple[Tensor, ...]:
 
 
 def disagreement(kernel: Kernel, inputs: Inputs) -> str:
-    """What the kernels get wrong, in one line, or "".
+    """Return the first error of the kernels in one line, or "".
 
-    They may be twice as far from the reference in double precision as the reference in single precision is, plus a few
-    units in the last place of the largest number; doubles within 1e-12 of it.
+    They may differ from the double-precision reference by twice the error of the single-precision reference, plus a few
+    units in the last place of the largest number; doubles by 1e-12 of it.
     """
     stored = inputs.value_BSHD.dtype
     wide = computed_in(stored)
@@ -129,7 +132,7 @@ def disagreement(kernel: Kernel, inputs: Inputs) -> str:
 
 
 def self_test(kernel: Kernel) -> str:
-    """What the kernels get wrong in the first of `CASES` where they do, or ""."""
+    """Return the first error of the kernels over `CASES`, or ""."""
     for case in CASES:
         if said := disagreement(kernel, make_inputs(*case)):
             return said
@@ -137,7 +140,7 @@ def self_test(kernel: Kernel) -> str:
 
 
 def card_name(device: torch.device) -> str:
-    """What tells this card from others, and its driver's torch from another."""
+    """Return a text that identifies the device and torch's CUDA version."""
     if device.type != "cuda":
         return str(device)
     properties = torch.cuda.get_device_properties(device)
@@ -145,9 +148,11 @@ def card_name(device: torch.device) -> str:
 
 
 def verdict(path: Path, device: torch.device) -> str:
-    """What the library at ``path`` gets wrong on ``device``, or "": read from beside it, or tested and written.
+    """Return the error of the library at ``path`` on ``device``, or "".
 
-    Unavailable if the test cannot be run to its end; nothing is written then.
+    Read from the file beside it, or tested and written.
+
+    Unavailable if the test cannot be completed; nothing is written then.
     """
     record, card = path.with_suffix(".checked.json"), card_name(device)
     known = _read(record)
@@ -184,7 +189,7 @@ def _tested(path: Path, device: torch.device) -> str:
 
 
 def _read(record: Path) -> dict[str, str]:
-    """The verdicts in a file; none where there is no such file or it is damaged."""
+    """Return the verdicts in a file; none if there is no such file or it is damaged."""
     try:
         known = json.loads(record.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -193,7 +198,7 @@ def _read(record: Path) -> dict[str, str]:
 
 
 def main(library: str, device: str) -> None:
-    """Test and print the verdict."""
+    """Run the test and print the verdict."""
     print(json.dumps(self_test(Kernel.load(Path(library), torch.device(device)))))
 
 

@@ -1,7 +1,7 @@
-"""mmcv's compiled CUDA operator, where a user's mmcv brings it along: for a card that cannot have our kernels.
+"""mmcv's compiled CUDA operator, from a user's mmcv, for a device that cannot have our kernels.
 
-mmcv is imported by the first question, never before. Its operator takes locations and weights, which are formed here;
-it computes in single precision at least, as ours does, and is compared with the reference once before it is used.
+mmcv is imported by the first call, never before. Its operator takes locations and weights, which are computed here; it
+computes in single precision at least, as ours does, and is compared with the reference once before it is used.
 
 Shape legend: see `unept.ops.reference`.
 """
@@ -28,7 +28,7 @@ CLOSE = 1e-4  # what it may differ from the reference by, relative to the larges
 
 @cache
 def _found() -> Apply | str:
-    """mmcv's autograd function, or why there is none."""
+    """Return mmcv's autograd function, or the reason why there is none."""
     try:
         if importlib.util.find_spec("mmcv") is None:
             return "mmcv is not installed"
@@ -45,7 +45,10 @@ def _found() -> Apply | str:
 
 @cache
 def problem(device: torch.device) -> str:
-    """Why the operator cannot run on a device, in one line; "" where it can. The first question tries it there."""
+    """Return the reason in one line why the operator cannot run on a device; "" if it can.
+
+    The first call tests it there.
+    """
     if device.type != "cuda" or not torch.cuda.is_available():
         return f"{device} is no CUDA card that this torch can use"
     found = _found()
@@ -53,7 +56,7 @@ def problem(device: torch.device) -> str:
 
 
 def _verdict(device: torch.device) -> str:
-    """What is wrong with the operator on a device, in one line; "" where nothing is."""
+    """Return the operator's first error on a device in one line; "" if there is none."""
     inputs = cuda_selftest.make_inputs(((6, 9), (3, 5)), 7, 3, 32, 4)
     try:
         ours, exact = _outcome(inputs, device), cuda_selftest.expected(inputs, torch.float64)
@@ -66,7 +69,7 @@ def _verdict(device: torch.device) -> str:
 
 
 def _outcome(inputs: cuda_selftest.Inputs, device: torch.device) -> tuple[Tensor, ...]:
-    """Its result and its gradients by value, offsets and logits, on the CPU."""
+    """Return its result and its gradients by value, offsets and logits, on the CPU."""
     value, place, offsets, logits, gradient = (tensor.to(device) for tensor in inputs[:5])
     leaves = [tensor.requires_grad_() for tensor in (value, offsets, logits)]
     out = msda(value, place, offsets, logits, inputs.shapes)
@@ -76,9 +79,13 @@ def _outcome(inputs: cuda_selftest.Inputs, device: torch.device) -> tuple[Tensor
 def msda(
     value_BSHD: Tensor, reference_Q2: Tensor, offsets_BQHLP2: Tensor, logits_BQHLP: Tensor, shapes: Shapes
 ) -> Tensor:
-    """Multi-scale deformable attention, (B, Q, H * D); see `unept.ops.reference.msda` for the arguments.
+    """Compute multi-scale deformable attention by mmcv's operator; see `unept.ops.reference.msda` for the arguments.
 
-    ValueError where mmcv's operator cannot be had.
+    Returns:
+        (B, Q, H * D).
+
+    Raises:
+        ValueError: If mmcv's operator is not available.
     """
     if isinstance(found := _found(), str):
         raise ValueError(found)

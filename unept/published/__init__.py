@@ -1,7 +1,7 @@
 """The networks that the paper compares with, rebuilt from their public configurations: one a file, on one frame.
 
 >>> import unept
->>> rival = unept.build(unept.ModelConfig(architecture="ccnet", backbone="tiny_conv", size=64, classes=8, width=64))
+>>> network = unept.build(unept.ModelConfig(architecture="ccnet", backbone="tiny_conv", size=64, classes=8, width=64))
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ MASK, MASK_SIZE = 66, 480  # PSANet's mask, and the crop in pixels from which on
 
 
 def check_network(config: ModelConfig) -> None:
-    """ValueError for the first setting that cannot be; cheap, builds nothing."""
+    """Check the configuration of a published network without building it.
+
+    ValueError for the first impossible setting.
+    """
     name = config.architecture
     if name not in PUBLISHED:
         allowed = ("unept", *PUBLISHED)
@@ -58,10 +61,15 @@ def check_network(config: ModelConfig) -> None:
 
 
 def build_network(config: ModelConfig, *, weights: str = "") -> nn.Module:
-    """The rival that ``config`` names; of its other fields, backbone, classes, size, width and dropout count.
+    """Build the published network that ``config`` names.
 
-    ``width`` is 512 in every public configuration; each narrower layer is a fixed fraction of it. ``weights`` is a file
-    for the backbone. ValueError, in one line, for settings that do not go together and a missing or unfit file.
+    Args:
+        config: Only architecture, backbone, classes, size, width and dropout are read. ``width`` is 512 in every public
+            configuration; each narrower layer is a fixed fraction of it.
+        weights: File of backbone weights; "" for none.
+
+    Raises:
+        ValueError: In one line, for settings that do not go together and for a missing or unfit file.
     """
     check_network(config)
     name = config.architecture
@@ -77,5 +85,8 @@ def build_network(config: ModelConfig, *, weights: str = "") -> nn.Module:
 
 
 def _mask(size: int) -> int:
-    """The published mask from the published crop on; for smaller crops one that just covers the map at 1/16."""
+    """Return PSANet's mask.
+
+    The published size from the published crop on, else one that just covers the map at 1/16.
+    """
     return MASK if size >= MASK_SIZE else 2 * -(-size // 16) - 1

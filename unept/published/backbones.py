@@ -1,4 +1,7 @@
-"""The rivals' backbones at full size: timm's networks, and any backbone of `unept.backbones` for reduced widths."""
+"""Backbones of the published networks at full size.
+
+Timm's, and any backbone of `unept.backbones` for reduced widths.
+"""
 
 from __future__ import annotations
 
@@ -42,18 +45,20 @@ class Features(Backbone):
         self.strides = tuple(net.feature_info.reduction())
 
     def forward(self, image_B3HW: Tensor) -> list[Tensor]:
-        """One map a level."""
+        """Return one map for each level."""
         return list(self.net(image_B3HW))
 
     def convert(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """From timm's own names."""
+        """Convert a state dict in timm's own names."""
         return super().convert({f"net.{name}": tensor for name, tensor in tensors.items()})
 
 
 class Upsample(nn.Module):
-    """Bilinear enlargement, as HRNet has between its branches where it segments; timm's classifier takes the nearest.
+    """Bilinear upsampling between HRNet's branches, as in its segmentation network.
 
-    It is no `torch.nn.Upsample`, and nor is that of the public segmentation network.
+    Timm's classifier takes the nearest pixel.
+
+    It is no `torch.nn.Upsample`; neither is the one of the public segmentation network.
     """
 
     def __init__(self, factor: float) -> None:
@@ -61,7 +66,7 @@ class Upsample(nn.Module):
         self.factor = round(factor)
 
     def forward(self, x_BChw: Tensor) -> Tensor:
-        """(B, C, factor * h, factor * w)."""
+        """Return (B, C, factor * h, factor * w)."""
         return resize(x_BChw, [self.factor * side for side in x_BChw.shape[2:]])
 
 
@@ -90,19 +95,19 @@ class TokenMaps(Backbone):
         self.strides = (net.patch_embed.patch_size[0],) * len(outputs)
 
     def forward(self, image_B3HW: Tensor) -> list[Tensor]:
-        """One map (B, width, H / patch, W / patch) a block."""
+        """Return one map (B, width, H / patch, W / patch) for each block."""
         maps: list[Tensor] = self.net.forward_intermediates(
             image_B3HW, indices=list(self.outputs), norm=False, intermediates_only=True
         )
         return maps
 
     def convert(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """From timm's own names."""
+        """Convert a state dict in timm's own names."""
         return super().convert({f"net.{name}": tensor for name, tensor in tensors.items()})
 
 
 def check_published_backbone(name: str) -> None:
-    """ValueError where there is no backbone ``name``."""
+    """Raise ValueError if there is no backbone ``name``."""
     if name not in NAMES:
         near = difflib.get_close_matches(name, NAMES, n=1)
         guess = f" (nearest: {near[0]})" if near else ""
@@ -112,10 +117,17 @@ def check_published_backbone(name: str) -> None:
 def build_published_backbone(
     name: str, size: int, *, stride: int = 8, blocks: tuple[int, ...] = (), weights: str = ""
 ) -> Backbone:
-    """The backbone ``name``: ``stride`` is a ResNet's last one, ``blocks`` those whose tokens a ViT-large gives.
+    """Build the backbone ``name``.
 
-    ``size`` is the side of the crop that a smaller transformer stores its positions for. ValueError for an unknown
-    name and for weights that are missing or do not fit.
+    Args:
+        name: A name of NAMES.
+        size: Side of the crop in pixels, for the stored positions of a smaller transformer.
+        stride: Output stride of a ResNet.
+        blocks: Blocks whose tokens a ViT-large returns.
+        weights: File of weights; "" for none.
+
+    Raises:
+        ValueError: For an unknown name and for weights that are missing or do not fit.
     """
     check_published_backbone(name)
     own: Backbone

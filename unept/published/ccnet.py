@@ -12,7 +12,7 @@ PASSES = 2
 
 
 class CrissCross(nn.Module):
-    """Attention over the H + W - 1 places of a place's row and column, scaled by a factor that starts at 0."""
+    """Attention over the H + W - 1 pixels of a pixel's row and column, scaled by a factor that starts at 0."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class CrissCross(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(1))
 
     def forward(self, x_BChw: Tensor) -> Tensor:
-        """Same shape. The place itself is counted once, in its row."""
+        """Return a map of the same shape. The pixel itself is counted once, in its row."""
         query, key, value = self.query(x_BChw), self.key(x_BChw), self.value(x_BChw)
         h = x_BChw.shape[2]
         own_h1h = torch.eye(h, dtype=torch.bool, device=x_BChw.device)[:, None]
@@ -35,7 +35,7 @@ class CrissCross(nn.Module):
 
 
 class CCHead(nn.Module):
-    """A 3x3 block before the attention and one after it, then both beside the backbone's last map."""
+    """Head with a 3x3 block before and after the attention, then both maps fused."""
 
     def __init__(self, channels: int, width: int, classes: int, dropout: float) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class CCHead(nn.Module):
         self.classify = classifier(width, classes, dropout)
 
     def forward(self, maps: list[Tensor]) -> Output:
-        """Logits at the stride of the last map."""
+        """Return logits at the stride of the last map."""
         x = self.before(maps[-1])
         for _ in range(PASSES):
             x = self.attention(x)
@@ -54,6 +54,6 @@ class CCHead(nn.Module):
 
 
 def ccnet(backbone: Backbone, *, classes: int = 150, width: int = 512, dropout: float = 0.1) -> PublishedNetwork:
-    """The network of the public ADE20K configuration; on a ResNet with output stride 8 there."""
+    """Build CCNet as in the public ADE20K configuration, where it has a ResNet with output stride 8."""
     head = CCHead(backbone.channels[-1], width, classes, dropout)
     return PublishedNetwork(backbone, head, fcn(backbone.channels[-2], width // 2, classes, dropout))

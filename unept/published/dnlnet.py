@@ -12,7 +12,7 @@ TEMPERATURE = 0.05
 
 
 class Disentangled(nn.Module):
-    """Every place attends to all others, by what sets it apart from the mean and by what stands out to everyone."""
+    """Attention of every pixel to all others, by a whitened pairwise term and a unary one."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class Disentangled(nn.Module):
         self.out = conv_bn_relu(inner, width, 1, relu=False)
 
     def forward(self, x_BChw: Tensor) -> Tensor:
-        """Same shape."""
+        """Return a map of the same shape."""
         value_BCN, query_BCN, key_BCN = (part(x_BChw).flatten(2) for part in (self.value, self.query, self.key))
         query_BCN = query_BCN - query_BCN.mean(-1, keepdim=True)
         key_BCN = key_BCN - key_BCN.mean(-1, keepdim=True)
@@ -36,7 +36,7 @@ class Disentangled(nn.Module):
 
 
 class DNLHead(nn.Module):
-    """A 3x3 block before the attention and one after it, then both beside the backbone's last map."""
+    """Head with a 3x3 block before and after the attention, then both maps fused."""
 
     def __init__(self, channels: int, width: int, classes: int, dropout: float) -> None:
         super().__init__()
@@ -47,12 +47,12 @@ class DNLHead(nn.Module):
         self.classify = classifier(width, classes, dropout)
 
     def forward(self, maps: list[Tensor]) -> Output:
-        """Logits at the stride of the last map."""
+        """Return logits at the stride of the last map."""
         after = self.after(self.attention(self.before(maps[-1])))
         return Output(self.classify(self.fuse(torch.cat((maps[-1], after), dim=1))))
 
 
 def dnlnet(backbone: Backbone, *, classes: int = 150, width: int = 512, dropout: float = 0.1) -> PublishedNetwork:
-    """The network of the public ADE20K configuration; on ResNet-101 with output stride 8 there."""
+    """Build DNLNet as in the public ADE20K configuration, where it has a ResNet-101 with output stride 8."""
     head = DNLHead(backbone.channels[-1], width, classes, dropout)
     return PublishedNetwork(backbone, head, fcn(backbone.channels[-2], width // 2, classes, dropout))

@@ -10,7 +10,7 @@ from unept.published.parts import Auxiliary, Output, PublishedNetwork, attend, c
 
 
 class ObjectAttention(nn.Module):
-    """Every place attends to the K class vectors."""
+    """Attention of every pixel to the K class vectors."""
 
     def __init__(self, width: int, inner: int) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class ObjectAttention(nn.Module):
         self.fuse = conv_bn_relu(2 * width, width, 1)
 
     def forward(self, x_BChw: Tensor, vectors_BCK: Tensor) -> Tensor:
-        """Same shape as the map."""
+        """Return a map of the same shape as the input map."""
         vectors = vectors_BCK[..., None]
         key, value = self.key(vectors).flatten(2), self.value(vectors).flatten(2)
         mixed = attend(self.query(x_BChw).flatten(2), key, value).unflatten(2, x_BChw.shape[2:])
@@ -29,7 +29,7 @@ class ObjectAttention(nn.Module):
 
 
 class OCRHead(nn.Module):
-    """All maps at the size of the first, a first guess from them, and the attention to what it found."""
+    """Head that concatenates all maps, predicts a first guess, and attends to the class vectors it pools."""
 
     def __init__(self, channels: tuple[int, ...], width: int, classes: int, dropout: float) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class OCRHead(nn.Module):
         self.classify = classifier(width, classes, dropout)
 
     def forward(self, maps: list[Tensor]) -> Output:
-        """Logits at the stride of the first map."""
+        """Return logits at the stride of the first map."""
         x = torch.cat([resize(level, maps[0].shape[2:]) for level in maps], dim=1)
         guess_BKhw = self.guess(x)
         x_BChw = self.bottleneck(x)
@@ -51,5 +51,8 @@ class OCRHead(nn.Module):
 
 
 def ocrnet(backbone: Backbone, *, classes: int = 150, width: int = 512, dropout: float = 0.1) -> PublishedNetwork:
-    """The network of the public ADE20K configuration; on HRNet-W48 there. Its first guess is the auxiliary head."""
+    """Build OCRNet as in the public ADE20K configuration, where it has an HRNet-W48.
+
+    The first guess is the auxiliary head.
+    """
     return PublishedNetwork(backbone, OCRHead(backbone.channels, width, classes, dropout))

@@ -22,12 +22,12 @@ class Normed(nn.Module):
         self.norm = nn.LayerNorm(channels, eps=1e-6)
 
     def forward(self, x_BChw: Tensor) -> Tensor:
-        """Same shape."""
+        """Return a map of the same shape."""
         return self.norm(x_BChw.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class Up(nn.Module):
-    """Layer norm, then blocks of ``kernel`` each followed by an enlargement; the classes at the end."""
+    """Layer norm, then blocks of ``kernel``, each followed by an upsampling; a classifier at the end."""
 
     def __init__(
         self, before: int, width: int, classes: int, *, scales: tuple[int, ...], kernel: int, dropout: float
@@ -39,7 +39,7 @@ class Up(nn.Module):
         self.classify = classifier(width, classes, dropout)
 
     def forward(self, x_BChw: Tensor) -> Tensor:
-        """(B, K, h * product of scales, ...)."""
+        """Return (B, K, h * product of scales, w * product of scales)."""
         x = self.norm(x_BChw)
         for step, scale in zip(self.blocks, self.scales, strict=True):
             x = step(x)
@@ -56,7 +56,7 @@ class UpHead(nn.Module):
         self.extra = nn.ModuleList(make_extra(before) for before in channels[:-1])
 
     def forward(self, maps: list[Tensor]) -> Output:
-        """Logits at the stride that `Up` leads to."""
+        """Return logits at the stride that `Up` leads to."""
         pairs = zip(self.extra, maps[:-1], strict=True) if self.training else ()
         return Output(self.decode(maps[-1]), tuple(Auxiliary(extra(x)) for extra, x in pairs))
 
@@ -79,7 +79,7 @@ class AggregationHead(nn.Module):
         self.classify = classifier(len(channels) * outer, classes, dropout)
 
     def forward(self, maps: list[Tensor]) -> Output:
-        """Logits at the maps' stride over ``scale``."""
+        """Return logits at the maps' stride divided by ``scale``."""
         levels = [project(level) for project, level in zip(self.project, maps, strict=True)]
         for index in range(len(levels) - 2, -1, -1):
             levels[index] = levels[index] + levels[index + 1]
@@ -91,7 +91,10 @@ class AggregationHead(nn.Module):
 
 
 def setr_naive(backbone: Backbone, *, classes: int = 150, width: int = 512, dropout: float = 0.1) -> PublishedNetwork:
-    """One 1x1 block on the last map, two on each earlier one, enlarged to 1/4; on ViT-large in public."""
+    """Build SETR-Naive: one 1x1 block on the last map, two on each earlier one, upsampled to 1/4.
+
+    On ViT-large in public.
+    """
     scale = max(1, backbone.strides[-1] // QUARTER)
 
     def up(*scales: int) -> Callable[[int], Up]:
@@ -101,7 +104,7 @@ def setr_naive(backbone: Backbone, *, classes: int = 150, width: int = 512, drop
 
 
 def setr_pup(backbone: Backbone, *, classes: int = 150, width: int = 512, dropout: float = 0.1) -> PublishedNetwork:
-    """3x3 blocks with a doubling after each, to full size; on ViT-large in public."""
+    """Build SETR-PUP: 3x3 blocks with a doubling after each, to full size; on ViT-large in public."""
     scale = max(1, backbone.strides[-1] // QUARTER)
     doublings = round(math.log2(backbone.strides[-1]))
 
@@ -112,6 +115,6 @@ def setr_pup(backbone: Backbone, *, classes: int = 150, width: int = 512, dropou
 
 
 def setr_mla(backbone: Backbone, *, classes: int = 150, width: int = 512, dropout: float = 0.1) -> PublishedNetwork:
-    """Multi-level aggregation to 1/4; on ViT-large in public."""
+    """Build SETR-MLA: multi-level aggregation to 1/4; on ViT-large in public."""
     scale = max(1, backbone.strides[-1] // QUARTER)
     return PublishedNetwork(backbone, AggregationHead(backbone.channels, width, classes, scale, dropout))

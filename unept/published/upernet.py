@@ -12,7 +12,10 @@ POOLED = (1, 2, 3, 6)
 
 
 class UPerHead(nn.Module):
-    """Every level as ``width`` channels, from the coarsest down, concatenated at the size of the finest."""
+    """Pyramid pooling and feature pyramid.
+
+    Every level as ``width`` channels, concatenated at the size of the finest.
+    """
 
     def __init__(self, channels: tuple[int, ...], width: int, classes: int, dropout: float) -> None:
         super().__init__()
@@ -27,7 +30,7 @@ class UPerHead(nn.Module):
         self.classify = classifier(width, classes, dropout)
 
     def forward(self, maps: list[Tensor]) -> Output:
-        """Logits at the stride of the first map."""
+        """Return logits at the stride of the first map."""
         last = maps[-1]
         pooled = [resize(pool(last), last.shape[2:]) for pool in self.pools]
         levels = [lateral(level) for lateral, level in zip(self.laterals, maps[:-1], strict=True)]
@@ -40,6 +43,6 @@ class UPerHead(nn.Module):
 
 
 def upernet(backbone: Backbone, *, classes: int = 150, width: int = 512, dropout: float = 0.1) -> PublishedNetwork:
-    """The network of the public ADE20K configuration; on ResNet-101 with output stride 32 there."""
+    """Build UPerNet as in the public ADE20K configuration, where it has a ResNet-101 with output stride 32."""
     head = UPerHead(backbone.channels, width, classes, dropout)
     return PublishedNetwork(backbone, head, fcn(backbone.channels[-2], width // 2, classes, dropout))

@@ -1,4 +1,4 @@
-"""Files of tensors that others have written, read without unpickling anything but tensors and plain values."""
+"""Reads files of tensors from others; unpickles nothing but tensors and plain values."""
 
 from __future__ import annotations
 
@@ -15,10 +15,17 @@ _REFUSED = re.compile(r"GLOBAL (\S+)")
 
 
 def read_tensors(path: Path, what: str) -> Any:
-    """What a .safetensors file or one of `torch.save` holds, on the CPU. ValueError that names the file and `what`.
+    """Read a .safetensors file or one of `torch.save`, on the CPU.
 
-    `torch.load` is asked for tensors and plain values alone: a file that holds any other object is refused, and its
-    class is named.
+    Args:
+        path: File to read.
+        what: Description of the expected content, for messages.
+
+    Returns:
+        The content. A file with any object besides tensors and plain values is refused, and its class is named.
+
+    Raises:
+        ValueError: Names the file and `what`.
     """
     try:
         if path.suffix == ".safetensors":

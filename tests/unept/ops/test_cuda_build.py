@@ -165,7 +165,7 @@ def test_one_of_several_processes_builds(nvcc, tmp_path):
     (tmp_path / "cache").mkdir()
     stale = tmp_path / "cache" / ".msda-cuda-x.tmp"  # of another library: not this one's to remove
     stale.write_text("", encoding="utf-8")
-    code = "from unept.ops import gpu_build; print(gpu_build.library_for((9, 0)).read_text())"
+    code = "from unept.ops import cuda_build; print(cuda_build.library_for((9, 0)).read_text())"
     environment = {**os.environ, "PYTHONPATH": str(Path(cuda_build.__file__).parents[2])}
     running = [
         subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)

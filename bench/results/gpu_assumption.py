@@ -1,4 +1,4 @@
-"""What is assumed of a GPU that nobody has measured."""
+"""The assumed speed of a GPU; no torch, so that reports can read it."""
 
 from __future__ import annotations
 
