@@ -1,4 +1,4 @@
-"""Which attentions `unept-bench memory --scale` lays side by side: the paper's, its three rivals, and the controls."""
+"""Which attentions `unept-bench scaling` lays side by side: the paper's, its three rivals, and the controls."""
 
 from __future__ import annotations
 
