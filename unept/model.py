@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from unept.config import SLOTS, ModelConfig, options_of
 from unept.context import ContextBranch
 from unept.layers import positions
 from unept.spatial import DIRECTIONS, SpatialBranch, prediction_head
+from unept.utils.messages import nearest_clause
 
 STRIDE = 8  # pixels between queries
 MULTIPLE = 16  # images are padded to a multiple of it
@@ -169,9 +169,9 @@ def check_model_config(config: ModelConfig) -> None:
     for field, allowed in CHOICES.items():
         value = getattr(config, field)
         if value not in allowed:
-            near = difflib.get_close_matches(str(value), allowed, n=1)
-            guess = f" (nearest: {near[0]})" if near else ""
-            raise ValueError(f"{field} cannot be {value!r}{guess}; it is one of {', '.join(allowed)}")
+            raise ValueError(
+                f"{field} cannot be {value!r}{nearest_clause(str(value), allowed)}; it is one of {', '.join(allowed)}"
+            )
     for field in COUNTS:
         if getattr(config, field) < 1:
             raise ValueError(f"{field}={getattr(config, field)}: at least 1")

@@ -272,8 +272,8 @@ def _poles(config: SceneConfig, rng: np.random.Generator, horizon: Floats) -> li
     """Draw row and column ranges of upright poles that stand on the ground and rise above the horizon."""
     size, width = config.scene_size, config.scene_pole_width
     poles = []
-    for place, foot, height in rng.uniform(size=(int(rng.integers(config.scene_poles + 1)), 3)):
-        column = int(place * max(size - width + 1, 1))
+    for position, foot, height in rng.uniform(size=(int(rng.integers(config.scene_poles + 1)), 3)):
+        column = int(position * max(size - width + 1, 1))
         ground = horizon[min(column, size - 1)]
         bottom = int(ground + (size - ground) * 0.6 * foot) + 1
         tall = int(size * (0.25 + 0.25 * height))

@@ -113,7 +113,9 @@ def _as_written(logits_BKhw: Tensor, label_BHW: Tensor, source_BHW: Tensor | Non
         index_B1P = source_BHW.flatten(1).unsqueeze(1)
         moved_BKP = upsampled_BKHW.flatten(2).gather(2, index_B1P.expand(-1, logits_BKhw.shape[1], -1))
         maps.append(moved_BKP.view_as(upsampled_BKHW))
-    return torch.stack([F.cross_entropy(each, label_BHW, ignore_index=NONE, reduction="sum") for each in maps])
+    return torch.stack(
+        [F.cross_entropy(logits_BKHW, label_BHW, ignore_index=NONE, reduction="sum") for logits_BKHW in maps]
+    )
 
 
 def _whole(logits_BKhw: Tensor, label_BHW: Tensor, source_BHW: Tensor | None, stride: int) -> Tensor:
@@ -157,7 +159,7 @@ class _Banded(torch.autograd.Function):
             reads = [_own(label_BHW, band, log_RnKW)]
             if source_BHW is not None:
                 reads.append(_moved(label_BHW, source_BHW, band, log_RnKW))
-            summed_T -= torch.stack([log_RnKW.take(read.place).where(read.counts, 0).sum() for read in reads])
+            summed_T -= torch.stack([log_RnKW.take(read.entry).where(read.counts, 0).sum() for read in reads])
             if not differentiate:
                 continue
             probability_RnKW = log_RnKW.exp_()
@@ -189,7 +191,7 @@ class _Band(NamedTuple):
 class _Read(NamedTuple):
     """Positions in a band at which log-probabilities are read, one element for each pixel; flat indices."""
 
-    place: Tensor  # row, image, class, column
+    entry: Tensor  # row, image, class, column
     pixel: Tensor  # image, row, column
     counts: Tensor  # False for a pixel that does not count or reads another band: its indices mean nothing
 
@@ -229,7 +231,7 @@ def _slope(probability_RnKW: Tensor, read: _Read, out: Tensor) -> Tensor:
     counts = read.counts.to(probability_RnKW.dtype)
     readers_nRW = counts.new_zeros(images * rows * width).scatter_add_(0, read.pixel, counts).view(images, rows, width)
     slope_RnKW = torch.mul(probability_RnKW, readers_nRW.transpose(0, 1).unsqueeze(2), out=out)
-    slope_RnKW.view(-1).scatter_add_(0, read.place, counts.neg_())
+    slope_RnKW.view(-1).scatter_add_(0, read.entry, counts.neg_())
     return slope_RnKW
 
 
@@ -257,10 +259,10 @@ def _read(label: Tensor, source: Tensor, log_RnKW: Tensor) -> _Read:
     image_n11 = torch.arange(images, device=label.device).view(-1, 1, 1)
     counts = (label != NONE) & (source >= 0) & (source < rows * width)
     row = source.div(width, rounding_mode="floor")
-    place = torch.add(source, row, alpha=(images * classes - 1) * width) + label.add(image_n11, alpha=classes) * width
+    entry = torch.add(source, row, alpha=(images * classes - 1) * width) + label.add(image_n11, alpha=classes) * width
     pixel = (source + image_n11 * (rows * width)).expand_as(label)
     return _Read(
-        place.flatten().clamp_(0, log_RnKW.numel() - 1),
+        entry.flatten().clamp_(0, log_RnKW.numel() - 1),
         pixel.flatten().clamp(0, images * rows * width - 1),
         counts.flatten(),
     )

@@ -24,8 +24,8 @@ class ObjectAttention(nn.Module):
         """Return a map of the same shape as the input map."""
         vectors = vectors_BCK[..., None]
         key, value = self.key(vectors).flatten(2), self.value(vectors).flatten(2)
-        mixed = attend(self.query(x_BChw).flatten(2), key, value).unflatten(2, x_BChw.shape[2:])
-        return self.fuse(torch.cat((self.out(mixed), x_BChw), dim=1))
+        attended = attend(self.query(x_BChw).flatten(2), key, value).unflatten(2, x_BChw.shape[2:])
+        return self.fuse(torch.cat((self.out(attended), x_BChw), dim=1))
 
 
 class OCRHead(nn.Module):

@@ -66,8 +66,8 @@ def spread(mask_BMhw: Tensor, side: int) -> Tensor:
 
 def _offsets(length: int, side: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return the mask's row (or column) for each (other, own) pair along one axis, and whether the mask contains it."""
-    place = torch.arange(length, device=device)
-    offset = place[:, None] - place + (side - 1) // 2
+    position = torch.arange(length, device=device)
+    offset = position[:, None] - position + (side - 1) // 2
     return offset.clamp(0, side - 1), (offset >= 0) & (offset < side)
 
 
