@@ -94,20 +94,26 @@ class UNEPT(nn.Module):
         Returns:
             See `Output`.
         """
+        # Pad right and bottom to a multiple of 16; one query for 8 x 8 pixels.
         _, _, H, W = image_B3HW.shape
         image = F.pad(image_B3HW, (0, -W % MULTIPLE, 0, -H % MULTIPLE))
         query_shape = (image.shape[2] // STRIDE, image.shape[3] // STRIDE)
 
+        # Context: the backbone's last levels, each projected to C channels.
         maps = self.backbone(image)[-self.config.levels :]
-        maps = [project(level) for project, level in zip(self.layers, maps, strict=True)]
+        maps = [project(level) for project, level in zip(self.layers, maps, strict=True)]  # L x (B, C, H_l, W_l)
+
+        # Spatial branch with its boundary and direction heads, all at 1/8.
         spatial = self.spatial_branch(image) if self.spatial_branch is not None else None
         boundary = self.mask_head(spatial) if self.mask_head is not None else None
         direction = self.dir_head(spatial) if self.dir_head is not None else None
 
-        queries = self._queries(spatial, query_shape, image.shape[0])
+        # Decode one query for each cell of the grid and classify it.
+        queries = self._queries(spatial, query_shape, image.shape[0])  # (B, Q, C)
         decoded_BQC = self.context_branch(maps, queries, query_shape)
-        logits = self.cls(decoded_BQC.transpose(1, 2).unflatten(2, query_shape))
+        logits = self.cls(decoded_BQC.transpose(1, 2).unflatten(2, query_shape))  # (B, K, H / 8, W / 8)
 
+        # Crop the padding. Evaluation upsamples to full size first, and refines where configured.
         h, w = -(-H // STRIDE), -(-W // STRIDE)
         refined = None
         if self.training:

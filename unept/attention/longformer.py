@@ -87,7 +87,7 @@ class LongformerSelf(MultiHeadSelf):
         """Return (B, S, C); the position encoding is added to queries and keys, not to the values."""
         positioned = tokens_BSC if position_BSC is None else tokens_BSC + position_BSC
         attended = self.mix(*self.project(positioned, positioned, tokens_BSC), shapes)
-        if self.global_tokens:
+        if self.global_tokens:  # their own results come from their own projections
             index = torch.tensor(self.chosen(shapes), device=attended.device)
             attended = attended.index_copy(1, index, self._global(positioned, tokens_BSC, index).to(attended.dtype))
         return self.output(attended)

@@ -101,11 +101,14 @@ def lsh_attention(
     Returns:
         (B, H, real, D).
     """
+    # Drop the padding beyond the last chunk; shared queries and keys, the keys with unit length.
     T = -(-real // look.chunk) * look.chunk
     assert qk_BHSD.shape[2] >= T, (qk_BHSD.shape, look)
     q, v = (x[:, :, :T].flatten(0, 1) for x in (qk_BHSD, v_BHSD))
     wide = torch.promote_types(q.dtype, torch.float32)
     k = F.normalize(q.to(wide), dim=-1).to(q.dtype)
+
+    # Sort by bucket in every round, then attend within chunks and combine the rounds.
     order = buckets_BHRS.sort(dim=-1, stable=True).indices[..., :T]
     rounds = Rounds(look=look, real=real, dropout=dropout)
     attended = _Rounds.apply(q, k, v, order.flatten(0, 1), buckets_BHRS[..., :T].flatten(0, 1), rounds)
@@ -144,11 +147,13 @@ class _Rounds(torch.autograd.Function):
         plain = _bias(rounds.look, rounds.real, total)
         for round_index, images in rounds.parts(order_NRT):
             order, inverse = order_NRT[images, round_index], positions_NRT[images, round_index]
+            # Sort the tokens of this round, attend within chunks, and restore the order.
             bias = _bias_of(plain, order_NRT[images], buckets_NRT[images], round_index, rounds.look)
             qkv = _sorted(q_NTD[images], k_NTD[images], v_NTD[images], order, rounds.look)
             part, size = (
                 _take(x.view(*order.shape, -1), inverse) for x in recomputed_block.forward(*qkv, bias, rounds.dropout)
             )
+            # Merge with the earlier rounds as one softmax over all.
             _add(attended[images], total[images], part, size.squeeze(-1))
         attended = attended.to(v_NTD.dtype)
         ctx.rounds = rounds

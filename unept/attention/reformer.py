@@ -92,8 +92,11 @@ class ReformerSelf(nn.Module):
     def mix(self, qk: Tensor, v: Tensor) -> Tensor:
         """Hash, sort and attend; arguments and result are (B, H, S, D)."""
         S = qk.shape[2]
-        buckets = self.hash(qk, self.rotations(*qk.shape[2:]))
+        # Hash every token in every round.
+        buckets = self.hash(qk, self.rotations(*qk.shape[2:]))  # (B, H, R, S)
         self.found = buckets if self.keep else None
+
+        # Pad to whole chunks, with a bucket behind all others, and attend within the buckets.
         extra = -S % self.look.chunk
         qk, v = (F.pad(x, (0, 0, 0, extra)) for x in (qk, v))
         buckets = F.pad(buckets, (0, extra), value=PADDING)

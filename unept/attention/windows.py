@@ -87,9 +87,12 @@ def windowed(
     cuts = [
         tiling(-(-length // stride), half, axes) for length, stride, half in zip(shape, step, window.half, strict=True)
     ]
-    q = _tiles(_deal(q_BSHD, shape, step, cuts), cuts, margin=False)
+    # Cut queries into tiles, and keys and values into rectangles that include the tile's surroundings.
+    q = _tiles(_deal(q_BSHD, shape, step, cuts), cuts, margin=False)  # (G * T, B * H, t, D)
     k, v = (_tiles(_deal(x, shape, step, cuts), cuts, margin=True) for x in (k_BSHD, v_BSHD))
-    seen = _seen(shape, step, cuts, window.half, hidden or [], q.device)
+    seen = _seen(shape, step, cuts, window.half, hidden or [], q.device)  # (G * T or 1, 1, t, k)
+
+    # Append the tokens that every query sees.
     if extra is not None:
         k, v = (
             torch.cat((extra_part.permute(0, 2, 1, 3).flatten(0, 1).expand(len(x), -1, -1, -1), x), dim=2)
@@ -97,7 +100,9 @@ def windowed(
         )
         if seen is not None:
             seen = F.pad(seen, (extra[0].shape[1], 0), value=True)
-    attended = product(q, k, v, seen, window.dropout)
+
+    # Attend within the rectangles and put the tiles back together.
+    attended = product(q, k, v, seen, window.dropout)  # (G * T, B * H, t, D)
     return _gather(attended.unflatten(1, (B, H)), shape, step, cuts)
 
 

@@ -41,9 +41,11 @@ class OCRHead(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> Output:
         """Return logits at the stride of the first map."""
+        # First guess of the classes from all maps.
         x = torch.cat([resize(level, maps[0].shape[2:]) for level in maps], dim=1)
         guess_BKhw = self.guess(x)
         x_BChw = self.bottleneck(x)
+        # One vector for each class: the features weighted by the guess.
         share_BKN = guess_BKhw.flatten(2).softmax(-1)
         vectors_BCK = x_BChw.flatten(2) @ share_BKN.transpose(1, 2)
         logits = self.classify(self.attention(x_BChw, vectors_BCK))

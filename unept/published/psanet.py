@@ -41,6 +41,7 @@ class PSAHead(nn.Module):
         x = maps[-1]
         collected, from_others = self.collect(x)
         distributed, to_others = self.distribute(x)
+        # Collect from and distribute to all pixels of the halved map.
         both = [
             (features.flatten(2) @ weights.softmax(1)).view_as(features)
             for features, weights in ((collected, from_others), (distributed, to_others.transpose(1, 2)))
