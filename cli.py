@@ -736,7 +736,8 @@ def hours(
 
     For instance --card "the lab's card" --tflops 60 --utilisation 0.4.
     """
-    from bench.profiling.gpu_hours import DEFAULT_IMAGE_SIZE, GpuAssumption
+    from bench.profiling.gpu_hours import DEFAULT_IMAGE_SIZE
+    from bench.results.gpu_assumption import GpuAssumption
     from experiments.tables.gpu_hours import count_table_hours
     from reports import writable_folder, write_report_files
     from reports.pages import gpu_hours as pages
@@ -967,11 +968,12 @@ def _tried(
     from bench.config.presets import preset
     from bench.study import study as studies
     from bench.study.request import build_study
-    from experiments.tables.lr_sweep import KIND, SWEEP_SEEDS
+    from experiments.tables.lr_sweep import SWEEP_SEEDS
+    from reports.analysis.lr_sweep import LR_SWEEP_KIND
 
     longer = request.steps >= preset(request.preset).train.steps
     request = replace(request, seeds=min(SWEEP_SEEDS, request.seeds), steps=0 if longer else request.steps, control="")
-    study = _with_tasks(build_study(KIND, name, make, request, dry_run=dry_run), ctx)
+    study = _with_tasks(build_study(LR_SWEEP_KIND, name, make, request, dry_run=dry_run), ctx)
     study = replace(study, tasks=replace(study.tasks, measure=""))
     if not dry_run:
         _perform(study)
@@ -1019,6 +1021,7 @@ def _perform(study: Study, after: Callable[[Study], None] | None = None) -> Sequ
 def _print_hours(study: Study) -> None:
     """What the runs that are due take of a GPU."""
     from bench.profiling import gpu_hours as hours
+    from bench.results.gpu_assumption import GpuAssumption
     from bench.study.study import count_due_runs
     from reports.pages import gpu_hours as pages
     from unept.data import open_data
@@ -1026,11 +1029,7 @@ def _print_hours(study: Study) -> None:
     settings = study.variants[0].settings
     pictures = settings.evaluation.images or len(open_data(study.data, settings.evaluation.split, settings.scenes))
     records = list(hours.gpu_hours_records(study.name, study.variants, pictures=pictures, known={}))
-    print(
-        "\n".join(
-            pages.gpu_hours_lines(records, count_due_runs(study), hours.GpuAssumption(), hours.DEFAULT_IMAGE_SIZE)
-        )
-    )
+    print("\n".join(pages.gpu_hours_lines(records, count_due_runs(study), GpuAssumption(), hours.DEFAULT_IMAGE_SIZE)))
 
 
 def _write_report(folders: Sequence[Path], experiment: str, control: str = "", *, with_pictures: bool = True) -> None:

@@ -26,7 +26,8 @@ import unept
 from bench.config.grid import PROFILES
 from bench.config.presets import preset
 from bench.config.settings import TrainConfig
-from bench.profiling.gpu_hours import DEFAULT_IMAGE_SIZE, GpuAssumption
+from bench.profiling.gpu_hours import DEFAULT_IMAGE_SIZE
+from bench.results.gpu_assumption import GpuAssumption
 from experiments import scene_sanity_check
 from experiments.tables import table7
 from reports.analysis import comparisons

@@ -338,7 +338,8 @@ def test_commands_for_schedulers_and_clusters_are_understood(
 
 
 def test_the_hours_of_the_page_are_those_of_its_record() -> None:
-    from bench.profiling.gpu_hours import DEFAULT_IMAGE_SIZE, GpuAssumption
+    from bench.profiling.gpu_hours import DEFAULT_IMAGE_SIZE
+    from bench.results.gpu_assumption import GpuAssumption
     from reports.pages import gpu_hours
 
     found = pd.read_csv(ROOT / "reports/records/gpu-hours/hours.csv", keep_default_na=False)

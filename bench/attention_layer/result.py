@@ -37,8 +37,8 @@ def describe_exception(error: BaseException) -> str:
     message = f"{message[:MAX_MESSAGE]}..." if len(message) > MAX_MESSAGE else message
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not _elsewhere(Path(frame.filename))]
-    place = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
-    return f"{type(error).__name__}: {message}{place}"
+    source_line = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
+    return f"{type(error).__name__}: {message}{source_line}"
 
 
 def _elsewhere(file: Path) -> bool:

@@ -110,8 +110,8 @@ def measure_layer_scaling(
     for size in dict.fromkeys(_size(record) for record in chosen):
         here = [record for record in chosen if _size(record) == size]
         names = [*dict.fromkeys(record["attention"] for record in here)]
-        told = " ".join(f"{name}={value}" for name, value in vars(size).items())
-        say(f"timing at {told}: {', '.join(names)}")
+        size_text = " ".join(f"{name}={value}" for name, value in vars(size).items())
+        say(f"timing at {size_text}: {', '.join(names)}")
         _time(here, {name: _at(subjects[name], size) for name in names}, size, effort.rounds)
     return records
 
@@ -198,8 +198,8 @@ def _time(records: Sequence[Record], subjects: Mapping[str, AttentionUnderTest],
     """Time each attention once; a size that lies on several axes has its times in a record of each."""
     samples = time_interleaved({name: _task(subject, size) for name, subject in subjects.items()}, rounds)
     for record in records:
-        taken = {phase: quartiles(samples[record["attention"], phase]) for phase in PHASES}
-        record["seconds"] = {phase: vars(summary) for phase, summary in taken.items()}
+        summaries = {phase: quartiles(samples[record["attention"], phase]) for phase in PHASES}
+        record["seconds"] = {phase: vars(summary) for phase, summary in summaries.items()}
 
 
 def _task(subject: AttentionUnderTest, size: LayerSize) -> TimedTask:

@@ -49,8 +49,8 @@ def check_time(
             left -= expected
     if subject not in chosen:
         return lines
-    taken = _in_turns(chosen, maps, seconds)
-    return [_line(subject, chosen, maps, taken), *lines]
+    step_times = _in_turns(chosen, maps, seconds)
+    return [_line(subject, chosen, maps, step_times), *lines]
 
 
 def _in_turns(chosen: Sequence[AttentionUnderTest], maps: Shapes, seconds: float) -> list[list[float]]:
@@ -58,31 +58,34 @@ def _in_turns(chosen: Sequence[AttentionUnderTest], maps: Shapes, seconds: float
 
     A slow one is taken once. No round begins that would end after `seconds` in all.
     """
-    taken: list[list[float]] = [[] for _ in chosen]
+    step_times: list[list[float]] = [[] for _ in chosen]
 
     def task(number: int) -> dict[str, float]:
-        if taken[number] and taken[number][0] > SLOW_SHARE * seconds:
+        if step_times[number] and step_times[number][0] > SLOW_SHARE * seconds:
             return {}
-        taken[number].append(layer_step_seconds(chosen[number], maps))
-        return {"step": taken[number][-1]}
+        step_times[number].append(layer_step_seconds(chosen[number], maps))
+        return {"step": step_times[number][-1]}
 
     def another() -> bool:
-        next_round = sum(steps[-1] for steps in taken if steps[0] <= SLOW_SHARE * seconds)
-        return sum(map(sum, taken)) + next_round <= seconds
+        next_round = sum(steps[-1] for steps in step_times if steps[0] <= SLOW_SHARE * seconds)
+        return sum(map(sum, step_times)) + next_round <= seconds
 
     tasks = {number: partial(task, number) for number in range(len(chosen))}
     run_in_turns(tasks, MAX_ROUNDS + 1, warm_up=False, another=another)
-    return taken
+    return step_times
 
 
 def _line(
-    subject: AttentionUnderTest, chosen: Sequence[AttentionUnderTest], maps: Shapes, taken: Sequence[Sequence[float]]
+    subject: AttentionUnderTest,
+    chosen: Sequence[AttentionUnderTest],
+    maps: Shapes,
+    step_times: Sequence[Sequence[float]],
 ) -> CheckLine:
-    medians = [statistics.median(mine[1:] or mine) for mine in taken]
-    index, most = chosen.index(subject), max(map(len, taken))
-    own, rounds = medians[index], len(taken[index])
+    medians = [statistics.median(mine[1:] or mine) for mine in step_times]
+    index, most = chosen.index(subject), max(map(len, step_times))
+    own, rounds = medians[index], len(step_times[index])
     text = f"{_told(own)} forward and backward at {format_sizes(maps)}, one image"
-    for other, median, steps in zip(chosen, medians, taken, strict=True):
+    for other, median, steps in zip(chosen, medians, step_times, strict=True):
         if other is not subject:
             once = ", once" if len(steps) < most else ""
             text += f"; {own / median:.2g} times {other.name} ({_told(median)}{once})"
@@ -110,7 +113,10 @@ def _too_much(subject: AttentionUnderTest, maps: Shapes, expected: float, left: 
 def predict_step_seconds(subject: AttentionUnderTest, maps: Shapes) -> float:
     """Predict the seconds of a step by the power law through two smaller steps, between linear and quadratic."""
     smaller = [tuple((max(1, h // part), max(1, w // part)) for h, w in maps) for part in (4, 2)]
-    (few, many), tokens = [_best(subject, each) for each in smaller], [_tokens(each) for each in (*smaller, maps)]
+    (few, many), tokens = (
+        [_best(subject, shapes) for shapes in smaller],
+        [_tokens(shapes) for shapes in (*smaller, maps)],
+    )
     power = power_law_exponent(tokens[:2], [few, many]) if tokens[1] > tokens[0] else 1.0
     return many * (tokens[2] / tokens[1]) ** min(2.0, max(1.0, power))
 

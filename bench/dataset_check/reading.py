@@ -1,4 +1,4 @@
-"""What one picture and its label turn out to hold when they are read."""
+"""Reading of one image and its label to their ends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,13 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 @dataclass(frozen=True, kw_only=True)
 class FileFault:
-    """A file that could not be used; `said` is a line that names it."""
+    """A file that could not be used.
+
+    Attributes:
+        kind: damaged; image, an image of the wrong sort; label, a label of the wrong sort.
+        path: The file.
+        said: One line that names it.
+    """
 
     kind: Kind  # damaged; an image of the wrong sort; a label of the wrong sort
     path: Path
@@ -29,7 +35,17 @@ class FileFault:
 
 @dataclass(frozen=True, kw_only=True)
 class PairReading:
-    """A pair as found: width and height, None where unknown; pixels of each label value; digests of the files."""
+    """Content and faults of a pair of files.
+
+    Attributes:
+        pair: The two files.
+        size: Width and height of the image in pixels; None where unknown.
+        label_size: Width and height of the label in pixels; None where unknown.
+        pixels: Number of pixels of each label value.
+        digest: BLAKE2b of the image file; "" where it could not be read.
+        label_digest: BLAKE2b of the label file; "" where it could not be read.
+        faults: What is wrong with the files.
+    """
 
     pair: Pair
     size: tuple[int, int] | None
@@ -41,7 +57,9 @@ class PairReading:
 
 
 def read_pair(pictures: Pictures, pair: Pair) -> PairReading:
-    """Read both files of a pair to their ends. Raises nothing for what is wrong with them."""
+    """Read both files of a pair to their ends. Whatever is wrong with them is a fault of the reading, never an
+    exception.
+    """
     faults: list[FileFault] = []
     size = label_size = None
     pixels: dict[int, int] = {}
@@ -72,24 +90,25 @@ def read_pair(pictures: Pictures, pair: Pair) -> PairReading:
 
 
 def broken_chunk(content: bytes) -> str | None:
-    """The type of a PNG's first chunk whose checksum is wrong or that is cut off; None where all of them are whole.
+    """Return the type of a PNG's first chunk whose checksum is wrong or that is cut off; None where all of them are
+    whole.
 
     Decoders do not look at the checksums of the chunks that hold the pixels. None for any other file.
     """
     if not content.startswith(_PNG):
         return None
-    place = len(_PNG)
-    while place < len(content):
-        if place + 8 > len(content):
+    position = len(_PNG)
+    while position < len(content):
+        if position + 8 > len(content):
             return "the last one"
-        length, kind = struct.unpack_from(">I4s", content, place)
-        end = place + 8 + length
-        told = int.from_bytes(content[end : end + 4], "big")
-        if end + 4 > len(content) or zlib.crc32(content[place + 4 : end]) != told:
+        length, kind = struct.unpack_from(">I4s", content, position)
+        end = position + 8 + length
+        checksum = int.from_bytes(content[end : end + 4], "big")
+        if end + 4 > len(content) or zlib.crc32(content[position + 4 : end]) != checksum:
             return str(kind.decode("ascii", "replace"))
         if kind == b"IEND":
             return None
-        place = end + 4
+        position = end + 4
     return "IEND"
 
 

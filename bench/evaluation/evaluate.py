@@ -1,6 +1,6 @@
-"""Scores of a model: the full protocol at the end of a run, and quick looks at a few pictures while it trains.
+"""Scores of a model: the full protocol at the end of a run, and probes on a few images while it trains.
 
-The quick looks ("probes") read the weights and leave no trace in the run: same numbers with and without them.
+Probes read the weights and leave no trace in the run: same numbers with and without them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ Bytes = npt.NDArray[np.uint8]
 
 
 class Evaluation(NamedTuple):
-    """What the full protocol gives: `metrics` (fractions), `facts` about how they were made, and the kept pictures."""
+    """Result of the full protocol: `metrics` (fractions), `facts` about how they were made, and the kept image
+    arrays.
+    """
 
     metrics: dict[str, Any]
     facts: dict[str, Any]
@@ -66,22 +68,25 @@ def evaluate_model(
             maps["refined"] = labels.refined
             refined.add(sample.label, labels.refined)
         if index in kept:
-            place = kept.index(index)
-            pictures |= {f"{name}_{place}": array for name, array in maps.items()}
+            slot = kept.index(index)
+            pictures |= {f"{name}_{slot}": array for name, array in maps.items()}
         if (index + 1) % max(1, count // 10) < group.size:
             progress(index + 1, count, "evaluating")
     others = [
         sums for rank, sums in enumerate(group.all_gather_objects((plain.sums(), refined.sums()))) if rank != group.rank
     ]
-    for whole, after in others:
-        plain.merge(whole)
-        refined.merge(after)
+    for plain_sums, refined_sums in others:
+        plain.merge(plain_sums)
+        refined.merge(refined_sums)
     return Evaluation(_metrics(plain, refined, dataset), {"images": count} | _facts(plain), pictures)
 
 
 @torch.inference_mode()
 def probe_model(model: nn.Module, settings: Settings) -> list[float | None]:
-    """mIoU and look-alike accuracy (None without look-alikes) on the first pictures of the split, at one scale."""
+    """Return mIoU and look-alike accuracy on the first images of the split, at one scale.
+
+    The latter is None without look-alikes.
+    """
     dataset, count = _split(settings, settings.train.probe_images)
     confusion = ConfusionMatrix(len(dataset.classes), IGNORE)
     protocol = protocol_of_settings(settings, quick=True)
@@ -95,18 +100,22 @@ def probe_model(model: nn.Module, settings: Settings) -> list[float | None]:
 
 
 def probe_steps(steps: int, probes: int) -> frozenset[int]:
-    """After which of the steps 1..`steps` to look: `probes` of them, evenly apart, the last one among them."""
+    """Return the steps, of 1..`steps`, after which to probe: `probes` of them, evenly apart, the last one among
+    them.
+    """
     return frozenset(max(1, round(steps * (i + 1) / probes)) for i in range(probes))
 
 
 def evenly_spaced(count: int, wanted: int) -> list[int]:
-    """`wanted` of the numbers 0..`count` - 1, evenly apart, from the first on; all of them where there are fewer."""
+    """Return `wanted` of the numbers 0..`count` - 1, evenly apart, from the first on; all of them where there are
+    fewer.
+    """
     chosen = min(count, wanted)
     return [index * count // chosen for index in range(chosen)]
 
 
 def save_pictures(path: Path, pictures: dict[str, npt.NDArray[Any]]) -> None:
-    """Write the arrays as .npz, whole or not at all."""
+    """Write the arrays as .npz, atomically."""
     file = io.BytesIO()
     np.savez_compressed(file, allow_pickle=False, **pictures)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,7 +139,7 @@ def _metrics(plain: BoundaryScorer, refined: BoundaryScorer, dataset: Dataset) -
 
 
 def _facts(scorer: BoundaryScorer) -> dict[str, Any]:
-    """The pixels and shares that the boundary and size metrics were taken with."""
+    """Return the pixels and shares that the boundary and size metrics were taken with."""
     scores = scorer.scores()
     return {
         "boundary_width_px": scores.boundary_width_px,
@@ -140,6 +149,6 @@ def _facts(scorer: BoundaryScorer) -> dict[str, Any]:
 
 
 def _split(settings: Settings, wanted: int) -> tuple[Dataset, int]:
-    """The split that is evaluated, and how many of its pictures: `wanted`, 0 for all."""
+    """Return the split that is evaluated, and how many of its images: `wanted`, 0 for all."""
     dataset = open_data(settings.data, settings.evaluation.split, settings.scenes)
     return dataset, min(wanted or len(dataset), len(dataset))

@@ -1,4 +1,4 @@
-"""How a picture is evaluated: whole or by sliding windows, at which sizes, mirrored or not."""
+"""Protocol of an evaluation: whole images or sliding windows, at which sizes, mirrored or not."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Bytes = npt.NDArray[np.uint8]
 
 
 class LabelMaps(NamedTuple):
-    """The most probable class of each pixel, uint8 (H, W); `refined` is None where the model does not refine."""
+    """Most probable class of each pixel, uint8 (H, W); `refined` is None where the model does not refine."""
 
     plain: Bytes
     refined: Bytes | None
@@ -35,7 +35,16 @@ class LabelMaps(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationProtocol:
-    """The arguments of `unept.inference.predict`; `base` is (long side, short side) in pixels, None the own size."""
+    """Arguments of `unept.inference.predict`.
+
+    Attributes:
+        mode: `slide` over windows, or the `whole` image at once.
+        window: Side of a window, in pixels.
+        stride: Distance of two windows, in pixels.
+        scales: Sizes to average over, as ratios of the base.
+        flip: Average with the mirrored image too.
+        base: Long and short side in pixels at scale 1; None for each image's own size.
+    """
 
     mode: Literal["whole", "slide"] = "slide"
     window: int = 480
@@ -45,20 +54,34 @@ class EvaluationProtocol:
     base: tuple[int, int] | None = None
 
     def predict(self, model: nn.Module, image: Bytes) -> Prediction:
-        """Averaged probabilities of one picture, uint8 RGB (H, W, 3), on the model's device. Raises ValueError."""
+        """Return the averaged probabilities of one image, on the model's device.
+
+        Args:
+            model: A network that `unept.inference.predict` takes.
+            image: RGB, uint8 (H, W, 3).
+
+        Raises:
+            ValueError: The protocol does not fit the image.
+        """
         return predict(model, image, **self.keywords())
 
     def predict_labels(self, model: nn.Module, image: Bytes, classes: int) -> LabelMaps:
-        """The most probable class of each pixel, whatever the picture's size."""
+        """Return the most probable class of each pixel, whatever the image's size.
+
+        Args:
+            model: A network that `unept.inference.predict` takes.
+            image: RGB, uint8 (H, W, 3).
+            classes: Number of classes; decides whether probabilities are made band by band.
+        """
         if self._by_bands(image, classes):
             banded = predict_labels(model, image, **self.keywords())
             return LabelMaps(_bytes(banded.labels), None if banded.refined is None else _bytes(banded.refined))
-        found = self.predict(model, image)
-        refined = None if found.refined is None else argmax_labels(found.refined)
-        return LabelMaps(argmax_labels(found.probabilities), refined)
+        prediction = self.predict(model, image)
+        refined = None if prediction.refined is None else argmax_labels(prediction.refined)
+        return LabelMaps(argmax_labels(prediction.probabilities), refined)
 
     def describe(self) -> str:
-        """`slide 480/160, scales 0.5 1, flipped too, base 2048x512`, for headers."""
+        """Return `slide 480/160, scales 0.5 1, flipped too, base 2048x512`, for headers."""
         how = f"slide {self.window}/{self.stride}" if self.mode == "slide" else "whole"
         scales = " ".join(f"{scale:g}" for scale in self.scales)
         base = f"base {self.base[0]}x{self.base[1]}" if self.base else "own size"
@@ -66,12 +89,14 @@ class EvaluationProtocol:
         return f"{how}, scale{plural} {scales}, {'flipped too' if self.flip else 'not flipped'}, {base}"
 
     def keywords(self) -> dict[str, Any]:
-        """As keywords."""
+        """Return the protocol as keyword arguments."""
         names = ("mode", "window", "stride", "scales", "flip", "base")
         return {name: getattr(self, name) for name in names}
 
     def _by_bands(self, image: Bytes, classes: int) -> bool:
-        """Whether the probabilities of the picture are too large to hold, and a row of windows of each pass is less."""
+        """Return True where the image's probabilities are too large to hold, and a row of windows of each pass
+        is less.
+        """
         height, width = image.shape[:2]
         passes = len(self.scales) * (1 + self.flip)
         whole = 4 * classes * height * width
@@ -111,7 +136,7 @@ def asked(*, mode: str, window: int | None, stride: int | None, scales: str, fli
 
 
 def protocol_of_settings(settings: Settings, *, quick: bool = False) -> EvaluationProtocol:
-    """The protocol of a run; `quick`, its single scale without flip."""
+    """Return the protocol of a run; with `quick`, its single scale without flip."""
     protocol = settings.evaluation
     return EvaluationProtocol(
         mode=protocol.mode,
@@ -124,7 +149,12 @@ def protocol_of_settings(settings: Settings, *, quick: bool = False) -> Evaluati
 
 
 def single_scale_protocol(size: int, base: Any = None) -> EvaluationProtocol:
-    """One pass by windows of a training crop's `size` every third of it; `base` as a checkpoint's facts have it."""
+    """Return one pass by windows of a training crop's size, every third of it.
+
+    Args:
+        size: Side of the training crops, in pixels.
+        base: Long and short side in pixels as a checkpoint's facts have it; anything else means the own size.
+    """
     sides = base if isinstance(base, list | tuple) and len(base) == 2 else None
     fits = sides is not None and all(type(side) is int and side > 0 for side in sides)
     return EvaluationProtocol(
@@ -133,9 +163,14 @@ def single_scale_protocol(size: int, base: Any = None) -> EvaluationProtocol:
 
 
 def published_protocol(data: str, size: int, base: Any = None) -> EvaluationProtocol:
-    """The paper's: six scales, mirrored too, windows of a training crop every third of it (480/160 and 768/256).
+    """Return the paper's protocol: six scales, mirrored too, windows of a training crop every third of it.
 
-    Ratio 1 is the published size of the data set that `data` names, and `base` for data that have none.
+    That is 480/160 and 768/256. Scale 1 is the published size of the data set, and `base` for data that have none.
+
+    Args:
+        data: Specification of the data set, `kind:PATH`.
+        size: Side of the training crops, in pixels.
+        base: Long and short side in pixels for data without a published size.
     """
     recipe = preset("paper", data)
     if data.partition(":")[0] not in DATA_WITHOUT_SIZE:
@@ -145,7 +180,7 @@ def published_protocol(data: str, size: int, base: Any = None) -> EvaluationProt
 
 
 def argmax_labels(probabilities_KHW: Tensor) -> Bytes:
-    """The class of the largest probability, uint8 (H, W)."""
+    """Return the class of the largest probability, uint8 (H, W)."""
     return _bytes(probabilities_KHW.max(0).indices)  # argmax over channels is ten times slower
 
 
@@ -156,12 +191,12 @@ def _bytes(labels_HW: Tensor) -> Bytes:
 def _scales(text: str) -> tuple[float, ...] | None:
     """`0.5,1` as ratios; None for no text. ValueError for what is none."""
     try:
-        found = tuple(float(word) for word in text.split(",")) if text else None
+        ratios = tuple(float(word) for word in text.split(",")) if text else None
     except ValueError:
         raise ValueError(f"--scales {text}: expected ratios such as 0.5,1,1.5") from None
-    if found is not None and not all(0 < ratio <= MAX_SCALE for ratio in found):
+    if ratios is not None and not all(0 < ratio <= MAX_SCALE for ratio in ratios):
         raise ValueError(f"--scales {text}: expected ratios above 0, at most {MAX_SCALE}")
-    return found
+    return ratios
 
 
 def _base(text: str) -> tuple[int, int] | None:

@@ -63,7 +63,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How a job ended.
+    """End of a job.
 
     Args:
         job: The job.

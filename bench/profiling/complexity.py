@@ -63,8 +63,8 @@ def complexity_record(name: str, make: MakeNetwork, size: ImageSize, *, quoted: 
             model = make().to("meta")
             counted = counter.count_model(model, size)
     except Exception as error:  # whatever a user's network raises
-        known = isinstance(error, ValueError)
-        reason = str(error) if known else f"cannot be counted: {type(error).__name__}: {error}"
+        one_of_ours = isinstance(error, ValueError)
+        reason = str(error) if one_of_ours else f"cannot be counted: {type(error).__name__}: {error}"
         raise ValueError(f"{name}: {message_line(reason)}") from error
     return {
         "name": name,
@@ -98,10 +98,10 @@ def network_from_spec(spec: str) -> MakeNetwork:
         raise ValueError(f"--model {spec}: {module} has no callable {name}")
 
     def make() -> nn.Module:
-        made = build()
-        if not isinstance(made, nn.Module):
-            raise ValueError(f"{module}.{name}() gave a {type(made).__name__}, expected a torch.nn.Module")
-        return made
+        network = build()
+        if not isinstance(network, nn.Module):
+            raise ValueError(f"{module}.{name}() gave a {type(network).__name__}, expected a torch.nn.Module")
+        return network
 
     return make
 
@@ -118,8 +118,8 @@ def _from_timm(spec: str, name: str) -> MakeNetwork:
         raise ValueError(f"--model {spec}: timm has no model {name!r}{guess}")
 
     def make() -> nn.Module:
-        made: nn.Module = timm.create_model(name, pretrained=False)
-        return made
+        network: nn.Module = timm.create_model(name, pretrained=False)
+        return network
 
     return make
 

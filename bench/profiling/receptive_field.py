@@ -52,7 +52,7 @@ def measure_receptive_field(
     one_layer = dependency_mask(layers[:1], shapes, width, indices, residual=False)
     one_layer[torch.arange(len(indices)), indices] = False
     two_layers = dependency_mask(layers, shapes, width, indices, residual=True).split(
-        [len(place) for place in queries_by_level]
+        [len(level_queries) for level_queries in queries_by_level]
     )
     return ReceptiveField(
         share=one_layer.float().sum(1).mean().item() / max(1, sum(sizes) - 1),

@@ -24,31 +24,27 @@ from bench.config.grid import with_field_values
 from bench.config.presets import preset
 from bench.config.settings import Settings
 from bench.profiling.network_timing import random_targets
+from bench.results.step_parts import (
+    ATTENTION,
+    BACKBONE,
+    CONTEXT,
+    DATA_CACHED,
+    DATA_GENERATED,
+    LOSS,
+    OPTIMIZER,
+    SPATIAL,
+    WHOLE_STEP,
+    PartTime,
+)
 from bench.timing import quartiles, run_in_turns, seconds_of
 from bench.training.loop import compute_losses, make_optimizer, train_step, training_batches
 from unept import ops
 from unept.model import UNEPT
 
-WHOLE_STEP = "whole step"
-BACKBONE, SPATIAL, CONTEXT, ATTENTION = "backbone", "spatial branch and heads", "context branch", "its attention"
-LOSS, OPTIMIZER = "loss", "optimizer"
-DATA_GENERATED, DATA_CACHED = "a batch of data, made", "a batch of data, kept"
-PARTS = (WHOLE_STEP, BACKBONE, SPATIAL, CONTEXT, ATTENTION, LOSS, OPTIMIZER)
 DEFAULT_CASES = ("quick", "small", "paper backbone=deit_base", "paper backbone=resnet50")
 LARGE_IMAGE = 480  # pixels; of pictures that large one makes a batch, unless the user says otherwise
 
 StepFunction = Callable[[], object]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PartTime:
-    """Seconds of one part under one backend: the median over the rounds, and the quartiles `low` and `high`."""
-
-    part: str
-    backend: str
-    seconds: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,8 @@ from bench.evaluation.evaluate import evenly_spaced
 from bench.evaluation.protocol import protocol_of_settings
 from bench.launchers.eta import format_duration
 from bench.profiling.complexity import complexity_record
-from bench.profiling.gpu_hours import GpuAssumption
 from bench.profiling.memory.predict import StepSetting, predict_peak
+from bench.results.gpu_assumption import GpuAssumption
 from bench.training.checkpoint import CHECKPOINT_FILE
 from bench.training.job import MODEL_FILE, RESULT_FILE, TrainingJob, read_training_record
 from bench.units import GIB
@@ -132,5 +132,5 @@ def _folder(training: TrainingJob) -> str:
         return f"folder: {out}, new"
     if (out / RESULT_FILE).exists() and (out / MODEL_FILE).exists():
         return f"folder: {out}, this training is done"
-    place = "its last checkpoint" if (out / CHECKPOINT_FILE).exists() else "the beginning"
-    return f"folder: {out}, goes on from {'the trained model' if (out / MODEL_FILE).exists() else place}"
+    start = "its last checkpoint" if (out / CHECKPOINT_FILE).exists() else "the beginning"
+    return f"folder: {out}, goes on from {'the trained model' if (out / MODEL_FILE).exists() else start}"

@@ -38,7 +38,7 @@ from unept.utils.atomic_files import atomic_write, sync_folder
 FORMAT = "unept-bench study"
 STUDY_FILE = "study.json"
 _OWN = (STUDY_FILE, "study.lock", f"{STUDY_FILE}.tmp")
-_PLACES = {"run": "runs", "measure": "measures"}
+_ROW_FOLDERS = {"run": "runs", "measure": "measures"}
 
 
 class ClaimBusy(Exception):
@@ -93,7 +93,7 @@ class Store:
             if not (self.out / STUDY_FILE).exists():
                 fresh = {"format": FORMAT, "schema": SCHEMA, "preset": preset, "data": data, "created": utc_now()}
                 atomic_write(self.out / STUDY_FILE, _json(fresh | {"experiments": {}}))
-        for folder in (*_PLACES.values(), "logs", "checkpoints"):
+        for folder in (*_ROW_FOLDERS.values(), "logs", "checkpoints"):
             (self.out / folder).mkdir(exist_ok=True)
         for leftover in _listed(self.out / "checkpoints"):  # of a worker that was killed just after it wrote its row
             if self.has("run", leftover.name):
@@ -130,7 +130,7 @@ class Store:
             return study["preset"], study["data"]
         for row in self.read("run").rows:
             return row["preset"], row["settings"]["data"]
-        if (self.out / STUDY_FILE).exists() and (self.out / _PLACES["run"]).is_dir():
+        if (self.out / STUDY_FILE).exists() and (self.out / _ROW_FOLDERS["run"]).is_dir():
             raise ValueError(
                 f"{self.out / STUDY_FILE} is damaged and there is no row to tell what it was; name another with --out"
             )
@@ -196,7 +196,7 @@ class Store:
     def path(self, kind: str, key: str) -> Path:
         """Return the path of the row of `key`, which need not exist."""
         assert kind in KINDS, kind
-        return self.out / _PLACES[kind] / f"{key}.json"
+        return self.out / _ROW_FOLDERS[kind] / f"{key}.json"
 
     def row(self, kind: str, key: str) -> Row | None:
         """Return the row of `key`, or None where there is none.
@@ -232,14 +232,14 @@ class Store:
         """
         if experiment:
             return self._read_listed(kind, experiment)
-        keys = [path.stem for path in _listed(self.out / _PLACES[kind]) if path.suffix == ".json"]
+        keys = [path.stem for path in _listed(self.out / _ROW_FOLDERS[kind]) if path.suffix == ".json"]
         return self._collect(kind, [{"key": key} for key in sorted(keys)])
 
     def _read_listed(self, kind: str, experiment: str) -> StoredRows:
         known = self.experiments()
         if experiment not in known:
             raise ValueError(f"{self.out}: no experiment {experiment!r}; there are: {', '.join(known)}")
-        return self._collect(kind, known[experiment][_PLACES[kind]])
+        return self._collect(kind, known[experiment][_ROW_FOLDERS[kind]])
 
     def _collect(self, kind: str, listed: list[dict[str, Any]]) -> StoredRows:
         rows, problems = [], []
@@ -255,7 +255,7 @@ class Store:
 
     def missing(self, kind: str, experiment: str) -> int:
         """Return the number of rows that `experiment` lists and that are not there."""
-        return sum(not self.has(kind, entry["key"]) for entry in self.experiments()[experiment][_PLACES[kind]])
+        return sum(not self.has(kind, entry["key"]) for entry in self.experiments()[experiment][_ROW_FOLDERS[kind]])
 
     @contextlib.contextmanager
     def claim(self, kind: str, key: str) -> Iterator[None]:
@@ -376,7 +376,7 @@ def _all_entries(experiments: object) -> bool:
         isinstance(entry, dict)
         and all(
             isinstance(entry.get(folder), list) and all(isinstance(e, dict) and "key" in e for e in entry[folder])
-            for folder in _PLACES.values()
+            for folder in _ROW_FOLDERS.values()
         )
         for entry in experiments.values()
     )

@@ -1,4 +1,4 @@
-"""How a training is executed, as far as it does not belong to the variant: precision, micro-batches, processes.
+"""Execution of a training, as far as it does not belong to the variant: precision, micro-batches, processes.
 
 Every run of a study uses `DEFAULT_EXECUTION`: float32, one micro-batch a step, nothing recomputed.
 """

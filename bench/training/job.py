@@ -71,12 +71,12 @@ class TrainingJob:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What decides its numbers, apart from how it is executed: another identity is another training."""
+        """Everything that decides its numbers, apart from its execution: another identity is another training."""
         return {"settings": settings_to_dict(self.settings), "preset": self.preset, "seed": self.seed}
 
     @property
     def manner(self) -> dict[str, Any]:
-        """How it is executed."""
+        """Its execution, as the record keeps it."""
         execution = dataclasses.asdict(self.execution)
         execution["denominators"] = execution.pop("loss_normalization")  # its key in the file
         names = ("processes", "gpus", "threads", "backend")

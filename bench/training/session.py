@@ -215,6 +215,7 @@ class _SessionCallback(Callback):
         return step % self.job.eval_every == 0
 
     def on_step_end(self, step: int, losses: Losses, learning_rate: float) -> None:
+        """Log the step, and evaluate every `eval_every` steps."""
         job, last = self.job, step == self.job.settings.train.steps
         if self.logger is not None:
             self.logger.step(step, losses, learning_rate, write=last or step % job.log_every == 0)
@@ -226,10 +227,12 @@ class _SessionCallback(Callback):
                 self.logger.evaluated(step, metrics, time.monotonic() - began)
 
     def on_checkpoint_saved(self, step: int) -> None:
+        """Log the checkpoint."""
         if self.logger is not None:
             self.logger.event("saved", step=step)
 
     def should_stop(self) -> bool:
+        """Return True after a signal to stop."""
         return bool(self.signals.name)
 
     def close(self) -> None:

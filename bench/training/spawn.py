@@ -30,6 +30,7 @@ from torch import distributed
 from bench import environment
 from bench.distributed import ProcessGroup
 from bench.errors import one_line
+from bench.launchers.queue import STOP_SIGNALS, signal_name
 from bench.training.loop import TrainingStopped
 
 Work = Callable[[Any, ProcessGroup, torch.device], None]
@@ -38,7 +39,6 @@ COLLECTIVE_TIMEOUT = datetime.timedelta(hours=1)
 SECOND_SIGNAL_SECONDS = 5.0  # one terminal signal reaches a process by several ways; a later one is meant
 GRACE_SECONDS = 2.0  # seconds in which the others' words about a failure are still heard
 STOPPED, FAILED = 130, 1
-_TOLD_TO_STOP = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
 
 
 class TrainingFailed(Exception):
@@ -58,7 +58,7 @@ class StopSignals:
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
-            heard = [number for number in _TOLD_TO_STOP if signal.getsignal(number) != signal.SIG_IGN]
+            heard = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
             self._before = {number: signal.signal(number, self._note) for number in heard}
         return self
 
@@ -68,7 +68,7 @@ class StopSignals:
 
     def _note(self, number: int, _: FrameType | None) -> None:
         if not self.name:
-            self.name, self._first = f"signal {number} ({signal.Signals(number).name})", time.monotonic()
+            self.name, self._first = signal_name(number), time.monotonic()
         elif time.monotonic() - self._first > SECOND_SIGNAL_SECONDS:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
@@ -129,24 +129,23 @@ def _wait_for_processes(workers: list[Any], signals: StopSignals) -> list[int | 
     return [process.exitcode for process in workers]
 
 
-def _raise_cause(codes: list[int | None], messages: list[tuple[int, int, str]], signal_name: str) -> None:
+def _raise_cause(codes: list[int | None], messages: list[tuple[int, int, str]], stop_signal: str) -> None:
     """Raise the first of failures that follow from each other: of a killed process, else the first reported one.
 
     A process that stops when told to leaves the others waiting, which then fail: that is a stop.
     """
     for rank, code in enumerate(codes):
-        if code is not None and code < 0 and not signal_name:
-            name = signal.Signals(-code).name
+        if code is not None and code < 0 and not stop_signal:
             raise TrainingFailed(
-                f"process {rank} of {len(codes)} was killed by signal {-code} ({name}); the others are ended"
+                f"process {rank} of {len(codes)} was killed by {signal_name(-code)}; the others are ended"
             )
     stopped = [int(text) for _, code, text in messages if code == STOPPED]
-    if signal_name and stopped:
+    if stop_signal and stopped:
         raise TrainingStopped(max(stopped))
     for rank, code, text in messages:
         if code == FAILED:
             raise TrainingFailed(f"process {rank} of {len(codes)}: {text}")
-    if signal_name:
+    if stop_signal:
         raise TrainingStopped(0)
     silent = [rank for rank, code in enumerate(codes) if code]
     if silent:

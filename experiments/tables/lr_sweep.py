@@ -19,16 +19,14 @@ from bench.config.grid import Variant
 from bench.config.presets import preset
 from bench.config.settings import Settings
 from bench.study.request import VariantFactory
+from reports.analysis.lr_sweep import candidate_name
 
 RATE_FACTORS = (1.0, 2.0, 4.0)  # of the recipe's own rate, where none are given
 CHOICE_SPLIT = "val"  # that rates are chosen on
 SCORE_SPLIT = "test"  # that the table is then scored on
 SWEEP_SEEDS = 2  # trainings of each row at each rate, or as many as the table has
-KIND = "rates"
 NO_SWEEP = "none"
-SWEPT_TABLES = (
-    8,
-)  # whose rows differ so much that rates are chosen unless told otherwise, where a training takes seconds
+SWEPT_TABLES = (8,)  # rows differ so much that the quick preset sweeps rates by default
 
 
 def parse_rates(words: str) -> tuple[float, ...]:
@@ -100,11 +98,6 @@ def best_rate(runs: Iterable[Mapping[str, Any]], row: str, rates: Sequence[float
     own = list(runs)
     means = {rate: _mean([run for run in own if run["variant"] == candidate_name(row, rate)]) for rate in sorted(rates)}
     return max(means, key=means.__getitem__)
-
-
-def candidate_name(row: str, rate: float) -> str:
-    """What a row at a rate is called among the candidates."""
-    return f"{row} lr={format_value(rate)}"
 
 
 def _at(variant: Variant, rate: float, split: str, called: str) -> Variant:

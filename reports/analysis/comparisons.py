@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from bench.config.fields import AXIS_LABELS
 from bench.stats import seed_statistics
 from bench.stats.seed_statistics import PermutationResult, WelchResult
 from reports.analysis import study_rows
@@ -98,7 +99,7 @@ def control_variant(study: Study) -> str:
     if study.control in study.variants:
         return study.control
     if set(study_rows.study_axes(study)) == set(GRID_CONTROL):
-        wanted = {f"{study_rows.LABELS[name]}={value}" for name, value in GRID_CONTROL.items()}
+        wanted = {f"{AXIS_LABELS[name]}={value}" for name, value in GRID_CONTROL.items()}
         for variant in study.variants:
             if _axes_of(study, variant) == GRID_CONTROL or set(variant.split()) == wanted:
                 return variant

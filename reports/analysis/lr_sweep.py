@@ -5,10 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
+from bench.config.fields import format_value
 from reports.analysis import study_rows
 from reports.analysis.study_rows import Study
 
-CANDIDATES = "rates"  # the kind of a study whose variants are a table's rows at several rates, named `ROW lr=RATE`
+LR_SWEEP_KIND = "rates"  # kind of a study whose variants are a table's rows at several learning rates
+LR_SEPARATOR = " lr="
+
+
+def candidate_name(row: str, lr: float) -> str:
+    """Return the name of a table's row trained at one learning rate, as in `dense lr=0.001`."""
+    return f"{row}{LR_SEPARATOR}{format_value(lr)}"
+
+
+def row_of_candidate(variant: str) -> str:
+    """Return the table's row that `candidate_name` made this name from."""
+    return variant.rpartition(LR_SEPARATOR)[0]
 
 
 def variants_by_lr(study: Study) -> dict[float, list[str]]:
@@ -26,13 +38,13 @@ def variants_by_lr(study: Study) -> dict[float, list[str]]:
 
 def best_lr_sentences(study: Study) -> Iterator[str]:
     """For a study of candidates: each row's best rate, and the rows for which that is the lowest or highest."""
-    if study.kind != CANDIDATES:
+    if study.kind != LR_SWEEP_KIND:
         return
     tried: dict[str, dict[float, float]] = {}
     for rate, variants in variants_by_lr(study).items():
         for variant in variants:
             if values := _all_values(study, variant):
-                tried.setdefault(variant.rpartition(" lr=")[0], {})[rate] = fmean(values)
+                tried.setdefault(row_of_candidate(variant), {})[rate] = fmean(values)
     best: dict[float, list[str]] = {}
     for row, means in tried.items():
         best.setdefault(max(sorted(means), key=means.__getitem__), []).append(row)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import Any
 
+from bench.results.rows import nested_items
 from reports.analysis import study_rows
 from reports.analysis.study_rows import Study
 from reports.paper import figures
@@ -172,9 +173,5 @@ def _named(name: str) -> str:
     return f"{name} ({FIELD_MEANINGS[name]})" if name in FIELD_MEANINGS else name
 
 
-def _dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for name, value in values.items():
-        inner = f"{prefix}{name}"
-        result |= _dotted(value, f"{inner}.") if isinstance(value, Mapping) else {inner: value}
-    return result
+def _dotted(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {".".join(path): value for path, value in nested_items(values)}

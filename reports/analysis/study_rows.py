@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bench.results.rows import nested_items
+
 Row = Mapping[str, Any]
-LABELS: Mapping[str, str] = {"points": "N", "levels": "L"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,12 +130,9 @@ def study_axes(study: Study) -> tuple[str, ...]:
     return tuple(names)
 
 
-def field_values(settings: Any) -> dict[str, Any]:
-    """Nested settings by field name alone; names are unique over the parts."""
-    result: dict[str, Any] = {}
-    for name, value in (settings or {}).items():
-        result |= field_values(value) if isinstance(value, Mapping) else {name: value}
-    return result
+def field_values(settings: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return nested settings by field name alone; names are unique over the parts."""
+    return {path[-1]: value for path, value in nested_items(settings or {})}
 
 
 def value_text(value: Any) -> str:

@@ -3,27 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
+from bench.results.step_parts import ATTENTION, BACKBONE, CONTEXT, SUMMED_PARTS, WHOLE_STEP, PartTime
 from reports.formats.markdown import DASH, bullet_list, markdown_table
-
-WHOLE, BACKBONE, CONTEXT, ATTENTION = "whole step", "backbone", "context branch", "its attention"
-SUMMED = (BACKBONE, "spatial branch and heads", CONTEXT, "loss", "optimizer")
-
-
-class PartTime(Protocol):
-    """A measured part (`bench.profiling.step_breakdown.PartTime`); seconds."""
-
-    @property
-    def part(self) -> str: ...  # noqa: D102
-    @property
-    def backend(self) -> str: ...  # noqa: D102
-    @property
-    def seconds(self) -> float: ...  # noqa: D102
-    @property
-    def low(self) -> float: ...  # noqa: D102
-    @property
-    def high(self) -> float: ...  # noqa: D102
 
 
 def step_breakdown_markdown(cases: Mapping[str, Sequence[PartTime]], setting: Sequence[str]) -> str:
@@ -59,7 +41,7 @@ def _spread(time: PartTime) -> str:
 
 
 def _rest(found: Mapping[tuple[str, str], PartTime], backend: str) -> float:
-    return found[WHOLE, backend].seconds - sum(found[part, backend].seconds for part in SUMMED)
+    return found[WHOLE_STEP, backend].seconds - sum(found[part, backend].seconds for part in SUMMED_PARTS)
 
 
 def _findings(times: Sequence[PartTime]) -> list[str]:
@@ -75,7 +57,7 @@ def _findings(times: Sequence[PartTime]) -> list[str]:
             f"its attention (with its linear layers) {attention / backbone:.2f}."
         )
     first = backends[0]
-    slower = {name: found[WHOLE, name] / found[WHOLE, first] for name in backends[1:]}
+    slower = {name: found[WHOLE_STEP, name] / found[WHOLE_STEP, first] for name in backends[1:]}
     return lines + [
         f"With {name} a whole step takes {x:.2f} times as long as with {first}." for name, x in slower.items()
     ]

@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from bench.config.fields import AXIS_LABELS
 from bench.stats.seed_statistics import SampleSummary, summarize_sample
 from reports.analysis import study_rows
 from reports.analysis.study_rows import Study
@@ -66,9 +67,7 @@ def point_series(study: Study) -> dict[str, list[SeedGroup]]:
         points = study_rows.number_at(axes, "points")
         if points is None or points <= 0:
             return {}
-        label = "  ".join(
-            f"{study_rows.LABELS.get(name, name)} = {study_rows.value_text(axes.get(name))}" for name in others
-        )
+        label = "  ".join(f"{AXIS_LABELS.get(name, name)} = {study_rows.value_text(axes.get(name))}" for name in others)
         series.setdefault(label, []).append(_group(points, runs))
     places = {group.place for groups in series.values() for group in groups}
     return series if len(places) > 1 and len(series) <= len(COLOURS) else {}

@@ -13,9 +13,9 @@ from reports.analysis.study_rows import Study
 from reports.formats import numbers
 from reports.formats.data_frames import make_frame
 from reports.formats.markdown import escape_cell, markdown_table
+from unept.config import SLOTS
 
 UNEPT = "unept"  # the architecture that has slots
-SLOTS = ("encoder_self", "decoder_self", "decoder_cross")
 NONE = "none"
 COLUMNS = ("variant", "slot", "attention", "share", "own_level", "other_levels")
 

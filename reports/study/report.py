@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Iterator
 
+from bench.config.fields import AXIS_LABELS
 from reports.analysis import claim_verdicts, comparisons, lr_sweep, protocol, study_rows
 from reports.analysis import frames as tables
 from reports.analysis.study_rows import Study
@@ -23,7 +24,7 @@ QUESTIONS = {
     "table 6": "How many sampling points, on how many feature scales? (Table 6)",
     "table 7": "How do the rivals compare under one recipe, and what do they cost? (Table 7)",
     "table 8": "Which attention in the same slots, at what memory? (Table 8)",
-    "rates": "At which learning rate does each row of a table do best? (chosen on the validation split)",
+    lr_sweep.LR_SWEEP_KIND: "At which learning rate does each row of a table do best? (chosen on the validation split)",
 }
 COMPLEXITY_TABLE = 7
 PICTURES_FILE = "pictures.png"
@@ -71,7 +72,7 @@ def study_question(study: Study) -> str:
     """What the study asks, in one line."""
     if study.kind in QUESTIONS:
         return QUESTIONS[study.kind]
-    names = [study_rows.LABELS.get(name, name) for name in study_rows.study_axes(study)]
+    names = [AXIS_LABELS.get(name, name) for name in study_rows.study_axes(study)]
     return f"How do accuracy and cost change with {' and '.join(names) or 'the settings'}?"
 
 

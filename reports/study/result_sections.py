@@ -37,7 +37,7 @@ def accuracy_section(study: Study) -> Iterator[str]:
         "value.\n"
     )
     by_rate = lr_sweep.variants_by_lr(study)
-    if len(by_rate) > 1 and study.kind != lr_sweep.CANDIDATES:
+    if len(by_rate) > 1 and study.kind != lr_sweep.LR_SWEEP_KIND:
         yield "Learning rates differ:\n"
         yield bullet_list(
             f"{study_rows.value_text(rate)}: {escape_cell(', '.join(names))}" for rate, names in by_rate.items()

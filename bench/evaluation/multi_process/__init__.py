@@ -1,4 +1,4 @@
-"""Checkpoints scored on a data set picture by picture: by several processes, resumable, compared in pairs."""
+"""Checkpoints scored on a data set image by image: by several processes, resumable, compared in pairs."""
 
 from bench.evaluation.multi_process.request import CheckpointScores, Request, evaluate_checkpoints, paired_comparisons
 

@@ -1,4 +1,4 @@
-"""From what a user typed to scores: checkpoints checked against the data, evaluated, and compared in pairs."""
+"""Scores from what a user typed: checkpoints checked against the data, evaluated, and compared in pairs."""
 
 from __future__ import annotations
 
@@ -51,14 +51,22 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointScores:
-    """One checkpoint's results: what a report says of them, and the counts of every picture."""
+    """One checkpoint's results: the record for a report, and the counts of every image."""
 
     record: dict[str, Any]
     results: ImageResults
 
 
 def evaluate_checkpoints(request: Request, say: Say) -> list[CheckpointScores]:
-    """Score each checkpoint, continuing what an earlier call began. Raises ValueError for every user's mistake."""
+    """Score each checkpoint, continuing what an earlier call began.
+
+    Args:
+        request: Checkpoints, data, protocol and processes.
+        say: Called with a line of progress.
+
+    Raises:
+        ValueError: The request contains a user's mistake; one line.
+    """
     _check(request)
     dataset = open_data(request.data, request.split)
     _check_split(request, dataset)
@@ -66,11 +74,18 @@ def evaluate_checkpoints(request: Request, say: Say) -> list[CheckpointScores]:
     devices = process_devices(request)
     jobs = [_job(request, path, dataset, count, devices, say) for path in request.checkpoints]
     called = short_names(request.checkpoints)
-    return [_scored(job, found, name, dataset, devices, say) for (job, found), name in zip(jobs, called, strict=True)]
+    return [
+        _scored(job, checkpoint, name, dataset, devices, say)
+        for (job, checkpoint), name in zip(jobs, called, strict=True)
+    ]
 
 
 def process_devices(request: Request) -> list[str]:
-    """The device of each process that this one starts, or this one's own alone."""
+    """Return the device of each process that this one starts, or this one's own alone.
+
+    Raises:
+        ValueError: There are fewer GPUs, or the options conflict with torchrun.
+    """
     if environment.torchrun_size():
         if request.processes or request.gpus:
             raise ValueError("--processes and --gpus: under torchrun its own options say how many")
@@ -85,7 +100,11 @@ def process_devices(request: Request) -> list[str]:
 
 
 def resolve_device(name: str) -> str:
-    """A device of this machine: `auto` is a GPU where there is one. ValueError for one that is not there."""
+    """Return the name of a device of this machine: `auto` is a GPU where there is one.
+
+    Raises:
+        ValueError: The device is not available.
+    """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -98,24 +117,28 @@ def resolve_device(name: str) -> str:
 
 
 def short_names(checkpoints: Sequence[Path]) -> list[str]:
-    """A short name for each file: its own without suffix, with its folder's where two are called alike, or numbered."""
+    """Return a short name for each file: its stem, with its folder's name where two are alike, else numbered."""
     for make in (lambda path: path.stem, lambda path: f"{path.resolve().parent.name}-{path.stem}"):
-        found = [make(path) for path in checkpoints]
-        if len(set(found)) == len(found):
-            return found
+        candidates = [make(path) for path in checkpoints]
+        if len(set(candidates)) == len(candidates):
+            return candidates
     return [f"{path.stem}-{number}" for number, path in enumerate(checkpoints, 1)]
 
 
 def paired_comparisons(scored: Sequence[CheckpointScores]) -> list[dict[str, Any]]:
-    """Each checkpoint against the first, and each refined result against its own plain one."""
-    found = []
-    for one in scored[1:]:
-        found += _compared(one.record["name"], scored[0].record["name"], one.results.per_picture(), scored[0])
-    for one in scored:
-        if one.results.refines:
-            name = one.record["name"]
-            found += _compared(f"{name}, refined", f"{name}, plain", one.results.per_picture("refined"), one)
-    return found
+    """Compare each checkpoint with the first, and each refined result with its own plain one, by a paired bootstrap."""
+    compared = []
+    for checkpoint in scored[1:]:
+        compared += _compared(
+            checkpoint.record["name"], scored[0].record["name"], checkpoint.results.per_picture(), scored[0]
+        )
+    for checkpoint in scored:
+        if checkpoint.results.refines:
+            name = checkpoint.record["name"]
+            compared += _compared(
+                f"{name}, refined", f"{name}, plain", checkpoint.results.per_picture("refined"), checkpoint
+            )
+    return compared
 
 
 def _compared(first: str, second: str, counts: bootstrap.Counts, other: CheckpointScores) -> list[dict[str, Any]]:
@@ -126,7 +149,7 @@ def _compared(first: str, second: str, counts: bootstrap.Counts, other: Checkpoi
 
 
 def _check(request: Request) -> None:
-    """Ranges. Raises ValueError."""
+    """Check the ranges of a request. Raises ValueError."""
     if not request.checkpoints:
         raise ValueError("evaluate: expected at least one checkpoint")
     for name in ("images", "processes", "gpus", "threads"):
@@ -137,7 +160,7 @@ def _check(request: Request) -> None:
 
 
 def _check_split(request: Request, dataset: Dataset) -> None:
-    """Refuse what gives neither scores nor files. Raises ValueError."""
+    """Refuse a split that gives neither scores nor files. Raises ValueError."""
     if request.results is not None and request.data.partition(":")[0] != "cityscapes":
         raise ValueError(f"--results: files for the test server of cityscapes:PATH, not of {request.data}")
     if request.results is not None and len(request.checkpoints) > 1:
@@ -150,22 +173,24 @@ def _check_split(request: Request, dataset: Dataset) -> None:
 def _job(
     request: Request, path: Path, dataset: Dataset, count: int, devices: Sequence[str], say: Say
 ) -> tuple[ScoringJob, model_file.SavedModel]:
-    """The job of one checkpoint, and what the checkpoint says of itself."""
-    found = model_file.load_model(path, own_modules=request.own_modules)
-    if len(dataset.classes) != found.config.classes:
-        raise ValueError(f"{path}: {found.config.classes} classes, but {request.data} has {len(dataset.classes)}")
-    if found.classes != dataset.classes and environment.is_main_process():
+    """Return the job of one checkpoint, and the loaded checkpoint."""
+    checkpoint = model_file.load_model(path, own_modules=request.own_modules)
+    if len(dataset.classes) != checkpoint.config.classes:
+        raise ValueError(f"{path}: {checkpoint.config.classes} classes, but {request.data} has {len(dataset.classes)}")
+    if checkpoint.classes != dataset.classes and environment.is_main_process():
         say(f"{path}: its classes are called otherwise than the data's; they are compared by number")
-    protocol = request.asked.over(published_protocol(request.data, found.config.size, found.facts.get("base")))
-    kind, _, place = request.data.partition(":")
+    protocol = request.asked.over(
+        published_protocol(request.data, checkpoint.config.size, checkpoint.facts.get("base"))
+    )
+    kind, _, folder = request.data.partition(":")
     decides = {
-        "checkpoint": found.digest,
-        "data": f"{kind}:{Path(place).expanduser().resolve()}" if place else kind,
+        "checkpoint": checkpoint.digest,
+        "data": f"{kind}:{Path(folder).expanduser().resolve()}" if folder else kind,
         "split": request.split,
         "pictures": count,
         "protocol": asdict(protocol),
         "results": str(request.results.resolve()) if request.results else "",
-        "sources": source_hash("run", [getattr(found.config, slot) for slot in SLOTS]),
+        "sources": source_hash("run", [getattr(checkpoint.config, slot) for slot in SLOTS]),
     }
     sharing = max(len(devices), int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     job = ScoringJob(
@@ -174,20 +199,20 @@ def _job(
         data=request.data,
         split=request.split,
         count=count,
-        classes=found.config.classes,
+        classes=checkpoint.config.classes,
         protocol=protocol,
         results=request.results,
         folder=request.out / content_key(json_value(decides)) / "chunks",
         device=devices[0],
         threads=request.threads or max(1, environment.usable_cores() // sharing),
     )
-    return job, found
+    return job, checkpoint
 
 
 def _scored(
-    job: ScoringJob, found: model_file.SavedModel, name: str, dataset: Dataset, devices: Sequence[str], say: Say
+    job: ScoringJob, checkpoint: model_file.SavedModel, name: str, dataset: Dataset, devices: Sequence[str], say: Say
 ) -> CheckpointScores:
-    """Score one checkpoint, and write down what came out beside its chunks."""
+    """Score one checkpoint, and write the results beside its chunks."""
     if environment.is_main_process():
         for line in work.remove_damaged_chunks(job):
             say(line)
@@ -203,8 +228,8 @@ def _scored(
     record = {
         "name": name,
         "checkpoint": str(job.checkpoint),
-        "sha256": found.digest,
-        "facts": found.facts,
+        "sha256": checkpoint.digest,
+        "facts": checkpoint.facts,
         "data": job.data,
         "split": job.split,
         "pictures": job.count,
@@ -214,17 +239,17 @@ def _scored(
         "environment": environment.collect_environment(threads=job.threads) | {"devices": [*devices]},
     }
     if environment.is_main_process():
-        place = job.folder.parent
+        folder = job.folder.parent
         text = json.dumps(json_value(record), indent=1, allow_nan=False) + "\n"
-        with FileLock(place / "scores.lock"):  # the first processes of several machines end at the same time
-            results.write(place / "pictures.npz")
-            atomic_write(place / "scores.json", text.encode())
-        record["folder"] = str(place)
+        with FileLock(folder / "scores.lock"):  # the first processes of several machines end at the same time
+            results.write(folder / "pictures.npz")
+            atomic_write(folder / "scores.json", text.encode())
+        record["folder"] = str(folder)
     return CheckpointScores(record=record, results=results)
 
 
 def _metrics(results: ImageResults, kind: str) -> dict[str, Any]:
-    """Fractions, None where there is none; per class in the order of the classes."""
+    """Return fractions, None where there is none; per class in the order of the classes."""
     scores, edges = results.scores(kind)
     return {
         "miou": scores.miou,

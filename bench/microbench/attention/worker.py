@@ -49,14 +49,14 @@ def run_comparisons(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
     torch.set_num_threads(spec["threads"])
     warnings.simplefilter("ignore")  # of the others' imports
     size = MapSize(**spec["size"])
-    known = {comparison.name: comparison for comparison in load_comparisons(spec["comparisons"])}
+    comparisons = {comparison.name: comparison for comparison in load_comparisons(spec["comparisons"])}
     result: dict[str, Any] = {}
     for name in spec["names"]:
         record: dict[str, Any] = {"rows": [], "sides": {}, "malloc": malloc, "whole": False}
         result[name] = record
         context = RowContext(part=name, malloc=spec["malloc"], shape=f"{size.tokens} tokens", threads=spec["threads"])
-        steps = _memory(known[name], size, context, record) if spec["kind"] == "memory" else None
-        for _ in steps or _times(known[name], size, context, record, spec["repeats"]):
+        steps = _memory(comparisons[name], size, context, record) if spec["kind"] == "memory" else None
+        for _ in steps or _times(comparisons[name], size, context, record, spec["repeats"]):
             yield result
         record["whole"] = True
         yield result
@@ -85,8 +85,8 @@ def _times(
             tasks[side.name] = _task(call, comparison, size)
         yield
     samples = timing.time_interleaved(tasks, repeats) if tasks else {}
-    made = [context.row(name, phase, "seconds", seconds, every=True) for (name, phase), seconds in samples.items()]
-    record["rows"] += map(asdict, [*made, *rows.ratio_rows(context, samples, comparison.implementations[0].name)])
+    timings = [context.row(name, phase, "seconds", seconds, every=True) for (name, phase), seconds in samples.items()]
+    record["rows"] += map(asdict, [*timings, *rows.ratio_rows(context, samples, comparison.implementations[0].name)])
     yield
 
 

@@ -33,7 +33,7 @@ AVX2_ARCH = "x86-64-v3"  # the instruction set of processors with AVX2
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkSetting:
-    """What is measured, and how.
+    """Conditions and cases of the parts of a benchmark.
 
     Attributes:
         malloc: Setting of malloc: default, tuned or counted.

@@ -148,9 +148,9 @@ class _Counter(TorchDispatchMode):
         return result
 
     def _message(self, operator: str) -> str:
-        place = f" in {self._called[-1]}" if self._called[-1] else ""
+        caller = f" in {self._called[-1]}" if self._called[-1] else ""
         return (
-            f"operator {operator}{place} is neither counted nor free; "
+            f"operator {operator}{caller} is neither counted nor free; "
             "torch.utils.flop_counter.register_flop_formula gives it a formula"
         )
 

@@ -212,7 +212,7 @@ def _few_bands() -> AbstractContextManager[object]:
     of_a_loss = banded_cross_entropy._bands
 
     def shape(band: banded_cross_entropy._Band) -> list[int]:
-        return [each.stop - each.start for each in band]
+        return [part.stop - part.start for part in band]
 
     def few(*args: Any, **kwargs: Any) -> Iterator[banded_cross_entropy._Band]:
         for (images, *_), equal in groupby(of_a_loss(*args, **kwargs), key=shape):

@@ -130,8 +130,8 @@ def _on_card(settings: Settings, setting: StepSetting) -> Record:
     from bench.profiling.memory.cuda_peak import measure_cuda_peak
 
     try:
-        found = measure_cuda_peak(settings, setting)
-        return found | {"predicted": predict_peak(settings, setting, backend=found["backend"]).bytes}
+        figures = measure_cuda_peak(settings, setting)
+        return figures | {"predicted": predict_peak(settings, setting, backend=figures["backend"]).bytes}
     except (RuntimeError, ValueError) as error:
         return {"message": one_line(error, most=200)}
 

@@ -176,8 +176,8 @@ def reallocate_on_cpu(model: nn.Module) -> nn.Module:
     for module in model.modules():
         for name, parameter in module._parameters.items():
             if parameter is not None:
-                made = torch.empty(parameter.shape, dtype=parameter.dtype)
-                module._parameters[name] = nn.Parameter(made, requires_grad=parameter.requires_grad)
+                empty = torch.empty(parameter.shape, dtype=parameter.dtype)
+                module._parameters[name] = nn.Parameter(empty, requires_grad=parameter.requires_grad)
         for name, buffer in module._buffers.items():
             if buffer is not None:
                 module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)

@@ -11,6 +11,7 @@ import torch
 from bench.config.grid import Variant
 from bench.config.presets import preset
 from bench.profiling import gpu_hours
+from bench.results.gpu_assumption import GpuAssumption
 from reports.pages import gpu_hours as pages
 from unept.inference import predict
 
@@ -80,7 +81,7 @@ def test_shared_runs_are_counted_once(counting: list[Any]) -> None:
     found += gpu_hours.gpu_hours_records("T2", variants[1:], pictures=10, known=known)
     assert [record["same_as"] for record in found] == ["", "", "T1, b"]
     assert len(counting) == 2
-    card = gpu_hours.GpuAssumption(name="x", peak=2e6 / 3600, share=0.5)  # 1e6 of 1e12 operations an hour
+    card = GpuAssumption(name="x", peak=2e6 / 3600, share=0.5)  # 1e6 of 1e12 operations an hour
     lines = [line.split(" | ") for line in pages.totals_table(found, card, 2).splitlines()]
     assert [line[1:3] for line in lines[2:]] == [["2", "4"], ["1", "2"], ["2", "4"]]
     hour = [record["training_tflop"] / 1e6 for record in found]
@@ -90,8 +91,8 @@ def test_shared_runs_are_counted_once(counting: list[Any]) -> None:
 def test_a_dry_run_says_what_is_due(counting: list[Any]) -> None:
     variants = [Variant(name="a", axes={}, settings=preset("paper"))]
     found = [*gpu_hours.gpu_hours_records("T1", variants, pictures=2000, known={})]
-    first, last = pages.gpu_hours_lines(found, {"a": 3}, gpu_hours.GpuAssumption(), gpu_hours.DEFAULT_IMAGE_SIZE)
-    each = gpu_hours.GpuAssumption().hours(found[0]["training_tflop"] + found[0]["evaluation_tflop"])
+    first, last = pages.gpu_hours_lines(found, {"a": 3}, GpuAssumption(), gpu_hours.DEFAULT_IMAGE_SIZE)
+    each = GpuAssumption().hours(found[0]["training_tflop"] + found[0]["evaluation_tflop"])
     assert first.startswith(f"a: 2.0 GMACs an image, {each:.1f} GPU-hours a run, ")
     assert last.startswith(f"predicted: {3 * each:,.0f} GPU-hours for the 3 runs due, if NVIDIA A100, ")
 
@@ -99,4 +100,4 @@ def test_a_dry_run_says_what_is_due(counting: list[Any]) -> None:
 @pytest.mark.parametrize("wrong", [{"peak": 0.0}, {"peak": float("nan")}, {"share": 0.0}, {"share": 1.5}])
 def test_a_card_that_cannot_be(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="expected more than 0"):
-        gpu_hours.GpuAssumption(**wrong)  # type: ignore[arg-type]
+        GpuAssumption(**wrong)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ import torch
 
 from bench.config.presets import preset
 from bench.profiling import step_breakdown
-from bench.profiling.step_breakdown import (
+from bench.results.step_parts import (
     ATTENTION,
     BACKBONE,
     CONTEXT,
@@ -19,6 +19,7 @@ from bench.profiling.step_breakdown import (
     PARTS,
     SPATIAL,
     WHOLE_STEP,
+    PartTime,
 )
 from reports.pages import step_breakdown as pages
 
@@ -59,7 +60,7 @@ def test_a_part_gets_what_it_gets_in_the_model() -> None:
 def test_what_the_parts_do_not_explain_is_said() -> None:
     seconds = {WHOLE_STEP: 1.0, BACKBONE: 0.3, SPATIAL: 0.1, CONTEXT: 0.2, ATTENTION: 0.15, LOSS: 0.1, OPTIMIZER: 0.05}
     times = [
-        step_breakdown.PartTime(part=part, backend=name, seconds=factor * value, low=value, high=2 * value)
+        PartTime(part=part, backend=name, seconds=factor * value, low=value, high=2 * value)
         for part, value in seconds.items()
         for name, factor in (("native", 1), ("reference", 2))
     ]

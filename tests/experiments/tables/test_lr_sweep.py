@@ -10,6 +10,7 @@ from bench.config.grid import Variant
 from bench.config.presets import preset
 from experiments.tables import lr_sweep, table8
 from experiments.tables.registry import only_rows, trained_table
+from reports.analysis.lr_sweep import candidate_name
 
 TRIED = (5e-4, 1e-3, 2e-3)
 
@@ -18,7 +19,7 @@ def run(row: str, rate: float, miou: float | None, seed: int = 0, status: str = 
     metrics = {} if miou is None else {"miou": miou}
     return {
         "kind": "run",
-        "variant": lr_sweep.candidate_name(row, rate),
+        "variant": candidate_name(row, rate),
         "seed": seed,
         "status": status,
         "metrics": metrics,
