@@ -23,7 +23,7 @@ from unept.attention.scaled_dot_product import attend, pieces
 from unept.attention.windows import Window, windowed
 from unept.ops import Shapes
 
-WINDOWS = {"raster": 512, "window2d": 15}  # where no window is given: tokens of the sequence, side of the square
+WINDOWS = {"raster": 512, "window2d": 15}  # defaults: tokens of the sequence, side of the square
 
 
 class LongformerSelf(MultiHeadSelf):

@@ -122,7 +122,7 @@ def columns(q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, side: int, dropout: 
 def summaries(q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, block: int, summary: int, dropout: float) -> Tensor:
     """Attend from each token to the last ``summary`` tokens of every block; (B, S, H, D)."""
     length = q_BSHD.shape[1]
-    whole = length - length % block  # where the last block begins, if it is shorter than the others
+    whole = length - length % block  # start of the last block if it is shorter than the others
     position = torch.arange(length, device=q_BSHD.device)
     kept = position[:whole].view(-1, block)[:, -summary:].flatten()
     index = torch.cat((kept, position[max(whole, length - summary) :] if whole < length else position[:0]))

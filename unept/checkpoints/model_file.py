@@ -31,7 +31,7 @@ from unept.utils.imagenet import MEAN, STD
 FORMAT = "unept-bench checkpoint"
 VERSION = 1
 SUFFIX = ".safetensors"
-LARGEST = 2**20  # of any whole number in a description
+LARGEST = 2**20  # largest whole number in a description
 _NORMALISATION = {"mean": list(MEAN), "std": list(STD)}
 _FIELDS = ("config", "classes", "palette", "normalisation", "facts", "backbone_heads")
 
@@ -310,6 +310,6 @@ def _guarded(make: Callable[[], nn.Module]) -> nn.Module:
         return make()
     except ValueError:
         raise
-    except Exception as error:  # from the layers' constructors, and a user's own
+    except Exception as error:  # raised by layers' constructors, and by a user's own code
         reason = " ".join(str(error).split())
         raise ValueError(f"its config describes no model ({type(error).__name__}: {reason})") from None

@@ -17,7 +17,7 @@ STRIP = (
     "\"import torch; torch.save(torch.load('{name}', map_location='cpu', weights_only=False)['state_dict'], "
     "'weights.pth')\""
 )
-_PARALLEL = "module."  # what nn.DataParallel and DistributedDataParallel put before every name
+_PARALLEL = "module."  # prefix of every name under nn.DataParallel and DistributedDataParallel
 
 
 @dataclass(frozen=True, kw_only=True)

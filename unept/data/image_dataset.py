@@ -18,7 +18,7 @@ from unept.data.sample import IGNORE, Bytes, Colour, Sample
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
 LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # nothing lossy
 _CLUTTER = ("thumbs.db", "desktop.ini")
-# What Pillow raises on files that it cannot decode, and on pictures of more than some 180 million pixels.
+# Errors of Pillow for files that it cannot decode and for pictures of more than about 180 million pixels.
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from unept.data.image_dataset import BROKEN, IMAGE_SUFFIXES, unreadable
 from unept.data.sample import Bytes
 
-DEEPEST = 65_535  # of 16 bits a pixel
+DEEPEST = 65_535  # largest value of 16 bits
 
 
 class Photo(NamedTuple):

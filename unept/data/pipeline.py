@@ -26,7 +26,7 @@ MEAN, STD = np.array(imagenet.MEAN), np.array(imagenet.STD)
 
 _ORDER, _SAMPLE = 0, 1  # second word of the generators' seeds: shuffling an epoch, augmenting a sample
 _REDRAWS = 10
-_KEPT_BYTES = 1 << 28  # of boundary maps of whole pictures that a process keeps
+_KEPT_BYTES = 1 << 28  # bytes of boundary maps of whole pictures that a process caches
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]

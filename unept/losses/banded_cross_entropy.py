@@ -1,11 +1,11 @@
-"""Cross-entropy at the label's size over logits at an eighth of it or so, in bands: upsampled logits are never held.
+"""Cross-entropy at the label's size over logits at about an eighth of it, computed in bands of upsampled logits.
 
 Both segmentation terms of Eq. 7 are sums of -log p(label of a pixel) over valid pixels, p read at that pixel itself or
 at the one the refinement takes it from (`unept.layers.boundary_refinement.source_pixels`). So, with c(q, k) counting
 the valid pixels of label k that read pixel q, a term is -sum c(q, k) log p_k(q), and its gradient with respect to the
-upsampled logits is (sum_k c(q, k)) p(q) - c(q, .). Both need nothing of other pixels' logits: a band of rows is
-enlarged, read, turned into its gradient, and that is brought back to the small map by the transposed interpolation
-before the next band begins.
+upsampled logits is (sum_k c(q, k)) p(q) - c(q, .). Neither needs the logits of other pixels. So a band of rows is
+upsampled, read and turned into its gradient, and the gradient is brought back to the small map by the transposed
+interpolation before the next band begins.
 
 Axes: B images, K classes, H x W pixels, h x w = H / stride x W / stride rounded up (8 unless said), T terms; in a band
 n images, R rows of pixels, r rows of logits. Rows come before images, so that they combine in one matrix product.
@@ -23,10 +23,10 @@ from torch.nn import functional as F
 from unept.boundary import NONE
 
 STRIDE = 8  # pixels of the label per logit, in UN-EPT
-HALO = 1  # rows between a pixel and the one it reads
-WHOLE = 1 << 20  # maps of at most so many upsampled logits are done in one piece, which is faster there
-BAND_CPU = 1 << 20  # logits of a band: what a cache holds
-BAND_GPU = 1 << 24  # what makes a launch worth it
+HALO = 1  # largest distance in rows between a pixel and its source
+WHOLE = 1 << 20  # maps up to this many upsampled logits are computed in one piece, which is faster
+BAND_CPU = 1 << 20  # logits of a band: fits the cache
+BAND_GPU = 1 << 24  # logits of a band: enough work for a kernel launch
 
 
 def summed_cross_entropies(
@@ -163,7 +163,7 @@ class _Banded(torch.autograd.Function):
             if not differentiate:
                 continue
             probability_RnKW = log_RnKW.exp_()
-            for term in reversed(range(terms)):  # the first last, which overwrites the probabilities
+            for term in reversed(range(terms)):  # the first term comes last: it overwrites the probabilities
                 slope_RnKW = _slope(probability_RnKW, reads[term], out=(probability_RnKW, spare_RnKW)[term])
                 grad_ThBKw[term, band.logits, band.images] += _upsample_transposed(slope_RnKW, rows_Rr, columns_Ww)
         ctx.save_for_backward(grad_ThBKw)

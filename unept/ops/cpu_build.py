@@ -28,7 +28,7 @@ from unept.utils.messages import first_error_line
 MAIN = "msda_cpu.cpp"
 NATIVE = "native"  # the instruction set of this machine
 FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-fno-strict-aliasing", "-fvisibility=hidden")
-# What a compiler may refuse, the best first.
+# Options that a compiler may refuse; the best set first.
 OPTIONS = (("-march=native", "-fopenmp"), ("-march=native",), ("-fopenmp",), ())
 COMPILERS = ("g++", "clang++", "c++")
 PATIENCE = 600  # seconds, for one compilation
@@ -194,7 +194,7 @@ def compile_library(
     """
     said = ""
     for stale in path.parent.glob(f".{path.stem}-*.tmp"):
-        stale.unlink(missing_ok=True)  # of a process that was killed: this one holds the lock
+        stale.unlink(missing_ok=True)  # left by a process that was killed; this one holds the lock
     for option in options:
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".tmp", dir=path.parent)
         os.close(handle)

@@ -95,7 +95,7 @@ def library_for(capability: tuple[int, int]) -> Path:
 def compile_library(command: Sequence[str], path: Path) -> None:
     """Compile the sources to ``path``, which appears complete or not at all. Unavailable with nvcc's first error."""
     for stale in path.parent.glob(f".{path.stem}-*.tmp"):
-        stale.unlink(missing_ok=True)  # of a process that was killed: this one holds the lock
+        stale.unlink(missing_ok=True)  # left by a process that was killed; this one holds the lock
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".tmp", dir=path.parent)
     os.close(handle)
     try:

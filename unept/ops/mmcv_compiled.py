@@ -23,7 +23,7 @@ from unept.ops.validation import computed_in
 from unept.utils.messages import first_error_line
 
 Apply = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, int], Tensor]
-CLOSE = 1e-4  # what it may differ from the reference by, relative to the largest number
+CLOSE = 1e-4  # allowed difference from the reference, relative to the largest number
 
 
 @cache
@@ -35,7 +35,7 @@ def _found() -> Apply | str:
         if importlib.util.find_spec("mmcv._ext") is None:
             return "this mmcv has no compiled operators"
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what mmcv.ops imports: not ours to mend
+            warnings.simplefilter("ignore")  # warnings of the packages that mmcv.ops imports
             module = importlib.import_module("mmcv.ops.multi_scale_deform_attn")
         apply: Apply = module.MultiScaleDeformableAttnFunction.apply
     except (ImportError, OSError, AttributeError) as error:  # built for another torch
@@ -97,6 +97,4 @@ def msda(
     )
     with torch.autocast(value_BSHD.device.type, enabled=False):
         arguments = (value_BSHD.to(wide), sizes_L2, tokens_L.cumsum(0) - tokens_L, locations, weights)
-        return operator(*arguments, max(value_BSHD.shape[0], 1)).to(
-            value_BSHD.dtype
-        )  # as many images at once as there are
+        return operator(*arguments, max(value_BSHD.shape[0], 1)).to(value_BSHD.dtype)  # all images at once
