@@ -102,7 +102,7 @@ def select_memory_rows(names: Sequence[str]) -> tuple[MemoryRow, ...]:
 
 
 def table8_variants(base: Settings) -> tuple[Variant, ...]:
-    """Return the rows as a study trains them on top of `base`: one recipe, one learning rate (see `tables.lr_sweep`)."""
+    """Return the rows as a study trains them on top of `base`: one recipe, one learning rate."""
     whole = table6.table6_cell(base, points=16, levels=3)
     rows = {CONTROL: whole} | {name: _with(whole, attention) for name, attention in MECHANISMS.items()}
     rivals = {variant.name: variant.settings for variant in table7.table7_variants(base)}

@@ -67,7 +67,7 @@ def read_attention_benchmark(folder: Path) -> AttentionBenchmark:
 
 
 def write_attention_report(folder: Path) -> list[Path]:
-    """Write `attention.md` and the plot beside the table and return their paths; the same table gives the same bytes."""
+    """Write `attention.md` and the plot beside the table and return their paths, the same for the same table."""
     benchmark = read_attention_benchmark(folder)
     plots = attention.draw_attention(benchmark.rows, _caption(benchmark))
     made = {
@@ -161,7 +161,7 @@ def _section(benchmark: AttentionBenchmark, title: str) -> AttentionTable:
 
 
 def _reached(benchmark: AttentionBenchmark) -> Iterator[str]:
-    """Outcome in a few lines: the ratios in which a third-party package needs less than ours, and the undecided ones."""
+    """Outcome: the ratios in which a third-party package needs less than ours, and the undecided ones."""
     if benchmark.facts["setting"]["quick"]:
         return
     for which in KINDS:

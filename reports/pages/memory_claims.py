@@ -28,7 +28,7 @@ Record = Mapping[str, Any]
 
 
 def memory_differences_frame(records: Sequence[Record]) -> pd.DataFrame:
-    """Return a frame with a line per claim of Table 8 on memory: the paper's difference in GB, ours predicted in GiB."""
+    """Return a frame with a line per memory claim of Table 8: the paper's difference in GB, ours predicted in GiB."""
     found = live_tensors_gib(records)
     lines: list[dict[str, object]] = [
         {
@@ -44,7 +44,7 @@ def memory_differences_frame(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def memory_statements_frame(records: Sequence[Record]) -> pd.DataFrame:
-    """Return a frame with a line per statement that can be judged: the printed figure in GB, the predicted row in GiB."""
+    """Return a frame with a line per statement with a predicted row: printed GB and predicted GiB."""
     found = live_tensors_gib(records)
     outcomes = {True: AGREES, False: DISAGREES, None: UNDETERMINED}
     lines: list[dict[str, object]] = [

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class PrintedFigure:
-    """One printed number with its table, row and column. `printed` keeps the paper's characters; "-" is an empty cell."""
+    """One printed number with its table, row and column. `printed` is as in the paper; "-" is an empty cell."""
 
     table: int
     row: str

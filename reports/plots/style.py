@@ -89,7 +89,7 @@ def colour_fractions(colour: Sequence[int]) -> tuple[float, float, float]:
 
 
 def jitter(rank: int, count: int) -> float:
-    """Return positions in -1..1, evenly apart, in a fixed shuffled order so that the cloud does not look like a slope."""
+    """Return positions in -1..1, evenly apart, in a fixed shuffled order so that dots form no slope."""
     if count == 1:
         return 0.0
     order = sorted(range(count), key=lambda index: math.modf(index * 0.6180339887)[0])
@@ -97,7 +97,7 @@ def jitter(rank: int, count: int) -> float:
 
 
 def axis_limits(dots: Sequence[float], summaries: Iterable[SampleSummary] = ()) -> tuple[float, float]:
-    """Return the limits of an axis in percent points: all dots, and intervals up to half the dots' range beyond them."""
+    """Return the limits of an axis in percent points: dots, and intervals up to half the dots' range beyond them."""
     assert dots
     beyond = max(0.5 * (max(dots) - min(dots)), 0.5)
     bounds = [(summary.low, summary.high) for summary in summaries]
