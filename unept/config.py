@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+BACKENDS = ("auto", "reference", "native", "cuda", "mmcv")  # of deformable attention, see `unept.ops.resolve`
 SLOTS = ("encoder_self", "decoder_self", "decoder_cross")
 
 

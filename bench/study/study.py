@@ -25,9 +25,8 @@ from bench.results.rows import KINDS, STATUSES, Row, row_key
 from bench.results.source_hash import slots_of, source_hash
 from bench.results.store import ClaimBusy, Store
 from bench.study import oom_policy
+from bench.study.options import RETRYABLE
 from bench.study.shard import WHOLE_STUDY, Shard
-
-RETRYABLE = tuple(status for status in STATUSES if status != "ok")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +39,7 @@ class WorkerTasks:
     """
 
     run: str = "bench.training.loop:train_and_evaluate"
-    measure: str = "bench.profiling:measure"
+    measure: str = "bench.profiling.variant:measure_variant"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,8 @@ from typing import Any
 import unept
 from bench.config.fields import did_you_mean
 from bench.config.settings import Settings
-from bench.profiling.complexity import ImageSize, MakeNetwork, complexity_record, network_from_spec
+from bench.profiling.complexity import MakeNetwork, complexity_record, network_from_spec
+from bench.profiling.image_size import ImageSize
 from experiments.tables.table7 import table7_networks
 
 

@@ -12,11 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from unept.config import BACKENDS
 from unept.ops import cpu_build, cpu_ops, cuda_ops, mmcv_compiled, reference
 from unept.ops.reference import Shapes
 from unept.ops.validation import axes_of, computed_in
-
-BACKENDS = ("auto", "reference", "native", "cuda", "mmcv")
 
 
 class Backend(NamedTuple):

@@ -37,7 +37,7 @@ def run_parts(spec: dict[str, Any]) -> dict[str, Any]:
         repeats=spec["repeats"],
         cases=select_cases(spec["shapes"], QUICK_CASES if spec["quick"] else CASES),
         implementations=operator_implementations(),
-        say=lambda what: print(f"{spec['malloc']} malloc: {what}", flush=True),
+        say=lambda what: print(f"{spec['malloc']} malloc: {what}", file=sys.stderr, flush=True),
     )
     for side in setting.implementations:
         if side.missing:
