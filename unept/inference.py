@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-MEAN = (123.675, 116.28, 103.53)  # RGB, in grey levels
-STD = (58.395, 57.12, 57.375)
+from unept.utils.imagenet import MEAN, STD
+
 BAND_PIXELS = 2**15  # a pass is finished in bands of whole rows, of at most about so many pixels
 
 Mode = Literal["whole", "slide"]
@@ -328,9 +328,9 @@ def _resized_rows(source: int, target: int) -> tuple[Tensor, Tensor, Tensor]:
 
     Bilinear interpolation from `source` to `target` rows, corners not aligned.
     """
-    place = ((torch.arange(target, dtype=torch.float64) + 0.5) * source / target - 0.5).clamp(0, source - 1)
-    lower = place.long()
-    return lower, (lower + 1).clamp(max=source - 1), place - lower
+    position = ((torch.arange(target, dtype=torch.float64) + 0.5) * source / target - 0.5).clamp(0, source - 1)
+    lower = position.long()
+    return lower, (lower + 1).clamp(max=source - 1), position - lower
 
 
 def _evaluate(model: Model, windows_B3hw: Tensor) -> list[Tensor]:

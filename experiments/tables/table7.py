@@ -52,19 +52,21 @@ def table7_networks(classes: int = 150) -> tuple[Table7Network, ...]:
     released, _ = released_profile()
     written, _ = paper_profile()
     found = [
-        Table7Network(name=n, quoted=n, config=_rival(a)) for n, a in PUBLISHED_ARCHITECTURES.items() if n != "ANL"
+        Table7Network(name=n, quoted=n, config=_published_network(a))
+        for n, a in PUBLISHED_ARCHITECTURES.items()
+        if n != "ANL"
     ]
     found += [
         Table7Network(name="Ours", quoted="Ours", config=replace(released, backbone="deit_base")),
         Table7Network(name="Ours, ResNet50", config=released),
         Table7Network(name="Ours, paper profile", config=replace(written, backbone="deit_base")),
         Table7Network(name="Ours, ResNet50, paper profile", config=written),
-        Table7Network(name="SETR, PUP", config=_rival("setr_pup")),
-        Table7Network(name="SETR, Naive", config=_rival("setr_naive")),
-        Table7Network(name="CCNet, ResNet50", config=_rival("ccnet", "resnet50")),
-        Table7Network(name="ANL", config=_rival("anl")),
-        Table7Network(name="ANL, ResNet50", config=_rival("anl", "resnet50")),
-        Table7Network(name="PointRend, 2048x1024", config=_rival("pointrend"), size=LARGE_SIZE),
+        Table7Network(name="SETR, PUP", config=_published_network("setr_pup")),
+        Table7Network(name="SETR, Naive", config=_published_network("setr_naive")),
+        Table7Network(name="CCNet, ResNet50", config=_published_network("ccnet", "resnet50")),
+        Table7Network(name="ANL", config=_published_network("anl")),
+        Table7Network(name="ANL, ResNet50", config=_published_network("anl", "resnet50")),
+        Table7Network(name="PointRend, 2048x1024", config=_published_network("pointrend"), size=LARGE_SIZE),
     ]
     return tuple(replace(network, config=replace(network.config, classes=classes)) for network in found)
 
@@ -92,7 +94,7 @@ def table7_variants(base: Settings) -> tuple[Variant, ...]:
     )
 
 
-def _rival(architecture: str, backbone: str = "") -> ModelConfig:
+def _published_network(architecture: str, backbone: str = "") -> ModelConfig:
     chosen = backbone or PUBLISHED_BACKBONES.get(architecture, "resnet101")
     return ModelConfig(
         architecture=architecture, backbone=chosen, width=PUBLISHED_WIDTH, spatial=False, queries="embed"

@@ -1,4 +1,4 @@
-"""Table 8: attention in UN-EPT's own slots, and whole rivals: at the paper's size for their memory, and to be trained.
+"""Table 8: attention in UN-EPT's slots, and whole published networks: memory at the paper's size, and training.
 
 A mechanism takes the place of the encoder's and of the decoder's self-attention; the decoder's cross-attention stays
 deformable. So even with nothing in both slots the context reaches the queries.
@@ -105,8 +105,8 @@ def table8_variants(base: Settings) -> tuple[Variant, ...]:
     """Return the rows as a study trains them on top of `base`: one recipe, one learning rate."""
     whole = table6.table6_cell(base, points=16, levels=3)
     rows = {CONTROL: whole} | {name: _with(whole, attention) for name, attention in MECHANISMS.items()}
-    rivals = {variant.name: variant.settings for variant in table7.table7_variants(base)}
-    rows |= {name: rivals[name] for name in PUBLISHED_ARCHITECTURES}
+    networks = {variant.name: variant.settings for variant in table7.table7_variants(base)}
+    rows |= {name: networks[name] for name in PUBLISHED_ARCHITECTURES}
     axes = ("architecture", "backbone", *SELF_SLOTS)
     return tuple(
         Variant(name=name, axes={axis: getattr(settings.model, axis) for axis in axes}, settings=settings)

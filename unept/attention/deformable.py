@@ -73,6 +73,7 @@ class Deformable(nn.Module):
             (B, Q, C).
         """
         value_BSHD = self.value_proj(memory_BSC).unflatten(-1, (self.heads, self.head_width))
+        # Sample P points of each level around the reference, weighted by a softmax over levels and points.
         sampled = msda(value_BSHD, reference_Q2, self.offsets(queries_BQC), self.logits(queries_BQC), shapes)
         return self.output_proj(sampled)
 

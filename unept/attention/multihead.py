@@ -64,12 +64,12 @@ class MultiHead(nn.Module):
         """Return queries (B, Q, H, D), keys and values (B, S, H, D) by the input projections."""
         weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
         inputs = zip((query_BQC, key_BSC, value_BSC), weights, biases, strict=True)
-        q, k, v = (F.linear(*each).unflatten(-1, (self.heads, -1)) for each in inputs)
+        q, k, v = (F.linear(*arguments).unflatten(-1, (self.heads, -1)) for arguments in inputs)
         return q, k, v
 
-    def output(self, mixed_BQHD: Tensor) -> Tensor:
+    def output(self, attended_BQHD: Tensor) -> Tensor:
         """Return the output projection of the concatenated heads, (B, Q, C)."""
-        return F.linear(mixed_BQHD.flatten(2), self.out_proj.weight, self.out_proj.bias)
+        return F.linear(attended_BQHD.flatten(2), self.out_proj.weight, self.out_proj.bias)
 
 
 class MultiHeadSelf(MultiHead):
@@ -91,8 +91,8 @@ class MultiHeadSelf(MultiHead):
             (B, S, C).
         """
         assert sum(height * width for height, width in shapes) == tokens_BSC.shape[1]
-        placed = tokens_BSC if position_BSC is None else tokens_BSC + position_BSC
-        return self.output(self.mix(*self.project(placed, placed, tokens_BSC), shapes))
+        positioned_BSC = tokens_BSC if position_BSC is None else tokens_BSC + position_BSC
+        return self.output(self.mix(*self.project(positioned_BSC, positioned_BSC, tokens_BSC), shapes))
 
 
 class DenseSelf(MultiHeadSelf):
@@ -120,9 +120,9 @@ class BatchSelf(MultiHead):
     def forward(self, tokens_BSC: Tensor, position_BSC: Tensor | None, shapes: Shapes) -> Tensor:
         """Return (B, S, C); the result of an image depends on the other images of the batch."""
         assert sum(height * width for height, width in shapes) == tokens_BSC.shape[1]
-        placed = tokens_BSC if position_BSC is None else tokens_BSC + position_BSC
-        tokens_SBC, placed_SBC = tokens_BSC.transpose(0, 1), placed.transpose(0, 1)
-        return self.attend(placed_SBC, placed_SBC, tokens_SBC).transpose(0, 1)
+        positioned_BSC = tokens_BSC if position_BSC is None else tokens_BSC + position_BSC
+        tokens_SBC, positioned_SBC = tokens_BSC.transpose(0, 1), positioned_BSC.transpose(0, 1)
+        return self.attend(positioned_SBC, positioned_SBC, tokens_SBC).transpose(0, 1)
 
 
 class PointwiseSelf(MultiHead):

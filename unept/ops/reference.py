@@ -46,7 +46,9 @@ def msda(
         (B, Q, H * D), in the type of the values.
     """
     reference_Q2 = reference_Q2.to(_wide(reference_Q2))
+    # Points in pixels of their level; pixel i has its centre at i.
     start_QL12 = reference_Q2[:, None, None] * _sizes(shapes, reference_Q2) - 0.5
+    # Softmax over the levels and points of a head.
     weights = logits_BQHLP.flatten(3).softmax(-1, dtype=_wide(logits_BQHLP)).view_as(logits_BQHLP)
     return _sum(value_BSHD, shapes, start_QL12[:, None] + offsets_BQHLP2, weights, total)
 

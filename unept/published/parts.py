@@ -63,7 +63,7 @@ class PublishedNetwork(nn.Module):
         """Segment normalised images of any one size, float (B, 3, H, W)."""
         H, W = image_B3HW.shape[2:]
         image = F.pad(image_B3HW, (0, -W % MULTIPLE, 0, -H % MULTIPLE))
-        maps = self.backbone(image)
+        maps = self.backbone(image)  # earliest first
         output: Output = self.head(maps)
         if not self.training:
             return Output(resize(output.logits, image.shape[2:])[..., :H, :W])
