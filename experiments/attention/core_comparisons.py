@@ -26,7 +26,7 @@ Mask = Callable[[MapSize], Tensor]
 
 
 def attention_comparisons() -> tuple[Comparison, ...]:
-    """All of them; the first side of each is ours."""
+    """Return all comparisons; the first implementation of each is ours."""
     window = {"window": WINDOW}
     return (
         Comparison(
@@ -160,33 +160,33 @@ def _places(size: MapSize) -> Tensor:
 
 
 def raster_band_mask(size: MapSize) -> Tensor:
-    """(S, S): half a window to each side in the row-major sequence."""
+    """Return a mask (S, S): half a window to each side in the row-major sequence."""
     return _apart(_places(size)).abs() <= WINDOW // 2
 
 
 def square_mask(size: MapSize) -> Tensor:
-    """(S, S): half a square's side to each side in both directions."""
+    """Return a mask (S, S): half a square's side to each side in both directions."""
     rows, columns = _places(size) // size.width, _places(size) % size.width
     return (_apart(rows).abs() <= SQUARE // 2) & (_apart(columns).abs() <= SQUARE // 2)
 
 
 def row_mask(size: MapSize) -> Tensor:
-    """(S, S): the same row."""
+    """Return a mask (S, S): tokens of the same row."""
     return _apart(_places(size) // size.width) == 0
 
 
 def column_mask(size: MapSize) -> Tensor:
-    """(S, S): the same column."""
+    """Return a mask (S, S): tokens of the same column."""
     return _apart(_places(size) % size.width) == 0
 
 
 def block_mask(size: MapSize) -> Tensor:
-    """(S, S): the same block."""
+    """Return a mask (S, S): tokens of the same block."""
     return _apart(_places(size) // BLOCK) == 0
 
 
 def summary_mask(size: MapSize) -> Tensor:
-    """(S, S): the last tokens of any block; the last block may be shorter."""
+    """Return a mask (S, S): the last tokens of any block; the last block may be shorter."""
     place = _places(size)
     end = ((place // BLOCK + 1) * BLOCK).clamp(max=size.tokens)
     return (end - place <= SUMMARY).expand(size.tokens, -1)

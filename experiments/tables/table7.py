@@ -48,7 +48,7 @@ class Table7Network:
 
 
 def table7_networks(classes: int = 150) -> tuple[Table7Network, ...]:
-    """The rows of Table 7, then the other forms of them that the paper or its code has, or that explain a figure."""
+    """Return the rows of Table 7, then other forms of them that the paper or its code has, or that explain a figure."""
     released, _ = released_profile()
     written, _ = paper_profile()
     found = [
@@ -72,10 +72,12 @@ def table7_networks(classes: int = 150) -> tuple[Table7Network, ...]:
 
 
 def table7_variants(base: Settings) -> tuple[Variant, ...]:
-    """The rows of the table, ANL of Table 8, and ours on the base backbone, on top of `base`.
+    """Return the rows of the table, ANL of Table 8, and ours on the base backbone, on top of `base`.
 
-    `base.train.backbone_weights` belong to the base backbone; the others start from scratch. Raises ValueError for a
-    backbone that has no transformer beside it here.
+    `base.train.backbone_weights` belong to the base backbone; the others start from scratch.
+
+    Raises:
+        ValueError: The architecture is not UN-EPT, or the backbone has no transformer beside it here.
     """
     if base.model.architecture != "unept":
         raise ValueError(f"architecture={base.model.architecture}: Table 7 has a row for each, start from unept")
@@ -119,7 +121,7 @@ def _reduced(whole: Settings, architecture: str) -> Settings:
 
 
 def _on(settings: Settings, backbone: str) -> Settings:
-    """The same on another backbone, which then starts from scratch."""
+    """Settings with another backbone, which then starts from scratch."""
     weights = settings.train.backbone_weights if backbone == settings.model.backbone else ""
     return replace(
         settings,
