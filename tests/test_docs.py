@@ -102,6 +102,10 @@ def test_command_is_understood(
     elif words[0] in SLOW:  # other tests run them
         assert cli.main([*words, SLOW[words[0]], "0"]) == 2
         assert f"{SLOW[words[0]]} 0" in capsys.readouterr().err
+    elif words[0] == "scaling":  # other tests run it; it tries its folder before it measures
+        Path("file").touch()
+        assert cli.main([*words, "--out", "file/scaling"]) == 2
+        assert "file" in capsys.readouterr().err
     elif words[0] in ("report", "power") and not words[1].startswith("-"):  # no study is there yet, and it says so
         assert cli.main(words) == 2
         assert words[1] in capsys.readouterr().err

@@ -30,7 +30,7 @@ def run_parts(spec: dict[str, Any]) -> dict[str, Any]:
     """Measure the parts of a spec and return rows, notes, and the setting of malloc."""
     malloc = environment.raise_malloc_thresholds() if spec["malloc"] == "tuned" else "system default"
     torch.set_num_threads(spec["threads"])
-    warnings.simplefilter("ignore")  # of the rivals' imports
+    warnings.simplefilter("ignore")  # of the imports of other packages
     setting = parts.BenchmarkSetting(
         malloc=spec["malloc"],
         threads=spec["threads"],
