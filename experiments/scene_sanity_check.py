@@ -60,7 +60,7 @@ class LocalNet(nn.Module):
 
 
 def cue_plane(label_BHW: Tensor) -> Tensor:
-    """The cue as an input plane (B, 1, H, W): 1 or -1; 0 where no object depends on it."""
+    """Return the cue as an input plane (B, 1, H, W): 1 or -1; 0 where no object depends on it."""
     first = (label_BHW == CUE_CLASSES[0]) | (label_BHW == CUE_CLASSES[2])
     second = (label_BHW == CUE_CLASSES[1]) | (label_BHW == CUE_CLASSES[3])
     cue_B = second.flatten(1).any(1).float() - first.flatten(1).any(1).float()
@@ -117,7 +117,7 @@ def _inputs(batch: dict[str, Tensor], told: bool) -> tuple[Tensor, Tensor]:
 
 
 def results_table(results: Sequence[SceneScore]) -> str:
-    """Markdown: mean and range over the seeds, in percent."""
+    """Return Markdown: mean and range over the seeds, in percent."""
     lines = [
         "| input | seeds | mIoU | IoU, cue-dependent classes | accuracy on their pixels |",
         "|---|---|---|---|---|",

@@ -188,8 +188,8 @@ def _released_gradient(field_HW: Float64, label_HW: UInt8) -> tuple[NDArray[np.f
 def _tap(fields: Float64, labels: UInt8, y: int, x: int) -> Float64:
     """Return the field at offset (y, x) from each pixel, 0 under another label; both maps are padded by two pixels."""
     height, width = (side - 4 for side in fields.shape)
-    here = slice(2 + y, 2 + y + height), slice(2 + x, 2 + x + width)
-    return fields[here] * (labels[here] == labels[2 : 2 + height, 2 : 2 + width])
+    shifted = slice(2 + y, 2 + y + height), slice(2 + x, 2 + x + width)
+    return fields[shifted] * (labels[shifted] == labels[2 : 2 + height, 2 : 2 + width])
 
 
 def _bins(beyond: int) -> Int64:

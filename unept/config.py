@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+BACKENDS = ("auto", "reference", "native", "cuda", "mmcv")  # of deformable attention, see `unept.ops.resolve`
 SLOTS = ("encoder_self", "decoder_self", "decoder_cross")
 
 
@@ -35,7 +36,7 @@ class ModelConfig:
     encoder_self: str = "deformable"
     decoder_self: str = "deformable"
     decoder_cross: str = "deformable"
-    attention_options: tuple[tuple[str, Any], ...] = ()  # what a slot's class is given besides: ("slot.name", value)
+    attention_options: tuple[tuple[str, Any], ...] = ()  # keywords of a slot's class: ("slot.name", value)
     reversible: bool = False  # encoder layers of two streams, recomputed for the gradient (Reformer, section 3)
     ffn_chunks: int = 1  # pieces of the sequence that the feed-forward networks take one after the other
     offset_init: Literal["released", "scaled"] = "released"
@@ -66,9 +67,9 @@ class LossConfig:
     ce_average: Literal["valid", "all"] = "valid"  # "all" also divides by the ignored pixels
     direction_area: Literal["predicted", "truth", "both"] = "predicted"
     boundary_ignore: Literal["masked", "positive"] = "masked"  # unlabelled pixels: left out, or boundary as released
-    direction_flip: Literal["mirrored", "kept"] = "mirrored"  # do the angles follow a horizontal flip
+    direction_flip: Literal["mirrored", "kept"] = "mirrored"  # "mirrored": angles follow a horizontal flip
     distance: Literal["crop", "stored"] = "crop"  # truth made after the crop, or once per image at its own size
-    bounded: bool = True  # large maps: both segmentation terms in bands, never holding the enlarged logits
+    bounded: bool = True  # large maps: both segmentation terms in bands, never storing the upsampled logits
 
 
 def paper_profile() -> tuple[ModelConfig, LossConfig]:

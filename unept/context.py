@@ -139,13 +139,17 @@ class ContextBranch(nn.Module):
         Returns:
             The queries after the last decoder layer, (B, Q, C).
         """
+        # Tokens of all levels in one sequence.
         shapes: Shapes = tuple((level.shape[2], level.shape[3]) for level in maps)
         x_BSC = torch.cat([level.flatten(2).transpose(1, 2) for level in maps], dim=1)
+        # Position encoding: sine of the place in the level, plus an embedding of the level.
         position = [
             positions.sine_encoding(height, width, x_BSC.shape[2], like=x_BSC) + self.level_embed[level]
             for level, (height, width) in enumerate(shapes)
         ]
         position_BSC = torch.cat(position).expand_as(x_BSC)
+
+        # Encoder over the tokens, then decoder from the queries to them.
         x_BSC = self._encode(x_BSC, position_BSC, shapes)
         for layer in self.decoder.layers:
             queries_BQC = layer(queries_BQC, x_BSC, query_shape, shapes)

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-MEAN = (123.675, 116.28, 103.53)  # RGB, in grey levels
-STD = (58.395, 57.12, 57.375)
+from unept.utils.imagenet import MEAN, STD
+
 BAND_PIXELS = 2**15  # a pass is finished in bands of whole rows, of at most about so many pixels
 
 Mode = Literal["whole", "slide"]
@@ -301,7 +301,14 @@ def prepare(image_3HW: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def scaled(height: int, width: int, ratio: float, base: tuple[int, int] | None = None) -> tuple[int, int]:
-    """Return height and width of a picture of this size at one ratio; `base` as in `predict`."""
+    """Return the height and width of a resized picture.
+
+    Args:
+        height: Height of the picture in pixels.
+        width: Width of the picture in pixels.
+        ratio: Ratio of the sizes.
+        base: (long side, short side) at ratio 1 that the picture must fit into; None = its own size.
+    """
     factor = ratio
     if base is not None:
         short, long = sorted(int(side * ratio) for side in base)
@@ -310,7 +317,13 @@ def scaled(height: int, width: int, ratio: float, base: tuple[int, int] | None =
 
 
 def window_starts(side: int, window: int, stride: int) -> list[int]:
-    """Return the first pixels of the windows along one axis: every `stride` pixels, the last moved back inside."""
+    """Return the first pixels of the windows along one axis.
+
+    Args:
+        side: Length of the axis in pixels.
+        window: Side of a window in pixels.
+        stride: Pixels between windows; the last window is moved back inside.
+    """
     count = max(side - window + stride - 1, 0) // stride + 1
     return [max(min(index * stride, side - window), 0) for index in range(count)]
 
@@ -328,9 +341,9 @@ def _resized_rows(source: int, target: int) -> tuple[Tensor, Tensor, Tensor]:
 
     Bilinear interpolation from `source` to `target` rows, corners not aligned.
     """
-    place = ((torch.arange(target, dtype=torch.float64) + 0.5) * source / target - 0.5).clamp(0, source - 1)
-    lower = place.long()
-    return lower, (lower + 1).clamp(max=source - 1), place - lower
+    position = ((torch.arange(target, dtype=torch.float64) + 0.5) * source / target - 0.5).clamp(0, source - 1)
+    lower = position.long()
+    return lower, (lower + 1).clamp(max=source - 1), position - lower
 
 
 def _evaluate(model: Model, windows_B3hw: Tensor) -> list[Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from unept.config import SLOTS, ModelConfig, options_of
 from unept.context import ContextBranch
 from unept.layers import positions
 from unept.spatial import DIRECTIONS, SpatialBranch, prediction_head
+from unept.utils.messages import nearest_clause
 
 STRIDE = 8  # pixels between queries
 MULTIPLE = 16  # images are padded to a multiple of it
@@ -94,20 +94,26 @@ class UNEPT(nn.Module):
         Returns:
             See `Output`.
         """
+        # Pad right and bottom to a multiple of 16; one query for 8 x 8 pixels.
         _, _, H, W = image_B3HW.shape
         image = F.pad(image_B3HW, (0, -W % MULTIPLE, 0, -H % MULTIPLE))
         query_shape = (image.shape[2] // STRIDE, image.shape[3] // STRIDE)
 
+        # Context: the backbone's last levels, each projected to C channels.
         maps = self.backbone(image)[-self.config.levels :]
-        maps = [project(level) for project, level in zip(self.layers, maps, strict=True)]
+        maps = [project(level) for project, level in zip(self.layers, maps, strict=True)]  # L x (B, C, H_l, W_l)
+
+        # Spatial branch with its boundary and direction heads, all at 1/8.
         spatial = self.spatial_branch(image) if self.spatial_branch is not None else None
         boundary = self.mask_head(spatial) if self.mask_head is not None else None
         direction = self.dir_head(spatial) if self.dir_head is not None else None
 
-        queries = self._queries(spatial, query_shape, image.shape[0])
+        # Decode one query for each cell of the grid and classify it.
+        queries = self._queries(spatial, query_shape, image.shape[0])  # (B, Q, C)
         decoded_BQC = self.context_branch(maps, queries, query_shape)
-        logits = self.cls(decoded_BQC.transpose(1, 2).unflatten(2, query_shape))
+        logits = self.cls(decoded_BQC.transpose(1, 2).unflatten(2, query_shape))  # (B, K, H / 8, W / 8)
 
+        # Crop the padding. Evaluation upsamples to full size first, and refines where configured.
         h, w = -(-H // STRIDE), -(-W // STRIDE)
         refined = None
         if self.training:
@@ -169,9 +175,9 @@ def check_model_config(config: ModelConfig) -> None:
     for field, allowed in CHOICES.items():
         value = getattr(config, field)
         if value not in allowed:
-            near = difflib.get_close_matches(str(value), allowed, n=1)
-            guess = f" (nearest: {near[0]})" if near else ""
-            raise ValueError(f"{field} cannot be {value!r}{guess}; it is one of {', '.join(allowed)}")
+            raise ValueError(
+                f"{field} cannot be {value!r}{nearest_clause(str(value), allowed)}; it is one of {', '.join(allowed)}"
+            )
     for field in COUNTS:
         if getattr(config, field) < 1:
             raise ValueError(f"{field}={getattr(config, field)}: at least 1")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from bench.evaluation.multi_process.request import resolve_device, short_names
 from bench.evaluation.multi_process.work import with_refinement
-from bench.evaluation.protocol import Asked, Bytes, EvaluationProtocol, argmax_labels, single_scale_protocol
+from bench.evaluation.options import PredictRequest
+from bench.evaluation.protocol import Bytes, EvaluationProtocol, argmax_labels, single_scale_protocol
 from bench.launchers.worker import is_allocation_failure
 from unept.boundary import OFFSETS
 from unept.checkpoints import model_file
@@ -24,16 +25,6 @@ from unept.data.load_image import Photo, photos_below, read_photo
 from unept.model import UNEPT
 
 IMPOSSIBLE_LOGIT = -1e4  # a logit whose probability is 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """The options of a prediction."""
-
-    checkpoints: tuple[Path, ...]
-    asked: Asked = field(default_factory=Asked)
-    device: str = "auto"
-    own_modules: bool = False
 
 
 class ImagePrediction(NamedTuple):
@@ -116,7 +107,7 @@ class _Maps(NamedTuple):
     refined: Tensor | None
 
 
-def load_predictors(request: Request) -> list[Predictor]:
+def load_predictors(request: PredictRequest) -> list[Predictor]:
     """Load the checkpoints of a request.
 
     Raises:
@@ -131,7 +122,7 @@ def load_predictors(request: Request) -> list[Predictor]:
         )
     loaded = []
     for name, checkpoint in zip(short_names(request.checkpoints), checkpoints, strict=True):
-        protocol = request.asked.over(single_scale_protocol(checkpoint.config.size, checkpoint.facts.get("base")))
+        protocol = request.overrides.over(single_scale_protocol(checkpoint.config.size, checkpoint.facts.get("base")))
         loaded.append(Predictor(name, checkpoint, protocol, device))
     return loaded
 

@@ -10,7 +10,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from bench.config.fields import LARGEST_INTEGER
 from bench.config.presets import preset
 from bench.config.settings import EvalConfig, Settings
 from bench.units import GIB
@@ -19,8 +18,6 @@ from unept.inference import Prediction, predict, predict_labels
 # Long and short side at ratio 1 of the paper's three data sets, by their number of classes (spec section 2).
 BASE_OF_CLASSES = {150: (2048, 512), 60: (520, 520), 19: (2048, 1024)}
 DATA_WITHOUT_SIZE = ("scenes", "folder")  # kinds of data without a published size
-OWN_IMAGE_SIZE = (0, 0)  # asks for each picture's own size instead of a base
-MAX_SCALE = 16
 MAX_PROBABILITY_BYTES = GIB  # of a picture's probabilities; larger ones are made band by band where that takes less
 
 Bytes = npt.NDArray[np.uint8]
@@ -103,38 +100,6 @@ class EvaluationProtocol:
         return self.mode == "slide" and whole > MAX_PROBABILITY_BYTES and passes * self.window < height
 
 
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What a user asks for instead of the default; None, where nothing was said."""
-
-    mode: Literal["whole", "slide"] | None = None
-    window: int | None = None
-    stride: int | None = None
-    scales: tuple[float, ...] | None = None
-    flip: bool | None = None
-    base: tuple[int, int] | None = None
-
-    def over(self, default: EvaluationProtocol) -> EvaluationProtocol:
-        """`default` with what was asked for; the stride follows the window. Raises ValueError."""
-        given = {name: value for name, value in vars(self).items() if value is not None}
-        for name in given.keys() & {"window", "stride"}:
-            if not 1 <= given[name] <= LARGEST_INTEGER:
-                raise ValueError(f"--{name} {given[name]}: expected at least 1")
-        if "window" in given and "stride" not in given:
-            given["stride"] = max(1, given["window"] // 3)
-        if given.get("base") == OWN_IMAGE_SIZE:
-            given["base"] = None
-        protocol = replace(default, **given)
-        if protocol.stride > protocol.window:
-            raise ValueError(f"--stride {protocol.stride}: expected at most the window, {protocol.window}")
-        return protocol
-
-
-def asked(*, mode: str, window: int | None, stride: int | None, scales: str, flip: bool | None, base: str) -> Asked:
-    """The options as they are typed: `slide`, `0.5,1,1.5`, `2048x512` or `own`. Raises ValueError."""
-    return Asked(mode=_mode(mode), window=window, stride=stride, scales=_scales(scales), flip=flip, base=_base(base))
-
-
 def protocol_of_settings(settings: Settings, *, quick: bool = False) -> EvaluationProtocol:
     """Return the protocol of a run; with `quick`, its single scale without flip."""
     protocol = settings.evaluation
@@ -186,31 +151,3 @@ def argmax_labels(probabilities_KHW: Tensor) -> Bytes:
 
 def _bytes(labels_HW: Tensor) -> Bytes:
     return labels_HW.to(torch.uint8).cpu().numpy()
-
-
-def _scales(text: str) -> tuple[float, ...] | None:
-    """`0.5,1` as ratios; None for no text. ValueError for what is none."""
-    try:
-        ratios = tuple(float(word) for word in text.split(",")) if text else None
-    except ValueError:
-        raise ValueError(f"--scales {text}: expected ratios such as 0.5,1,1.5") from None
-    if ratios is not None and not all(0 < ratio <= MAX_SCALE for ratio in ratios):
-        raise ValueError(f"--scales {text}: expected ratios above 0, at most {MAX_SCALE}")
-    return ratios
-
-
-def _base(text: str) -> tuple[int, int] | None:
-    """`2048x512` as the long and the short side, `own` as OWN; None for no text. ValueError for what is none."""
-    if text == "own":
-        return OWN_IMAGE_SIZE
-    long, by, short = text.partition("x")
-    if text and not (by and long.isdecimal() and short.isdecimal() and 0 < int(short) <= int(long) <= LARGEST_INTEGER):
-        raise ValueError(f"--base {text}: expected LONGxSHORT in pixels, as in 2048x512, or own")
-    return (int(long), int(short)) if text else None
-
-
-def _mode(text: str) -> Literal["whole", "slide"] | None:
-    """`whole` or `slide`; None for no text. ValueError for anything else."""
-    if text in ("", "whole", "slide"):
-        return text or None  # type: ignore[return-value]
-    raise ValueError(f"--mode {text}: expected whole or slide")

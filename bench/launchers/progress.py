@@ -111,7 +111,7 @@ class PlainDisplay(AbstractContextManager["PlainDisplay"]):
 
     def __init__(self, clock: JobClock, stream: TextIO | None = None) -> None:
         self.clock = clock
-        self.stream = stream or sys.stdout
+        self.stream = stream or sys.stderr
         self.spoke: dict[str, float] = {}
 
     def __exit__(self, *_: object) -> None:
@@ -143,6 +143,7 @@ class BarDisplay(AbstractContextManager["BarDisplay"]):
     """Draws a bar over all jobs and one for each running job, with the finished jobs' lines above them."""
 
     def __init__(self, clock: JobClock) -> None:
+        from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         self.clock = clock
@@ -151,6 +152,7 @@ class BarDisplay(AbstractContextManager["BarDisplay"]):
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[note]}", markup=False),
+            console=Console(stderr=True),
         )
         self.all = self.bars.add_task("all", total=clock.total, completed=clock.done, note="")
         self.each: dict[str, Any] = {}
@@ -197,8 +199,8 @@ def _note_step(clock: JobClock, job: Job, step: int, total: int, message: str) -
 
 
 def progress_display(clock: JobClock) -> PlainDisplay | BarDisplay:
-    """Return bars where standard output is a terminal, else plain lines."""
-    return BarDisplay(clock) if sys.stdout.isatty() else PlainDisplay(clock)
+    """Return bars where standard error is a terminal, else plain lines."""
+    return BarDisplay(clock) if sys.stderr.isatty() else PlainDisplay(clock)
 
 
 class ProgressCounter(AbstractContextManager["ProgressCounter"]):

@@ -11,7 +11,8 @@ from bench.evaluation.evaluate import evenly_spaced
 from bench.evaluation.protocol import protocol_of_settings
 from bench.launchers.eta import format_duration
 from bench.profiling.complexity import complexity_record
-from bench.profiling.memory.predict import StepSetting, predict_peak
+from bench.profiling.memory.predict import predict_peak
+from bench.profiling.memory.setting import StepSetting
 from bench.results.gpu_assumption import GpuAssumption
 from bench.training.checkpoint import CHECKPOINT_FILE
 from bench.training.job import MODEL_FILE, RESULT_FILE, TrainingJob, read_training_record

@@ -27,9 +27,8 @@ from bench.results.source_hash import combined, slots_of, source_roles
 from bench.results.store import ClaimBusy, Store
 from bench.study import oom_policy
 from bench.study.changed_roles import changed_lines
+from bench.study.options import RETRYABLE
 from bench.study.shard import WHOLE_STUDY, Shard
-
-RETRYABLE = tuple(status for status in STATUSES if status != "ok")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +41,7 @@ class WorkerTasks:
     """
 
     run: str = "bench.training.loop:train_and_evaluate"
-    measure: str = "bench.profiling:measure"
+    measure: str = "bench.profiling.variant:measure_variant"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,7 @@ Every run of a study uses `DEFAULT_EXECUTION`: float32, one micro-batch a step, 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,57 +16,8 @@ from torch.utils._pytree import tree_iter
 
 from bench.distributed import SINGLE, ProcessGroup
 from bench.training.activation_checkpointing import enable_activation_checkpointing
+from bench.training.options import Execution
 from unept.layers.sync_batch_norm import synchronise
-
-Precision = Literal["fp32", "bf16"]
-LossNormalization = Literal["global", "device"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Execution:
-    """Precision, micro-batches and recomputation of a training.
-
-    Args:
-        precision: "bf16" runs the forward pass under autocast; weights and losses stay float32.
-        accumulation: Micro-batches a step, one after the other, of a process's part of the batch.
-        channels_last: Memory format of the images and of the model.
-        compile: Compile the model by torch.compile, in training only.
-        checkpointing: Keep the inputs of each block alone and recompute it in the backward pass.
-        workers: Loader processes of each process; None for 4 beside a GPU, else 0.
-        loss_normalization: Pixel counts and class shares that the losses are divided by: "global" counts the whole
-            batch, "device" each micro-batch on each device and averages the losses, as the released code does under
-            DistributedDataParallel.
-
-    Raises:
-        ValueError: For values that do not go together.
-    """
-
-    precision: Precision = "fp32"
-    accumulation: int = 1
-    channels_last: bool = False
-    compile: bool = False
-    checkpointing: bool = False
-    workers: int | None = None
-    loss_normalization: LossNormalization = "global"
-
-    def __post_init__(self) -> None:
-        options = (
-            ("precision", self.precision, Precision),
-            ("denominators", self.loss_normalization, LossNormalization),
-        )
-        for name, word, kind in options:
-            if word not in get_args(kind):
-                raise ValueError(f"--{name} {word}: expected {' or '.join(get_args(kind))}")
-        for name, value, least in (("accumulation", self.accumulation, 1), ("workers", self.workers or 0, 0)):
-            if value < least:
-                raise ValueError(f"--{name} {value}: expected at least {least}")
-        if self.compile and self.checkpointing:
-            raise ValueError("--compile and --checkpointing: give one of them; torch.compile recomputes by itself")
-
-    def loaders(self, device: torch.device) -> int:
-        """Return the number of loader processes of a process that computes on `device`."""
-        return (0 if device.type == "cpu" else 4) if self.workers is None else self.workers
-
 
 DEFAULT_EXECUTION = Execution()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,12 @@ import torch
 
 from bench import environment
 from bench.config import checks
-from bench.config.fields import LARGEST_INTEGER, did_you_mean, one_of, replace_fields
-from bench.config.grid import PROFILE_AXIS, PROFILES, Variant, with_field_values
-from bench.config.presets import PRESETS, preset
+from bench.config.fields import replace_fields
+from bench.config.grid import PROFILE_AXIS, Variant, with_field_values
 from bench.config.settings import Settings, settings_to_dict
 from bench.results.store import utc_now
-from bench.training.execution import Execution, check_batch
+from bench.training.execution import check_batch
+from bench.training.options import BACKBONE_ALIASES, Execution, LossNormalization, TrainOptions, training_base
 from unept.backbones.hub import WORD
 from unept.utils.atomic_files import atomic_write
 
@@ -31,7 +31,6 @@ RECORD_FILE, LOCK_FILE, LOG_FILE, MODEL_FILE, RESULT_FILE = (
     "model.safetensors",
     "result.json",
 )
-BACKBONE_ALIASES = {"deit": "deit_base", "r50": "resnet50"}  # the paper's words for them
 NO_WEIGHTS = "none"
 
 
@@ -83,128 +82,80 @@ class TrainingJob:
         return execution | {name: getattr(self, name) for name in names}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """The options of the command; 0, -1 and "" stand for the default."""
-
-    data: str = ""
-    preset: str = "paper"
-    profile: str = ""
-    backbone: str = ""
-    fields: Sequence[str] = ()
-    steps: int = 0
-    seed: int = 0
-    backbone_weights: str = ""
-    out: str = ""
-    gpus: int = -1
-    processes: int = 0
-    threads: int = 0
-    backend: str = "auto"
-    precision: str = "fp32"
-    accumulation: int = 1
-    channels_last: bool = False
-    compile: bool = False
-    checkpointing: bool = False
-    workers: int = -1
-    denominators: str = ""
-    eval_every: int = 10_000
-    log_every: int = 50
-    tensorboard: bool = False
-    command: str = ""
-
-
-def build_training_job(asked: Asked, *, dry_run: bool = False) -> TrainingJob:
+def build_training_job(options: TrainOptions, *, dry_run: bool = False) -> TrainingJob:
     """Return the training that the options mean on this machine.
 
     Args:
-        asked: The options.
+        options: The options.
         dry_run: True where weights are not fetched and GPUs need not be there.
 
     Raises:
         ValueError: In one line, for every mistake that can be detected without training.
     """
-    _check_numbers(asked)
-    settings = _settings(asked)
-    processes, gpus = _processes(asked, dry_run=dry_run)
-    execution = _execution(asked)
+    settings = _settings(options)
+    processes, gpus = _processes(options, dry_run=dry_run)
+    execution = _execution(options)
     check_batch(settings.train.batch, processes, execution.accumulation)
     built = replace_fields(settings, {"backbone_weights": ""}) if dry_run else settings
     checks.check_variants([Variant(name=settings.model.backbone, axes={}, settings=built)])
     return TrainingJob(
         settings=settings,
-        preset=asked.preset,
-        seed=asked.seed,
-        out=Path(asked.out).expanduser() if asked.out else _default_out(asked.preset, settings),
+        preset=options.preset,
+        seed=options.seed,
+        out=options.out or _default_out(options.preset, settings),
         execution=execution,
         processes=processes,
         gpus=gpus,
-        threads=asked.threads or max(1, environment.usable_cores() // processes),
-        backend="auto" if dry_run and gpus else checks.resolve_backend(asked.backend),
-        eval_every=asked.eval_every,
-        log_every=asked.log_every,
-        tensorboard=asked.tensorboard,
-        command=asked.command,
+        threads=options.threads or max(1, environment.usable_cores() // processes),
+        backend="auto" if dry_run and gpus else checks.resolve_backend(options.backend),
+        eval_every=options.eval_every,
+        log_every=options.log_every,
+        tensorboard=options.tensorboard,
+        command=options.command,
     )
 
 
-def _check_numbers(asked: Asked) -> None:
-    least = {"log_every": 1, "eval_every": 1, "gpus": -1, "workers": -1}  # -1: the default
-    for name in ("steps", "seed", "processes", "threads", "gpus", "workers", "log_every", "eval_every"):
-        option, value, low = f"--{name.replace('_', '-')}", getattr(asked, name), least.get(name, 0)
-        if not low <= value <= LARGEST_INTEGER:
-            raise ValueError(f"{option} {value}: expected {max(low, 0)} to {LARGEST_INTEGER}")
-    if asked.preset not in PRESETS:
-        raise ValueError(f"--preset {asked.preset}: expected {one_of(PRESETS)}{did_you_mean(asked.preset, PRESETS)}")
-    if asked.profile and asked.profile not in PROFILES:
-        raise ValueError(f"--profile {asked.profile}: expected {one_of(PROFILES)}")
-
-
-def _settings(asked: Asked) -> Settings:
-    base = replace_fields(preset(asked.preset, asked.data), {"probes": 0})  # --eval-every is for that
-    changes: dict[str, Any] = {"steps": asked.steps, "backbone": BACKBONE_ALIASES.get(asked.backbone, asked.backbone)}
-    base = replace_fields(base, {name: value for name, value in changes.items() if value})
-    base = replace_fields(base, {"classes": len(checks.read_class_names(base, given=bool(asked.data)))})
-    options = {"steps": "--steps", "backbone": "--backbone", "backbone_weights": "--backbone-weights"}
-    names = [word.partition("=")[0] for part in asked.fields for word in part.split()]
-    taken = [name for name in options if getattr(asked, name)] + [PROFILE_AXIS]
+def _settings(options: TrainOptions) -> Settings:
+    base = training_base(options)
+    own = {"steps": "--steps", "backbone": "--backbone", "backbone_weights": "--backbone-weights"}
+    names = [word.partition("=")[0] for part in options.fields for word in part.split()]
+    taken = [name for name in own if getattr(options, name)] + [PROFILE_AXIS]
     for name in names:
         if name in taken:
-            raise ValueError(f"--set {name}: use {options.get(name, '--profile')}")
-    profile = [f"{PROFILE_AXIS}={asked.profile}"] if asked.profile else []
-    settings = with_field_values(base, [*profile, *asked.fields])
-    return replace_fields(settings, {"backbone_weights": _weights(asked, settings)})
+            raise ValueError(f"--set {name}: use {own.get(name, '--profile')}")
+    profile = [f"{PROFILE_AXIS}={options.profile}"] if options.profile else []
+    settings = with_field_values(base, [*profile, *options.fields])
+    return replace_fields(settings, {"backbone_weights": _weights(options, settings)})
 
 
-def _weights(asked: Asked, settings: Settings) -> str:
+def _weights(options: TrainOptions, settings: Settings) -> str:
     """Return the backbone's weights: by option, else by preset or fields, else ImageNet for the paper's networks."""
-    if asked.backbone_weights == NO_WEIGHTS:
+    if options.backbone_weights == NO_WEIGHTS:
         return ""
-    chosen = asked.backbone_weights or settings.train.backbone_weights
-    return chosen or (WORD if asked.preset == "paper" and settings.model.backbone in BACKBONE_ALIASES.values() else "")
+    chosen = options.backbone_weights or settings.train.backbone_weights
+    is_published = options.preset == "paper" and settings.model.backbone in BACKBONE_ALIASES.values()
+    return chosen or (WORD if is_published else "")
 
 
-def _processes(asked: Asked, *, dry_run: bool) -> tuple[int, bool]:
+def _processes(options: TrainOptions, *, dry_run: bool) -> tuple[int, bool]:
     """Return the number of processes, and True if each has a GPU."""
     there, started = torch.cuda.device_count(), environment.torchrun_size()
-    if asked.gpus > 0 and asked.processes:
+    if options.gpus and options.processes:
         raise ValueError("--gpus and --processes: give one of them; a process on each GPU, or processes on the CPU")
-    gpus = (asked.gpus if asked.gpus >= 0 else int(there > 0)) and not asked.processes
-    wanted = asked.gpus if asked.gpus > 0 else asked.processes
+    gpus = (int(there > 0) if options.gpus is None else options.gpus) and not options.processes
+    wanted = options.gpus or options.processes
     if started:
         if wanted and wanted != started:
             raise ValueError(f"torchrun has started {started} processes; leave --gpus and --processes away, or agree")
         return started, bool(gpus)
-    if gpus and asked.gpus > there and not dry_run:
-        raise ValueError(f"--gpus {asked.gpus}: there {'is' if there == 1 else 'are'} {there} here")
+    if gpus and options.gpus and options.gpus > there and not dry_run:
+        raise ValueError(f"--gpus {options.gpus}: there {'is' if there == 1 else 'are'} {there} here")
     return wanted or 1, bool(gpus)
 
 
-def _execution(asked: Asked) -> Execution:
-    own = {field.name for field in dataclasses.fields(Execution)} - {"loss_normalization"}
-    values = {name: getattr(asked, name) for name in own}
-    values["loss_normalization"] = asked.denominators or ("device" if asked.profile == "released" else "global")
-    values["workers"] = None if asked.workers < 0 else asked.workers
-    return Execution(**values)
+def _execution(options: TrainOptions) -> Execution:
+    by_profile: LossNormalization = "device" if options.profile == "released" else "global"
+    return dataclasses.replace(options.execution, loss_normalization=options.denominators or by_profile)
 
 
 def _default_out(name: str, settings: Settings) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -59,7 +60,7 @@ class TrainLogger:
 
     def log(self, line: str) -> None:
         """Print a line on the screen."""
-        print(line, flush=True)
+        print(line, file=sys.stderr, flush=True)
 
     def step(self, step: int, losses: Losses, learning_rate: float, *, write: bool) -> None:
         """Note that `step` steps are done; print a line every LINE_INTERVAL_SECONDS and at the end.

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 import time
 import traceback
 from collections.abc import Iterator
@@ -251,7 +252,7 @@ def _evaluate(
             raise TrainingStopped(step)
         if group.is_main_process and time.monotonic() - last_printed[0] > LINE_INTERVAL_SECONDS:
             last_printed[0] = time.monotonic()
-            print(f"evaluating: {done}/{count} pictures", flush=True)
+            print(f"evaluating: {done}/{count} pictures", file=sys.stderr, flush=True)
 
     last_printed = [time.monotonic()]
     with torch.compiler.set_stance("force_eager"):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bench.microbench.attention.implementations import Comparison, Implementation, MapSize, PreparedCall
-from experiments.attention import third_party as rivals
+from experiments.attention import third_party
 from unept import attention
 from unept.attention import NO_OPTIONS
 
@@ -26,7 +26,7 @@ Mask = Callable[[MapSize], Tensor]
 
 
 def attention_comparisons() -> tuple[Comparison, ...]:
-    """All of them; the first side of each is ours."""
+    """Return all comparisons; the first implementation of each is ours."""
     window = {"window": WINDOW}
     return (
         Comparison(
@@ -35,13 +35,13 @@ def attention_comparisons() -> tuple[Comparison, ...]:
                 _ours("longformer", window),
                 Implementation(
                     name="local-attention",
-                    prepare=lambda size: rivals.local_attention_windows(size, WINDOW // 2),
+                    prepare=lambda size: third_party.local_attention_windows(size, WINDOW // 2),
                     install="pip install local-attention",
                     difference="exact_windowsize, autopad to a multiple of 256, and a mask that hides that padding",
                 ),
                 Implementation(
                     name="transformers",
-                    prepare=lambda size: rivals.transformers_longformer(size, WINDOW),
+                    prepare=lambda size: third_party.transformers_longformer(size, WINDOW),
                     install="pip install transformers",
                     difference="LongformerSelfAttention with its projections replaced by their results; padded to a "
                     "multiple of 512",
@@ -60,7 +60,7 @@ def attention_comparisons() -> tuple[Comparison, ...]:
                 _reformer(),
                 Implementation(
                     name="reformer-pytorch",
-                    prepare=lambda size: rivals.reformer_lsh(size, CHUNK, HASHES),
+                    prepare=lambda size: third_party.reformer_lsh(size, CHUNK, HASHES),
                     install="pip install reformer-pytorch",
                     same_result=False,
                     difference="other random buckets, as many (above 128 ours hashes twice); logits also divided by "
@@ -85,7 +85,9 @@ def attention_comparisons() -> tuple[Comparison, ...]:
             implementations=(
                 _ours("dense_fused"),
                 Implementation(
-                    name="torch", prepare=lambda _: rivals.scaled_dot_product(()), difference="no mask: all is seen"
+                    name="torch",
+                    prepare=lambda _: third_party.scaled_dot_product(()),
+                    difference="no mask: all is seen",
                 ),
                 _ours(
                     "dense_math", difference="ours too: keeps the matrix of weights on purpose", needed_bytes=_matrix
@@ -107,7 +109,7 @@ def _core(name: str, options: Mapping[str, object], size: MapSize) -> PreparedCa
 
 def _reformer() -> Implementation:
     def make(size: MapSize) -> PreparedCall:
-        options = {"hashes": HASHES, "chunk": CHUNK, "buckets": rivals.reformer_buckets(size, CHUNK)}
+        options = {"hashes": HASHES, "chunk": CHUNK, "buckets": third_party.reformer_buckets(size, CHUNK)}
         module: Any = attention.make_attention("encoder_self", "reformer", _settings(size), options).eval()
         return PreparedCall(
             take=lambda given: [x.transpose(1, 2).contiguous() for x in given],
@@ -134,7 +136,7 @@ def _masked(*masks: tuple[int, Mask]) -> Implementation:
     """Torch's product with a mask; a mask for so many of each 8 heads."""
 
     def make(size: MapSize) -> PreparedCall:
-        return rivals.scaled_dot_product([(share * size.heads // 8, mask(size)) for share, mask in masks])
+        return third_party.scaled_dot_product([(share * size.heads // 8, mask(size)) for share, mask in masks])
 
     what = "a call for each half of the heads" if len(masks) > 1 else "one call"
     return Implementation(
@@ -158,33 +160,33 @@ def _places(size: MapSize) -> Tensor:
 
 
 def raster_band_mask(size: MapSize) -> Tensor:
-    """(S, S): half a window to each side in the row-major sequence."""
+    """Return a mask (S, S): half a window to each side in the row-major sequence."""
     return _apart(_places(size)).abs() <= WINDOW // 2
 
 
 def square_mask(size: MapSize) -> Tensor:
-    """(S, S): half a square's side to each side in both directions."""
+    """Return a mask (S, S): half a square's side to each side in both directions."""
     rows, columns = _places(size) // size.width, _places(size) % size.width
     return (_apart(rows).abs() <= SQUARE // 2) & (_apart(columns).abs() <= SQUARE // 2)
 
 
 def row_mask(size: MapSize) -> Tensor:
-    """(S, S): the same row."""
+    """Return a mask (S, S): tokens of the same row."""
     return _apart(_places(size) // size.width) == 0
 
 
 def column_mask(size: MapSize) -> Tensor:
-    """(S, S): the same column."""
+    """Return a mask (S, S): tokens of the same column."""
     return _apart(_places(size) % size.width) == 0
 
 
 def block_mask(size: MapSize) -> Tensor:
-    """(S, S): the same block."""
+    """Return a mask (S, S): tokens of the same block."""
     return _apart(_places(size) // BLOCK) == 0
 
 
 def summary_mask(size: MapSize) -> Tensor:
-    """(S, S): the last tokens of any block; the last block may be shorter."""
+    """Return a mask (S, S): the last tokens of any block; the last block may be shorter."""
     place = _places(size)
     end = ((place // BLOCK + 1) * BLOCK).clamp(max=size.tokens)
     return (end - place <= SUMMARY).expand(size.tokens, -1)

@@ -1,4 +1,6 @@
-"""Which attentions `unept-bench memory --scale` lays side by side: the paper's, its three rivals, and the controls."""
+"""Attentions that the scaling measurement compares: the paper's, the three efficient ones of Table 8, and the
+baselines.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ ATTENTION_FORMS = {  # by the name that the report has: attention, and parameter
 
 
 def attentions_to_scale() -> dict[str, AttentionUnderTest]:
-    """One layer of each, at the width and the heads of the paper."""
+    """Return one layer of each attention, at the paper's width and heads."""
     return {
         name: attention_from_options(SLOT, attention, options) for name, (attention, options) in ATTENTION_FORMS.items()
     }

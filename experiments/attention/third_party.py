@@ -1,7 +1,7 @@
-"""What one could install in place of our attention cores, called as it wants to be: layout, padding, masks.
+"""Third-party attention cores that one could install in place of ours, each with its own layout, padding and masks.
 
-Each function raises ImportError where its package is not there. Inputs are (B, S, H, D); a rival that wants another
-layout is given it beforehand, and padding is a part of the call.
+A function raises ImportError where its package is not installed. Inputs are (B, S, H, D). A core that wants another
+layout receives it beforehand; padding is a part of the call.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from unept.utils import torchvision_shim
 
 
 def heads_first(given: Tensors) -> Tensors:
-    """(B, H, S, D), contiguous."""
+    """Return tensors as (B, H, S, D), contiguous."""
     return [x.transpose(1, 2).contiguous() for x in given]
 
 
 def heads_last(found: Tensor) -> Tensor:
-    """Back to (B, S, H, D)."""
+    """Return a tensor (B, H, S, D) as (B, S, H, D)."""
     return found.transpose(1, 2)
 
 
 def scaled_dot_product(masks: Sequence[tuple[int, Tensor]]) -> PreparedCall:
-    """Torch's scaled_dot_product_attention: a call for so many heads with each mask, or one without."""
+    """Return torch's scaled_dot_product_attention: one call per mask and its number of heads, or one without a mask."""
 
     def run(given: Tensors) -> Tensor:
         if len(masks) < 2:
@@ -46,7 +46,7 @@ def _product(given: Sequence[Tensor], mask: Tensor | None) -> Tensor:
 
 
 def local_attention_windows(size: MapSize, half: int) -> PreparedCall:
-    """LocalAttention of local-attention: windows of ``half`` tokens that look one back and one forward."""
+    """Return LocalAttention of local-attention: windows of ``half`` tokens that look one back and one forward."""
     kind: Any = importlib.import_module("local_attention").LocalAttention
     module = kind(window_size=half, look_backward=1, look_forward=1, autopad=True, exact_windowsize=True)
     real = torch.ones(1, size.tokens, dtype=torch.bool)
@@ -67,7 +67,9 @@ class _Given(nn.Module):
 
 
 def transformers_longformer(size: MapSize, window: int) -> PreparedCall:
-    """LongformerSelfAttention of transformers without global tokens; queries, keys and values are given to it."""
+    """Return LongformerSelfAttention of transformers without global tokens; its projections return the prepared
+    tensors.
+    """
     torchvision_shim.ensure()
     config: Any = importlib.import_module("transformers.models.longformer.configuration_longformer").LongformerConfig
     kind: Any = importlib.import_module("transformers.models.longformer.modeling_longformer").LongformerSelfAttention
@@ -100,12 +102,12 @@ def transformers_longformer(size: MapSize, window: int) -> PreparedCall:
 
 
 def reformer_buckets(size: MapSize, chunk: int) -> int:
-    """How many buckets reformer-pytorch hashes into: one a chunk of the padded sequence."""
+    """Return the number of buckets of reformer-pytorch: one per chunk of the padded sequence."""
     return (size.tokens + -size.tokens % (2 * chunk)) // chunk
 
 
 def reformer_lsh(size: MapSize, chunk: int, hashes: int) -> PreparedCall:
-    """LSHAttention of reformer-pytorch, padded as it demands; heads are images to it."""
+    """Return LSHAttention of reformer-pytorch with the padding that it demands; heads are batch entries to it."""
     kind: Any = importlib.import_module("reformer_pytorch").LSHAttention
     module = kind(bucket_size=chunk, n_hashes=hashes, causal=False).eval()
     extra = -size.tokens % (2 * chunk)

@@ -22,17 +22,23 @@ TIMED_CROSS_BASELINES = ("deformable", "dense")  # there is no fused one for a m
 
 
 def without_self_attention(settings: Settings) -> Settings:
-    """`settings` with the identity in both self-attention slots."""
+    """Return `settings` with the identity in both self-attention slots."""
     options = tuple(each for each in settings.model.attention_options if each[0].partition(".")[0] not in SELF_SLOTS)
     model = replace(settings.model, encoder_self=NONE, decoder_self=NONE, attention_options=options)
     return replace(settings, model=model)
 
 
 def with_control(make: VariantFactory, control: str, axes: Sequence[str] = ()) -> VariantFactory:
-    """`make`, with the variant called `control` certain to be there; "" asks for none.
+    """Return `make` with the variant called `control` certain to be there.
 
-    "none" is added where it is missing: the base settings without self-attention, described by the fields `axes`.
-    Raises ValueError for any other name that no variant has.
+    Args:
+        make: Makes the variants on top of base settings.
+        control: Name of a variant. "none" is added where it is missing: the base settings without self-attention.
+            "" adds nothing.
+        axes: Fields that describe the added variant.
+
+    Raises:
+        ValueError: At the first use, for any other name that no variant has.
     """
 
     def made(base: Settings) -> tuple[Variant, ...]:
@@ -52,5 +58,5 @@ def with_control(make: VariantFactory, control: str, axes: Sequence[str] = ()) -
 
 
 def timed_baselines(slot: str) -> tuple[str, ...]:
-    """The attentions that another one in `slot` is timed with."""
+    """Return the attentions that another one in `slot` is timed beside."""
     return TIMED_CROSS_BASELINES if slot == "decoder_cross" else TIMED_BASELINES

@@ -14,7 +14,9 @@ CLASSES = 150
 
 
 def count_table_hours(say: Callable[[str], None]) -> list[dict[str, Any]]:
-    """A record a row (`bench.profiling.gpu_hours.gpu_hours_records`), in the tables' order; most of a minute."""
+    """Return a record for each row of Tables 5 to 8 (`bench.profiling.gpu_hours`), in the tables' order; takes about a
+    minute.
+    """
     base = replace_fields(preset("paper"), {"classes": CLASSES})
     known: dict[str, Any] = {}
     found: list[dict[str, Any]] = []

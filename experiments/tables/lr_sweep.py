@@ -30,7 +30,11 @@ SWEPT_TABLES = (8,)  # rows differ so much that the quick preset sweeps rates by
 
 
 def parse_rates(words: str) -> tuple[float, ...]:
-    """The rates in `5e-4,1e-3,2e-3`; () for none. Raises ValueError for what is no rate above 0, or said twice."""
+    """Return the rates in `5e-4,1e-3,2e-3`; () for "".
+
+    Raises:
+        ValueError: A word is no number above 0, or is given twice.
+    """
     found: list[float] = []
     for word in words.split(",") if words else ():
         try:
@@ -48,9 +52,10 @@ def parse_rates(words: str) -> tuple[float, ...]:
 
 
 def rates_to_try(words: str, *, table: int, preset_name: str) -> tuple[float, ...]:
-    """The rates to choose from: those in `words`, none for "none", and for "" what the table does by itself.
+    """Return the rates to choose from: those in `words`, () for "none", and the table's default for "".
 
-    Raises ValueError as `parse_rates` does.
+    Raises:
+        ValueError: As `parse_rates`.
     """
     if words == NO_SWEEP:
         return ()
@@ -61,12 +66,12 @@ def rates_to_try(words: str, *, table: int, preset_name: str) -> tuple[float, ..
 
 
 def rates_text(rates: Iterable[float]) -> str:
-    """The rates as a user types them."""
+    """Return the rates as a user types them."""
     return ",".join(map(format_value, rates))
 
 
 def candidate_variants(make: VariantFactory, rates: Sequence[float]) -> VariantFactory:
-    """Every row of `make` at every rate, scored on the validation split; named `ROW lr=RATE`."""
+    """Return every row of `make` at every rate, scored on the validation split and named `ROW lr=RATE`."""
 
     def made(base: Settings) -> tuple[Variant, ...]:
         return tuple(
@@ -79,7 +84,13 @@ def candidate_variants(make: VariantFactory, rates: Sequence[float]) -> VariantF
 
 
 def with_best_rates(make: VariantFactory, rows: Iterable[Mapping[str, Any]], rates: Sequence[float]) -> VariantFactory:
-    """The rows of `make`, each at the rate that did best in `rows`, the result rows of its candidates; test split."""
+    """Return the rows of `make`, each at its best rate and scored on the test split.
+
+    Args:
+        make: Makes the table's rows on top of base settings.
+        rows: Result rows of the candidates.
+        rates: The rates that were tried.
+    """
     runs = [row for row in rows if row["kind"] == "run"]
 
     def made(base: Settings) -> tuple[Variant, ...]:
@@ -90,10 +101,10 @@ def with_best_rates(make: VariantFactory, rows: Iterable[Mapping[str, Any]], rat
 
 
 def best_rate(runs: Iterable[Mapping[str, Any]], row: str, rates: Sequence[float]) -> float:
-    """The rate at which the runs of `row` have the highest mean mIoU.
+    """Return the rate at which the runs of `row` have the highest mean mIoU.
 
-    A rate of which a run did not end well is out. Of equal means the lower rate is taken; the lowest where no rate is
-    left, so that the row's own runs show what became of them.
+    A rate with a run that did not end well is out. Of equal means the lower rate is taken; the lowest where no rate
+    is left, so that the row's own runs show what became of them.
     """
     own = list(runs)
     means = {rate: _mean([run for run in own if run["variant"] == candidate_name(row, rate)]) for rate in sorted(rates)}

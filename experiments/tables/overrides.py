@@ -17,10 +17,11 @@ FIELDS_WITH_OPTIONS = {
 
 
 def with_overrides(make: VariantFactory, words: Sequence[str]) -> VariantFactory:
-    """The rows of `make` over settings that are changed as `words` say (`size=128 probes=0`).
+    """Return the rows of `make` over settings that are changed as `words` say (`size=128 probes=0`).
 
-    ValueError for a field that has an option of its own, and, once rows are made, for one that a row sets itself; also
-    as `bench.config.grid.with_field_values`.
+    Raises:
+        ValueError: A field has an option of its own or, once rows are made, is set by a row itself; also as
+            `bench.config.grid.with_field_values`.
     """
     given = [word for part in words for word in part.split()]
     for word in given:

@@ -10,15 +10,21 @@ from typing import Any
 import unept
 from bench.config.fields import did_you_mean
 from bench.config.settings import Settings
-from bench.profiling.complexity import ImageSize, MakeNetwork, complexity_record, network_from_spec
+from bench.profiling.complexity import MakeNetwork, complexity_record, network_from_spec
+from bench.profiling.image_size import ImageSize
 from experiments.tables.table7 import table7_networks
 
 
 @dataclass(frozen=True, kw_only=True)
 class CountedNetwork:
-    """A network to count: how it is built, the size of its picture, and its row of the paper's table ("" for none).
+    """Network to count.
 
-    `settings` say how a training step of it is taken; None for a user's model, whose loss is not known here.
+    Attributes:
+        name: Shown in the report.
+        make: Builds the network.
+        size: Height and width of its image, pixels.
+        quoted: Its row of the paper's Table 7; "" for none.
+        settings: Settings of its training step; None for a user's model, whose loss is not known here.
     """
 
     name: str
@@ -31,9 +37,10 @@ class CountedNetwork:
 def select_networks(
     size: ImageSize, *, models: Sequence[str] = (), names: Sequence[str] = ()
 ) -> tuple[CountedNetwork, ...]:
-    """The user's `models`, else those of the paper's networks that `names` lists, else all of them.
+    """Return the user's `models`, else those of the paper's networks that `names` lists, else all of them.
 
-    Raises ValueError for a name that means nothing.
+    Raises:
+        ValueError: A name is unknown.
     """
     if models:
         return tuple(
@@ -57,7 +64,11 @@ def select_networks(
 
 
 def count_networks(found: Sequence[CountedNetwork]) -> list[dict[str, Any]]:
-    """A record a network. Raises ValueError that names one which cannot be counted."""
+    """Return a record for each network.
+
+    Raises:
+        ValueError: A network cannot be counted; the message names it.
+    """
     return [complexity_record(one.name, one.make, one.size, quoted=one.quoted) for one in found]
 
 
@@ -70,7 +81,7 @@ def add_network_times(
     rounds: int,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Add `times` to the records of the networks counted at this size; returns under what they were taken."""
+    """Add `times` to the records of the networks counted at this size, and return the protocol of the times."""
     from bench.profiling.network_timing import time_networks, timing_protocol
 
     subjects = {one.name: (one.make, one.settings) for one in found if one.size == size}

@@ -14,7 +14,9 @@ from experiments.tables import table5, table6, table7, table8
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedTable:
-    """`variants` makes the rows on top of base settings; `control` is the row that the others are compared with."""
+    """Table as runs: `variants` makes the rows on top of base settings, `control` is the row that others are compared
+    with.
+    """
 
     variants: VariantFactory
     control: str
@@ -29,14 +31,22 @@ TABLES = {
 
 
 def trained_table(number: int) -> TrainedTable:
-    """The table of this number. ValueError for another."""
+    """Return the table of this number.
+
+    Raises:
+        ValueError: There is none.
+    """
     if number not in TABLES:
         raise ValueError(f"table {number}: expected {one_of(TABLES)}")
     return TABLES[number]
 
 
 def only_rows(make: VariantFactory, names: Sequence[str]) -> VariantFactory:
-    """The rows of `make` that are named, in its order; all of them where none is. ValueError for no row's name."""
+    """Return the rows of `make` that are named, in its order; all of them where none is.
+
+    Raises:
+        ValueError: At the first use, for a name that no row has.
+    """
 
     def made(base: Settings) -> tuple[Variant, ...]:
         rows = make(base)

@@ -20,10 +20,14 @@ STRONGER = {"tiny_conv": "tiny_vit", "lite0": "deit_base", "resnet50": "deit_bas
 
 
 def table5_variants(base: Settings, *, stronger_weights: str = "") -> tuple[Variant, ...]:
-    """The four rows in the table's order, on top of `base`, each with everything of the row before it, then `none`.
+    """Return the four rows in the table's order, each with everything of the row before it, then `none`.
 
-    `base.train.backbone_weights` belong to the base backbone; the stronger one starts from `stronger_weights`, or from
-    scratch where none are given. Raises ValueError for a backbone that has no stronger one here.
+    Args:
+        base: Settings below the rows; its `backbone_weights` belong to the base backbone.
+        stronger_weights: Weights of the stronger backbone; "" for training from scratch.
+
+    Raises:
+        ValueError: The backbone has no stronger one here.
     """
     if base.model.backbone not in STRONGER:
         raise ValueError(f"backbone {base.model.backbone!r}: the ladder of Table 5 starts from {', '.join(STRONGER)}")

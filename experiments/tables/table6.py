@@ -18,7 +18,7 @@ CONTROL = "N=16 L=3"
 
 
 def table6_variants(base: Settings) -> tuple[Variant, ...]:
-    """The six cells in the table's order, on top of `base`."""
+    """Return the six cells in the table's order, on top of `base`."""
     return tuple(
         Variant(
             name=f"N={points} L={levels}",
@@ -31,10 +31,11 @@ def table6_variants(base: Settings) -> tuple[Variant, ...]:
 
 
 def table6_cell(base: Settings, *, points: int, levels: int) -> Settings:
-    """One cell's settings. `base` decides everything that the table does not.
+    """Return one cell's settings; `base` decides everything that the table does not.
 
-    Raises ValueError if `base` turns off what the table takes for granted: a weight of zero among the four losses, or
-    queries without the spatial feature.
+    Raises:
+        ValueError: `base` turns off what the table takes for granted: one of the four losses, or queries with the
+            spatial feature.
     """
     for name in ("weight_ce", "weight_refined", "weight_boundary", "weight_direction"):
         if getattr(base.loss, name) <= 0:

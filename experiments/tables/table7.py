@@ -48,32 +48,36 @@ class Table7Network:
 
 
 def table7_networks(classes: int = 150) -> tuple[Table7Network, ...]:
-    """The rows of Table 7, then the other forms of them that the paper or its code has, or that explain a figure."""
+    """Return the rows of Table 7, then other forms of them that the paper or its code has, or that explain a figure."""
     released, _ = released_profile()
     written, _ = paper_profile()
     found = [
-        Table7Network(name=n, quoted=n, config=_rival(a)) for n, a in PUBLISHED_ARCHITECTURES.items() if n != "ANL"
+        Table7Network(name=n, quoted=n, config=_published_network(a))
+        for n, a in PUBLISHED_ARCHITECTURES.items()
+        if n != "ANL"
     ]
     found += [
         Table7Network(name="Ours", quoted="Ours", config=replace(released, backbone="deit_base")),
         Table7Network(name="Ours, ResNet50", config=released),
         Table7Network(name="Ours, paper profile", config=replace(written, backbone="deit_base")),
         Table7Network(name="Ours, ResNet50, paper profile", config=written),
-        Table7Network(name="SETR, PUP", config=_rival("setr_pup")),
-        Table7Network(name="SETR, Naive", config=_rival("setr_naive")),
-        Table7Network(name="CCNet, ResNet50", config=_rival("ccnet", "resnet50")),
-        Table7Network(name="ANL", config=_rival("anl")),
-        Table7Network(name="ANL, ResNet50", config=_rival("anl", "resnet50")),
-        Table7Network(name="PointRend, 2048x1024", config=_rival("pointrend"), size=LARGE_SIZE),
+        Table7Network(name="SETR, PUP", config=_published_network("setr_pup")),
+        Table7Network(name="SETR, Naive", config=_published_network("setr_naive")),
+        Table7Network(name="CCNet, ResNet50", config=_published_network("ccnet", "resnet50")),
+        Table7Network(name="ANL", config=_published_network("anl")),
+        Table7Network(name="ANL, ResNet50", config=_published_network("anl", "resnet50")),
+        Table7Network(name="PointRend, 2048x1024", config=_published_network("pointrend"), size=LARGE_SIZE),
     ]
     return tuple(replace(network, config=replace(network.config, classes=classes)) for network in found)
 
 
 def table7_variants(base: Settings) -> tuple[Variant, ...]:
-    """The rows of the table, ANL of Table 8, and ours on the base backbone, on top of `base`.
+    """Return the rows of the table, ANL of Table 8, and ours on the base backbone, on top of `base`.
 
-    `base.train.backbone_weights` belong to the base backbone; the others start from scratch. Raises ValueError for a
-    backbone that has no transformer beside it here.
+    `base.train.backbone_weights` belong to the base backbone; the others start from scratch.
+
+    Raises:
+        ValueError: The architecture is not UN-EPT, or the backbone has no transformer beside it here.
     """
     if base.model.architecture != "unept":
         raise ValueError(f"architecture={base.model.architecture}: Table 7 has a row for each, start from unept")
@@ -90,7 +94,7 @@ def table7_variants(base: Settings) -> tuple[Variant, ...]:
     )
 
 
-def _rival(architecture: str, backbone: str = "") -> ModelConfig:
+def _published_network(architecture: str, backbone: str = "") -> ModelConfig:
     chosen = backbone or PUBLISHED_BACKBONES.get(architecture, "resnet101")
     return ModelConfig(
         architecture=architecture, backbone=chosen, width=PUBLISHED_WIDTH, spatial=False, queries="embed"
@@ -117,7 +121,7 @@ def _reduced(whole: Settings, architecture: str) -> Settings:
 
 
 def _on(settings: Settings, backbone: str) -> Settings:
-    """The same on another backbone, which then starts from scratch."""
+    """Settings with another backbone, which then starts from scratch."""
     weights = settings.train.backbone_weights if backbone == settings.model.backbone else ""
     return replace(
         settings,

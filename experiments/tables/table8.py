@@ -1,4 +1,4 @@
-"""Table 8: attention in UN-EPT's own slots, and whole rivals: at the paper's size for their memory, and to be trained.
+"""Table 8: attention in UN-EPT's slots, and whole published networks: memory at the paper's size, and training.
 
 A mechanism takes the place of the encoder's and of the decoder's self-attention; the decoder's cross-attention stays
 deformable. So even with nothing in both slots the context reaches the queries.
@@ -41,7 +41,9 @@ class MemoryRow:
 
 
 def table8_networks(classes: int = 150) -> tuple[MemoryRow, ...]:
-    """The rows of Table 8 with the published recipe, our two profiles, and the controls, on the table's backbones."""
+    """Return the rows of Table 8 with the published recipe, our two profiles, and the baselines, on the table's
+    backbones.
+    """
     paper, loss = paper_profile()
     released, released_loss = released_profile()
     ours = Settings(model=replace(paper, classes=classes), loss=loss)
@@ -67,9 +69,9 @@ def table8_networks(classes: int = 150) -> tuple[MemoryRow, ...]:
 
 
 def masked_networks(classes: int = 150) -> tuple[MemoryRow, ...]:
-    """A sparse pattern (Longformer's window) computed as dense attention with a mask, in four places.
+    """Return a sparse pattern (Longformer's window) computed as dense attention with a mask, in four forms.
 
-    What is held does not depend on the pattern but for the size of the mask.
+    Memory depends on the pattern only through the size of the mask.
     """
     model, loss = paper_profile()
     ours = Settings(model=replace(model, classes=classes), loss=loss)
@@ -87,7 +89,11 @@ def masked_networks(classes: int = 150) -> tuple[MemoryRow, ...]:
 
 
 def select_memory_rows(names: Sequence[str]) -> tuple[MemoryRow, ...]:
-    """The rows of these names, or all. ValueError for a name that means nothing."""
+    """Return the rows of these names, or all.
+
+    Raises:
+        ValueError: A name is unknown.
+    """
     known = {row.name: row for row in table8_networks()}
     for name in names:
         if name not in known:
@@ -96,11 +102,11 @@ def select_memory_rows(names: Sequence[str]) -> tuple[MemoryRow, ...]:
 
 
 def table8_variants(base: Settings) -> tuple[Variant, ...]:
-    """The rows as a study trains them on top of `base`: one recipe, one learning rate (see `tables.lr_sweep`)."""
+    """Return the rows as a study trains them on top of `base`: one recipe, one learning rate."""
     whole = table6.table6_cell(base, points=16, levels=3)
     rows = {CONTROL: whole} | {name: _with(whole, attention) for name, attention in MECHANISMS.items()}
-    rivals = {variant.name: variant.settings for variant in table7.table7_variants(base)}
-    rows |= {name: rivals[name] for name in PUBLISHED_ARCHITECTURES}
+    networks = {variant.name: variant.settings for variant in table7.table7_variants(base)}
+    rows |= {name: networks[name] for name in PUBLISHED_ARCHITECTURES}
     axes = ("architecture", "backbone", *SELF_SLOTS)
     return tuple(
         Variant(name=name, axes={axis: getattr(settings.model, axis) for axis in axes}, settings=settings)

@@ -1,7 +1,8 @@
-"""The paper's claims beside what was measured here: differences only, never a figure of ours by one of theirs.
+"""Verdicts on the paper's claims, from what a study measured: differences only, never a figure of ours beside one of
+theirs.
 
-A claim agrees or disagrees where a test shows a difference of its sign or of the other one; Welch's p, adjusted by Holm
-over the claims of the same table and column that could be tested. Everything else is undetermined, and the difference
+A claim agrees or disagrees where Welch's test shows a difference of its sign or of the other one; p is adjusted by Holm
+over the claims of the same table and column that could be tested. Every other claim is undetermined, and the difference
 that these seeds would have shown stands beside it. A claim whose two rows have no values here is not run.
 """
 
@@ -25,19 +26,24 @@ CLAIM_COUNTS = {"#Params.": ("parameters", 1e-6), "GFLOPs": ("module_gmacs", 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class _Found:
-    """What a study has for one claim; `counted` figures have no spread and need no test."""
+    """Values that a study has for one claim; `counted` figures are exact and need no test."""
 
     contrast: SampleComparison
     counted: bool = False
 
 
 def claims_frame(study: Study, number: int | None) -> pd.DataFrame:
-    """A line for each claim of all tables; those of other tables than `number`, the study's, are not run.
+    """Return a frame with a line per claim of all tables, judged by the study where it is of its table.
 
-    `quoted` is the paper's difference, `difference` ours, both `better - worse` in `unit`, with Welch's 95 % interval;
-    `n` is the smaller of the two sizes. Operations and parameters are exact and need no test; operations are counted as
-    the paper's tool does, of the networks as they were trained here. Memory is not judged: the
-    paper's is a GPU's, which no row holds.
+    Args:
+        study: Rows of the study.
+        number: The paper's table beside the study. Claims of other tables are "not run"; None leaves all of them so.
+
+    Returns:
+        `quoted` is the paper's difference and `difference` ours, both `better - worse` in `unit`, with Welch's 95 %
+        interval `low`, `high`; `n` is the smaller sample size. Operations and parameters are exact and need no test;
+        operations are those of the paper's tool, for the networks as trained here. Memory is not judged: the paper's is
+        a GPU's, which no row holds.
     """
     found = [_find(study, claim) if claim.table == number else _nothing() for claim in CLAIMS]
     holm = _holm(found)

@@ -45,7 +45,16 @@ COMPARED_COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class SampleComparison:
-    """Two samples side by side. `difference` needs a value in each; what follows it two in each, and any spread."""
+    """Comparison of two samples.
+
+    Attributes:
+        n: Values in the first sample.
+        n_other: Values in the second one.
+        difference: Mean of the first less mean of the second; None without a value in each.
+        welch: Welch's test; None without two values in each and some variation.
+        permutation: Exact permutation test; None also where there are too many splits to enumerate.
+        sd: Pooled standard deviation.
+    """
 
     n: int
     n_other: int
@@ -55,14 +64,16 @@ class SampleComparison:
     sd: float | None = None  # pooled
 
     def detectable(self, alpha: float = ALPHA) -> float | None:
-        """The true difference that the smaller size would show with a probability of 80 %; None without a test."""
+        """Return the true difference that the smaller sample size shows with 80 % probability at `alpha`; None without
+        a test.
+        """
         if self.welch is None or self.sd is None:
             return None
         return seed_statistics.detectable_difference(self.sd, min(self.n, self.n_other), POWER, alpha)
 
 
 def compare_samples(first: Sequence[float], second: Sequence[float]) -> SampleComparison:
-    """`first - second`, tested wherever that is possible."""
+    """Return `first - second` with the tests that the sample sizes allow."""
     a, b = seed_statistics.summarize_sample(first), seed_statistics.summarize_sample(second)
     if a.mean is None or b.mean is None:
         return SampleComparison(n=a.n, n_other=b.n)
@@ -83,16 +94,19 @@ def compare_samples(first: Sequence[float], second: Sequence[float]) -> SampleCo
 
 
 def holm_p_values(contrasts: Sequence[SampleComparison]) -> list[float | None]:
-    """Holm's p of each contrast of one family; None for one without a test, which does not count as a member."""
+    """Return Holm's adjusted p of each comparison of one family.
+
+    A comparison without a test has None and does not count as a member of the family.
+    """
     tested = [item.welch.p for item in contrasts if item.welch is not None]
     ps = iter(seed_statistics.holm_adjust(tested))
     return [None if item.welch is None else next(ps) for item in contrasts]
 
 
 def control_variant(study: Study) -> str:
-    """The variant that all others are compared with; "" where there are fewer than two.
+    """Return the variant that all others are compared with; "" where there are fewer than two.
 
-    The declared one, else 16 points on 3 levels in a grid of those two, else the first.
+    It is the declared one, else 16 points on 3 levels in a grid of those two, else the first.
     """
     if len(study.variants) < 2:
         return ""
@@ -107,10 +121,16 @@ def control_variant(study: Study) -> str:
 
 
 def comparison_frame(study: Study, metric: str = "miou") -> pd.DataFrame:
-    """A line for each variant but the control.
+    """Return a frame with a line per variant but the control, compared with it.
 
-    `detectable` is for one test at 5 %; `detectable_in_family` for Holm's strictest step, 5 % over the size of the
-    family. `permutation_can_reach` says whether the permutation p could pass that step at all.
+    Args:
+        study: Rows of the study.
+        metric: Name of a metric of a run, a fraction.
+
+    Returns:
+        Differences in percent points. `detectable` is for one test at 5 %; `detectable_in_family` for Holm's
+        strictest step, 5 % over the size of the family. `permutation_can_reach` says whether the permutation p
+        could pass that step.
     """
     control = control_variant(study)
     others = [variant for variant in study.variants if variant != control] if control else []
@@ -139,7 +159,7 @@ def comparison_frame(study: Study, metric: str = "miou") -> pd.DataFrame:
 
 
 def judge_difference(difference: float | None, p: float | None) -> str:
-    """What an adjusted p says of a difference: higher, lower, no difference seen, or that it cannot be judged."""
+    """Return the verdict on a difference by its adjusted p: higher, lower, no difference seen, or cannot be judged."""
     if difference is None or p is None:
         return CANNOT_BE_JUDGED
     if p > ALPHA:
@@ -148,7 +168,7 @@ def judge_difference(difference: float | None, p: float | None) -> str:
 
 
 def comparison_sentences(study: Study) -> list[str]:
-    """What `compare` says of the mIoU, in a few plain sentences without markup."""
+    """Return the verdicts of `comparison_frame` on mIoU in a few plain sentences without markup."""
     control = control_variant(study)
     if not control:
         return ["There is no second variant to compare with."]
@@ -162,7 +182,7 @@ def comparison_sentences(study: Study) -> list[str]:
 
 
 def refinement_sentences(study: Study) -> list[str]:
-    """What boundary refinement at test does to the mIoU, in a sentence; nothing where it was not tried."""
+    """Return one sentence on how boundary refinement at test changes mIoU; [] where no run was refined."""
     found = refinement_frame(study).dropna(subset=["miou_change"])
     if found.empty:
         return []
@@ -176,10 +196,11 @@ def refinement_sentences(study: Study) -> list[str]:
 
 
 def learned_cue_frame(study: Study) -> pd.DataFrame:
-    """A line a variant: in how many of the seeds that were scored on look-alikes it learned the cue, and when.
+    """Return a frame with a line per variant: how many of its scored seeds learned the distant cue, and at which step.
 
-    `jump_steps` are `seed: step` of those that did; the step is the first probed one from which every later probe is
-    past the threshold, known to within `probe_gap` steps. Empty where no run was scored so.
+    `jump_steps` lists `seed: step` of those that did. The step is the first probe from which on every probe is
+    above the threshold, known to within `probe_gap` steps. The frame is empty where no run was scored on look-alike
+    classes.
     """
     lines = []
     for variant in study.variants:
@@ -199,11 +220,18 @@ def learned_cue_frame(study: Study) -> pd.DataFrame:
 
 
 def power_frame(study: Study, difference: float) -> pd.DataFrame:
-    """A line for each variant but the control: what its seeds can show of a wished difference of mIoU, percent points.
+    """Return a frame with a line per variant but the control: the power of its seeds for a given difference.
 
-    `sd_pooled` is that of variant and control together. `seeds_needed` (a side, for a probability of 80 %) and `power`
-    are for one test at 5 %; their `_in_family` for 5 % over the number of comparisons, where Holm's correction begins.
-    Raises ValueError for a difference that is not above 0.
+    Args:
+        study: Rows of the study.
+        difference: Difference of mIoU to show, in percent points, above 0.
+
+    Returns:
+        `sd_pooled` is that of variant and control together. `seeds_needed` (per variant, for a probability of 80 %) and
+        `power` are for one test at 5 %; the columns `_in_family` for 5 % over the number of comparisons.
+
+    Raises:
+        ValueError: The difference is not above 0.
     """
     seed_statistics.achieved_power(
         difference, 1, 2

@@ -45,7 +45,11 @@ WHOLE_COLUMNS = ("parameters", "train_images_per_second_n", "inference_images_pe
 
 
 def accuracy_frame(study: Study) -> pd.DataFrame:
-    """A line a variant: runs, runs with a value, and mean, sd and 95 % t-interval of each accuracy that any run has."""
+    """Return a frame with a line per variant: runs, runs with a value, and each accuracy's mean, sd and 95 %
+    t-interval.
+
+    Accuracies are in percent points. Refined ones have columns only where a run has a value.
+    """
     names = [
         name for name in ACCURACY_METRICS if name not in REFINED_METRICS or study_rows.metric_values(study.runs, name)
     ]
@@ -65,7 +69,7 @@ def accuracy_frame(study: Study) -> pd.DataFrame:
 
 
 def seeds_frame(study: Study) -> pd.DataFrame:
-    """A line a run: its axes, status and accuracies."""
+    """Return a frame with a line per run: its axes, status and accuracies in percent points."""
     fields = study_rows.study_axes(study)
     lines = [
         {
@@ -82,7 +86,7 @@ def seeds_frame(study: Study) -> pd.DataFrame:
 
 
 def cost_frame(study: Study) -> pd.DataFrame:
-    """A line a variant; each column's name ends in where it comes from: counted (`derived`) or `measured`."""
+    """Return a frame with a line per variant; a column's name ends in its source, `derived` (counted) or `measured`."""
     lines = []
     for variant in study.variants:
         row = study.measures.get(variant, {})
@@ -95,7 +99,7 @@ def cost_frame(study: Study) -> pd.DataFrame:
 
 
 def class_iou_frame(study: Study) -> pd.DataFrame:
-    """A line a class, a column a variant: mean IoU over the seeds in which the class has one."""
+    """Return a frame with a line per class: by variant, the mean IoU in percent over the seeds in which it has one."""
     names = dict.fromkeys(name for run in study.runs for name in study_rows.value_at(run, "metrics", "iou") or {})
     lines = []
     for name in names:
@@ -112,9 +116,10 @@ def class_iou_frame(study: Study) -> pd.DataFrame:
 
 
 def boundary_frame(study: Study) -> pd.DataFrame:
-    """A line a variant: mean and sd, in percent points, of each metric that looks at boundaries or object sizes.
+    """Return a frame with a line per variant: mean, sd and n of the metrics of boundaries and object sizes.
 
-    Sizes are `size:small`, radii of the trimap curve `trimap:3`. Empty where no run has any.
+    Percent points. Object sizes are named `size:small`, radii of the trimap curve `trimap:3`. Empty where no run
+    has any.
     """
     paths: list[tuple[str, ...]] = [(name,) for name in BOUNDARY_METRICS]
     for name in ("size_iou", "trimap"):
@@ -133,10 +138,10 @@ def boundary_frame(study: Study) -> pd.DataFrame:
 
 
 def refinement_frame(study: Study) -> pd.DataFrame:
-    """A line a variant: mIoU after boundary refinement, and what refinement changed of mIoU and boundary metrics.
+    """Return a frame with a line per variant: mIoU after boundary refinement, and the change of each metric by it.
 
-    Percent points. Changes are taken within each run, the same network before and after, so they are paired: mean and
-    95 % t-interval over the seeds. Empty where no run was refined.
+    Percent points. Changes are taken within each run, so they are paired: mean and 95 % t-interval over the seeds.
+    Empty where no run was refined.
     """
     lines = []
     for variant in study.variants if study_rows.metric_values(study.runs, "miou_refined") else ():
@@ -153,7 +158,9 @@ def refinement_frame(study: Study) -> pd.DataFrame:
 
 
 def failures_frame(study: Study) -> pd.DataFrame:
-    """What has no value, and why: runs that did not end well or were never made, and measures that failed."""
+    """Return a frame of what has no value, with the reason: failed runs, planned runs without a row, failed
+    measurements.
+    """
     lines = []
     for variant in study.variants:
         lines += [
@@ -179,7 +186,7 @@ def _points(runs: Iterable[study_rows.Row], *path: str) -> list[float]:
 
 
 def _change(run: study_rows.Row, name: str) -> float | None:
-    """What refinement changed of this metric in one run, percent points."""
+    """Change of this metric by refinement in one run, percent points."""
     after, before = (study_rows.number_at(run, "metrics", key) for key in (f"{name}_refined", name))
     return None if after is None or before is None else 100 * (after - before)
 

@@ -24,7 +24,7 @@ def row_of_candidate(variant: str) -> str:
 
 
 def variants_by_lr(study: Study) -> dict[float, list[str]]:
-    """The variants by the rate that each was trained at, lowest first; {} where the study does not vary rates."""
+    """Return the variants by the learning rate that they were trained at, lowest first; {} where rates do not vary."""
     groups: dict[float, list[str]] = {}
     for variant in study.variants:
         rate = next(
@@ -37,7 +37,9 @@ def variants_by_lr(study: Study) -> dict[float, list[str]]:
 
 
 def best_lr_sentences(study: Study) -> Iterator[str]:
-    """For a study of candidates: each row's best rate, and the rows for which that is the lowest or highest."""
+    """Yield the best rate of each row of a rate sweep, and the rows whose best rate is the lowest or highest that was
+    tried.
+    """
     if study.kind != LR_SWEEP_KIND:
         return
     tried: dict[str, dict[float, float]] = {}

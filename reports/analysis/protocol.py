@@ -1,4 +1,4 @@
-"""Under what the rows were made: the setting in words, where it departs from the paper's, environment and commands."""
+"""Conditions under which rows were made: the protocol, its differences from the paper's, environment and commands."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ EMPTY_VALUES = {"backbone_weights": "none, from scratch"}
 
 
 def protocol_summary(study: Study) -> str:
-    """Data, size and steps in a few words: what every table and plot of accuracy carries in its header.
+    """Return data, size and steps in a few words, for the header of every table and plot of accuracy.
 
-    Of a path its last part: the whole stands in the protocol.
+    A path is cut to its last part; `protocol_table` has all of it.
     """
     found = _settings(study.runs)
     if not found:
@@ -69,7 +69,7 @@ def protocol_summary(study: Study) -> str:
 
 
 def protocol_headline(study: Study) -> str:
-    """The setting in one line."""
+    """Return the protocol in one line: data, crop size, steps, batch and backbone."""
     found = _settings(study.runs)
     if not found:
         return "no run yet"
@@ -81,7 +81,10 @@ def protocol_headline(study: Study) -> str:
 
 
 def protocol_table(study: Study) -> list[tuple[str, str]]:
-    """Every setting that decides the numbers, the most telling first: the variants' common value, or all values."""
+    """Return (name, value) of every setting that decides the numbers, the most important ones first.
+
+    A setting that differs between variants has all of its values.
+    """
     found = _settings(study.runs)
     lines = [
         ("preset", study_rows.distinct_text(run.get("preset") for run in study.runs)),
@@ -97,7 +100,7 @@ def protocol_table(study: Study) -> list[tuple[str, str]]:
 
 
 def protocol_differences(study: Study) -> list[tuple[str, str, str]]:
-    """(what, in the paper, here) wherever the study's setting is not that of the paper's ablations."""
+    """Return (what, in the paper, here) for each setting that differs from the paper's ablations."""
     found = _settings(study.runs)
     lines = []
     for name, theirs in figures.RECIPE.items():
@@ -110,7 +113,7 @@ def protocol_differences(study: Study) -> list[tuple[str, str, str]]:
 
 
 def variants_by_backbone(study: Study) -> dict[str, list[str]]:
-    """The variants by backbone and the weights that it starts from."""
+    """Return the variants by their backbone and the weights that it starts from."""
     groups: dict[str, list[str]] = {}
     for variant in study.variants:
         found = _settings(study.runs_of(variant))
@@ -121,7 +124,7 @@ def variants_by_backbone(study: Study) -> dict[str, list[str]]:
 
 
 def environment_table(study: Study) -> list[tuple[str, str]]:
-    """Every fact that rows hold about where they were made, with all of its values if they differ."""
+    """Return (name, value) of every fact about the machines that made the rows; several values where they differ."""
     places = [row.get("environment") for row in (*study.runs, *study.measures.values())]
     facts = [_dotted(place) for place in places if isinstance(place, Mapping)]
     names = sorted({name for fact in facts for name in fact})
@@ -129,7 +132,7 @@ def environment_table(study: Study) -> list[tuple[str, str]]:
 
 
 def cost_protocol_table(study: Study) -> list[tuple[str, str]]:
-    """How cost was measured."""
+    """Return (name, value) of the protocol under which cost was measured."""
     found = [row.get("protocol") for row in study.measures.values()]
     facts = [_dotted(protocol) for protocol in found if isinstance(protocol, Mapping)]
     names = sorted({name for fact in facts for name in fact})
@@ -137,7 +140,13 @@ def cost_protocol_table(study: Study) -> list[tuple[str, str]]:
 
 
 def evaluation_range(study: Study, name: str, form: str = "{:g}") -> str:
-    """The numbers that runs tell about their evaluation under this name, least to greatest; "" where none does."""
+    """Return the range of an evaluation's number over the runs, as in `2 to 3`; "" where no run has it.
+
+    Args:
+        study: Rows of the study.
+        name: Key under a run's `evaluation`, whose value is a list of numbers.
+        form: Format of one number.
+    """
     told = [study_rows.value_at(run, "evaluation", name) for run in study.runs]
     numbers = [study_rows.finite_number(value) for values in told if isinstance(values, list) for value in values]
     known = [value for value in numbers if value is not None]

@@ -1,7 +1,7 @@
-"""Reading values out of result rows: which rows count, and what a row says when something in it is missing.
+"""Values of result rows: which rows count, and what stands for a value that is missing.
 
-A row is the plain dictionary of one JSON file. A row may lack any measure and may carry columns that are unknown here;
-neither is an error. Fractions stay fractions until a table prints them.
+A row is the plain dictionary of one JSON file. It may lack any measure and may have unknown columns; neither is an
+error. Fractions stay fractions until a table prints them.
 """
 
 from __future__ import annotations
@@ -18,12 +18,17 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """One experiment's rows as a report uses them.
+    """Rows of one experiment, as a report uses them.
 
-    `variants` are all that were asked for or found, in the table's order, and `planned` the seeds asked for of each.
-    `runs` hold at most one row for each variant and seed and are sorted so; `measures` are by variant. `problems` says
-    which files could not be read. `control` names the variant that all others are compared with, "" where none was
-    declared.
+    Attributes:
+        kind: Command that made it: "ablate" or "table 6".
+        variants: All that were planned or have rows, in the table's order.
+        runs: At most one row for each variant and seed, in that order.
+        measures: Cost rows by variant.
+        planned: Planned seeds by variant.
+        commands: Command lines that made the rows.
+        problems: Files that could not be read, a line each.
+        control: Variant that all others are compared with; "" where none was declared.
     """
 
     kind: str  # the command that made it: "ablate" or "table 6"
@@ -36,17 +41,17 @@ class Study:
     control: str = ""
 
     def runs_of(self, variant: str) -> tuple[Row, ...]:
-        """The runs of one variant, by seed."""
+        """Return the runs of one variant, by seed."""
         return tuple(run for run in self.runs if run["variant"] == variant)
 
     def missing_seeds(self, variant: str) -> tuple[int, ...]:
-        """The seeds of one variant that were asked for and have no row."""
+        """Return the planned seeds of one variant that have no row."""
         done = {seed_of(run) for run in self.runs_of(variant)}
         return tuple(wanted for wanted in self.planned.get(variant, ()) if wanted not in done)
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Every seed of any run, asked for or found."""
+        """Every seed that was planned or has a row."""
         wanted = {seed for seeds in self.planned.values() for seed in seeds}
         return tuple(sorted(wanted | {seed_of(run) for run in self.runs}))
 
@@ -61,10 +66,17 @@ def assemble_study(
     problems: Iterable[str] = (),
     control: str | None = "",
 ) -> Study:
-    """Put rows in order. `planned` are entries with `variant` and `seed`; its order of variants is the table's.
+    """Return a study of these rows, in order.
 
-    Variants that are not planned follow in the order of their rows. Of two rows of one variant and seed the newer
-    counts, and of two measures of one variant the newer that succeeded.
+    Args:
+        kind: Command that made it.
+        runs: Run rows. Of two rows of one variant and seed the newer counts.
+        measures: Cost rows. Of two of one variant the newer that succeeded counts.
+        planned: Entries with `variant` and `seed`; their order of variants is the table's. Variants that are not
+            planned follow in the order of their rows.
+        commands: Command lines that made the rows.
+        problems: Files that could not be read, a line each.
+        control: Variant that all others are compared with.
     """
     runs, measures = list(runs), list(measures)
     wanted: dict[str, list[int]] = {}
@@ -88,19 +100,19 @@ def assemble_study(
 
 
 def number_at(row: Row, *path: str) -> float | None:
-    """The finite number at `path` inside the row; None where it is absent, null, NaN, infinite or no number."""
+    """Return the finite number at `path` inside the row; None where it is absent, null, NaN, infinite or no number."""
     return finite_number(value_at(row, *path))
 
 
 def finite_number(value: Any) -> float | None:
-    """The value if it is a finite number; None for anything else, a truth value too."""
+    """Return the value if it is a finite number; None for anything else, including True and False."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(value)
 
 
 def value_at(row: Row, *path: str) -> Any:
-    """Whatever stands at `path` inside the row; None where any part of it is absent."""
+    """Return the value at `path` inside the row; None where any part of the path is absent."""
     value: Any = row
     for name in path:
         value = value.get(name) if isinstance(value, Mapping) else None
@@ -108,23 +120,23 @@ def value_at(row: Row, *path: str) -> Any:
 
 
 def metric_values(runs: Iterable[Row], metric: str) -> list[float]:
-    """A metric of the runs that ended well and have it."""
+    """Return a metric of the runs that succeeded and have it."""
     found = (number_at(run, "metrics", metric) for run in runs if has_succeeded(run))
     return [value for value in found if value is not None]
 
 
 def has_succeeded(row: Row) -> bool:
-    """Did the run end as it should?"""
+    """Return True for a row with the status "ok"."""
     return row.get("status") == "ok"
 
 
 def seed_of(run: Row) -> int:
-    """The run's seed."""
+    """Return the seed of a run."""
     return int(run["seed"])
 
 
 def study_axes(study: Study) -> tuple[str, ...]:
-    """The configuration fields in which the study's variants differ, in the order in which rows name them."""
+    """Return the configuration fields in which the study's variants differ, in the order in which rows name them."""
     rows = [*study.runs, *study.measures.values()]
     names = dict.fromkeys(name for row in rows for name in row.get("axes") or {})
     return tuple(names)
@@ -136,7 +148,7 @@ def field_values(settings: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def value_text(value: Any) -> str:
-    """A configuration value as words: `on`, `0.5, 1`, `16`, `none`."""
+    """Return a configuration value as text: `on`, `0.5, 1`, `16`, `none`."""
     if isinstance(value, bool):
         return "on" if value else "off"
     if value is None or value == "" or value == []:
@@ -149,7 +161,7 @@ def value_text(value: Any) -> str:
 
 
 def distinct_text(found: Iterable[Any]) -> str:
-    """The different values among `found` as words, in their first order, joined by " | "; "" where there are none."""
+    """Return the distinct values as text in their first order, joined by " | "; "" where there are none."""
     return " | ".join(dict.fromkeys(value_text(value) for value in found))
 
 

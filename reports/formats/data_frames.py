@@ -14,11 +14,18 @@ def make_frame(
     whole: Iterable[str] = (),
     text: Iterable[str] = ("variant",),
 ) -> pd.DataFrame:
-    """Lines as a frame: numbers that may be missing, whole numbers in the columns `whole`, words in `text`."""
+    """Return lines of values as a data frame with nullable columns.
+
+    Args:
+        lines: A dictionary for each line; absent keys are missing cells.
+        columns: Names in order. A column is of numbers unless it is named below.
+        whole: Columns of whole numbers.
+        text: Columns of strings.
+    """
     kinds = dict.fromkeys(columns, "Float64") | dict.fromkeys(whole, "Int64") | dict.fromkeys(text, "string")
     return pd.DataFrame(list(lines), columns=list(columns), dtype=object).astype(kinds)
 
 
 def frame_to_csv(made: pd.DataFrame) -> str:
-    """The frame as CSV with six significant digits, which depend on nothing but its numbers."""
+    """Return the frame as CSV with six significant digits, which depend on nothing but its numbers."""
     return made.to_csv(index=False, float_format="%.6g", lineterminator="\n")

@@ -85,10 +85,14 @@ img { display: block; max-width: 100%; height: auto; margin: .9rem 0; padding: .
 
 
 def html_page(markdown: str, images: Mapping[str, bytes], *, title: str) -> str:
-    """The page of a report in `markdown`. The same arguments give the same text.
+    """Return a Markdown report as one HTML page. The same arguments give the same text.
 
-    `images` are by the names that the Markdown uses; where it shows `x.png` and `x.svg` is given too, the page has the
-    latter. A picture that is not among them leaves its description as text. Every suffix must be one of `MIME`.
+    Args:
+        markdown: The report.
+        images: Bytes by the names that the Markdown uses, with suffixes of `MIME`. Where the Markdown shows `x.png`
+            and `x.svg` is among them, the page has the latter. An image that is not among them leaves its
+            description as text.
+        title: Title of the page.
     """
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = parser.parse(markdown)
@@ -175,7 +179,7 @@ def _arranged(tokens: Sequence[Token], headings: Sequence[tuple[str, str, str]])
 
 
 def _is_picture(tokens: Sequence[Token]) -> bool:
-    """Are these three tokens a paragraph of one picture?"""
+    """Return True if these three tokens are a paragraph of one image."""
     children = tokens[1].children or [] if [token.type for token in tokens] == PARAGRAPH_TOKENS else []
     return [child.type for child in children] == ["image"]
 

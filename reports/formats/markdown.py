@@ -12,7 +12,7 @@ SPECIAL_CHARACTERS = (
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> str:
-    """A pipe table; the first `left` columns are aligned left, the others right."""
+    """Return a pipe table; the first `left` columns are aligned left, the others right."""
     rule = ["---" if index < left else "---:" for index in range(len(columns))]
     lines = [_line(map(escape_cell, columns)), _line(rule)]
     lines += [_line(map(escape_cell, row)) for row in rows]
@@ -20,12 +20,12 @@ def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, lef
 
 
 def escape_cell(text: str) -> str:
-    """`text` on one line, with what Markdown would read as structure escaped; a dash for nothing."""
+    """Return `text` on one line with Markdown's structure characters escaped; a dash for an empty text."""
     return re.sub(SPECIAL_CHARACTERS, r"\\\g<0>", " ".join(text.split())) or DASH
 
 
 def code_block(text: str) -> str:
-    """A fenced block, whose fence is longer than any in the text."""
+    """Return a fenced block whose fence is longer than any in the text."""
     fence = "```"
     while fence in text:
         fence += "`"
@@ -33,7 +33,7 @@ def code_block(text: str) -> str:
 
 
 def bullet_list(lines: Iterable[str]) -> str:
-    """One item a line."""
+    """Return a list with one item for each line."""
     return "".join(f"- {line}\n" for line in lines)
 
 

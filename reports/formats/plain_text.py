@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 
 def right_aligned_rows(cells: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Rows of equal length as columns: the first to the left, the others to the right."""
+    """Yield rows of equal length as aligned lines: the first column to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for row in cells:
         name, *others = (f"{text:>{width}}" for text, width in zip(row, widths, strict=True))
@@ -14,7 +14,7 @@ def right_aligned_rows(cells: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def left_aligned_rows(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """A table of words, a line a row, every column as wide as its widest."""
+    """Yield rows of equal length as aligned lines, every column to the left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip()

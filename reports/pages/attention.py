@@ -1,4 +1,4 @@
-"""The report of `unept-bench attention`: its table and its facts in; markdown, a plot, and lines for a terminal out."""
+"""Report of `unept-bench attention`: Markdown, a plot and lines for a terminal, from its table and its facts."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ METHOD = (
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionBenchmark:
-    """What `attention.csv` and `attention.json` of a folder say."""
+    """Contents of `attention.csv` and `attention.json` of a folder."""
 
     rows: pd.DataFrame
     facts: Mapping[str, Any]
 
     def row_where(self, **where: str) -> pd.Series | None:
-        """The row with these columns; None where there is none."""
+        """Return the row with these columns; None where there is none."""
         found = self.rows
         for name, text in where.items():
             found = found[found[name] == text]
@@ -44,7 +44,7 @@ class AttentionBenchmark:
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionTable:
-    """A comparison: its table, and what is not equal or went wrong, a line each."""
+    """Table of one comparison, and notes on differences and failures, a line each."""
 
     title: str
     rows: Sequence[Sequence[str]]
@@ -52,7 +52,11 @@ class AttentionTable:
 
 
 def read_attention_benchmark(folder: Path) -> AttentionBenchmark:
-    """A folder's benchmark. ValueError where there is none."""
+    """Return a folder's benchmark.
+
+    Raises:
+        ValueError: The folder has none.
+    """
     table, facts = folder / "attention.csv", folder / "attention.json"
     if not (table.is_file() and facts.is_file()):
         raise ValueError(f"{folder}: no comparison; there should be attention.csv and attention.json")
@@ -63,7 +67,7 @@ def read_attention_benchmark(folder: Path) -> AttentionBenchmark:
 
 
 def write_attention_report(folder: Path) -> list[Path]:
-    """Write `attention.md` and the plot beside the table; the same table gives the same bytes."""
+    """Write `attention.md` and the plot beside the table and return their paths, the same for the same table."""
     benchmark = read_attention_benchmark(folder)
     plots = attention.draw_attention(benchmark.rows, _caption(benchmark))
     made = {
@@ -76,7 +80,7 @@ def write_attention_report(folder: Path) -> list[Path]:
 
 
 def attention_markdown(benchmark: AttentionBenchmark, plots: Sequence[str]) -> str:
-    """The report in markdown."""
+    """Return the report in Markdown, with these plots."""
     parts = ["# Attention cores beside what one could install, measured\n"]
     parts.append(markdown.bullet_list(map(markdown.escape_cell, attention_header(benchmark))))
     parts.append(f"{METHOD}\n")
@@ -88,7 +92,7 @@ def attention_markdown(benchmark: AttentionBenchmark, plots: Sequence[str]) -> s
 
 
 def attention_lines(benchmark: AttentionBenchmark) -> Iterator[str]:
-    """The report for a terminal."""
+    """Yield the report for a terminal."""
     yield from attention_header(benchmark)
     yield METHOD
     for section in attention_tables(benchmark):
@@ -98,7 +102,7 @@ def attention_lines(benchmark: AttentionBenchmark) -> Iterator[str]:
 
 
 def attention_header(benchmark: AttentionBenchmark) -> Iterator[str]:
-    """Where and how it was measured, what is missing, and what was reached."""
+    """Yield the machine, the protocol, what is missing, and the outcome."""
     setting, jobs = benchmark.facts["setting"], benchmark.facts["jobs"].values()
     yield f"{setting['processor']}, {setting['cores']} usable; {setting['threads']} threads; {setting['system']}"
     installed = [f"{name} {setting['packages'][name]}" for name in PACKAGES if name in setting["packages"]]
@@ -118,7 +122,7 @@ def attention_header(benchmark: AttentionBenchmark) -> Iterator[str]:
 
 
 def attention_tables(benchmark: AttentionBenchmark) -> Iterator[AttentionTable]:
-    """One for the times of each comparison, and one for its memory."""
+    """Yield a table of times and one of memory for each comparison."""
     kind = benchmark.rows["malloc"].eq(COUNTED).map({True: "memory", False: "time"})
     for name in benchmark.rows["part"].drop_duplicates():
         for which, unit in KINDS.items():
@@ -157,7 +161,7 @@ def _section(benchmark: AttentionBenchmark, title: str) -> AttentionTable:
 
 
 def _reached(benchmark: AttentionBenchmark) -> Iterator[str]:
-    """Where what one could install needs less than ours, and where that is open."""
+    """Outcome: the ratios in which a third-party package needs less than ours, and the undecided ones."""
     if benchmark.facts["setting"]["quick"]:
         return
     for which in KINDS:
@@ -188,7 +192,7 @@ def _amount(row: pd.Series | None) -> str:
 
 
 def _ratio(row: pd.Series | None) -> str:
-    """With quartiles where there are several rounds."""
+    """Ratio, with its quartiles where there are several rounds."""
     if row is None:
         return DASH
     many = row["q1"] < row["q3"]

@@ -1,8 +1,7 @@
-"""What networks cost, as a report: parameters and operations in two conventions, and the paper's Table 7 beside them.
+"""Report of networks' cost: parameters and operations in two conventions, and the paper's Table 7 beside them.
 
-A record is the plain dictionary that `bench.profiling.complexity.complexity_record` gives, with `times` where they
-were taken.
-Operations of ours and figures of the paper never share a cell's row: what stands beside the paper is a difference.
+A record is the plain dictionary of `bench.profiling.complexity`, with `times` where they were taken. Operations of ours
+and figures of the paper never share a row: beside the paper stands a difference.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ MEANING = (
 
 
 def complexity_frame(records: Sequence[Record]) -> pd.DataFrame:
-    """A line a network; each column's name ends in where it comes from."""
+    """Return a frame with a line per network; each column's name ends in its source, `derived` or `measured`."""
     lines = []
     for record in records:
         line: dict[str, object] = {
@@ -68,7 +67,7 @@ def complexity_frame(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def parts_frame(records: Sequence[Record]) -> pd.DataFrame:
-    """A line a part of a network."""
+    """Return a frame with a line per part of each network."""
     lines = [
         {
             "network": record["name"],
@@ -85,9 +84,10 @@ def parts_frame(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def reproduction_frame(records: Sequence[Record]) -> pd.DataFrame:
-    """A line a row of Table 7 that was counted at the paper's size: derived less quoted, and whether they are one.
+    """Return a frame with a line per row of Table 7 counted at the paper's size: derived less quoted, and the verdict.
 
-    Operations are one within 0.1, parameters within the paper's rounding to millions, up or down.
+    A figure is reproduced within 0.1 for operations, and within the paper's rounding to millions, up or down, for
+    parameters.
     """
     lines = []
     for record in _printed(records):
@@ -108,10 +108,11 @@ def reproduction_frame(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def efficiency_claims_frame(records: Sequence[Record]) -> pd.DataFrame:
-    """A line for each claim of Table 7 on operations or parameters: our differences by convention, and their outcomes.
+    """Return a frame with a line per claim of Table 7 on operations or parameters: differences and outcomes by
+    convention.
 
-    The claims are of the DeiT model; the columns `resnet50_` ask them of the ResNet-50 model, of which the paper prints
-    no figure.
+    The claims are about the DeiT model. The columns `resnet50_` judge them for the ResNet-50 model, of which the paper
+    prints no figure.
     """
     found = {record["name"]: record for record in records if record["size"] == PRINTED_SIZE}
     lines = []
@@ -129,7 +130,7 @@ def efficiency_claims_frame(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def complexity_findings(records: Sequence[Record]) -> Iterator[str]:
-    """A sentence for each thing that the counts of Table 7 decide."""
+    """Yield a sentence for each finding that the counts of Table 7 allow."""
     rows = list(_printed(records))
     if not any(record["name"] == OURS for record in rows):
         return
@@ -163,7 +164,7 @@ def complexity_findings(records: Sequence[Record]) -> Iterator[str]:
 
 
 def complexity_lines(records: Sequence[Record]) -> Iterator[str]:
-    """The main table in plain text, then the verdict."""
+    """Yield the main table in plain text, then the findings."""
     cells = _overview_cells(records)
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for name, *others in cells:
@@ -176,7 +177,13 @@ def complexity_lines(records: Sequence[Record]) -> Iterator[str]:
 def complexity_report_files(
     records: Sequence[Record], command: str = "", timing: Mapping[str, Any] | None = None
 ) -> dict[str, bytes]:
-    """Every file of the report by name: pages, tables as CSV, and the plot."""
+    """Return every file of the report by name: pages, tables as CSV, and the plot.
+
+    Args:
+        records: Counted networks.
+        command: Command line to print; "" for none.
+        timing: Protocol of the times; None where none were taken.
+    """
     frames = {"complexity.csv": complexity_frame(records), "parts.csv": parts_frame(records)}
     if any(_printed(records)):
         frames |= {"reproduced.csv": reproduction_frame(records), "claims.csv": efficiency_claims_frame(records)}

@@ -1,6 +1,6 @@
-"""What the check of a data set found, in plain text and as CSV files.
+"""Result of the check of a data set, in plain text and as CSV files.
 
-A record is the plain dictionary of a `bench.dataset_check.DatasetCheck`.
+A record is the plain dictionary of a `bench.dataset_check.Verification`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CLASSES_SHOWN = 5  # classes with the most and with the fewest pixels
 
 
 def dataset_check_lines(record: Record) -> Iterator[str]:
-    """A row a split, the commonest and the rarest classes, and a line for each finding with what to do."""
+    """Yield a table of the splits, the most and least frequent classes, and a line for each finding with its remedy."""
     yield f"{record['name']}, {record['spec']}"
     yield from plain_text.right_aligned_rows([COLUMNS, *(_cells(split) for split in record["splits"])])
     for split in record["splits"]:
@@ -32,7 +32,7 @@ def dataset_check_lines(record: Record) -> Iterator[str]:
 
 
 def dataset_check_files(record: Record) -> dict[str, bytes]:
-    """`splits.csv`, `classes.csv` (the histogram) and `findings.csv` (a line for each file that a finding is about)."""
+    """Return `splits.csv`, `classes.csv` (the histogram) and `findings.csv` (a line for each file of a finding)."""
     findings = [
         {**{name: finding[name] for name in ("check", "split", "wrong")}, "file": file, "what": finding["what"]}
         | {"fix": finding["fix"]}

@@ -24,7 +24,7 @@ CAVEAT = (
 
 
 def evaluation_lines(records: Sequence[Record], pairs: Sequence[Record]) -> list[str]:
-    """The scores in percent, one line for each checkpoint and kind, and the comparisons."""
+    """Return the scores in percent, a line for each checkpoint and kind, then the comparisons."""
     made = []
     for record in records:
         for kind, scores in record["scores"].items():
@@ -35,7 +35,9 @@ def evaluation_lines(records: Sequence[Record], pairs: Sequence[Record]) -> list
 
 
 def comparison_line(pair: Record) -> str:
-    """`B - A, mIoU: +1.20 points, 95 % interval +0.80 to +1.60 (500 pictures)`, and what that says."""
+    """Return one comparison with its verdict: `B - A, mIoU: +1.20 points, 95 % interval +0.80 to +1.60 (500 pictures):
+    ...`.
+    """
     value = pair["value"]
     difference, low, high = (100 * number for number in (value["first"] - value["second"], value["low"], value["high"]))
     verdict = "the interval includes 0" if low <= 0 <= high else f"{pair['first' if low > 0 else 'second']} is better"
@@ -46,7 +48,7 @@ def comparison_line(pair: Record) -> str:
 
 
 def evaluation_markdown(records: Sequence[Record], pairs: Sequence[Record], command: str) -> str:
-    """The same as Markdown, with every class's IoU."""
+    """Return the scores, comparisons, IoU of each class, protocols and command in Markdown."""
     first = records[0]
     head = (
         f"# Evaluation on {markdown.escape_cell(first['data'])}, {first['split']}\n\n"
@@ -69,7 +71,7 @@ def evaluation_markdown(records: Sequence[Record], pairs: Sequence[Record], comm
 
 
 def format_percent(value: float | None) -> str:
-    """A fraction in percent to two decimals; a dash for none."""
+    """Return a fraction in percent to two decimals; a dash for None."""
     return markdown.DASH if value is None else f"{100 * value:.2f}"
 
 

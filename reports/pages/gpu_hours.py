@@ -19,7 +19,14 @@ COUNT_COLUMNS = ("gmacs", "training_tflop", "evaluation_tflop")
 def gpu_hours_report_files(
     records: Sequence[Record], gpu: GpuAssumption, seeds: int, size: tuple[int, int]
 ) -> dict[str, bytes]:
-    """The page and the counts it is made of, by name."""
+    """Return the page and the counts behind it, by file name.
+
+    Args:
+        records: Work of each row.
+        gpu: Assumed speed of the GPU.
+        seeds: Runs of each row.
+        size: Height and width of the validation images, pixels.
+    """
     lines = [{name: record[name] for name in ("table", "row", "same_as", *COUNT_COLUMNS)} for record in records]
     made = make_frame(lines, ["table", "row", "same_as", *COUNT_COLUMNS], text=("table", "row", "same_as"))
     return {
@@ -29,12 +36,12 @@ def gpu_hours_report_files(
 
 
 def gpu_hours_markdown(records: Sequence[Record], gpu: GpuAssumption, seeds: int, size: tuple[int, int]) -> str:
-    """Markdown: the hours of each table, what was assumed, and the hours of each row's run."""
+    """Return the hours of each table, the assumptions, and the hours of each row's run, in Markdown."""
     return f"{totals_table(records, gpu, seeds)}\n{bullet_list(assumptions(gpu, size))}\n{runs_table(records, gpu)}"
 
 
 def totals_table(records: Sequence[Record], gpu: GpuAssumption, seeds: int) -> str:
-    """A line a table, and one for all: a run that several tables share is trained once."""
+    """Return a line for each table and one for all; a run that several tables share is trained once."""
     rows = [
         _total(name, [record for record in records if record["table"] == name], gpu, seeds)
         for name in dict.fromkeys(record["table"] for record in records)
@@ -55,7 +62,7 @@ def _total(name: str, records: Sequence[Record], gpu: GpuAssumption, seeds: int)
 
 
 def runs_table(records: Sequence[Record], gpu: GpuAssumption) -> str:
-    """A line a row: its operations and the hours of one run."""
+    """Return a line for each row: its operations and the hours of one run."""
     rows = [
         [
             record["table"],
@@ -71,7 +78,7 @@ def runs_table(records: Sequence[Record], gpu: GpuAssumption) -> str:
 
 
 def assumptions(gpu: GpuAssumption, size: tuple[int, int]) -> list[str]:
-    """What the hours rest on."""
+    """Return the assumptions behind the hours, a line each."""
     return [
         f"Assumed: {gpu.name}, a printed peak of {gpu.peak:g} TFLOP/s, of which {gpu.share:.0%} is sustained. The "
         "hours fall in proportion to what your card sustains.",
@@ -85,7 +92,7 @@ def assumptions(gpu: GpuAssumption, size: tuple[int, int]) -> list[str]:
 def gpu_hours_lines(
     records: Sequence[Record], due: Mapping[str, int], gpu: GpuAssumption, size: tuple[int, int]
 ) -> list[str]:
-    """For a terminal: the hours of one run of each row, and of the runs that are `due` of it."""
+    """Return for a terminal the hours of one run of each row, and of all the runs that are `due`."""
     found = []
     total = 0.0
     for record in records:

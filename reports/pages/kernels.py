@@ -1,4 +1,4 @@
-"""The report of a kernel benchmark: its table and its facts in; markdown, plots and lines for the terminal out."""
+"""Report of a kernel benchmark: Markdown, plots and lines for a terminal, from its table and its facts."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ NOT_INSTALLED = "not installed"
 
 @dataclass(frozen=True, kw_only=True)
 class KernelBenchmark:
-    """What `kernels.csv` and `kernels.json` of a folder say."""
+    """Contents of `kernels.csv` and `kernels.json` of a folder."""
 
     rows: pd.DataFrame
     facts: Mapping[str, Any]
 
     def row_where(self, **where: str) -> pd.Series | None:
-        """The row with these columns; None where there is none."""
+        """Return the row with these columns; None where there is none."""
         found = self.rows_where(**where)
         return None if found.empty else found.iloc[0]
 
     def rows_where(self, **where: str) -> pd.DataFrame:
-        """The rows with these columns."""
+        """Return the rows with these columns."""
         found = self.rows
         for name, text in where.items():
             found = found[found[name] == text]
@@ -43,7 +43,7 @@ class KernelBenchmark:
 
 @dataclass(frozen=True, kw_only=True)
 class KernelTable:
-    """A table of words, and what to know before reading it."""
+    """Table of text, with a title and an explanation."""
 
     title: str
     text: str
@@ -52,7 +52,11 @@ class KernelTable:
 
 
 def read_kernel_benchmark(folder: Path) -> KernelBenchmark:
-    """A folder's benchmark. ValueError where there is none."""
+    """Return a folder's benchmark.
+
+    Raises:
+        ValueError: The folder has none.
+    """
     table, facts = folder / "kernels.csv", folder / "kernels.json"
     if not (table.is_file() and facts.is_file()):
         raise ValueError(f"{folder}: no kernel benchmark; there should be kernels.csv and kernels.json")
@@ -61,7 +65,7 @@ def read_kernel_benchmark(folder: Path) -> KernelBenchmark:
 
 
 def write_kernel_report(folder: Path) -> list[Path]:
-    """Write `kernels.md` and the plots beside the table; the same table gives the same bytes."""
+    """Write `kernels.md` and the plots beside the table and return their paths; the same table gives the same bytes."""
     benchmark = read_kernel_benchmark(folder)
     plots = kernels.draw_kernels(benchmark.rows, _caption(benchmark.facts))
     made = {
@@ -74,7 +78,7 @@ def write_kernel_report(folder: Path) -> list[Path]:
 
 
 def kernel_markdown(benchmark: KernelBenchmark, plots: Sequence[str]) -> str:
-    """The report in markdown."""
+    """Return the report in Markdown, with these plots."""
     parts = [
         "# The attention kernel, measured\n",
         markdown.bullet_list(map(markdown.escape_cell, kernel_header(benchmark.facts))),
@@ -86,7 +90,7 @@ def kernel_markdown(benchmark: KernelBenchmark, plots: Sequence[str]) -> str:
 
 
 def kernel_lines(benchmark: KernelBenchmark) -> Iterator[str]:
-    """The report for a terminal."""
+    """Yield the report for a terminal."""
     yield from kernel_header(benchmark.facts)
     for table in kernel_tables(benchmark):
         yield from ("", f"{table.title}. {table.text}")
@@ -94,7 +98,7 @@ def kernel_lines(benchmark: KernelBenchmark) -> Iterator[str]:
 
 
 def kernel_header(facts: Mapping[str, Any]) -> Iterator[str]:
-    """Where and how it was measured, and what is missing."""
+    """Yield the machine, the protocol, and what is missing."""
     start, end = facts["load"]
     yield f"{facts['processor']}, {facts['cores']} usable; {facts['threads']} threads; {facts['system']}"
     torch = facts["packages"].get("torch", "?")
@@ -115,7 +119,7 @@ def kernel_header(facts: Mapping[str, Any]) -> Iterator[str]:
 
 
 def kernel_tables(benchmark: KernelBenchmark) -> list[KernelTable]:
-    """Everything there are rows for."""
+    """Return every table that has rows."""
     made = [
         _goals(benchmark),
         *(_operator(benchmark, malloc) for malloc in ("tuned", "default")),

@@ -1,7 +1,7 @@
-"""What a training step holds at its peak, as a report: predicted for each row, verified where asked, beside Table 8.
+"""Report of a training step's peak memory: predicted for each row, verified where asked, beside Table 8.
 
-A record is the plain dictionary that `bench.profiling.memory.table` gives, with `quoted`, the row's name in Table 8 or
-"". Masked forms have records too, of the peak alone; they stand beside the paper's figures and nowhere else.
+A record is the plain dictionary of `bench.profiling.memory.table`, with `quoted`, the row's name in Table 8 or "".
+Masked forms have records too, of the peak alone; they appear only beside the paper's figures.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PAPER_SETTING = {"batch": 2, "size": 480, "precision": "fp32", "optimizer": "ada
 
 
 def memory_frame(records: Sequence[Record]) -> pd.DataFrame:
-    """A line for each row: GiB at the peak with the losses as written and bounded, and what the former is made of."""
+    """Return a frame with a line per row: GiB at the peak with plain and bounded losses, and its parts by kind."""
     lines = [
         {
             "row": record["name"],
@@ -50,14 +50,16 @@ def memory_frame(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def largest_batch(record: Record, card: float) -> int:
-    """Images of a step with bounded losses that fit on a card of so many GiB, from the peaks at two batches."""
+    """Return the images of a step with bounded losses that fit on a GPU of `card` GiB, from the peaks at two batch
+    sizes.
+    """
     each = (record["twice"] - record["bounded"]) / record["batch"]
     fixed = record["bounded"] - each * record["batch"]
     return max(0, int(((card - RESERVED_GIB) * GIB - fixed) // each))
 
 
 def verified_frame(verified: Sequence[Record]) -> pd.DataFrame:
-    """A line for each verified row: GiB predicted for a CPU, GiB counted there, the ratio, or why there is none."""
+    """Return a frame with a line per verified row: GiB predicted and measured, their ratio, or the reason for none."""
     lines = [
         {
             "row": record["name"],
@@ -75,7 +77,7 @@ def verified_frame(verified: Sequence[Record]) -> pd.DataFrame:
 
 
 def _card(card: Record) -> dict[str, Any]:
-    """What a CUDA card showed, in the columns of a CSV."""
+    """Measurements of a CUDA GPU, in the columns of a CSV."""
     figures = {f"card_{name}_gib": _gib(card.get(name)) for name in ("predicted", "allocated", "reserved", "nvml")}
     benchmark = {None: "", True: "on", False: "off"}[card.get("cudnn_benchmark")]
     note = card.get("message") or card.get("reason") or ""
@@ -94,7 +96,16 @@ def memory_report_files(
     masked: Sequence[Record] = (),
     spent: Mapping[str, Any] | None = None,
 ) -> dict[str, bytes]:
-    """Every file of the report by name: pages, tables as CSV, and the plot."""
+    """Return every file of the report by name: pages, tables as CSV, and the plot.
+
+    Args:
+        records: Predicted rows.
+        verified: Rows that were run and measured.
+        setting: The step: batch, size, precision, optimizer, checkpointing, device.
+        command: Command line to print; "" for none.
+        masked: Records of the masked forms.
+        spent: Seconds, cores and resident GiB of the prediction itself.
+    """
     both = [*records, *masked]
     made = {"memory.csv": frame_to_csv(memory_frame(records)).encode()}
     if verified:
@@ -113,7 +124,7 @@ def memory_report_files(
 
 
 def memory_lines(records: Sequence[Record]) -> Iterator[str]:
-    """The main table in plain text."""
+    """Yield the main table in plain text."""
     width = max([len(record["name"]) for record in records], default=0)
     yield f"{'row':<{width}}     GiB  bounded  peak at"
     for record in records:
@@ -195,7 +206,7 @@ def _is_it_right(verified: Sequence[Record]) -> Iterator[str]:
 
 
 def is_paper_setting(setting: Mapping[str, Any]) -> bool:
-    """Whether the step is taken as the paper's table has it."""
+    """Return True if the step is that of the paper's Table 8."""
     return all(setting[name] == value for name, value in PAPER_SETTING.items())
 
 

@@ -28,7 +28,7 @@ Record = Mapping[str, Any]
 
 
 def memory_differences_frame(records: Sequence[Record]) -> pd.DataFrame:
-    """A line for each claim of Table 8 on memory: the paper's difference in GB, ours in GiB as predicted."""
+    """Return a frame with a line per memory claim of Table 8: the paper's difference in GB, ours predicted in GiB."""
     found = live_tensors_gib(records)
     lines: list[dict[str, object]] = [
         {
@@ -44,7 +44,7 @@ def memory_differences_frame(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def memory_statements_frame(records: Sequence[Record]) -> pd.DataFrame:
-    """A line for each statement whose predicted row is there: the figure in GB as printed, and that row's in GiB."""
+    """Return a frame with a line per statement with a predicted row: printed GB and predicted GiB."""
     found = live_tensors_gib(records)
     outcomes = {True: AGREES, False: DISAGREES, None: UNDETERMINED}
     lines: list[dict[str, object]] = [
@@ -61,14 +61,14 @@ def memory_statements_frame(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def live_tensors_gib(records: Sequence[Record]) -> dict[str, float]:
-    """GiB of live tensors of each predicted row, by its name in Table 8, or that of a masked form."""
+    """Return GiB of live tensors of each predicted row, by its name in Table 8 or that of a masked form."""
     named = [(record.get("quoted") or record["name"], record) for record in records if "plain" in record]
     known = {*figures.TABLES[MEMORY_TABLE].rows, *MASKED_FORMS}
     return {name: record["plain"] / GIB for name, record in named if name in known}
 
 
 def memory_claims_section(records: Sequence[Record]) -> Iterator[str]:
-    """Both tables, what is known of each gap, and the paper's own table; nothing without a row of it."""
+    """Yield both tables, what is known of each gap, and the paper's own table; nothing without a row of it."""
     found = live_tensors_gib(records)
     if not any(row in found for row in figures.TABLES[MEMORY_TABLE].rows):
         return

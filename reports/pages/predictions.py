@@ -43,13 +43,23 @@ def prediction_files(
     palette: Sequence[Colour],
     wheel: DirectionWheel,
 ) -> dict[str, bytes]:
-    """The PNG files of one picture and checkpoint, by the end of their names.
+    """Return the PNG files of one image and checkpoint, by the end of their names.
 
-    Given are the picture, uint8 (H, W, 3), its classes before and after refinement, the boundary's probability and the
-    direction's number, (H, W) each, None where there is none. `label.png` has a class number a pixel and the palette,
-    `mask.png` the colours, `overlay.png` the colours over the picture, refined where that is given; `boundary.png` is
-    the probability from black to white, `direction.png` the eight directions with their wheel, and `refinement.png`
-    both results with a close-up of where they differ most.
+    Args:
+        image: uint8 (H, W, 3).
+        plain: Classes before refinement, (H, W).
+        refined: Classes after refinement, (H, W); None without.
+        boundary: Boundary probability, (H, W); None without the head.
+        direction: Index of the direction, (H, W); None without the head.
+        classes: Names by class.
+        palette: Colours by class.
+        wheel: (down, right, colour) by direction.
+
+    Returns:
+        `label.png` has a class index per pixel and the palette, `mask.png` the colours, `overlay.png` the colours
+        over the image, refined where possible; `boundary.png` the probability from black to white, `direction.png`
+        the eight directions with their wheel, `refinement.png` both results with a close-up of where they differ
+        most.
     """
     best = plain if refined is None else refined
     mask = colour_labels(best, np.array(palette, np.uint8))
@@ -67,21 +77,23 @@ def prediction_files(
 
 
 def palette_png(labels: Bytes, palette: Sequence[Colour]) -> bytes:
-    """A palette PNG: the value of a pixel is its class, and viewers show the class's colour."""
+    """Return a palette PNG: the value of a pixel is its class, and viewers show the class's colour."""
     picture = Image.fromarray(labels)
     picture.putpalette([channel for colour in palette for channel in colour])
     return _encoded(picture)
 
 
 def overlay_classes(image: Bytes, mask: Bytes) -> Bytes:
-    """The colours over the picture."""
+    """Return the class colours blended over the image, uint8 (H, W, 3)."""
     return (image * (1 - OPACITY) + mask * OPACITY + 0.5).astype(np.uint8)
 
 
 def refinement_figure(
     image: Bytes, plain: Bytes, refined: Bytes, classes: Sequence[str], palette: Sequence[Colour]
 ) -> bytes:
-    """Input, both results, and where they differ; below, the part of the picture with the most changes (Fig. 4)."""
+    """Return a PNG of the input, both results and where they differ; below, a close-up of the most changed part (Fig.
+    4).
+    """
     changed = plain != refined
     colours = np.array(palette, np.uint8)
     marked = np.where(changed[..., None], np.array(RED, np.uint8), pale_grey(image))
@@ -98,9 +110,9 @@ def refinement_figure(
 def comparison_figure(
     image: Bytes, found: Mapping[str, Bytes], *, classes: Sequence[str], palette: Sequence[Colour]
 ) -> bytes:
-    """The input and each checkpoint's classes side by side, with the classes that are there (Fig. 3).
+    """Return a PNG of the input and each checkpoint's classes side by side, with a legend (Fig. 3).
 
-    Of two checkpoints the last panel shows where they differ.
+    With two checkpoints the last panel shows where they differ.
     """
     colours = np.array(palette, np.uint8)
     row = [("input", image), *((name, colour_labels(labels, colours)) for name, labels in found.items())]
@@ -113,7 +125,9 @@ def comparison_figure(
 
 
 def direction_figure(direction: Bytes, boundary: npt.NDArray[np.float32], wheel: DirectionWheel) -> bytes:
-    """The predicted direction where the boundary's probability exceeds one half, and the wheel that names it."""
+    """Return a PNG of the predicted direction where the boundary's probability exceeds one half, and the wheel beside
+    it.
+    """
     colours = np.array([colour for _, _, colour in wheel], np.uint8)
     shown = np.where((boundary > BOUNDARY_PROBABILITY)[..., None], colours[direction], np.uint8(0))
     legend = "points away from the boundary, into the object; black: no boundary"
@@ -128,7 +142,7 @@ def direction_figure(direction: Bytes, boundary: npt.NDArray[np.float32], wheel:
 
 
 def encode_png(picture: Bytes) -> bytes:
-    """A picture (H, W) or (H, W, 3) as PNG."""
+    """Return an image (H, W) or (H, W, 3) as PNG."""
     return _encoded(Image.fromarray(picture))
 
 

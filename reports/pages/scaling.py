@@ -1,6 +1,6 @@
-"""How memory, operations and time of one attention layer grow: tables, exponents and plots from plain records.
+"""Growth of memory, operations and time of one attention layer: tables, exponents and plots from plain records.
 
-A record is what `bench.attention_layer.scaling.measure_layer_scaling` gives: an attention at one size along one axis.
+A record is that of `bench.attention_layer.scaling`: an attention at one size along one axis.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ STATISTICS = ("median", "q1", "q3", "n")
 
 
 def scaling_frame(records: Sequence[Record]) -> pd.DataFrame:
-    """A line for each record, seconds with their quartiles; empty where it was not timed."""
+    """Return a frame with a line per record; seconds have quartiles and are missing where it was not timed."""
     lines = [
         {
             **{name: record[name] for name in ("attention", "axis", "at", "side", "levels", "points", "batch")},
@@ -51,7 +51,7 @@ def scaling_frame(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def exponents_frame(exponents: Sequence[Record]) -> pd.DataFrame:
-    """A line for each exponent, with how many sizes it is from and between which."""
+    """Return a frame with a line per exponent, with the number and the range of its sizes."""
     columns = ["attention", "axis", "quantity", "exponent", "sizes", "from", "to"]
     return make_frame([dict(line) for line in exponents], columns, text=["attention", "axis", "quantity"])
 
@@ -59,7 +59,7 @@ def exponents_frame(exponents: Sequence[Record]) -> pd.DataFrame:
 def scaling_report_files(
     records: Sequence[Record], exponents: Sequence[Record], protocol: Mapping[str, Any], command: str = ""
 ) -> dict[str, bytes]:
-    """Every file of the report by name: pages, tables as CSV, and plots."""
+    """Return every file of the report by name: pages, tables as CSV, and plots."""
     made = {
         "scaling.csv": frame_to_csv(scaling_frame(records)).encode(),
         "exponents.csv": frame_to_csv(exponents_frame(exponents)).encode(),
@@ -72,7 +72,7 @@ def scaling_report_files(
 
 
 def scaling_lines(exponents: Sequence[Record]) -> Iterator[str]:
-    """The exponents against tokens in plain text, with the sizes that they are from."""
+    """Yield the exponents against tokens in plain text, with the range of their sizes."""
     columns, rows = _exponent_rows(exponents, "side")
     widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
     for row in (columns, *rows):
@@ -80,7 +80,7 @@ def scaling_lines(exponents: Sequence[Record]) -> Iterator[str]:
 
 
 def tokens_per_image(record: Record) -> int:
-    """Tokens of one image, of all levels."""
+    """Return the tokens of one image, over all levels."""
     return int(record["levels"] * record["side"] ** 2)
 
 

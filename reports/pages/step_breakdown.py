@@ -1,4 +1,4 @@
-"""Where a training step goes, as a page: the parts of each case, one backend beside the other."""
+"""Page of a training step's parts: the time of each part in each case, one backend beside the other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from reports.formats.markdown import DASH, bullet_list, markdown_table
 
 
 def step_breakdown_markdown(cases: Mapping[str, Sequence[PartTime]], setting: Sequence[str]) -> str:
-    """Markdown: the setting, then a section for each case; a heading names what was measured in it."""
+    """Return the page in Markdown.
+
+    Args:
+        cases: Times of the parts by heading.
+        setting: Machine and protocol, a line each.
+    """
     text = (
         "# Where a training step goes\n\n"
         "Every figure on this page is *measured*: milliseconds, median and quartiles. Parts are run forward and "
@@ -45,7 +50,7 @@ def _rest(found: Mapping[tuple[str, str], PartTime], backend: str) -> float:
 
 
 def _findings(times: Sequence[PartTime]) -> list[str]:
-    """What the goals ask: the context branch against the backbone, and what a backend gains in the whole step."""
+    """Context branch against the backbone, and the gain of a backend in the whole step, a sentence each."""
     found = {(time.part, time.backend): time.seconds for time in times}
     backends = [*dict.fromkeys(time.backend for time in times)]
     lines = []

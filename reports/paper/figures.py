@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class PrintedFigure:
-    """One printed number with its place. `printed` keeps the paper's own characters; "-" is a cell left empty."""
+    """One printed number with its table, row and column. `printed` is as in the paper; "-" is an empty cell."""
 
     table: int
     row: str
@@ -232,7 +232,11 @@ RECIPE: Mapping[str, object] = {
 
 
 def printed_figure(table: int, row: str, column: str) -> PrintedFigure:
-    """The one figure at this place; KeyError where the paper prints none."""
+    """Return the figure of this row and column.
+
+    Raises:
+        KeyError: The paper prints none.
+    """
     for candidate in TABLES[table].figures:
         if (candidate.row, candidate.column) == (row, column):
             return candidate
@@ -240,5 +244,5 @@ def printed_figure(table: int, row: str, column: str) -> PrintedFigure:
 
 
 def notes_of_table(table: int) -> tuple[str, ...]:
-    """What to know before trusting this table's figures."""
+    """Return the notes on this table's figures."""
     return tuple(note.text for note in PAPER_NOTES if table in note.tables)

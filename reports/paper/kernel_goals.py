@@ -1,4 +1,4 @@
-"""What the compiled kernel is to reach on two cores, and how a benchmark's rows are held against it."""
+"""Goals of the compiled kernel on two cores, and their verdicts from a benchmark's rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ UNDECIDED = "undecided"
 
 @dataclass(frozen=True, kw_only=True)
 class KernelGoal:
-    """A bound on the worst shape of some rows; `more` says whether more is better."""
+    """Bound on the worst shape of some rows.
+
+    Attributes:
+        floor: Bound that must hold; None for none.
+        goal: Bound to aim at.
+        more: True if more is better.
+        shapes: Shapes that count; () for all that were measured.
+    """
 
     title: str
     part: str
@@ -31,10 +38,9 @@ class KernelGoal:
 
 @dataclass(frozen=True, kw_only=True)
 class JudgedGoal:
-    """A goal, and the worst of the rows that it is about; without rows there is no row.
+    """Goal with the worst of its rows; `row` is None where there are none.
 
-    `most` is the row of what that ratio could be at most on the machine (`bench.microbench.operator.lower_bounds`),
-    where there is one.
+    `most` is the row of the limit of that ratio on the machine (`bench.microbench.operator.lower_bounds`), or None.
     """
 
     goal: KernelGoal
@@ -42,7 +48,9 @@ class JudgedGoal:
     most: Mapping[str, Any] | None = None
 
     def against(self, bound: float | None) -> str:
-        """`reached`, `missed by 12 %`, or that the quartiles lie on both sides of the bound; "" without either."""
+        """Return `reached` or `missed by 12 %`, marked undecided if the quartiles lie on both sides; "" without row or
+        bound.
+        """
         if self.row is None or bound is None:
             return ""
         value = self.row["value"]
@@ -65,7 +73,7 @@ def _over(part: str, title: str, side: str, malloc: str, phase: str, floor: floa
 
 
 def kernel_goals() -> tuple[KernelGoal, ...]:
-    """All of them."""
+    """Return all goals."""
     forward, both, rival = "forward", "forward+backward", "torch-ms-deform-attn"
     found = [
         _over("operator", "times faster than mmcv's", "mmcv", "tuned", forward, 13, 15),
@@ -136,7 +144,7 @@ def kernel_goals() -> tuple[KernelGoal, ...]:
 
 
 def judge_goals(rows: Iterable[Mapping[str, Any]], wanted: Sequence[KernelGoal] = ()) -> list[JudgedGoal]:
-    """Every goal with the worst of its rows."""
+    """Return every goal with the worst of its rows."""
     known = list(rows)
     found = []
     for goal in wanted or kernel_goals():
@@ -150,7 +158,7 @@ def judge_goals(rows: Iterable[Mapping[str, Any]], wanted: Sequence[KernelGoal] 
 
 
 def _most(known: Iterable[Mapping[str, Any]], row: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The row of the most that this row's ratio could be; None where nothing bounds it."""
+    """Row of the limit of this row's ratio; None where nothing bounds it."""
     names = ("part", "malloc", "shape", "side", "phase")
     alike = (other for other in known if all(other[name] == row[name] for name in names))
     return next((other for other in alike if (row["quantity"], other["quantity"]) == ("ratio", RATIO_AT_MOST)), None)

@@ -1,7 +1,7 @@
-"""What Table 8's memory column says of each network, as statements that a predicted step can bear out or not.
+"""Statements on Table 8's memory column that a predicted training step can support or contradict.
 
 A printed figure holds more than tensors, and its meter is not named; so a statement compares it with live tensors in
-one of a few ways that allow for that (`Statement.kind`). Nothing here says what the authors ran.
+one of a few ways that allow for that (`MemoryStatement.kind`). Nothing here says what the authors ran.
 """
 
 from __future__ import annotations
@@ -39,10 +39,11 @@ KNOWN_GAPS: Mapping[str, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryStatement:
-    """About the printed figure of `row`, judged by the live tensors of the predicted row `by`, in GiB.
+    """Statement about the printed figure of `row`, judged by the live tensors of the predicted row `by`, in GiB.
 
-    `holds`: printed is no less. `far below`, `far above`: the tensors are, by the factor FAR. `explains`: printed is
-    above the tensors, by no more than in our own rows. `more`: `by` has more tensors than `than`, as is printed.
+    `holds`: printed is no less. `far below`, `far above`: the tensors are, by the factor FAR_FACTOR. `explains`:
+    printed is above the tensors, by no more than in our own rows. `more`: `by` has more tensors than `than`, as is
+    printed.
     """
 
     text: str
@@ -53,13 +54,15 @@ class MemoryStatement:
 
     @property
     def printed(self) -> float:
-        """The quoted figure, GB."""
+        """Quoted figure, GB."""
         value = figures.printed_figure(MEMORY_TABLE, self.row, MEMORY_COLUMN).value
         assert value is not None, self.row
         return value
 
     def judge(self, predicted: Mapping[str, float]) -> bool | None:
-        """Borne out, or not; None where it is neither, or a row that it needs is missing."""
+        """Return True or False if the prediction supports or contradicts the statement; None if undecided or a row is
+        missing.
+        """
         if not {self.by, *filter(None, [self.than])} <= predicted.keys():
             return None
         here, printed = predicted[self.by], self.printed
@@ -76,7 +79,7 @@ class MemoryStatement:
 
 
 def largest_slack(predicted: Mapping[str, float]) -> float | None:
-    """By how much our own rows' printed figures lie above their live tensors, at most; None without both rows."""
+    """Return the largest excess of our own rows' printed figures over their live tensors; None without both rows."""
     if not predicted.keys() >= {*OUR_ROWS}:
         return None
     printed = {row: figures.printed_figure(MEMORY_TABLE, row, MEMORY_COLUMN).value or 0.0 for row in OUR_ROWS}

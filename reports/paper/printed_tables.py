@@ -13,7 +13,7 @@ from reports.paper import figures
 
 
 def printed_frame(table: int) -> pd.DataFrame:
-    """A table of the paper as printed: a line a row, a column a column, every cell a string."""
+    """Return a table of the paper as printed, every cell a string."""
     printed = figures.TABLES[table]
     lines: dict[str, dict[str, object]] = {row: {"row": row} for row in printed.rows}
     for figure in printed.figures:
@@ -23,7 +23,7 @@ def printed_frame(table: int) -> pd.DataFrame:
 
 
 def printed_section(number: int | None) -> Iterator[str]:
-    """The paper's table as printed, and where the paper disagrees with itself."""
+    """Yield the paper's table as printed, and where the paper contradicts itself."""
     if number is None:
         return
     printed = figures.TABLES[number]

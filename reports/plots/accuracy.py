@@ -31,7 +31,7 @@ NAME_LETTERS, NAME_LINES = 28, 4  # of a variant's name beside its row
 
 @dataclass(frozen=True, kw_only=True)
 class SeedGroup:
-    """The runs drawn at one place: percent points by seed, and the seeds that have no value."""
+    """Runs drawn at one position: percent points by seed, and the seeds that have no value."""
 
     place: float
     values: Mapping[int, float]
@@ -44,7 +44,7 @@ class SeedGroup:
 
 
 def draw_accuracy(study: Study, caption: str) -> dict[str, bytes]:
-    """The plot as files by suffix, `png` and `svg`, with `caption` in small under it."""
+    """Return the plot by suffix, `png` and `svg`, with `caption` in small under it."""
     series = point_series(study)
     with matplotlib.rc_context(style.RC_PARAMS):
         figure = _against_points(study, series) if series else _by_variant(study)
@@ -53,9 +53,9 @@ def draw_accuracy(study: Study, caption: str) -> dict[str, bytes]:
 
 
 def point_series(study: Study) -> dict[str, list[SeedGroup]]:
-    """Groups at each N by the rest of the axes, or nothing where a plot against N would not serve.
+    """Return groups at each N by the values of the other axes; {} where a plot against N is not useful.
 
-    It serves where N takes two values or more, every variant has one, and there are no more series than colours.
+    It is useful where N takes two values or more, every variant has one, and there are no more series than colours.
     """
     series: dict[str, list[SeedGroup]] = {}
     others = [name for name in study_rows.study_axes(study) if name != "points" and _varies(study, name)]

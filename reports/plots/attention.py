@@ -1,4 +1,4 @@
-"""The plot of `unept-bench attention`: how many times ours each other side takes, in time and in memory."""
+"""Plot of `unept-bench attention`: time and memory of each other implementation over ours."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KINDS = ("time", "memory")
 
 
 def draw_attention(rows: pd.DataFrame, caption: str) -> dict[str, bytes]:
-    """The plot as files, PNG and SVG; none where nothing was compared."""
+    """Return the plot by file name, PNG and SVG; {} where nothing was compared."""
     found = rows[(rows["quantity"] == "ratio") & rows["phase"].isin(PHASES)].copy()
     if found.empty:
         return {}

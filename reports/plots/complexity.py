@@ -31,7 +31,7 @@ class ComplexityMark:
 
 
 def complexity_mark(name: str, counts: Mapping[str, Any]) -> ComplexityMark:
-    """From a record, or the metrics of a row of measures, that has `parameters` and `gmacs`."""
+    """Return the mark of a record, or of the metrics of a cost row, that has `parameters` and `gmacs`."""
     return ComplexityMark(
         name=name,
         parameters=counts["parameters"] / 1e6,
@@ -41,7 +41,7 @@ def complexity_mark(name: str, counts: Mapping[str, Any]) -> ComplexityMark:
 
 
 def draw_complexity(marks: Sequence[ComplexityMark]) -> dict[str, bytes]:
-    """The plot as files by suffix, `png` and `svg`; {} without a mark."""
+    """Return the plot by suffix, `png` and `svg`; {} without a mark."""
     if not marks:
         return {}
     names = point_labels.point_label_texts([found.name for found in marks])

@@ -30,7 +30,7 @@ LOG_SCALE_RATIO = 8  # costs that differ by this factor stand on a logarithmic a
 
 @dataclass(frozen=True, kw_only=True)
 class CostPoint:
-    """A variant in one panel: its place among the study's variants, cost, and mIoU in percent points by seed."""
+    """Variant in one panel: its index among the study's variants, its cost, and mIoU in percent points by seed."""
 
     index: int
     variant: str
@@ -44,7 +44,7 @@ class CostPoint:
 
 
 def draw_cost(study: Study, caption: str) -> dict[str, bytes]:
-    """The plot as files by suffix, `png` and `svg`; {} where no variant has both an mIoU and a cost."""
+    """Return the plot by suffix, `png` and `svg`; {} where no variant has both an mIoU and a cost."""
     panels = {name: found for name in COST_AXES if (found := cost_points(study, name))}
     if not panels:
         return {}
@@ -69,7 +69,7 @@ def draw_cost(study: Study, caption: str) -> dict[str, bytes]:
 
 
 def cost_points(study: Study, cost: str) -> list[CostPoint]:
-    """The variants that have a positive cost of this name and at least one mIoU."""
+    """Return the variants that have a positive cost of this name and at least one mIoU."""
     found = []
     for index, variant in enumerate(study.variants):
         value = study_rows.number_at(study.measures.get(variant, {}), "metrics", cost)
@@ -137,7 +137,7 @@ def _name(axis: Axes, found: Sequence[CostPoint], names: Mapping[str, str]) -> N
 
 
 def _faint(axis: Axes, found: Sequence[CostPoint]) -> Iterator[Bbox]:
-    """What names may cover where they must: seeds' dots and intervals."""
+    """Boxes that names may cover where they must: seeds' dots and intervals."""
     scale = point_labels.pixels_per_point(axis)
     for point in found:
         for value in point.values.values():

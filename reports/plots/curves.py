@@ -33,14 +33,14 @@ Curve = tuple[tuple[float, float], ...]  # (step, value), in the order of steps
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingCurves:
-    """What is drawn: the axis' title, and by variant and seed a line."""
+    """Curves to draw: the title of the axis, and a curve by variant and seed."""
 
     title: str
     lines: Mapping[str, Mapping[int, Curve]]
 
 
 def draw_curves(study: Study, caption: str) -> dict[str, bytes]:
-    """The plot as files by suffix, `png` and `svg`; {} where no run has a curve."""
+    """Return the plot by suffix, `png` and `svg`; {} where no run has a curve."""
     found = training_curves(study)
     if found is None:
         return {}
@@ -66,7 +66,7 @@ def draw_curves(study: Study, caption: str) -> dict[str, bytes]:
 
 
 def training_curves(study: Study) -> TrainingCurves | None:
-    """The probed scores of every run that has some, or the losses if none has; None where there are neither."""
+    """Return the probed scores of every run that has some, else the losses; None where there are neither."""
     for name, (columns, value, factor, title) in CURVE_SOURCES.items():
         lines: dict[str, dict[int, Curve]] = {}
         for run in study.runs:
@@ -79,7 +79,7 @@ def training_curves(study: Study) -> TrainingCurves | None:
 
 
 def mean_curve(lines: Sequence[Curve]) -> Curve:
-    """The mean over the steps that every line has; nothing for a single line."""
+    """Return the mean over the steps that all curves have; () for a single curve."""
     if len(lines) < 2:
         return ()
     tables = [dict(line) for line in lines]

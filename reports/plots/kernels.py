@@ -16,7 +16,7 @@ AXES = ("queries", "levels", "points")
 
 
 def draw_kernels(rows: pd.DataFrame, caption: str) -> dict[str, bytes]:
-    """The plots as files, PNG and SVG; none where nothing to draw was measured."""
+    """Return the plots by file name, PNG and SVG; {} where nothing to draw was measured."""
     with matplotlib.rc_context(style.RC_PARAMS | {"font.size": 10.5, "axes.titlesize": 9.5}):
         made = {"kernels-ratios": _ratios(rows, caption), "kernels-scaling": _scaling(rows, caption)}
     return {f"{name}.{suffix}": data for name, files in made.items() for suffix, data in files.items()}

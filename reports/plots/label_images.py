@@ -15,7 +15,7 @@ ByteImage = npt.NDArray[np.uint8]
 
 
 def resize_nearest(picture: npt.NDArray[Any], side: int = MAX_SIDE) -> npt.NDArray[Any]:
-    """A picture (H, W, ...) with its longest side near `side`: every pixel repeated, or some left out."""
+    """Return an image (H, W, ...) with its longest side near `side` pixels: every pixel repeated, or some left out."""
     longest = max(picture.shape[:2])
     if longest > side:
         step = -(-longest // side)
@@ -26,7 +26,7 @@ def resize_nearest(picture: npt.NDArray[Any], side: int = MAX_SIDE) -> npt.NDArr
 
 
 def colour_labels(labels: npt.NDArray[Any], palette: npt.NDArray[Any]) -> ByteImage:
-    """Labels (H, W) as colours (H, W, 3); what is ignored or no class is mid-grey."""
+    """Return labels (H, W) as colours (H, W, 3); ignored pixels and unknown classes are mid-grey."""
     table = np.full((256, 3), 150, np.uint8)
     table[: len(palette)] = palette[:256]
     table[IGNORE] = 150
@@ -34,16 +34,16 @@ def colour_labels(labels: npt.NDArray[Any], palette: npt.NDArray[Any]) -> ByteIm
 
 
 def hatch_where(picture: ByteImage, where: npt.NDArray[np.bool_]) -> ByteImage:
-    """The picture with `where` hatched in greys."""
+    """Return the image (H, W, 3) hatched in greys where the mask (H, W) is True."""
     down, right = np.indices(where.shape)
     stripes = np.where(((down + right) // 4 % 2 == 0)[..., None], np.uint8(120), np.uint8(175))
     return np.where(where[..., None], stripes, picture).astype(np.uint8)
 
 
 def boundary_overlay(truth: npt.NDArray[Any], prediction: npt.NDArray[Any], grey: ByteImage) -> ByteImage:
-    """Both boundaries over a grey picture: where they coincide, only the true one, only the predicted one.
+    """Return both boundaries over a grey image, coloured by coincident, only true, only predicted.
 
-    Pixels within one of the other boundary coincide. No boundary is drawn at or in what is ignored.
+    Pixels within one pixel of the other boundary coincide. No boundary is drawn at or in ignored pixels.
     """
     scored = truth != IGNORE
     real, found = label_edges(truth, scored), label_edges(prediction, scored)
@@ -55,7 +55,7 @@ def boundary_overlay(truth: npt.NDArray[Any], prediction: npt.NDArray[Any], grey
 
 
 def label_edges(labels: npt.NDArray[Any], scored: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Pixels with a neighbour of another label beside or below; only between pixels that are scored."""
+    """Return a mask of the pixels with a neighbour of another label; only between scored pixels."""
     made = np.zeros(labels.shape, np.bool_)
     down = (labels[1:] != labels[:-1]) & scored[1:] & scored[:-1]
     right = (labels[:, 1:] != labels[:, :-1]) & scored[:, 1:] & scored[:, :-1]
@@ -67,7 +67,7 @@ def label_edges(labels: npt.NDArray[Any], scored: npt.NDArray[np.bool_]) -> npt.
 
 
 def dilate(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """The mask and the eight neighbours of its pixels."""
+    """Return the mask with the eight neighbours of its pixels."""
     padded = np.pad(mask, 1)
     height, width = mask.shape
     made = np.zeros_like(mask)
@@ -78,6 +78,6 @@ def dilate(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 
 
 def pale_grey(picture: ByteImage) -> ByteImage:
-    """The picture (H, W, 3) in pale greys, for marks on top of it."""
+    """Return the image (H, W, 3) in pale greys, for marks on top of it."""
     light = (picture.astype(np.float64) @ [0.299, 0.587, 0.114]) * 0.6 + 90
     return np.repeat(light[..., None], 3, axis=2).astype(np.uint8)

@@ -15,7 +15,7 @@ KINDS = ("parameters", "gradients", "optimizer state", "inputs", "activations", 
 
 
 def draw_memory(records: Sequence[Record]) -> dict[str, bytes]:
-    """Stacked bars of what the peak is made of, a row each, as files by suffix; {} without a row."""
+    """Return stacked bars of the peak's parts, a row each, by suffix; {} without a row."""
     rows = [record for record in records if "plain" in record][::-1]
     if not rows:
         return {}

@@ -31,7 +31,7 @@ HALF_MARK = 6  # points; half the side of a mark
 
 @dataclass(frozen=True, kw_only=True)
 class PointLabel:
-    """What to write beside a mark: its name or number, the index of its series, and its place in the plot's units."""
+    """Label of a mark: its text, the index of its series, and the mark's position in data units."""
 
     index: int
     name: str
@@ -39,20 +39,20 @@ class PointLabel:
 
 
 def point_label_texts(variants: Sequence[str]) -> dict[str, str]:
-    """What stands beside the mark of each variant: its name, or its number where names would not fit."""
+    """Return the label of each variant's mark: its name, or its number where names do not fit."""
     if len(variants) <= MAX_NAMES and max(map(len, variants), default=0) <= MAX_NAME_LETTERS:
         return {variant: variant for variant in variants}
     return {variant: str(number) for number, variant in enumerate(variants, 1)}
 
 
 def numbered_names(names: Mapping[str, str]) -> list[str]:
-    """The lines of the list that tells what each number of `labels` stands for; [] where names stand by themselves."""
+    """Return the legend lines of the numbers of `point_label_texts`; [] where the labels are the names."""
     short = all(label == name for name, label in names.items())
     return [] if short else [f"{label}  {name}" for name, label in names.items()]
 
 
 def write_numbered_legend(figure: Figure, lines: Sequence[str], columns: int) -> None:
-    """The lines of `numbered` above the plot, each with the mark of its series."""
+    """Write the lines of `numbered_names` above the plot, each with the mark of its series."""
     handles = [
         Line2D([], [], linestyle="none", markersize=7, **style.series_style(index)) for index in range(len(lines))
     ]
@@ -64,10 +64,13 @@ def write_numbered_legend(figure: Figure, lines: Sequence[str], columns: int) ->
 def write_point_labels(
     axis: Axes, found: Sequence[PointLabel], *, others: Sequence[tuple[float, float]] = (), faint: Sequence[Bbox] = ()
 ) -> None:
-    """Write each name, the marks with the least room first.
+    """Write each label beside its mark, the marks with the least free space first.
 
-    `others` are places of marks without a name, `faint` (pixels) what names may cover where they must. The axes must
-    be where they will stay: call `figure.draw_without_rendering()` first.
+    Args:
+        axis: Axes at their final position: call `figure.draw_without_rendering()` first.
+        found: Labels to write.
+        others: Positions of marks without a label, data units.
+        faint: Boxes, in pixels, that labels may cover where they must.
     """
     scale = pixels_per_point(axis)
     marks = [axis.transData.transform(each.place) for each in found]
@@ -109,11 +112,19 @@ def best_offset(
     faint: Sequence[Bbox],
     others: Sequence[Any] = (),
 ) -> Any:
-    """From `mark` (pixels) to the middle of a name of this `size` (pixels): the place that covers least.
+    """Return the offset, in pixels, from a mark to the middle of its label at the position that covers least.
 
-    Covering what is `taken` (marks, other names) counts most, then leaving the `frame`, then standing nearer to one of
-    the `others` (their marks, pixels) than to its own, then covering what is `faint` (seeds, intervals), then distance.
-    `scale` is in pixels a point.
+    Covering what is `taken` counts most, then leaving the `frame`, then standing nearer to one of the `others` than
+    to the own mark, then covering what is `faint`, then distance.
+
+    Args:
+        size: Width and height of the label, pixels.
+        mark: Position of the mark, pixels.
+        scale: Pixels per point.
+        frame: Box that the label should stay in.
+        taken: Boxes of marks and other labels.
+        faint: Boxes of seeds' dots and intervals.
+        others: Positions of the other marks, pixels.
     """
     width, height = size
     best, lowest = np.zeros(2), math.inf
@@ -132,14 +143,14 @@ def best_offset(
 
 
 def pixels_per_point(axis: Axes) -> float:
-    """Pixels a point."""
+    """Return the pixels of one typographic point."""
     figure = axis.get_figure()
     assert figure is not None
     return figure.dpi / 72
 
 
 def box_around(middle: Any, half_width: float, half_height: float) -> Bbox:
-    """A box about its middle."""
+    """Return a box around its middle."""
     x, y = middle
     return Bbox([[x - half_width, y - half_height], [x + half_width, y + half_height]])
 

@@ -1,4 +1,4 @@
-"""Plots of how a layer grows: memory, operations and time along four axes, both scales logarithmic."""
+"""Plots of a layer's growth: memory, operations and time along four axes, both scales logarithmic."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SCALING_PLOTS: Mapping[str, tuple[str, Callable[[Record], float | None], str]] =
 
 
 def draw_scaling(records: Sequence[Record]) -> dict[str, bytes]:
-    """The plots as files, PNG and SVG; none of a quantity without a value."""
+    """Return the plots by file name, PNG and SVG; none of a quantity without a value."""
     made: dict[str, bytes] = {}
     with matplotlib.rc_context(style.RC_PARAMS | {"font.size": 10.5}):
         for name in plotted_quantities(records):
@@ -52,7 +52,7 @@ def draw_scaling(records: Sequence[Record]) -> dict[str, bytes]:
 
 
 def plotted_quantities(records: Sequence[Record]) -> list[str]:
-    """Which plots there are: of what has a value somewhere."""
+    """Return the quantities that have a value somewhere, which are those with a plot."""
     return [name for name, (_, value, _) in SCALING_PLOTS.items() if any(value(record) for record in records)]
 
 
@@ -84,7 +84,7 @@ def _plot(
 
 
 def attention_family(name: str) -> str:
-    """Of `dense_math` it is `dense`, of `longformer, window2d` the same as of `longformer`."""
+    """Return the family of an attention: `dense` for `dense_math`, `longformer` for `longformer, window2d`."""
     return re.split("[_,]", name)[0]
 
 
@@ -110,5 +110,5 @@ def _dress(panel: Axes, title: str, ticks: Sequence[int]) -> None:
 
 
 def axis_value(record: Record) -> int:
-    """Where a record stands on its axis: tokens of an image for its side, else the value."""
+    """Return the record's position on its axis: tokens of an image for its side, else the value."""
     return int(record["levels"] * record["side"] ** 2 if record["axis"] == "side" else record["at"])

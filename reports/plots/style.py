@@ -40,7 +40,7 @@ LEGEND_LINE_LETTERS, LEGEND_KEY_LETTERS = (
 
 
 def new_figure(height: float) -> Figure:
-    """An empty figure, `height` inches high."""
+    """Return an empty figure, `height` inches high."""
     figure = Figure(figsize=(FIGURE_WIDTH, height), dpi=DPI, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)  # type: ignore[union-attr, call-arg]
     FigureCanvasAgg(figure)
@@ -54,42 +54,42 @@ def write_caption(figure: Figure, caption: str) -> None:
 
 
 def figure_files(figure: Figure) -> dict[str, bytes]:
-    """The figure by suffix, `png` and `svg`: the same figure gives the same bytes."""
+    """Return the figure by suffix, `png` and `svg`; the same figure gives the same bytes."""
     return {"png": _bytes(figure, "png", {"Software": None}), "svg": _bytes(figure, "svg", {"Date": None})}
 
 
 def series_style(index: int) -> dict[str, Any]:
-    """Colour and marker of a series; no two of the first 36 share both."""
+    """Return colour and marker of a series; no two of the first 36 share both."""
     turn = index // len(COLOURS)
     return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[(index + turn) % len(MARKERS)]}
 
 
 def series_text_colour(index: int) -> tuple[float, float, float]:
-    """The colour of a series, dark enough for letters."""
+    """Return the colour of a series, dark enough for text."""
     red, green, blue = (0.6 * part for part in to_rgb(series_style(index)["color"]))
     return red, green, blue
 
 
 def legend_columns(labels: Sequence[str], most: int, points: int = 12) -> int:
-    """How many columns of a legend in letters of so many points fit over a figure: `most`, or fewer for long labels."""
+    """Return the number of legend columns, at most `most`, in letters of `points` that fit over a figure."""
     return max(
         1, min(most, len(labels), LEGEND_LINE_LETTERS * 12 // points // (max(map(len, labels)) + LEGEND_KEY_LETTERS))
     )
 
 
 def legend_label(name: str) -> str:
-    """`name` as a legend's label: matplotlib leaves out what begins with an underscore."""
+    """Return `name` as a legend's label: matplotlib leaves out names that begin with an underscore."""
     return f" {name}" if name.startswith("_") else name
 
 
 def colour_fractions(colour: Sequence[int]) -> tuple[float, float, float]:
-    """A colour of 0 to 255 a channel as matplotlib's fractions."""
+    """Return a colour of 0 to 255 per channel as matplotlib's fractions."""
     red, green, blue = (channel / 255 for channel in colour)
     return red, green, blue
 
 
 def jitter(rank: int, count: int) -> float:
-    """Places in -1..1, evenly apart, in a fixed shuffled order so that the cloud does not look like a slope."""
+    """Return positions in -1..1, evenly apart, in a fixed shuffled order so that dots form no slope."""
     if count == 1:
         return 0.0
     order = sorted(range(count), key=lambda index: math.modf(index * 0.6180339887)[0])
@@ -97,7 +97,7 @@ def jitter(rank: int, count: int) -> float:
 
 
 def axis_limits(dots: Sequence[float], summaries: Iterable[SampleSummary] = ()) -> tuple[float, float]:
-    """Limits of an axis in percent points: every dot, and intervals up to half the dots' range beyond them."""
+    """Return the limits of an axis in percent points: dots, and intervals up to half the dots' range beyond them."""
     assert dots
     beyond = max(0.5 * (max(dots) - min(dots)), 0.5)
     bounds = [(summary.low, summary.high) for summary in summaries]

@@ -1,4 +1,4 @@
-"""What variants predict for the same pictures: input, truth, prediction, errors, boundaries before and after refining.
+"""Example pictures of a study: input, truth, prediction, errors, boundaries before and after refinement.
 
 The pictures are chosen by a rule and never by hand: of those that every run keeps, the best, the median and the worst
 by pixel accuracy, averaged over the variants.
@@ -49,7 +49,7 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class ExamplePictures:
-    """A picture and what to say under it."""
+    """The drawn pictures as PNG, and their caption."""
 
     png: bytes
     caption: str
@@ -63,7 +63,7 @@ class LoadedPictures(NamedTuple):
 
 
 class ChosenPicture(NamedTuple):
-    """A picture's place in the ranking, its number in the split, and its mean pixel accuracy."""
+    """Picture with its rank (best, median, worst), its number in the split, and its mean pixel accuracy."""
 
     place: str
     number: int
@@ -71,9 +71,13 @@ class ChosenPicture(NamedTuple):
 
 
 def load_pictures(outs: Sequence[Path], study: Study) -> LoadedPictures:
-    """The kept pictures of each variant's lowest seed that has a usable file, from the studies' folders `outs`.
+    """Return the kept pictures of each variant's lowest seed that has a usable file.
 
     A file that is damaged, or shows other pictures than the first variant's, is left out with a line that says so.
+
+    Args:
+        outs: Folders of the studies.
+        study: Their rows.
     """
     stores = [Store(out) for out in outs]
     arrays: dict[str, dict[str, npt.NDArray[Any]]] = {}
@@ -99,7 +103,11 @@ def load_pictures(outs: Sequence[Path], study: Study) -> LoadedPictures:
 
 
 def read_pictures(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of one file. ValueError where it is damaged or lacks something."""
+    """Return the arrays of one file.
+
+    Raises:
+        ValueError: It is damaged or lacks something.
+    """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             found = {name: archive[name] for name in archive.files}
@@ -143,7 +151,7 @@ def _same_pictures(one: Arrays, other: Arrays) -> None:
 
 
 def choose_pictures(arrays: Mapping[str, Arrays]) -> list[ChosenPicture]:
-    """The best, the median and the worst picture that all variants share; fewer where there are fewer pictures.
+    """Return the best, the median and the worst picture that all variants share; fewer where there are fewer pictures.
 
     A picture's score is its pixel accuracy over pixels that are not ignored, averaged over the variants. Of equal
     pictures the one with the lower number comes first. A picture without any scored pixel is not chosen.
@@ -165,9 +173,9 @@ def choose_pictures(arrays: Mapping[str, Arrays]) -> list[ChosenPicture]:
 
 
 def draw_pictures(arrays: Mapping[str, Arrays], control: str) -> ExamplePictures | None:
-    """The chosen pictures, a row for each picture and variant; None where there is none to draw.
+    """Return the chosen pictures, a row for each picture and variant; None where there is none to draw.
 
-    At most `MOST` variants, `control` first if it is among them; the caption says how many are left out.
+    At most `MAX_VARIANTS` variants, `control` first if it is among them; the caption says how many are left out.
     """
     chosen = choose_pictures(arrays)
     if not chosen:

@@ -1,4 +1,4 @@
-"""What each token sees: the attention in each slot, the share of tokens that it attends to, its reach across levels."""
+"""Section on the receptive field: the attention in each slot, and the share of tokens that a token depends on."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ COLUMNS = ("variant", "slot", "attention", "share", "own_level", "other_levels")
 
 
 def receptive_field_frame(study: Study) -> pd.DataFrame:
-    """A line for each slot of each variant that has slots: fractions of tokens, measured; missing where not measured.
+    """Return a frame with a line per slot of each variant that has slots: measured fractions of tokens.
 
-    `share`: of the other tokens, those that one layer lets a token see. After two layers, of the token's own level
-    and of the other levels, the mean over levels: `own_level`, `other_levels`.
+    `share`: the part of the other tokens that a token depends on after one layer. `own_level`, `other_levels`: the same
+    after two layers, within the token's own level and over the other levels, averaged over levels.
     """
     lines: list[dict[str, object]] = []
     for variant in study.variants:
@@ -38,7 +38,7 @@ def receptive_field_frame(study: Study) -> pd.DataFrame:
 
 
 def receptive_field_section(study: Study) -> Iterator[str]:
-    """The table, and why nothing in both self-attention slots is not nothing at all."""
+    """Yield the table, and a note on variants without self-attention in both slots."""
     found = receptive_field_frame(study)
     if found.empty:
         return
@@ -63,7 +63,7 @@ def receptive_field_section(study: Study) -> Iterator[str]:
 
 
 def _attentions(found: pd.DataFrame) -> dict[str, list[str]]:
-    """By variant, what stands in its slots, in their order."""
+    """Attentions of each variant's slots, in their order."""
     return {str(variant): list(lines["attention"]) for variant, lines in found.groupby("variant", sort=False)}
 
 

@@ -1,4 +1,4 @@
-"""A study's report: the question and the verdict, the table, then the evidence and what it stands on.
+"""Report of a study: the question and the verdict, the main table, then all results and the setup.
 
 Everything is a function of the rows and of the pictures that the runs kept: the same store gives the same bytes.
 """
@@ -32,7 +32,7 @@ TABLE_6_AXES = {"points", "levels"}
 
 
 def study_report_files(study: Study, drawn: ExamplePictures | None = None) -> dict[str, bytes]:
-    """Every file of the report by name: the page as Markdown and HTML, each table as CSV, plots and pictures."""
+    """Return every file of the report by name: the page as Markdown and HTML, each table as CSV, plots and pictures."""
     number = quoted_table(study)
     frames = {
         "accuracy.csv": tables.accuracy_frame(study),
@@ -69,7 +69,7 @@ def study_report_files(study: Study, drawn: ExamplePictures | None = None) -> di
 
 
 def study_question(study: Study) -> str:
-    """What the study asks, in one line."""
+    """Return the question of the study, in one line."""
     if study.kind in QUESTIONS:
         return QUESTIONS[study.kind]
     names = [AXIS_LABELS.get(name, name) for name in study_rows.study_axes(study)]
@@ -77,7 +77,7 @@ def study_question(study: Study) -> str:
 
 
 def quoted_table(study: Study) -> int | None:
-    """The paper's table that belongs beside this study, if there is one."""
+    """Return the number of the paper's table beside this study; None where there is none."""
     if study.kind.startswith("table "):
         number = study.kind.removeprefix("table ")
         return int(number) if number.isdigit() and int(number) in figures.TABLES else None
@@ -119,7 +119,7 @@ def _sections(study: Study, drawn: ExamplePictures | None, made: set[str]) -> It
 
 
 def summary_sentences(study: Study) -> Iterator[str]:
-    """What the study found, a sentence each, for the first screen: escaped for Markdown."""
+    """Yield the findings of the study, a sentence each, escaped for Markdown."""
     statuses = collections.Counter(str(run.get("status")) for run in study.runs)
     counts = ", ".join(f"{count} {escape_cell(status)}" for status, count in sorted(statuses.items()))
     if study.runs:

@@ -26,7 +26,7 @@ BOUNDARY_TITLES = {
 
 
 def accuracy_section(study: Study) -> Iterator[str]:
-    """The main table, with the plot beside it."""
+    """Yield the main table, with the plot beside it."""
     yield f"## Accuracy, measured ({_short(study)})\n"
     yield accuracy_table(frames.accuracy_frame(study))
     against = "N" if plots.point_series(study) else "variant"
@@ -69,7 +69,7 @@ def accuracy_table(found: pd.DataFrame) -> str:
 
 
 def comparison_section(study: Study) -> Iterator[str]:
-    """Each variant against the control."""
+    """Yield the comparison of each variant with the control."""
     found = comparisons.comparison_frame(study)
     if found.empty:
         return
@@ -99,7 +99,7 @@ def comparison_section(study: Study) -> Iterator[str]:
 
 
 def learned_cue_section(study: Study) -> Iterator[str]:
-    """How many seeds learned the far cue, and when."""
+    """Yield how many seeds learned the distant cue, and when."""
     found = comparisons.learned_cue_frame(study)
     if found.empty:
         return
@@ -118,7 +118,7 @@ def learned_cue_section(study: Study) -> Iterator[str]:
 
 
 def claims_section(study: Study, number: int | None) -> Iterator[str]:
-    """The paper's claims of this table."""
+    """Yield the verdicts on the paper's claims of this table."""
     found = claim_verdicts.claims_frame(study, number)
     found = found[found["table"] == number]
     if found.empty:
@@ -148,7 +148,7 @@ def claims_section(study: Study, number: int | None) -> Iterator[str]:
 
 
 def seeds_section(study: Study) -> Iterator[str]:
-    """The values themselves."""
+    """Yield the values of every seed."""
     yield f"## Every seed, measured ({_short(study)})\n"
     yield "mIoU / pixel accuracy in percent, or what became of the run.\n"
     lines = []
@@ -159,7 +159,7 @@ def seeds_section(study: Study) -> Iterator[str]:
 
 
 def boundary_section(study: Study) -> Iterator[str]:
-    """Where the errors are: boundaries, interiors, small objects."""
+    """Yield the scores at boundaries, in interiors and by object size."""
     found = frames.boundary_frame(study)
     if found.empty:
         return
@@ -179,7 +179,7 @@ def boundary_section(study: Study) -> Iterator[str]:
 
 
 def refinement_section(study: Study) -> Iterator[str]:
-    """What boundary refinement at test changes."""
+    """Yield the changes by boundary refinement at test."""
     found = frames.refinement_frame(study)
     if found.empty:
         return
@@ -204,7 +204,7 @@ def refinement_section(study: Study) -> Iterator[str]:
 
 
 def cost_section(study: Study) -> Iterator[str]:
-    """Parameters, operations, memory and speed."""
+    """Yield parameters, operations, memory and speed."""
     yield "## Cost\n"
     if not study.measures:
         yield "Not measured yet.\n"
@@ -251,7 +251,7 @@ def cost_section(study: Study) -> Iterator[str]:
 
 
 def class_iou_section(study: Study) -> Iterator[str]:
-    """IoU by class."""
+    """Yield the IoU of each class."""
     found = frames.class_iou_frame(study)
     if found.empty:
         return
@@ -268,7 +268,7 @@ def class_iou_section(study: Study) -> Iterator[str]:
 
 
 def _definitions(study: Study) -> str:
-    """How wide a boundary is, in pixels, and what a small object is."""
+    """Definitions of the boundary metrics and of object sizes, with their widths in pixels."""
     width = protocol.evaluation_range(study, "boundary_width_px") or "some"
     tolerance = protocol.evaluation_range(study, "tolerance_px") or "some"
     limits = protocol.evaluation_range(study, "size_limits", "{:.0%}") or "some share"

@@ -1,4 +1,4 @@
-"""The report's sections on what the numbers stand on: the paper's own figures, setting, commands, failures."""
+"""Sections on the setup of a study: failures, differences from the paper, protocol, commands, environment."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reports.formats.markdown import code_block, markdown_table
 
 
 def failures_section(study: Study) -> Iterator[str]:
-    """What has no value, and why."""
+    """Yield the runs and measurements without a value, with the reason."""
     found = frames.failures_frame(study)
     yield "## Failures and missing runs\n"
     if found.empty:
@@ -21,7 +21,7 @@ def failures_section(study: Study) -> Iterator[str]:
 
 
 def differences_section(study: Study) -> Iterator[str]:
-    """Where the setting departs from the paper's."""
+    """Yield the differences from the paper's setting."""
     yield "## What differs from the paper's setting\n"
     lines = setting.protocol_differences(study)
     yield (
@@ -32,7 +32,7 @@ def differences_section(study: Study) -> Iterator[str]:
 
 
 def protocol_section(study: Study) -> Iterator[str]:
-    """What decides the numbers, and the commands."""
+    """Yield every setting that decides the numbers, and the commands."""
     yield "## Protocol\n"
     yield "Where variants differ, their values stand side by side, in the order of the tables above.\n"
     yield markdown_table(["what", "value"], [list(pair) for pair in setting.protocol_table(study)], left=2)
@@ -42,7 +42,7 @@ def protocol_section(study: Study) -> Iterator[str]:
 
 
 def environment_section(study: Study) -> Iterator[str]:
-    """Where the rows were made."""
+    """Yield the machines and versions that made the rows."""
     facts = setting.environment_table(study)
     if facts:
         yield "## Environment\n"

@@ -14,14 +14,16 @@ COLUMNS = {"variant": "variant", "n": "n", "miou": "mIoU, %", "gmacs": "GMACs", 
 
 
 def study_lines(study: Study) -> Iterator[str]:
-    """The main table, then the verdict."""
+    """Yield the main table, then the verdict."""
     found = frames.accuracy_frame(study).merge(frames.cost_frame(study), on="variant")
     yield from plain_text.right_aligned_rows([list(COLUMNS.values()), *(_cells(line) for _, line in found.iterrows())])
     yield from comparisons.comparison_sentences(study) if study.runs else ()
 
 
 def power_lines(study: Study, difference: float) -> Iterator[str]:
-    """What the study's seeds can show of this difference, and how many seeds it would take; percent points."""
+    """Yield the power of the study's seeds for a difference of mIoU in percent points, and the seeds that it would
+    take.
+    """
     found = comparisons.power_frame(study, difference)
     if found.empty:
         yield "There is no second variant to compare with."

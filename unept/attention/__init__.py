@@ -22,14 +22,16 @@ from unept.attention.dense_fused import DenseFusedSelf
 from unept.attention.longformer import LongformerSelf
 from unept.attention.multihead import BatchSelf, DenseCross, DenseSelf, PointwiseSelf
 from unept.attention.none import NoCrossAttention, NoSelfAttention
-from unept.attention.parameters import KEYWORDS, Parameter, check_options, nearest, own_parameters, wanted
+from unept.attention.parameters import KEYWORDS, Parameter, check_options, own_parameters, wanted
 from unept.attention.reformer import ReformerSelf
 from unept.attention.sparse_transformer import SparseTransformerSelf
 from unept.config import SLOTS
+from unept.utils.messages import nearest_clause
 
 __all__ = [
     "CROSS",
     "KEYWORDS",
+    "NO_OPTIONS",
     "SELF",
     "Parameter",
     "attention_names",
@@ -90,9 +92,9 @@ def make_attention(
     assert set(settings) == set(KEYWORDS), sorted(settings)
     kind = _find(slot, name)
     check_options(f"{slot}={name}", kind, options)
-    given = {key: value for key, value in settings.items() if key in wanted(kind)}
+    keywords = {key: value for key, value in settings.items() if key in wanted(kind)}
     try:
-        return kind(**given, **options)
+        return kind(**keywords, **options)
     except TypeError as error:
         raise ValueError(f"{slot}={name} cannot be made: {error}") from error
 
@@ -109,7 +111,9 @@ def _find(slot: str, name: str) -> type[nn.Module]:
         return ours[name]
     if ":" in name:
         return _find_user(slot, name)
-    raise ValueError(f"{slot} cannot be {name!r}{nearest(name, ours)}; it is one of {', '.join(ours)}, or module:Class")
+    raise ValueError(
+        f"{slot} cannot be {name!r}{nearest_clause(name, ours)}; it is one of {', '.join(ours)}, or module:Class"
+    )
 
 
 def _find_user(slot: str, name: str) -> type[nn.Module]:

@@ -64,12 +64,12 @@ class MultiHead(nn.Module):
         """Return queries (B, Q, H, D), keys and values (B, S, H, D) by the input projections."""
         weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
         inputs = zip((query_BQC, key_BSC, value_BSC), weights, biases, strict=True)
-        q, k, v = (F.linear(*each).unflatten(-1, (self.heads, -1)) for each in inputs)
+        q, k, v = (F.linear(*arguments).unflatten(-1, (self.heads, -1)) for arguments in inputs)
         return q, k, v
 
-    def output(self, mixed_BQHD: Tensor) -> Tensor:
+    def output(self, attended_BQHD: Tensor) -> Tensor:
         """Return the output projection of the concatenated heads, (B, Q, C)."""
-        return F.linear(mixed_BQHD.flatten(2), self.out_proj.weight, self.out_proj.bias)
+        return F.linear(attended_BQHD.flatten(2), self.out_proj.weight, self.out_proj.bias)
 
 
 class MultiHeadSelf(MultiHead):
@@ -91,8 +91,8 @@ class MultiHeadSelf(MultiHead):
             (B, S, C).
         """
         assert sum(height * width for height, width in shapes) == tokens_BSC.shape[1]
-        placed = tokens_BSC if position_BSC is None else tokens_BSC + position_BSC
-        return self.output(self.mix(*self.project(placed, placed, tokens_BSC), shapes))
+        positioned_BSC = tokens_BSC if position_BSC is None else tokens_BSC + position_BSC
+        return self.output(self.mix(*self.project(positioned_BSC, positioned_BSC, tokens_BSC), shapes))
 
 
 class DenseSelf(MultiHeadSelf):
@@ -108,7 +108,17 @@ class DenseCross(MultiHead):
     """Dense cross-attention: every query attends to every token of the memory."""
 
     def forward(self, queries_BQC: Tensor, memory_BSC: Tensor, query_shape: tuple[int, int], shapes: Shapes) -> Tensor:
-        """Return the attention of every query over all memory tokens, (B, Q, C)."""
+        """Attend from every query to all memory tokens.
+
+        Args:
+            queries_BQC: Queries, row by row of the grid.
+            memory_BSC: Tokens of all levels.
+            query_shape: (rows, columns) of the query grid.
+            shapes: (height, width) of each level.
+
+        Returns:
+            (B, Q, C).
+        """
         assert query_shape[0] * query_shape[1] == queries_BQC.shape[1]
         assert sum(height * width for height, width in shapes) == memory_BSC.shape[1]
         return self.attend(queries_BQC, memory_BSC, memory_BSC)
@@ -120,9 +130,9 @@ class BatchSelf(MultiHead):
     def forward(self, tokens_BSC: Tensor, position_BSC: Tensor | None, shapes: Shapes) -> Tensor:
         """Return (B, S, C); the result of an image depends on the other images of the batch."""
         assert sum(height * width for height, width in shapes) == tokens_BSC.shape[1]
-        placed = tokens_BSC if position_BSC is None else tokens_BSC + position_BSC
-        tokens_SBC, placed_SBC = tokens_BSC.transpose(0, 1), placed.transpose(0, 1)
-        return self.attend(placed_SBC, placed_SBC, tokens_SBC).transpose(0, 1)
+        positioned_BSC = tokens_BSC if position_BSC is None else tokens_BSC + position_BSC
+        tokens_SBC, positioned_SBC = tokens_BSC.transpose(0, 1), positioned_BSC.transpose(0, 1)
+        return self.attend(positioned_SBC, positioned_SBC, tokens_SBC).transpose(0, 1)
 
 
 class PointwiseSelf(MultiHead):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from torch import nn
+
+from unept.utils.messages import nearest_clause
 
 KEYWORDS = ("width", "heads", "levels", "points", "offset_init", "dropout", "layer")
 SIMPLE = (int, float, bool, str)
@@ -73,7 +74,9 @@ def check_options(said: str, kind: type[nn.Module], options: Mapping[str, object
         if name in KEYWORDS:
             raise ValueError(f"{said}: {name} is the model's own, one for every slot; give it as {name}=...")
         if name not in own:
-            raise ValueError(f"{said} has no parameter {name!r}{nearest(name, own)}; it has {', '.join(own) or 'none'}")
+            raise ValueError(
+                f"{said} has no parameter {name!r}{nearest_clause(name, own)}; it has {', '.join(own) or 'none'}"
+            )
     missing = [name for name, parameter in own.items() if parameter.required and name not in options]
     if missing:
         slot = said.partition("=")[0]
@@ -81,12 +84,6 @@ def check_options(said: str, kind: type[nn.Module], options: Mapping[str, object
             f"{said}: its constructor needs {', '.join(missing)}; it is given {', '.join(KEYWORDS)}, "
             f"and what a grid names, as in {slot}.{missing[0]}=..."
         )
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """Return a clause that names the most similar of ``names``, or ""."""
-    close = difflib.get_close_matches(name, list(names), n=1)
-    return f" (nearest: {close[0]})" if close else ""
 
 
 def _signature(kind: type[nn.Module]) -> list[inspect.Parameter]:

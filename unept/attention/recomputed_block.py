@@ -28,12 +28,12 @@ def once_differentiable(gradients: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @functools.wraps(gradients)
-    def checked(ctx: Any, *given: Tensor) -> Any:
+    def checked(ctx: Any, *grads: Tensor) -> Any:
         if torch.is_grad_enabled():
             raise RuntimeError(
                 "this attention is differentiable once: its gradient was asked for with create_graph=True"
             )
-        return gradients(ctx, *given)
+        return gradients(ctx, *grads)
 
     return checked
 
@@ -82,15 +82,15 @@ def backward(
     """
     q, k, v = qkv
     weights = _logits(q, k, bias).sub_(total_NQ[..., None]).exp_()
-    of_weights = (gradient_NQE @ v.transpose(1, 2)).to(weights.dtype)
-    mixed = weights
+    grad_weights = (gradient_NQE @ v.transpose(1, 2)).to(weights.dtype)
+    dropped = weights
     if dropout:
         kept = _kept(weights, dropout)
-        mixed = weights * kept
-        of_weights *= kept
-    of_v = mixed.to(v.dtype).transpose(1, 2) @ gradient_NQE
-    of_logits = of_weights.sub_(shared_NQ[..., None]).mul_(weights).to(q.dtype)
-    return of_logits @ k, of_logits.transpose(1, 2) @ q, of_v
+        dropped = weights * kept
+        grad_weights *= kept
+    grad_v = dropped.to(v.dtype).transpose(1, 2) @ gradient_NQE
+    grad_logits = grad_weights.sub_(shared_NQ[..., None]).mul_(weights).to(q.dtype)
+    return grad_logits @ k, grad_logits.transpose(1, 2) @ q, grad_v
 
 
 def _logits(q_NQD: Tensor, k_NKD: Tensor, bias: Tensor | None) -> Tensor:

@@ -86,25 +86,28 @@ class ReformerSelf(nn.Module):
     def forward(self, tokens_BSC: Tensor, position_BSC: Tensor | None, shapes: Shapes) -> Tensor:
         """Return (B, S, C); the position encoding is added to queries and keys, not to the values."""
         assert sum(height * width for height, width in shapes) == tokens_BSC.shape[1]
-        placed = tokens_BSC if position_BSC is None else tokens_BSC + position_BSC
-        return self.out_proj(self.mix(*self.project(placed, tokens_BSC)).transpose(1, 2).flatten(2))
+        positioned_BSC = tokens_BSC if position_BSC is None else tokens_BSC + position_BSC
+        return self.out_proj(self.mix(*self.project(positioned_BSC, tokens_BSC)).transpose(1, 2).flatten(2))
 
     def mix(self, qk: Tensor, v: Tensor) -> Tensor:
         """Hash, sort and attend; arguments and result are (B, H, S, D)."""
         S = qk.shape[2]
-        buckets = self.hash(qk, self.rotations(*qk.shape[2:]))
+        # Hash every token in every round.
+        buckets = self.hash(qk, self.rotations(*qk.shape[2:]))  # (B, H, R, S)
         self.found = buckets if self.keep else None
+
+        # Pad to whole chunks, with a bucket behind all others, and attend within the buckets.
         extra = -S % self.look.chunk
         qk, v = (F.pad(x, (0, 0, 0, extra)) for x in (qk, v))
         buckets = F.pad(buckets, (0, extra), value=PADDING)
         dropout = self.dropout if self.training else 0.0
         return lsh_attention(qk, v, buckets, self.look, real=S, dropout=dropout)
 
-    def project(self, placed_BSC: Tensor, tokens_BSC: Tensor) -> tuple[Tensor, Tensor]:
+    def project(self, positioned_BSC: Tensor, tokens_BSC: Tensor) -> tuple[Tensor, Tensor]:
         """Return shared queries and keys, and values; (B, H, S, D) each."""
         weights, biases = self.in_proj_weight.chunk(2), self.in_proj_bias.chunk(2)
-        inputs = zip((placed_BSC, tokens_BSC), weights, biases, strict=True)
-        qk, v = (F.linear(*each).unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in inputs)
+        inputs = zip((positioned_BSC, tokens_BSC), weights, biases, strict=True)
+        qk, v = (F.linear(*arguments).unflatten(-1, (self.heads, -1)).transpose(1, 2) for arguments in inputs)
         return qk, v
 
     @torch.no_grad()

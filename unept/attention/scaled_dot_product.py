@@ -58,39 +58,43 @@ class _Recomputed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None, dropout: float) -> Tensor:
         ctx.random, ctx.dropout = rng.get_rng_state(q), dropout
-        mixed = v.new_empty(q.shape[:3] + v.shape[3:])
+        attended = v.new_empty(q.shape[:3] + v.shape[3:])
         total = q.new_empty(q.shape[:3], dtype=torch.promote_types(q.dtype, torch.float32))
-        for some, rows in _parts(q, k):
-            qkv = _flat(q[some, :, rows], k[some], v[some])
-            found, size = recomputed_block.forward(*qkv, bias=_bias(seen, some, rows, q), dropout=dropout)
-            mixed[some, :, rows], total[some, :, rows] = (x.unflatten(0, (-1, q.shape[1])) for x in (found, size))
-        ctx.save_for_backward(q, k, v, seen, mixed, total)
-        return mixed
+        for images, rows in _parts(q, k):
+            qkv = _flat(q[images, :, rows], k[images], v[images])
+            result, size = recomputed_block.forward(*qkv, bias=_bias(seen, images, rows, q), dropout=dropout)
+            attended[images, :, rows], total[images, :, rows] = (
+                x.unflatten(0, (-1, q.shape[1])) for x in (result, size)
+            )
+        ctx.save_for_backward(q, k, v, seen, attended, total)
+        return attended
 
     @staticmethod
     @recomputed_block.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        q, k, v, seen, mixed, total = ctx.saved_tensors
-        shared = (gradient * mixed).sum(-1, dtype=total.dtype)
-        found = [torch.zeros_like(x) for x in (q, k, v)]
+        q, k, v, seen, attended, total = ctx.saved_tensors
+        shared = (gradient * attended).sum(-1, dtype=total.dtype)
+        grads = [torch.zeros_like(x) for x in (q, k, v)]
         with rng.replay_rng(ctx.random, q):
-            for some, rows in _parts(q, k):
-                qkv = _flat(q[some, :, rows], k[some], v[some])
-                given = _flat(gradient[some, :, rows], shared[some, :, rows], total[some, :, rows])
-                parts = recomputed_block.backward(*given, qkv=qkv, bias=_bias(seen, some, rows, q), dropout=ctx.dropout)
-                whole = (found[0][some, :, rows], found[1][some], found[2][some])
-                for one, part in zip(whole, parts, strict=True):
-                    one.add_(part.unflatten(0, (-1, q.shape[1])))
-        return *found, None, None
+            for images, rows in _parts(q, k):
+                qkv = _flat(q[images, :, rows], k[images], v[images])
+                arguments = _flat(gradient[images, :, rows], shared[images, :, rows], total[images, :, rows])
+                parts = recomputed_block.backward(
+                    *arguments, qkv=qkv, bias=_bias(seen, images, rows, q), dropout=ctx.dropout
+                )
+                targets = (grads[0][images, :, rows], grads[1][images], grads[2][images])
+                for target, part in zip(targets, parts, strict=True):
+                    target.add_(part.unflatten(0, (-1, q.shape[1])))
+        return *grads, None, None
 
 
 def _parts(q_NHQD: Tensor, k_NHKD: Tensor) -> Iterator[tuple[slice, slice]]:
     """Yield slices of N and Q that make up one block: several of the N, or some queries of one of them."""
     N, H, Q, _ = q_NHQD.shape
-    each = H * k_NHKD.shape[2]
-    most = max(recomputed_block.MOST, N * Q * each // PARTS)
-    rows = min(Q, max(1, most // each))
-    step = max(1, most // (each * Q))
+    scores = H * k_NHKD.shape[2]
+    limit = max(recomputed_block.MOST, N * Q * scores // PARTS)
+    rows = min(Q, max(1, limit // scores))
+    step = max(1, limit // (scores * Q))
     for start in range(0, N, step):
         for first in range(0, Q, rows):
             yield slice(start, start + step), slice(first, first + rows)
@@ -100,14 +104,14 @@ def _flat(x: Tensor, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return x.flatten(0, 1), y.flatten(0, 1), z.flatten(0, 1)
 
 
-def _bias(seen: Tensor | None, some: slice, rows: slice, like_NHQD: Tensor) -> Tensor | None:
+def _bias(seen: Tensor | None, images: slice, rows: slice, like_NHQD: Tensor) -> Tensor | None:
     """Return 0 where a key is seen and minus infinity elsewhere, for one block; (N * H, Q or 1, K)."""
     if seen is None:
         return None
-    part = seen if len(seen) == 1 else seen[some]
+    part = seen if len(seen) == 1 else seen[images]
     part = part if part.shape[2] == 1 else part[:, :, rows]
     bias = torch.zeros(part.shape, dtype=like_NHQD.dtype, device=like_NHQD.device).masked_fill_(~part, -torch.inf)
-    return bias.expand(len(like_NHQD[some]), like_NHQD.shape[1], -1, -1).flatten(0, 1)
+    return bias.expand(len(like_NHQD[images]), like_NHQD.shape[1], -1, -1).flatten(0, 1)
 
 
 def pieces(shapes: Shapes, *, joint: bool) -> list[tuple[int, int]]:

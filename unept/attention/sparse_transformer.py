@@ -77,31 +77,42 @@ class SparseTransformerSelf(MultiHeadSelf):
 
     def mix(self, q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, shapes: Shapes) -> Tensor:
         """Return the attended values of each token, (B, S, H, D)."""
-        found, start = [], 0
+        results, start = [], 0
         for length, row in pieces(shapes, joint=self.joint):
-            place = slice(start, start + length)
-            found.append(self._both(q_BSHD[:, place], k_BSHD[:, place], v_BSHD[:, place], row))
+            tokens = slice(start, start + length)
+            results.append(self._both(q_BSHD[:, tokens], k_BSHD[:, tokens], v_BSHD[:, tokens], row))
             start += length
-        return torch.cat(found, dim=1)
+        return torch.cat(results, dim=1)
 
     def _both(self, q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, row: int) -> Tensor:
         """Attend within one sequence: the near set for the first heads, the far set for the others."""
-        near, found = self.near_heads, []
+        near, results = self.near_heads, []
         stride, dropout = self.stride or row, self.dropout_p
         if near:
             q, k, v = (x[:, :, :near] for x in (q_BSHD, k_BSHD, v_BSHD))
-            found.append(rows(q, k, v, stride if self.mode == "strided" else self.block, dropout))
+            results.append(rows(q, k, v, stride if self.mode == "strided" else self.block, dropout))
         if near < self.heads:
             q, k, v = (x[:, :, near:] for x in (q_BSHD, k_BSHD, v_BSHD))
             if self.mode == "strided":
-                found.append(columns(q, k, v, stride, dropout))
+                results.append(columns(q, k, v, stride, dropout))
             else:
-                found.append(summaries(q, k, v, self.block, self.summary, dropout))
-        return torch.cat(found, dim=2)
+                results.append(summaries(q, k, v, self.block, self.summary, dropout))
+        return torch.cat(results, dim=2)
 
 
 def rows(q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, side: int, dropout: float) -> Tensor:
-    """Attend from each token to the ``side`` tokens of its own block; (B, S, H, D)."""
+    """Attend from each token to the tokens of its own block.
+
+    Args:
+        q_BSHD: Queries.
+        k_BSHD: Keys.
+        v_BSHD: Values.
+        side: Tokens of a block.
+        dropout: Probability of dropping a weight.
+
+    Returns:
+        (B, S, H, D).
+    """
     B, S, H, D = q_BSHD.shape
     side = min(side, S)
     q, k, v = (pad(x, side).reshape(-1, side, H, D) for x in (q_BSHD, k_BSHD, v_BSHD))
@@ -110,20 +121,43 @@ def rows(q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, side: int, dropout: flo
 
 
 def columns(q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, side: int, dropout: float) -> Tensor:
-    """Attend from each token to those at a multiple of ``side`` from it; (B, S, H, D)."""
+    """Attend from each token to those at a multiple of ``side`` from it.
+
+    Args:
+        q_BSHD: Queries.
+        k_BSHD: Keys.
+        v_BSHD: Values.
+        side: Stride in tokens.
+        dropout: Probability of dropping a weight.
+
+    Returns:
+        (B, S, H, D).
+    """
     B, S, H, D = q_BSHD.shape
     side = min(side, S)
     q, k, v = (pad(x, side).unflatten(1, (-1, side)).transpose(1, 2).flatten(0, 1) for x in (q_BSHD, k_BSHD, v_BSHD))
     seen = real_tokens(S, side, q).T[:, None].repeat(B, 1, 1) if S % side else None
-    found = attend(q, k, v, seen, dropout).reshape(B, side, -1, H, D)
-    return found.transpose(1, 2).flatten(1, 2)[:, :S]
+    attended = attend(q, k, v, seen, dropout).reshape(B, side, -1, H, D)
+    return attended.transpose(1, 2).flatten(1, 2)[:, :S]
 
 
 def summaries(q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, block: int, summary: int, dropout: float) -> Tensor:
-    """Attend from each token to the last ``summary`` tokens of every block; (B, S, H, D)."""
+    """Attend from each token to the last ``summary`` tokens of every block.
+
+    Args:
+        q_BSHD: Queries.
+        k_BSHD: Keys.
+        v_BSHD: Values.
+        block: Tokens of a block; the last block may be shorter.
+        summary: Tokens of its end that form its summary.
+        dropout: Probability of dropping a weight.
+
+    Returns:
+        (B, S, H, D).
+    """
     length = q_BSHD.shape[1]
-    whole = length - length % block  # where the last block begins, if it is shorter than the others
-    place = torch.arange(length, device=q_BSHD.device)
-    kept = place[:whole].view(-1, block)[:, -summary:].flatten()
-    index = torch.cat((kept, place[max(whole, length - summary) :] if whole < length else place[:0]))
+    whole = length - length % block  # start of the last block if it is shorter than the others
+    position = torch.arange(length, device=q_BSHD.device)
+    kept = position[:whole].view(-1, block)[:, -summary:].flatten()
+    index = torch.cat((kept, position[max(whole, length - summary) :] if whole < length else position[:0]))
     return attend(q_BSHD, k_BSHD.index_select(1, index), v_BSHD.index_select(1, index), None, dropout)

@@ -84,19 +84,26 @@ def windowed(
     B, _, H, _ = q_BSHD.shape
     step = (window.dilation if window.half[0] else 1, window.dilation if window.half[1] else 1)
     axes = sum(half > 0 for half in window.half)
-    cuts = [tiling(-(-length // each), half, axes) for length, each, half in zip(shape, step, window.half, strict=True)]
-    q = _tiles(_deal(q_BSHD, shape, step, cuts), cuts, margin=False)
+    cuts = [
+        tiling(-(-length // stride), half, axes) for length, stride, half in zip(shape, step, window.half, strict=True)
+    ]
+    # Cut queries into tiles, and keys and values into rectangles that include the tile's surroundings.
+    q = _tiles(_deal(q_BSHD, shape, step, cuts), cuts, margin=False)  # (G * T, B * H, t, D)
     k, v = (_tiles(_deal(x, shape, step, cuts), cuts, margin=True) for x in (k_BSHD, v_BSHD))
-    seen = _seen(shape, step, cuts, window.half, hidden or [], q.device)
+    seen = _seen(shape, step, cuts, window.half, hidden or [], q.device)  # (G * T or 1, 1, t, k)
+
+    # Append the tokens that every query sees.
     if extra is not None:
         k, v = (
-            torch.cat((more.permute(0, 2, 1, 3).flatten(0, 1).expand(len(x), -1, -1, -1), x), dim=2)
-            for more, x in zip(extra, (k, v), strict=True)
+            torch.cat((extra_part.permute(0, 2, 1, 3).flatten(0, 1).expand(len(x), -1, -1, -1), x), dim=2)
+            for extra_part, x in zip(extra, (k, v), strict=True)
         )
         if seen is not None:
             seen = F.pad(seen, (extra[0].shape[1], 0), value=True)
-    found = product(q, k, v, seen, window.dropout)
-    return _gather(found.unflatten(1, (B, H)), shape, step, cuts)
+
+    # Attend within the rectangles and put the tiles back together.
+    attended = product(q, k, v, seen, window.dropout)  # (G * T, B * H, t, D)
+    return _gather(attended.unflatten(1, (B, H)), shape, step, cuts)
 
 
 def _deal(x_BSHD: Tensor, shape: tuple[int, int], step: tuple[int, int], cuts: list[Tiling]) -> Tensor:
@@ -131,11 +138,11 @@ def _seen(
 
     A query that is padding sees everything, so that no row is empty; its result is dropped.
     """
-    near = [_near(cut, each, device) for cut, each in zip(cuts, half, strict=True)]
+    near = [_near(cut, span, device) for cut, span in zip(cuts, half, strict=True)]
     band = (near[0][:, None, :, None] & near[1][None, :, None, :]).flatten(2).flatten(0, 1)
-    whole = all(length == cut.tiles * cut.side * each for length, cut, each in zip(shape, cuts, step, strict=True))
+    whole = all(length == cut.tiles * cut.side * span for length, cut, span in zip(shape, cuts, step, strict=True))
     if whole and not hidden and not any(cut.margin for cut in cuts):
-        narrow = any(each < cut.side - 1 for cut, each in zip(cuts, half, strict=True))
+        narrow = any(span < cut.side - 1 for cut, span in zip(cuts, half, strict=True))
         return band[None, None] if narrow else None
     real = torch.ones(shape[0] * shape[1], device=device, dtype=torch.bool)
     shown = real.clone()
@@ -154,11 +161,11 @@ def _near(cut: Tiling, half: int, device: torch.device) -> Tensor:
     return (query - key).abs() <= half
 
 
-def _gather(found: Tensor, shape: tuple[int, int], step: tuple[int, int], cuts: list[Tiling]) -> Tensor:
+def _gather(attended: Tensor, shape: tuple[int, int], step: tuple[int, int], cuts: list[Tiling]) -> Tensor:
     """Put the results of the tiles (G * T, B, H, t, D) into the order of the tokens; (B, S, H, D)."""
     down, across = cuts
-    _, B, H, _, D = found.shape
-    x = found.view(step[0], step[1], down.tiles, across.tiles, B, H, down.side, across.side, D)
+    _, B, H, _, D = attended.shape
+    x = attended.view(step[0], step[1], down.tiles, across.tiles, B, H, down.side, across.side, D)
     x = x.permute(4, 2, 6, 0, 3, 7, 1, 5, 8)  # (B, tiles, rows, deals, tiles, columns, deals, H, D)
     rows, columns = down.tiles * down.side * step[0], across.tiles * across.side * step[1]
     return x.reshape(B, rows, columns, H, D)[:, : shape[0], : shape[1]].flatten(1, 2)

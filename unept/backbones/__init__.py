@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 
 from unept.backbones.base import Backbone
@@ -11,6 +10,7 @@ from unept.backbones.resnet import ResNet
 from unept.backbones.tiny import TinyConv
 from unept.backbones.vit import VisionTransformer, deit_base, tiny_vit
 from unept.backbones.weights import load_backbone_weights
+from unept.utils.messages import nearest_clause
 
 __all__ = [
     "BACKBONES",
@@ -32,9 +32,7 @@ BACKBONES = (*CONVOLUTIONS, *TRANSFORMERS)
 def check_backbone(name: str) -> None:
     """Raise ValueError if there is no backbone ``name``."""
     if name not in BACKBONES:
-        near = difflib.get_close_matches(name, BACKBONES, n=1)
-        guess = f" (nearest: {near[0]})" if near else ""
-        raise ValueError(f"no backbone {name!r}{guess}; there are {', '.join(BACKBONES)}")
+        raise ValueError(f"no backbone {name!r}{nearest_clause(name, BACKBONES)}; there are {', '.join(BACKBONES)}")
 
 
 def make_backbone(name: str, size: int, position_resize: str = "bilinear", weights: str = "") -> Backbone:

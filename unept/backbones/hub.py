@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from unept.utils import torchvision_shim
 
-WORD = "imagenet"  # as `backbone_weights`
+WORD = "imagenet"  # value of `backbone_weights`
 PATIENCE = 3.0  # seconds for the hub to answer at all
 _PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from unept.backbones.base import Backbone
 from unept.utils import torchvision_shim
+from unept.utils.imagenet import MEAN, STD
 
 TOP = {"_conv_stem": "conv_stem", "_bn0": "bn1"}
 FIRST_STAGE = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
@@ -47,8 +48,8 @@ class Lite0(Backbone):
         )
         self.conv_stem, self.bn1, self.blocks = net.conv_stem, net.bn1, net.blocks
         self.outputs = (2, 4, 6)
-        mean = torch.tensor((123.675, 116.28, 103.53)).view(3, 1, 1)
-        deviation = torch.tensor((58.395, 57.12, 57.375)).view(3, 1, 1)
+        mean = torch.tensor(MEAN).view(3, 1, 1)
+        deviation = torch.tensor(STD).view(3, 1, 1)
         self.register_buffer("scale", deviation / 128, persistent=False)
         self.register_buffer("shift", (mean - 127) / 128, persistent=False)
 

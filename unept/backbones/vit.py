@@ -97,8 +97,8 @@ class VisionTransformer(Backbone):
     def _positions(self, stored_1SC: Tensor, grid: tuple[int, int], target: tuple[int, int]) -> Tensor:
         if grid == target:
             return stored_1SC
-        extra, places = stored_1SC[0, : self.prefix], stored_1SC[0, self.prefix :]
-        return torch.cat((extra, positions.resize_embedding(places, grid, target, self.position_resize)))[None]
+        prefix, embedding = stored_1SC[0, : self.prefix], stored_1SC[0, self.prefix :]
+        return torch.cat((prefix, positions.resize_embedding(embedding, grid, target, self.position_resize)))[None]
 
     def convert(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Convert a state dict in timm's or DeiT's names (the same).

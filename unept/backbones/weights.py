@@ -37,8 +37,8 @@ def load_backbone_weights(backbone: Backbone, weights: str) -> None:
         if name not in tensors:
             raise ValueError(f"{path} does not fit the backbone: it has no tensor for {name}")
         if tensors[name].shape != own.shape:
-            found, needed = tuple(tensors[name].shape), tuple(own.shape)
-            raise ValueError(f"{path} does not fit the backbone: {name} is {found} there, {needed} here")
+            shape, needed = tuple(tensors[name].shape), tuple(own.shape)
+            raise ValueError(f"{path} does not fit the backbone: {name} is {shape} there, {needed} here")
     backbone.load_state_dict(tensors)
 
 

@@ -23,15 +23,15 @@ from torch import Tensor, nn
 
 from unept.checkpoints.released_model import load_released
 from unept.config import SLOTS, ModelConfig
-from unept.data.sample import Colour
-from unept.inference import MEAN, STD
+from unept.data.sample import Colour, is_colour
 from unept.model import build
 from unept.utils.atomic_files import atomic_write
+from unept.utils.imagenet import MEAN, STD
 
 FORMAT = "unept-bench checkpoint"
 VERSION = 1
 SUFFIX = ".safetensors"
-LARGEST = 2**20  # of any whole number in a description
+LARGEST = 2**20  # largest whole number in a description
 _NORMALISATION = {"mean": list(MEAN), "std": list(STD)}
 _FIELDS = ("config", "classes", "palette", "normalisation", "facts", "backbone_heads")
 
@@ -214,12 +214,12 @@ def _config(values: object, *, own_modules: bool) -> ModelConfig:
     unknown = sorted(set(values) - set(hints))
     if unknown:
         raise ValueError(f"config field {unknown[0]!r} is unknown to this program")
-    found = {name: _value(name, hints[name], value) for name, value in values.items() if name != "attention_options"}
+    fields = {name: _value(name, hints[name], value) for name, value in values.items() if name != "attention_options"}
     options = values.get("attention_options", {})
     if not isinstance(options, dict):
         raise ValueError(f"config attention_options={options!r}: expected a mapping")
     pairs = tuple((name, _option(name, value)) for name, value in sorted(options.items()))
-    config = ModelConfig(**found, attention_options=pairs)
+    config = ModelConfig(**fields, attention_options=pairs)
     for slot in SLOTS:
         if ":" in getattr(config, slot) and not own_modules:
             raise ValueError(f"{slot} is {getattr(config, slot)}, code outside this program; allow it to be imported")
@@ -241,7 +241,7 @@ def _value(name: str, kind: Any, value: object) -> Any:
         kinds = get_args(kind)
         if not isinstance(value, list) or len(value) != len(kinds):
             raise ValueError(f"config {name}={value!r}: expected a list of {len(kinds)}")
-        return tuple(_value(name, each, item) for each, item in zip(kinds, value, strict=True))
+        return tuple(_value(name, item_kind, item) for item_kind, item in zip(kinds, value, strict=True))
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
             raise ValueError(f"config {name}={value!r}: expected one of {', '.join(get_args(kind))}")
@@ -260,15 +260,11 @@ def _classes(content: Mapping[str, Any], config: ModelConfig) -> tuple[tuple[str
     names, colours = content["classes"], content["palette"]
     if not isinstance(names, list) or not all(isinstance(name, str) and name.isprintable() for name in names):
         raise ValueError("its class names are no list of printable texts")
-    if not isinstance(colours, list) or not all(_is_colour(colour) for colour in colours):
+    if not isinstance(colours, list) or not all(is_colour(colour) for colour in colours):
         raise ValueError("its palette is no list of colours [red, green, blue], each 0 to 255")
     if not len(names) == len(colours) == config.classes:
         raise ValueError(f"{len(names)} class names and {len(colours)} colours for {config.classes} classes")
     return tuple(names), tuple((red, green, blue) for red, green, blue in colours)
-
-
-def _is_colour(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 3 and all(type(v) is int and 0 <= v <= 255 for v in value)
 
 
 # --- the model --------------------------------------------------------------------------------------------------------
@@ -280,18 +276,18 @@ def _model(config: ModelConfig, tensors: dict[str, Tensor], backbone_heads: obje
     If the caller trusts the user's own code, that model is built on the CPU, since such code need not work without
     memory.
     """
-    place = "cpu" if any(":" in getattr(config, slot) for slot in SLOTS) else "meta"
-    with torch.device(place):
-        sketch = _guarded(lambda: _made(config, {n: t.to(place) for n, t in tensors.items()}, backbone_heads))
+    device = "cpu" if any(":" in getattr(config, slot) for slot in SLOTS) else "meta"
+    with torch.device(device):
+        sketch = _guarded(lambda: _made(config, {n: t.to(device) for n, t in tensors.items()}, backbone_heads))
     expected = sketch.state_dict()
     for name in [*expected, *tensors]:
-        there, here = tensors.get(name), expected.get(name)
-        if there is None or here is None:
-            raise ValueError(f"{name} is {'missing' if there is None else 'no tensor of the model it describes'}")
-        if there.shape != here.shape:
-            raise ValueError(f"{name} is {tuple(there.shape)}, the model it describes has {tuple(here.shape)}")
-        if there.dtype != here.dtype:
-            raise ValueError(f"{name} is {there.dtype}, the model it describes has {here.dtype}")
+        stored, wanted = tensors.get(name), expected.get(name)
+        if stored is None or wanted is None:
+            raise ValueError(f"{name} is {'missing' if stored is None else 'no tensor of the model it describes'}")
+        if stored.shape != wanted.shape:
+            raise ValueError(f"{name} is {tuple(stored.shape)}, the model it describes has {tuple(wanted.shape)}")
+        if stored.dtype != wanted.dtype:
+            raise ValueError(f"{name} is {stored.dtype}, the model it describes has {wanted.dtype}")
     model = _guarded(lambda: _made(config, tensors, backbone_heads))
     model.load_state_dict(tensors)
     return model.eval()
@@ -314,6 +310,6 @@ def _guarded(make: Callable[[], nn.Module]) -> nn.Module:
         return make()
     except ValueError:
         raise
-    except Exception as error:  # from the layers' constructors, and a user's own
+    except Exception as error:  # raised by layers' constructors, and by a user's own code
         reason = " ".join(str(error).split())
         raise ValueError(f"its config describes no model ({type(error).__name__}: {reason})") from None

@@ -17,7 +17,7 @@ STRIP = (
     "\"import torch; torch.save(torch.load('{name}', map_location='cpu', weights_only=False)['state_dict'], "
     "'weights.pth')\""
 )
-_PARALLEL = "module."  # what nn.DataParallel and DistributedDataParallel put before every name
+_PARALLEL = "module."  # prefix of every name under nn.DataParallel and DistributedDataParallel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,16 +67,16 @@ def read_released(path: Path) -> ReleasedFile:
     )
 
 
-def _names(given: Any) -> tuple[str, ...] | None:
-    fits = isinstance(given, list | tuple) and all(isinstance(name, str) and name.isprintable() for name in given)
-    return tuple(given) if fits else None
+def _names(value: Any) -> tuple[str, ...] | None:
+    fits = isinstance(value, list | tuple) and all(isinstance(name, str) and name.isprintable() for name in value)
+    return tuple(value) if fits else None
 
 
-def _colours(given: Any) -> tuple[Colour, ...] | None:
-    if not isinstance(given, list | tuple):
+def _colours(value: Any) -> tuple[Colour, ...] | None:
+    if not isinstance(value, list | tuple):
         return None
     fits = all(
         isinstance(colour, list | tuple) and len(colour) == 3 and all(type(v) is int and 0 <= v <= 255 for v in colour)
-        for colour in given
+        for colour in value
     )
-    return tuple((red, green, blue) for red, green, blue in given) if fits else None
+    return tuple((red, green, blue) for red, green, blue in value) if fits else None

@@ -73,25 +73,38 @@ def load_released(state_dict: Mapping[str, Tensor], heads: int = 8, backbone_hea
 def compare(state_dict: Mapping[str, Tensor], heads: int = 8, backbone_heads: int | None = None) -> Parity:
     """Compare every tensor of ``state_dict`` with the model that its shapes imply, which is built without memory.
 
+    Args:
+        state_dict: Tensors by name.
+        heads: Number of attention heads.
+        backbone_heads: Number of heads of a DeiT; None as in `load_released`.
+
     Raises:
         ValueError: As from `load_released`, if the shapes imply no model at all.
     """
     tensors = _Tensors(state_dict)
     with torch.device("meta"):
         own = _made(tensors, heads, backbone_heads).state_dict()
-    here = {name: tuple(tensor.shape) for name, tensor in own.items()}
-    shared = [name for name in here if name in tensors.shapes]
-    shapes = tuple((name, tensors.shapes[name], here[name]) for name in shared if tensors.shapes[name] != here[name])
+    expected = {name: tuple(tensor.shape) for name, tensor in own.items()}
+    shared = [name for name in expected if name in tensors.shapes]
+    shapes = tuple(
+        (name, tensors.shapes[name], expected[name]) for name in shared if tensors.shapes[name] != expected[name]
+    )
     return Parity(
         matched=len(shared) - len(shapes),
-        missing=tuple(name for name in here if name not in tensors.shapes),
-        extra=tuple(name for name in state_dict if name not in here),
+        missing=tuple(name for name in expected if name not in tensors.shapes),
+        extra=tuple(name for name in state_dict if name not in expected),
         shapes=shapes,
     )
 
 
 def known_total(backbone: str, classes: int, size: int) -> int:
-    """Return the number of parameters of a released model: `TOTALS`, corrected for other classes and another crop."""
+    """Return the number of parameters of a released model: `TOTALS`, corrected for other classes and another crop.
+
+    Args:
+        backbone: deit_base or resnet50.
+        classes: Number of classes.
+        size: Side of the training crop in pixels.
+    """
     total = TOTALS[backbone] + 257 * (classes - 150) + 256 * ((-(-size // STRIDE)) ** 2 - 60**2)
     return total + (768 * ((size // 16) ** 2 - 30**2) if backbone == "deit_base" else 0)
 
@@ -161,12 +174,12 @@ def _deit(tensors: _Tensors, config: ModelConfig, heads: int | None) -> Backbone
     width, _, patch, _ = tensors.shape("backbone.patch_embed.proj.weight", 4)
     if heads is None:
         heads = width // HEAD_WIDTH if width % HEAD_WIDTH == 0 else FALLBACK_HEADS
-    places = tensors.shape("backbone.pos_embed", 3)[1] - 2
-    if places < 1 or isqrt(places) ** 2 != places:
-        raise ValueError(f"backbone.pos_embed has {places + 2} tokens, no two and a square grid")
+    positions = tensors.shape("backbone.pos_embed", 3)[1] - 2
+    if positions < 1 or isqrt(positions) ** 2 != positions:
+        raise ValueError(f"backbone.pos_embed has {positions + 2} tokens, no two and a square grid")
     hidden = tensors.shape("backbone.blocks.0.mlp.fc1.weight", 2)[0]
     return VisionTransformer(
-        size=isqrt(places) * patch,
+        size=isqrt(positions) * patch,
         patch=patch,
         width=width,
         depth=tensors.count("backbone.blocks."),

@@ -9,7 +9,7 @@ owners' test server takes: a PNG a picture, with ids and not train ids.
 
 from __future__ import annotations
 
-import os
+import io
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from PIL import Image
 from unept.data.image_dataset import Files, Official, Pair, Pictures, files_below, images_below, pair_up
 from unept.data.label_encoding import Encoding, Mistake, shifted
 from unept.data.sample import IGNORE, SPLITS, Bytes
+from unept.utils.atomic_files import atomic_write
 
 SIZE = (2048, 1024)
 LAST_ID = 33
@@ -100,9 +101,9 @@ def open_cityscapes(root: Path, split: str) -> Pictures:
         files = Files(pairs=tuple(Pair(image=path, label=None, name=name) for name, path in images.items()))
     else:
         folder = root / "gtFine" / split
-        found = _labels(folder)
-        kind = max(found, key=lambda kind: len(found[kind].keys() & images.keys()))
-        files = pair_up(images, found[kind], lambda name: folder / f"{name}_gtFine_{kind}.png")
+        labels = _labels(folder)
+        kind = max(labels, key=lambda kind: len(labels[kind].keys() & images.keys()))
+        files = pair_up(images, labels[kind], lambda name: folder / f"{name}_gtFine_{kind}.png")
     return Pictures(
         name="Cityscapes",
         classes=[name for name, _, _ in TABLE],
@@ -141,32 +142,25 @@ def write_result(folder: Path, name: str, prediction: Bytes) -> Path:
     path = result_path(folder, name)
     picture = Image.fromarray(label_ids(prediction))
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            picture.save(file, "PNG")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    content = io.BytesIO()
+    picture.save(content, "PNG")
+    return atomic_write(path, content.getvalue())
 
 
 def _images(folder: Path) -> dict[str, Path]:
     """Return the pictures of a split by CITY/CITY_SEQUENCE_FRAME."""
-    found = images_below(folder)
-    for name, path in found.items():
+    images = images_below(folder)
+    for name, path in images.items():
         if not name.endswith(_IMAGE):
             raise ValueError(f"{path}: expected a name that ends with {_IMAGE}.png")
-    return {name.removesuffix(_IMAGE): path for name, path in found.items()}
+    return {name.removesuffix(_IMAGE): path for name, path in images.items()}
 
 
 def _labels(folder: Path) -> dict[str, dict[str, Path]]:
     """Return the labels of a split by kind and by the names of its pictures."""
-    found: dict[str, dict[str, Path]] = {kind: {} for kind in ENCODINGS}
+    labels: dict[str, dict[str, Path]] = {kind: {} for kind in ENCODINGS}
     for path in files_below(folder):
         name, _, ending = path.relative_to(folder).as_posix().rpartition("_gtFine_")
-        if ending.removesuffix(".png") in found and ending.endswith(".png"):
-            found[ending.removesuffix(".png")][name] = path
-    return found
+        if ending.removesuffix(".png") in labels and ending.endswith(".png"):
+            labels[ending.removesuffix(".png")][name] = path
+    return labels

@@ -18,7 +18,7 @@ from unept.data.sample import IGNORE, Bytes, Colour, Sample
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
 LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # nothing lossy
 _CLUTTER = ("thumbs.db", "desktop.ini")
-# What Pillow raises on files that it cannot decode, and on pictures of more than some 180 million pixels.
+# Errors of Pillow for files that it cannot decode and for pictures of more than about 180 million pixels.
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 
@@ -213,30 +213,30 @@ def images_below(folder: Path) -> dict[str, Path]:
         ValueError: For a folder that is missing or empty, for a file with another suffix than a picture's, and for two
             pictures that differ in the suffix only.
     """
-    found: dict[str, Path] = {}
+    images: dict[str, Path] = {}
     for path in files_below(folder):
         if path.suffix.lower() not in IMAGE_SUFFIXES:
             raise ValueError(f"{path}: not an image (expected one of {' '.join(IMAGE_SUFFIXES)})")
         name = path.relative_to(folder).with_suffix("").as_posix()
-        if name in found:
-            raise ValueError(f"{path}: a second image named {name!r} beside {found[name].name}")
-        found[name] = path
-    if not found:
+        if name in images:
+            raise ValueError(f"{path}: a second image named {name!r} beside {images[name].name}")
+        images[name] = path
+    if not images:
         raise ValueError(f"{folder}: no images in it")
-    return found
+    return images
 
 
 def labels_below(folder: Path, images: Container[str]) -> dict[str, Path]:
     """Return every label below a folder by its path without suffix; ValueError if one of the `images` has two."""
-    found: dict[str, Path] = {}
+    labels: dict[str, Path] = {}
     for path in files_below(folder):
         if path.suffix.lower() not in LABEL_SUFFIXES:
             continue
         name = path.relative_to(folder).with_suffix("").as_posix()
-        if name in found and name in images:
-            raise ValueError(f"{path}: a second label named {name!r} beside {found[name].name}")
-        found[name] = path
-    return found
+        if name in labels and name in images:
+            raise ValueError(f"{path}: a second label named {name!r} beside {labels[name].name}")
+        labels[name] = path
+    return labels
 
 
 def pair_up(images: dict[str, Path], labels: dict[str, Path], expected: Callable[[str], Path]) -> Files:
@@ -265,19 +265,19 @@ def files_below(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise ValueError(f"{folder}: folder does not exist")
     _refuse_closed(folder)
-    found = []
+    files = []
     for path in sorted(folder.rglob("*")):
         if path.name.lower() in _CLUTTER or any(part.startswith(".") for part in path.relative_to(folder).parts):
             continue
         if path.is_file():
-            found.append(path)
+            files.append(path)
         elif path.is_symlink():
             raise ValueError(
                 f"{path}: a link to a folder or to nothing; among pictures, only links to files are followed"
             )
         elif path.is_dir():
             _refuse_closed(path)
-    return found
+    return files
 
 
 def _refuse_closed(folder: Path) -> None:

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from unept.data.image_dataset import BROKEN, IMAGE_SUFFIXES, unreadable
 from unept.data.sample import Bytes
 
-DEEPEST = 65_535  # of 16 bits a pixel
+DEEPEST = 65_535  # largest value of 16 bits
 
 
 class Photo(NamedTuple):
@@ -54,12 +54,12 @@ def photos_below(folder: Path) -> list[Path]:
     Raises:
         ValueError: Names a folder that cannot be read.
     """
-    found = []
-    for place, folders, names in os.walk(folder, onerror=_refuse):
+    photos = []
+    for subfolder, folders, names in os.walk(folder, onerror=_refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        paths = [Path(place, name) for name in names if not name.startswith(".")]
-        found += [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
-    return sorted(found)
+        paths = [Path(subfolder, name) for name in names if not name.startswith(".")]
+        photos += [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+    return sorted(photos)
 
 
 def _refuse(error: OSError) -> None:

@@ -50,27 +50,27 @@ def matrix_in(content: bytes, name: str) -> npt.NDArray[Any]:
         raise ValueError("no MATLAB file of version 5 to 7")
     for element in _elements(memoryview(content)[_HEADER:], order):
         matrix = _inflated(element, order) if element.kind == _DEFLATED else element
-        found = _matrix(matrix.content, order, name) if matrix.kind == _MATRIX else None
-        if found is not None:
-            return found
+        numbers = _matrix(matrix.content, order, name) if matrix.kind == _MATRIX else None
+        if numbers is not None:
+            return numbers
     raise ValueError(f"no variable {name} in it")
 
 
 def _elements(content: memoryview, order: str) -> Iterator[_Element]:
     """Yield the elements in order: a type, a length, and as many bytes, padded to a multiple of 8."""
-    place = 0
-    while place < len(content):
-        if place + 8 > len(content):
+    position = 0
+    while position < len(content):
+        if position + 8 > len(content):
             raise ValueError("cut off within the head of an element")
-        kind, length = struct.unpack_from(f"{order}II", content, place)
-        start, step = place + 8, 8
+        kind, length = struct.unpack_from(f"{order}II", content, position)
+        start, step = position + 8, 8
         if kind >> 16:  # a small element: length and type share a word, and the data follow at once
-            kind, length, start, step = kind & 0xFFFF, kind >> 16, place + 4, 4
+            kind, length, start, step = kind & 0xFFFF, kind >> 16, position + 4, 4
         if start + length > len(content) or (step == 4 and length > 4):
             raise ValueError("cut off within an element")
         yield _Element(kind, content[start : start + length])
         whole = length if kind == _DEFLATED else -(-length // step) * step
-        place = start + whole
+        position = start + whole
 
 
 def _inflated(element: _Element, order: str) -> _Element:
@@ -106,5 +106,5 @@ def _matrix(content: memoryview, order: str, name: str) -> npt.NDArray[Any] | No
     kind = np.dtype(f"{order}{_NUMBERS[numbers.kind]}")
     if min(shape, default=-1) < 0 or math.prod(shape) * kind.itemsize != len(numbers.content) or len(shape) > 8:
         raise ValueError(f"{name} has {len(numbers.content)} bytes for a size of {'x'.join(map(str, shape))}")
-    found = np.frombuffer(numbers.content, kind).reshape(shape, order="F")
-    return found.astype(kind.newbyteorder("="))
+    array = np.frombuffer(numbers.content, kind).reshape(shape, order="F")
+    return array.astype(kind.newbyteorder("="))

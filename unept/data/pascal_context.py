@@ -113,13 +113,13 @@ def read_label_map(path: Path) -> npt.NDArray[np.uint16]:
 
 def _labels(root: Path) -> tuple[Path, str]:
     """Return the folder of the labels and their suffix."""
-    places = ((root / "SegmentationClassContext", ".png"), (root / "trainval", ".mat"))
-    for folder, suffix in places:
+    folders = ((root / "SegmentationClassContext", ".png"), (root / "trainval", ".mat"))
+    for folder, suffix in folders:
         if folder.is_dir() and any(folder.glob(f"*{suffix}")):
             if suffix == ".mat":
                 _check_names(root)
             return folder, suffix
-    raise ValueError(f"{root}: no labels: expected {' or '.join(f'{folder}/*{suffix}' for folder, suffix in places)}")
+    raise ValueError(f"{root}: no labels: expected {' or '.join(f'{folder}/*{suffix}' for folder, suffix in folders)}")
 
 
 def _check_names(root: Path) -> None:

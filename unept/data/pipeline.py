@@ -20,13 +20,13 @@ from unept import boundary
 from unept.config import LossConfig
 from unept.data.lru_cache import LRUCache
 from unept.data.sample import IGNORE, Bytes, Dataset, Sample
+from unept.utils import imagenet
 
-MEAN = np.array([123.675, 116.28, 103.53])  # RGB, in grey levels
-STD = np.array([58.395, 57.12, 57.375])
+MEAN, STD = np.array(imagenet.MEAN), np.array(imagenet.STD)
 
 _ORDER, _SAMPLE = 0, 1  # second word of the generators' seeds: shuffling an epoch, augmenting a sample
 _REDRAWS = 10
-_KEPT_BYTES = 1 << 28  # of boundary maps of whole pictures that a process keeps
+_KEPT_BYTES = 1 << 28  # bytes of boundary maps of whole pictures that a process caches
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
@@ -197,11 +197,11 @@ class Batches:
 
     def index_at(self, position: int) -> int:
         """Return the data set's index at a position of the endless sequence of samples."""
-        epoch, place = divmod(position, len(self.dataset))
+        epoch, offset = divmod(position, len(self.dataset))
         if epoch != self._epoch:
             self._order = np.random.default_rng([self.seed, _ORDER, epoch]).permutation(len(self.dataset))
             self._epoch = epoch
-        return int(self._order[place])
+        return int(self._order[offset])
 
     def _item(self, position: int) -> Item:
         sample = self.dataset[self.index_at(position)]
@@ -229,8 +229,13 @@ def resize(maps: Maps, target: tuple[int, int]) -> Maps:
 def crop(maps: Maps, size: int, category_max: float, rng: np.random.Generator) -> Maps:
     """Cut a random window of at most `size` pixels a side.
 
-    The window is drawn again, up to ten times, while it shows no two classes or one class covers `category_max` or more
-    of its labelled pixels; with `category_max` of 1 or more the first is taken.
+    The window is drawn again, up to ten times, while it shows no two classes or one class covers too much of it.
+
+    Args:
+        maps: Picture with its maps; returned as it is if no side exceeds `size`.
+        size: Side of the window in pixels.
+        category_max: Share of the labelled pixels that one class must stay below; 1 or more takes the first window.
+        rng: Generator of the window's position.
     """
     height, width = maps.label.shape
     if height <= size and width <= size:

@@ -52,6 +52,11 @@ class Dataset(Protocol):
     def __getitem__(self, index: int) -> Sample: ...
 
 
+def is_colour(value: object) -> bool:
+    """Return True if `value`, read from JSON, is a list [red, green, blue] of whole numbers from 0 to 255."""
+    return isinstance(value, list) and len(value) == 3 and all(type(v) is int and 0 <= v <= 255 for v in value)
+
+
 def default_palette(classes: int) -> tuple[Colour, ...]:
     """Return a colour for each class: the bits of the class number spread over three channels."""
     colours = []

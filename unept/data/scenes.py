@@ -45,8 +45,8 @@ _COLOURS = {
 }
 _EMBLEM_COLOURS = ((225, 40, 60), (40, 70, 230))
 _EMBLEM_FRAME = (240, 240, 240)
-_TRIES = 32  # candidate places for an object
-_KEPT_BYTES = 1 << 27  # of scenes that a process keeps, for runs that follow each other in it
+_TRIES = 32  # candidate positions for an object
+_KEPT_BYTES = 1 << 27  # bytes of scenes that a process caches for later runs
 
 Floats = npt.NDArray[np.float64]
 
@@ -164,7 +164,7 @@ def draw(config: SceneConfig, rng: np.random.Generator) -> tuple[Bytes, Bytes]:
     left = size - wide - inset_x if right else inset_x
     top = size - tall - inset_y if low else inset_y
 
-    owner = np.zeros((size, size), dtype=np.int64)  # who is seen at a pixel: a row of the two tables below
+    owner = np.zeros((size, size), dtype=np.int64)  # object seen at a pixel: a row of the two tables below
     labels = [SKY, GROUND]
     colours = [_shade(_COLOURS[SKY], rng), _shade(_COLOURS[GROUND], rng)]
     horizon = _horizon(config, rng)
@@ -233,7 +233,7 @@ def _objects(config: SceneConfig, rng: np.random.Generator, left: int, top: int)
     side = np.sort(rng.uniform(config.scene_object_min, config.scene_object_max, size=count))[::-1]
     half_u = side / 2
     half_v = np.maximum(half_u * rng.uniform(0.5, 1, size=count), 1)
-    tangent = rng.uniform(-1, 1, size=count)  # of half the angle: -90 to 90 degrees
+    tangent = rng.uniform(-1, 1, size=count)  # tangent of half the angle: -90 to 90 degrees
     cosine, sine = (1 - tangent**2) / (1 + tangent**2), 2 * tangent / (1 + tangent**2)
     ripple = config.scene_detail * side / config.scene_object_max
     phase_u, phase_v = rng.uniform(size=(2, count))
@@ -272,8 +272,8 @@ def _poles(config: SceneConfig, rng: np.random.Generator, horizon: Floats) -> li
     """Draw row and column ranges of upright poles that stand on the ground and rise above the horizon."""
     size, width = config.scene_size, config.scene_pole_width
     poles = []
-    for place, foot, height in rng.uniform(size=(int(rng.integers(config.scene_poles + 1)), 3)):
-        column = int(place * max(size - width + 1, 1))
+    for position, foot, height in rng.uniform(size=(int(rng.integers(config.scene_poles + 1)), 3)):
+        column = int(position * max(size - width + 1, 1))
         ground = horizon[min(column, size - 1)]
         bottom = int(ground + (size - ground) * 0.6 * foot) + 1
         tall = int(size * (0.25 + 0.25 * height))

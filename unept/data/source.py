@@ -78,8 +78,8 @@ def spec_of(text: str) -> str:
 def splits_of(spec: str) -> tuple[str, ...]:
     """Return the splits of a data set in files: train and val, and test if there are pictures for it."""
     parsed = _parse(spec)
-    places = {"cityscapes": ("leftImg8bit/test",), "folder": ("images/test", "test.txt")}.get(parsed.kind, ())
-    return ("train", "val", *["test"] * any((parsed.root / place).exists() for place in places))
+    test_paths = {"cityscapes": ("leftImg8bit/test",), "folder": ("images/test", "test.txt")}.get(parsed.kind, ())
+    return ("train", "val", *["test"] * any((parsed.root / test_path).exists() for test_path in test_paths))
 
 
 def check_data(

@@ -51,7 +51,7 @@ def _made(make: Callable[..., Tensor], sizes: tuple[Hashable, ...], like: Tensor
 
 @lru_cache(maxsize=64)
 def _kept(make: Callable[..., Tensor], sizes: tuple[Hashable, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
-    with torch.inference_mode(False):  # else a training could not use what an evaluation made
+    with torch.inference_mode(False):  # so that a training can use a tensor that an evaluation made
         return make(*sizes).to(device, dtype)
 
 

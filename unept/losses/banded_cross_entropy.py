@@ -1,11 +1,11 @@
-"""Cross-entropy at the label's size over logits at an eighth of it or so, in bands: upsampled logits are never held.
+"""Cross-entropy at the label's size over logits at about an eighth of it, computed in bands of upsampled logits.
 
 Both segmentation terms of Eq. 7 are sums of -log p(label of a pixel) over valid pixels, p read at that pixel itself or
 at the one the refinement takes it from (`unept.layers.boundary_refinement.source_pixels`). So, with c(q, k) counting
 the valid pixels of label k that read pixel q, a term is -sum c(q, k) log p_k(q), and its gradient with respect to the
-upsampled logits is (sum_k c(q, k)) p(q) - c(q, .). Both need nothing of other pixels' logits: a band of rows is
-enlarged, read, turned into its gradient, and that is brought back to the small map by the transposed interpolation
-before the next band begins.
+upsampled logits is (sum_k c(q, k)) p(q) - c(q, .). Neither needs the logits of other pixels. So a band of rows is
+upsampled, read and turned into its gradient, and the gradient is brought back to the small map by the transposed
+interpolation before the next band begins.
 
 Axes: B images, K classes, H x W pixels, h x w = H / stride x W / stride rounded up (8 unless said), T terms; in a band
 n images, R rows of pixels, r rows of logits. Rows come before images, so that they combine in one matrix product.
@@ -23,10 +23,10 @@ from torch.nn import functional as F
 from unept.boundary import NONE
 
 STRIDE = 8  # pixels of the label per logit, in UN-EPT
-HALO = 1  # rows between a pixel and the one it reads
-WHOLE = 1 << 20  # maps of at most so many upsampled logits are done in one piece, which is faster there
-BAND_CPU = 1 << 20  # logits of a band: what a cache holds
-BAND_GPU = 1 << 24  # what makes a launch worth it
+HALO = 1  # largest distance in rows between a pixel and its source
+WHOLE = 1 << 20  # maps up to this many upsampled logits are computed in one piece, which is faster
+BAND_CPU = 1 << 20  # logits of a band: fits the cache
+BAND_GPU = 1 << 24  # logits of a band: enough work for a kernel launch
 
 
 def summed_cross_entropies(
@@ -99,7 +99,14 @@ def upsampled(maps_BChw: Tensor, size: tuple[int, int], *, align_corners: bool, 
 
 
 def bilinear(source: int, like: Tensor, *, align_corners: bool, stride: int = STRIDE) -> Tensor:
-    """Return the matrix (stride n, n) that interpolates n values to stride n values."""
+    """Return the matrix (stride n, n) that interpolates n values linearly to stride n values.
+
+    Args:
+        source: n.
+        like: Gives the dtype and the device.
+        align_corners: As in F.interpolate.
+        stride: Ratio of the lengths.
+    """
     unit = torch.eye(source, dtype=like.dtype, device=like.device).unsqueeze(0)
     return F.interpolate(unit, size=source * stride, mode="linear", align_corners=align_corners)[0].T
 
@@ -113,7 +120,9 @@ def _as_written(logits_BKhw: Tensor, label_BHW: Tensor, source_BHW: Tensor | Non
         index_B1P = source_BHW.flatten(1).unsqueeze(1)
         moved_BKP = upsampled_BKHW.flatten(2).gather(2, index_B1P.expand(-1, logits_BKhw.shape[1], -1))
         maps.append(moved_BKP.view_as(upsampled_BKHW))
-    return torch.stack([F.cross_entropy(each, label_BHW, ignore_index=NONE, reduction="sum") for each in maps])
+    return torch.stack(
+        [F.cross_entropy(logits_BKHW, label_BHW, ignore_index=NONE, reduction="sum") for logits_BKHW in maps]
+    )
 
 
 def _whole(logits_BKhw: Tensor, label_BHW: Tensor, source_BHW: Tensor | None, stride: int) -> Tensor:
@@ -157,11 +166,11 @@ class _Banded(torch.autograd.Function):
             reads = [_own(label_BHW, band, log_RnKW)]
             if source_BHW is not None:
                 reads.append(_moved(label_BHW, source_BHW, band, log_RnKW))
-            summed_T -= torch.stack([log_RnKW.take(read.place).where(read.counts, 0).sum() for read in reads])
+            summed_T -= torch.stack([log_RnKW.take(read.entry).where(read.counts, 0).sum() for read in reads])
             if not differentiate:
                 continue
             probability_RnKW = log_RnKW.exp_()
-            for term in reversed(range(terms)):  # the first last, which overwrites the probabilities
+            for term in reversed(range(terms)):  # the first term comes last: it overwrites the probabilities
                 slope_RnKW = _slope(probability_RnKW, reads[term], out=(probability_RnKW, spare_RnKW)[term])
                 grad_ThBKw[term, band.logits, band.images] += _upsample_transposed(slope_RnKW, rows_Rr, columns_Ww)
         ctx.save_for_backward(grad_ThBKw)
@@ -189,7 +198,7 @@ class _Band(NamedTuple):
 class _Read(NamedTuple):
     """Positions in a band at which log-probabilities are read, one element for each pixel; flat indices."""
 
-    place: Tensor  # row, image, class, column
+    entry: Tensor  # row, image, class, column
     pixel: Tensor  # image, row, column
     counts: Tensor  # False for a pixel that does not count or reads another band: its indices mean nothing
 
@@ -229,7 +238,7 @@ def _slope(probability_RnKW: Tensor, read: _Read, out: Tensor) -> Tensor:
     counts = read.counts.to(probability_RnKW.dtype)
     readers_nRW = counts.new_zeros(images * rows * width).scatter_add_(0, read.pixel, counts).view(images, rows, width)
     slope_RnKW = torch.mul(probability_RnKW, readers_nRW.transpose(0, 1).unsqueeze(2), out=out)
-    slope_RnKW.view(-1).scatter_add_(0, read.place, counts.neg_())
+    slope_RnKW.view(-1).scatter_add_(0, read.entry, counts.neg_())
     return slope_RnKW
 
 
@@ -257,10 +266,10 @@ def _read(label: Tensor, source: Tensor, log_RnKW: Tensor) -> _Read:
     image_n11 = torch.arange(images, device=label.device).view(-1, 1, 1)
     counts = (label != NONE) & (source >= 0) & (source < rows * width)
     row = source.div(width, rounding_mode="floor")
-    place = torch.add(source, row, alpha=(images * classes - 1) * width) + label.add(image_n11, alpha=classes) * width
+    entry = torch.add(source, row, alpha=(images * classes - 1) * width) + label.add(image_n11, alpha=classes) * width
     pixel = (source + image_n11 * (rows * width)).expand_as(label)
     return _Read(
-        place.flatten().clamp_(0, log_RnKW.numel() - 1),
+        entry.flatten().clamp_(0, log_RnKW.numel() - 1),
         pixel.flatten().clamp(0, images * rows * width - 1),
         counts.flatten(),
     )

@@ -23,10 +23,12 @@ from typing import NamedTuple
 
 from filelock import FileLock
 
+from unept.utils.messages import first_error_line
+
 MAIN = "msda_cpu.cpp"
 NATIVE = "native"  # the instruction set of this machine
 FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-fno-strict-aliasing", "-fvisibility=hidden")
-# What a compiler may refuse, the best first.
+# Options that a compiler may refuse; the best set first.
 OPTIONS = (("-march=native", "-fopenmp"), ("-march=native",), ("-fopenmp",), ())
 COMPILERS = ("g++", "clang++", "c++")
 PATIENCE = 600  # seconds, for one compilation
@@ -114,10 +116,10 @@ def _load(main: str = MAIN, march: str = NATIVE) -> Built:
         return Built(library, "packaged", packaged)
     reasons = []
     for compiler in _compilers():
-        found = _from_cache(compiler, digest, main, march)
-        if isinstance(found, Built):
-            return found
-        reasons.append(f"{compiler[0]}: {found}")
+        built = _from_cache(compiler, digest, main, march)
+        if isinstance(built, Built):
+            return built
+        reasons.append(f"{compiler[0]}: {built}")
     raise Unavailable("; ".join(reasons) or f"no compiler, none of {', '.join(COMPILERS)} is there")
 
 
@@ -133,7 +135,7 @@ def _from_cache(compiler: list[str], digest: str, main: str, march: str) -> Buil
     try:
         return _cached(compiler, digest, main, march)
     except (Unavailable, OSError, subprocess.SubprocessError) as error:
-        return _one_line(str(error))
+        return first_error_line(str(error))
 
 
 def _cached(compiler: list[str], digest: str, main: str, march: str) -> Built:
@@ -164,7 +166,7 @@ def _facts(compiler: list[str], march: str = NATIVE) -> tuple[str, tuple[tuple[s
         if done.returncode == 0:
             tried = (tuple(word.replace(NATIVE, march) for word in option) for option in OPTIONS)
             return done.stdout, tuple(option for option in tried if native in option or not native)
-    raise Unavailable(_one_line(done.stderr) or f"ended with {done.returncode}")
+    raise Unavailable(first_error_line(done.stderr) or f"ended with {done.returncode}")
 
 
 def compile_library(
@@ -192,7 +194,7 @@ def compile_library(
     """
     said = ""
     for stale in path.parent.glob(f".{path.stem}-*.tmp"):
-        stale.unlink(missing_ok=True)  # of a process that was killed: this one holds the lock
+        stale.unlink(missing_ok=True)  # left by a process that was killed; this one holds the lock
     for option in options:
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".tmp", dir=path.parent)
         os.close(handle)
@@ -207,7 +209,7 @@ def compile_library(
             said = done.stderr or f"ended with {done.returncode}"
         finally:
             Path(name).unlink(missing_ok=True)
-    raise Unavailable(f"cannot compile: {_one_line(said)}")
+    raise Unavailable(f"cannot compile: {first_error_line(said)}")
 
 
 def _opened(path: Path, digest: str) -> ctypes.CDLL | None:
@@ -218,9 +220,3 @@ def _opened(path: Path, digest: str) -> ctypes.CDLL | None:
         return library if library.unept_sources().decode() == digest else None
     except (OSError, AttributeError):
         return None
-
-
-def _one_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    telling = [line for line in lines if "error" in line] or lines
-    return telling[0][:300] if telling else ""

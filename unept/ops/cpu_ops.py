@@ -85,8 +85,8 @@ def forward(
     """
     sizes = sizes_of(CPU, value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, shapes)
     out, softmax = _empty(value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, shapes)
-    given = [tensor.contiguous() for tensor in (value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP)]
-    _run((library or _library()).unept_msda_forward, sizes, shapes, value_BSHD.dtype, [*given, out, softmax])
+    inputs = [tensor.contiguous() for tensor in (value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP)]
+    _run((library or _library()).unept_msda_forward, sizes, shapes, value_BSHD.dtype, [*inputs, out, softmax])
     return out, softmax
 
 
@@ -132,9 +132,9 @@ def backward(
     check_tensor("the result's gradient", grad_BQC, sum_shape, device=CPU, dtype=wide)
     check_tensor("the result", out_BQC, sum_shape, device=CPU, dtype=wide)
     check_tensor("the softmax", softmax_BHQ2, (sizes.batch, sizes.heads, sizes.queries, 2), device=CPU, dtype=wide)
-    given = (grad_BQC, value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, out_BQC, softmax_BHQ2)
-    gradients = _empty_gradients(*given, shapes)
-    tensors = [*(tensor.contiguous() for tensor in given), *gradients]
+    inputs = (grad_BQC, value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, out_BQC, softmax_BHQ2)
+    gradients = _empty_gradients(*inputs, shapes)
+    tensors = [*(tensor.contiguous() for tensor in inputs), *gradients]
     _run((library or _library()).unept_msda_backward, sizes, shapes, value_BSHD.dtype, tensors)
     return gradients
 
@@ -187,11 +187,11 @@ def _differentiate_twice(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
     """
     shapes = tuple(zip(ctx.shapes[::2], ctx.shapes[1::2], strict=True))
     with torch.enable_grad():
-        grad, value, place, offsets, logits = (tensor.detach().requires_grad_() for tensor in ctx.saved_tensors)
-        out = reference.msda(value, place, offsets, logits, shapes, total=reference.sum_by_matrix)
+        grad, value, reference_Q2, offsets, logits = (tensor.detach().requires_grad_() for tensor in ctx.saved_tensors)
+        out = reference.msda(value, reference_Q2, offsets, logits, shapes, total=reference.sum_by_matrix)
         firsts = torch.autograd.grad(out.to(grad.dtype), (value, offsets, logits), grad, create_graph=True)
         seconds = torch.autograd.grad(
-            firsts, (grad, value, place, offsets, logits), grads, allow_unused=True, materialize_grads=True
+            firsts, (grad, value, reference_Q2, offsets, logits), grads, allow_unused=True, materialize_grads=True
         )
     return (*seconds, None, None, None)
 
@@ -237,6 +237,6 @@ def msda(
     if wide == torch.float32 and torch.float64 in (offsets_BQHLP2.dtype, logits_BQHLP.dtype):
         raise ValueError(f"the compiled kernels do not mix {value_BSHD.dtype} values with double offsets or logits")
     flat = [side for shape in shapes for side in shape]
-    places, offsets, logits = (tensor.to(wide) for tensor in (reference_Q2, offsets_BQHLP2, logits_BQHLP))
-    out, _ = torch.ops.unept.msda(value_BSHD, places, offsets, logits, flat)
+    points_Q2, offsets, logits = (tensor.to(wide) for tensor in (reference_Q2, offsets_BQHLP2, logits_BQHLP))
+    out, _ = torch.ops.unept.msda(value_BSHD, points_Q2, offsets, logits, flat)
     return out.to(value_BSHD.dtype)

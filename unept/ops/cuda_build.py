@@ -18,19 +18,14 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from unept.ops.cpu_build import Unavailable, cache_folder
+from unept.ops.cpu_build import Unavailable, cache_folder, sources
+from unept.utils.messages import first_error_line
 
 MAIN = "msda_cuda.cu"
 SHARED_HEADERS = ("point.h", "interface.h")
 FLAGS = ("-std=c++17", "-O3", "-shared", "-Xcompiler", "-fPIC")
 USUAL_PLACE = "/usr/local/cuda"
 PATIENCE = 900  # seconds, for one compilation
-
-
-def sources() -> Path:
-    """The folder of the kernels' sources: beside the package in a checkout, inside it once installed."""
-    inside, beside = Path(__file__).parent / "kernels", Path(__file__).parents[2] / "cuda"
-    return beside if (beside / MAIN).is_file() else inside
 
 
 def source_hash(folder: Path | None = None) -> str:
@@ -56,8 +51,8 @@ def find_nvcc() -> str:
             if os.access(nvcc, os.X_OK):
                 return str(nvcc)
             raise Unavailable(f"{variable} is {home}, and there is no bin/nvcc in it")
-    if found := shutil.which("nvcc") or shutil.which(f"{USUAL_PLACE}/bin/nvcc"):
-        return found
+    if path := shutil.which("nvcc") or shutil.which(f"{USUAL_PLACE}/bin/nvcc"):
+        return path
     raise Unavailable("no nvcc: not on the path, not in /usr/local/cuda, and CUDA_HOME is not set")
 
 
@@ -93,14 +88,14 @@ def library_for(capability: tuple[int, int]) -> Path:
             if not path.is_file():  # another process may have built it meanwhile
                 compile_library([nvcc, *flags], path)
     except (OSError, Timeout) as error:
-        raise Unavailable(f"cannot build the CUDA kernel in {path.parent}: {one_line(str(error))}") from error
+        raise Unavailable(f"cannot build the CUDA kernel in {path.parent}: {first_error_line(str(error))}") from error
     return path
 
 
 def compile_library(command: Sequence[str], path: Path) -> None:
     """Compile the sources to ``path``, which appears complete or not at all. Unavailable with nvcc's first error."""
     for stale in path.parent.glob(f".{path.stem}-*.tmp"):
-        stale.unlink(missing_ok=True)  # of a process that was killed: this one holds the lock
+        stale.unlink(missing_ok=True)  # left by a process that was killed; this one holds the lock
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".tmp", dir=path.parent)
     os.close(handle)
     try:
@@ -111,22 +106,13 @@ def compile_library(command: Sequence[str], path: Path) -> None:
         Path(name).unlink(missing_ok=True)
 
 
-def one_line(text: str) -> str:
-    """Return the most telling line of ``text``: the first that contains "error", else the first.
-
-    "" if there is none.
-    """
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return next((line for line in lines if "error" in line.lower()), *lines[:1] or ("",))[:300]
-
-
 def _said(command: Sequence[str]) -> str:
     """Return the standard output of a command. Unavailable if it fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     except (OSError, subprocess.SubprocessError) as error:
-        raise Unavailable(f"cannot run {command[0]}: {one_line(str(error))}") from error
+        raise Unavailable(f"cannot run {command[0]}: {first_error_line(str(error))}") from error
     if done.returncode:
-        reason = one_line(done.stderr) or one_line(done.stdout) or f"it ended with {done.returncode}"
+        reason = first_error_line(done.stderr) or first_error_line(done.stdout) or f"it ended with {done.returncode}"
         raise Unavailable(f"{command[0]}: {reason}")
     return done.stdout

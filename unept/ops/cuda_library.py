@@ -19,6 +19,7 @@ from torch import Tensor
 from unept.ops import cuda_build
 from unept.ops.cuda_build import Unavailable
 from unept.ops.validation import VALUE_TYPES, Sizes, check_tensor, computed_in, sizes_of
+from unept.utils.messages import first_error_line
 
 
 def declared(library: ctypes.CDLL) -> ctypes.CDLL:
@@ -61,7 +62,7 @@ class Kernel:
         try:
             kernel = cls(ctypes.CDLL(str(path)), device)
         except OSError as error:
-            raise Unavailable(f"{path} does not load: {cuda_build.one_line(str(error))}") from error
+            raise Unavailable(f"{path} does not load: {first_error_line(str(error))}") from error
         if (built_from := kernel.library.unept_cuda_sources().decode()) != cuda_build.source_hash():
             raise Unavailable(f"{path} was built from other sources ({built_from or 'unnamed'})")
         return kernel
@@ -86,8 +87,8 @@ class Kernel:
         wide = computed_in(value_BSHD.dtype)
         result = value_BSHD.new_empty((sizes.batch, sizes.queries, sizes.heads * sizes.channels), dtype=wide)
         softmax = value_BSHD.new_empty((sizes.batch, sizes.heads, sizes.queries, 2), dtype=wide)
-        given = [tensor.contiguous() for tensor in (value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP)]
-        self._run("forward", sizes, shapes, value_BSHD.dtype, [*given, result, softmax])
+        inputs = [tensor.contiguous() for tensor in (value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP)]
+        self._run("forward", sizes, shapes, value_BSHD.dtype, [*inputs, result, softmax])
         return result, softmax
 
     def backward(
@@ -112,12 +113,12 @@ class Kernel:
         check_tensor("the result", result_BQC, sum_shape, device=self.device, dtype=wide)
         softmax_shape = (sizes.batch, sizes.heads, sizes.queries, 2)
         check_tensor("the softmax", softmax_BHQ2, softmax_shape, device=self.device, dtype=wide)
-        given = (gradient_BQC, value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, result_BQC, softmax_BHQ2)
+        inputs = (gradient_BQC, value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, result_BQC, softmax_BHQ2)
         by_value, by_offsets, by_logits = (
             like.new_empty(like.shape) for like in (value_BSHD, offsets_BQHLP2, logits_BQHLP)
         )
         by_value_wide = by_value if by_value.dtype == wide else by_value.new_empty(by_value.shape, dtype=wide)
-        tensors = [*(tensor.contiguous() for tensor in given), by_value, by_value_wide, by_offsets, by_logits]
+        tensors = [*(tensor.contiguous() for tensor in inputs), by_value, by_value_wide, by_offsets, by_logits]
         self._run("backward", sizes, shapes, value_BSHD.dtype, tensors)
         return by_value, by_offsets, by_logits
 

@@ -42,10 +42,10 @@ def kernel_for(device: torch.device) -> Kernel:
     """Return the kernels of a device. Unavailable, with the reason in one line, if there are none."""
     if device.type != "cuda" or torch.version.cuda is None or not torch.cuda.is_available():
         raise Unavailable(f"{device} is no CUDA card that this torch can use")
-    found = _kernel(torch.cuda.current_device() if device.index is None else device.index)
-    if isinstance(found, Unavailable):
-        raise found
-    return found
+    kernel = _kernel(torch.cuda.current_device() if device.index is None else device.index)
+    if isinstance(kernel, Unavailable):
+        raise kernel
+    return kernel
 
 
 def problem(device: torch.device) -> str:
@@ -81,5 +81,5 @@ def backward(
 
     Unavailable if it has no kernels.
     """
-    given = (gradient_BQC, value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, result_BQC, softmax_BHQ2)
-    return kernel_for(value_BSHD.device).backward(*given, shapes)
+    arguments = (gradient_BQC, value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, result_BQC, softmax_BHQ2)
+    return kernel_for(value_BSHD.device).backward(*arguments, shapes)

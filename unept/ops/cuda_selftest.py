@@ -19,11 +19,12 @@ from filelock import FileLock
 from torch import Tensor
 
 from unept.ops import reference
-from unept.ops.cuda_build import Unavailable, one_line
+from unept.ops.cuda_build import Unavailable
 from unept.ops.cuda_library import Kernel
 from unept.ops.reference import Shapes
 from unept.ops.validation import computed_in
 from unept.utils.atomic_files import atomic_write
+from unept.utils.messages import first_error_line
 
 OFF_LINES = 1e-3  # pixels; on a pixel line itself a gradient may jump
 PATIENCE = 600  # seconds, for a whole test
@@ -70,27 +71,37 @@ def make_inputs(
 ) -> Inputs:
     """Make random inputs on the CPU, the same for the same arguments.
 
-    Points lie in and around the maps, off the pixel lines.
+    Points lie in and around the maps, off the pixel lines, where the gradient is continuous.
+
+    Args:
+        shapes: (height, width) of each level.
+        queries: Number of queries, Q.
+        heads: Number of heads, H.
+        channels: Channels of a head, D.
+        points: Points per level and head, P.
+        dtype: Type of the values; the other tensors have the type of the computation.
+        batch: Number of images, B.
+        seed: Seed of the generator.
     """
-    chance = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     B, Q, H, D, L, P = batch, queries, heads, channels, len(shapes), points
-    place = torch.rand(Q, 2, generator=chance, dtype=torch.float64)
-    offsets = 2.5 * torch.randn(B, Q, H, L, P, 2, generator=chance, dtype=torch.float64)
+    reference = torch.rand(Q, 2, generator=generator, dtype=torch.float64)
+    offsets = 2.5 * torch.randn(B, Q, H, L, P, 2, generator=generator, dtype=torch.float64)
     sizes_L12 = torch.tensor([(width, height) for height, width in shapes], dtype=torch.float64).view(L, 1, 2)
-    pixels = place[:, None, None, None] * sizes_L12 - 0.5 + offsets
+    pixels = reference[:, None, None, None] * sizes_L12 - 0.5 + offsets
     offsets = offsets + 3 * OFF_LINES * ((pixels - pixels.round()).abs() < 2 * OFF_LINES)
-    value = torch.randn(B, sum(h * w for h, w in shapes), H, D, generator=chance, dtype=torch.float64)
-    logits = torch.randn(B, Q, H, L, P, generator=chance, dtype=torch.float64)
-    gradient = torch.randn(B, Q, H * D, generator=chance, dtype=torch.float64)
+    value = torch.randn(B, sum(h * w for h, w in shapes), H, D, generator=generator, dtype=torch.float64)
+    logits = torch.randn(B, Q, H, L, P, generator=generator, dtype=torch.float64)
+    gradient = torch.randn(B, Q, H * D, generator=generator, dtype=torch.float64)
     wide = computed_in(dtype)
-    place, offsets, logits, gradient = (tensor.to(wide) for tensor in (place, offsets, logits, gradient))
-    return Inputs(value.to(dtype), place, offsets, logits, gradient, shapes)
+    reference, offsets, logits, gradient = (tensor.to(wide) for tensor in (reference, offsets, logits, gradient))
+    return Inputs(value.to(dtype), reference, offsets, logits, gradient, shapes)
 
 
 def expected(inputs: Inputs, dtype: torch.dtype) -> tuple[Tensor, ...]:
     """Return the reference's result and its gradients by value, offsets and logits, computed in ``dtype``."""
-    given = [inputs.value_BSHD, inputs.offsets_BQHLP2, inputs.logits_BQHLP]
-    value, offsets, logits = (tensor.to(dtype).requires_grad_() for tensor in given)
+    leaves = [inputs.value_BSHD, inputs.offsets_BQHLP2, inputs.logits_BQHLP]
+    value, offsets, logits = (tensor.to(dtype).requires_grad_() for tensor in leaves)
     out = reference.msda(value, inputs.reference_Q2.to(dtype), offsets, logits, inputs.shapes)
     gradients = torch.autograd.grad(out, (value, offsets, logits), inputs.gradient_BQC.to(dtype))
     return (out.detach(), *gradients)
@@ -98,10 +109,10 @@ def expected(inputs: Inputs, dtype: torch.dtype) -> tuple[Tensor, ...]:
 
 def outcome(kernel: Kernel, inputs: Inputs) -> tuple[Tensor, ...]:
     """Return the kernels' result and gradients for the same inputs, on the CPU."""
-    given = [tensor.to(kernel.device) for tensor in inputs[:4]]
-    result, softmax = kernel.forward(*given, inputs.sides)  # type: ignore[call-arg, arg-type]
+    arguments = [tensor.to(kernel.device) for tensor in inputs[:4]]
+    result, softmax = kernel.forward(*arguments, inputs.sides)  # type: ignore[call-arg, arg-type]
     gradient = inputs.gradient_BQC.to(kernel.device)
-    gradients = kernel.backward(gradient, *given, result, softmax, inputs.sides)  # type: ignore[call-arg, arg-type]
+    gradients = kernel.backward(gradient, *arguments, result, softmax, inputs.sides)  # type: ignore[call-arg, arg-type]
     return tuple(tensor.cpu() for tensor in (result, *gradients))
 
 
@@ -181,7 +192,7 @@ def _tested(path: Path, device: torch.device) -> str:
         )
         said = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
     except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
-        raise Unavailable(f"their test cannot run: {one_line(str(error))}") from error
+        raise Unavailable(f"their test cannot run: {first_error_line(str(error))}") from error
     if not isinstance(said, str):
         last = (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1]
         raise Unavailable(f"their test broke off: {last[:300]}")

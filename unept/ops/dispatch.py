@@ -12,11 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from unept.config import BACKENDS
 from unept.ops import cpu_build, cpu_ops, cuda_ops, mmcv_compiled, reference
 from unept.ops.reference import Shapes
 from unept.ops.validation import axes_of, computed_in
-
-BACKENDS = ("auto", "reference", "native", "cuda", "mmcv")
 
 
 class Backend(NamedTuple):
@@ -39,17 +38,17 @@ def resolve(backend: str = "auto", *, device: str = "cpu") -> Backend:
     Raises:
         ValueError: In one line, for an unknown name and for a backend that was requested and cannot run.
     """
-    asked = "asked for"
+    request = "asked for"
     if backend == "auto" and (chosen := os.environ.get("UNEPT_BACKEND", "auto")) != "auto":
-        backend, asked = chosen, "asked for by UNEPT_BACKEND"
+        backend, request = chosen, "asked for by UNEPT_BACKEND"
     if backend not in BACKENDS:
         raise ValueError(f"unknown backend {backend!r}; there are {', '.join(BACKENDS)}")
     if backend == "reference":
-        return Backend("reference", f"plain PyTorch, {asked}")
+        return Backend("reference", f"plain PyTorch, {request}")
     name = backend if backend != "auto" else "cuda" if torch.device(device).type == "cuda" else "native"
     reason = _problem(name, device)
     if not reason:
-        return Backend(name, f"{_describe(name)}{', ' + asked if backend == name else ''}")
+        return Backend(name, f"{_describe(name)}{', ' + request if backend == name else ''}")
     if backend == name:
         raise ValueError(f"the {name} kernel cannot run: {reason}")
     if name == "cuda" and not mmcv_compiled.problem(torch.device(device)):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
-CORNERS = 4  # of the cell that a sampled point lies in
+CORNERS = 4  # pixels around a sampled point
 
 
 def msda_macs(value_BSHD: Tensor, _reference: Tensor, _offsets: Tensor, logits_BQHLP: Tensor, _: Sequence[int]) -> int:

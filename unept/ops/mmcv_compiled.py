@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from unept.ops import cuda_selftest, reference
-from unept.ops.cuda_build import one_line
 from unept.ops.reference import Shapes
 from unept.ops.validation import computed_in
+from unept.utils.messages import first_error_line
 
 Apply = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, int], Tensor]
-CLOSE = 1e-4  # what it may differ from the reference by, relative to the largest number
+CLOSE = 1e-4  # allowed difference from the reference, relative to the largest number
 
 
 @cache
@@ -35,11 +35,11 @@ def _found() -> Apply | str:
         if importlib.util.find_spec("mmcv._ext") is None:
             return "this mmcv has no compiled operators"
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what mmcv.ops imports: not ours to mend
+            warnings.simplefilter("ignore")  # warnings of the packages that mmcv.ops imports
             module = importlib.import_module("mmcv.ops.multi_scale_deform_attn")
         apply: Apply = module.MultiScaleDeformableAttnFunction.apply
     except (ImportError, OSError, AttributeError) as error:  # built for another torch
-        return f"mmcv's compiled operators do not load: {one_line(str(error))}"
+        return f"mmcv's compiled operators do not load: {first_error_line(str(error))}"
     return apply
 
 
@@ -51,8 +51,8 @@ def problem(device: torch.device) -> str:
     """
     if device.type != "cuda" or not torch.cuda.is_available():
         return f"{device} is no CUDA card that this torch can use"
-    found = _found()
-    return found if isinstance(found, str) else _verdict(device)
+    operator = _found()
+    return operator if isinstance(operator, str) else _verdict(device)
 
 
 def _verdict(device: torch.device) -> str:
@@ -61,7 +61,7 @@ def _verdict(device: torch.device) -> str:
     try:
         ours, exact = _outcome(inputs, device), cuda_selftest.expected(inputs, torch.float64)
     except RuntimeError as error:  # not built for this card
-        return f"mmcv's compiled operator fails on this card: {one_line(str(error))}"
+        return f"mmcv's compiled operator fails on this card: {first_error_line(str(error))}"
     for one, right in zip(ours, exact, strict=True):
         if not (one.double() - right).abs().max() <= CLOSE * right.abs().max():
             return "mmcv's compiled operator does not give what the reference gives"
@@ -70,9 +70,9 @@ def _verdict(device: torch.device) -> str:
 
 def _outcome(inputs: cuda_selftest.Inputs, device: torch.device) -> tuple[Tensor, ...]:
     """Return its result and its gradients by value, offsets and logits, on the CPU."""
-    value, place, offsets, logits, gradient = (tensor.to(device) for tensor in inputs[:5])
+    value, reference_Q2, offsets, logits, gradient = (tensor.to(device) for tensor in inputs[:5])
     leaves = [tensor.requires_grad_() for tensor in (value, offsets, logits)]
-    out = msda(value, place, offsets, logits, inputs.shapes)
+    out = msda(value, reference_Q2, offsets, logits, inputs.shapes)
     return tuple(tensor.detach().cpu() for tensor in (out, *torch.autograd.grad(out, leaves, gradient)))
 
 
@@ -87,8 +87,8 @@ def msda(
     Raises:
         ValueError: If mmcv's operator is not available.
     """
-    if isinstance(found := _found(), str):
-        raise ValueError(found)
+    if isinstance(operator := _found(), str):
+        raise ValueError(operator)
     wide = computed_in(value_BSHD.dtype)
     sizes_L2 = torch.tensor(shapes, device=value_BSHD.device)  # height, width
     tokens_L = sizes_L2.prod(1)
@@ -96,5 +96,5 @@ def msda(
         reference_Q2.to(wide), offsets_BQHLP2.to(wide), logits_BQHLP.to(wide), shapes
     )
     with torch.autocast(value_BSHD.device.type, enabled=False):
-        given = (value_BSHD.to(wide), sizes_L2, tokens_L.cumsum(0) - tokens_L, locations, weights)
-        return found(*given, max(value_BSHD.shape[0], 1)).to(value_BSHD.dtype)  # as many images at once as there are
+        arguments = (value_BSHD.to(wide), sizes_L2, tokens_L.cumsum(0) - tokens_L, locations, weights)
+        return operator(*arguments, max(value_BSHD.shape[0], 1)).to(value_BSHD.dtype)  # all images at once

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 
 from torch import nn
@@ -15,6 +14,7 @@ from unept.config import ModelConfig
 from unept.published import anl, backbones, ccnet, dnlnet, encnet, ocrnet, pointrend, psanet, setr, upernet
 from unept.published.loss import total_loss
 from unept.published.parts import Auxiliary, Output, PublishedNetwork
+from unept.utils.messages import nearest_clause
 
 __all__ = ["PUBLISHED", "Auxiliary", "Output", "PublishedNetwork", "build_network", "check_network", "total_loss"]
 
@@ -45,9 +45,9 @@ def check_network(config: ModelConfig) -> None:
     name = config.architecture
     if name not in PUBLISHED:
         allowed = ("unept", *PUBLISHED)
-        near = difflib.get_close_matches(name, allowed, n=1)
-        guess = f" (nearest: {near[0]})" if near else ""
-        raise ValueError(f"architecture cannot be {name!r}{guess}; it is one of {', '.join(allowed)}")
+        raise ValueError(
+            f"architecture cannot be {name!r}{nearest_clause(name, allowed)}; it is one of {', '.join(allowed)}"
+        )
     backbones.check_published_backbone(config.backbone)
     for field in ("classes", "size"):
         if getattr(config, field) < 1:

@@ -33,8 +33,8 @@ class Asymmetric(nn.Module):
     def forward(self, query_BChw: Tensor, key_BChw: Tensor) -> Tensor:
         """Return (B, out, h, w), the size of the queries' map."""
         query_BCN = self.query(query_BChw).flatten(2)
-        mixed = attend(query_BCN, self._pooled(self.key(key_BChw)), self._pooled(self.value(key_BChw)))
-        return self.out(mixed.unflatten(2, query_BChw.shape[2:]))
+        attended = attend(query_BCN, self._pooled(self.key(key_BChw)), self._pooled(self.value(key_BChw)))
+        return self.out(attended.unflatten(2, query_BChw.shape[2:]))
 
     def _pooled(self, x_BChw: Tensor) -> Tensor:
         return torch.cat([pool(x_BChw).flatten(2) for pool in self.pools], dim=2)

@@ -5,7 +5,6 @@ Timm's, and any backbone of `unept.backbones` for reduced widths.
 
 from __future__ import annotations
 
-import difflib
 from functools import partial
 from typing import Any, cast
 
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from unept.backbones import BACKBONES, Backbone, load_backbone_weights, make_backbone
 from unept.published.parts import MULTIPLE, resize
 from unept.utils import torchvision_shim
+from unept.utils.messages import nearest_clause
 
 RESNETS = {"resnet50": "resnet50c", "resnet101": "resnet101c"}
 TIMM_WEIGHTS = {
@@ -109,9 +109,7 @@ class TokenMaps(Backbone):
 def check_published_backbone(name: str) -> None:
     """Raise ValueError if there is no backbone ``name``."""
     if name not in NAMES:
-        near = difflib.get_close_matches(name, NAMES, n=1)
-        guess = f" (nearest: {near[0]})" if near else ""
-        raise ValueError(f"no backbone {name!r}{guess}; there are {', '.join(NAMES)}")
+        raise ValueError(f"no backbone {name!r}{nearest_clause(name, NAMES)}; there are {', '.join(NAMES)}")
 
 
 def build_published_backbone(

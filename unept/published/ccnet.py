@@ -26,9 +26,11 @@ class CrissCross(nn.Module):
         query, key, value = self.query(x_BChw), self.key(x_BChw), self.value(x_BChw)
         h = x_BChw.shape[2]
         own_h1h = torch.eye(h, dtype=torch.bool, device=x_BChw.device)[:, None]
+        # Scores against the pixel's column (without itself) and row, in one softmax.
         column_Bhwi = torch.einsum("bchw,bciw->bhwi", query, key).masked_fill(own_h1h, float("-inf"))
         row_Bhwj = torch.einsum("bchw,bchj->bhwj", query, key)
         share = torch.cat((column_Bhwi, row_Bhwj), dim=-1).softmax(-1)
+        # Weighted sums of the values along column and row.
         gathered = torch.einsum("bhwi,bciw->bchw", share[..., :h], value)
         gathered = gathered + torch.einsum("bhwj,bchj->bchw", share[..., h:], value)
         return self.gamma * gathered + x_BChw

@@ -26,11 +26,13 @@ class Disentangled(nn.Module):
     def forward(self, x_BChw: Tensor) -> Tensor:
         """Return a map of the same shape."""
         value_BCN, query_BCN, key_BCN = (part(x_BChw).flatten(2) for part in (self.value, self.query, self.key))
+        # Pairwise term: attention between whitened queries and keys.
         query_BCN = query_BCN - query_BCN.mean(-1, keepdim=True)
         key_BCN = key_BCN - key_BCN.mean(-1, keepdim=True)
         sharpness = query_BCN.shape[1] ** -0.5 / TEMPERATURE
         pair_BNM = ((query_BCN.transpose(1, 2) @ key_BCN) * sharpness).softmax(-1)
         pairwise_BCN = value_BCN @ pair_BNM.transpose(1, 2)
+        # Unary term: one attention map for all pixels.
         unary_BC1 = value_BCN @ self.mask(x_BChw).flatten(2).softmax(-1).transpose(1, 2)
         return x_BChw + self.out((pairwise_BCN + unary_BC1).unflatten(2, x_BChw.shape[2:]))
 

@@ -24,8 +24,8 @@ class ObjectAttention(nn.Module):
         """Return a map of the same shape as the input map."""
         vectors = vectors_BCK[..., None]
         key, value = self.key(vectors).flatten(2), self.value(vectors).flatten(2)
-        mixed = attend(self.query(x_BChw).flatten(2), key, value).unflatten(2, x_BChw.shape[2:])
-        return self.fuse(torch.cat((self.out(mixed), x_BChw), dim=1))
+        attended = attend(self.query(x_BChw).flatten(2), key, value).unflatten(2, x_BChw.shape[2:])
+        return self.fuse(torch.cat((self.out(attended), x_BChw), dim=1))
 
 
 class OCRHead(nn.Module):
@@ -41,9 +41,11 @@ class OCRHead(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> Output:
         """Return logits at the stride of the first map."""
+        # First guess of the classes from all maps.
         x = torch.cat([resize(level, maps[0].shape[2:]) for level in maps], dim=1)
         guess_BKhw = self.guess(x)
         x_BChw = self.bottleneck(x)
+        # One vector for each class: the features weighted by the guess.
         share_BKN = guess_BKhw.flatten(2).softmax(-1)
         vectors_BCK = x_BChw.flatten(2) @ share_BKN.transpose(1, 2)
         logits = self.classify(self.attention(x_BChw, vectors_BCK))

@@ -94,12 +94,14 @@ class PointHead(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> Output:
         """Return logits at the stride of the first map in training, at a quarter of it in evaluation."""
+        # Feature pyramid and coarse logits, (B, K, h, w).
         finest, *_ = levels = self.pyramid(maps)
         coarse = self.coarse(levels)
         if self.training:
             places = training_places(coarse)
             logits_BKP = self.points(sample(finest, places), sample(coarse, places))
             return Output(coarse, (Auxiliary(logits_BKP, 1.0, places),))
+        # Double the map and predict its least certain pixels anew.
         refined = coarse
         for _ in range(SUBDIVISIONS):
             refined = resize(refined, [2 * side for side in refined.shape[2:]])

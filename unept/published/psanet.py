@@ -41,6 +41,7 @@ class PSAHead(nn.Module):
         x = maps[-1]
         collected, from_others = self.collect(x)
         distributed, to_others = self.distribute(x)
+        # Collect from and distribute to all pixels of the halved map.
         both = [
             (features.flatten(2) @ weights.softmax(1)).view_as(features)
             for features, weights in ((collected, from_others), (distributed, to_others.transpose(1, 2)))
@@ -66,8 +67,8 @@ def spread(mask_BMhw: Tensor, side: int) -> Tensor:
 
 def _offsets(length: int, side: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return the mask's row (or column) for each (other, own) pair along one axis, and whether the mask contains it."""
-    place = torch.arange(length, device=device)
-    offset = place[:, None] - place + (side - 1) // 2
+    position = torch.arange(length, device=device)
+    offset = position[:, None] - position + (side - 1) // 2
     return offset.clamp(0, side - 1), (offset >= 0) & (offset < side)
 
 

@@ -31,13 +31,16 @@ class UPerHead(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> Output:
         """Return logits at the stride of the first map."""
+        # Pyramid pooling on the last map.
         last = maps[-1]
         pooled = [resize(pool(last), last.shape[2:]) for pool in self.pools]
         levels = [lateral(level) for lateral, level in zip(self.laterals, maps[:-1], strict=True)]
         levels.append(self.pooled(torch.cat((last, *pooled), dim=1)))
+        # Top-down: add the coarser level to the finer.
         for index in range(len(levels) - 2, -1, -1):
             levels[index] = levels[index] + resize(levels[index + 1], levels[index].shape[2:])
         levels = [smooth(level) for smooth, level in zip(self.smooth, levels[:-1], strict=True)] + levels[-1:]
+        # All levels at the size of the finest.
         fused = self.fuse(torch.cat([resize(level, maps[0].shape[2:]) for level in levels], dim=1))
         return Output(self.classify(fused))
 

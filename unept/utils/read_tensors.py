@@ -31,7 +31,7 @@ def read_tensors(path: Path, what: str) -> Any:
         if path.suffix == ".safetensors":
             return load_file(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickles of other versions, which are refused or read like any
+            warnings.simplefilter("ignore")  # warnings about pickles of other versions
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         refused = _REFUSED.search(str(error))

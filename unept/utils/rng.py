@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-State = tuple[Tensor, Tensor | None]  # of the CPU's generator, and of the card's
+State = tuple[Tensor, Tensor | None]  # states of the CPU's generator and of the device's
 
 
 def get_rng_state(like: Tensor) -> State:

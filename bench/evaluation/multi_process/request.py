@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ import torch
 from filelock import FileLock
 
 from bench import environment
-from bench.config.fields import LARGEST_INTEGER
+from bench.config.option_fields import check_options
 from bench.evaluation.multi_process import work
 from bench.evaluation.multi_process.results import KINDS, ImageResults
 from bench.evaluation.multi_process.work import ScoringJob
-from bench.evaluation.protocol import Asked, published_protocol
+from bench.evaluation.options import EvaluationRequest
+from bench.evaluation.protocol import published_protocol
 from bench.launchers.progress import ProgressCounter
 from bench.results.rows import content_key, json_value
 from bench.results.source_hash import source_hash
@@ -32,24 +33,6 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """The options of an evaluation. 0 stands for the default, which depends on data and machine."""
-
-    checkpoints: tuple[Path, ...]
-    data: str
-    split: str = "val"
-    images: int = 0
-    asked: Asked = field(default_factory=Asked)
-    device: str = "auto"
-    processes: int = 0
-    gpus: int = 0
-    threads: int = 0
-    own_modules: bool = False
-    results: Path | None = None
-    out: Path = Path("study/evaluation")
-
-
-@dataclass(frozen=True, kw_only=True)
 class CheckpointScores:
     """One checkpoint's results: the record for a report, and the counts of every image."""
 
@@ -57,7 +40,7 @@ class CheckpointScores:
     results: ImageResults
 
 
-def evaluate_checkpoints(request: Request, say: Say) -> list[CheckpointScores]:
+def evaluate_checkpoints(request: EvaluationRequest, say: Say) -> list[CheckpointScores]:
     """Score each checkpoint, continuing what an earlier call began.
 
     Args:
@@ -80,7 +63,7 @@ def evaluate_checkpoints(request: Request, say: Say) -> list[CheckpointScores]:
     ]
 
 
-def process_devices(request: Request) -> list[str]:
+def process_devices(request: EvaluationRequest) -> list[str]:
     """Return the device of each process that this one starts, or this one's own alone.
 
     Raises:
@@ -148,18 +131,16 @@ def _compared(first: str, second: str, counts: bootstrap.Counts, other: Checkpoi
     return [{"first": first, "second": second} | {"value": asdict(pair), "pictures": counts.shape[1]} for pair in pairs]
 
 
-def _check(request: Request) -> None:
+def _check(request: EvaluationRequest) -> None:
     """Check the ranges of a request. Raises ValueError."""
     if not request.checkpoints:
         raise ValueError("evaluate: expected at least one checkpoint")
-    for name in ("images", "processes", "gpus", "threads"):
-        if not 0 <= getattr(request, name) <= LARGEST_INTEGER:
-            raise ValueError(f"--{name} {getattr(request, name)}: expected 0 to {LARGEST_INTEGER}")
+    check_options(request)
     if request.gpus and request.processes:
         raise ValueError("--processes and --gpus: give one of them")
 
 
-def _check_split(request: Request, dataset: Dataset) -> None:
+def _check_split(request: EvaluationRequest, dataset: Dataset) -> None:
     """Refuse a split that gives neither scores nor files. Raises ValueError."""
     if request.results is not None and request.data.partition(":")[0] != "cityscapes":
         raise ValueError(f"--results: files for the test server of cityscapes:PATH, not of {request.data}")
@@ -171,7 +152,7 @@ def _check_split(request: Request, dataset: Dataset) -> None:
 
 
 def _job(
-    request: Request, path: Path, dataset: Dataset, count: int, devices: Sequence[str], say: Say
+    request: EvaluationRequest, path: Path, dataset: Dataset, count: int, devices: Sequence[str], say: Say
 ) -> tuple[ScoringJob, model_file.SavedModel]:
     """Return the job of one checkpoint, and the loaded checkpoint."""
     checkpoint = model_file.load_model(path, own_modules=request.own_modules)
@@ -179,7 +160,7 @@ def _job(
         raise ValueError(f"{path}: {checkpoint.config.classes} classes, but {request.data} has {len(dataset.classes)}")
     if checkpoint.classes != dataset.classes and environment.is_main_process():
         say(f"{path}: its classes are called otherwise than the data's; they are compared by number")
-    protocol = request.asked.over(
+    protocol = request.overrides.over(
         published_protocol(request.data, checkpoint.config.size, checkpoint.facts.get("base"))
     )
     kind, _, folder = request.data.partition(":")

@@ -11,7 +11,6 @@ import io
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from bench import environment
 from bench.child_process import run_child
 from bench.microbench import malloc_count
 from bench.microbench.attention.implementations import Comparison, MapSize
+from bench.microbench.attention.request import AttentionBenchRequest
 from bench.microbench.rows import ROW_COLUMNS
 from bench.results.source_hash import source_hash
 from unept.ops import cpu_build
@@ -33,53 +33,7 @@ STATUS_COLUMNS = ("status", "message", "disagreement")
 PACKAGES = ("torch", "reformer-pytorch", "transformers", "local-attention")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What to measure and where to write it. ValueError, in one line, for what makes no sense.
-
-    ``comparisons`` names the function that gives them, as ``module:function``; ``malloc`` is that of the timed
-    processes, tuned or default.
-    """
-
-    out: Path
-    comparisons: str
-    known: tuple[Comparison, ...]
-    only: tuple[str, ...] = ()
-    threads: int = 2
-    repeats: int = 5
-    malloc: str = "tuned"
-    quick: bool = False
-    command: str = ""
-
-    def __post_init__(self) -> None:
-        environment.check_timing(threads=self.threads, repeats=self.repeats)
-        if self.malloc not in ("tuned", "default"):
-            raise ValueError(f"--malloc {self.malloc}: expected tuned or default")
-        names = [each.name for each in self.known]
-        for name in self.only:
-            if name not in names:
-                raise ValueError(f"--only {name}: there are {', '.join(names)}")
-        if self.out.exists() and not self.out.is_dir():
-            raise ValueError(f"--out {self.out}: there is a file of that name")
-
-    @property
-    def names(self) -> list[str]:
-        """Of the comparisons to make."""
-        return [each.name for each in self.known if each.name in self.only or not self.only]
-
-    def spec(self, kind: str, size: MapSize) -> dict[str, Any]:
-        """What a process is to do, but for the names of the comparisons."""
-        return {
-            "comparisons": self.comparisons,
-            "size": asdict(size),
-            "kind": kind,
-            "malloc": self.malloc if kind == "time" else "counted",
-            "threads": self.threads,
-            "repeats": self.repeats,
-        }
-
-
-def run_attention_benchmark(request: Request, say: Callable[[str], None] = print) -> None:
+def run_attention_benchmark(request: AttentionBenchRequest, say: Callable[[str], None] = print) -> None:
     """Measure what is not measured yet, and write the table and the facts after each process.
 
     Args:
@@ -121,7 +75,7 @@ def _preload(notes: list[str]) -> dict[str, str] | None:
         return None
 
 
-def _setting(request: Request) -> dict[str, Any]:
+def _setting(request: AttentionBenchRequest) -> dict[str, Any]:
     """Return what must be the same for an older measurement to be kept, except for the commit."""
     facts = environment.collect_environment(threads=request.threads, malloc=request.malloc)
     facts["packages"] |= {
@@ -159,7 +113,9 @@ def _process(spec: Mapping[str, Any], more: Mapping[str, str]) -> tuple[dict[str
     return result, outcome.interrupted
 
 
-def _write(request: Request, setting: Mapping[str, Any], done: dict[str, Any], notes: Sequence[str]) -> None:
+def _write(
+    request: AttentionBenchRequest, setting: Mapping[str, Any], done: dict[str, Any], notes: Sequence[str]
+) -> None:
     """Write the table and the facts of what has been measured by now, each file atomically."""
     keys = [
         (comparison, size, kind) for kind in KINDS for size in (*QUICK_SIZES, *SIZES) for comparison in request.known

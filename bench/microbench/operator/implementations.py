@@ -40,7 +40,11 @@ def operator_implementations() -> list[OperatorImplementation]:
         ours if problem else OperatorImplementation(name=OURS, run=cpu_ops.msda),
         OperatorImplementation(name="reference", run=reference.msda),
         _side("mmcv", _mmcv, "pip install 'mmcv-lite>=2.2,<3'"),
-        _side("torch-ms-deform-attn", _rival, "pip install --no-deps --no-build-isolation torch-ms-deform-attn"),
+        _side(
+            "torch-ms-deform-attn",
+            _torch_ms_deform_attn,
+            "pip install --no-deps --no-build-isolation torch-ms-deform-attn",
+        ),
     ]
 
 
@@ -95,7 +99,7 @@ class _Absent:
         return refuse
 
 
-def _rival() -> OperatorCall:
+def _torch_ms_deform_attn() -> OperatorCall:
     """Return the C++ operator of torch-ms-deform-attn."""
     function = importlib.import_module("torch_ms_deform_attn").ms_deform_attn
 

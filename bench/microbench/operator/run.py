@@ -6,8 +6,6 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from bench import environment
@@ -16,6 +14,7 @@ from bench.microbench import malloc_count
 from bench.microbench.operator import machine_probes
 from bench.microbench.operator.inputs import CASES, QUICK_CASES, select_cases
 from bench.microbench.operator.parts import AVX2_ARCH
+from bench.microbench.operator.request import OperatorBenchRequest
 from bench.microbench.rows import BenchmarkRow, rows_to_csv
 from unept.ops import cpu_build
 
@@ -29,31 +28,17 @@ PROCESSES = (  # the malloc of each, and what it measures
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What to measure and where to write it. ValueError, in one line, for what makes no sense."""
-
-    out: Path
-    threads: int = 2
-    repeats: int = 7
-    shapes: tuple[str, ...] = ()
-    quick: bool = False
-    command: str = ""
-
-    def __post_init__(self) -> None:
-        environment.check_timing(threads=self.threads, repeats=self.repeats)
-        select_cases(self.shapes, QUICK_CASES if self.quick else CASES)
-        if self.out.exists() and not self.out.is_dir():
-            raise ValueError(f"--out {self.out}: there is a file of that name")
-
-
-def run_operator_benchmark(request: Request, say: Callable[[str], None] = print) -> None:
+def run_operator_benchmark(request: OperatorBenchRequest, say: Callable[[str], None] = print) -> None:
     """Measure, and write the table and the facts to the request's folder, in place of older ones.
 
     Args:
         request: What to measure and where to write it.
         say: Called with a line of progress.
+
+    Raises:
+        ValueError: A shape is not known; nothing has been written.
     """
+    select_cases(request.shapes, QUICK_CASES if request.quick else CASES)
     request.out.mkdir(parents=True, exist_ok=True)
     load = [os.getloadavg()[0]]
     _build(say)
@@ -76,7 +61,7 @@ def run_operator_benchmark(request: Request, say: Callable[[str], None] = print)
         _write(request, rows, {"malloc": mallocs, "load": [*load, os.getloadavg()[0]], "notes": notes})
 
 
-def _write(request: Request, rows: list[BenchmarkRow], measured: dict[str, Any]) -> None:
+def _write(request: OperatorBenchRequest, rows: list[BenchmarkRow], measured: dict[str, Any]) -> None:
     """Write the table and the facts of what has been measured by now, so that a stop loses one process at most."""
     facts = environment.collect_environment(threads=request.threads) | measured | {"command": request.command}
     facts |= {"repeats": _repeats(request), "quick": request.quick}
@@ -97,11 +82,13 @@ def _build(say: Callable[[str], None]) -> None:
             cpu_build.load(main, march)
 
 
-def _repeats(request: Request) -> int:
+def _repeats(request: OperatorBenchRequest) -> int:
     return min(request.repeats, QUICK_REPEATS) if request.quick else request.repeats
 
 
-def _process(request: Request, malloc: str, parts: tuple[str, ...], more: dict[str, str]) -> dict[str, Any] | str:
+def _process(
+    request: OperatorBenchRequest, malloc: str, parts: tuple[str, ...], more: dict[str, str]
+) -> dict[str, Any] | str:
     """Return the result of a worker, or a line on a worker that ended without one."""
     spec = {
         "malloc": malloc,

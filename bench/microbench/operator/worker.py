@@ -30,14 +30,14 @@ def run_parts(spec: dict[str, Any]) -> dict[str, Any]:
     """Measure the parts of a spec and return rows, notes, and the setting of malloc."""
     malloc = environment.raise_malloc_thresholds() if spec["malloc"] == "tuned" else "system default"
     torch.set_num_threads(spec["threads"])
-    warnings.simplefilter("ignore")  # of the rivals' imports
+    warnings.simplefilter("ignore")  # of the imports of other packages
     setting = parts.BenchmarkSetting(
         malloc=spec["malloc"],
         threads=spec["threads"],
         repeats=spec["repeats"],
         cases=select_cases(spec["shapes"], QUICK_CASES if spec["quick"] else CASES),
         implementations=operator_implementations(),
-        say=lambda what: print(f"{spec['malloc']} malloc: {what}", flush=True),
+        say=lambda what: print(f"{spec['malloc']} malloc: {what}", file=sys.stderr, flush=True),
     )
     for side in setting.implementations:
         if side.missing:

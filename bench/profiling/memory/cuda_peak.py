@@ -16,7 +16,7 @@ from typing import Any
 from bench.child_process import serve_child
 from bench.config.settings import Settings
 from bench.profiling.memory.malloc_peak import read_spec, step_in_child, warmed_up_step
-from bench.profiling.memory.predict import StepSetting
+from bench.profiling.memory.setting import StepSetting
 
 
 def measure_cuda_peak(settings: Settings, setting: StepSetting) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from typing import Any
 
 from bench.child_process import run_child, serve_child
 from bench.config.settings import Settings, settings_from_dict, settings_to_dict
-from bench.profiling.memory.predict import StepSetting, TrackedStep, settings_at_size, zero_batch
+from bench.profiling.memory.predict import TrackedStep, settings_at_size, zero_batch
+from bench.profiling.memory.setting import StepSetting
 
 
 def measure_malloc_peak(settings: Settings, setting: StepSetting) -> int:

@@ -11,7 +11,6 @@ import dataclasses
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import Any
 from unittest import mock
@@ -24,6 +23,7 @@ from torch.overrides import TorchFunctionMode
 
 import unept
 from bench.config.settings import Settings
+from bench.profiling.memory.setting import PRECISIONS, StepSetting
 from bench.profiling.memory.tracker import (
     GRADIENTS,
     INPUTS,
@@ -37,46 +37,6 @@ from bench.training.activation_checkpointing import enable_activation_checkpoint
 from bench.training.loop import compute_losses, make_optimizer
 from unept.losses import banded_cross_entropy
 from unept.ops import dispatch
-
-PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-OPTIMIZERS = ("adamw", "sgd")
-DEVICES = ("cuda", "cpu")
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepSetting:
-    """Conditions of one training step.
-
-    Attributes:
-        batch: Number of images.
-        size: Side of the square crops, in pixels.
-        precision: One of PRECISIONS; autocast but for fp32.
-        optimizer: One of OPTIMIZERS.
-        checkpointing: Recompute each block's activations in the backward pass.
-        bounded: Compute losses in bands of bounded memory.
-        device: The device whose temporaries are counted: on "cuda" a dropout mask has a byte an element and fused
-            products keep no weights; on "cpu" torch's own code has float masks and falls back to plain products under
-            dropout.
-
-    Raises:
-        ValueError: A value is out of its range or not known.
-    """
-
-    batch: int = 2
-    size: int = 480  # pixels, of a square crop
-    precision: str = "fp32"
-    optimizer: str = "adamw"
-    checkpointing: bool = False
-    bounded: bool = False
-    device: str = "cuda"
-
-    def __post_init__(self) -> None:
-        for name in ("batch", "size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} {getattr(self, name)}: expected at least 1")
-        for name, known in (("precision", PRECISIONS), ("optimizer", OPTIMIZERS), ("device", DEVICES)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"--{name} {getattr(self, name)}: expected one of {', '.join(known)}")
 
 
 def predict_peak(settings: Settings, setting: StepSetting, *, backend: str = "native") -> PeakMemory:
@@ -142,7 +102,8 @@ class TrackedStep:
 
     def __call__(self, batch: dict[str, Tensor]) -> None:
         """Take a step: forward, loss, backward, optimiser, in the order of `bench.training.loop.train_step`."""
-        low = PRECISIONS[self.setting.precision]
+        name = PRECISIONS[self.setting.precision]
+        low = getattr(torch, name) if name else None
         device = batch["image"].device.type
         self.optimizer.zero_grad(set_to_none=True)
         self._phase("forward")

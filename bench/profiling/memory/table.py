@@ -17,7 +17,8 @@ from bench import environment
 from bench.config.settings import Settings
 from bench.environment import USABLE_MEMORY_SHARE, peak_resident_gib
 from bench.errors import one_line
-from bench.profiling.memory.predict import StepSetting, predict_peak
+from bench.profiling.memory.predict import predict_peak
+from bench.profiling.memory.setting import StepSetting
 from bench.profiling.memory.tracker import PeakMemory
 from bench.units import GIB
 from unept.ops import cpu_build

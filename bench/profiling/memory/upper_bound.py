@@ -95,7 +95,8 @@ def predict_needs(
 
 
 def _predicted(settings: Settings, backend: str, available: AvailableMemory) -> int | None:
-    from bench.profiling.memory.predict import StepSetting, predict_peak
+    from bench.profiling.memory.predict import predict_peak
+    from bench.profiling.memory.setting import StepSetting
 
     setting = StepSetting(
         batch=settings.train.batch,

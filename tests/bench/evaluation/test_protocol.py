@@ -11,12 +11,10 @@ from torch import Tensor, nn
 
 from bench.config.presets import preset
 from bench.evaluation import protocol
+from bench.evaluation.options import OWN_IMAGE_SIZE, ProtocolOverrides, parse_base, parse_mode, parse_scales
 from bench.evaluation.protocol import (
-    OWN_IMAGE_SIZE,
-    Asked,
     EvaluationProtocol,
     argmax_labels,
-    asked,
     protocol_of_settings,
     published_protocol,
     single_scale_protocol,
@@ -93,26 +91,28 @@ def torch_labels(*args: object, **options: object) -> object:
 
 def test_what_is_asked_for_replaces_the_default_and_the_stride_follows_the_window() -> None:
     default = published_protocol("ade20k:PATH", 480)
-    assert Asked().over(default) == default
-    assert Asked(window=90).over(default).stride == 30
-    assert Asked(window=90, stride=9).over(default).stride == 9
-    assert Asked(flip=False, base=OWN_IMAGE_SIZE).over(default).base is None
-    assert Asked(flip=False).over(default).flip is False
-    assert Asked(mode="whole", scales=(1.0,)).over(default).describe() == ("whole, scale 1, flipped too, base 2048x512")
-    assert Asked(base=OWN_IMAGE_SIZE).over(default).describe().endswith("1.5 1.75, flipped too, own size")
+    assert ProtocolOverrides().over(default) == default
+    assert ProtocolOverrides(window=90).over(default).stride == 30
+    assert ProtocolOverrides(window=90, stride=9).over(default).stride == 9
+    assert ProtocolOverrides(flip=False, base=OWN_IMAGE_SIZE).over(default).base is None
+    assert ProtocolOverrides(flip=False).over(default).flip is False
+    assert ProtocolOverrides(mode="whole", scales=(1.0,)).over(default).describe() == (
+        "whole, scale 1, flipped too, base 2048x512"
+    )
+    assert ProtocolOverrides(base=OWN_IMAGE_SIZE).over(default).describe().endswith("1.5 1.75, flipped too, own size")
     with pytest.raises(ValueError, match="--stride 91: expected at most the window, 90"):
-        Asked(window=90, stride=91).over(default)
+        ProtocolOverrides(window=90, stride=91).over(default)
     with pytest.raises(ValueError, match="--window 0: expected at least 1"):
-        Asked(window=0).over(default)
+        ProtocolOverrides(window=0).over(default)
 
 
-def typed(**changes: str) -> Asked:
-    return asked(**({"mode": "", "window": None, "stride": None, "scales": "", "flip": None, "base": ""} | changes))
+def typed(*, mode: str = "", scales: str = "", base: str = "") -> ProtocolOverrides:
+    return ProtocolOverrides(mode=parse_mode(mode), scales=parse_scales(scales), base=parse_base(base))
 
 
 def test_words_of_the_command_line() -> None:
-    assert typed() == Asked()
-    assert typed(scales="0.5,1", base="2048x512", mode="whole") == Asked(
+    assert typed() == ProtocolOverrides()
+    assert typed(scales="0.5,1", base="2048x512", mode="whole") == ProtocolOverrides(
         scales=(0.5, 1.0), base=(2048, 512), mode="whole"
     )
     assert typed(base="own").base == OWN_IMAGE_SIZE

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import unept
-from bench.profiling.complexity import complexity_record, network_from_spec, parse_size
+from bench.profiling.complexity import complexity_record, network_from_spec
+from bench.profiling.image_size import parse_size
 from bench.profiling.network_timing import time_networks, timing_protocol
 from experiments.tables.published_networks import add_network_times, count_networks, select_networks
 from experiments.tables.table7 import LARGE_SIZE, table7_networks

@@ -12,7 +12,8 @@ from bench import environment
 from bench.config.fields import replace_fields
 from bench.config.presets import preset
 from bench.config.settings import settings_to_dict
-from bench.profiling import measure_variant, variant
+from bench.profiling import variant
+from bench.profiling.variant import measure_variant
 
 
 def test_measures_of_a_small_variant(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from bench.config.presets import preset
 from bench.config.settings import Settings
 from bench.distributed import SINGLE, ProcessGroup
 from bench.training import loop
-from bench.training.execution import Execution, prepare_model
+from bench.training.execution import prepare_model
+from bench.training.options import Execution
 
 STEPS, BATCH, SIDE = 3, 4, 32
 PAPER = {

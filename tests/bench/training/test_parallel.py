@@ -11,7 +11,7 @@ from parallel_work import CASES, batch_of, model_of, settings_of, steps
 from torch import Tensor
 
 from bench.training import loop
-from bench.training.execution import Execution
+from bench.training.options import Execution
 from bench.training.spawn import launch_processes
 
 TOLERANCE = 1e-9

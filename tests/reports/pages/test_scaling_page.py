@@ -45,7 +45,7 @@ EXPONENTS = [RANGE | {"quantity": "peak", "exponent": 1.0}, RANGE | {"quantity":
 
 
 def test_the_page_says_what_is_predicted_derived_and_measured() -> None:
-    made = scaling.scaling_report_files(RECORDS, EXPONENTS, PROTOCOL, "unept-bench memory --scale")
+    made = scaling.scaling_report_files(RECORDS, EXPONENTS, PROTOCOL, "unept-bench scaling")
     page = made["report.md"].decode()
     assert "| deformable | 1.00 (900 to 3600) | – | – | 1.04 (900 to 3600) | – |" in page
     assert "| deformable | tokens | 3600 | 4.0 | 2.000 | 40 (36 to 44) | 40 (36 to 44) |" in page
@@ -56,7 +56,7 @@ def test_the_page_says_what_is_predicted_derived_and_measured() -> None:
     assert "*measured*" in page
     assert "1 square map of 60 x 60 tokens" in page
     assert "A Processor, 2 threads, without dropout" in page
-    assert "Command: `unept-bench memory --scale`" in page
+    assert "Command: `unept-bench scaling`" in page
     for name in ("memory", "operations", "time"):
         assert f"![{name}](scaling-{name}.png)" in page
         assert made[f"scaling-{name}.png"].startswith(b"\x89PNG")

@@ -18,6 +18,7 @@ from unept.ops import cuda_build
 from unept.ops.cuda_build import Unavailable
 from unept.ops.cuda_library import Kernel
 from unept.ops.validation import Sizes
+from unept.utils.messages import first_error_line
 
 NVCC = """#!/bin/sh
 echo "$*" >> {log}
@@ -188,8 +189,8 @@ def test_the_cache_folder(monkeypatch):
     ("text", "line"),
     [("", ""), ("  a\nb", "a"), ("a\nfatal ERROR: b\nc", "fatal ERROR: b"), ("x" * 400, "x" * 300)],
 )
-def test_one_line(text, line):
-    assert cuda_build.one_line(text) == line
+def test_the_most_telling_line(text, line):
+    assert first_error_line(text) == line
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The rivals' loss against torch's own on one image at a time."""
+"""The published networks' loss against torch's own on one image at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every rival: the published number of parameters, any size of image, and training."""
+"""Every published network: the published number of parameters, any size of image, and training."""
 
 from __future__ import annotations
 

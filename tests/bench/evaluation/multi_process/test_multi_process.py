@@ -24,8 +24,9 @@ from bench import environment
 from bench.evaluation import multi_process
 from bench.evaluation.multi_process import request as requests
 from bench.evaluation.multi_process import results, work
-from bench.evaluation.multi_process.request import Request, short_names
-from bench.evaluation.protocol import Asked, EvaluationProtocol
+from bench.evaluation.multi_process.request import short_names
+from bench.evaluation.options import EvaluationRequest, ProtocolOverrides
+from bench.evaluation.protocol import EvaluationProtocol
 from unept.checkpoints import model_file
 from unept.data import open_data
 
@@ -46,11 +47,13 @@ def one_thread() -> Any:
     torch.set_num_threads(before)
 
 
-def request(checkpoint: Path, out: Path, **changes: Any) -> Request:
+def request(checkpoint: Path, out: Path, **changes: Any) -> EvaluationRequest:
     given: dict[str, Any] = {"checkpoints": (checkpoint,), "data": "scenes", "images": COUNT, "out": out}
     quick: dict[str, Any] = {"scales": (1.0,), "flip": False, "mode": "whole"}
     quick |= {name: changes.pop(name) for name in [*changes] if name in quick}
-    return Request(**(given | {"threads": 1, "device": "cpu", "asked": Asked(**quick)} | changes))
+    return EvaluationRequest(
+        **(given | {"threads": 1, "device": "cpu", "overrides": ProtocolOverrides(**quick)} | changes)
+    )
 
 
 def evaluate(checkpoint: Path, out: Path, **changes: Any) -> multi_process.CheckpointScores:
@@ -229,17 +232,19 @@ def test_a_killed_process_is_said_and_the_rest_is_kept(
     code = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from bench import scoring\n"
-        "from bench.evaluation.protocol import Asked, Protocol\n"
+        "from bench.evaluation import multi_process as scoring\n"
+        "from bench.evaluation.options import EvaluationRequest, ProtocolOverrides\n"
+        "from bench.evaluation.protocol import EvaluationProtocol as Protocol\n"
         "labels, seen = Protocol.labels, []\n"
         "def dying(*a, **k):\n"
         "    seen.append(1)\n"
         "    if len(seen) == 6: os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return labels(*a, **k)\n"
         "Protocol.labels = dying\n"
-        f"scoring.evaluate(scoring.Request(checkpoints=(Path({str(checkpoint)!r}),), data='scenes', images={COUNT}, "
-        f"out=Path({str(tmp_path)!r}), asked=Asked(scales=(1.0,), flip=False, mode='whole'), threads=1, device='cpu'), "
-        "print)\n"
+        f"scoring.evaluate_checkpoints(EvaluationRequest(checkpoints=(Path({str(checkpoint)!r}),), "
+        f"data='scenes', images={COUNT}, "
+        f"out=Path({str(tmp_path)!r}), threads=1, device='cpu', "
+        "overrides=ProtocolOverrides(scales=(1.0,), flip=False, mode='whole')), print)\n"
     )
     variables = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, check=False, cwd=tmp_path)

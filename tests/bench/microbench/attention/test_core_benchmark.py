@@ -15,7 +15,8 @@ from fake_cores import comparisons
 
 from bench import child_process
 from bench.microbench.attention import run, worker
-from bench.microbench.attention.run import QUICK_SIZES, Request, run_attention_benchmark
+from bench.microbench.attention.request import AttentionBenchRequest
+from bench.microbench.attention.run import QUICK_SIZES, run_attention_benchmark
 
 WHERE = "fake_cores:comparisons"
 
@@ -25,8 +26,10 @@ def spec(*names: str, **more: Any) -> dict[str, Any]:
     return facts | {"threads": 1, "repeats": 2} | more
 
 
-def request(out: Path, **more: Any) -> Request:
-    return Request(**{"out": out, "comparisons": WHERE, "known": comparisons(), "threads": 1, "quick": True} | more)
+def request(out: Path, **more: Any) -> AttentionBenchRequest:
+    return AttentionBenchRequest(
+        **{"out": out, "comparisons": WHERE, "known": comparisons(), "threads": 1, "quick": True} | more
+    )
 
 
 def table(out: Path) -> list[dict[str, str]]:

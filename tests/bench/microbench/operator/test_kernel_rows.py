@@ -13,7 +13,7 @@ import torch
 from bench.microbench import rows, timing
 from bench.microbench.operator.implementations import operator_implementations
 from bench.microbench.operator.inputs import CASES, QUICK_CASES, OperatorCase, make_inputs, model_case, select_cases
-from bench.microbench.operator.run import Request
+from bench.microbench.operator.request import OperatorBenchRequest
 from bench.microbench.rows import RowContext
 from unept.ops import reference
 
@@ -150,4 +150,4 @@ def test_shapes_by_name() -> None:
 )
 def test_requests_that_make_no_sense(tmp_path, options, said) -> None:
     with pytest.raises(ValueError, match=said):
-        Request(out=tmp_path, **{"threads": 1, **options})
+        OperatorBenchRequest(out=tmp_path, **{"threads": 1, **options})

@@ -17,7 +17,7 @@ from bench.config.fields import replace_fields
 from bench.config.presets import preset
 from bench.config.settings import Settings, settings_to_dict
 from bench.profiling.memory import cuda_peak, malloc_peak, table
-from bench.profiling.memory.predict import StepSetting
+from bench.profiling.memory.setting import StepSetting
 
 GIB = 1 << 30
 MINE = os.getpid()

@@ -12,7 +12,8 @@ from bench.config.presets import preset
 from bench.profiling.memory import predict as module
 from bench.profiling.memory import table
 from bench.profiling.memory.malloc_peak import measure_malloc_peak
-from bench.profiling.memory.predict import StepSetting, predict_peak
+from bench.profiling.memory.predict import predict_peak
+from bench.profiling.memory.setting import StepSetting
 from experiments.tables import table8
 from reports.paper import figures
 from unept.losses import banded_cross_entropy

@@ -17,7 +17,8 @@ from bench.config.settings import Settings, settings_to_dict
 from bench.launchers.local import run_local_jobs
 from bench.launchers.queue import Job
 from bench.profiling.memory import upper_bound
-from bench.profiling.memory.predict import StepSetting, predict_peak
+from bench.profiling.memory.predict import predict_peak
+from bench.profiling.memory.setting import StepSetting
 from bench.profiling.memory.tracker import PeakMemory
 from bench.results.rows import content_key
 from bench.study import oom_policy
