@@ -1,4 +1,4 @@
-"""One kept page of each kind of report; `UPDATE_GOLDEN=1 pytest tests/reports` writes them anew after a wanted change."""
+"""One kept page of each kind of report; `UPDATE_GOLDEN=1 pytest tests/reports` writes them anew when that is wanted."""
 
 from __future__ import annotations
 
