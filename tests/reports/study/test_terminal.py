@@ -32,7 +32,7 @@ def test_columns_are_aligned_and_the_verdict_follows() -> None:
         ["lost", "0", "–", "–", "–"],
     ]
     assert len({len(line) for line in table}) == 1
-    assert {line.index(word) for line, word in zip(table[1:3], ("41.33", "51.67"), strict=True)} == {27}
+    assert len({line.index(word) for line, word in zip(table[1:3], ("41.33", "51.67"), strict=True)}) == 1
     assert verdict == comparisons.comparison_sentences(study())
     assert "a much longer | *name* by 10.33 points" in verdict[0]
 
