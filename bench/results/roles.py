@@ -28,7 +28,7 @@ ROLES: Mapping[str, tuple[str, ...]] = {
         "unept/utils/rng.py",
     ),
     "losses": ("unept/boundary.py", "unept/losses/", "unept/published/loss.py"),
-    "data": ("unept/data/",),
+    "data": ("unept/data/", "unept/utils/imagenet.py"),
     "recipe": (
         "bench/distributed.py",
         "bench/training/activation_checkpointing.py",
@@ -51,6 +51,7 @@ ROLES: Mapping[str, tuple[str, ...]] = {
         "bench/profiling/network_timing.py",
         "bench/profiling/receptive_field.py",
         "bench/profiling/variant.py",
+        "bench/timing.py",
     ),
 }
 """Files and folders by role. Where two entries cover a file, the longer one decides."""
@@ -61,6 +62,7 @@ NO_NUMBER = (
     "unept/data/contact_sheet.py",
     "unept/utils/__init__.py",
     "unept/utils/atomic_files.py",
+    "unept/utils/messages.py",
     "unept/utils/torchvision_shim.py",
 )
 """Files of `unept/` and `cuda/` that decide no number of a run or measure."""

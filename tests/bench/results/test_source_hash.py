@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from bench.results import source_hash as module
+from bench.results.canonical_names import Program, Reference
+from bench.results.canonical_python import items_of
 from bench.results.roles import MEASURE, NO_NUMBER, ROLES, UNASSIGNED, role_of
 from bench.results.source_hash import slots_of, source_hash, source_roles, user_files
 
@@ -152,6 +154,34 @@ def test_every_source_has_a_role_or_decides_no_number() -> None:
     assert len(SOURCES) > 100
     assert [name for name in SOURCES if role_of(name) == UNASSIGNED] == []
     assert [name for name in NO_NUMBER if name not in SOURCES] == []
+
+
+def test_what_a_role_uses_of_ours_has_a_role_or_decides_no_number() -> None:
+    """Code that moves out of a role's files would else be hashed no longer."""
+    outside = {
+        "bench.config.presets": "its values are settings, and part of a key",
+        "bench.config.settings": "likewise",
+        "bench.environment": "the machine, which is part of a measure's key, and the resident set as the system has it",
+        "bench.errors": "messages",
+        "bench.training.options": "bench.training.execution spells out what a study's runs take of it",
+        "bench.units": "what a unit is",
+        "unept.utils.atomic_files": "how a file is written",
+        "unept.utils.messages": "messages",
+        "unept.utils.torchvision_shim": "what is imported",
+    }
+    files = {file.module: file for file in module._files() if file.module}
+    packages = frozenset(name for name, file in files.items() if file.is_package)
+    program = Program({name: file.content for name, file in files.items()}, packages)
+    used = {
+        part.module
+        for name, file in files.items()
+        if file.role
+        for item in items_of(program, name) or ()
+        for part in item.parts
+        if isinstance(part, Reference)
+    }
+    assert "unept.attention.deformable" in used
+    assert {name for name in used if not files[name].role} - outside.keys() == set()
 
 
 def test_every_entry_of_the_table_is_there_and_stands_once() -> None:
