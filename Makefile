@@ -18,6 +18,9 @@ test: $(VENV)/.ready lint  ## install, then ruff, mypy and the tests
 plain: $(VENV)/.ready  ## the tests as they are on a machine without a compiler
 	CXX=/nonexistent UNEPT_CACHE=$$(mktemp -d) $(BIN)/$(TESTS)
 
+docs: $(VENV)/.ready  ## write the figures of the README and docs/ from the records
+	$(BIN)/python -m experiments.docs
+
 lint: $(VENV)/.ready  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

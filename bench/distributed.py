@@ -1,4 +1,4 @@
-"""The processes that train one model together, as one of them sees the others."""
+"""The group of processes that train or evaluate one model together, as one of its members sees it."""
 
 from __future__ import annotations
 
@@ -12,43 +12,47 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ranks:
-    """This process's number among `size` that train together. More than one need torch's default process group.
+class ProcessGroup:
+    """This process's rank among `size` processes. A size above 1 needs torch's default process group.
 
-    Every method but `first` is called by all of them, in the same order.
+    Every method is a collective: all processes of the group call it, in the same order.
+
+    Args:
+        rank: This process's number, from 0.
+        size: Number of processes in the group.
     """
 
     rank: int = 0
     size: int = 1
 
     @property
-    def first(self) -> bool:
-        """Whether this process is the one that writes and speaks."""
+    def is_main_process(self) -> bool:
+        """True in the process that writes files and prints (rank 0)."""
         return self.rank == 0
 
-    def summed(self, values: Tensor) -> Tensor:
-        """The sum of all processes' tensors of one shape and type, without a gradient."""
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
+        """Return the sum of all processes' `values`, which share shape and dtype, without a gradient."""
         if self.size == 1:
             return values
         total = values.detach().clone()
         distributed.all_reduce(total)
         return total
 
-    def gathered(self, value: T) -> list[T]:
-        """Every process's `value`, a picklable one, by number."""
+    def all_gather_objects(self, value: T) -> list[T]:
+        """Return every process's `value`, a picklable object, in the order of the ranks."""
         values = [value] * self.size
         if self.size > 1:
             distributed.all_gather_object(values, value)
         return values
 
-    def any(self, flag: bool, device: torch.device) -> bool:
-        """Whether `flag` is true in any process; `device` is where they exchange it."""
-        return flag if self.size == 1 else bool(self.summed(torch.tensor([float(flag)], device=device)).item())
+    def any_process(self, flag: bool, device: torch.device) -> bool:
+        """Return True if `flag` is true in any process; the flags are exchanged on `device`."""
+        return flag if self.size == 1 else bool(self.all_reduce_sum(torch.tensor([float(flag)], device=device)).item())
 
-    def wait(self) -> None:
-        """Until every process is here."""
+    def barrier(self) -> None:
+        """Wait until every process of the group is here."""
         if self.size > 1:
             distributed.barrier()
 
 
-ALONE = Ranks()
+SINGLE = ProcessGroup()

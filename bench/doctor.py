@@ -1,4 +1,4 @@
-"""What this installation can do: versions, processors, accelerators, backends, and what is missing. Never raises."""
+"""Report of this installation: versions, processors, accelerators, backends, and missing parts. Never raises."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib.metadata
 from collections.abc import Callable
 
 from bench import environment
+from bench.errors import one_line
 from bench.launchers import ray_cluster
 
 # What an optional part is for, the package whose presence shows it, and the line that installs it.
@@ -31,14 +32,14 @@ OPTIONAL = (
         "pip install -c constraints.txt local-attention",
     ),
     ("windows in chunks that `attention` compares with", "transformers", "pip install -c constraints.txt transformers"),
-    ("runs on a Ray cluster, `--engine ray`", "ray", ray_cluster.INSTALL),
+    ("runs on a Ray cluster, `--engine ray`", "ray", ray_cluster.INSTALL_RAY),
     ("curves of `train --tensorboard`", "tensorboard", "pip install -c constraints.txt '.[tensorboard]'"),
     ("tests, type checks and second opinions", "pytest", "pip install -c constraints.txt -e '.[dev]' in a checkout"),
 )
 
 
-def lines() -> list[str]:
-    """The report, a line each."""
+def diagnosis_lines() -> list[str]:
+    """Return the report as lines of text, grouped under headings."""
     sections: tuple[tuple[str, Callable[[], list[str]]], ...] = (
         ("versions", _versions),
         ("processor", _processor),
@@ -57,13 +58,13 @@ def _safely(section: Callable[[], list[str]]) -> list[str]:
     try:
         return section()
     except Exception as error:  # whatever is broken is the finding
-        return [f"cannot tell: {type(error).__name__}: {' '.join(str(error).split())}"]
+        return [f"cannot tell: {one_line(error)}"]
 
 
 def _versions() -> list[str]:
-    found = {"python": environment.record(threads=1)["python"], **environment.versions()}
-    listed = [f"{name} {version}" for name, version in found.items()]
-    if "unept-bench" not in found:
+    versions = {"python": environment.collect_environment(threads=1)["python"], **environment.package_versions()}
+    listed = [f"{name} {version}" for name, version in versions.items()]
+    if "unept-bench" not in versions:
         return [*listed, "unept-bench itself is not installed: pip install -e . in its folder"]
     requirements = importlib.metadata.requires("unept-bench") or []
     needed = [line.split(";")[0].strip() for line in requirements if "extra ==" not in line]
@@ -72,18 +73,21 @@ def _versions() -> list[str]:
 
 
 def _processor() -> list[str]:
-    memory = environment.memory_gib()
+    memory = environment.installed_memory_gib()
     size = f", {memory:g} GiB of memory" if memory is not None else ""
-    return [f"{environment.processor()}, {environment.cores()} usable{size}", environment.record(threads=1)["system"]]
+    return [
+        f"{environment.processor_name()}, {environment.usable_cores()} usable{size}",
+        environment.collect_environment(threads=1)["system"],
+    ]
 
 
 def _accelerators() -> list[str]:
-    found = environment.accelerators()
-    if not found:
+    gpus = environment.accelerators()
+    if not gpus:
         return ["none: everything runs on the processor"]
     import torch
 
-    listed = [f"{gpu['name']}, {gpu['memory_gib']:g} GiB, driver {gpu['driver']}" for gpu in found]
+    listed = [f"{gpu['name']}, {gpu['memory_gib']:g} GiB, driver {gpu['driver']}" for gpu in gpus]
     if not torch.cuda.is_available():
         listed.append(
             f"not used: torch {torch.__version__} cannot use them (a build without CUDA, or too old a driver)"
@@ -102,15 +106,17 @@ def _backends() -> list[str]:
 
 
 def _optional() -> list[str]:
-    return [f"{what}: {'there' if _installed(package) else f'missing; {line}'}" for what, package, line in OPTIONAL]
+    return [
+        f"{purpose}: {'there' if _installed(package) else f'missing; {line}'}" for purpose, package, line in OPTIONAL
+    ]
 
 
 def _installed(package: str) -> bool:
-    return bool(environment.version(package))
+    return bool(environment.package_version(package))
 
 
 def _name(requirement: str) -> str:
-    """The package in `torch>=2.6`."""
+    """Return the package's name in a requirement such as `torch>=2.6`."""
     for mark in "<>=!~[ ":
         requirement = requirement.partition(mark)[0]
     return requirement

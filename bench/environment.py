@@ -1,4 +1,4 @@
-"""Where a row was made: versions, processor, memory, system, accelerators, commit, threads. Imports no torch."""
+"""Environment of a row: versions, processor, memory, system, accelerators, commit, threads. Imports no torch."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from bench.results.rows import content_key
+from bench.units import GIB
 
 PACKAGES = ("unept-bench", "torch", "torchvision", "timm", "mmcv-lite", "mmcv", "mmengine", "numpy", "scipy")
+USABLE_MEMORY_SHARE = 0.8  # of the available memory, that a measurement may take
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGEST_MMAP_THRESHOLD = 4 * 1024 * 1024 * ctypes.sizeof(ctypes.c_long)  # glibc refuses more
 _LARGEST_INT = 2**31 - 1
 
 
-def cores() -> int:
-    """Processors this process may use: its affinity mask, cut by the control group's quota."""
+def usable_cores() -> int:
+    """Return the number of processors this process may use: its affinity mask, cut by the control group's quota."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
@@ -33,33 +35,45 @@ def cores() -> int:
 
 
 def peak_resident_gib() -> float | None:
-    """Highest resident set of this process so far in GiB; None where the system does not say.
+    """Return the highest resident set of this process so far in GiB; None where the system does not say.
 
-    Linux's VmHWM rather than ru_maxrss: the latter starts at the size of the process that started this one.
+    It reads Linux's VmHWM rather than ru_maxrss, which starts at the size of the process that started this one.
     """
     status = Path("/proc/self/status")
     if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) / 2**20
+        return int(line.split()[1]) * 1024 / GIB
     if sys.platform == "darwin":
         import resource
 
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**30
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / GIB
     return None
 
 
 def check_timing(*, threads: int, repeats: int) -> None:
-    """Raise ValueError, in one line, for a number of threads or of repetitions that cannot be had."""
+    """Check the options of a timing command.
+
+    Args:
+        threads: Number of threads, at most `usable_cores()`.
+        repeats: Number of repetitions.
+
+    Raises:
+        ValueError: In one line, for a number below 1 or more threads than processors.
+    """
     for name, value in (("threads", threads), ("repeats", repeats)):
         if value < 1:
             raise ValueError(f"--{name} {value}: expected 1 or more")
-    if threads > cores():
-        raise ValueError(f"--threads {threads}: this process may use {cores()} processors")
+    if threads > usable_cores():
+        raise ValueError(f"--threads {threads}: this process may use {usable_cores()} processors")
 
 
 @contextlib.contextmanager
-def variables(wanted: Mapping[str, str]) -> Iterator[None]:
-    """Within it the environment has these variables, for this process and those that it starts."""
+def set_variables(wanted: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables within the context, for this process and those that it starts; then restore them.
+
+    Args:
+        wanted: Values by name.
+    """
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:
@@ -72,17 +86,31 @@ def variables(wanted: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def pinned(threads: int) -> dict[str, str]:
-    """Environment variables that hold every numeric library of a worker to `threads` threads."""
+def torchrun_size() -> int:
+    """Return the number of processes that torchrun has started, this one among them; 0 where it has not."""
+    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR")
+    return int(os.environ["WORLD_SIZE"]) if all(name in os.environ for name in names) else 0
+
+
+def is_main_process() -> bool:
+    """Return True in the process that writes files and prints: the only one, or under torchrun the one of rank 0."""
+    return not torchrun_size() or os.environ["RANK"] == "0"
+
+
+def thread_variables(threads: int) -> dict[str, str]:
+    """Return the environment variables that limit every numeric library of a process to `threads` threads."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
     return {name: str(threads) for name in names}
 
 
 def raise_malloc_thresholds() -> str:
-    """Let glibc keep freed memory in this process, and say what was set; "system default" where that is impossible.
+    """Let glibc keep freed memory in this process.
 
     Freed blocks go back to the kernel by default, and fetching them again as zeroed pages can take half the time of a
     training step on a CPU.
+
+    Returns:
+        A description of what was set; "system default" where nothing could be set.
     """
     if platform.libc_ver()[0] != "glibc":
         return "system default"
@@ -97,36 +125,41 @@ def raise_malloc_thresholds() -> str:
     return f"glibc mallopt {' '.join(done)}" if done else "system default"
 
 
-def record(*, threads: int, malloc: str = "system default") -> dict[str, Any]:
-    """The environment of a row. `malloc` is what `raise_malloc_thresholds` said."""
+def collect_environment(*, threads: int, malloc: str = "system default") -> dict[str, Any]:
+    """Return the `environment` of a row: versions, hardware, commit, threads and allocator setting.
+
+    Args:
+        threads: Number of threads of the run.
+        malloc: Return value of `raise_malloc_thresholds`.
+    """
     return {
         "python": platform.python_version(),
-        "packages": versions(),
-        "processor": processor(),
-        "cores": cores(),
-        "memory_gib": memory_gib(),
+        "packages": package_versions(),
+        "processor": processor_name(),
+        "cores": usable_cores(),
+        "memory_gib": installed_memory_gib(),
         "system": platform.platform(),
         "accelerators": [gpu["name"] for gpu in accelerators()],
-        "commit": commit(),
+        "commit": git_commit(),
         "threads": threads,
         "malloc": malloc,
     }
 
 
-def machine() -> str:
-    """A key of what time and memory depend on: processor, accelerators, system and versions."""
-    facts = record(threads=0)
+def machine_key() -> str:
+    """Return a key of what time and memory depend on: processor, accelerators, system and versions."""
+    facts = collect_environment(threads=0)
     return content_key({name: value for name, value in facts.items() if name not in ("commit", "threads", "malloc")})
 
 
-def versions() -> dict[str, str]:
-    """Installed versions of the packages that matter; absent ones are left out."""
-    found = {name: version(name) for name in PACKAGES}
-    return {name: text for name, text in found.items() if text}
+def package_versions() -> dict[str, str]:
+    """Return the installed versions of PACKAGES by name; absent packages are left out."""
+    versions = {name: package_version(name) for name in PACKAGES}
+    return {name: text for name, text in versions.items() if text}
 
 
-def version(package: str) -> str:
-    """The installed version of `package`; "" where it is absent."""
+def package_version(package: str) -> str:
+    """Return the installed version of `package`; "" where it is absent."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -134,8 +167,8 @@ def version(package: str) -> str:
 
 
 @cache
-def processor() -> str:
-    """The processor's model name, as far as the system tells."""
+def processor_name() -> str:
+    """Return the processor's model name, as far as the system tells."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -144,16 +177,16 @@ def processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def memory_gib() -> float | None:
-    """Installed memory in GiB, to one decimal; None where the system does not say."""
+def installed_memory_gib() -> float | None:
+    """Return the installed memory in GiB, to one decimal; None where the system does not say."""
     try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB, 1)
     except (AttributeError, OSError, ValueError):
         return None
 
 
-def available_bytes() -> int:
-    """Memory that this process could still take: what the system has free, cut by the control group's limit."""
+def available_memory_bytes() -> int:
+    """Return the bytes this process could still take: the system's available memory, cut by the cgroup's limit."""
     import psutil
 
     free = int(psutil.virtual_memory().available)
@@ -166,7 +199,11 @@ def available_bytes() -> int:
 
 @cache
 def accelerators() -> tuple[dict[str, Any], ...]:
-    """NVIDIA GPUs with name, memory in GiB and driver; empty where there is none or its library does not load."""
+    """Return name, memory in GiB and driver of each NVIDIA GPU.
+
+    Returns:
+        A dict a GPU; () where there is none or NVIDIA's library does not load.
+    """
     try:
         import pynvml
 
@@ -179,7 +216,7 @@ def accelerators() -> tuple[dict[str, Any], ...]:
         return tuple(
             {
                 "name": pynvml.nvmlDeviceGetName(handle),
-                "memory_gib": round(pynvml.nvmlDeviceGetMemoryInfo(handle).total / 2**30, 1),
+                "memory_gib": round(pynvml.nvmlDeviceGetMemoryInfo(handle).total / GIB, 1),
                 "driver": driver,
             }
             for handle in handles
@@ -191,8 +228,8 @@ def accelerators() -> tuple[dict[str, Any], ...]:
 
 
 @cache
-def commit() -> str | None:
-    """The commit of the checkout this file lies in, with `+` where files differ from it; None outside a checkout."""
+def git_commit() -> str | None:
+    """Return the commit of this file's checkout, with `+` where files differ from it; None outside a checkout."""
     folder = Path(__file__).resolve().parent.parent
     if not (folder / ".git").exists():
         return None
@@ -206,8 +243,8 @@ def commit() -> str | None:
     return answers[0].strip() + ("+" if answers[1].strip() else "")
 
 
-def out_of_memory_kills() -> int:
-    """How many processes the kernel has killed for memory since it started; 0 where it does not say."""
+def count_oom_kills() -> int:
+    """Return the number of processes the kernel has killed for memory since boot; 0 where it does not say."""
     try:
         lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
     except OSError:

@@ -1,5 +1,6 @@
-// A malloc that counts, put before the C library's with LD_PRELOAD: how many bytes are allocated, and the most since
-// the last question. Sees whatever a process takes from the heap, the scratch of compiled kernels too. glibc only.
+// Counting malloc, loaded before the C library's with LD_PRELOAD. It reports the bytes that are allocated and the
+// largest number since the last report, over the whole heap of the process, including scratch memory of compiled
+// kernels. glibc only.
 #include <atomic>
 #include <cerrno>
 #include <cstddef>
@@ -21,12 +22,12 @@ void __libc_free(void*);
 
 namespace {
 
-std::atomic<std::int64_t> now{0}, most{0};
+std::atomic<std::int64_t> current{0}, peak{0};
 
 void add(std::int64_t bytes) {
-  const std::int64_t sum = now.fetch_add(bytes, std::memory_order_relaxed) + bytes;
-  std::int64_t known = most.load(std::memory_order_relaxed);
-  while (sum > known && !most.compare_exchange_weak(known, sum, std::memory_order_relaxed)) {
+  const std::int64_t sum = current.fetch_add(bytes, std::memory_order_relaxed) + bytes;
+  std::int64_t known = peak.load(std::memory_order_relaxed);
+  while (sum > known && !peak.compare_exchange_weak(known, sum, std::memory_order_relaxed)) {
   }
 }
 
@@ -48,9 +49,9 @@ UNEPT_PUBLIC void* aligned_alloc(std::size_t line, std::size_t bytes) { return c
 
 UNEPT_PUBLIC int posix_memalign(void** block, std::size_t line, std::size_t bytes) {
   if (line % sizeof(void*) || (line & (line - 1)) || !line) return EINVAL;
-  void* found = __libc_memalign(line, bytes);
-  if (!found) return ENOMEM;
-  *block = counted(found);
+  void* allocated = __libc_memalign(line, bytes);
+  if (!allocated) return ENOMEM;
+  *block = counted(allocated);
   return 0;
 }
 
@@ -66,10 +67,10 @@ UNEPT_PUBLIC void free(void* block) {
   __libc_free(block);
 }
 
-UNEPT_PUBLIC std::int64_t unept_allocated() { return now.load(); }
+UNEPT_PUBLIC std::int64_t unept_allocated() { return current.load(); }
 
-// The most that was allocated at once since the last call of this.
-UNEPT_PUBLIC std::int64_t unept_most_allocated() { return most.exchange(now.load()); }
+// Largest number of bytes allocated at once since the last call of this function.
+UNEPT_PUBLIC std::int64_t unept_most_allocated() { return peak.exchange(current.load()); }
 
 UNEPT_PUBLIC const char* unept_sources() { return UNEPT_SOURCES; }
 

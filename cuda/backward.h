@@ -1,22 +1,23 @@
-// The backward pass on a CPU: a task is a head's level, whose value gradient it owns.
+// Backward pass on a CPU. A task is one level of one head; no other task adds to its value gradient.
 #pragma once
 
 #include "call.h"
 
 namespace unept {
 
-// <gradient, result> of each query and head: what the softmax takes off every logit's gradient.
+// Dot product of gradient and result for each query and head. The derivative of the softmax subtracts it from every
+// logit's gradient.
 template <class Real>
-void inner(const Call<Real>& call, Real* deltas) {
+void gradient_dot_result(const Call<Real>& call, Real* deltas) {
   const UneptSizes& size = call.size();
   constexpr int lanes = Lanes<Real>::count;
-  const std::int64_t parts = (size.queries + kQueries - 1) / kQueries;
+  const std::int64_t parts = (size.queries + kBlockQueries - 1) / kBlockQueries;
   parallel(size.batch * parts, call.threads, [&](std::int64_t task, int) {
-    const std::int64_t image = task / parts, first = task % parts * kQueries;
-    const std::int64_t last = first + kQueries < size.queries ? first + kQueries : size.queries;
+    const std::int64_t image = task / parts, first = task % parts * kBlockQueries;
+    const std::int64_t last = first + kBlockQueries < size.queries ? first + kBlockQueries : size.queries;
     for (std::int64_t row = first * size.heads; row < last * size.heads; ++row) {
       const std::int64_t query = row / size.heads, head = row % size.heads;
-      const std::int64_t from = call.place(image, query, head) * size.channels;
+      const std::int64_t from = call.index(image, query, head) * size.channels;
       Vector<Real> part = {};
       std::int64_t channel = 0;
       for (; channel + lanes <= size.channels; channel += lanes) {
@@ -29,12 +30,13 @@ void inner(const Call<Real>& call, Real* deltas) {
   });
 }
 
-// What `slopes` left in the block, to its places among the gradients.
+// Copies the results of `point_gradients` from the block to the offset and logit gradients.
 template <class Real>
-void deliver(const Call<Real>& call, const Block<Real>& block, const Queries& queries, std::int64_t level) {
+void store_point_gradients(const Call<Real>& call, const Block<Real>& block, const Queries& queries,
+                           std::int64_t level) {
   constexpr int lanes = Lanes<Real>::count;
   const std::int64_t points = call.size().points, step = call.size().heads * call.points();
-  const std::int64_t to = call.place(queries.image, queries.from, queries.head) * call.points() + level * points;
+  const std::int64_t to = call.index(queries.image, queries.from, queries.head) * call.points() + level * points;
   const Real *x = block.x, *y = block.y, *by_logit = block.delta;
   Real *offsets = call.offset_gradient + 2 * to, *logits = call.logit_gradient + to;
   for (std::int64_t query = 0; query < queries.count(); ++query) {
@@ -48,24 +50,25 @@ void deliver(const Call<Real>& call, const Block<Real>& block, const Queries& qu
   }
 }
 
-// Ask for the places of a query's gradients, for which `deliver` would wait: while others' values are added to, which
-// leaves the most time.
+// Prefetches the cache lines that `store_point_gradients` will write for a query. It is called during the scatter, long
+// before they are needed.
 template <class Real>
-UNEPT_INLINE void expect(const Call<Real>& call, const Queries& queries, std::int64_t query, std::int64_t level) {
+UNEPT_INLINE void prefetch_gradients(const Call<Real>& call, const Queries& queries, std::int64_t query,
+                                     std::int64_t level) {
   const std::int64_t points = call.size().points;
-  const std::int64_t to = call.place(queries.image, query, queries.head) * call.points() + level * points;
+  const std::int64_t to = call.index(queries.image, query, queries.head) * call.points() + level * points;
   prefetch<1>(call.offset_gradient + 2 * to, 2 * points * std::int64_t(sizeof(Real)));
   prefetch<1>(call.logit_gradient + to, points * std::int64_t(sizeof(Real)));
 }
 
-// The rest of what a block starts from: its queries' gradients, and for each point its weight and delta.
+// Loads the gradients of a block's queries and completes weight and delta of each point. `fill` has done the rest.
 template <class Real>
-void begin(const Call<Real>& call, const Block<Real>& block, const Queries& queries, const Real* deltas) {
+void load_gradients(const Call<Real>& call, const Block<Real>& block, const Queries& queries, const Real* deltas) {
   constexpr int lanes = Lanes<Real>::count;
   const UneptSizes& size = call.size();
   const std::int64_t points = size.points, width = call.layout.width();
   const std::int64_t first = (queries.image * size.heads + queries.head) * size.queries + queries.from;
-  const Real* from = call.gradient + call.place(queries.image, queries.from, queries.head) * size.channels;
+  const Real* from = call.gradient + call.index(queries.image, queries.from, queries.head) * size.channels;
   Real *weight = block.weight, *delta = block.delta, *to = reinterpret_cast<Real*>(block.gradient);
   for (std::int64_t query = 0; query < queries.count(); ++query) {
     const Real times = call.softmax[2 * (first + query) + 1], off = deltas[first + query];
@@ -87,7 +90,7 @@ void backward_block(const Call<Real>& call, const Block<Real>& block, const Real
   const std::int64_t vectors = call.layout.vectors, width = call.layout.width();
   fill(call, block, queries, level, 1);
   exponentials(block.weight, count);
-  begin(call, block, queries, deltas);
+  load_gradients(call, block, queries, deltas);
   locate_points(block, count, width);
   in_pieces(vectors, [&](auto pieces, std::int64_t from) {
     dot<Real, pieces>(block, table + from * Lanes<Real>::count, queries.count(), points, width, block.gradient + from,
@@ -96,20 +99,20 @@ void backward_block(const Call<Real>& call, const Block<Real>& block, const Real
   in_pieces(vectors, [&](auto pieces, std::int64_t from) {
     for (std::int64_t query = 0; query < queries.count(); ++query) {
       if (from == 0) {
-        fetch(call, queries, queries.to + query, level, 1);
-        expect(call, queries, queries.from + query, level);
+        prefetch_query(call, queries, queries.to + query, level, 1);
+        prefetch_gradients(call, queries, queries.from + query, level);
       }
       scatter<Real, pieces>(block, slice + from * Lanes<Real>::count, query * points, points, width,
                             block.gradient + query * vectors + from);
     }
   });
-  slopes(block, count);
-  deliver(call, block, queries, level);
+  point_gradients(block, count);
+  store_point_gradients(call, block, queries, level);
 }
 
-// A level's value gradient of one head, from its table to its places.
+// Copies the value gradient of one level and head from its table to the output.
 template <class Real, class Stored>
-void collect(const Call<Real>& call, std::int64_t image, std::int64_t head, const Level& level, const Real* table) {
+void unpack(const Call<Real>& call, std::int64_t image, std::int64_t head, const Level& level, const Real* table) {
   const UneptSizes& size = call.size();
   const std::int64_t width = call.layout.width();
   const std::int64_t step = size.heads * size.channels;
@@ -118,7 +121,7 @@ void collect(const Call<Real>& call, std::int64_t image, std::int64_t head, cons
   for (std::int64_t line = 0; line < level.height; ++line) {
     const Real* from = table + (level.before() + line * level.step()) * width;
     for (std::int64_t pixel = 0; pixel < level.width; ++pixel, from += width, to += step) {
-      prefetch<1>(to + kAhead * step, size.channels * std::int64_t(sizeof(Stored)));
+      prefetch<1>(to + kPrefetch * step, size.channels * std::int64_t(sizeof(Stored)));
       write_row(to, from, size.channels);
     }
   }
@@ -127,27 +130,27 @@ void collect(const Call<Real>& call, std::int64_t image, std::int64_t head, cons
 template <class Real, class Stored>
 Error backward(const Call<Real>& call) {
   const UneptSizes& size = call.size();
-  const std::int64_t vectors = call.layout.vectors, room = queries_of_a_block(size.points);
+  const std::int64_t vectors = call.layout.vectors, capacity = queries_of_a_block(size.points);
   const std::int64_t table_bytes = call.layout.most * vectors * UNEPT_BYTES;
-  const std::int64_t bytes = (2 * table_bytes + Block<Real>::bytes(size.points, room, vectors) + 63) / 64 * 64;
+  const std::int64_t bytes = (2 * table_bytes + Block<Real>::bytes(size.points, capacity, vectors) + 63) / 64 * 64;
   const Scratch own(call.threads * bytes), deltas(size.batch * size.heads * size.queries * std::int64_t(sizeof(Real)));
   if (!own || !deltas) return no_memory;
-  inner(call, deltas.as<Real>());
+  gradient_dot_result(call, deltas.as<Real>());
   parallel(size.batch * size.heads * size.levels, call.threads, [&](std::int64_t task, int thread) {
     const std::int64_t which = task % size.levels, head = task / size.levels % size.heads;
     const std::int64_t image = task / size.levels / size.heads;
     const Level& level = call.layout.levels[which];
     char* memory = own.as<char>() + thread * bytes;
     Real *table = reinterpret_cast<Real*>(memory), *slice = reinterpret_cast<Real*>(memory + table_bytes);
-    const Block<Real> block(memory + 2 * table_bytes, size.points, room, vectors);
+    const Block<Real> block(memory + 2 * table_bytes, size.points, capacity, vectors);
     block.sample(&level, 1, size.points, level.row, call.layout.width());
     pack<Real, Stored>(call, image, head, level, table);
     std::memset(slice, 0, level.rows() * vectors * UNEPT_BYTES);
-    for (std::int64_t from = 0; from < size.queries; from += room) {
-      const std::int64_t to = from + room < size.queries ? from + room : size.queries;
+    for (std::int64_t from = 0; from < size.queries; from += capacity) {
+      const std::int64_t to = from + capacity < size.queries ? from + capacity : size.queries;
       backward_block(call, block, table, slice, deltas.as<Real>(), {image, head, from, to}, which);
     }
-    collect<Real, Stored>(call, image, head, level, slice);
+    unpack<Real, Stored>(call, image, head, level, slice);
   });
   return none;
 }

@@ -1,4 +1,4 @@
-// Values as the CUDA kernels load, add and store them: `width` channels at a time, computed in float or double.
+// Loads, additions and stores of the CUDA kernels: `width` channels at a time, computed in float or double.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -15,15 +15,15 @@ __device__ __forceinline__ double exponential(double power) { return exp(power);
 __device__ __forceinline__ float larger(float one, float other) { return fmaxf(one, other); }
 __device__ __forceinline__ double larger(double one, double other) { return fmax(one, other); }
 
-// From a stored type to the one it is computed in, and back (to nearest, ties to even).
-__device__ __forceinline__ float wide(float stored) { return stored; }
-__device__ __forceinline__ double wide(double stored) { return stored; }
-__device__ __forceinline__ float wide(__half stored) { return __half2float(stored); }
-__device__ __forceinline__ float wide(__nv_bfloat16 stored) { return __bfloat162float(stored); }
+// Conversion from the stored type to the type of the computation, and back (to nearest, ties to even).
+__device__ __forceinline__ float widen(float stored) { return stored; }
+__device__ __forceinline__ double widen(double stored) { return stored; }
+__device__ __forceinline__ float widen(__half stored) { return __half2float(stored); }
+__device__ __forceinline__ float widen(__nv_bfloat16 stored) { return __bfloat162float(stored); }
 __device__ __forceinline__ void narrow(__half& stored, float sum) { stored = __float2half_rn(sum); }
 __device__ __forceinline__ void narrow(__nv_bfloat16& stored, float sum) { stored = __float2bfloat16_rn(sum); }
 
-// Four stored numbers, moved at once where the machine can: 16 bytes are the most that every card moves.
+// Four stored numbers, moved in one instruction where possible; every device moves at least 16 bytes at once.
 template <class Stored>
 struct alignas(sizeof(Stored) * 4 < 16 ? sizeof(Stored) * 4 : 16) Four {
   Stored at[4];
@@ -48,9 +48,9 @@ __device__ __forceinline__ Pack<Real, width> load(const Stored* from) {
   if constexpr (width == 4) {
     const Four<Stored> four = *reinterpret_cast<const Four<Stored>*>(from);
 #pragma unroll
-    for (int i = 0; i < 4; ++i) pack.at[i] = wide(four.at[i]);
+    for (int i = 0; i < 4; ++i) pack.at[i] = widen(four.at[i]);
   } else {
-    pack.at[0] = wide(*from);
+    pack.at[0] = widen(*from);
   }
   return pack;
 }
@@ -64,7 +64,7 @@ __device__ __forceinline__ void store(Real* to, const Pack<Real, width>& pack) {
   }
 }
 
-// to += times * pack, shared with other threads.
+// Adds times * pack to memory that other threads add to as well.
 template <class Real, int width>
 __device__ __forceinline__ void add(Real* to, Real times, const Pack<Real, width>& pack) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900

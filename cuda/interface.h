@@ -1,4 +1,4 @@
-// The C interface that every library of the kernels speaks: sizes, types of values, error codes.
+// C interface of the CUDA library: sizes, types of values, error codes.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,7 @@ namespace unept {
 
 enum Type { float32 = 0, float64 = 1, bfloat16 = 2, float16 = 3 };
 
-// Codes from `cuda_error` on are CUDA's own, moved up by it.
+// Codes above `cuda_error` are CUDA's own plus `cuda_error`.
 enum Error { none = 0, bad_type = 1, no_memory = 2, bad_sizes = 3, too_many_levels = 4, cuda_error = 1000 };
 
 }  // namespace unept

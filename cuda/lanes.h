@@ -1,4 +1,4 @@
-// Vectors of exactly the machine's width, and the few things that are done with them: compilers lower wider ones badly.
+// Vectors of exactly the machine's width and the operations on them. Compilers lower wider vectors badly.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@
 
 #include "point.h"
 
-#if defined(UNEPT_BYTES)  // told by who compiles: a test of vectors that its machine has not
+#if defined(UNEPT_BYTES)  // set on the command line, to test vector widths that the machine lacks
 #elif defined(__AVX512F__)
 #define UNEPT_BYTES 64
 #elif defined(__AVX2__)
@@ -37,36 +37,36 @@ using Vector = typename Lanes<Real>::Vector;
 template <class Real>
 using Ints = typename Lanes<Real>::Ints;
 
-// Rounding down, where the machine does it at once.
+// Rounding down, in one instruction where there is one.
 #if UNEPT_BYTES == 64 && defined(__AVX512F__)
-inline Vector<float> rounded_down(Vector<float> number) { return _mm512_floor_ps(number); }
-inline Vector<double> rounded_down(Vector<double> number) { return _mm512_floor_pd(number); }
+inline Vector<float> vector_floor(Vector<float> number) { return _mm512_floor_ps(number); }
+inline Vector<double> vector_floor(Vector<double> number) { return _mm512_floor_pd(number); }
 #elif UNEPT_BYTES == 32 && defined(__AVX__)
-inline Vector<float> rounded_down(Vector<float> number) { return _mm256_floor_ps(number); }
-inline Vector<double> rounded_down(Vector<double> number) { return _mm256_floor_pd(number); }
+inline Vector<float> vector_floor(Vector<float> number) { return _mm256_floor_ps(number); }
+inline Vector<double> vector_floor(Vector<double> number) { return _mm256_floor_pd(number); }
 #elif UNEPT_BYTES == 16 && defined(__SSE4_1__)
-inline Vector<float> rounded_down(Vector<float> number) { return _mm_floor_ps(number); }
-inline Vector<double> rounded_down(Vector<double> number) { return _mm_floor_pd(number); }
+inline Vector<float> vector_floor(Vector<float> number) { return _mm_floor_ps(number); }
+inline Vector<double> vector_floor(Vector<double> number) { return _mm_floor_pd(number); }
 #else
 template <class Real>
-inline Vector<Real> rounded_down_of(Vector<Real> number) {
+inline Vector<Real> vector_floor_of(Vector<Real> number) {
   const Vector<Real> whole = __builtin_convertvector(__builtin_convertvector(number, Ints<Real>), Vector<Real>);
   return number < whole ? whole - 1 : whole;
 }
-inline Vector<float> rounded_down(Vector<float> number) { return rounded_down_of<float>(number); }
-inline Vector<double> rounded_down(Vector<double> number) { return rounded_down_of<double>(number); }
+inline Vector<float> vector_floor(Vector<float> number) { return vector_floor_of<float>(number); }
+inline Vector<double> vector_floor(Vector<double> number) { return vector_floor_of<double>(number); }
 #endif
 
-#define UNEPT_WHOLE(Real)                                                                           \
+#define UNEPT_ROUNDING(Real)                                                                           \
   template <>                                                                                       \
-  struct Whole<Vector<Real>> {                                                                      \
+  struct Rounding<Vector<Real>> {                                                                      \
     using Int = Ints<Real>;                                                                         \
-    static UNEPT_INLINE Vector<Real> below(Vector<Real> number) { return rounded_down(number); }    \
-    static UNEPT_INLINE Int of(Vector<Real> whole) { return __builtin_convertvector(whole, Int); }  \
+    static UNEPT_INLINE Vector<Real> floor(Vector<Real> number) { return vector_floor(number); }    \
+    static UNEPT_INLINE Int to_int(Vector<Real> whole) { return __builtin_convertvector(whole, Int); }  \
   };
-UNEPT_WHOLE(float)
-UNEPT_WHOLE(double)
-#undef UNEPT_WHOLE
+UNEPT_ROUNDING(float)
+UNEPT_ROUNDING(double)
+#undef UNEPT_ROUNDING
 
 template <class Real>
 inline Vector<Real> load(const Real* from) {
@@ -92,7 +92,7 @@ inline void store_ints(typename Lanes<Real>::Int* to, Ints<Real> vector) {
   std::memcpy(to, &vector, sizeof vector);
 }
 
-// Lane i is lane from(i) of `first` and `second` put one after the other.
+// Shuffle: lane i of the result is lane from(i) of the concatenation of `first` and `second`.
 template <class Real, int (*from)(int), int... lane>
 inline Vector<Real> shuffled(Vector<Real> first, Vector<Real> second, std::integer_sequence<int, lane...>) {
 #if defined(__clang__)
@@ -106,7 +106,8 @@ inline Vector<Real> shuffled(Vector<Real> first, Vector<Real> second) {
   return shuffled<Real, from>(first, second, std::make_integer_sequence<int, Lanes<Real>::count>{});
 }
 
-// Lane i of two vectors, or lane i ^ step: the first's where bit `step` of i is 0, else the second's.
+// Blend: lane i comes from the first vector where bit `step` of i is 0, else from the second; a crossed vector gives
+// lane i ^ step.
 template <int count, int step, bool crossed_first, bool crossed_second>
 constexpr int either(int lane) {
   return lane & step ? count + (crossed_second ? lane ^ step : lane) : crossed_first ? lane ^ step : lane;
@@ -116,7 +117,7 @@ inline Vector<Real> pick(Vector<Real> first, Vector<Real> second) {
   return shuffled<Real, either<Lanes<Real>::count, step, crossed_first, crossed_second>>(first, second);
 }
 
-// Lane i of the second, where bit `step` of i is 0, takes the place of lane i + step of the first, and that its place.
+// Swaps lane i of the second vector with lane i + step of the first, for every i whose bit `step` is 0.
 template <class Real, int step>
 inline void exchange(Vector<Real>& first, Vector<Real>& second) {
   const Vector<Real> kept = first;
@@ -129,7 +130,7 @@ constexpr int every_second(int lane) { return 2 * lane + from; }
 template <int count, int from>
 constexpr int in_turn(int lane) { return (lane + from) / 2 + lane % 2 * count; }
 
-// Numbers that lie x, y, x, y, ... from `from` on, as the x and the y; and back.
+// Deinterleaves x, y, x, y, ... from memory, and interleaves them back.
 template <class Real>
 inline void load_pairs(const Real* from, Vector<Real>& x, Vector<Real>& y) {
   const Vector<Real> first = load(from), second = load(from + Lanes<Real>::count);
@@ -143,14 +144,14 @@ inline void store_pairs(Real* to, Vector<Real> x, Vector<Real> y) {
   store(to + count, shuffled<Real, in_turn<count, count>>(x, y));
 }
 
-// The sums over the lanes of each of `count` vectors, as the lanes of one: a tree of shuffles. Uses `vectors` up.
+// Horizontal sums of `count` vectors as the lanes of one vector, by a tree of shuffles. Overwrites `vectors`.
 template <class Real, int step = Lanes<Real>::count / 2>
 inline Vector<Real> sums(Vector<Real>* vectors) {
   for (int i = 0; i < step; ++i) {
     const Vector<Real> one = vectors[i], other = vectors[i + step];
     if constexpr (step > 1) {
       vectors[i] = pick<Real, step, false, false>(one, other) + pick<Real, step, true, true>(one, other);
-    } else {  // the same in cheaper steps
+    } else {  // the same with cheaper shuffles
       const Vector<Real> rest = pick<Real, step, false, false>(other, one);
       vectors[i] = pick<Real, step, false, false>(one, other) + pick<Real, step, true, true>(rest, rest);
     }
@@ -159,7 +160,7 @@ inline Vector<Real> sums(Vector<Real>* vectors) {
   return vectors[0];
 }
 
-// The sum of a vector's lanes, and the largest of them; NaN never is.
+// Sum of a vector's lanes, and the largest lane; NaN is never the largest.
 template <class Real, int step = Lanes<Real>::count / 2>
 inline Real sum_of(Vector<Real> vector) {
   const Vector<Real> both = vector + pick<Real, step, true, true>(vector, vector);
@@ -173,7 +174,7 @@ inline Real largest_of(Vector<Real> vector) {
   return more[0];
 }
 
-// The largest of some numbers; NaN never is. -inf for none.
+// Largest of `count` numbers; NaN is never the largest, and no numbers give -inf.
 template <class Real>
 inline Real largest(const Real* numbers, std::int64_t count) {
   constexpr int lanes = Lanes<Real>::count;
@@ -191,7 +192,7 @@ inline Real largest(const Real* numbers, std::int64_t count) {
   return most;
 }
 
-// Their sum, always in the same order.
+// Sum of `count` numbers, always in the same order.
 template <class Real>
 inline Real total(const Real* numbers, std::int64_t count) {
   constexpr int lanes = Lanes<Real>::count;
@@ -224,7 +225,7 @@ struct Exponential<double> {
   static constexpr int mantissa = 52, terms = 13;
 };
 
-// e^x for x <= 0, without a branch; NaN stays NaN, and what is below the smallest normal number is 0.
+// e^x for x <= 0, without a branch; NaN stays NaN, and results below the smallest normal number are 0.
 template <class Real>
 inline Vector<Real> exponential(Vector<Real> x) {
   using E = Exponential<Real>;
@@ -239,7 +240,7 @@ inline Vector<Real> exponential(Vector<Real> x) {
   Vector<Real> series = zero + inverse_factorials[E::terms];
 #pragma GCC unroll 16
   for (int term = E::terms - 1; term >= 0; --term) series = series * rest + inverse_factorials[term];
-  // times 2^power: the sum of the exponents; the bits of `round` are shifted out
+  // Multiply by 2^power by adding the exponents; the shift drops the bits of `round`.
   using Bits = typename Lanes<Real>::Bits;
   const Bits bits = reinterpret_cast<Bits>(series) + (reinterpret_cast<Bits>(rounded) << E::mantissa);
   return x < lowest ? zero : reinterpret_cast<Vector<Real>>(bits);

@@ -1,9 +1,9 @@
-// How the CPU kernel keeps its data: sizes, the levels' places in a head's table, scratch memory, half types.
+// Data layout of the CPU kernel: sizes, positions of the levels in a head's table, scratch memory, half types.
 //
-// A table holds the rows of one head of one image. A level lies in it with a border of zeros, which the corners outside
-// the map read (and whose gradient nobody collects): two lines above and two below, and two pixels between one line and
-// the next, the end of one and the start of the other. So the corners of a point are found from one row, without a
-// question. A row is padded with zeros to whole vectors.
+// A table holds the rows of one head of one image. A level has a border of zeros in it: two lines above, two lines
+// below, and two pixels between the end of a line and the start of the next. Corners outside the map read the border,
+// and the gradient that they add to it is dropped. So the four corners of a point follow from one row without a branch.
+// A row is padded with zeros to whole vectors.
 #pragma once
 
 #include <cstdint>
@@ -24,10 +24,10 @@ namespace unept {
 
 struct Level {
   std::int64_t height, width;
-  std::int64_t token;  // of its pixel 0, among the tokens
-  std::int64_t row;    // where it starts in the table
+  std::int64_t token;  // index of its pixel 0 among the tokens
+  std::int64_t row;    // its first row in the table
   std::int64_t pixels() const { return height * width; }
-  std::int64_t step() const { return width + 2; }                    // rows from a pixel to the one below
+  std::int64_t step() const { return width + 2; }                    // rows from a pixel to the one below it
   std::int64_t before() const { return 2 * step() + 2; }             // rows before pixel 0
   std::int64_t rows() const { return (height + 4) * step() + 2; }
 };
@@ -36,12 +36,12 @@ template <class Real>
 struct Layout {
   UneptSizes size;
   std::vector<Level> levels;
-  std::int64_t rows = 0;     // of a table
-  std::int64_t vectors = 0;  // of a row
+  std::int64_t rows = 0;     // rows of a table
+  std::int64_t vectors = 0;  // vectors of a row
   std::int64_t most = 0;     // rows of the largest level
-  bool fits = true;          // whether a place in a table can be told by an int
+  bool fits = true;          // an offset in a table fits an int32
 
-  Layout(const UneptSizes& given, const std::int64_t* shapes) : size(given) {
+  Layout(const UneptSizes& sizes, const std::int64_t* shapes) : size(sizes) {
     constexpr std::int64_t lanes = Lanes<Real>::count, limit = std::numeric_limits<std::int32_t>::max();
     vectors = (size.channels + lanes - 1) / lanes;
     std::int64_t token = 0;
@@ -58,11 +58,11 @@ struct Layout {
     fits = token == size.tokens && vectors < limit && rows * vectors < limit / lanes;
   }
 
-  std::int64_t width() const { return vectors * Lanes<Real>::count; }  // of a row, in numbers
+  std::int64_t width() const { return vectors * Lanes<Real>::count; }  // numbers of a row
   std::int64_t points() const { return size.levels * size.points; }
 };
 
-// Aligned memory that is given back; null if there is none left.
+// Aligned memory, freed by the destructor; null if the allocation fails.
 class Scratch {
  public:
   explicit Scratch(std::int64_t bytes) {
@@ -80,7 +80,7 @@ class Scratch {
   void* memory_;
 };
 
-// Half types are only stored: their bits, and the way to single precision and back (to nearest, ties to even).
+// Half types are storage types: their bits, and conversions to single precision and back (to nearest, ties to even).
 struct BFloat16 {
   std::uint16_t bits;
 };
@@ -103,8 +103,9 @@ inline void read(float& wide, float stored) { wide = stored; }
 inline void read(double& wide, double stored) { wide = stored; }
 inline void read(float& wide, BFloat16 stored) { wide = from_bits(std::uint32_t(stored.bits) << 16); }
 inline void read(float& wide, Float16 stored) {
-  const std::uint32_t sign = std::uint32_t(stored.bits & 0x8000) << 16, rest = std::uint32_t(stored.bits & 0x7fff) << 13;
-  const float scaled = from_bits(rest) * from_bits(0x77800000);  // 2^112: the exponent's other bias, and denormals
+  const std::uint32_t sign = std::uint32_t(stored.bits & 0x8000) << 16;
+  const std::uint32_t rest = std::uint32_t(stored.bits & 0x7fff) << 13;
+  const float scaled = from_bits(rest) * from_bits(0x77800000);  // 2^112 corrects the exponent bias, also of denormals
   wide = from_bits(sign | (rest >= 0x0f800000 ? rest | 0x7f800000 : to_bits(scaled)));
 }
 
@@ -118,13 +119,13 @@ inline void write(BFloat16& stored, float wide) {
 inline void write(Float16& stored, float wide) {
   const std::uint32_t bits = to_bits(wide), sign = (bits >> 16) & 0x8000, size = bits & 0x7fffffff;
   const std::uint32_t normal = (size - 0x38000000 + 0xfff + ((size >> 13) & 1)) >> 13;
-  const std::uint32_t denormal = to_bits(from_bits(size) + 0.5f) - 0x3f000000;  // 0.5's last bit is 2^-24
+  const std::uint32_t denormal = to_bits(from_bits(size) + 0.5f) - 0x3f000000;  // the last bit of 0.5 is 2^-24
   const std::uint32_t finite = size < 0x38800000 ? denormal : normal;
   const std::uint32_t half = size > 0x7f800000 ? 0x7e00 : size >= 0x477ff000 ? 0x7c00 : finite;
   stored.bits = static_cast<std::uint16_t>(sign | half);
 }
 
-// The numbers of a pixel's head into a row of whole vectors, the rest of it zeros; and back.
+// Copies the channels of one pixel and head into a row, padded with zeros to whole vectors, and back.
 template <class Real, class Stored>
 inline void read_row(Real* __restrict to, const Stored* __restrict from, std::int64_t channels) {
   constexpr int lanes = Lanes<Real>::count;

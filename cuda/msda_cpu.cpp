@@ -8,9 +8,9 @@
 // and all but the value in the type of the computation: double for double values, else float. Gradients are laid out
 // as what they belong to; the result and the softmax of the forward pass are inputs of the backward pass.
 //
-// A head's values are copied into a table (layout.h), so that its maps lie together in the cache. Points are
-// worked on in blocks: first where each lies (vectors of points), then the sums over its four rows (vectors of
-// channels). No sum is shared between tasks: no atomics, and the same bits for any number of threads.
+// A head's values are copied into a table (layout.h), so that its maps are contiguous in the cache. Points are worked
+// on in blocks: first their locations (vectors of points), then the sums over their four rows (vectors of channels). No
+// sum is shared between tasks, so there are no atomics, and the result has the same bits for any number of threads.
 #include "backward.h"
 #include "forward.h"
 
@@ -31,35 +31,35 @@ struct Pointers {
 };
 
 template <class Real, class Stored>
-int run(const Pointers& given, int threads, bool backwards) {
-  const UneptSizes& size = *given.sizes;
+int run(const Pointers& pointers, int threads, bool backwards) {
+  const UneptSizes& size = *pointers.sizes;
   if (size.batch < 0 || size.tokens < 0 || size.heads < 0 || size.channels < 0 || size.levels < 0 || size.points < 0 ||
       size.queries < 0) {
     return unept::bad_sizes;
   }
-  const unept::Call<Real> call{unept::Layout<Real>(size, given.shapes),
+  const unept::Call<Real> call{unept::Layout<Real>(size, pointers.shapes),
                                unept::threads_for(size, threads),
-                               given.value,
-                               static_cast<const Real*>(given.reference),
-                               static_cast<const Real*>(given.offsets),
-                               static_cast<const Real*>(given.logits),
-                               static_cast<Real*>(given.result),
-                               static_cast<Real*>(given.softmax),
-                               static_cast<const Real*>(given.gradient),
-                               given.value_gradient,
-                               static_cast<Real*>(given.offset_gradient),
-                               static_cast<Real*>(given.logit_gradient)};
+                               pointers.value,
+                               static_cast<const Real*>(pointers.reference),
+                               static_cast<const Real*>(pointers.offsets),
+                               static_cast<const Real*>(pointers.logits),
+                               static_cast<Real*>(pointers.result),
+                               static_cast<Real*>(pointers.softmax),
+                               static_cast<const Real*>(pointers.gradient),
+                               pointers.value_gradient,
+                               static_cast<Real*>(pointers.offset_gradient),
+                               static_cast<Real*>(pointers.logit_gradient)};
   if (!call.layout.fits) return unept::bad_sizes;
   return backwards ? unept::backward<Real, Stored>(call) : unept::forward<Real, Stored>(call);
 }
 
-int run_typed(const Pointers& given, int value_type, int threads, bool backwards) {
+int run_typed(const Pointers& pointers, int value_type, int threads, bool backwards) {
   switch (value_type) {
-    case float32: return run<float, float>(given, threads, backwards);
-#if !defined(UNEPT_ONLY_FLOAT32)  // a test that compiles the kernel many times has no use for the others
-    case float64: return run<double, double>(given, threads, backwards);
-    case bfloat16: return run<float, unept::BFloat16>(given, threads, backwards);
-    case float16: return run<float, unept::Float16>(given, threads, backwards);
+    case float32: return run<float, float>(pointers, threads, backwards);
+#if !defined(UNEPT_ONLY_FLOAT32)  // for tests that compile the kernel many times
+    case float64: return run<double, double>(pointers, threads, backwards);
+    case bfloat16: return run<float, unept::BFloat16>(pointers, threads, backwards);
+    case float16: return run<float, unept::Float16>(pointers, threads, backwards);
 #endif
     default: return unept::bad_type;
   }
@@ -73,8 +73,9 @@ extern "C" {
 UNEPT_PUBLIC int unept_msda_forward(const UneptSizes* sizes, const std::int64_t* shapes, int value_type, int threads,
                        const void* value, const void* reference, const void* offsets, const void* logits, void* result,
                        void* softmax) {
-  return run_typed({sizes, shapes, value, reference, offsets, logits, nullptr, result, softmax, nullptr, nullptr, nullptr},
-                   value_type, threads, false);
+  return run_typed(
+      {sizes, shapes, value, reference, offsets, logits, nullptr, result, softmax, nullptr, nullptr, nullptr},
+      value_type, threads, false);
 }
 
 UNEPT_PUBLIC int unept_msda_backward(const UneptSizes* sizes, const std::int64_t* shapes, int value_type, int threads,
@@ -86,7 +87,7 @@ UNEPT_PUBLIC int unept_msda_backward(const UneptSizes* sizes, const std::int64_t
                    value_type, threads, true);
 }
 
-// What this library is: the hash of its sources, the bytes of its vectors, and whether it can use threads.
+// Facts about this library: hash of its sources, bytes of its vectors, and 1 if it uses threads.
 UNEPT_PUBLIC const char* unept_sources() { return UNEPT_SOURCES; }
 UNEPT_PUBLIC int unept_vector_bytes() { return UNEPT_BYTES; }
 UNEPT_PUBLIC int unept_threaded() {

@@ -1,16 +1,16 @@
-// Multi-scale deformable attention on a CUDA card behind a plain C interface.
+// Multi-scale deformable attention on a CUDA device behind a plain C interface.
 //
-// The semantics are those of unept/ops/reference.py, the arrays those of msda_cpu.cpp, on the card and contiguous:
+// The semantics are those of unept/ops/reference.py, the arrays those of msda_cpu.cpp, in device memory and contiguous:
 //   value (batch, tokens, heads, channels), of `value_type`       reference (queries, 2): x and y
 //   offsets (batch, queries, heads, levels, points, 2)            logits (batch, queries, heads, levels, points)
 //   result (batch, queries, heads * channels)
 //   softmax (batch, heads, queries, 2): the largest logit and 1 / the sum of the exponentials
 // and all but the value in the type of the computation: double for double values, else float. Gradients are laid out
 // as what they belong to; the result and the softmax of the forward pass are inputs of the backward pass. `sizes` and
-// `shapes` (levels, 2: height and width) lie in the computer's own memory and may be changed once the call is back.
+// `shapes` (levels, 2: height and width) are in host memory and may be changed after the call returns.
 //
-// Work is queued on `stream` of `device`; nothing waits for it. The gradient of the values is a sum of atomic
-// additions, so its last bits depend on chance; every other outcome is the same in every run.
+// Work is queued on `stream` of `device`; no call waits for it. The value gradient is a sum of atomic additions, so its
+// last bits vary from run to run; every other result is the same in every run.
 #include <climits>
 
 #include "gpu_backward.cuh"
@@ -30,26 +30,26 @@ namespace gpu {
 namespace {
 
 struct Pointers {
-  bool back;  // the gradient may be null in either pass: an empty one has no memory
+  bool back;  // backward pass; the gradient may be null in either pass, since an empty one has no memory
   const void *value, *reference, *offsets, *logits, *gradient;
   void *result, *softmax, *value_gradient, *value_sum, *offset_gradient, *logit_gradient;
 };
 
 int code_of(cudaError_t error) { return error == cudaSuccess ? none : cuda_error + static_cast<int>(error); }
 
-// Makes a card the current one for as long as it lives.
-class Card {
+// Makes a device the current one during its lifetime.
+class DeviceGuard {
  public:
-  explicit Card(int device) {
+  explicit DeviceGuard(int device) {
     error = cudaGetDevice(&before_);
     changed_ = error == cudaSuccess && before_ != device;
     if (changed_) error = cudaSetDevice(device);
   }
-  ~Card() {
+  ~DeviceGuard() {
     if (changed_) cudaSetDevice(before_);
   }
-  Card(const Card&) = delete;
-  Card& operator=(const Card&) = delete;
+  DeviceGuard(const DeviceGuard&) = delete;
+  DeviceGuard& operator=(const DeviceGuard&) = delete;
   cudaError_t error;
 
  private:
@@ -57,26 +57,28 @@ class Card {
   bool changed_ = false;
 };
 
-unsigned least(std::int64_t one, std::int64_t other) { return static_cast<unsigned>(one < other ? one : other); }
+unsigned smaller(std::int64_t one, std::int64_t other) { return static_cast<unsigned>(one < other ? one : other); }
 
-// So many threads, so many times; what a card cannot start at once its kernels do one after the other.
-template <class... Given>
-int launch(void (*kernel)(Given...), std::int64_t threads, std::int64_t repeats, cudaStream_t stream, Given... given) {
+// Launches a kernel with `threads` threads, `repeats` times. Kernels loop over what a grid cannot hold.
+template <class... Arguments>
+int launch(void (*kernel)(Arguments...), std::int64_t threads, std::int64_t repeats, cudaStream_t stream,
+           Arguments... values) {
   if (threads == 0 || repeats == 0) return none;
-  const dim3 grid(least((threads + kThreads - 1) / kThreads, UNEPT_MOST_BLOCKS), least(repeats, UNEPT_MOST_REPEATS));
-  void* arguments[] = {&given...};
+  const std::int64_t blocks = (threads + kThreads - 1) / kThreads;
+  const dim3 grid(smaller(blocks, UNEPT_MOST_BLOCKS), smaller(repeats, UNEPT_MOST_REPEATS));
+  void* arguments[] = {&values...};
   const cudaError_t error = cudaLaunchKernel(kernel, grid, dim3(kThreads), arguments, 0, stream);
   const cudaError_t last = cudaGetLastError();
   return code_of(error != cudaSuccess ? error : last);
 }
 
-// a * b, or -1 if that is `limit` or more. Neither is negative, `limit` is.
+// a * b, or -1 if the product is `limit` or more or a factor is negative.
 std::int64_t times(std::int64_t a, std::int64_t b, std::int64_t limit) {
   if (a < 0 || b < 0 || (b > 0 && a > (limit - 1) / b)) return -1;
   return a * b;
 }
 
-// Whether places within a token, a query, a map and an image's groups can be told by an int, all others by an int64.
+// Checks that indices within a token, a query, a map and an image's groups fit an int, and all others an int64.
 int check(const UneptSizes& size) {
   constexpr std::int64_t narrow_limit = INT_MAX / 4, limit = LLONG_MAX / 64;
   if (size.levels > kMostLevels) return too_many_levels;
@@ -94,17 +96,17 @@ int check(const UneptSizes& size) {
 }
 
 template <class Real, class Stored>
-int fill(Call<Real, Stored>& call, const UneptSizes& size, const std::int64_t* shapes, const Pointers& given) {
+int fill(Call<Real, Stored>& call, const UneptSizes& size, const std::int64_t* shapes, const Pointers& pointers) {
   if (const int error = check(size)) return error;
   call = Call<Real, Stored>{size.batch, size.queries, size.tokens, static_cast<unsigned>(size.heads),
                             static_cast<unsigned>(size.queries * size.heads), static_cast<int>(size.channels),
                             static_cast<int>(size.points),
-                            static_cast<int>(size.levels * size.points), static_cast<const Stored*>(given.value),
-                            static_cast<const Real*>(given.reference), static_cast<const Real*>(given.offsets),
-                            static_cast<const Real*>(given.logits), static_cast<Real*>(given.result),
-                            static_cast<Real*>(given.softmax), static_cast<const Real*>(given.gradient),
-                            static_cast<Real*>(given.value_sum), static_cast<Real*>(given.offset_gradient),
-                            static_cast<Real*>(given.logit_gradient), {}};
+                            static_cast<int>(size.levels * size.points), static_cast<const Stored*>(pointers.value),
+                            static_cast<const Real*>(pointers.reference), static_cast<const Real*>(pointers.offsets),
+                            static_cast<const Real*>(pointers.logits), static_cast<Real*>(pointers.result),
+                            static_cast<Real*>(pointers.softmax), static_cast<const Real*>(pointers.gradient),
+                            static_cast<Real*>(pointers.value_sum), static_cast<Real*>(pointers.offset_gradient),
+                            static_cast<Real*>(pointers.logit_gradient), {}};
   std::int64_t token = 0;
   for (std::int64_t level = 0; level < size.levels; ++level) {
     const std::int64_t height = shapes[2 * level], width = shapes[2 * level + 1];
@@ -128,9 +130,9 @@ int pass(const Call<Real, Stored>& call, bool back, cudaStream_t stream) {
   return launch(kernel, std::int64_t(call.groups) * lanes, call.batch, stream, call);
 }
 
-// As many lanes as a head has vectors, within a warp.
+// Runs a pass with as many lanes as a head has vectors, at most a warp.
 template <class Real, class Stored>
-int pass_of_some_width(const Call<Real, Stored>& call, bool back, cudaStream_t stream) {
+int pass_by_width(const Call<Real, Stored>& call, bool back, cudaStream_t stream) {
   const bool vectors = call.channels % 4 == 0 && aligned<Stored>(call.value) && aligned<Real>(call.result) &&
                        aligned<Real>(call.gradient) && aligned<Real>(call.value_sum);
   if (!vectors && call.channels <= 8) return pass<Real, Stored, 1, 8>(call, back, stream);
@@ -142,36 +144,36 @@ int pass_of_some_width(const Call<Real, Stored>& call, bool back, cudaStream_t s
 }
 
 template <class Real, class Stored>
-int run(const UneptSizes& size, const std::int64_t* shapes, const Pointers& given, int device, cudaStream_t stream) {
+int run(const UneptSizes& size, const std::int64_t* shapes, const Pointers& pointers, int device, cudaStream_t stream) {
   Call<Real, Stored> call;
-  if (const int error = fill(call, size, shapes, given)) return error;
-  const Card card(device);
-  if (card.error != cudaSuccess) return code_of(card.error);
-  if (!given.back) return pass_of_some_width(call, false, stream);
+  if (const int error = fill(call, size, shapes, pointers)) return error;
+  const DeviceGuard guard(device);
+  if (guard.error != cudaSuccess) return code_of(guard.error);
+  if (!pointers.back) return pass_by_width(call, false, stream);
   constexpr bool half = sizeof(Stored) < sizeof(Real);
-  if (!half) call.value_sum = static_cast<Real*>(given.value_gradient);
+  if (!half) call.value_sum = static_cast<Real*>(pointers.value_gradient);
   const std::int64_t values = size.batch * size.tokens * size.heads * size.channels;
   if (values > 0) {
     const cudaError_t error = cudaMemsetAsync(call.value_sum, 0, values * sizeof(Real), stream);
     if (error != cudaSuccess) return code_of(error);
   }
-  if (const int error = pass_of_some_width(call, true, stream)) return error;
+  if (const int error = pass_by_width(call, true, stream)) return error;
   if constexpr (half) {
     return launch<const float*, Stored*, std::int64_t>(
-        &convert<Stored>, values, 1, stream, call.value_sum, static_cast<Stored*>(given.value_gradient), values);
+        &convert<Stored>, values, 1, stream, call.value_sum, static_cast<Stored*>(pointers.value_gradient), values);
   }
   return none;
 }
 
-int run_typed(const UneptSizes& size, const std::int64_t* shapes, const Pointers& given, int value_type, int device,
+int run_typed(const UneptSizes& size, const std::int64_t* shapes, const Pointers& pointers, int value_type, int device,
               void* stream_of_call) {
   const cudaStream_t stream = static_cast<cudaStream_t>(stream_of_call);
   switch (value_type) {
-    case float32: return run<float, float>(size, shapes, given, device, stream);
+    case float32: return run<float, float>(size, shapes, pointers, device, stream);
 #ifndef UNEPT_ONLY_FLOAT32
-    case float64: return run<double, double>(size, shapes, given, device, stream);
-    case bfloat16: return run<float, __nv_bfloat16>(size, shapes, given, device, stream);
-    case float16: return run<float, __half>(size, shapes, given, device, stream);
+    case float64: return run<double, double>(size, shapes, pointers, device, stream);
+    case bfloat16: return run<float, __nv_bfloat16>(size, shapes, pointers, device, stream);
+    case float16: return run<float, __half>(size, shapes, pointers, device, stream);
 #endif
     default: return bad_type;
   }
@@ -204,7 +206,7 @@ int unept_msda_cuda_backward(const UneptSizes* sizes, const std::int64_t* shapes
                                value_type, device, stream);
 }
 
-// What a code says. The text stays valid.
+// Text of an error code; it stays valid.
 const char* unept_cuda_message(int code) {
   switch (code) {
     case unept::none: return "no error";

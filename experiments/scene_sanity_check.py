@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.config.settings import TrainConfig
-from bench.evaluation.metrics import Confusion
+from bench.evaluation.metrics import ConfusionMatrix
 from unept.config import LossConfig
 from unept.data.pipeline import Batches, TrainPipeline
 from unept.data.scenes import CLASSES, CUE_CLASSES, SceneConfig, Scenes
@@ -28,7 +28,7 @@ DILATIONS = (1, 2, 4, 2)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class SceneScore:
     """Scores on the validation scenes, as fractions. `pairs_*` are over the four classes that the cue decides."""
 
     told: bool
@@ -38,7 +38,7 @@ class Result:
     pairs_accuracy: float
 
 
-class Local(nn.Module):
+class LocalNet(nn.Module):
     """Convolutions at half the resolution; a pixel's scores depend on `receptive_field` pixels a side at most."""
 
     receptive_field = 3 + 2 * 2 * sum(DILATIONS)
@@ -60,18 +60,18 @@ class Local(nn.Module):
 
 
 def cue_plane(label_BHW: Tensor) -> Tensor:
-    """The cue as an input plane (B, 1, H, W): 1 or -1; 0 where no object depends on it."""
+    """Return the cue as an input plane (B, 1, H, W): 1 or -1; 0 where no object depends on it."""
     first = (label_BHW == CUE_CLASSES[0]) | (label_BHW == CUE_CLASSES[2])
     second = (label_BHW == CUE_CLASSES[1]) | (label_BHW == CUE_CLASSES[3])
     cue_B = second.flatten(1).any(1).float() - first.flatten(1).any(1).float()
     return cue_B[:, None, None, None].expand(-1, 1, *label_BHW.shape[1:])
 
 
-def measure(scenes: SceneConfig, *, told: bool, seed: int, steps: int) -> Result:
+def train_and_score(scenes: SceneConfig, *, told: bool, seed: int, steps: int) -> SceneScore:
     """Train one net for `steps` batches of 8 and score it."""
-    assert Local.receptive_field // 2 < scenes.scene_cue_distance, "the emblem would be seen"
+    assert LocalNet.receptive_field // 2 < scenes.scene_cue_distance, "the emblem would be seen"
     torch.manual_seed(seed)
-    net = Local(4 if told else 3).train()
+    net = LocalNet(4 if told else 3).train()
     optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
     batches = _batches(Scenes(scenes, "train"), seed, 8, flip=0.5)
@@ -85,15 +85,15 @@ def measure(scenes: SceneConfig, *, told: bool, seed: int, steps: int) -> Result
 
 
 @torch.inference_mode()
-def _score(net: nn.Module, dataset: Scenes, *, told: bool, seed: int) -> Result:
-    confusion = Confusion(len(CLASSES))
+def _score(net: nn.Module, dataset: Scenes, *, told: bool, seed: int) -> SceneScore:
+    confusion = ConfusionMatrix(len(CLASSES))
     batches = _batches(dataset, 0, 1, flip=0.0)
     for step in range(len(dataset)):
         image, label = _inputs(batches.batch_at(step), told)
         confusion.add(label[0].numpy(), net(image)[0].argmax(0).numpy())
     scores = confusion.scores()
     pairs = list(CUE_CLASSES)
-    return Result(
+    return SceneScore(
         told=told,
         seed=seed,
         miou=float(scores.miou or 0),
@@ -116,8 +116,8 @@ def _inputs(batch: dict[str, Tensor], told: bool) -> tuple[Tensor, Tensor]:
     return torch.cat([batch["image"], cue_plane(label)], 1) if told else batch["image"], label
 
 
-def table(results: Sequence[Result]) -> str:
-    """Markdown: mean and range over the seeds, in percent."""
+def results_table(results: Sequence[SceneScore]) -> str:
+    """Return Markdown: mean and range over the seeds, in percent."""
     lines = [
         "| input | seeds | mIoU | IoU, cue-dependent classes | accuracy on their pixels |",
         "|---|---|---|---|---|",
@@ -140,9 +140,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results = []
     for told in (False, True):
         for seed in range(options.seeds):
-            results.append(measure(SceneConfig(), told=told, seed=seed, steps=options.steps))
+            results.append(train_and_score(SceneConfig(), told=told, seed=seed, steps=options.steps))
             print(json.dumps(vars(results[-1])), flush=True)
-    print(table(results))
+    print(results_table(results))
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ PACKAGES = ("unept", "bench", "reports", "experiments", "cli")  # from the botto
 # Rooms of a package by floor, from the bottom up. A room imports from floors below its own, never from its own floor.
 FLOORS: Mapping[str, Sequence[Sequence[str]]] = {
     "bench": (
-        ("errors", "units"),
-        ("results", "stats", "config", "dataset_check"),
+        ("config", "dataset_check", "errors", "stats", "timing", "units", "child_process"),
+        ("results",),
         ("environment", "distributed"),
         ("launchers", "microbench"),
         ("evaluation",),
@@ -27,7 +27,7 @@ FLOORS: Mapping[str, Sequence[Sequence[str]]] = {
         ("attention_layer", "study"),
         ("doctor",),
     ),
-    "reports": (("paper",), ("analysis",), ("formats", "plots"), ("study",), ("pages",)),
+    "reports": (("formats",), ("paper",), ("analysis",), ("plots",), ("study", "pages")),
     "experiments": (("attention",), ("tables",), ("commands",)),
 }
 HEAVY = {"torch", "torchvision", "timm", "mmcv", "mmengine"}

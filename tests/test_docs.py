@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,16 +14,20 @@ import pytest
 from locations import ROOT
 
 import cli
+from experiments import docs
 
+RECORDS = ROOT / docs.RECORDS
 DOCUMENTS = (
     "README.md",
     "CONTRIBUTING.md",
+    "CHANGELOG.md",
     "docs/architecture.md",
     "docs/attention.md",
     "docs/check.md",
     "docs/data.md",
     "docs/kernels.md",
     "docs/memory.md",
+    "docs/performance.md",
     "docs/prediction.md",
     "docs/report.md",
     "docs/scaling.md",
@@ -91,9 +96,16 @@ def test_command_is_understood(
     elif words[0] in ("ablate", "table"):
         assert cli.main([*words, "--dry-run"]) == 0
         assert "due" in capsys.readouterr().out
+    elif words[0] == "scaling":  # tests/experiments/commands runs it; here: it understands the words
+        assert cli.main([*words, "--out", "level_mean.py"]) == 2
+        assert "level_mean.py: " in capsys.readouterr().err
     elif words[0] in SLOW:  # other tests run them
         assert cli.main([*words, SLOW[words[0]], "0"]) == 2
         assert f"{SLOW[words[0]]} 0" in capsys.readouterr().err
+    elif words[0] == "scaling":  # other tests run it; it tries its folder before it measures
+        Path("file").touch()
+        assert cli.main([*words, "--out", "file/scaling"]) == 2
+        assert "file" in capsys.readouterr().err
     elif words[0] in ("report", "power") and not words[1].startswith("-"):  # no study is there yet, and it says so
         assert cli.main(words) == 2
         assert words[1] in capsys.readouterr().err
@@ -103,7 +115,7 @@ def test_command_is_understood(
         assert len(said.splitlines()) == 1
         assert re.search(r"(released\.pth|photos?(\.jpg)?|data/\S+): .*(not exist|no such)", said), said
     elif words[0] == "check":  # tests/bench/check runs it; here: it understands the words
-        monkeypatch.setattr("bench.attention_layer.check", lambda *_, **__: [])
+        monkeypatch.setattr("bench.attention_layer.check_attention", lambda *_, **__: [])
         assert cli.main(words) == 0
         assert "0 FAIL" in capsys.readouterr().out
     else:
@@ -177,65 +189,146 @@ def test_extras_and_constraints_named_in_the_readme_exist() -> None:
             assert (ROOT / file).exists(), file
 
 
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_links_lead_somewhere() -> None:
     for name in DOCUMENTS:
         text = (ROOT / name).read_text(encoding="utf-8")
-        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
-            assert ((ROOT / name).parent / target).exists(), f"{name}: {target}"
+        for target, anchor in re.findall(r"\]\(([^)#]+)#?([^)]*)\)", text):
+            page = (ROOT / name).parent / target
+            assert page.exists(), f"{name}: {target}"
+            assert not anchor or anchor in anchors(page), f"{name}: {target}#{anchor}"
 
 
-def test_the_table_of_the_readme_is_that_of_its_record() -> None:
-    report = (ROOT / "reports/records/quick-grid/report.md").read_text(encoding="utf-8")
+def numbers(text: str) -> list[str]:
+    return re.findall(r"[-+]?\d+(?:\.\d+)?", text)
+
+
+def checkout(folder: Path) -> Path:
+    """A copy of all that the figures of the documents are made of."""
+    for name in ("README.md", "CONTRIBUTING.md"):
+        shutil.copy(ROOT / name, folder / name)
+    for name in ("docs", "reports/records"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("*.png"))
+    return folder
+
+
+def test_figures_of_the_documents_are_those_of_their_records(capsys: pytest.CaptureFixture[str]) -> None:
+    assert docs.main(["--check"]) == 0, capsys.readouterr().out
+
+
+def test_a_typed_figure_is_stale_and_written_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = checkout(tmp_path)
+    page = root / "README.md"
+    right = page.read_text(encoding="utf-8")
+    page.write_text(right.replace("N=16 L=3 | 5 | 68.54", "N=16 L=3 | 5 | 78.54"), encoding="utf-8")
+    assert docs.main(["--check"], root) == 1
+    assert capsys.readouterr().out.startswith("README.md: stale")
+    assert docs.main([], root) == 0
+    assert page.read_text(encoding="utf-8") == right
+    assert docs.main(["--check"], root) == 0
+
+
+@pytest.mark.parametrize(
+    ("record", "old", "new", "page"),
+    [
+        ("quick-grid/accuracy.csv", "68.5", "78.5", "README.md"),
+        ("table-5/comparisons.csv", "-22.79", "-12.79", "README.md"),
+        ("quick-grid/learned.csv", "N=4 L=1,5,4", "N=4 L=1,5,3", "README.md"),
+        ("memory-verified/verified.csv", "0.999825", "0.989825", "README.md"),
+        ("scaling/exponents.csv", "deformable,side,peak,1,", "deformable,side,peak,2,", "docs/memory.md"),
+        ("gpu-hours/hours.csv", "Table 5,baseline,,111.222", "Table 5,baseline,,211.222", "docs/scaling.md"),
+        ("scene-sanity-check/scores.csv", "False,0,0.56", "False,0,0.46", "docs/data.md"),
+        ("check/batch.txt", "0.946 GMACs", "0.947 GMACs", "docs/check.md"),
+    ],
+)
+def test_a_changed_record_makes_the_page_stale(
+    record: str, old: str, new: str, page: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = checkout(tmp_path)
+    path = root / "reports/records" / record
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    assert docs.main(["--check"], root) == 1
+    assert f"{page}: stale" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "mark", ["<!-- begin: no such thing -->1<!-- end -->", "<!-- begin: hours -->", "<!-- end -->"]
+)
+def test_a_wrong_marker_is_refused(mark: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = checkout(tmp_path)
+    with (root / "docs/training.md").open("a", encoding="utf-8") as page:
+        page.write(f"\n{mark}\n")
+    assert docs.main(["--check"], root) == 2
+    assert "docs/training.md: " in capsys.readouterr().err
+
+
+def test_every_figure_is_shown() -> None:
+    shown = {match["name"] for page in docs.pages(ROOT) for match in docs.MARKED.finditer(page.read_text("utf-8"))}
+    assert shown == set(docs.FIGURES)
+
+
+def test_no_figure_within_a_sentence_begins_a_line() -> None:
+    """Markdown would take the line as HTML."""
+    for page in docs.pages(ROOT):
+        assert not re.search(r"^ *<!-- begin: [^>]*-->(?!\n)", page.read_text("utf-8"), re.MULTILINE), page
+
+
+@pytest.mark.parametrize("study", docs.STUDIES)
+def test_the_verdict_of_a_study_is_that_of_its_report(study: str) -> None:
+    report = (RECORDS / study / "report.md").read_text(encoding="utf-8").split("\n## ")[0]
+    bullets = [numbers(line) for line in report.splitlines() if line.startswith("- ")]
+    sentences = [line for line in docs.FIGURES[f"{study} verdict"](RECORDS).splitlines() if line != ">"]
+    assert sentences
+    for sentence in sentences:
+        assert numbers(sentence) in bullets
+
+
+def test_the_accuracies_of_the_readme_are_those_of_the_report() -> None:
+    report = (RECORDS / "quick-grid/report.md").read_text(encoding="utf-8")
     table = re.search(r"^## Accuracy, measured.*?(^\|.*?\|\n)\n", report, re.MULTILINE | re.DOTALL)
     assert table is not None
-    assert table[1] in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert docs.FIGURES["quick-grid accuracy"](RECORDS) == table[1]
 
 
-def test_verdicts_of_the_readme_are_those_of_its_records() -> None:
-    said = [line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("> ")]
-    reports = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "reports/records").glob("*/report.md"))]
-    assert said
-    assert [line for line in said if not any(f"- {line.removeprefix('> ')}\n" in report for report in reports)] == []
+def test_the_kernels_gain_is_that_of_its_report() -> None:
+    report = (RECORDS / "kernels/kernels.md").read_text(encoding="utf-8")
+    table = report.split("## Operator, tuned malloc")[1].split("\n## ")[0]
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("|")]
+    column = lines[0].index("torch-ms-deform-attn")
+    ratios = [float(line[column].split()[0]) for line in lines if line[1] == "forward+backward"]
+    assert docs.kernel_shapes(RECORDS) == str(len(ratios)) == "5"
+    assert numbers(docs.kernel_gain(RECORDS)) == [f"{min(ratios):.1f}", f"{max(ratios):.1f}"]
 
 
-def test_the_kernels_gain_in_the_readme_is_that_of_its_record() -> None:
-    rows = pd.read_csv(ROOT / "reports/records/kernels/kernels.csv")
-    rows = rows[(rows["part"] == "operator") & (rows["malloc"] == "tuned") & (rows["quantity"] == "ratio")]
-    rows = rows[(rows["side"] == "torch-ms-deform-attn") & (rows["phase"] == "forward+backward")]
-    assert len(rows) == 5
-    said = f"it is {rows['value'].min():.1f} to {rows['value'].max():.1f} times faster than the C++ operator"
-    assert said in " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+def test_how_often_our_attention_needs_less_is_what_its_report_says() -> None:
+    page = (RECORDS / "attention/attention.md").read_text(encoding="utf-8")
+    time, memory = re.findall(r"^- (?:time|memory): .*?(\d+ of \d+)", page, re.MULTILINE)
+    assert (docs.FIGURES["attention time"](RECORDS), docs.FIGURES["attention memory"](RECORDS)) == (time, memory)
 
 
-def test_how_often_our_attention_needs_less_in_the_readme_is_what_its_record_says() -> None:
-    page = (ROOT / "reports/records/attention/attention.md").read_text(encoding="utf-8")
-    time, memory = re.findall(r"ours needs as much or less in (\d+ of \d+) ratios", page)
-    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    assert f"ours needs as much time or less in {time} ratios, memory in {memory}" in readme
+def test_the_error_of_predicted_memory_is_below_a_percent() -> None:
+    assert all(abs(float(ratio) - 1) < 0.01 for ratio in numbers(docs.memory_error(RECORDS)))
+    assert int(docs.memory_rows(RECORDS)) == 12
 
 
-def test_how_right_the_memory_is_in_the_readme_is_what_its_record_says() -> None:
-    rows = pd.read_csv(ROOT / "reports/records/memory-verified/verified.csv")
-    rows = rows[rows["ratio"].notna()]
-    said = f"between {rows['ratio'].min():.4f} and {rows['ratio'].max():.4f} of what [twelve real steps]"
-    assert len(rows) == 12
-    assert (rows["ratio"] - 1).abs().max() < 0.01
-    assert said in " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-
-
-def test_the_gain_of_a_step_in_the_readme_is_that_of_its_page() -> None:
+def test_the_gain_of_a_step_is_that_of_its_page() -> None:
     page = (ROOT / "docs/performance.md").read_text(encoding="utf-8")
-    found = sorted(re.findall(r"whole step takes (\d\.\d\d) times as long", page))
-    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    assert len(found) == 4
-    assert f"takes {found[0]} to {found[-1]} times as long in plain PyTorch" in readme
+    ratios = sorted(re.findall(r"whole step takes (\d\.\d\d) times as long", page))
+    assert len(ratios) == 4
+    assert numbers(docs.step_gain(RECORDS)) == [ratios[0], ratios[-1]]
 
 
 def test_commands_for_schedulers_and_clusters_are_understood(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("bench.launchers.ray_cluster.check", lambda _: None)  # of which Ray need not be here
+    monkeypatch.setattr("bench.launchers.ray_cluster.check_ray", lambda _: None)  # of which Ray need not be here
     text = "".join(body for name, body in blocks("bash") if name == "docs/scaling.md").replace("\\\n", " ")
     lines = [line.removeprefix("exec ") for line in text.splitlines()]
     studies = [line for line in lines if line.startswith("unept-bench table")]
@@ -252,28 +345,30 @@ def test_commands_for_schedulers_and_clusters_are_understood(
 
 
 def test_the_hours_of_the_page_are_those_of_its_record() -> None:
-    from bench.profiling.gpu_hours import PICTURE, Card
+    from bench.profiling.gpu_hours import DEFAULT_IMAGE_SIZE
+    from bench.results.gpu_assumption import GpuAssumption
     from reports.pages import gpu_hours
 
     found = pd.read_csv(ROOT / "reports/records/gpu-hours/hours.csv", keep_default_na=False)
-    page = gpu_hours.page(found.to_dict("records"), Card(), 5, PICTURE)
+    page = gpu_hours.gpu_hours_markdown(found.to_dict("records"), GpuAssumption(), 5, DEFAULT_IMAGE_SIZE)
     assert page == (ROOT / "reports/records/gpu-hours/report.md").read_text(encoding="utf-8")
-    assert f"<!-- unept-bench hours -->\n\n{page}" in (ROOT / "docs/scaling.md").read_text(encoding="utf-8")
 
 
 def _recounted(names: tuple[str, ...]) -> None:
-    from bench.config.fields import apply
+    from bench.config.fields import replace_fields
     from bench.config.presets import preset
-    from bench.profiling.gpu_hours import VALIDATION, records
-    from experiments.tables.gpu_hours import CLASSES, TABLES
+    from bench.profiling.gpu_hours import ADE20K_VALIDATION_IMAGES, gpu_hours_records
+    from experiments.tables.gpu_hours import CLASSES
+    from experiments.tables.registry import TABLES
 
-    base = apply(preset("paper"), {"classes": CLASSES})
+    base = replace_fields(preset("paper"), {"classes": CLASSES})
     kept = pd.read_csv(ROOT / "reports/records/gpu-hours/hours.csv", keep_default_na=False).to_dict("records")
-    variants = [(table, variant) for table, module in TABLES.items() for variant in module.variants(base)]
+    tables = [(f"Table {number}", table) for number, table in TABLES.items()]
+    variants = [(table, variant) for table, module in tables for variant in module.variants(base)]
     assert [(table, variant.name) for table, variant in variants] == [(line["table"], line["row"]) for line in kept]
     for (table, variant), line in zip(variants, kept, strict=True):
         if not line["same_as"] and (not names or variant.name in names):
-            (found,) = records(table, [variant], pictures=VALIDATION, known={})
+            (found,) = gpu_hours_records(table, [variant], pictures=ADE20K_VALIDATION_IMAGES, known={})
             numbers = {name: found[name] for name in ("gmacs", "training_tflop", "evaluation_tflop")}
             assert numbers == pytest.approx({name: line[name] for name in numbers}, rel=1e-5), variant.name
 

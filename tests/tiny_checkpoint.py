@@ -40,7 +40,7 @@ def write(path: Path, *, seed: int = 0, facts: dict[str, Any] | None = None, **c
         for _ in range(20):  # running means of batch norms
             model(torch.randn(2, 3, 64, 64))
     names, palette = classes_of(config.classes)
-    model_file.save(path, model.eval(), config, classes=names, palette=palette, facts=facts or {"base": [64, 64]})
+    model_file.save_model(path, model.eval(), config, classes=names, palette=palette, facts=facts or {"base": [64, 64]})
     return config
 
 

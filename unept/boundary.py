@@ -31,10 +31,19 @@ Float64 = NDArray[np.float64]
 
 
 def truth_maps(label_HW: UInt8, config: LossConfig, *, classes: int, ignore: int = 255) -> tuple[UInt8, UInt8]:
-    """Distance and angle maps of a label map as `config.distance` asks: the one call a data pipeline needs.
+    """Make the distance and angle maps of a label map as `config.distance` asks.
 
-    "stored" stands for the published offset files and has their generator's habits (see `distance_angle`); "crop" keeps
+    "stored" stands for the published offset files and follows their generator (see `distance_angle`); "crop" keeps
     every class however small. Call it on the image's own size for "stored" and on the crop, before padding, for "crop".
+
+    Args:
+        label_HW: Classes, uint8.
+        config: Supervision.
+        classes: Number of classes; labels from it on are no objects.
+        ignore: Label of pixels without a class.
+
+    Returns:
+        Distance in pixels and angle code, uint8 (H, W) each.
     """
     released = config.distance == "stored"
     minimum = RELEASED_MIN_PIXELS if released else 0
@@ -44,17 +53,27 @@ def truth_maps(label_HW: UInt8, config: LossConfig, *, classes: int, ignore: int
 def distance_angle(
     label_HW: UInt8, *, classes: int = 255, ignore: int = 255, min_pixels: int = 0, released: bool = False
 ) -> tuple[UInt8, UInt8]:
-    """Distance (uint8 HW, pixels) and angle code (uint8 HW) of every pixel of a label map.
+    """Compute distance (pixels) and angle code of every pixel of a label map.
 
-    Only labels below `classes` other than `ignore` are objects; all other pixels, and classes with fewer than
-    `min_pixels` pixels, get distance 0. An image that one class fills has no boundary: its distance is 250 everywhere.
+    An image that one class fills has no boundary: its distance is 250 everywhere.
 
-    With `released`, angles are those of the published generator to the bit: float32 sums, zeros beyond the image's
-    border (which turns directions near it inward), codes truncated, and code 90 where there is no direction. Without
-    it they are exact under flips: float64 sums paired by symmetry, the border's pixels repeated, codes 0..179 rounded,
-    255 where there is no direction.
+    With `released`, angles equal those of the published generator to the bit: float32 sums, zeros beyond the image's
+    border (which turns directions near it inward), codes truncated, and code 90 where there is no direction. Without it
+    they are exact under flips: float64 sums paired by symmetry, the border's pixels repeated, codes 0..179 rounded, 255
+    where there is no direction.
 
-    Raises ValueError for a label map that is not a two-dimensional uint8 array.
+    Args:
+        label_HW: Classes, uint8.
+        classes: Labels below this number, other than `ignore`, are objects; all other pixels get distance 0.
+        ignore: Label of pixels without a class.
+        min_pixels: Classes with fewer pixels get distance 0.
+        released: Follow the published generator.
+
+    Returns:
+        Distance and angle code, uint8 (H, W) each.
+
+    Raises:
+        ValueError: For a label map that is not a two-dimensional uint8 array.
     """
     if label_HW.ndim != 2 or label_HW.dtype != np.uint8:
         raise ValueError(f"label map: {label_HW.dtype} array of shape {label_HW.shape}, expected uint8 (H, W)")
@@ -84,11 +103,19 @@ def distance_angle(
 def targets(
     distance_HW: UInt8, angle_HW: UInt8, label_HW: NDArray[np.integer], config: LossConfig, *, ignore: int = 255
 ) -> tuple[Int64, Int64]:
-    """Boundary (0, 1 or 255) and direction (0..7 or 255) targets, int64 HW; 255 means that no loss reads the pixel.
+    """Turn the maps into the targets that the losses read; 255 marks pixels that no loss reads.
 
-    `config.boundary_ignore` = "masked" leaves out ignored pixels, and of the direction also every pixel without one.
-    "positive" is the released reading of the same maps: ignored pixels are boundary of direction 4, padding (distance
-    and angle 255) is no boundary, and what has no direction gets 0.
+    Args:
+        distance_HW: Distance map, uint8.
+        angle_HW: Angle codes, uint8.
+        label_HW: Labels of the same size.
+        config: `boundary_ignore` = "masked" leaves out ignored pixels, and for the direction also pixels without one.
+            "positive" reads the maps as released: ignored pixels are boundary of direction 4, padding (distance and
+            angle 255) is no boundary, and pixels without a direction get 0.
+        ignore: Label of pixels without a class.
+
+    Returns:
+        Boundary (0, 1 or 255) and direction (0..7 or 255), int64 (H, W) each.
     """
     assert distance_HW.shape == angle_HW.shape == label_HW.shape, "maps and label must share one size"
     boundary_HW = (distance_HW <= BAND).astype(np.int64)
@@ -102,18 +129,25 @@ def targets(
 
 
 def flip_angle(angle_HW: UInt8, config: LossConfig) -> UInt8:
-    """The angle map of the horizontally flipped image.
+    """Return the angle map of the horizontally flipped image.
 
-    `config.direction_flip` = "mirrored" turns each angle a into 180 - a, "kept" only moves the pixels (as released).
-    Mirroring equals making the map from the flipped label, save for maps made with `released`: their codes are
-    truncated, which a mirror turns into rounding up, so codes may differ by one, and directions at a bin's edge too.
+    Mirroring equals making the map from the flipped label, except for maps made with `released`: their codes are
+    truncated, which a mirror turns into rounding up, so codes may differ by one, and so may directions at the edge of a
+    bin.
+
+    Args:
+        angle_HW: Angle codes, uint8.
+        config: `direction_flip` = "mirrored" turns each angle a into 180 - a, "kept" only moves the pixels (as
+            released).
     """
     flipped_HW = np.ascontiguousarray(angle_HW[:, ::-1])
     return _MIRROR[flipped_HW] if config.direction_flip == "mirrored" else flipped_HW
 
 
 def _gradient(field_HW: Float64, label_HW: UInt8) -> tuple[Float64, Float64]:
-    """(dy, dx): cross-correlation with y and x / (x^2 + y^2) over the 5 x 5 pixels that share the centre's label.
+    """Return (dy, dx).
+
+    Cross-correlation with y and x / (x^2 + y^2) over the 5 x 5 pixels that share the centre's label.
 
     The border's pixels are repeated. Opposite taps are subtracted before mirrored ones are added, so a flip or a
     transposition of the label changes nothing but signs, to the bit.
@@ -135,10 +169,10 @@ def _gradient(field_HW: Float64, label_HW: UInt8) -> tuple[Float64, Float64]:
 
 
 def _released_gradient(field_HW: Float64, label_HW: UInt8) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(dy, dx) in the arithmetic of the published generator, zeros beyond the image's border.
+    """Return (dy, dx) in the arithmetic of the published generator, with zeros beyond the image's border.
 
-    That is a float32 convolution by fused multiply-adds in row order. Where opposite taps cancel, the sign of what
-    rounding leaves decides between codes 0 and 180, so the order matters. A float64 holds each product exactly.
+    That is a float32 convolution by fused multiply-adds in row order. Where opposite taps cancel, the sign of the
+    rounding error decides between codes 0 and 180, so the order matters. A float64 holds each product exactly.
     """
     fields, labels = np.pad(field_HW.astype(np.float32), 2).astype(np.float64), np.pad(label_HW, 2)
     dy_HW, dx_HW = np.zeros(field_HW.shape, np.float32), np.zeros(field_HW.shape, np.float32)
@@ -152,14 +186,14 @@ def _released_gradient(field_HW: Float64, label_HW: UInt8) -> tuple[NDArray[np.f
 
 
 def _tap(fields: Float64, labels: UInt8, y: int, x: int) -> Float64:
-    """The field at (y, x) from each pixel, 0 under another label; both maps come padded by two pixels."""
+    """Return the field at offset (y, x) from each pixel, 0 under another label; both maps are padded by two pixels."""
     height, width = (side - 4 for side in fields.shape)
-    here = slice(2 + y, 2 + y + height), slice(2 + x, 2 + x + width)
-    return fields[here] * (labels[here] == labels[2 : 2 + height, 2 : 2 + width])
+    shifted = slice(2 + y, 2 + y + height), slice(2 + x, 2 + x + width)
+    return fields[shifted] * (labels[shifted] == labels[2 : 2 + height, 2 : 2 + width])
 
 
 def _bins(beyond: int) -> Int64:
-    """Direction of each angle code: bin i is centred at 45 i - 180 degrees; codes above 180 get `beyond`."""
+    """Return the direction of each angle code: bin i is centred at 45 i - 180 degrees; codes above 180 get `beyond`."""
     code = np.arange(256)
     return np.where(code <= 180, np.ceil((2.0 * code - 180 + 157.5) / 45).astype(np.int64) % 8, beyond)
 

@@ -1,7 +1,7 @@
-"""What a UN-EPT model is and how it is supervised, as typed values.
+"""Configuration of a UN-EPT model and of its supervision, as typed values.
 
-Two profiles stand behind every number: ``paper`` follows the text of the paper where it says something, ``released``
-follows the code its authors published. Each point where they differ is a field here.
+There are two profiles: ``paper`` follows the text of the paper where it says something, ``released`` follows the code
+its authors published. Each point where they differ is a field here.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+BACKENDS = ("auto", "reference", "native", "cuda", "mmcv")  # of deformable attention, see `unept.ops.resolve`
 SLOTS = ("encoder_self", "decoder_self", "decoder_cross")
 
 
@@ -16,8 +17,8 @@ SLOTS = ("encoder_self", "decoder_self", "decoder_cross")
 class ModelConfig:
     """Architecture of one UN-EPT model (paper, section 3). Lengths in pixels, widths in channels.
 
-    Another ``architecture`` is a rival of `unept.published`, to which only backbone, classes, size, width and dropout
-    mean anything; it has resnet101, hrnet_w48 and vit_large too.
+    Another ``architecture`` is a network of `unept.published`. It reads only backbone, classes, size, width and
+    dropout, and also accepts the backbones resnet101, hrnet_w48 and vit_large.
     """
 
     architecture: str = "unept"  # unept | psanet | upernet | encnet | ccnet | pointrend | dnlnet | anl | ...
@@ -35,7 +36,7 @@ class ModelConfig:
     encoder_self: str = "deformable"
     decoder_self: str = "deformable"
     decoder_cross: str = "deformable"
-    attention_options: tuple[tuple[str, Any], ...] = ()  # what a slot's class is given besides: ("slot.name", value)
+    attention_options: tuple[tuple[str, Any], ...] = ()  # keywords of a slot's class: ("slot.name", value)
     reversible: bool = False  # encoder layers of two streams, recomputed for the gradient (Reformer, section 3)
     ffn_chunks: int = 1  # pieces of the sequence that the feed-forward networks take one after the other
     offset_init: Literal["released", "scaled"] = "released"
@@ -51,13 +52,13 @@ class ModelConfig:
 
 
 def options_of(config: ModelConfig, slot: str) -> dict[str, Any]:
-    """The options that ``config`` has for the attention in ``slot``, by name."""
+    """Return the options that ``config`` has for the attention in ``slot``, by name."""
     return {name.partition(".")[2]: value for name, value in config.attention_options if name.partition(".")[0] == slot}
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Supervision (paper, Eq. 7) and how its boundary and direction truth is made."""
+    """Supervision (paper, Eq. 7), and how the boundary and direction targets are made."""
 
     weight_ce: float = 1.0
     weight_refined: float = 1.5
@@ -66,18 +67,18 @@ class LossConfig:
     ce_average: Literal["valid", "all"] = "valid"  # "all" also divides by the ignored pixels
     direction_area: Literal["predicted", "truth", "both"] = "predicted"
     boundary_ignore: Literal["masked", "positive"] = "masked"  # unlabelled pixels: left out, or boundary as released
-    direction_flip: Literal["mirrored", "kept"] = "mirrored"  # do the angles follow a horizontal flip
+    direction_flip: Literal["mirrored", "kept"] = "mirrored"  # "mirrored": angles follow a horizontal flip
     distance: Literal["crop", "stored"] = "crop"  # truth made after the crop, or once per image at its own size
-    bounded: bool = True  # large maps: both segmentation terms in bands, never holding the enlarged logits
+    bounded: bool = True  # large maps: both segmentation terms in bands, never storing the upsampled logits
 
 
 def paper_profile() -> tuple[ModelConfig, LossConfig]:
-    """The paper's text, at its ADE20K setting with a ResNet-50."""
+    """Return model and loss as in the paper's text, at its ADE20K setting with a ResNet-50."""
     return ModelConfig(), LossConfig()
 
 
 def released_profile() -> tuple[ModelConfig, LossConfig]:
-    """The authors' published code, at its ADE20K setting with a ResNet-50."""
+    """Return model and loss as in the authors' published code, at its ADE20K setting with a ResNet-50."""
     model = ModelConfig(
         decoder_self="batch",
         spatial_relu_last=False,

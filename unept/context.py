@@ -14,7 +14,14 @@ from unept.ops import Shapes
 
 
 class Layer(nn.Module):
-    """What encoder and decoder layers share: dropout, and the feed-forward network between residual and norm."""
+    """Common parts of encoder and decoder layers: dropout, and the feed-forward network between residual and norm.
+
+    Args:
+        width: Channels of the tokens.
+        ffn: Channels between the two linear layers.
+        dropout: Dropout probability.
+        chunks: Pieces of the sequence that the feed-forward network takes one after the other.
+    """
 
     def __init__(self, width: int, ffn: int, dropout: float, chunks: int = 1) -> None:
         super().__init__()
@@ -28,7 +35,10 @@ class Layer(nn.Module):
         nn.init.xavier_uniform_(self.linear2.weight)
 
     def feed_forward(self, x_BSC: Tensor) -> Tensor:
-        """Two linear layers with a ReLU, dropout after each; in ``chunks`` pieces, recomputed for the gradient."""
+        """Apply two linear layers with a ReLU, dropout after each.
+
+        In ``chunks`` pieces, recomputed for the gradient.
+        """
         if self.chunks == 1:
             return self._feed_forward(x_BSC)
         parts = x_BSC.chunk(self.chunks, dim=1)
@@ -44,12 +54,12 @@ class EncoderLayer(Layer):
     self_attn: nn.Module
 
     def forward(self, tokens_BSC: Tensor, position_BSC: Tensor, shapes: Shapes) -> Tensor:
-        """(B, S, C)."""
+        """Return the tokens after attention and feed-forward network, (B, S, C)."""
         x = self.norm1(tokens_BSC + self.dropout(self.self_attn(tokens_BSC, position_BSC, shapes)))
         return self.norm2(x + self.feed_forward(x))
 
     def halves(self, position_BSC: Tensor, shapes: Shapes) -> list[reversible.Half]:
-        """The same parts as two functions of two streams, each with its norm in front."""
+        """Return attention and feed-forward network as two functions of two streams, each with its norm in front."""
 
         def attend(x_BSC: Tensor) -> Tensor:
             return self.dropout(self.self_attn(self.norm1(x_BSC), position_BSC, shapes))
@@ -58,8 +68,8 @@ class EncoderLayer(Layer):
             return self.feed_forward(self.norm2(x_BSC))
 
         return [
-            reversible.half(attend, (self.norm1, self.self_attn), position_BSC),
-            reversible.half(feed, (self.norm2, self.linear1, self.linear2)),
+            reversible.make_half(attend, (self.norm1, self.self_attn), position_BSC),
+            reversible.make_half(feed, (self.norm2, self.linear1, self.linear2)),
         ]
 
 
@@ -74,14 +84,24 @@ class DecoderLayer(Layer):
         self.norm3 = nn.LayerNorm(width)
 
     def forward(self, queries_BQC: Tensor, memory_BSC: Tensor, query_shape: tuple[int, int], shapes: Shapes) -> Tensor:
-        """(B, Q, C)."""
+        """Decode the queries for one layer.
+
+        Args:
+            queries_BQC: Queries, one for each pixel of the query grid.
+            memory_BSC: Tokens of all levels after the encoder.
+            query_shape: (rows, columns) of the query grid.
+            shapes: (height, width) of each level of the memory.
+
+        Returns:
+            (B, Q, C).
+        """
         x = self.norm2(queries_BQC + self.dropout(self.self_attn(queries_BQC, None, (query_shape,))))
         x = self.norm1(x + self.dropout(self.cross_attn(x, memory_BSC, query_shape, shapes)))
         return self.norm3(x + self.feed_forward(x))
 
 
 class Stack(nn.Module):
-    """Layers in a row; each module is named ``layers.{i}``."""
+    """Layers in a row; each is named ``layers.{i}``."""
 
     def __init__(self, layers: list[nn.Module]) -> None:
         super().__init__()
@@ -91,7 +111,8 @@ class Stack(nn.Module):
 class ContextBranch(nn.Module):
     """Encoder and decoder (paper, section 3.2 and Fig. 2); the attention in each of their slots is a setting.
 
-    The attention modules are made after everything else, so that with one seed the rest starts equal whatever they are.
+    The attention modules are built last, so that with one seed all other parameters start equal whatever the attentions
+    are.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -108,14 +129,27 @@ class ContextBranch(nn.Module):
             layer.cross_attn = make_slot(config, "decoder_cross", index)
 
     def forward(self, maps: list[Tensor], queries_BQC: Tensor, query_shape: tuple[int, int]) -> Tensor:
-        """``maps``: one (B, C, H, W) a level. Returns the queries after the last decoder layer, (B, Q, C)."""
+        """Encode the maps and decode the queries.
+
+        Args:
+            maps: One (B, C, H, W) for each level.
+            queries_BQC: Queries of the decoder.
+            query_shape: (rows, columns) of the query grid.
+
+        Returns:
+            The queries after the last decoder layer, (B, Q, C).
+        """
+        # Tokens of all levels in one sequence.
         shapes: Shapes = tuple((level.shape[2], level.shape[3]) for level in maps)
         x_BSC = torch.cat([level.flatten(2).transpose(1, 2) for level in maps], dim=1)
+        # Position encoding: sine of the place in the level, plus an embedding of the level.
         position = [
-            positions.sine(height, width, x_BSC.shape[2], like=x_BSC) + self.level_embed[level]
+            positions.sine_encoding(height, width, x_BSC.shape[2], like=x_BSC) + self.level_embed[level]
             for level, (height, width) in enumerate(shapes)
         ]
         position_BSC = torch.cat(position).expand_as(x_BSC)
+
+        # Encoder over the tokens, then decoder from the queries to them.
         x_BSC = self._encode(x_BSC, position_BSC, shapes)
         for layer in self.decoder.layers:
             queries_BQC = layer(queries_BQC, x_BSC, query_shape, shapes)
@@ -125,14 +159,14 @@ class ContextBranch(nn.Module):
         if self.reversible and len(self.encoder.layers):
             layers = [layer for layer in self.encoder.layers if isinstance(layer, EncoderLayer)]
             halves = [half for layer in layers for half in layer.halves(position_BSC, shapes)]
-            return F.layer_norm(reversible.run(halves, x_BSC), x_BSC.shape[-1:])
+            return F.layer_norm(reversible.run_reversible(halves, x_BSC), x_BSC.shape[-1:])
         for layer in self.encoder.layers:
             x_BSC = layer(x_BSC, position_BSC, shapes)
         return x_BSC
 
 
 def make_slot(config: ModelConfig, slot: str, layer: int) -> nn.Module:
-    """The attention of one layer (from 0) of ``slot``. ValueError for settings that it refuses."""
+    """Build the attention of one layer (from 0) of ``slot``. ValueError for settings that it refuses."""
     settings = {
         "width": config.width,
         "heads": config.heads,
@@ -142,4 +176,4 @@ def make_slot(config: ModelConfig, slot: str, layer: int) -> nn.Module:
         "dropout": config.dropout,
         "layer": layer,
     }
-    return attention.make(slot, getattr(config, slot), settings, options_of(config, slot))
+    return attention.make_attention(slot, getattr(config, slot), settings, options_of(config, slot))

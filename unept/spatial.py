@@ -1,4 +1,4 @@
-"""The spatial branch: context queries from the image itself, and the heads that see its boundaries."""
+"""The spatial branch: context queries from the image itself, and the heads that predict its boundaries."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ DIRECTIONS = 8
 
 
 class ConvBlock(nn.Module):
-    """3x3 convolution of stride 2, batch norm, and a ReLU where ``relu``."""
+    """3x3 convolution of stride 2, batch norm, and a ReLU if ``relu``."""
 
     def __init__(self, before: int, after: int, *, relu: bool) -> None:
         super().__init__()
@@ -17,12 +17,18 @@ class ConvBlock(nn.Module):
         self.relu = nn.ReLU(inplace=True) if relu else nn.Identity()
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Half the height and width."""
+        """Return (B, after, H / 2, W / 2)."""
         return self.relu(self.bn(self.conv1(x_BCHW)))
 
 
 class SpatialBranch(nn.Module):
-    """Three convolutions to 1/8 (paper, section 3.3); whether the last has a ReLU differs between text and code."""
+    """Three convolutions to 1/8 of the image (paper, section 3.3).
+
+    Args:
+        width: Channels of the result.
+        spatial_widths: Channels after the first and the second convolution.
+        relu_last: Apply a ReLU after the last convolution too; the paper's text and the released code differ here.
+    """
 
     def __init__(
         self, *, width: int = 256, spatial_widths: tuple[int, int] = (64, 128), relu_last: bool = True
@@ -34,12 +40,18 @@ class SpatialBranch(nn.Module):
         self.convblock3 = ConvBlock(second, width, relu=relu_last)
 
     def forward(self, image_B3HW: Tensor) -> Tensor:
-        """(B, width, H / 8, W / 8)."""
+        """Return (B, width, H / 8, W / 8)."""
         return self.convblock3(self.convblock2(self.convblock1(image_B3HW)))
 
 
-def head(width: int, hidden: int, outputs: int) -> nn.Sequential:
-    """Two 1x1 convolutions: the boundary head (1 or 2 outputs) and the direction head (8)."""
+def prediction_head(width: int, hidden: int, outputs: int) -> nn.Sequential:
+    """Return two 1x1 convolutions with batch norm and a ReLU between them: a boundary or a direction head.
+
+    Args:
+        width: Channels of the input.
+        hidden: Channels between the convolutions.
+        outputs: 1 or 2 for boundaries, 8 for directions.
+    """
     return nn.Sequential(
         nn.Conv2d(width, hidden, 1, bias=False),
         nn.BatchNorm2d(hidden),

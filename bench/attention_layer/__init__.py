@@ -1,8 +1,11 @@
-"""An author's attention, checked in under a minute: what it must hold, what it costs, what it sees.
+"""Check of a user's attention in under a minute: its correctness, cost and receptive field.
 
 Each check gives a line: PASS or FAIL for what every attention must hold, INFO for what is good to know. A check in
-which the attention raises fails with the exception, and the others go on; one that needs what another found failing is
-not made.
+which the attention raises fails with the exception, and the others go on. Checks that would repeat the same failure are
+skipped.
+
+    subject = attention_from_options("encoder_self", "mypackage.mymodule:MyAttention", [])
+    lines = check_attention(subject, say=print)
 """
 
 from __future__ import annotations
@@ -11,88 +14,118 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench.attention_layer import behaviour, costs, gradients, timing
-from bench.attention_layer.attention_under_test import Shapes, Subject, subject
-from bench.attention_layer.result import Line, raised
-from bench.profiling.memory.layer_peak import SIDES
+from bench.attention_layer.attention_under_test import AttentionUnderTest, Shapes, attention_from_options
+from bench.attention_layer.result import CheckLine, failure_line
+from bench.profiling.memory.layer_peak import MAP_SIDES
 
-__all__ = ["Effort", "Line", "Subject", "check", "subject", "total"]
+__all__ = [
+    "AttentionUnderTest",
+    "CheckEffort",
+    "CheckLine",
+    "LayerCheck",
+    "attention_from_options",
+    "check_attention",
+    "summary_line",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Effort:
-    """Sizes of the maps, in tokens a side, and seconds."""
+class CheckEffort:
+    """Sizes of the maps, and seconds.
+
+    Attributes:
+        side: Side in tokens of the paper's maps, at 480 pixels: for trace, operations, memory and time.
+        middle: Side in tokens for order and padding: more tokens than a window or a few chunks have.
+        reach: Side in tokens for the receptive field.
+        queries: Queries of each level for the receptive field, where that is quick.
+        sides: Sides in tokens for the growth of memory.
+        seconds: For the time check, in all; 0 leaves it out.
+    """
 
     side: int = 60  # of the paper's maps, at 480 pixels: trace, operations, memory, time
     middle: int = 36  # order and padding: more tokens than a window or a few chunks have
     reach: int = 24
     queries: int = 6  # of each level, for the reach, where that is quick
-    sides: tuple[int, ...] = SIDES  # for the memory's growth
+    sides: tuple[int, ...] = MAP_SIDES  # for the memory's growth
     seconds: float = 20.0  # for the time, in all; 0: it is not taken
 
 
 @dataclass(frozen=True, kw_only=True)
-class Check:
-    """A check by its name; ``needs`` names those without which it says nothing."""
+class LayerCheck:
+    """A check by its name; `needs` names the checks without which it says nothing."""
 
     name: str
-    run: Callable[[], Line | list[Line]]
+    run: Callable[[], CheckLine | list[CheckLine]]
     needs: tuple[str, ...] = ()
 
 
-def check(
-    given: Subject,
+def check_attention(
+    subject: AttentionUnderTest,
     *,
-    beside: Sequence[Subject] = (),
-    effort: Effort | None = None,
-    say: Callable[[Line], None] = lambda _: None,
-) -> list[Line]:
-    """Every check of ``given``, each line told to ``say`` as it comes; ``beside`` are timed with it."""
-    lines: list[Line] = []
-    for each in _checks(given, beside, effort or Effort()):
-        for line in _done(each, [line.name for line in lines if line.status == "FAIL"]):
+    beside: Sequence[AttentionUnderTest] = (),
+    effort: CheckEffort | None = None,
+    say: Callable[[CheckLine], None] = lambda _: None,
+) -> list[CheckLine]:
+    """Run every check of an attention and return its lines.
+
+    Args:
+        subject: The attention under test.
+        beside: Attentions that are timed with it.
+        effort: Sizes and seconds; None for the default.
+        say: Called with each line as it comes.
+    """
+    lines: list[CheckLine] = []
+    for check in _checks(subject, beside, effort or CheckEffort()):
+        for line in _done(check, [line.name for line in lines if line.status == "FAIL"]):
             lines.append(line)
             say(line)
     return lines
 
 
-def total(lines: Sequence[Line], seconds: float) -> str:
-    """The last line: how many of each, and how long it took."""
+def summary_line(lines: Sequence[CheckLine], seconds: float) -> str:
+    """Return the last line: the number of lines of each status, and how long it took."""
     counts = [f"{sum(line.status == status for line in lines)} {status}" for status in ("PASS", "FAIL", "INFO")]
     return f"{', '.join(counts)} in {seconds:.0f} s"
 
 
-def _done(each: Check, failed: Sequence[str]) -> list[Line]:
-    missing = [name for name in each.needs if name in failed]
+def _done(check: LayerCheck, failed: Sequence[str]) -> list[CheckLine]:
+    missing = [name for name in check.needs if name in failed]
     if missing:
-        return [Line(status="INFO", name=each.name, text=f"not looked at, since {missing[0]} fails")]
+        return [CheckLine(status="INFO", name=check.name, text=f"not looked at, since {missing[0]} fails")]
     try:
-        found = each.run()
+        lines = check.run()
     except Exception as error:  # an author's code may raise anything; the other checks go on
-        return [raised(each.name, error)]
-    return [found] if isinstance(found, Line) else found
+        return [failure_line(check.name, error)]
+    return [lines] if isinstance(lines, CheckLine) else lines
 
 
-def _checks(given: Subject, beside: Sequence[Subject], effort: Effort) -> list[Check]:
+def _checks(subject: AttentionUnderTest, beside: Sequence[AttentionUnderTest], effort: CheckEffort) -> list[LayerCheck]:
     shapes, traced, repeatable = ("shapes",), ("fake-tensor trace",), ("determinism in evaluation",)
-    maps = _square(effort.side, given.levels)
-    near = _square(effort.reach, given.levels)
+    maps = _square(effort.side, subject.levels)
+    near = _square(effort.reach, subject.levels)
     checks = [
-        Check(name="shapes", run=lambda: behaviour.shapes(given)),
-        Check(name="gradients in float64", run=lambda: gradients.gradients(given)),
-        Check(name="determinism in evaluation", run=lambda: behaviour.determinism(given)),
-        Check(name="batch independence", run=lambda: behaviour.batch_independence(given), needs=repeatable),
-        Check(name="permutation", run=lambda: behaviour.permutation(given, effort.middle), needs=shapes),
-        Check(name="padding", run=lambda: behaviour.padding(given, effort.middle), needs=shapes),
-        Check(name="padding of its own", run=lambda: behaviour.inner_padding(given)),
-        Check(name="fake-tensor trace", run=lambda: costs.trace(given, maps)),
-        Check(name="operations counted", run=lambda: costs.operations(given, maps), needs=traced),
-        Check(name="parameters", run=lambda: costs.parameters(given, near)),
-        Check(name="memory exponent", run=lambda: costs.memory(given, maps, effort.sides), needs=traced),
-        Check(name="reach after two layers", run=lambda: costs.seen(given, near, effort.queries), needs=shapes),
+        LayerCheck(name="shapes", run=lambda: behaviour.check_shapes(subject)),
+        LayerCheck(name="gradients in float64", run=lambda: gradients.check_gradients(subject)),
+        LayerCheck(name="determinism in evaluation", run=lambda: behaviour.check_determinism(subject)),
+        LayerCheck(
+            name="batch independence", run=lambda: behaviour.check_batch_independence(subject), needs=repeatable
+        ),
+        LayerCheck(name="permutation", run=lambda: behaviour.check_permutation(subject, effort.middle), needs=shapes),
+        LayerCheck(name="padding", run=lambda: behaviour.check_padding(subject, effort.middle), needs=shapes),
+        LayerCheck(name="padding of its own", run=lambda: behaviour.check_inner_padding(subject)),
+        LayerCheck(name="fake-tensor trace", run=lambda: costs.check_fake_tensor_trace(subject, maps)),
+        LayerCheck(name="operations counted", run=lambda: costs.check_operations(subject, maps), needs=traced),
+        LayerCheck(name="parameters", run=lambda: costs.check_parameters(subject, near)),
+        LayerCheck(name="memory exponent", run=lambda: costs.check_memory(subject, maps, effort.sides), needs=traced),
+        LayerCheck(
+            name="reach after two layers",
+            run=lambda: costs.check_receptive_field(subject, near, effort.queries),
+            needs=shapes,
+        ),
     ]
     if effort.seconds:
-        run = lambda: timing.times(given, beside, maps, effort.seconds)  # noqa: E731
-        checks.append(Check(name=timing.NAME, run=run, needs=(*shapes, *traced)))
+        run = lambda: timing.check_time(subject, beside, maps, effort.seconds)  # noqa: E731
+        checks.append(LayerCheck(name=timing.TIME_CHECK, run=run, needs=(*shapes, *traced)))
     return checks
 
 

@@ -1,4 +1,4 @@
-"""What an attention's results are and what they depend on: sizes, other images, chance, order, padding."""
+"""Checks of an attention's results and what they depend on: sizes, other images, chance, order, padding."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bench.attention_layer.attention_under_test import Call, Shapes, Subject, change, sizes
-from bench.attention_layer.result import Line
+from bench.attention_layer.attention_under_test import (
+    AttentionCall,
+    AttentionUnderTest,
+    Shapes,
+    format_sizes,
+    relative_change,
+)
+from bench.attention_layer.result import CheckLine
 
-ODD: tuple[tuple[Shapes, ...], ...] = (
+ODD_SHAPES: tuple[tuple[Shapes, ...], ...] = (
     (((7, 5),), ((1, 9),), ((1, 1),)),
     (((7, 5), (4, 3)),),
     (((7, 5), (4, 3), (1, 1)),),
@@ -20,25 +26,25 @@ ODD: tuple[tuple[Shapes, ...], ...] = (
 TOLERANCE: Mapping[torch.dtype, float] = {torch.float64: 1e-9, torch.float32: 1e-4}  # of the largest number
 
 
-def shapes(subject: Subject) -> Line:
-    """The result is a tensor like the tokens, finite, and the inputs are left as they were, in both modes."""
+def check_shapes(subject: AttentionUnderTest) -> CheckLine:
+    """Check that the result is a finite tensor like the tokens, and that the inputs are unchanged, in both modes."""
     tried = []
-    for levels, cases in enumerate(ODD[: subject.levels], start=1):
+    for levels, cases in enumerate(ODD_SHAPES[: subject.levels], start=1):
         for case in cases:
             for training in (False, True):
                 call = subject.call(case)
-                before = {name: tensor.clone() for name, tensor in call.given.items()}
-                module = subject.stirred(levels=levels).train(training)
+                before = {name: tensor.clone() for name, tensor in call.present_tensors.items()}
+                module = subject.perturbed(levels=levels).train(training)
                 wrong = _wrong(call(module), call, before)
                 if wrong:
                     mode = "training" if training else "evaluation"
-                    return Line(status="FAIL", name="shapes", text=f"{wrong}, at {sizes(case)} in {mode}")
-        tried.append(f"L={levels} ({', '.join(map(sizes, cases))})")
-    return Line(status="PASS", name="shapes", text=f"(2, S, C) and finite at {', '.join(tried)}, in both modes")
+                    return CheckLine(status="FAIL", name="shapes", text=f"{wrong}, at {format_sizes(case)} in {mode}")
+        tried.append(f"L={levels} ({', '.join(map(format_sizes, cases))})")
+    return CheckLine(status="PASS", name="shapes", text=f"(2, S, C) and finite at {', '.join(tried)}, in both modes")
 
 
-def _wrong(result: Any, call: Call, before: Mapping[str, Tensor]) -> str:
-    first = call.first
+def _wrong(result: Any, call: AttentionCall, before: Mapping[str, Tensor]) -> str:
+    first = call.query_tensor
     if not isinstance(result, Tensor):
         return f"the result is of type {type(result).__name__}, expected a tensor"
     if result.shape != first.shape:
@@ -47,122 +53,153 @@ def _wrong(result: Any, call: Call, before: Mapping[str, Tensor]) -> str:
         return f"the result is {result.dtype}, expected {first.dtype}"
     if not result.isfinite().all():
         return "the result is not finite"
-    changed = [name for name, tensor in call.given.items() if not torch.equal(tensor, before[name])]
+    changed = [name for name, tensor in call.present_tensors.items() if not torch.equal(tensor, before[name])]
     return f"{' and '.join(changed)} changed in place: the layer needs them afterwards" if changed else ""
 
 
-def batch_independence(subject: Subject) -> Line:
-    """An image's result is the same alone, and beside other images."""
-    dtype = subject.precision()
+def check_batch_independence(subject: AttentionUnderTest) -> CheckLine:
+    """Check that an image's result is the same alone and beside other images."""
+    dtype = subject.widest_dtype()
     shapes = ((7, 5), (4, 3), (3, 2))[: subject.levels]
-    module = subject.stirred(dtype)
+    module = subject.perturbed(dtype)
     call = subject.call(shapes, batch=3, dtype=dtype)
-    largest = max(alone(module, call), beside_others(module, call, subject.call(shapes, batch=3, seed=1, dtype=dtype)))
-    told = f"largest change {largest:.2g}" if largest else "largest change 0"
+    largest = max(
+        change_when_alone(module, call),
+        change_beside_others(module, call, subject.call(shapes, batch=3, seed=1, dtype=dtype)),
+    )
+    summary = f"largest change {largest:.2g}" if largest else "largest change 0"
     passed = largest <= TOLERANCE[dtype]
-    text = f"{told} of the largest result, when an image of 3 is taken alone or beside others, at {sizes(shapes)}"
-    return Line(status="PASS" if passed else "FAIL", name="batch independence", text=text)
+    text = f"{summary} of the largest result, when an image of 3 is taken alone or beside others"
+    text += f", at {format_sizes(shapes)}"
+    return CheckLine(status="PASS" if passed else "FAIL", name="batch independence", text=text)
 
 
 @torch.no_grad()
-def alone(module: nn.Module, call: Call) -> float:
-    """The largest change of an image's result when it is the only one of its batch."""
-    together = call.answer(module)
-    images = range(len(call.first))
-    return max(change(call.having(**_images(call, i, i + 1)).answer(module), together[i : i + 1]) for i in images)
+def change_when_alone(module: nn.Module, call: AttentionCall) -> float:
+    """Return the largest relative change of an image's result when it is the only one of its batch."""
+    together = call.call_on_copies(module)
+    images = range(len(call.query_tensor))
+    return max(
+        relative_change(call.with_tensors(**_images(call, i, i + 1)).call_on_copies(module), together[i : i + 1])
+        for i in images
+    )
 
 
 @torch.no_grad()
-def beside_others(module: nn.Module, call: Call, other: Call) -> float:
-    """The largest change of the first image's result when the others are those of ``other``."""
-    mixed = {name: torch.cat((tensor[:1], other.given[name][1:])) for name, tensor in call.given.items()}
-    return change(call.having(**mixed).answer(module)[:1], call.answer(module)[:1])
+def change_beside_others(module: nn.Module, call: AttentionCall, other: AttentionCall) -> float:
+    """Return the largest relative change of the first image's result when the others are those of `other`."""
+    mixed = {
+        name: torch.cat((tensor[:1], other.present_tensors[name][1:])) for name, tensor in call.present_tensors.items()
+    }
+    return relative_change(call.with_tensors(**mixed).call_on_copies(module)[:1], call.call_on_copies(module)[:1])
 
 
-def _images(call: Call, first: int, end: int) -> dict[str, Tensor]:
-    return {name: tensor[first:end] for name, tensor in call.given.items()}
+def _images(call: AttentionCall, first: int, end: int) -> dict[str, Tensor]:
+    return {name: tensor[first:end] for name, tensor in call.present_tensors.items()}
 
 
 @torch.no_grad()
-def determinism(subject: Subject) -> Line:
-    """Three calls in evaluation mode, with other random numbers each, give the same bits."""
+def check_determinism(subject: AttentionUnderTest) -> CheckLine:
+    """Check that three calls in evaluation mode, with other random numbers each, give the same bits."""
     shapes = ((7, 5), (4, 3), (3, 2))[: subject.levels]
-    module, call = subject.stirred(), subject.call(shapes)
-    expected = call.answer(module)
-    found = [call.answer(module, seed) for seed in (1, 2)]
-    largest = max(change(each, expected) for each in found)
-    same = all(torch.equal(each, expected) for each in found)
+    module, call = subject.perturbed(), subject.call(shapes)
+    expected = call.call_on_copies(module)
+    results = [call.call_on_copies(module, seed) for seed in (1, 2)]
+    largest = max(relative_change(result, expected) for result in results)
+    same = all(torch.equal(result, expected) for result in results)
     text = f"largest change {largest:.2g} over 3 calls in evaluation" if not same else "the same bits in 3 calls"
-    return Line(status="PASS" if same else "FAIL", name="determinism in evaluation", text=text)
+    return CheckLine(status="PASS" if same else "FAIL", name="determinism in evaluation", text=text)
 
 
 @torch.no_grad()
-def permutation(subject: Subject, side: int) -> Line:
-    """Whether tokens that change places within their levels, with their positions, take their results along."""
-    dtype, maps = subject.precision(), ((side, side), *[(side // 3, side // 3)] * (subject.levels - 1))
-    module, call = subject.stirred(dtype), subject.call(maps, batch=1, dtype=dtype)
-    place = _shuffled(maps)
-    moved = ("memory",) if subject.cross else ("tokens", "position")
-    mixed = {name: tensor[:, place] for name, tensor in call.given.items() if name in moved}
-    expected = call.answer(module)
-    largest = change(call.having(**mixed).answer(module), expected if subject.cross else expected[:, place])
+def check_permutation(subject: AttentionUnderTest, side: int) -> CheckLine:
+    """Report whether tokens that change places within their levels, with their positions, take their results along.
+
+    Args:
+        subject: The attention under test.
+        side: Side of the first map, in tokens.
+    """
+    dtype, maps = subject.widest_dtype(), ((side, side), *[(side // 3, side // 3)] * (subject.levels - 1))
+    module, call = subject.perturbed(dtype), subject.call(maps, batch=1, dtype=dtype)
+    order = _shuffled(maps)
+    shuffled = ("memory",) if subject.is_cross else ("tokens", "position")
+    reordered = {name: tensor[:, order] for name, tensor in call.present_tensors.items() if name in shuffled}
+    expected = call.call_on_copies(module)
+    largest = relative_change(
+        call.with_tensors(**reordered).call_on_copies(module), expected if subject.is_cross else expected[:, order]
+    )
     follows = largest <= TOLERANCE[dtype]
-    what = "the memory's tokens" if subject.cross else " and ".join(mixed).replace("position", "positions")
-    effect = "changes nothing" if subject.cross else "moves the results along"
+    content = "the memory's tokens" if subject.is_cross else " and ".join(reordered).replace("position", "positions")
+    effect = "changes nothing" if subject.is_cross else "moves the results along"
     if not follows:
         effect = f"changes results by up to {largest:.2g} of the largest: their order or place counts"
-    return Line(
-        status="INFO", name="permutation", text=f"shuffling {what} within each level {effect}, at {sizes(maps)}"
+    return CheckLine(
+        status="INFO",
+        name="permutation",
+        text=f"shuffling {content} within each level {effect}, at {format_sizes(maps)}",
     )
 
 
 def _shuffled(shapes: Shapes) -> Tensor:
-    generator, places, start = torch.Generator().manual_seed(0), [], 0
+    generator, indices, start = torch.Generator().manual_seed(0), [], 0
     for height, width in shapes:
-        places.append(start + torch.randperm(height * width, generator=generator))
+        indices.append(start + torch.randperm(height * width, generator=generator))
         start += height * width
-    return torch.cat(places)
+    return torch.cat(indices)
 
 
 @torch.no_grad()
-def padding(subject: Subject, side: int) -> Line:
-    """How far a row and a column more, at the bottom and the right of each map, change the results that were there.
+def check_padding(subject: AttentionUnderTest, side: int) -> CheckLine:
+    """Report how far one more row and column, at the bottom and the right of each map, change the results.
 
-    That is what the model does to an image whose sides are no multiples of 16 pixels, and it masks nothing: what the
-    padding holds takes part. The new tokens are 0 here, and the old ones keep their positions.
+    The model does that to an image whose sides are no multiples of 16 pixels, and masks nothing: the padding takes
+    part. The new tokens are 0 here, and the old ones keep their positions.
+
+    Args:
+        subject: The attention under test.
+        side: Side of the first map, in tokens.
     """
-    dtype, maps = subject.precision(), ((side, side), *[(side // 3, side // 3)] * (subject.levels - 1))
+    dtype, maps = subject.widest_dtype(), ((side, side), *[(side // 3, side // 3)] * (subject.levels - 1))
     grown = tuple((height + 1, width + 1) for height, width in maps)
-    module, call = subject.stirred(dtype), subject.call(maps, batch=1, dtype=dtype)
+    module, call = subject.perturbed(dtype), subject.call(maps, batch=1, dtype=dtype)
     larger = subject.call(grown, batch=1, dtype=dtype)
     inside = _old_places(maps)
     own = {"queries": _old_places(maps[:1])}
-    for name, tensor in call.given.items():
-        content = larger.given[name].clone() if name == "position" else torch.zeros_like(larger.given[name])
+    for name, tensor in call.present_tensors.items():
+        content = (
+            larger.present_tensors[name].clone()
+            if name == "position"
+            else torch.zeros_like(larger.present_tensors[name])
+        )
         content[:, own.get(name, inside)] = tensor
-        larger = larger.having(**{name: content})
-    before, after = call.answer(module), larger.answer(module)[:, own["queries"] if subject.cross else inside]
+        larger = larger.with_tensors(**{name: content})
+    before, after = (
+        call.call_on_copies(module),
+        larger.call_on_copies(module)[:, own["queries"] if subject.is_cross else inside],
+    )
     size = before.abs().max().clamp(min=torch.finfo(dtype).tiny)
     changes = (after - before).abs().amax(-1) / size
     if not changes.isfinite().all():
-        return Line(status="FAIL", name="padding", text=f"results are not finite at {sizes(grown)}")
+        return CheckLine(status="FAIL", name="padding", text=f"results are not finite at {format_sizes(grown)}")
     share, largest = (changes > TOLERANCE[dtype]).double().mean().item(), changes.max().item()
-    text = f"a row and a column of zeros more on {sizes(maps)} change {share:.0%} of the other results"
-    return Line(status="INFO", name="padding", text=f"{text}, by up to {largest:.2g} of the largest" if share else text)
+    text = f"a row and a column of zeros more on {format_sizes(maps)} change {share:.0%} of the other results"
+    return CheckLine(
+        status="INFO", name="padding", text=f"{text}, by up to {largest:.2g} of the largest" if share else text
+    )
 
 
 def _old_places(shapes: Shapes) -> Tensor:
-    """Of the tokens of ``shapes`` in the sequence of maps that have a row and a column more."""
-    places, start = [], 0
+    """Return the indices of the tokens of `shapes` in the sequence of maps that have one more row and column."""
+    indices, start = [], 0
     for height, width in shapes:
         grid = torch.arange((height + 1) * (width + 1)).view(height + 1, width + 1)
-        places.append(start + grid[:height, :width].flatten())
+        indices.append(start + grid[:height, :width].flatten())
         start += (height + 1) * (width + 1)
-    return torch.cat(places)
+    return torch.cat(indices)
 
 
-class Padded(TorchDispatchMode):
-    """Inside, tensors of numbers are padded with ``value`` where they would be padded with 0."""
+class PadWith(TorchDispatchMode):
+    """Dispatch mode in which floating-point tensors are padded with `value` where they would be padded with 0."""
 
     def __init__(self, value: float) -> None:
         super().__init__()
@@ -177,14 +214,14 @@ class Padded(TorchDispatchMode):
 
 
 @torch.no_grad()
-def inner_padding(subject: Subject) -> Line:
-    """Whether it shows in a result what the attention itself pads its tensors with."""
-    dtype = subject.precision()
+def check_inner_padding(subject: AttentionUnderTest) -> CheckLine:
+    """Report whether the filling with which the attention itself pads its tensors shows in a result."""
+    dtype = subject.widest_dtype()
     shapes = ((7, 5), (4, 3), (3, 2))[: subject.levels]
-    module, call = subject.stirred(dtype), subject.call(shapes, dtype=dtype)
-    expected = call.answer(module)
-    with Padded(3.0):
-        largest = change(call.answer(module), expected)
+    module, call = subject.perturbed(dtype), subject.call(shapes, dtype=dtype)
+    expected = call.call_on_copies(module)
+    with PadWith(3.0):
+        largest = relative_change(call.call_on_copies(module), expected)
     seen = largest > TOLERANCE[dtype]
     text = f"seen: 3 in place of 0 changes results by {largest:.2g} of the largest" if seen else "none is seen"
-    return Line(status="INFO", name="padding of its own", text=f"{text}, at {sizes(shapes)}")
+    return CheckLine(status="INFO", name="padding of its own", text=f"{text}, at {format_sizes(shapes)}")

@@ -1,8 +1,8 @@
-"""Gradients against differences, in double precision and along random directions.
+"""Gradients against finite differences, in double precision and along random directions.
 
 A mechanism that selects (by a hash, by the pixel a sample lies in) is smooth in pieces only. So each direction is tried
-with several steps, and one that agrees is enough: a border between two pieces is crossed by few of the small ones, and
-a gradient that is wrong agrees with none.
+with several steps, and one that agrees is enough: a border between two pieces is crossed by few of the small steps, and
+a wrong gradient agrees with none.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from bench.attention_layer.attention_under_test import Call, Subject, sizes
-from bench.attention_layer.result import Line
+from bench.attention_layer.attention_under_test import AttentionCall, AttentionUnderTest, format_sizes
+from bench.attention_layer.result import CheckLine
 
 STEPS = (1e-5, 1e-6, 1e-7)
 DIRECTIONS = 2  # of every input and every parameter
@@ -21,61 +21,66 @@ TOLERANCE = 1e-5  # of the gradient's norm
 ROUNDING = 100 * torch.finfo(torch.float64).eps
 
 
-def gradients(subject: Subject) -> Line:
-    """Every input's and every parameter's gradient is the derivative of the result."""
-    module = subject.stirred(torch.float64)
-    call = subject.call(subject.tiny, dtype=torch.float64)
-    errors = worst_errors(module, call)
+def check_gradients(subject: AttentionUnderTest) -> CheckLine:
+    """Check that every input's and every parameter's gradient is the derivative of the result."""
+    module = subject.perturbed(torch.float64)
+    call = subject.call(subject.tiny_shapes, dtype=torch.float64)
+    errors = largest_gradient_errors(module, call)
     if not errors:
-        return Line(status="PASS", name="gradients in float64", text="nothing has a gradient")
+        return CheckLine(status="PASS", name="gradients in float64", text="nothing has a gradient")
     name, worst = max(errors.items(), key=lambda item: item[1])
     if worst > TOLERANCE:
         wrong = [name for name, error in errors.items() if error > TOLERANCE]
         text = f"wrong for {', '.join(wrong[:4])}{' ...' * (len(wrong) > 4)}: off by {worst:.1e} of the norm ({name})"
-        return Line(status="FAIL", name="gradients in float64", text=text)
-    text = f"off by {worst:.1e} of the norm at most, for {len(errors)} inputs and parameters at {sizes(subject.tiny)}"
-    return Line(status="PASS", name="gradients in float64", text=text)
+        return CheckLine(status="FAIL", name="gradients in float64", text=text)
+    number, shapes = len(errors), format_sizes(subject.tiny_shapes)
+    text = f"off by {worst:.1e} of the norm at most, for {number} inputs and parameters at {shapes}"
+    return CheckLine(status="PASS", name="gradients in float64", text=text)
 
 
-def worst_errors(module: nn.Module, call: Call) -> dict[str, float]:
-    """By name of an input or parameter, the largest error over directions, as a share of the gradient's norm."""
-    call = call.having(**{name: tensor.clone().requires_grad_() for name, tensor in call.given.items()})
-    asked = call.given | {name: each for name, each in module.named_parameters() if each.requires_grad}
-    result = call.answer(module)
+def largest_gradient_errors(module: nn.Module, call: AttentionCall) -> dict[str, float]:
+    """Return the largest error over directions, as a share of the gradient's norm, by name of an input or parameter."""
+    call = call.with_tensors(**{name: tensor.clone().requires_grad_() for name, tensor in call.present_tensors.items()})
+    leaves = call.present_tensors | {
+        name: direction for name, direction in module.named_parameters() if direction.requires_grad
+    }
+    result = call.call_on_copies(module)
     generator = torch.Generator().manual_seed(2)
     cotangent = torch.randn(result.shape, generator=generator, dtype=torch.float64)
-    found = _gradients(result, asked, cotangent)
+    gradients = _gradients(result, leaves, cotangent)
     errors = {}
-    for name, tensor in asked.items():
+    for name, tensor in leaves.items():
         directions = torch.randn(DIRECTIONS, *tensor.shape, generator=generator, dtype=torch.float64)
-        errors[name] = max(_error(module, call, tensor, each, found[name], cotangent) for each in directions)
+        errors[name] = max(
+            _error(module, call, tensor, direction, gradients[name], cotangent) for direction in directions
+        )
     return errors
 
 
-def _gradients(result: Tensor, asked: Mapping[str, Tensor], cotangent: Tensor) -> dict[str, Tensor]:
+def _gradients(result: Tensor, leaves: Mapping[str, Tensor], cotangent: Tensor) -> dict[str, Tensor]:
     if not result.requires_grad:
-        return {name: torch.zeros_like(tensor) for name, tensor in asked.items()}
-    found = torch.autograd.grad(result, [*asked.values()], cotangent, materialize_grads=True)
-    return dict(zip(asked, found, strict=True))
+        return {name: torch.zeros_like(tensor) for name, tensor in leaves.items()}
+    gradients = torch.autograd.grad(result, [*leaves.values()], cotangent, materialize_grads=True)
+    return dict(zip(leaves, gradients, strict=True))
 
 
 @torch.no_grad()
 def _error(
-    module: nn.Module, call: Call, tensor: Tensor, direction: Tensor, gradient: Tensor, cotangent: Tensor
+    module: nn.Module, call: AttentionCall, tensor: Tensor, direction: Tensor, gradient: Tensor, cotangent: Tensor
 ) -> float:
-    """The smallest error over the steps, less what rounding explains; NaN counts as infinite."""
-    said = (gradient * direction).sum().item()
+    """Return the smallest error over the steps, less what rounding explains; NaN counts as infinite."""
+    derivative = (gradient * direction).sum().item()
     start, best = tensor.clone(), float("inf")
     for step in STEPS:
         values = []
         for sign in (1, -1):
             tensor.copy_(start + sign * step * direction)
-            values.append(call.answer(module) * cotangent)
+            values.append(call.call_on_copies(module) * cotangent)
         tensor.copy_(start)
         measured = (values[0] - values[1]).sum().item() / (2 * step)
         rounding = ROUNDING * values[0].abs().sum().item() / step
         scale = max(gradient.norm().item(), abs(measured), torch.finfo(torch.float64).tiny)
-        error = max(0.0, abs(measured - said) - rounding) / scale
+        error = max(0.0, abs(measured - derivative) - rounding) / scale
         best = error if error < best else best
         if best <= TOLERANCE / 10:
             break

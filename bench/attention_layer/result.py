@@ -1,4 +1,4 @@
-"""One line of the answer, and the line that an exception becomes."""
+"""One line of a check's answer, and the line that an exception becomes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Literal
 import torch
 
 Status = Literal["PASS", "FAIL", "INFO"]
-LONGEST = 240  # characters of an exception's message
+MAX_MESSAGE = 240  # characters of an exception's message
 _NOT_THE_USERS = (Path(torch.__file__).parent, Path(__file__).parents[1])
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
-    """What one check found."""
+class CheckLine:
+    """Result of one check: status, name of the check, and one line of text."""
 
     status: Status
     name: str
@@ -26,19 +26,19 @@ class Line:
         return f"{self.status}  {self.name}: {self.text}"
 
 
-def raised(name: str, error: BaseException) -> Line:
-    """FAIL, with the exception and the place in the attention's source that it comes from."""
-    return Line(status="FAIL", name=name, text=explained(error))
+def failure_line(name: str, error: BaseException) -> CheckLine:
+    """Return a FAIL line with the exception and the line of the attention's source that it comes from."""
+    return CheckLine(status="FAIL", name=name, text=describe_exception(error))
 
 
-def explained(error: BaseException) -> str:
-    """The exception in one line."""
+def describe_exception(error: BaseException) -> str:
+    """Return the exception in one line, with the file and line of the user's source."""
     message = " ".join(str(error).split())
-    message = f"{message[:LONGEST]}..." if len(message) > LONGEST else message
+    message = f"{message[:MAX_MESSAGE]}..." if len(message) > MAX_MESSAGE else message
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not _elsewhere(Path(frame.filename))]
-    place = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
-    return f"{type(error).__name__}: {message}{place}"
+    source_line = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
+    return f"{type(error).__name__}: {message}{source_line}"
 
 
 def _elsewhere(file: Path) -> bool:

@@ -1,1 +1,1 @@
-"""What is trained: settings, presets, axes of a grid, and the options of attention slots."""
+"""Configuration of a training: settings, presets, grid axes, and the options of attention slots."""

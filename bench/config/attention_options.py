@@ -1,7 +1,7 @@
-"""Parameters of the attention in a slot as axes: `encoder_self.window=7,15` is given to whatever class stands there.
+"""Constructor parameters of the attention in a slot, used as axes: `encoder_self.window=7,15`.
 
-Which parameters there are, and of what type, the constructor of the class says; no mechanism is known here by name. In
-a grid of several mechanisms a parameter goes to the variants whose class has it, and the others are without it.
+The constructor of the class in the slot says which parameters there are, and of what type; no mechanism is known here
+by name. In a grid of several mechanisms a parameter applies to the variants whose class has it.
 """
 
 from __future__ import annotations
@@ -10,30 +10,41 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bench.config.fields import check_number, did_you_mean, one_of, typed
+from bench.config.fields import check_number, did_you_mean, one_of, parse_as
 from bench.config.settings import Settings
 from unept.config import SLOTS, ModelConfig
 
 
-def is_option(name: str) -> bool:
-    """Whether an axis of this name is a parameter of a slot: `encoder_self.window`."""
+def is_attention_option(name: str) -> bool:
+    """Return True if an axis of this name is a parameter of a slot, such as `encoder_self.window`."""
     slot, dot, parameter = name.partition(".")
     return bool(dot) and slot in SLOTS and parameter.isidentifier()
 
 
-def fitting(model: ModelConfig, words: Mapping[str, str]) -> dict[str, Any]:
-    """The value of each word whose parameter the class in its slot has. Raises ValueError for one of the wrong type."""
-    found = {}
+def applicable_options(model: ModelConfig, words: Mapping[str, str]) -> dict[str, Any]:
+    """Parse the options that the classes in the slots of `model` accept.
+
+    Args:
+        model: Names the class in each slot.
+        words: Values as typed, by option name such as `encoder_self.window`.
+
+    Returns:
+        Typed values by option name; options that a class does not have are left out.
+
+    Raises:
+        ValueError: For a value of the wrong type.
+    """
+    values = {}
     for name, word in words.items():
         slot, _, parameter = name.partition(".")
         own = _parameters(slot, getattr(model, slot))
         if parameter in own:
-            found[name] = _value(f"{name}={word}", own[parameter].type, word)
-    return found
+            values[name] = _value(f"{name}={word}", own[parameter].type, word)
+    return values
 
 
-def with_options(settings: Settings, options: Mapping[str, Any]) -> Settings:
-    """`settings` with these options besides those that it has; those that its classes do not have are left out."""
+def with_attention_options(settings: Settings, options: Mapping[str, Any]) -> Settings:
+    """Return `settings` with `options` added to those it has; options that its classes do not have are left out."""
     model = settings.model
     kept = {
         name: value
@@ -44,8 +55,14 @@ def with_options(settings: Settings, options: Mapping[str, Any]) -> Settings:
     return dataclasses.replace(settings, model=dataclasses.replace(model, attention_options=together))
 
 
-def refuse(axis: str, name: str, models: Iterable[ModelConfig]) -> ValueError:
-    """The error for an axis that no class in its slot can take."""
+def unknown_option_error(axis: str, name: str, models: Iterable[ModelConfig]) -> ValueError:
+    """Return the error for an axis that no class in its slot accepts.
+
+    Args:
+        axis: The axis as typed.
+        name: Its name, `SLOT.PARAMETER`.
+        models: The models of the grid, whose classes in that slot are listed.
+    """
     from unept.attention import KEYWORDS
 
     slot, _, parameter = name.partition(".")
@@ -62,12 +79,12 @@ def refuse(axis: str, name: str, models: Iterable[ModelConfig]) -> ValueError:
 def _parameters(slot: str, kind: str) -> Mapping[str, Any]:
     from unept import attention  # imports torch
 
-    return attention.parameters(slot, kind)
+    return attention.attention_parameters(slot, kind)
 
 
-def _value(said: str, kind: Any, word: str) -> Any:
+def _value(text: str, kind: Any, word: str) -> Any:
     if kind is None:
-        raise ValueError(f"{said}: its type is not known: annotate it as int, float, bool, str or a tuple of these")
-    value = typed(said, kind, word)
-    check_number(said, value)
+        raise ValueError(f"{text}: its type is not known: annotate it as int, float, bool, str or a tuple of these")
+    value = parse_as(text, kind, word)
+    check_number(text, value)
     return value

@@ -1,4 +1,4 @@
-"""Checks of variants against models, data and machine that need no training, and the defaults that depend on them."""
+"""Checks of variants against models, data and machine that need no training, and defaults that depend on them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,20 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.config.grid import Variant, named, validate
+from bench.config.grid import Variant, prefix_variant, validate_settings
 from bench.config.settings import Settings
 
 
-def class_names(base: Settings, *, given: bool) -> tuple[str, ...]:
-    """The classes of the data set, from its files' names alone; `given` tells whether the user named the data."""
+def read_class_names(base: Settings, *, given: bool) -> tuple[str, ...]:
+    """Return the names of the data set's classes; only file names are read.
+
+    Args:
+        base: Settings that name the data set.
+        given: True if the user named the data, False if the preset did; it decides the hint in the error.
+
+    Raises:
+        ValueError: If the data set is not there or has no classes.
+    """
     from unept.data import open_data
 
     try:
@@ -24,9 +32,12 @@ def class_names(base: Settings, *, given: bool) -> tuple[str, ...]:
 
 
 def check_variants(variants: Sequence[Variant]) -> None:
-    """Build each variant's model without weights in memory, so that what cannot exist is refused before a day is spent.
+    """Build each variant's model on the meta device, so that an impossible one is refused before a long study.
 
     A user's own module that fails in another way than by ValueError is left to its run, which then has a row.
+
+    Raises:
+        ValueError: Led by the name of the variant.
     """
     import torch
 
@@ -35,17 +46,22 @@ def check_variants(variants: Sequence[Variant]) -> None:
     for variant in variants:
         settings = variant.settings
         try:
-            validate(settings)
-            with torch.device("meta"), warnings.catch_warnings(action="ignore"):
+            validate_settings(settings)
+            with torch.device("meta"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
                 unept.build(settings.model, weights=settings.train.backbone_weights)
         except ValueError as error:
-            raise ValueError(named(variant.name, error)) from None
+            raise ValueError(prefix_variant(variant.name, error)) from None
         except Exception:
             continue
 
 
-def check_data_of(variants: Sequence[Variant]) -> None:
-    """Read the data set once for each protocol that the variants have. Raises ValueError that names the file."""
+def check_data_sets(variants: Sequence[Variant]) -> None:
+    """Read each data set that the variants use, once per protocol.
+
+    Raises:
+        ValueError: Names the damaged or missing file.
+    """
     from unept.data import check_data
 
     for variant in variants:
@@ -54,8 +70,12 @@ def check_data_of(variants: Sequence[Variant]) -> None:
         check_data(settings.data, settings.scenes, splits=splits, classes=settings.model.classes)
 
 
-def backend_of(name: str) -> str:
-    """The attention backend that `name` stands for on this machine; compiled where that is due. Raises ValueError."""
+def resolve_backend(name: str) -> str:
+    """Return the attention backend that `name` stands for on this machine; compiles it where that is due.
+
+    Raises:
+        ValueError: For a backend that is unknown or not available here.
+    """
     import torch
 
     from unept.ops import resolve
@@ -66,18 +86,18 @@ def backend_of(name: str) -> str:
         raise ValueError(f"--backend {name}: {error}") from None
 
 
-def default_out(preset_name: str, data: str) -> Path:
-    """`study/PRESET-DATA`: commands with the same preset and data share a folder, and with it the runs they share."""
+def default_study_folder(preset_name: str, data: str) -> Path:
+    """Return `study/PRESET-DATA`: studies of one preset and data set share a folder, and so their common runs."""
     kind, _, path = data.partition(":")
     name = Path(path.partition("?")[0]).name if path else kind
     return Path("study") / f"{preset_name}-{re.sub(r'[^A-Za-z0-9._-]+', '-', name) or kind}"
 
 
 def visible_gpus() -> tuple[str, ...]:
-    """The GPUs that torch finds here, each as CUDA_VISIBLE_DEVICES names it; empty where there is none."""
+    """Return the GPUs that torch finds here, each as CUDA_VISIBLE_DEVICES names it; () where there is none."""
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = [str(index) for index in range(count)] if given is None else given.split(",")
+    configured = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [str(index) for index in range(count)] if configured is None else configured.split(",")
     return tuple(name.strip() for name in names[:count])

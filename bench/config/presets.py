@@ -11,9 +11,14 @@ PRESETS = ("quick", "small", "paper")
 
 
 def preset(name: str, data: str = "") -> Settings:
-    """The settings a study starts from; `data` replaces the preset's own data set, and chooses the paper's recipe.
+    """Return the settings a study starts from.
 
-    Raises ValueError for a name that is no preset.
+    Args:
+        name: One of PRESETS.
+        data: Replaces the preset's own data set, and selects the published recipe of the paper preset.
+
+    Raises:
+        ValueError: For a name that is no preset.
     """
     makers = {"quick": _quick, "small": _small, "paper": lambda: _paper(data)}
     if name not in makers:
@@ -23,7 +28,7 @@ def preset(name: str, data: str = "") -> Settings:
 
 
 def _quick() -> Settings:
-    """Minutes on two cores: embedded scenes of 64 x 64 pixels and a network of 0.2 M parameters, from scratch."""
+    """Return settings of minutes on two cores: generated scenes of 64 x 64 pixels, 0.2 M parameters, from scratch."""
     model = ModelConfig(
         backbone="tiny_conv",
         classes=8,
@@ -55,7 +60,7 @@ def _quick() -> Settings:
 
 
 def _small() -> Settings:
-    """Hours on a CPU: a folder of real pictures at 240 x 180 and EfficientNet-Lite0 with its ImageNet weights."""
+    """Return settings of hours on a CPU: a folder of images at 240 x 180, EfficientNet-Lite0 with ImageNet weights."""
     model = ModelConfig(
         backbone="lite0",
         size=160,
@@ -81,10 +86,10 @@ def _small() -> Settings:
 
 
 def _paper(data: str) -> Settings:
-    """The published recipe of the data set that `data` names (paper, section 4.2; spec section 2), ADE20K's for others.
+    """Return the published recipe of the data set that `data` names (paper, section 4.2), ADE20K's for other data.
 
-    What all three share are the defaults of the configuration: batch 16, AdamW at 1e-4 with a tenth of it for the
-    backbone, the drop by profile, scales 0.5 to 2, and the test at six scales with flip.
+    The defaults of the configuration are what all three recipes share: batch 16, AdamW at 1e-4 with a tenth of it for
+    the backbone, the learning-rate drop by profile, scales 0.5 to 2, and the test at six scales with flip.
     """
     settings = Settings(data="ade20k:data/ADEChallengeData2016", model=ModelConfig(), loss=LossConfig())
     kind = data.partition(":")[0]
@@ -98,10 +103,18 @@ def _paper(data: str) -> Settings:
 def _published(
     settings: Settings, *, classes: int, crop: int, stride: int, base: tuple[int, int], steps: int
 ) -> Settings:
-    """The figures in which the three recipes differ; `base` is the long and the short side at ratio 1, in pixels.
+    """Return `settings` with the figures in which the three recipes differ.
 
-    Of Cityscapes the paper gives crop and steps; its base scale and its stride, a third of the window as in the other
-    two, are ours.
+    For Cityscapes the paper gives crop and steps only; base size and stride (a third of the window, as in the other
+    two) are ours.
+
+    Args:
+        settings: The shared part.
+        classes: Number of classes.
+        crop: Side of the training crop and of the test window, in pixels.
+        stride: Stride of the test window, in pixels.
+        base: Long and short side at ratio 1, in pixels.
+        steps: Training steps.
     """
     return dataclasses.replace(
         settings,
@@ -116,8 +129,8 @@ _BACKBONE_SECONDS = {"tiny_conv": 0.010, "tiny_vit": 0.012, "lite0": 0.03, "resn
 _SECONDS_PER_POINT = 1.0e-7
 
 
-def estimate_seconds(settings: Settings, threads: int) -> float:
-    """A first guess of one training's duration, before any run of its kind has been timed."""
+def estimate_training_seconds(settings: Settings, threads: int) -> float:
+    """Estimate the duration of one training in seconds, before any run of its kind has been timed."""
     model, train = settings.model, settings.train
     tokens = (model.size / 8) ** 2
     sampled = model.levels**2 * model.encoder_layers + (model.levels + 1) * model.decoder_layers

@@ -1,5 +1,8 @@
 """One variant's complete configuration: model, loss, recipe, protocol and data, as one frozen value.
 
+    settings = Settings(train=TrainConfig(steps=500), model=ModelConfig(heads=4))
+    assert settings_from_dict(settings_to_dict(settings)) == settings
+
 Field names are unique across the parts, so an axis of a grid is named by the field alone (`heads=4,8`).
 """
 
@@ -13,7 +16,7 @@ from unept.config import LossConfig, ModelConfig
 from unept.data.scenes import SceneConfig
 
 # Fields of the model that rows of older versions do not have: left out where they change nothing, so that keys stay.
-LATER = ("attention_options", "reversible", "ffn_chunks")
+LATER_FIELDS = ("attention_options", "reversible", "ffn_chunks")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,17 +71,17 @@ class Settings:
     scenes: SceneConfig = field(default_factory=SceneConfig)
 
 
-def to_dict(settings: Settings) -> dict[str, Any]:
-    """Nested plain values, ready for JSON (tuples become lists).
+def settings_to_dict(settings: Settings) -> dict[str, Any]:
+    """Return nested plain values, ready for JSON; tuples become lists.
 
-    The fields in LATER are left out at their defaults, and the slots' options are a mapping.
+    The fields in LATER_FIELDS are left out at their defaults, and the slots' options are a mapping.
     """
     values = {
         name: _listed(value) if isinstance(value, dict) else _plain(value)
         for name, value in dataclasses.asdict(settings).items()
     }
     model = values["model"]
-    for name in LATER:
+    for name in LATER_FIELDS:
         if getattr(settings.model, name) == _default(name):
             del model[name]
     if settings.model.attention_options:
@@ -86,10 +89,14 @@ def to_dict(settings: Settings) -> dict[str, Any]:
     return values
 
 
-def from_dict(values: dict[str, Any]) -> Settings:
-    """The inverse of `to_dict`; an unknown or missing name is a ValueError that names it."""
+def settings_from_dict(values: dict[str, Any]) -> Settings:
+    """Return the settings that `settings_to_dict` wrote as `values`.
+
+    Raises:
+        ValueError: Names an unknown or missing field.
+    """
     model = {**values["model"]} if isinstance(values.get("model"), dict) else {}
-    model = {name: _default(name) for name in LATER} | model
+    model = {name: _default(name) for name in LATER_FIELDS} | model
     if isinstance(model["attention_options"], dict):
         options = sorted(model["attention_options"].items())
         model["attention_options"] = tuple((name, _whole(value)) for name, value in options)

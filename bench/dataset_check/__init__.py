@@ -1,6 +1,6 @@
-"""Whether a data set is what it should be: every file read, every finding told with what to do about it."""
+"""Check of a data set on disk: every file is read, and every finding says what to do about it."""
 
 from bench.dataset_check.findings import Finding
-from bench.dataset_check.run import MOST_JOBS, Verification, verify
+from bench.dataset_check.run import MAX_JOBS, DatasetCheck, check_dataset
 
-__all__ = ["MOST_JOBS", "Finding", "Verification", "verify"]
+__all__ = ["MAX_JOBS", "DatasetCheck", "Finding", "check_dataset"]

@@ -1,4 +1,4 @@
-"""What is wrong with a split, from its readings: each rule gives findings, and each finding says what to do."""
+"""Findings about a split, from its readings: each rule yields findings, and each finding says what to do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.dataset_check.reading import Reading
+from bench.dataset_check.reading import PairReading
 from unept.data.image_dataset import Pictures
 
 _LOSSY = (".jpg", ".jpeg", ".webp")
@@ -23,9 +23,15 @@ _MENDING = {
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing about a split: what it is, what to do, and the files it is about.
+    """One thing about a split.
 
-    `wrong` is False for a remark, which may well be as it should be.
+    Attributes:
+        check: Name of the rule.
+        split: Name of the split, or of two.
+        what: What was observed, in one sentence.
+        fix: What to do about it.
+        files: The files it is about.
+        wrong: False for a remark, which may well be as it should be.
     """
 
     check: str
@@ -36,111 +42,124 @@ class Finding:
     wrong: bool = True
 
 
-def count(split: str, pictures: Pictures) -> Iterator[Finding]:
-    """Another number of pictures than the owners tell."""
+def count_findings(split: str, pictures: Pictures) -> Iterator[Finding]:
+    """Yield a finding where the number of images is not that of the owners' split."""
     files, official = pictures.files, pictures.official
-    found = len(files.pairs) + sum(each.path.is_file() for each in files.unpaired)
-    if official is not None and found != official.pictures:
+    number = len(files.pairs) + sum(missing.path.is_file() for missing in files.unpaired)
+    if official is not None and number != official.pictures:
         yield Finding(
             check="count",
             split=split,
-            what=f"{counted(found, 'picture')}, but the owners' split has {official.pictures:,}",
+            what=f"{counted_noun(number, 'picture')}, but the owners' split has {official.pictures:,}",
             fix="download or extract the rest; scores on another set of pictures cannot stand beside published ones"
-            if found < official.pictures
+            if number < official.pictures
             else "take out what does not belong to the split",
         )
 
 
-def pairing(split: str, pictures: Pictures) -> Iterator[Finding]:
-    """Pictures without label, labels without picture, and names in a list without either."""
+def pairing_findings(split: str, pictures: Pictures) -> Iterator[Finding]:
+    """Yield findings on images without label, labels without image, and names in a list without either."""
     unpaired, spare = pictures.files.unpaired, pictures.files.spare
-    lossy = [each for each in unpaired if any(each.expected.with_suffix(end).is_file() for end in _LOSSY)]
-    for found, fix in (
-        ([each for each in unpaired if each not in lossy], "extract the package they come from again"),
+    lossy = [file for file in unpaired if any(file.expected.with_suffix(end).is_file() for end in _LOSSY)]
+    for affected, fix in (
+        ([file for file in unpaired if file not in lossy], "extract the package they come from again"),
         (lossy, "a label saved as JPEG or WebP has lost its values: export it again, as PNG"),
     ):
-        if found:
-            said = first_of([each.said for each in found])
+        if affected:
+            examples = first_and_more([file.said for file in affected])
             yield Finding(
                 check="pair",
                 split=split,
-                what=f"{counted(len(found), 'picture')} without the other half: {said}",
+                what=f"{counted_noun(len(affected), 'picture')} without the other half: {examples}",
                 fix=fix,
-                files=tuple(each.path for each in found),
+                files=tuple(file.path for file in affected),
             )
     if spare:
         yield Finding(
             check="pair",
             split=split,
-            what=f"{counted(len(spare), 'label')} without picture: {first_of(spare)}",
+            what=f"{counted_noun(len(spare), 'label')} without picture: {first_and_more(spare)}",
             fix="nothing, where they are meant to be left out; else extract the pictures again",
             files=spare,
             wrong=False,
         )
 
 
-def faults(split: str, readings: Sequence[Reading]) -> Iterator[Finding]:
-    """Files that cannot be decoded, and those of the wrong sort."""
+def fault_findings(split: str, readings: Sequence[PairReading]) -> Iterator[Finding]:
+    """Yield findings on files that cannot be decoded, and on those of the wrong sort."""
     for kind, (state, fix) in _MENDING.items():
-        found = [fault for reading in readings for fault in reading.faults if fault.kind == kind]
-        if found:
-            said = first_of([fault.said for fault in found])
+        faults = [fault for reading in readings for fault in reading.faults if fault.kind == kind]
+        if faults:
+            examples = first_and_more([fault.said for fault in faults])
             yield Finding(
                 check=kind,
                 split=split,
-                what=f"{counted(len(found), 'file')} {state}: {said}",
+                what=f"{counted_noun(len(faults), 'file')} {state}: {examples}",
                 fix=fix,
-                files=tuple(fault.path for fault in found),
+                files=tuple(fault.path for fault in faults),
             )
 
 
-def sizes(split: str, pictures: Pictures, readings: Sequence[Reading]) -> Iterator[Finding]:
-    """Labels of another size than their picture, and pictures of another size than the owners'."""
-    other = [each for each in readings if each.size and each.label_size and each.size != each.label_size]
-    turned = [each for each in other if each.size == (each.label_size or ())[::-1]]
-    for found, fix in (
+def size_findings(split: str, pictures: Pictures, readings: Sequence[PairReading]) -> Iterator[Finding]:
+    """Yield findings on labels of another size than their image, and on images of another size than the owners'."""
+    other = [
+        reading for reading in readings if reading.size and reading.label_size and reading.size != reading.label_size
+    ]
+    turned = [reading for reading in other if reading.size == (reading.label_size or ())[::-1]]
+    for affected, fix in (
         (
-            [each for each in other if each not in turned],
+            [reading for reading in other if reading not in turned],
             "export the label at the size of its picture, by nearest value",
         ),
         (turned, "turn the label as the picture's EXIF orientation says, or the picture's file as the label"),
     ):
-        if found:
-            said = first_of([f"{each.pair.label}: {_by(each.label_size)} for {_by(each.size)}" for each in found])
+        if affected:
+            examples = first_and_more(
+                [f"{reading.pair.label}: {_by(reading.label_size)} for {_by(reading.size)}" for reading in affected]
+            )
             yield Finding(
                 check="size",
                 split=split,
-                what=f"{counted(len(found), 'label')} of another size than the picture: {said}",
+                what=f"{counted_noun(len(affected), 'label')} of another size than the picture: {examples}",
                 fix=fix,
-                files=tuple(each.pair.label for each in found if each.pair.label),
+                files=tuple(reading.pair.label for reading in affected if reading.pair.label),
             )
     owners = pictures.official.size if pictures.official else None
-    strange = [each for each in readings if owners and each.size and each.size != owners]
+    strange = [reading for reading in readings if owners and reading.size and reading.size != owners]
     if strange:
-        said = first_of([f"{each.pair.image}: {_by(each.size)}" for each in strange])
+        examples = first_and_more([f"{reading.pair.image}: {_by(reading.size)}" for reading in strange])
         yield Finding(
             check="size",
             split=split,
-            what=f"{counted(len(strange), 'picture')} of another size than the owners' {_by(owners)}: {said}",
+            what=f"{counted_noun(len(strange), 'picture')} of another size than the owners' {_by(owners)}: {examples}",
             fix="extract the owners' package again: scores on resized pictures cannot stand beside published ones",
-            files=tuple(each.pair.image for each in strange),
+            files=tuple(reading.pair.image for reading in strange),
         )
 
 
-def duplicates(pictures: Mapping[str, Pictures], readings: Mapping[str, Sequence[Reading]]) -> Iterator[Finding]:
-    """Picture files of equal content, in one split and in two of them; those that the owners distribute are remarks."""
-    for split, found in readings.items():
-        groups = [group for group in _groups(found).values() if len(group) > 1]
+def duplicate_findings(
+    pictures: Mapping[str, Pictures], readings: Mapping[str, Sequence[PairReading]]
+) -> Iterator[Finding]:
+    """Yield findings on image files of equal content, in one split and in two of them.
+
+    Those that the owners distribute are remarks.
+
+    Args:
+        pictures: Images by split.
+        readings: Readings by split.
+    """
+    for split, split_readings in readings.items():
+        groups = [group for group in _groups(split_readings).values() if len(group) > 1]
         if groups:
-            apart = sum(len({each.label_digest for each in group}) > 1 for group in groups)
-            labels = f", {counted(apart, 'time')} with labels that differ" if apart else ""
-            said = first_of([" = ".join(str(each.pair.image) for each in group[:2]) for group in groups])
+            apart = sum(len({item.label_digest for item in group}) > 1 for group in groups)
+            labels = f", {counted_noun(apart, 'time')} with labels that differ" if apart else ""
+            examples = first_and_more([" = ".join(str(item.pair.image) for item in group[:2]) for group in groups])
             yield Finding(
                 check="duplicate",
                 split=split,
-                what=f"{counted(len(groups), 'picture')} there more than once{labels}: {said}",
+                what=f"{counted_noun(len(groups), 'picture')} there more than once{labels}: {examples}",
                 fix="keep one of each, with the right label",
-                files=tuple(each.pair.image for group in groups for each in group),
+                files=tuple(item.pair.image for group in groups for item in group),
                 wrong=not _as_distributed(pictures[split]),
             )
     names = list(readings)
@@ -148,19 +167,19 @@ def duplicates(pictures: Mapping[str, Pictures], readings: Mapping[str, Sequence
         one, other = _groups(readings[first]), _groups(readings[second])
         shared = [digest for digest in one if digest in other]
         if shared:
-            said = first_of([f"{one[each][0].pair.image} = {other[each][0].pair.image}" for each in shared])
+            examples = first_and_more([f"{one[item][0].pair.image} = {other[item][0].pair.image}" for item in shared])
             yield Finding(
                 check="duplicate",
                 split=f"{first}, {second}",
-                what=f"{counted(len(shared), 'picture')} in both splits: {said}",
+                what=f"{counted_noun(len(shared), 'picture')} in both splits: {examples}",
                 fix="take them out of one of the two: a picture that was trained on must not be scored",
-                files=tuple(path for each in shared for path in (one[each][0].pair.image, other[each][0].pair.image)),
+                files=tuple(path for item in shared for path in (one[item][0].pair.image, other[item][0].pair.image)),
                 wrong=not (_as_distributed(pictures[first]) and _as_distributed(pictures[second])),
             )
 
 
-def _groups(readings: Iterable[Reading]) -> dict[str, list[Reading]]:
-    groups: dict[str, list[Reading]] = defaultdict(list)
+def _groups(readings: Iterable[PairReading]) -> dict[str, list[PairReading]]:
+    groups: dict[str, list[PairReading]] = defaultdict(list)
     for reading in readings:
         if reading.digest:
             groups[reading.digest].append(reading)
@@ -168,17 +187,17 @@ def _groups(readings: Iterable[Reading]) -> dict[str, list[Reading]]:
 
 
 def _as_distributed(pictures: Pictures) -> bool:
-    """Whether a split has the owners' number of pictures."""
+    """Return True where a split has the owners' number of images."""
     return pictures.official is not None and len(pictures) == pictures.official.pictures
 
 
-def counted(count: int, what: str) -> str:
-    """`1 label`, `2 labels`."""
+def counted_noun(count: int, what: str) -> str:
+    """Return `1 label`, `2 labels`."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
-def first_of(items: Sequence[object]) -> str:
-    """The first of them, and how many more there are."""
+def first_and_more(items: Sequence[object]) -> str:
+    """Return the first of the items, and how many more there are."""
     return f"{items[0]}{f' (and {len(items) - 1:,} more)' if len(items) > 1 else ''}"
 
 

@@ -1,4 +1,4 @@
-"""What the values of a split's labels say: off by one, 255 in the wrong place, another version of the labels.
+"""Findings on the values of a split's labels: off by one, 255 in the wrong role, another version of the labels.
 
 Values are judged over the whole split, since a single label says little: one without the last class is no mistake, a
 thousand of them are.
@@ -9,18 +9,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from bench.dataset_check.findings import Finding, counted, first_of
-from bench.dataset_check.reading import Reading
+from bench.dataset_check.findings import Finding, counted_noun, first_and_more
+from bench.dataset_check.reading import PairReading
 from unept.data.image_dataset import Pictures
 from unept.data.sample import IGNORE
 
 VOID_NAMES = ("void", "unlabelled", "unlabeled", "unknown", "ignore", "ignored", "unannotated")
-MANY = 8  # that many strange values in so small a share of the pixels come from interpolation
-SMALL = 0.05
+MANY_VALUES = 8  # that many strange values in so small a share of the pixels come from interpolation
+SMALL_SHARE = 0.05
 
 
-def values(split: str, pictures: Pictures, readings: Sequence[Reading]) -> Iterator[Finding]:
-    """Mistakes in the values of a split's labels; at most one about values that stand for nothing."""
+def label_value_findings(split: str, pictures: Pictures, readings: Sequence[PairReading]) -> Iterator[Finding]:
+    """Yield findings on the values of a split's labels; at most one on values that stand for nothing.
+
+    Args:
+        split: Name of the split.
+        pictures: Its images, with the encoding of labels.
+        readings: What was read of each pair.
+    """
     pixels: Counter[int] = Counter()
     for reading in readings:
         pixels.update(reading.pixels)
@@ -28,7 +34,7 @@ def values(split: str, pictures: Pictures, readings: Sequence[Reading]) -> Itera
         return
     encoding, seen = pictures.encoding, frozenset(pixels)
     unknown = encoding.unknown(seen)
-    mistake = next((each for each in encoding.mistakes if each.fits(seen)), None)
+    mistake = next((candidate for candidate in encoding.mistakes if candidate.fits(seen)), None)
     if mistake:
         yield Finding(check="value", split=split, what=f"labels: {mistake.what}", fix=mistake.fix)
     elif unknown:
@@ -39,10 +45,14 @@ def values(split: str, pictures: Pictures, readings: Sequence[Reading]) -> Itera
 
 
 def _strange(
-    split: str, pictures: Pictures, readings: Sequence[Reading], pixels: Counter[int], unknown: list[int]
+    split: str, pictures: Pictures, readings: Sequence[PairReading], pixels: Counter[int], unknown: list[int]
 ) -> Finding:
-    """Values that are neither a class nor unlabelled."""
-    where = [each.pair.label for each in readings if each.pair.label and any(value in each.pixels for value in unknown)]
+    """Return a finding on values that are neither a class nor unlabelled."""
+    affected = [
+        reading.pair.label
+        for reading in readings
+        if reading.pair.label and any(value in reading.pixels for value in unknown)
+    ]
     first, last = min(pictures.encoding.classes), max(pictures.encoding.classes)
     void = min(pictures.encoding.ignored, default=IGNORE)
     share = f"{sum(pixels[value] for value in unknown) / pixels.total():.2%} of the pixels"
@@ -58,18 +68,20 @@ def _strange(
     elif unknown == [IGNORE]:
         what = f"labels hold 255 in {share}, which is no class, and unlabelled is {void}"
         fix = f"write {void} for 255, or say that 255 is unlabelled (in a folder: 'ignore' of meta.json)"
-    elif len(unknown) >= MANY and sum(pixels[value] for value in unknown) < SMALL * pixels.total():
+    elif len(unknown) >= MANY_VALUES and sum(pixels[value] for value in unknown) < SMALL_SHARE * pixels.total():
         what = f"labels hold {len(unknown)} strange values ({listed}) in {share}: such come of interpolation"
         fix = "make the labels anew, resized by nearest value and saved as PNG"
     else:
         what = f"labels hold {listed}, outside {pictures.encoding.said}, in {share}"
         fix = f"write {void} for what is not to be scored, or correct the number of classes"
-    files = f", in {counted(len(where), 'label')}, first {where[0]}"
-    return Finding(check="value", split=split, what=what + files, fix=fix, files=tuple(where))
+    files = f", in {counted_noun(len(affected), 'label')}, first {affected[0]}"
+    return Finding(check="value", split=split, what=what + files, fix=fix, files=tuple(affected))
 
 
 def _void(split: str, pictures: Pictures, seen: frozenset[int]) -> Iterator[Finding]:
-    """255, or whatever stands for unlabelled, missing or in the wrong place though every value is known."""
+    """Yield a finding where 255, or whatever stands for unlabelled, is missing or misused though every value is
+    known.
+    """
     encoding, names = pictures.encoding, pictures.classes
     hidden = sorted(set(range(len(names))) - set(encoding.classes.values()))
     if hidden:
@@ -103,28 +115,28 @@ def _void(split: str, pictures: Pictures, seen: frozenset[int]) -> Iterator[Find
         )
 
 
-def _blank(split: str, pictures: Pictures, readings: Sequence[Reading]) -> Iterator[Finding]:
-    """Labels in which nothing is labelled."""
-    found = [
-        each.pair.label
-        for each in readings
-        if each.pair.label and each.pixels and pictures.encoding.ignored.issuperset(each.pixels)
+def _blank(split: str, pictures: Pictures, readings: Sequence[PairReading]) -> Iterator[Finding]:
+    """Yield a finding on labels in which nothing is labelled."""
+    labels = [
+        reading.pair.label
+        for reading in readings
+        if reading.pair.label and reading.pixels and pictures.encoding.ignored.issuperset(reading.pixels)
     ]
-    if found:
+    if labels:
         yield Finding(
             check="void",
             split=split,
-            what=f"{counted(len(found), 'label')} in which every pixel is unlabelled: {first_of(found)}",
+            what=f"{counted_noun(len(labels), 'label')} in which every pixel is unlabelled: {first_and_more(labels)}",
             fix="nothing, where it is so; such a picture teaches nothing and is not scored",
-            files=tuple(found),
+            files=tuple(labels),
             wrong=False,
         )
 
 
 def _absent(split: str, pictures: Pictures, seen: frozenset[int]) -> Iterator[Finding]:
-    """Classes of which the split has no pixel."""
-    there = {pictures.encoding.classes[value] for value in seen if value in pictures.encoding.classes}
-    absent = [name for number, name in enumerate(pictures.classes) if number not in there]
+    """Yield a finding on classes of which the split has no pixel."""
+    present = {pictures.encoding.classes[value] for value in seen if value in pictures.encoding.classes}
+    absent = [name for number, name in enumerate(pictures.classes) if number not in present]
     if absent:
         yield Finding(
             check="class",
@@ -136,5 +148,5 @@ def _absent(split: str, pictures: Pictures, seen: frozenset[int]) -> Iterator[Fi
 
 
 def _listed(words: Sequence[str]) -> str:
-    """The first six, and how many more there are."""
+    """Return the first six words, and how many more there are."""
     return ", ".join(words[:6]) + (f" and {len(words) - 6} more" if len(words) > 6 else "")

@@ -1,4 +1,4 @@
-"""What one picture and its label turn out to hold when they are read."""
+"""Reading of one image and its label to their ends."""
 
 from __future__ import annotations
 
@@ -19,8 +19,14 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fault:
-    """A file that could not be used; `said` is a line that names it."""
+class FileFault:
+    """A file that could not be used.
+
+    Attributes:
+        kind: damaged; image, an image of the wrong sort; label, a label of the wrong sort.
+        path: The file.
+        said: One line that names it.
+    """
 
     kind: Kind  # damaged; an image of the wrong sort; a label of the wrong sort
     path: Path
@@ -28,8 +34,18 @@ class Fault:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
-    """A pair as found: width and height, None where unknown; pixels of each label value; digests of the files."""
+class PairReading:
+    """Content and faults of a pair of files.
+
+    Attributes:
+        pair: The two files.
+        size: Width and height of the image in pixels; None where unknown.
+        label_size: Width and height of the label in pixels; None where unknown.
+        pixels: Number of pixels of each label value.
+        digest: BLAKE2b of the image file; "" where it could not be read.
+        label_digest: BLAKE2b of the label file; "" where it could not be read.
+        faults: What is wrong with the files.
+    """
 
     pair: Pair
     size: tuple[int, int] | None
@@ -37,12 +53,14 @@ class Reading:
     pixels: Mapping[int, int]
     digest: str
     label_digest: str
-    faults: tuple[Fault, ...]
+    faults: tuple[FileFault, ...]
 
 
-def read_pair(pictures: Pictures, pair: Pair) -> Reading:
-    """Read both files of a pair to their ends. Raises nothing for what is wrong with them."""
-    faults: list[Fault] = []
+def read_pair(pictures: Pictures, pair: Pair) -> PairReading:
+    """Read both files of a pair to their ends. Whatever is wrong with them is a fault of the reading, never an
+    exception.
+    """
+    faults: list[FileFault] = []
     size = label_size = None
     pixels: dict[int, int] = {}
     digest = label_digest = ""
@@ -60,7 +78,7 @@ def read_pair(pictures: Pictures, pair: Pair) -> Reading:
             pixels = {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
         except ValueError as error:
             faults.append(_fault("label", pair.label, error))
-    return Reading(
+    return PairReading(
         pair=pair,
         size=size,
         label_size=label_size,
@@ -72,24 +90,25 @@ def read_pair(pictures: Pictures, pair: Pair) -> Reading:
 
 
 def broken_chunk(content: bytes) -> str | None:
-    """The type of a PNG's first chunk whose checksum is wrong or that is cut off; None where all of them are whole.
+    """Return the type of a PNG's first chunk whose checksum is wrong or that is cut off; None where all of them are
+    whole.
 
     Decoders do not look at the checksums of the chunks that hold the pixels. None for any other file.
     """
     if not content.startswith(_PNG):
         return None
-    place = len(_PNG)
-    while place < len(content):
-        if place + 8 > len(content):
+    position = len(_PNG)
+    while position < len(content):
+        if position + 8 > len(content):
             return "the last one"
-        length, kind = struct.unpack_from(">I4s", content, place)
-        end = place + 8 + length
-        told = int.from_bytes(content[end : end + 4], "big")
-        if end + 4 > len(content) or zlib.crc32(content[place + 4 : end]) != told:
+        length, kind = struct.unpack_from(">I4s", content, position)
+        end = position + 8 + length
+        checksum = int.from_bytes(content[end : end + 4], "big")
+        if end + 4 > len(content) or zlib.crc32(content[position + 4 : end]) != checksum:
             return str(kind.decode("ascii", "replace"))
         if kind == b"IEND":
             return None
-        place = end + 4
+        position = end + 4
     return "IEND"
 
 
@@ -101,5 +120,5 @@ def _digest(path: Path) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
-def _fault(kind: Kind, path: Path, error: ValueError) -> Fault:
-    return Fault(kind="damaged" if isinstance(error, Damaged) else kind, path=path, said=str(error))
+def _fault(kind: Kind, path: Path, error: ValueError) -> FileFault:
+    return FileFault(kind="damaged" if isinstance(error, Damaged) else kind, path=path, said=str(error))

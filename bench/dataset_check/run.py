@@ -1,4 +1,4 @@
-"""Read a data set side by side and collect what there is to say about it."""
+"""Read a data set with several threads and collect the findings."""
 
 from __future__ import annotations
 
@@ -11,19 +11,27 @@ from typing import Any
 
 from bench.dataset_check import findings
 from bench.dataset_check.findings import Finding
-from bench.dataset_check.label_values import values
-from bench.dataset_check.reading import Reading, read_pair
+from bench.dataset_check.label_values import label_value_findings
+from bench.dataset_check.reading import PairReading, read_pair
 from unept.data.image_dataset import Pictures
 from unept.data.source import open_incomplete, spec_of, splits_of
 
-MOST_JOBS = 256  # each is a thread
+MAX_JOBS = 256  # each is a thread
 Progress = Callable[[int, int], None]  # pictures read, of how many
 Record = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verification:
-    """What was found: a record for each split and for each class in each split, and the findings."""
+class DatasetCheck:
+    """Result of a check.
+
+    Attributes:
+        spec: Specification of the data set, `kind:PATH`.
+        name: Its name.
+        splits: A record for each split.
+        classes: A record for each class in each split.
+        findings: Mistakes first, then remarks.
+    """
 
     spec: str
     name: str
@@ -33,12 +41,12 @@ class Verification:
 
     @property
     def wrong(self) -> bool:
-        """Whether there is a finding that is no mere remark."""
+        """True where there is a finding that is more than a remark."""
         return any(finding.wrong for finding in self.findings)
 
     def record(self) -> Record:
-        """All of it in plain values, for reports."""
-        findings = [asdict(each) | {"files": [str(path) for path in each.files]} for each in self.findings]
+        """Return all of it in plain values, for reports."""
+        findings = [asdict(finding) | {"files": [str(path) for path in finding.files]} for finding in self.findings]
         return {
             "spec": self.spec,
             "name": self.name,
@@ -48,45 +56,54 @@ class Verification:
         }
 
 
-def verify(spec: str, *, jobs: int = 0, progress: Progress | None = None) -> Verification:
-    """Read every file of the data set that `spec` names, or of a bare path, whose layout is then guessed.
+def check_dataset(spec: str, *, jobs: int = 0, progress: Progress | None = None) -> DatasetCheck:
+    """Read every file of a data set and return the findings.
 
-    `jobs` pairs are read at a time (0: one for each processor). Whatever is wrong inside is a finding. ValueError, one
-    line, for a malformed specification, a layout that is not known, and where not one split can be opened.
+    Args:
+        spec: Specification of the data set, or a bare path, whose layout is then guessed.
+        jobs: Pairs read at a time; 0 for one per processor.
+        progress: Called with the pairs read, and the pairs in all.
+
+    Raises:
+        ValueError: The specification is malformed, the layout is not known, or no split can be opened; one line.
     """
     spec = spec_of(spec)
-    opened, told = _open(spec)
+    opened, findings_so_far = _open(spec)
     readings = _read(opened, jobs or os.cpu_count() or 1, progress)
     for split, pictures in opened.items():
-        found = readings[split]
-        told += findings.count(split, pictures)
-        told += findings.pairing(split, pictures)
-        told += findings.faults(split, found)
-        told += findings.sizes(split, pictures, found)
-        told += values(split, pictures, found)
-    told += findings.duplicates(opened, readings)
-    return Verification(
+        split_readings = readings[split]
+        findings_so_far += findings.count_findings(split, pictures)
+        findings_so_far += findings.pairing_findings(split, pictures)
+        findings_so_far += findings.fault_findings(split, split_readings)
+        findings_so_far += findings.size_findings(split, pictures, split_readings)
+        findings_so_far += label_value_findings(split, pictures, split_readings)
+    findings_so_far += findings.duplicate_findings(opened, readings)
+    return DatasetCheck(
         spec=spec,
         name=next(iter(opened.values())).name,
-        splits=tuple(_split(split, opened[split], found) for split, found in readings.items()),
-        classes=tuple(line for split, found in readings.items() for line in _classes(split, opened[split], found)),
-        findings=tuple(sorted(told, key=lambda finding: not finding.wrong)),
+        splits=tuple(_split(split, opened[split], split_readings) for split, split_readings in readings.items()),
+        classes=tuple(
+            line
+            for split, split_readings in readings.items()
+            for line in _classes(split, opened[split], split_readings)
+        ),
+        findings=tuple(sorted(findings_so_far, key=lambda finding: not finding.wrong)),
     )
 
 
 def _open(spec: str) -> tuple[dict[str, Pictures], list[Finding]]:
-    """The splits that can be opened, and a finding for each that cannot."""
+    """Return the splits that can be opened, and a finding for each that cannot."""
     opened: dict[str, Pictures] = {}
-    told: list[Finding] = []
+    findings: list[Finding] = []
     for split in splits_of(spec):
         pictures = _tried(spec, split)
         if isinstance(pictures, Finding):
-            told.append(pictures)
+            findings.append(pictures)
         else:
             opened[split] = pictures
     if not opened:
-        raise ValueError(told[0].what)
-    return opened, told
+        raise ValueError(findings[0].what)
+    return opened, findings
 
 
 def _tried(spec: str, split: str) -> Pictures | Finding:
@@ -97,14 +114,14 @@ def _tried(spec: str, split: str) -> Pictures | Finding:
         return Finding(check="split", split=split, what=str(error), fix=fix)
 
 
-def _read(opened: Mapping[str, Pictures], jobs: int, progress: Progress | None) -> dict[str, list[Reading]]:
-    """The readings of each split, in the order of its pictures."""
+def _read(opened: Mapping[str, Pictures], jobs: int, progress: Progress | None) -> dict[str, list[PairReading]]:
+    """Return the readings of each split, in the order of its images."""
     work = [(split, pictures, pair) for split, pictures in opened.items() for pair in pictures.pairs]
-    readings: dict[str, list[Reading]] = {split: [] for split in opened}
+    readings: dict[str, list[PairReading]] = {split: [] for split in opened}
     with ThreadPoolExecutor(max_workers=jobs) as pool:
         try:
-            found = pool.map(lambda each: read_pair(each[1], each[2]), work)
-            for done, ((split, _, _), reading) in enumerate(zip(work, found, strict=True), 1):
+            results = pool.map(lambda item: read_pair(item[1], item[2]), work)
+            for done, ((split, _, _), reading) in enumerate(zip(work, results, strict=True), 1):
                 readings[split].append(reading)
                 if progress:
                     progress(done, len(work))
@@ -114,9 +131,11 @@ def _read(opened: Mapping[str, Pictures], jobs: int, progress: Progress | None) 
     return readings
 
 
-def _split(split: str, pictures: Pictures, readings: Sequence[Reading]) -> Record:
-    """Figures of a split: `owners` is their number of pictures, sizes are in pixels, `unlabelled` is a share."""
-    sizes = [each.size for each in readings if each.size]
+def _split(split: str, pictures: Pictures, readings: Sequence[PairReading]) -> Record:
+    """Return the figures of a split: `owners` is their number of images, sizes are in pixels, `unlabelled` is a
+    share.
+    """
+    sizes = [reading.size for reading in readings if reading.size]
     pixels = _pixels(readings)
     unlabelled = sum(pixels[value] for value in pictures.encoding.ignored)
     seen = {pictures.encoding.classes[value] for value in pixels if value in pictures.encoding.classes}
@@ -124,8 +143,8 @@ def _split(split: str, pictures: Pictures, readings: Sequence[Reading]) -> Recor
         "split": split,
         "pictures": len(pictures.pairs) + len(pictures.files.unpaired),
         "owners": pictures.official.pictures if pictures.official else None,
-        "read": sum(not each.faults for each in readings),
-        "labels": sum(bool(each.pixels) for each in readings),
+        "read": sum(not reading.faults for reading in readings),
+        "labels": sum(bool(reading.pixels) for reading in readings),
         "width_min": min((width for width, _ in sizes), default=None),
         "width_max": max((width for width, _ in sizes), default=None),
         "height_min": min((height for _, height in sizes), default=None),
@@ -138,19 +157,21 @@ def _split(split: str, pictures: Pictures, readings: Sequence[Reading]) -> Recor
     }
 
 
-def _classes(split: str, pictures: Pictures, readings: Sequence[Reading]) -> list[Record]:
-    """Pixels, share of the labelled pixels, and pictures with any, for each class; none for a split without labels."""
+def _classes(split: str, pictures: Pictures, readings: Sequence[PairReading]) -> list[Record]:
+    """Return pixels, share of the labelled pixels, and images with any, for each class; none for a split without
+    labels.
+    """
     if not pictures.labelled:
         return []
     pixels: Counter[int] = Counter()
-    shown: Counter[int] = Counter()
+    images: Counter[int] = Counter()
     for reading in readings:
-        there: Counter[int] = Counter()
+        by_class: Counter[int] = Counter()
         for value, number in reading.pixels.items():
             if value in pictures.encoding.classes:
-                there[pictures.encoding.classes[value]] += number
-        pixels.update(there)
-        shown.update(there.keys())
+                by_class[pictures.encoding.classes[value]] += number
+        pixels.update(by_class)
+        images.update(by_class.keys())
     total = pixels.total()
     return [
         {
@@ -159,13 +180,13 @@ def _classes(split: str, pictures: Pictures, readings: Sequence[Reading]) -> lis
             "name": name,
             "pixels": pixels[number],
             "share": pixels[number] / total if total else None,
-            "pictures": shown[number],
+            "pictures": images[number],
         }
         for number, name in enumerate(pictures.classes)
     ]
 
 
-def _pixels(readings: Sequence[Reading]) -> Counter[int]:
+def _pixels(readings: Sequence[PairReading]) -> Counter[int]:
     total: Counter[int] = Counter()
     for reading in readings:
         total.update(reading.pixels)

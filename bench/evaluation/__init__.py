@@ -1,1 +1,1 @@
-"""A trained model on a data set: protocol, predictions, metrics, and checkpoints of the released code."""
+"""Scores of a model on a split, predictions, and conversion of the released checkpoints."""

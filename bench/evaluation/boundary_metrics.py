@@ -1,12 +1,12 @@
-"""Metrics that look where Figure 1 and section 4.3 of the UN-EPT paper look: boundaries, interiors, small objects.
+"""Metrics for boundaries, interiors and small objects, where Figure 1 and section 4.3 of the UN-EPT paper look.
 
 Sources: Boundary IoU, Cheng et al. 2021; trimap, Kohli et al. 2009; boundary F, Csurka et al. 2013 and DAVIS (Perazzi
 et al. 2016). Figure 1 tells errors at boundaries from confused classes: `error_near_boundary` and `interior_miou`.
 Section 4.3 speaks of small objects: `size_iou`. All counts are summed over the data set before any ratio is formed, and
 a mean goes over the classes that have a ratio.
 
-Legend: H, W picture height and width, C classes. Label maps in here are int16 with -1 for ignored pixels, the
-prediction under an ignored truth included: what a model says there is never seen.
+Legend: H, W image height and width, C classes. Label maps in here are int16 with -1 for ignored pixels, the
+prediction under an ignored truth included: predictions there are never seen.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ import numpy.typing as npt
 from scipy import ndimage, sparse
 from scipy.sparse import csgraph
 
-from bench.evaluation.metrics import Confusion
+from bench.evaluation.metrics import ConfusionMatrix
 
 RADII = (1, 2, 3, 5, 8, 13, 20, 40)  # pixels, of the trimap curve
-SIZES = ("small", "medium", "large")
+OBJECT_SIZES = ("small", "medium", "large")
 SIZE_LIMITS = (0.01, 0.1)  # share of the picture from which an object is medium, and large
 WIDTH_SHARE = 0.02  # width of the band of Boundary IoU, share of the picture's diagonal
 TOLERANCE_SHARE = 0.0075  # tolerance of boundary F, share of the picture's diagonal
@@ -63,7 +63,7 @@ class BoundaryScores:
     tolerance_px: Span | None
 
     def metrics(self) -> dict[str, object]:
-        """The scores as they are stored in a run's row: radii as text, without the spans."""
+        """Return the scores as they are stored in a run's row: radii as text, without the spans."""
         return {
             "boundary_iou": self.boundary_iou,
             "boundary_f": self.boundary_f,
@@ -75,28 +75,34 @@ class BoundaryScores:
 
 
 def boundary_width(height: int, width: int) -> int:
-    """Width in pixels of the band of Boundary IoU: 2 % of the diagonal, at least 1 (Cheng et al. 2021)."""
+    """Return the width in pixels of the band of Boundary IoU: 2 % of the diagonal, at least 1 (Cheng et al. 2021)."""
     return max(1, round(WIDTH_SHARE * math.hypot(height, width)))
 
 
-def tolerance(height: int, width: int) -> int:
-    """Tolerance in pixels of boundary F: 0.75 % of the diagonal, at least 1 (Csurka et al. 2013)."""
+def boundary_tolerance(height: int, width: int) -> int:
+    """Return the tolerance in pixels of boundary F: 0.75 % of the diagonal, at least 1 (Csurka et al. 2013)."""
     return max(1, round(TOLERANCE_SHARE * math.hypot(height, width)))
 
 
 def boundary_pixels(labels_HW: Map) -> Mask:
-    """Pixels with a 4-neighbour of another class; the picture's border and ignored pixels make no boundary."""
-    found = np.zeros(labels_HW.shape, dtype=bool)
-    for here, there in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
-        one, other = labels_HW[here], labels_HW[there]
+    """Return the pixels with a 4-neighbour of another class, bool (H, W).
+
+    The image's border and ignored pixels make no boundary.
+    """
+    boundary = np.zeros(labels_HW.shape, dtype=bool)
+    for one_side, other_side in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
+        one, other = labels_HW[one_side], labels_HW[other_side]
         edge = (one != other) & (one >= 0) & (other >= 0)
-        found[here] |= edge
-        found[there] |= edge
-    return found
+        boundary[one_side] |= edge
+        boundary[other_side] |= edge
+    return boundary
 
 
 def boundary_distance(labels_HW: Map) -> npt.NDArray[np.float64]:
-    """1 + Euclidean distance in pixels to the nearest boundary pixel, so 1 on it; infinite without any boundary."""
+    """Return 1 + the Euclidean distance in pixels to the nearest boundary pixel, float64 (H, W).
+
+    It is 1 on a boundary pixel, and infinite without any boundary.
+    """
     boundary = boundary_pixels(labels_HW)
     if not boundary.any():
         return np.full(labels_HW.shape, np.inf)
@@ -104,11 +110,16 @@ def boundary_distance(labels_HW: Map) -> npt.NDArray[np.float64]:
 
 
 def inner_band(labels_HW: Map, width: int) -> Mask:
-    """Pixels in the inner band of their own class: its mask minus the mask eroded `width` times by a 3x3 square.
+    """Return the pixels in the inner band of their own class, bool (H, W).
 
-    Outside the picture is another class (Cheng et al. 2021 pad by one pixel). All classes in one pass: a pixel is
-    eroded away iff the square of side 2 width + 1 around it holds any other label. Ignored pixels count as another
-    class, so the caller drops what they reach.
+    The band is the class's mask minus the mask eroded `width` times by a 3x3 square. Outside the image is another class
+    (Cheng et al. 2021 pad by one pixel). All classes go in one pass: a pixel is eroded away iff the square of side 2
+    width + 1 around it holds any other label. Ignored pixels count as another class, so the caller drops what they
+    reach.
+
+    Args:
+        labels_HW: Label map, int16, -1 for ignored.
+        width: Width of the band, in pixels.
     """
     side = 2 * width + 1
     high = ndimage.maximum_filter(labels_HW, side, mode="constant", cval=-1)
@@ -116,8 +127,13 @@ def inner_band(labels_HW: Map, width: int) -> Mask:
     return np.asarray(high != low)
 
 
-def spread(marks_HW: npt.NDArray[np.uint64], radius: int) -> npt.NDArray[np.uint64]:
-    """Bitwise or of the marks within the Euclidean `radius` of each pixel; one bit serves one class."""
+def dilate_marks(marks_HW: npt.NDArray[np.uint64], radius: int) -> npt.NDArray[np.uint64]:
+    """Return the bitwise or of the marks within the Euclidean `radius` of each pixel, uint64 (H, W).
+
+    Args:
+        marks_HW: One bit serves one class, uint64.
+        radius: In pixels.
+    """
     height, width = marks_HW.shape
     row, spread_HW, reached = marks_HW.copy(), marks_HW.copy(), 0
     for down in range(min(radius, height - 1), -1, -1):  # rows of the disc, from its narrow end
@@ -132,10 +148,14 @@ def spread(marks_HW: npt.NDArray[np.uint64], radius: int) -> npt.NDArray[np.uint
 
 
 def object_sizes(labels_BHW: Map) -> npt.NDArray[np.int64]:
-    """Index into SIZES of the 8-connected component of its class that each pixel belongs to; B maps at once.
+    """Return the index into OBJECT_SIZES of the object that each pixel belongs to, int64 (B, H, W).
 
-    All classes in one pass: components of the graph whose nodes are the runs of one label in a row, joined where runs
-    of one label in neighbouring rows touch. An object's size is its share of all the pixels of its picture.
+    An object is an 8-connected component of one class; its size is its share of all the pixels of its image. All
+    classes go in one pass: components of the graph whose nodes are the runs of one label in a row, joined where runs of
+    one label in neighbouring rows touch.
+
+    Args:
+        labels_BHW: B label maps, int16, -1 for ignored.
     """
     starts = np.ones(labels_BHW.shape, dtype=bool)
     starts[..., 1:] = labels_BHW[..., 1:] != labels_BHW[..., :-1]
@@ -160,14 +180,19 @@ def object_sizes(labels_BHW: Map) -> npt.NDArray[np.int64]:
 
 
 class BoundaryScorer:
-    """Sums over a data set, of size O(C^2 radii) whatever its length; give it the pictures one by one."""
+    """Sums over a data set, of size O(C^2 radii) whatever its length; `add` takes the images one by one.
+
+    Args:
+        classes: C.
+        ignore: Label value of pixels that are not scored.
+    """
 
     def __init__(self, classes: int, ignore: int = 255) -> None:
         self.classes = classes
         self.ignore = ignore
         self.widths: list[int] = []  # the least and the greatest so far
         self.tolerances: list[int] = []
-        self.whole = Confusion(classes, ignore)
+        self.confusion = ConfusionMatrix(classes, ignore)
         self.near: Counts = np.zeros((classes, classes), dtype=np.int64)  # within the band's width of a true boundary
         # [i]: pixels in the ring that ends at RADII[i] and starts after the radius before it
         self.rings: Counts = np.zeros((len(RADII), classes, classes), dtype=np.int64)
@@ -175,18 +200,23 @@ class BoundaryScorer:
         # boundary pixels [of the truth, of the prediction] and those of them with a partner within the tolerance
         self.edges: Counts = np.zeros((2, classes), dtype=np.int64)
         self.matched: Counts = np.zeros((2, classes), dtype=np.int64)
-        self.hits, self.misses, self.false_positives = np.zeros((3, len(SIZES), classes), dtype=np.int64)
+        self.hits, self.misses, self.false_positives = np.zeros((3, len(OBJECT_SIZES), classes), dtype=np.int64)
 
     def add(self, truth: npt.NDArray[np.integer], prediction: npt.NDArray[np.integer]) -> None:
-        """Count one picture: two integer maps (H, W), predictions in 0..classes-1 wherever truth is not ignored.
+        """Count one image.
 
-        Raises ValueError, and counts nothing, for a label outside the classes.
+        Args:
+            truth: Labels, any integer type, (H, W).
+            prediction: Predicted classes, (H, W), in 0..classes-1 wherever truth is not ignored.
+
+        Raises:
+            ValueError: A label lies outside the classes; nothing is counted.
         """
         assert truth.ndim == 2, truth.shape
         assert truth.size, truth.shape
-        self.whole.add(truth, prediction)
+        self.confusion.add(truth, prediction)
         height, width = truth.shape
-        band, theta = boundary_width(height, width), tolerance(height, width)
+        band, theta = boundary_width(height, width), boundary_tolerance(height, width)
         self.widths = [min([band, *self.widths]), max([band, *self.widths])]
         self.tolerances = [min([theta, *self.tolerances]), max([theta, *self.tolerances])]
 
@@ -199,17 +229,21 @@ class BoundaryScorer:
         self._add_objects(true_HW, predicted_HW)
 
     def sums(self) -> dict[str, Counts]:
-        """Everything counted so far as integer arrays, for `merge`."""
+        """Return everything counted so far as integer arrays, for `merge`."""
         return {
-            "whole": self.whole.counts,
+            "whole": self.confusion.counts,
             "widths": np.array(self.widths, dtype=np.int64),
             "tolerances": np.array(self.tolerances, dtype=np.int64),
         } | {name: getattr(self, name) for name in _SUMS}
 
     def merge(self, sums: Mapping[str, Counts]) -> None:
-        """Count the pictures that another scorer of these classes has counted, from its `sums`.
+        """Count the images that another scorer of these classes has counted.
 
-        ValueError, and nothing counted, where one is missing or of another shape.
+        Args:
+            sums: What its `sums` returned.
+
+        Raises:
+            ValueError: An array is missing or of another shape; nothing is counted.
         """
         own = self.sums()
         for name, array in own.items():
@@ -226,7 +260,9 @@ class BoundaryScorer:
         return np.bincount(labels, minlength=self.classes)
 
     def _add_distances(self, true_HW: Map, predicted_HW: Map, band: int) -> None:
-        """Confusions of the pixels close to a true boundary: per ring of the trimap, and within the band's width."""
+        """Count confusions of the pixels close to a true boundary: per ring of the trimap, and within the band's
+        width.
+        """
         distance_HW = boundary_distance(true_HW)
         close = (true_HW >= 0) & (distance_HW <= max(*RADII, band))
         true, predicted, distance = true_HW[close], predicted_HW[close], distance_HW[close]
@@ -238,7 +274,9 @@ class BoundaryScorer:
         self.rings += np.bincount(cell, minlength=self.rings.size)[: self.rings.size].reshape(self.rings.shape)
 
     def _add_bands(self, true_HW: Map, predicted_HW: Map, band: int) -> None:
-        """Boundary IoU. Pixels that an ignored pixel reaches (Chebyshev distance <= band) are dropped on both sides."""
+        """Count for Boundary IoU; pixels that an ignored pixel reaches (Chebyshev distance <= band) are dropped on both
+        sides.
+        """
         dropped = true_HW < 0
         if dropped.any():
             dropped = ndimage.maximum_filter(dropped, 2 * band + 1, mode="constant", cval=False)
@@ -249,18 +287,18 @@ class BoundaryScorer:
         self.band_shared += self._per_class(true_HW[in_true & in_predicted & (true_HW == predicted_HW)])
 
     def _add_edges(self, true_HW: Map, predicted_HW: Map, theta: int) -> None:
-        """Boundary F: which boundary pixels have a boundary pixel of their class on the other side within theta.
+        """Count for boundary F which boundary pixels have a partner of their class on the other side within theta.
 
         Within theta of an ignored pixel a partner may be hidden: such pixels are not judged, but serve as partners.
         """
         judged = true_HW >= 0
         if not judged.all():
-            judged = spread((~judged).astype(np.uint64), theta) == 0
+            judged = dilate_marks((~judged).astype(np.uint64), theta) == 0
         maps = (true_HW, predicted_HW)
         edges = [boundary_pixels(labels) for labels in maps]
-        asked = [edge & judged for edge in edges]
+        judged_edges = [edge & judged for edge in edges]
         for side in (0, 1):
-            self.edges[side] += self._per_class(maps[side][asked[side]])
+            self.edges[side] += self._per_class(maps[side][judged_edges[side]])
         present = np.unique(np.concatenate([true_HW[edges[0]], predicted_HW[edges[1]]]))
         for start in range(0, len(present), 64):  # a bit for each class, 64 at a time
             some = present[start : start + 64]
@@ -268,11 +306,11 @@ class BoundaryScorer:
             bits[some] = np.uint64(1) << np.arange(len(some), dtype=np.uint64)
             marks = [np.where(edge, bits[labels], np.uint64(0)) for labels, edge in zip(maps, edges, strict=True)]
             for side in (0, 1):
-                found = asked[side] & ((marks[side] & spread(marks[1 - side], theta)) != 0)
-                self.matched[side] += self._per_class(maps[side][found])
+                partnered = judged_edges[side] & ((marks[side] & dilate_marks(marks[1 - side], theta)) != 0)
+                self.matched[side] += self._per_class(maps[side][partnered])
 
     def _add_objects(self, true_HW: Map, predicted_HW: Map) -> None:
-        """A true pixel counts for the size of its true object, a false positive for that of its predicted object."""
+        """Count a true pixel for the size of its true object, and a false positive for that of its predicted object."""
         kept, right = true_HW >= 0, true_HW == predicted_HW
         true_sizes_HW, predicted_sizes_HW = object_sizes(np.stack([true_HW, predicted_HW]))
         for into, labels_HW, sizes_HW, which in (
@@ -284,29 +322,31 @@ class BoundaryScorer:
             into += np.bincount(cell, minlength=into.size).reshape(into.shape)
 
     def scores(self) -> BoundaryScores:
-        """The scores of all pictures so far; see `BoundaryScores`."""
-        wrong = _wrong(self.whole.counts)
+        """Return the scores of all images so far."""
+        wrong = _wrong(self.confusion.counts)
         union = self.hits + self.misses + self.false_positives
         return BoundaryScores(
             boundary_iou=_mean_ratio(self.band_shared, self.band_true + self.band_predicted - self.band_shared),
             boundary_f=self._boundary_f(),
-            interior_miou=self._miou(self.whole.counts - self.near),
+            interior_miou=self._miou(self.confusion.counts - self.near),
             error_near_boundary=_wrong(self.near) / wrong if wrong else None,
             trimap={r: self._miou(counts) for r, counts in zip(RADII, self.rings.cumsum(0), strict=True)},
-            size_iou={size: _mean_ratio(self.hits[i], union[i]) for i, size in enumerate(SIZES)},
+            size_iou={size: _mean_ratio(self.hits[i], union[i]) for i, size in enumerate(OBJECT_SIZES)},
             boundary_width_px=(self.widths[0], self.widths[1]) if self.widths else None,
             tolerance_px=(self.tolerances[0], self.tolerances[1]) if self.tolerances else None,
         )
 
     def _boundary_f(self) -> float | None:
-        """Mean over the classes with a boundary pixel on either side; 0 for a class that has them on one side only."""
+        """Return the mean over the classes with a boundary pixel on either side; 0 for a class with them on one side
+        only.
+        """
         recall, precision = self.matched / np.maximum(self.edges, 1)
         f = 2 * precision * recall / np.where(precision + recall > 0, precision + recall, 1)
         seen = self.edges.any(0)
         return float(np.mean(f[seen])) if seen.any() else None
 
     def _miou(self, counts: Counts) -> float | None:
-        confusion = Confusion(self.classes, self.ignore)
+        confusion = ConfusionMatrix(self.classes, self.ignore)
         confusion.counts = counts
         return confusion.scores().miou
 
@@ -316,6 +356,6 @@ def _wrong(counts: Counts) -> int:
 
 
 def _mean_ratio(part: Counts, whole: Counts) -> float | None:
-    """Mean of part / whole over the classes where whole is not 0; None without any."""
+    """Return the mean of part / whole over the classes where whole is not 0; None without any."""
     seen = whole > 0
     return float(np.mean(part[seen] / whole[seen])) if seen.any() else None

@@ -18,7 +18,7 @@ from unept.config import released_profile
 from unept.data.sample import default_palette
 from unept.model import UNEPT, build
 
-SHOWN = 5  # tensors named of each kind that does not fit
+MAX_NAMED_TENSORS = 5  # tensors named of each kind that does not fit
 SIZES = ("levels", "points", "heads", "width", "ffn", "encoder_layers", "decoder_layers", "spatial_widths")
 
 
@@ -28,12 +28,20 @@ class _Described(NamedTuple):
     lines: list[str]
 
 
-def convert(path: Path, out: Path, *, heads: int = 8, say: Callable[[str], None] = print) -> None:
-    """Write the released code's checkpoint `path` as ours to `out`, and `say` how the two compare, line by line.
+def convert_checkpoint(path: Path, out: Path, *, heads: int = 8, say: Callable[[str], None] = print) -> None:
+    """Write the released code's checkpoint as ours, and report how the two compare.
 
-    `heads` of the attention are in no shape. Compared are every tensor's name and shape, the number of parameters,
-    and the output of both files for one picture, which must be equal to the bit. ValueError, and no file, where a
-    tensor does not fit; also for an unreadable file and where `out` exists.
+    Compared are every tensor's name and shape, the number of parameters, and the output of both files for one image,
+    which must be equal to the bit.
+
+    Args:
+        path: Checkpoint of the released code.
+        out: The file to write.
+        heads: Number of attention heads (cannot be read from the checkpoint).
+        say: Called with each line of the report.
+
+    Raises:
+        ValueError: A tensor does not fit, the file is unreadable, or `out` exists; no file is written.
     """
     if out.exists():
         raise ValueError(f"{out} exists: nothing is written over a checkpoint; name another with --out")
@@ -60,7 +68,7 @@ def convert(path: Path, out: Path, *, heads: int = 8, say: Callable[[str], None]
         say(line)
     facts = {"source": path.name, "profile": "released", "step": released.iteration}
     base = BASE_OF_CLASSES.get(config.classes)
-    model_file.save(
+    model_file.save_model(
         out,
         model,
         config,
@@ -81,13 +89,15 @@ def _parity_lines(parity: Parity) -> list[str]:
     shapes = [f"{name} {there} (expected {here})" for name, there, here in parity.shapes]
     for what, names in (("missing", parity.missing), ("unknown", parity.extra), ("of another shape", shapes)):
         if names:
-            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-            lines.append(f"  {what}: {', '.join(names[:SHOWN])}{more}")
+            more = f" and {len(names) - MAX_NAMED_TENSORS} more" if len(names) > MAX_NAMED_TENSORS else ""
+            lines.append(f"  {what}: {', '.join(names[:MAX_NAMED_TENSORS])}{more}")
     return lines
 
 
 def _total(model: UNEPT) -> str:
-    """The parameters, beside those of the released model of these classes and this crop, if the widths are its own."""
+    """Return the number of parameters beside the released model's of these classes and this crop, if the widths are its
+    own.
+    """
     total, config = sum(parameter.numel() for parameter in model.parameters()), model.config
     published, _ = released_profile()
     if not _is_plain(model) or any(getattr(config, name) != getattr(published, name) for name in SIZES):
@@ -97,21 +107,21 @@ def _total(model: UNEPT) -> str:
 
 
 def _is_plain(model: UNEPT) -> bool:
-    """Whether the configuration alone says how the model is built."""
+    """Return True where the configuration alone says how the model is built."""
     with torch.device("meta"):
         own = build(model.config)
-    shapes = [{name: tensor.shape for name, tensor in each.state_dict().items()} for each in (own, model)]
+    shapes = [{name: tensor.shape for name, tensor in candidate.state_dict().items()} for candidate in (own, model)]
     return shapes[0] == shapes[1] and (_backbone_heads(own) == _backbone_heads(model))
 
 
 def _backbone_heads(model: nn.Module) -> int:
-    """The heads of a transformer backbone; 1 for another, which has none."""
+    """Return the heads of a transformer backbone; 1 for another, which has none."""
     blocks: Any = model.backbone.blocks if isinstance(model.backbone, VisionTransformer) else None
     return blocks[0].attn.num_heads if blocks else 1
 
 
 def _described(released: ReleasedFile, classes: int) -> _Described:
-    """Names and colours of the classes: the file's own where they are one for each, else numbers and ours."""
+    """Return names and colours of the classes: the file's own where they are one for each, else numbers and ours."""
     lines = []
     names: Sequence[str] = [f"class {number}" for number in range(1, classes + 1)]
     palette: Sequence[tuple[int, int, int]] = default_palette(classes)
@@ -129,7 +139,7 @@ def _described(released: ReleasedFile, classes: int) -> _Described:
 @torch.no_grad()
 def _check_output(out: Path, state_dict: dict[str, Tensor], heads: int) -> None:
     """Remove `out` and raise ValueError unless it gives what the source gives."""
-    ours, theirs = model_file.load(out), load_released(state_dict, heads)
+    ours, theirs = model_file.load_model(out), load_released(state_dict, heads)
     picture = torch.rand(1, 3, ours.config.size, ours.config.size, generator=torch.Generator().manual_seed(0))
     for name, one, other in zip(
         ("logits", "boundary", "direction"), ours.model(picture), theirs(picture), strict=False

@@ -1,6 +1,6 @@
-"""Scores of a model: the full protocol at the end of a run, and quick looks at a few pictures while it trains.
+"""Scores of a model: the full protocol at the end of a run, and probes on a few images while it trains.
 
-The quick looks ("probes") read the weights and leave no trace in the run: same numbers with and without them.
+Probes read the weights and leave no trace in the run: same numbers with and without them.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import torch
 from torch import nn
 
 from bench.config.settings import Settings
-from bench.distributed import ALONE, Ranks
+from bench.distributed import SINGLE, ProcessGroup
 from bench.evaluation.boundary_metrics import SIZE_LIMITS, BoundaryScorer
-from bench.evaluation.metrics import Confusion
-from bench.evaluation.protocol import of_settings
+from bench.evaluation.metrics import ConfusionMatrix
+from bench.evaluation.protocol import protocol_of_settings
 from unept.data import IGNORE, Dataset, open_data
-from unept.utils.atomic_files import write_whole
+from unept.utils.atomic_files import atomic_write
 
 PROBE_COLUMNS = ("step", "miou", "lookalike_accuracy")
 
@@ -30,7 +30,9 @@ Bytes = npt.NDArray[np.uint8]
 
 
 class Evaluation(NamedTuple):
-    """What the full protocol gives: `metrics` (fractions), `facts` about how they were made, and the kept pictures."""
+    """Result of the full protocol: `metrics` (fractions), `facts` about how they were made, and the kept image
+    arrays.
+    """
 
     metrics: dict[str, Any]
     facts: dict[str, Any]
@@ -38,14 +40,16 @@ class Evaluation(NamedTuple):
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, settings: Settings, *, progress: Progress, ranks: Ranks = ALONE) -> Evaluation:
+def evaluate_model(
+    model: nn.Module, settings: Settings, *, progress: Progress, group: ProcessGroup = SINGLE
+) -> Evaluation:
     """Score `model` by the protocol. Fractions; refined scores are None where refinement is off.
 
     Several processes take turns at the pictures and all have the scores, to the bit those of one process; a kept
     picture is with the process that evaluated it.
     """
     dataset, count = _split(settings, settings.evaluation.images)
-    kept = evenly(count, settings.evaluation.keep)
+    kept = evenly_spaced(count, settings.evaluation.keep)
     classes = len(dataset.classes)
     plain, refined = BoundaryScorer(classes, IGNORE), BoundaryScorer(classes, IGNORE)
     pictures: dict[str, npt.NDArray[Any]] = {
@@ -53,64 +57,73 @@ def evaluate(model: nn.Module, settings: Settings, *, progress: Progress, ranks:
         "classes": np.array(dataset.classes),
         "palette": np.array(dataset.palette, dtype=np.uint8),
     }
-    protocol = of_settings(settings)
+    protocol = protocol_of_settings(settings)
     model.eval()
-    for index in range(ranks.rank, count, ranks.size):
+    for index in range(group.rank, count, group.size):
         sample = dataset[index]
-        labels = protocol.labels(model, sample.image, classes)
+        labels = protocol.predict_labels(model, sample.image, classes)
         plain.add(sample.label, labels.plain)
         maps = {"image": sample.image, "truth": sample.label, "prediction": labels.plain}
         if labels.refined is not None:
             maps["refined"] = labels.refined
             refined.add(sample.label, labels.refined)
         if index in kept:
-            place = kept.index(index)
-            pictures |= {f"{name}_{place}": array for name, array in maps.items()}
-        if (index + 1) % max(1, count // 10) < ranks.size:
+            slot = kept.index(index)
+            pictures |= {f"{name}_{slot}": array for name, array in maps.items()}
+        if (index + 1) % max(1, count // 10) < group.size:
             progress(index + 1, count, "evaluating")
-    others = [sums for rank, sums in enumerate(ranks.gathered((plain.sums(), refined.sums()))) if rank != ranks.rank]
-    for whole, after in others:
-        plain.merge(whole)
-        refined.merge(after)
+    others = [
+        sums for rank, sums in enumerate(group.all_gather_objects((plain.sums(), refined.sums()))) if rank != group.rank
+    ]
+    for plain_sums, refined_sums in others:
+        plain.merge(plain_sums)
+        refined.merge(refined_sums)
     return Evaluation(_metrics(plain, refined, dataset), {"images": count} | _facts(plain), pictures)
 
 
 @torch.inference_mode()
-def probe(model: nn.Module, settings: Settings) -> list[float | None]:
-    """mIoU and look-alike accuracy (None without look-alikes) on the first pictures of the split, at one scale."""
+def probe_model(model: nn.Module, settings: Settings) -> list[float | None]:
+    """Return mIoU and look-alike accuracy on the first images of the split, at one scale.
+
+    The latter is None without look-alikes.
+    """
     dataset, count = _split(settings, settings.train.probe_images)
-    confusion = Confusion(len(dataset.classes), IGNORE)
-    protocol = of_settings(settings, quick=True)
+    confusion = ConfusionMatrix(len(dataset.classes), IGNORE)
+    protocol = protocol_of_settings(settings, quick=True)
     was_training = model.training
     model.eval()
     for index in range(count):
         sample = dataset[index]
-        confusion.add(sample.label, protocol.labels(model, sample.image, confusion.classes).plain)
+        confusion.add(sample.label, protocol.predict_labels(model, sample.image, confusion.classes).plain)
     model.train(was_training)
-    return [confusion.scores().miou, confusion.among(dataset.lookalikes)]
+    return [confusion.scores().miou, confusion.group_accuracy(dataset.lookalikes)]
 
 
 def probe_steps(steps: int, probes: int) -> frozenset[int]:
-    """After which of the steps 1..`steps` to look: `probes` of them, evenly apart, the last one among them."""
+    """Return the steps, of 1..`steps`, after which to probe: `probes` of them, evenly apart, the last one among
+    them.
+    """
     return frozenset(max(1, round(steps * (i + 1) / probes)) for i in range(probes))
 
 
-def evenly(count: int, wanted: int) -> list[int]:
-    """`wanted` of the numbers 0..`count` - 1, evenly apart, from the first on; all of them where there are fewer."""
+def evenly_spaced(count: int, wanted: int) -> list[int]:
+    """Return `wanted` of the numbers 0..`count` - 1, evenly apart, from the first on; all of them where there are
+    fewer.
+    """
     chosen = min(count, wanted)
     return [index * count // chosen for index in range(chosen)]
 
 
 def save_pictures(path: Path, pictures: dict[str, npt.NDArray[Any]]) -> None:
-    """Write the arrays as .npz, whole or not at all."""
+    """Write the arrays as .npz, atomically."""
     file = io.BytesIO()
     np.savez_compressed(file, allow_pickle=False, **pictures)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, file.getvalue())
+    atomic_write(path, file.getvalue())
 
 
 def _metrics(plain: BoundaryScorer, refined: BoundaryScorer, dataset: Dataset) -> dict[str, Any]:
-    scores, after = plain.whole.scores(), refined.whole.scores()
+    scores, after = plain.confusion.scores(), refined.confusion.scores()
     edges, edges_after = plain.scores(), refined.scores()
     return {
         "miou": scores.miou,
@@ -121,12 +134,12 @@ def _metrics(plain: BoundaryScorer, refined: BoundaryScorer, dataset: Dataset) -
         **edges.metrics(),
         "boundary_iou_refined": edges_after.boundary_iou,
         "boundary_f_refined": edges_after.boundary_f,
-        "lookalike_accuracy": plain.whole.among(dataset.lookalikes),
+        "lookalike_accuracy": plain.confusion.group_accuracy(dataset.lookalikes),
     }
 
 
 def _facts(scorer: BoundaryScorer) -> dict[str, Any]:
-    """The pixels and shares that the boundary and size metrics were taken with."""
+    """Return the pixels and shares that the boundary and size metrics were taken with."""
     scores = scorer.scores()
     return {
         "boundary_width_px": scores.boundary_width_px,
@@ -136,6 +149,6 @@ def _facts(scorer: BoundaryScorer) -> dict[str, Any]:
 
 
 def _split(settings: Settings, wanted: int) -> tuple[Dataset, int]:
-    """The split that is evaluated, and how many of its pictures: `wanted`, 0 for all."""
+    """Return the split that is evaluated, and how many of its images: `wanted`, 0 for all."""
     dataset = open_data(settings.data, settings.evaluation.split, settings.scenes)
     return dataset, min(wanted or len(dataset), len(dataset))

@@ -11,15 +11,20 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Fractions in 0..1. `iou` is None for a class that neither occurs in the truth nor in the prediction."""
+    """Fractions in 0..1; `iou` is None for a class that occurs neither in the truth nor in the prediction."""
 
     miou: float | None
     pixel_accuracy: float | None
     iou: tuple[float | None, ...]
 
 
-class Confusion:
-    """Counts of (truth, prediction) pairs, int64, exact for any number of pixels; ignored pixels are left out."""
+class ConfusionMatrix:
+    """Counts of (truth, prediction) pairs, int64 (classes, classes), exact for any number of pixels.
+
+    Args:
+        classes: Number of classes.
+        ignore: Label value of pixels that are left out.
+    """
 
     def __init__(self, classes: int, ignore: int = 255) -> None:
         self.classes = classes
@@ -27,7 +32,15 @@ class Confusion:
         self.counts: npt.NDArray[np.int64] = np.zeros((classes, classes), dtype=np.int64)
 
     def add(self, truth: npt.NDArray[np.integer], prediction: npt.NDArray[np.integer]) -> None:
-        """Count one image: two integer maps of one shape, predictions in 0..classes-1 wherever truth is not ignored."""
+        """Count one image.
+
+        Args:
+            truth: Labels, any integer type.
+            prediction: Predicted classes, of the same shape, in 0..classes-1 wherever truth is not ignored.
+
+        Raises:
+            ValueError: A label lies outside the classes.
+        """
         assert truth.shape == prediction.shape, (truth.shape, prediction.shape)
         kept = truth != self.ignore
         true = truth[kept].astype(np.int64)
@@ -39,7 +52,7 @@ class Confusion:
         self.counts += pairs.reshape(self.classes, self.classes)
 
     def scores(self) -> Scores:
-        """Mean over the classes with a union; None throughout where no labelled pixel was seen."""
+        """Return mIoU, the mean over the classes with a union, and pixel accuracy; None without a labelled pixel."""
         hits = np.diag(self.counts)
         union = self.counts.sum(0) + self.counts.sum(1) - hits
         total = int(self.counts.sum())
@@ -51,9 +64,15 @@ class Confusion:
             iou=iou,
         )
 
-    def among(self, groups: Iterable[tuple[int, ...]]) -> float | None:
-        """Of the pixels of each group's classes that were given to a class of the same group: the share given to the
-        right one. None where there is no such pixel.
+    def group_accuracy(self, groups: Iterable[tuple[int, ...]]) -> float | None:
+        """Return the share of pixels that were given the right class, among those that stayed within their group.
+
+        Args:
+            groups: Groups of classes. Counted are the pixels of each group's classes that were given to a class of the
+                group.
+
+        Returns:
+            A fraction, or None where there is no such pixel.
         """
         blocks = [self.counts[np.ix_(group, group)] for group in groups]
         total = sum(int(block.sum()) for block in blocks)

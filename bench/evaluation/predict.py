@@ -1,9 +1,9 @@
-"""What a checkpoint says of any picture: classes before and after refinement, boundaries and directions."""
+"""Prediction of images by a checkpoint: classes before and after refinement, boundaries and directions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,33 +13,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.evaluation.multi_process.request import device_of, names
-from bench.evaluation.multi_process.work import refining
-from bench.evaluation.protocol import Asked, Bytes, Protocol, most_probable, single
-from bench.launchers.worker import is_memory
+from bench.evaluation.multi_process.request import resolve_device, short_names
+from bench.evaluation.multi_process.work import with_refinement
+from bench.evaluation.options import PredictRequest
+from bench.evaluation.protocol import Bytes, EvaluationProtocol, argmax_labels, single_scale_protocol
+from bench.launchers.worker import is_allocation_failure
 from unept.boundary import OFFSETS
 from unept.checkpoints import model_file
 from unept.data.contact_sheet import WHEEL
 from unept.data.load_image import Photo, photos_below, read_photo
 from unept.model import UNEPT
 
-NEVER = -1e4  # a logit whose probability is 0
+IMPOSSIBLE_LOGIT = -1e4  # a logit whose probability is 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """The options of a prediction."""
+class ImagePrediction(NamedTuple):
+    """Prediction of one image.
 
-    checkpoints: tuple[Path, ...]
-    asked: Asked = field(default_factory=Asked)
-    device: str = "auto"
-    own_modules: bool = False
-
-
-class Predicted(NamedTuple):
-    """Of one picture: classes uint8 (H, W), boundary probability float32 (H, W), direction 0 to 7 uint8 (H, W).
-
-    `refined` is None where the model has no heads for it, `boundary` and `direction` likewise.
+    Attributes:
+        plain: Classes, uint8 (H, W).
+        refined: Classes after refinement, uint8 (H, W); None where the model has no heads for it.
+        boundary: Boundary probability, float32 (H, W); None likewise.
+        direction: Direction 0 to 7, uint8 (H, W); None likewise.
     """
 
     plain: Bytes
@@ -49,35 +44,39 @@ class Predicted(NamedTuple):
 
     @property
     def best(self) -> Bytes:
-        """The refined classes where there are any."""
+        """The refined classes where there are any, else the plain ones."""
         return self.plain if self.refined is None else self.refined
 
 
 class Predictor:
-    """One checkpoint, ready for pictures; `name` is short and its own among those of the command."""
+    """One checkpoint, ready for images; `name` is short and unique among those of the command."""
 
-    def __init__(self, name: str, found: model_file.Saved, protocol: Protocol, device: str) -> None:
+    def __init__(self, name: str, checkpoint: model_file.SavedModel, protocol: EvaluationProtocol, device: str) -> None:
         self.name = name
-        self.classes = found.classes
-        self.palette = found.palette
+        self.classes = checkpoint.classes
+        self.palette = checkpoint.palette
         self.protocol = protocol
-        self.model = refining(found.model).to(device)
+        self.model = with_refinement(checkpoint.model).to(device)
         has_heads = isinstance(self.model, UNEPT) and self.model.mask_head is not None
-        self.heads = Heads(self.model, len(found.classes)).to(device).eval() if has_heads else None
+        self.heads = (
+            BoundaryDirectionHeads(self.model, len(checkpoint.classes)).to(device).eval() if has_heads else None
+        )
 
-    def __call__(self, image: Bytes) -> Predicted:
-        """Everything about an RGB picture, uint8 (H, W, 3)."""
-        labels = self.protocol.labels(self.model, image, len(self.classes))
+    def __call__(self, image: Bytes) -> ImagePrediction:
+        """Predict an RGB image, uint8 (H, W, 3)."""
+        labels = self.protocol.predict_labels(self.model, image, len(self.classes))
         if self.heads is None:
-            return Predicted(labels.plain, labels.refined, None, None)
+            return ImagePrediction(labels.plain, labels.refined, None, None)
         once = replace(self.protocol, scales=(1.0,), flip=False)
         maps = once.predict(self.heads, image)
         assert maps.refined is not None
-        return Predicted(labels.plain, labels.refined, maps.refined[1].cpu().numpy(), most_probable(maps.probabilities))
+        return ImagePrediction(
+            labels.plain, labels.refined, maps.refined[1].cpu().numpy(), argmax_labels(maps.probabilities)
+        )
 
 
-class Heads(nn.Module):
-    """The boundary and direction heads of a UN-EPT as a model that `unept.inference` can slide over a picture.
+class BoundaryDirectionHeads(nn.Module):
+    """The boundary and direction heads of a UN-EPT as a model that `unept.inference` can slide over an image.
 
     Its `logits` are those of the eight directions and its `refined` those of (no boundary, boundary), both at the
     input's size as the refinement reads them (bilinear, corners aligned).
@@ -89,7 +88,7 @@ class Heads(nn.Module):
         self.classes = classes
 
     def forward(self, image_B3HW: Tensor) -> _Maps:
-        """Two maps of eight channels."""
+        """Return two maps of eight channels, (B, 8, H, W)."""
         output = self.model(image_B3HW)
         boundary, direction = (
             F.interpolate(maps, size=image_B3HW.shape[2:], mode="bilinear", align_corners=True)
@@ -97,7 +96,7 @@ class Heads(nn.Module):
         )
         if boundary.shape[1] == 1:
             boundary = torch.cat([torch.zeros_like(boundary), boundary], 1)
-        rest = boundary.new_full((1, direction.shape[1] - 2, 1, 1), NEVER).expand(
+        rest = boundary.new_full((1, direction.shape[1] - 2, 1, 1), IMPOSSIBLE_LOGIT).expand(
             len(boundary), -1, *boundary.shape[2:]
         )
         return _Maps(direction, torch.cat([boundary, rest], 1))
@@ -108,35 +107,44 @@ class _Maps(NamedTuple):
     refined: Tensor | None
 
 
-def predictors(request: Request) -> list[Predictor]:
-    """The checkpoints, loaded. Raises ValueError, naming the file, also where two differ in the number of classes."""
-    device = device_of(request.device)
-    found = [model_file.load(path, own_modules=request.own_modules) for path in request.checkpoints]
-    counts = {len(each.classes) for each in found}
+def load_predictors(request: PredictRequest) -> list[Predictor]:
+    """Load the checkpoints of a request.
+
+    Raises:
+        ValueError: A file cannot be read (the message names it), or two differ in the number of classes.
+    """
+    device = resolve_device(request.device)
+    checkpoints = [model_file.load_model(path, own_modules=request.own_modules) for path in request.checkpoints]
+    counts = {len(checkpoint.classes) for checkpoint in checkpoints}
     if len(counts) > 1:
         raise ValueError(
             f"checkpoints of {' and '.join(map(str, sorted(counts)))} classes: side by side they need as many"
         )
-    made = []
-    for name, each in zip(names(request.checkpoints), found, strict=True):
-        protocol = request.asked.over(single(each.config.size, each.facts.get("base")))
-        made.append(Predictor(name, each, protocol, device))
-    return made
+    loaded = []
+    for name, checkpoint in zip(short_names(request.checkpoints), checkpoints, strict=True):
+        protocol = request.overrides.over(single_scale_protocol(checkpoint.config.size, checkpoint.facts.get("base")))
+        loaded.append(Predictor(name, checkpoint, protocol, device))
+    return loaded
 
 
-def pictures_at(path: Path, out: Path) -> dict[str, Path]:
-    """The pictures at a path by a name that no two share: their own below the folder, without suffix if that tells.
+def image_paths(path: Path, out: Path) -> dict[str, Path]:
+    """Return the images at a path by a name that no two share: their own below the folder, without suffix where unique.
 
-    What lies in `out`, where the results go, is none of them. ValueError where there is none, or `out` is the folder.
+    Args:
+        path: An image, or a folder of them.
+        out: Folder of the results; images in it are left out.
+
+    Raises:
+        ValueError: There is no image, or `out` is the folder itself.
     """
     if not path.exists():
         raise ValueError(f"{path}: no such picture or folder")
-    place = out.resolve()
-    if path.resolve() == place:
+    out_folder = out.resolve()
+    if path.resolve() == out_folder:
         raise ValueError(f"--out {out}: the pictures lie there, and results would be among them; name another folder")
     files = [path]
     if path.is_dir():
-        files = [file for file in photos_below(path) if not file.parent.resolve().is_relative_to(place)]
+        files = [file for file in photos_below(path) if not file.parent.resolve().is_relative_to(out_folder)]
     if not files:
         raise ValueError(f"{path}: no pictures in it")
     below = [file.relative_to(path) if path.is_dir() else Path(file.name) for file in files]
@@ -147,20 +155,27 @@ def pictures_at(path: Path, out: Path) -> dict[str, Path]:
     }
 
 
-def look(path: Path, made: Sequence[Predictor]) -> tuple[Photo, dict[str, Predicted]]:
-    """A picture, and by name what each checkpoint says of it. ValueError that names the file, also for want of memory.
+def predict_image(path: Path, predictors: Sequence[Predictor]) -> tuple[Photo, dict[str, ImagePrediction]]:
+    """Read an image and return it with each checkpoint's prediction, by name.
 
-    What else may go wrong in a model is not the picture's fault, and is raised as it is.
+    Another error of a model is not the image's fault, and is raised as it is.
+
+    Args:
+        path: The image.
+        predictors: The checkpoints.
+
+    Raises:
+        ValueError: The file cannot be read, or memory does not suffice; the message names it.
     """
     try:
         photo = read_photo(path)
-        return photo, {each.name: each(photo.image) for each in made}
+        return photo, {predictor.name: predictor(photo.image) for predictor in predictors}
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, MemoryError) or is_memory(str(error)):
+        if isinstance(error, MemoryError) or is_allocation_failure(str(error)):
             raise ValueError(f"{path}: not enough memory for a picture of this size") from None
         raise
 
 
-def wheel() -> Sequence[tuple[int, int, tuple[int, int, int]]]:
-    """What the direction map's values are: (down, right, colour) of each of the eight."""
+def direction_colours() -> Sequence[tuple[int, int, tuple[int, int, int]]]:
+    """Return what the direction map's values are: (down, right, colour) of each of the eight."""
     return [(down, right, colour) for (down, right), colour in zip(OFFSETS, WHEEL, strict=True)]

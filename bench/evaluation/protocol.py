@@ -1,4 +1,4 @@
-"""How a picture is evaluated: whole or by sliding windows, at which sizes, mirrored or not."""
+"""Protocol of an evaluation: whole images or sliding windows, at which sizes, mirrored or not."""
 
 from __future__ import annotations
 
@@ -10,31 +10,38 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from bench.config.fields import LARGEST
 from bench.config.presets import preset
 from bench.config.settings import EvalConfig, Settings
+from bench.units import GIB
 from unept.inference import Prediction, predict, predict_labels
 
 # Long and short side at ratio 1 of the paper's three data sets, by their number of classes (spec section 2).
 BASE_OF_CLASSES = {150: (2048, 512), 60: (520, 520), 19: (2048, 1024)}
-OWN_SIZE = ("scenes", "folder")  # kinds of data without a published size
-OWN = (0, 0)  # asks for each picture's own size instead of a base
-LARGEST_SCALE = 16
-MOST_BYTES = 2**30  # of a picture's probabilities; larger ones are made band by band where that takes less
+DATA_WITHOUT_SIZE = ("scenes", "folder")  # kinds of data without a published size
+MAX_PROBABILITY_BYTES = GIB  # of a picture's probabilities; larger ones are made band by band where that takes less
 
 Bytes = npt.NDArray[np.uint8]
 
 
-class Labels(NamedTuple):
-    """The most probable class of each pixel, uint8 (H, W); `refined` is None where the model does not refine."""
+class LabelMaps(NamedTuple):
+    """Most probable class of each pixel, uint8 (H, W); `refined` is None where the model does not refine."""
 
     plain: Bytes
     refined: Bytes | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Protocol:
-    """The arguments of `unept.inference.predict`; `base` is (long side, short side) in pixels, None the own size."""
+class EvaluationProtocol:
+    """Arguments of `unept.inference.predict`.
+
+    Attributes:
+        mode: `slide` over windows, or the `whole` image at once.
+        window: Side of a window, in pixels.
+        stride: Distance of two windows, in pixels.
+        scales: Sizes to average over, as ratios of the base.
+        flip: Average with the mirrored image too.
+        base: Long and short side in pixels at scale 1; None for each image's own size.
+    """
 
     mode: Literal["whole", "slide"] = "slide"
     window: int = 480
@@ -44,75 +51,59 @@ class Protocol:
     base: tuple[int, int] | None = None
 
     def predict(self, model: nn.Module, image: Bytes) -> Prediction:
-        """Averaged probabilities of one picture, uint8 RGB (H, W, 3), on the model's device. Raises ValueError."""
-        return predict(model, image, **self.arguments())
+        """Return the averaged probabilities of one image, on the model's device.
 
-    def labels(self, model: nn.Module, image: Bytes, classes: int) -> Labels:
-        """The most probable class of each pixel, whatever the picture's size."""
+        Args:
+            model: A network that `unept.inference.predict` takes.
+            image: RGB, uint8 (H, W, 3).
+
+        Raises:
+            ValueError: The protocol does not fit the image.
+        """
+        return predict(model, image, **self.keywords())
+
+    def predict_labels(self, model: nn.Module, image: Bytes, classes: int) -> LabelMaps:
+        """Return the most probable class of each pixel, whatever the image's size.
+
+        Args:
+            model: A network that `unept.inference.predict` takes.
+            image: RGB, uint8 (H, W, 3).
+            classes: Number of classes; decides whether probabilities are made band by band.
+        """
         if self._by_bands(image, classes):
-            banded = predict_labels(model, image, **self.arguments())
-            return Labels(_bytes(banded.labels), None if banded.refined is None else _bytes(banded.refined))
-        found = self.predict(model, image)
-        refined = None if found.refined is None else most_probable(found.refined)
-        return Labels(most_probable(found.probabilities), refined)
+            banded = predict_labels(model, image, **self.keywords())
+            return LabelMaps(_bytes(banded.labels), None if banded.refined is None else _bytes(banded.refined))
+        prediction = self.predict(model, image)
+        refined = None if prediction.refined is None else argmax_labels(prediction.refined)
+        return LabelMaps(argmax_labels(prediction.probabilities), refined)
 
-    def words(self) -> str:
-        """`slide 480/160, scales 0.5 1, flipped too, base 2048x512`, for headers."""
+    def describe(self) -> str:
+        """Return `slide 480/160, scales 0.5 1, flipped too, base 2048x512`, for headers."""
         how = f"slide {self.window}/{self.stride}" if self.mode == "slide" else "whole"
         scales = " ".join(f"{scale:g}" for scale in self.scales)
         base = f"base {self.base[0]}x{self.base[1]}" if self.base else "own size"
         plural = "s" * (len(self.scales) > 1)
         return f"{how}, scale{plural} {scales}, {'flipped too' if self.flip else 'not flipped'}, {base}"
 
-    def arguments(self) -> dict[str, Any]:
-        """As keywords."""
+    def keywords(self) -> dict[str, Any]:
+        """Return the protocol as keyword arguments."""
         names = ("mode", "window", "stride", "scales", "flip", "base")
         return {name: getattr(self, name) for name in names}
 
     def _by_bands(self, image: Bytes, classes: int) -> bool:
-        """Whether the probabilities of the picture are too large to hold, and a row of windows of each pass is less."""
+        """Return True where the image's probabilities are too large to hold, and a row of windows of each pass
+        is less.
+        """
         height, width = image.shape[:2]
         passes = len(self.scales) * (1 + self.flip)
         whole = 4 * classes * height * width
-        return self.mode == "slide" and whole > MOST_BYTES and passes * self.window < height
+        return self.mode == "slide" and whole > MAX_PROBABILITY_BYTES and passes * self.window < height
 
 
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What a user asks for instead of the default; None, where nothing was said."""
-
-    mode: Literal["whole", "slide"] | None = None
-    window: int | None = None
-    stride: int | None = None
-    scales: tuple[float, ...] | None = None
-    flip: bool | None = None
-    base: tuple[int, int] | None = None
-
-    def over(self, default: Protocol) -> Protocol:
-        """`default` with what was asked for; the stride follows the window. Raises ValueError."""
-        given = {name: value for name, value in vars(self).items() if value is not None}
-        for name in given.keys() & {"window", "stride"}:
-            if not 1 <= given[name] <= LARGEST:
-                raise ValueError(f"--{name} {given[name]}: expected at least 1")
-        if "window" in given and "stride" not in given:
-            given["stride"] = max(1, given["window"] // 3)
-        if given.get("base") == OWN:
-            given["base"] = None
-        protocol = replace(default, **given)
-        if protocol.stride > protocol.window:
-            raise ValueError(f"--stride {protocol.stride}: expected at most the window, {protocol.window}")
-        return protocol
-
-
-def asked(*, mode: str, window: int | None, stride: int | None, scales: str, flip: bool | None, base: str) -> Asked:
-    """The options as they are typed: `slide`, `0.5,1,1.5`, `2048x512` or `own`. Raises ValueError."""
-    return Asked(mode=_mode(mode), window=window, stride=stride, scales=_scales(scales), flip=flip, base=_base(base))
-
-
-def of_settings(settings: Settings, *, quick: bool = False) -> Protocol:
-    """The protocol of a run; `quick`, its single scale without flip."""
+def protocol_of_settings(settings: Settings, *, quick: bool = False) -> EvaluationProtocol:
+    """Return the protocol of a run; with `quick`, its single scale without flip."""
     protocol = settings.evaluation
-    return Protocol(
+    return EvaluationProtocol(
         mode=protocol.mode,
         window=protocol.window,
         stride=protocol.stride,
@@ -122,57 +113,41 @@ def of_settings(settings: Settings, *, quick: bool = False) -> Protocol:
     )
 
 
-def single(size: int, base: Any = None) -> Protocol:
-    """One pass by windows of a training crop's `size` every third of it; `base` as a checkpoint's facts have it."""
+def single_scale_protocol(size: int, base: Any = None) -> EvaluationProtocol:
+    """Return one pass by windows of a training crop's size, every third of it.
+
+    Args:
+        size: Side of the training crops, in pixels.
+        base: Long and short side in pixels as a checkpoint's facts have it; anything else means the own size.
+    """
     sides = base if isinstance(base, list | tuple) and len(base) == 2 else None
     fits = sides is not None and all(type(side) is int and side > 0 for side in sides)
-    return Protocol(window=size, stride=max(1, size // 3), base=(sides[0], sides[1]) if fits and sides else None)
+    return EvaluationProtocol(
+        window=size, stride=max(1, size // 3), base=(sides[0], sides[1]) if fits and sides else None
+    )
 
 
-def published(data: str, size: int, base: Any = None) -> Protocol:
-    """The paper's: six scales, mirrored too, windows of a training crop every third of it (480/160 and 768/256).
+def published_protocol(data: str, size: int, base: Any = None) -> EvaluationProtocol:
+    """Return the paper's protocol: six scales, mirrored too, windows of a training crop every third of it.
 
-    Ratio 1 is the published size of the data set that `data` names, and `base` for data that have none.
+    That is 480/160 and 768/256. Scale 1 is the published size of the data set, and `base` for data that have none.
+
+    Args:
+        data: Specification of the data set, `kind:PATH`.
+        size: Side of the training crops, in pixels.
+        base: Long and short side in pixels for data without a published size.
     """
     recipe = preset("paper", data)
-    if data.partition(":")[0] not in OWN_SIZE:
+    if data.partition(":")[0] not in DATA_WITHOUT_SIZE:
         base = (recipe.train.base_long, recipe.train.base_short)
     test: EvalConfig = recipe.evaluation
-    return replace(single(size, base), mode=test.mode, scales=test.scales, flip=test.flip_test)
+    return replace(single_scale_protocol(size, base), mode=test.mode, scales=test.scales, flip=test.flip_test)
 
 
-def most_probable(probabilities_KHW: Tensor) -> Bytes:
-    """The class of the largest probability, uint8 (H, W)."""
+def argmax_labels(probabilities_KHW: Tensor) -> Bytes:
+    """Return the class of the largest probability, uint8 (H, W)."""
     return _bytes(probabilities_KHW.max(0).indices)  # argmax over channels is ten times slower
 
 
 def _bytes(labels_HW: Tensor) -> Bytes:
     return labels_HW.to(torch.uint8).cpu().numpy()
-
-
-def _scales(text: str) -> tuple[float, ...] | None:
-    """`0.5,1` as ratios; None for no text. ValueError for what is none."""
-    try:
-        found = tuple(float(word) for word in text.split(",")) if text else None
-    except ValueError:
-        raise ValueError(f"--scales {text}: expected ratios such as 0.5,1,1.5") from None
-    if found is not None and not all(0 < ratio <= LARGEST_SCALE for ratio in found):
-        raise ValueError(f"--scales {text}: expected ratios above 0, at most {LARGEST_SCALE}")
-    return found
-
-
-def _base(text: str) -> tuple[int, int] | None:
-    """`2048x512` as the long and the short side, `own` as OWN; None for no text. ValueError for what is none."""
-    if text == "own":
-        return OWN
-    long, by, short = text.partition("x")
-    if text and not (by and long.isdecimal() and short.isdecimal() and 0 < int(short) <= int(long) <= LARGEST):
-        raise ValueError(f"--base {text}: expected LONGxSHORT in pixels, as in 2048x512, or own")
-    return (int(long), int(short)) if text else None
-
-
-def _mode(text: str) -> Literal["whole", "slide"] | None:
-    """`whole` or `slide`; None for no text. ValueError for anything else."""
-    if text in ("", "whole", "slide"):
-        return text or None  # type: ignore[return-value]
-    raise ValueError(f"--mode {text}: expected whole or slide")

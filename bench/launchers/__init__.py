@@ -1,1 +1,1 @@
-"""How runs are executed: a queue of jobs, worker processes on this machine, tasks of a Ray cluster."""
+"""Execution of runs: a queue of jobs, worker processes on this machine, tasks of a Ray cluster."""

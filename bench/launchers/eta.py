@@ -1,4 +1,4 @@
-"""How long runs will take: from runs of the same variant where there are any, else from what is known about others."""
+"""Durations of runs: from runs of the same variant where there are any, else from estimates of others."""
 
 from __future__ import annotations
 
@@ -9,59 +9,73 @@ from typing import Any
 
 from bench.results.rows import Row, content_key
 
-Guess = Callable[[Mapping[str, Any]], float | None]
+DurationEstimator = Callable[[Mapping[str, Any]], float | None]
 
 
-def seconds_of(row: Row) -> float:
-    """Wall-clock seconds from the start to the end of the run that made `row`."""
+def run_seconds(row: Row) -> float:
+    """Return the wall-clock seconds from start to end of the run that made `row`."""
     started, finished = (datetime.datetime.fromisoformat(row[name]) for name in ("started", "finished"))
     return (finished - started).total_seconds()
 
 
-def same_work(spec: Mapping[str, Any]) -> str:
-    """A key that runs of equal cost share: everything that decides a run except seed and sources."""
+def workload_key(spec: Mapping[str, Any]) -> str:
+    """Return a key that runs of equal cost share: everything that decides a run except seed and sources."""
     return content_key([spec["settings"], spec["preset"], spec["threads"], spec["backend"]])
 
 
-def estimates(specs: Sequence[Mapping[str, Any]], rows: Iterable[Row], guess: Guess) -> list[float | None]:
-    """Seconds for each spec: the mean over finished runs of the same work, else `guess`, scaled to what was measured.
+def estimate_durations(
+    specs: Sequence[Mapping[str, Any]], rows: Iterable[Row], guess: DurationEstimator
+) -> list[float | None]:
+    """Estimate the duration of each run in seconds.
 
-    None where nothing is known. Runs that did not end well are no measure of time.
+    Args:
+        specs: The runs.
+        rows: Finished runs; those that did not end `ok` are ignored.
+        guess: Estimate from the settings alone, scaled to what was measured.
+
+    Returns:
+        For each spec the mean over finished runs of the same work, else the scaled guess; None where neither is known.
     """
     measured: dict[str, list[float]] = {}
     ratios: list[float] = []
     for row in rows:
         if row["status"] != "ok":
             continue
-        seconds = seconds_of(row)
-        measured.setdefault(same_work(row), []).append(seconds)
+        seconds = run_seconds(row)
+        measured.setdefault(workload_key(row), []).append(seconds)
         guessed = guess(row["settings"])
         if guessed:
             ratios.append(seconds / guessed)
     scale = median(ratios) if ratios else 1.0
     everything = [value for values in measured.values() for value in values]
-    found: list[float | None] = []
+    durations: list[float | None] = []
     for spec in specs:
-        known = measured.get(same_work(spec))
+        known = measured.get(workload_key(spec))
         guessed = guess(spec["settings"])
         if known:
-            found.append(mean(known))
+            durations.append(mean(known))
         elif guessed:
-            found.append(guessed * scale)
+            durations.append(guessed * scale)
         else:
-            found.append(mean(everything) if everything else None)
-    return found
+            durations.append(mean(everything) if everything else None)
+    return durations
 
 
-def in_words(seconds: float) -> str:
-    """`45 s`, `12 min`, `3.5 h`."""
+def format_duration(seconds: float) -> str:
+    """Return `45 s`, `12 min` or `3.5 h`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def finish(due: Sequence[float | None], running: Sequence[float | None], parallel: int) -> float | None:
-    """Seconds until all is done, from what each due and each running job still needs; None if one is unknown."""
+def remaining_seconds(due: Sequence[float | None], running: Sequence[float | None], parallel: int) -> float | None:
+    """Return the seconds until all jobs are done; None if the time of one is unknown.
+
+    Args:
+        due: Seconds that each waiting job needs.
+        running: Seconds that each running job still needs.
+        parallel: Number of jobs at once.
+    """
     left = [*due, *running]
     known = [value for value in left if value is not None]
     if len(known) < len(left):

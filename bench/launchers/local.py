@@ -1,10 +1,9 @@
-"""The queue on this machine: which job is due, in which process, and what became of it. Knows nothing of models.
+"""Queue on this machine: starts a worker process for each job and records how it ended. Knows nothing of models.
 
-Jobs go to processes of their own (`bench.launchers.worker`) with a fixed number of threads, and each to a GPU of its
-own where there are any. Runs of our own parts follow each other in one process as long as all goes well; a measure, and
-a run with a user's module, gets a fresh one. A job whose worker dies without leaving a row gets a row here, with what
-is known of its end; one whose worker was told to stop gets none and stays due. An interrupt of this process stops the
-workers and writes nothing.
+Workers (`bench.launchers.worker`) have a fixed number of threads each, and a GPU each where there are any. Runs of our
+own modules follow each other in one process as long as all goes well; a measure, and a run with a user's module, gets
+a new process. A job whose worker dies without a row gets a row here, with the reason of the exit; one whose worker was
+told to stop gets none and stays due. An interrupt of this process stops the workers and writes nothing.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench import environment
-from bench.launchers.process import cause_of_death, close, hand, spawn, told_to_stop
+from bench.launchers.process import close_stdin, exit_reason, send_spec, start_worker, stop_reason
 from bench.launchers.queue import (
-    GRACE,
-    POLL,
+    GRACE_SECONDS,
+    POLL_SECONDS,
     Job,
+    JobQueue,
     Outcome,
-    Progress,
-    Queue,
-    Skip,
+    ProgressListener,
+    SkipRule,
     SourcesChanged,
     StoreUnwritable,
     signals_raise,
@@ -39,7 +38,7 @@ from bench.results.store import Store
 
 @dataclass(kw_only=True)
 class _Task:
-    """What is known of a job while a worker has it."""
+    """State of a job while a worker has it."""
 
     job: Job
     began: float
@@ -52,7 +51,7 @@ class _Task:
 
 @dataclass(kw_only=True)
 class _Worker:
-    """A process, and what it does; None while it waits."""
+    """A worker process and its task; None while it waits."""
 
     process: subprocess.Popen[bytes]
     kin: tuple[str, ...]  # jobs of the same kin can follow each other in it
@@ -61,41 +60,54 @@ class _Worker:
     listener: threading.Thread | None = None
 
 
-def run_jobs(
+def run_local_jobs(
     store: Store,
     jobs: Sequence[Job],
     *,
     parallel: int,
-    progress: Progress,
+    progress: ProgressListener,
     gpus: Sequence[str] = (),
-    skip: Skip | None = None,
+    skip: SkipRule | None = None,
 ) -> list[Outcome]:
-    """Do `jobs`, at most `parallel` at once, in their order; jobs that another process holds are waited for.
+    """Run `jobs` in their order; a job that another process has claimed is waited for.
 
-    Each worker sees one of `gpus` alone (as CUDA_VISIBLE_DEVICES names them), the one that fewest others have; without
-    any it sees what this process sees. Raises Interrupted when told to stop, StoreUnwritable when a worker cannot
-    write, and SourcesChanged; the workers are ended first.
+    Args:
+        store: The study's folder.
+        jobs: What to do.
+        parallel: Largest number of jobs at once.
+        progress: Is told of every event.
+        gpus: GPUs as CUDA_VISIBLE_DEVICES names them. Each worker sees one alone, the one with fewest jobs; without any
+            it sees what this process sees.
+        skip: Decides which jobs get a row `skipped` instead.
+
+    Returns:
+        How each job ended, in the order in which they did.
+
+    Raises:
+        Interrupted: When told to stop. The workers are ended before any of these is raised.
+        StoreUnwritable: When a worker cannot write.
+        SourcesChanged: When the sources were edited meanwhile.
     """
     assert parallel >= 1, parallel
     with signals_raise():
-        queue_ = Processes(store, jobs, parallel, progress, gpus, skip)
+        queue_ = LocalQueue(store, jobs, parallel, progress, gpus, skip)
         try:
             return queue_.drain()
         finally:
             queue_.stop()
 
 
-class Processes(Queue):
-    """The queue whose jobs are carried out by processes of this machine; see `run_jobs`."""
+class LocalQueue(JobQueue):
+    """Queue whose jobs run in processes of this machine; see `run_local_jobs`."""
 
     def __init__(
         self,
         store: Store,
         jobs: Sequence[Job],
         parallel: int,
-        progress: Progress,
+        progress: ProgressListener,
         gpus: Sequence[str],
-        skip: Skip | None = None,
+        skip: SkipRule | None = None,
     ) -> None:
         super().__init__(store, jobs, parallel, progress, skip)
         self.gpus = gpus
@@ -103,7 +115,7 @@ class Processes(Queue):
         self.events: queue.Queue[tuple[_Worker, bytes | None]] = queue.Queue()
 
     def working(self) -> int:
-        """How many workers have a job."""
+        """Return the number of workers that have a job."""
         return sum(worker.task is not None for worker in self.workers)
 
     def stop(self) -> None:
@@ -111,39 +123,39 @@ class Processes(Queue):
         for worker in self.workers:
             with contextlib.suppress(OSError):
                 worker.process.terminate()
-        deadline = time.monotonic() + GRACE
+        deadline = time.monotonic() + GRACE_SECONDS
         for worker in self.workers:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 worker.process.wait(max(0.0, deadline - time.monotonic()))
             worker.process.kill()  # nothing where it has ended
             worker.process.wait()
-            close(worker.process)
+            close_stdin(worker.process)
             if worker.listener is not None:
                 worker.listener.join()
         self.workers = []
 
     def start(self, job: Job) -> None:
-        """Give the job to a worker."""
-        self._worker_for(job).task = _Task(job=job, began=time.monotonic(), kills=environment.out_of_memory_kills())
+        """Send the job to a worker."""
+        self._worker_for(job).task = _Task(job=job, began=time.monotonic(), kills=environment.count_oom_kills())
         self.progress.started(job)
 
     def _worker_for(self, job: Job) -> _Worker:
-        """A waiting worker that has taken the job, or else a new one; others that wait are let go."""
-        kin, log = _kin(job), self.store.log(job.key)
+        """Return a waiting worker that took the job, or else a new one; other waiting workers are let go."""
+        kin, log = _process_sharing_key(job), self.store.log(job.key)
         for worker in [worker for worker in self.workers if worker.task is None]:
-            if worker.kin == kin and kin and hand(job.spec, worker.process, log):
+            if worker.kin == kin and kin and send_spec(job.spec, worker.process, log):
                 return worker
-            close(worker.process)
+            close_stdin(worker.process)
         gpu = self._free_gpu()
-        worker = _Worker(process=spawn(job.spec, log, gpu=gpu), kin=kin, gpu=gpu)
-        hand(job.spec, worker.process, log)  # where it died at once, its end will be seen like any other
+        worker = _Worker(process=start_worker(job.spec, log, gpu=gpu), kin=kin, gpu=gpu)
+        send_spec(job.spec, worker.process, log)  # where it died at once, its end will be seen like any other
         self.workers.append(worker)
         worker.listener = threading.Thread(target=self._listen, args=(worker,), daemon=True)
         worker.listener.start()
         return worker
 
     def _free_gpu(self) -> str | None:
-        """The GPU on which fewest jobs are, of those the one with fewest processes; None where there are none."""
+        """Return the GPU with fewest jobs, of those the one with fewest processes; None where there are none."""
         if not self.gpus:
             return None
         on = {gpu: [worker for worker in self.workers if worker.gpu == gpu] for gpu in self.gpus}
@@ -157,14 +169,14 @@ class Processes(Queue):
         self.events.put((worker, None))
 
     def handle_event(self) -> None:
-        """Take note of what a worker says, or of its end."""
+        """Handle the next message of a worker, or its end."""
         try:
-            worker, line = self.events.get(timeout=POLL)
+            worker, line = self.events.get(timeout=POLL_SECONDS)
         except queue.Empty:
             return
         if line is None:
             worker.process.wait()
-            close(worker.process)
+            close_stdin(worker.process)
             self.workers.remove(worker)
             self._settle(worker)
             return
@@ -191,7 +203,7 @@ class Processes(Queue):
             self._settle(worker)
 
     def _settle(self, worker: _Worker) -> None:
-        """Say how the job came out that a worker is done with, or that it ended in."""
+        """Record how the job ended that a worker is done with, or that it died in."""
         task, worker.task = worker.task, None
         if task is None:
             return
@@ -200,22 +212,22 @@ class Processes(Queue):
         if task.changed:
             raise SourcesChanged("the sources changed while the study ran; what was done is kept, start it again")
         if task.busy:
-            self.held.append(task.job)
+            self.claimed_elsewhere.append(task.job)
         else:
             self.end(task.outcome or self._post_mortem(task, worker.process.returncode))
 
     def _post_mortem(self, task: _Task, code: int) -> Outcome:
-        """The outcome of a job whose worker ended without a word: its row if there is one, or a row made here."""
+        """Return the outcome of a job whose worker ended without a result: from its row, or a row written here."""
         job = task.job
         seconds = time.monotonic() - task.began
-        stopped = told_to_stop(code)
+        stopped = stop_reason(code)
         if stopped:
             return Outcome(job=job, status="stopped", message=stopped, seconds=seconds)
-        return self.made_here(job, cause_of_death(code, self.store.log(job.key), kills=task.kills), seconds)
+        return self.write_row_here(job, exit_reason(code, self.store.log(job.key), kills=task.kills), seconds)
 
 
-def _kin(job: Job) -> tuple[str, ...]:
-    """What jobs must share to follow each other in one process; () for one that wants a process to itself."""
+def _process_sharing_key(job: Job) -> tuple[str, ...]:
+    """Return what jobs must share to follow each other in one process; () for one that needs a process of its own."""
     if job.kind != "run" or slots_of(job.spec["settings"]):
         return ()
     return (str(job.spec["threads"]), str(job.spec["backend"]))

@@ -1,4 +1,4 @@
-"""The process that carries out jobs: how it is started and given its spec, and what is known of it when it has died."""
+"""Worker process of a job: how it is started and sent its spec, and the reason of its exit."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from bench import environment
-from bench.launchers.queue import TOLD_TO_STOP, signal_name
-from bench.launchers.worker import is_memory
-from bench.results.store import now
+from bench.launchers.queue import STOP_SIGNALS, signal_name
+from bench.launchers.worker import is_allocation_failure
+from bench.results.store import utc_now
 
 
-def spawn(spec: Mapping[str, Any], log: Path, *, gpu: str | None) -> subprocess.Popen[bytes]:
+def start_worker(spec: Mapping[str, Any], log: Path, *, gpu: str | None) -> subprocess.Popen[bytes]:
     """Start a worker that takes specs like this one.
 
-    What it prints goes to the end of `log`. `gpu` is all it sees of the GPUs, as CUDA_VISIBLE_DEVICES takes it: "" for
-    none, None for what this process sees.
+    Args:
+        spec: Gives threads and backend.
+        log: File whose end takes what the worker prints.
+        gpu: What it sees of the GPUs, as CUDA_VISIBLE_DEVICES takes it: "" for none, None for what this process sees.
     """
     with open(log, "ab") as errors:
         return subprocess.Popen(
@@ -36,8 +38,8 @@ def spawn(spec: Mapping[str, Any], log: Path, *, gpu: str | None) -> subprocess.
         )
 
 
-def hand(spec: Mapping[str, Any], process: subprocess.Popen[bytes], log: Path) -> bool:
-    """Give a worker its job; False if it is dead."""
+def send_spec(spec: Mapping[str, Any], process: subprocess.Popen[bytes], log: Path) -> bool:
+    """Send a worker its job; return False if it is dead."""
     assert process.stdin is not None
     try:
         begin_log(spec, log)
@@ -49,48 +51,53 @@ def hand(spec: Mapping[str, Any], process: subprocess.Popen[bytes], log: Path) -
 
 
 def begin_log(spec: Mapping[str, Any], log: Path) -> None:
-    """Head an attempt in the log with the spec, by which the run can be repeated."""
+    """Head an attempt in the log with the spec, from which the run can be repeated."""
     with open(log, "ab") as file:
-        file.write(f"{json.dumps(spec)}\n--- {now()} {spec['label']}\n".encode())
+        file.write(f"{json.dumps(spec)}\n--- {utc_now()} {spec['label']}\n".encode())
 
 
-def text_of(log: Path, size: int) -> bytes:
-    """What the last attempt printed, at most `size` bytes of its end."""
+def last_attempt_log(log: Path, size: int) -> bytes:
+    """Return what the last attempt printed, at most `size` bytes of its end."""
     return log.read_bytes().rpartition(b"\n--- ")[2].partition(b"\n")[2][-size:]
 
 
-def close(process: subprocess.Popen[bytes]) -> None:
-    """Close what leads to a worker, which ends it where it waits."""
+def close_stdin(process: subprocess.Popen[bytes]) -> None:
+    """Close the pipe to a worker, which ends it where it waits."""
     if process.stdin is not None:
         with contextlib.suppress(OSError):
             process.stdin.close()
 
 
-def told_to_stop(code: int) -> str:
-    """`stopped by signal 15 (SIGTERM)` where a process of this exit status was told to, else ""."""
-    return f"stopped by {signal_name(-code)}" if -code in TOLD_TO_STOP else ""
+def stop_reason(code: int) -> str:
+    """Return `stopped by signal 15 (SIGTERM)` where a process of this exit status was told to stop, else ""."""
+    return f"stopped by {signal_name(-code)}" if -code in STOP_SIGNALS else ""
 
 
-def cause_of_death(code: int, log: Path, *, kills: int) -> dict[str, str]:
-    """Status and message of the job of a worker that ended with exit status `code` without saying how the job came out.
+def exit_reason(code: int, log: Path, *, kills: int) -> dict[str, str]:
+    """Return status and message for a worker's job that ended without a result.
 
-    `kills` is how many processes the kernel had killed for memory before the job began.
+    Args:
+        code: Exit status of the worker.
+        log: Log of the job, searched for failed allocations.
+        kills: Number of processes the kernel had killed for memory before the job began.
     """
     killed = code == -getattr(signal, "SIGKILL", 9)
-    if killed and environment.out_of_memory_kills() > kills:
+    if killed and environment.count_oom_kills() > kills:
         return {"status": "oom", "message": "killed by the kernel for memory"}
     end = f"killed by {signal_name(-code)}" if code < 0 else f"ended with exit status {code}"
-    if is_memory(_tail(log)):
+    if is_allocation_failure(_tail(log)):
         return {"status": "oom", "message": f"worker {end} after an allocation failed"}
     return {"status": "failed", "message": f"worker {end} without a result; see logs/{log.name}"}
 
 
 def _environment(threads: int, backend: str, gpu: str | None) -> dict[str, str]:
-    """The worker's variables: pinned threads, the backend that its rows name, its GPU, this very package on its path,
-    and the working directory not on it.
+    """Return the worker's environment variables.
+
+    They set its threads, the backend that its rows name, its GPU, and this package on its path; its working directory
+    is not on the path.
     """
     root = str(Path(__file__).resolve().parents[2])
-    variables = os.environ | environment.pinned(threads)
+    variables = os.environ | environment.thread_variables(threads)
     variables |= {"UNEPT_BACKEND": backend, "PYTHONSAFEPATH": "1", "PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1"}
     if gpu is not None:
         variables["CUDA_VISIBLE_DEVICES"] = gpu
@@ -100,7 +107,7 @@ def _environment(threads: int, backend: str, gpu: str | None) -> dict[str, str]:
 
 
 def _tail(log: Path, size: int = 4096) -> str:
-    """The end of the log of the last attempt."""
+    """Return the end of the log of the last attempt."""
     try:
         text = log.read_bytes()[-size:].decode("utf-8", errors="replace")
     except OSError as error:

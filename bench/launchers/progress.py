@@ -1,4 +1,4 @@
-"""What a person sees while the queue works: bars in a terminal, plain lines anywhere else.
+"""Display of a queue's progress: bars in a terminal, plain lines anywhere else.
 
 In both, every job ends with one line: `3/30 N=16 L=3 seed 2: mIoU 45.1 (62 s), 12 min left`.
 """
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TextIO
 
-from bench.launchers.eta import finish, in_words
+from bench.launchers.eta import format_duration, remaining_seconds
 from bench.launchers.queue import Job, Outcome
 
-EVERY = 10.0  # seconds between two plain lines about one job
+LINE_INTERVAL_SECONDS = 10.0  # seconds between two plain lines about one job
 
 
 @dataclass(kw_only=True)
@@ -33,8 +33,14 @@ class _Running:
         self.step, self.total = step, total
 
 
-class Clock:
-    """How many jobs are done and how long the rest will take."""
+class JobClock:
+    """Counts finished jobs and estimates the time left.
+
+    Args:
+        jobs: The jobs due.
+        parallel: Number of jobs at once.
+        already: Number of jobs that were done before.
+    """
 
     def __init__(self, jobs: Sequence[Job], parallel: int, *, already: int) -> None:
         self.total = already + len(jobs)
@@ -58,14 +64,14 @@ class Clock:
             self.seconds.append((outcome.job.estimate, outcome.seconds))
 
     def left(self) -> str:
-        """`, 12 min left`, or nothing where it is not known."""
+        """Return `, 12 min left`, or "" where it is not known."""
         due = [self._corrected(job.estimate) for job in self.due.values()]
         running = [self._rest(state) for state in self.running.values()]
-        seconds = finish(due, running, self.parallel)
-        return f", {in_words(seconds)} left" if seconds else ""
+        seconds = remaining_seconds(due, running, self.parallel)
+        return f", {format_duration(seconds)} left" if seconds else ""
 
     def _corrected(self, estimate: float | None) -> float | None:
-        """An estimate scaled by how far the estimates have been off so far; the mean run where there is none."""
+        """Return an estimate scaled by how far estimates have been off so far; the mean run where there is none."""
         pairs = [(guess, true) for guess, true in self.seconds if guess]
         if estimate and pairs:
             return estimate * sum(true for _, true in pairs) / sum(guess for guess, _ in pairs)
@@ -74,7 +80,7 @@ class Clock:
         return sum(true for _, true in self.seconds) / len(self.seconds) if self.seconds else None
 
     def _rest(self, state: _Running) -> float | None:
-        """From a job's own pace since its first step; before there is one, from its estimate."""
+        """Return the seconds left by a job's own pace since its first step; before there is one, by its estimate."""
         if state.first is None or state.step <= state.first[0]:
             expected = self._corrected(state.estimate)
             return None if expected is None else max(0.0, expected - (time.monotonic() - state.began))
@@ -82,17 +88,17 @@ class Clock:
         return (time.monotonic() - since) * (state.total - state.step) / (state.step - step)
 
 
-def result_line(outcome: Outcome, clock: Clock) -> str:
-    """The line a job ends with."""
+def result_line(outcome: Outcome, clock: JobClock) -> str:
+    """Return the line a job ends with."""
     head = f"{clock.done}/{clock.total} {outcome.job.label}: "
     if outcome.status == "elsewhere":
         return f"{head}made by another process{clock.left()}"
-    score = scores(outcome.metrics) if outcome.status == "ok" else f"{outcome.status}: {outcome.message}"
-    return f"{head}{score} ({in_words(outcome.seconds)}){clock.left()}"
+    score = headline_score(outcome.metrics) if outcome.status == "ok" else f"{outcome.status}: {outcome.message}"
+    return f"{head}{score} ({format_duration(outcome.seconds)}){clock.left()}"
 
 
-def scores(metrics: Mapping[str, Any]) -> str:
-    """The figures worth a place in a job's last line."""
+def headline_score(metrics: Mapping[str, Any]) -> str:
+    """Return the score for a job's last line."""
     if metrics.get("miou") is not None:
         return f"mIoU {100 * metrics['miou']:.1f}"
     if metrics.get("parameters") is not None:
@@ -100,43 +106,44 @@ def scores(metrics: Mapping[str, Any]) -> str:
     return "done"
 
 
-class Plain(AbstractContextManager["Plain"]):
-    """Lines of text, at most one every ten seconds about each running job."""
+class PlainDisplay(AbstractContextManager["PlainDisplay"]):
+    """Prints lines of text, at most one every ten seconds about each running job."""
 
-    def __init__(self, clock: Clock, stream: TextIO | None = None) -> None:
+    def __init__(self, clock: JobClock, stream: TextIO | None = None) -> None:
         self.clock = clock
-        self.stream = stream or sys.stdout
+        self.stream = stream or sys.stderr
         self.spoke: dict[str, float] = {}
 
     def __exit__(self, *_: object) -> None:
         return None
 
     def started(self, job: Job) -> None:
-        """A worker has begun `job`."""
+        """Note that a worker has begun `job`."""
         self.clock.started(job)
         self.spoke[job.key] = time.monotonic()
 
     def stepped(self, job: Job, step: int, total: int, message: str) -> None:
-        """`job` is at `step` of `total`; said only if its last line is old enough."""
+        """Note that `job` is at `step` of `total`; printed only if its last line is old enough."""
         _note_step(self.clock, job, step, total, message)
-        if time.monotonic() - self.spoke[job.key] >= EVERY:
+        if time.monotonic() - self.spoke[job.key] >= LINE_INTERVAL_SECONDS:
             self.spoke[job.key] = time.monotonic()
             self.note(f"  {job.label}: {step}/{total} {message}{self.clock.left()}")
 
     def ended(self, outcome: Outcome) -> None:
-        """A job has ended."""
+        """Print the last line of a job."""
         self.clock.ended(outcome)
         self.note(result_line(outcome, self.clock))
 
     def note(self, text: str) -> None:
-        """One line."""
+        """Print one line."""
         print(text, file=self.stream, flush=True)
 
 
-class Bars(AbstractContextManager["Bars"]):
-    """A bar over all and one for each running job, with the finished jobs' lines above them."""
+class BarDisplay(AbstractContextManager["BarDisplay"]):
+    """Draws a bar over all jobs and one for each running job, with the finished jobs' lines above them."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: JobClock) -> None:
+        from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         self.clock = clock
@@ -145,11 +152,12 @@ class Bars(AbstractContextManager["Bars"]):
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[note]}", markup=False),
+            console=Console(stderr=True),
         )
         self.all = self.bars.add_task("all", total=clock.total, completed=clock.done, note="")
         self.each: dict[str, Any] = {}
 
-    def __enter__(self) -> Bars:
+    def __enter__(self) -> BarDisplay:
         self.bars.start()
         return self
 
@@ -159,18 +167,18 @@ class Bars(AbstractContextManager["Bars"]):
         self.bars.stop()
 
     def started(self, job: Job) -> None:
-        """A worker has begun `job`."""
+        """Add a bar for `job`."""
         self.clock.started(job)
         self.each[job.key] = self.bars.add_task(f"  {job.label}", total=None, note="")
 
     def stepped(self, job: Job, step: int, total: int, message: str) -> None:
-        """`job` is at `step` of `total`."""
+        """Move the bar of `job` to `step` of `total`."""
         _note_step(self.clock, job, step, total, message)
         self.bars.update(self.each[job.key], completed=step, total=total, note=message)
         self.bars.update(self.all, note=self.clock.left().removeprefix(", "))
 
     def ended(self, outcome: Outcome) -> None:
-        """A job has ended."""
+        """Remove the job's bar and print its last line."""
         self.clock.ended(outcome)
         task = self.each.pop(outcome.job.key, None)
         if task is not None:
@@ -179,24 +187,28 @@ class Bars(AbstractContextManager["Bars"]):
         self.note(result_line(outcome, self.clock))
 
     def note(self, text: str) -> None:
-        """One line above the bars."""
+        """Print one line above the bars."""
         self.bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _note_step(clock: Clock, job: Job, step: int, total: int, message: str) -> None:
-    """Evaluation counts from one again; the pace that forecasts the rest is that of training alone."""
+def _note_step(clock: JobClock, job: Job, step: int, total: int, message: str) -> None:
+    """Pass a step on to the clock, unless it is one of evaluation, which counts from one again."""
     state = clock.running.get(job.key)
     if state and not message.startswith("evaluating"):
         state.reach(step, total)
 
 
-def watcher(clock: Clock) -> Plain | Bars:
-    """Bars where standard output is a terminal, else plain lines."""
-    return Bars(clock) if sys.stdout.isatty() else Plain(clock)
+def progress_display(clock: JobClock) -> PlainDisplay | BarDisplay:
+    """Return bars where standard error is a terminal, else plain lines."""
+    return BarDisplay(clock) if sys.stderr.isatty() else PlainDisplay(clock)
 
 
-class Counter(AbstractContextManager["Counter"]):
-    """How far one piece of work is, on standard error: a bar in a terminal, elsewhere a line every ten seconds."""
+class ProgressCounter(AbstractContextManager["ProgressCounter"]):
+    """Progress of one piece of work on standard error: a bar in a terminal, elsewhere a line every ten seconds.
+
+    with ProgressCounter("counting") as counter:
+        counter(done, total)
+    """
 
     def __init__(self, what: str, stream: TextIO | None = None) -> None:
         self.what = what
@@ -211,21 +223,21 @@ class Counter(AbstractContextManager["Counter"]):
             self.bar.stop()
 
     def __call__(self, done: int, total: int) -> None:
-        """`done` of `total` are behind us."""
+        """Show that `done` of `total` are done."""
         self.first = self.first or (done, time.monotonic())
         if self.stream.isatty():
             self._draw(done, total)
-        elif time.monotonic() - self.spoke >= EVERY:
+        elif time.monotonic() - self.spoke >= LINE_INTERVAL_SECONDS:
             self.spoke = time.monotonic()
             print(f"{self.what}: {done}/{total}{self._left(done, total)}", file=self.stream, flush=True)
 
     def _left(self, done: int, total: int) -> str:
-        """`, 12 min left`, or nothing where it is not known."""
+        """Return `, 12 min left`, or "" where it is not known."""
         assert self.first is not None
         began, since = self.first
         if done <= began or done >= total:
             return ""
-        return f", {in_words((time.monotonic() - since) * (total - done) / (done - began))} left"
+        return f", {format_duration((time.monotonic() - since) * (total - done) / (done - began))} left"
 
     def _draw(self, done: int, total: int) -> None:
         if self.bar is None:

@@ -1,8 +1,8 @@
-"""What a queue of jobs is, whatever carries them out: which is due, who holds it, and how each came out.
+"""Queue of jobs, whatever runs them: which job is due, which process has claimed it, and how each ended.
 
-A job is one run or measure. `Queue` begins the due ones, waits for those that another process has claimed, and keeps
-the outcomes; `bench.launchers.local` carries jobs out in processes of this machine, `bench.launchers.ray_cluster` in
-tasks of a Ray cluster.
+A job is one run or measure. `JobQueue` starts the due ones, waits for those that another process has claimed, and keeps
+the outcomes; `bench.launchers.local` runs jobs in processes of this machine, `bench.launchers.ray_cluster` in tasks of
+a Ray cluster.
 """
 
 from __future__ import annotations
@@ -17,28 +17,34 @@ from types import FrameType
 from typing import Any, Protocol
 
 from bench.launchers.worker import make_row
-from bench.results.store import Busy, Store, now
+from bench.results.store import ClaimBusy, Store, utc_now
 
-POLL = 0.5  # seconds between looks at what other processes hold
-GRACE = 3.0  # seconds a worker has to end after it was told to
-TOLD_TO_STOP = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
+POLL_SECONDS = 0.5  # seconds between looks at what other processes hold
+GRACE_SECONDS = 3.0  # seconds a worker has to end after it was told to
+STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
 
 
 class Interrupted(BaseException):
-    """This process was told to stop (SIGINT, SIGTERM, SIGHUP)."""
+    """Raised when this process is told to stop (SIGINT, SIGTERM, SIGHUP)."""
 
 
 class SourcesChanged(ValueError):
-    """The sources were edited while the queue ran, so that rows would not be what their keys say."""
+    """Raised when the sources were edited while the queue ran, so that rows would not match their keys."""
 
 
 class StoreUnwritable(OSError):
-    """The study's folder cannot be written; nothing that was there is lost."""
+    """Raised when the study's folder cannot be written; nothing that was there is lost."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One run or measure to do: its spec, what it is called on screen, and how long it may take in seconds."""
+    """One run or measure to do.
+
+    Args:
+        spec: Everything that decides it, as the worker takes it.
+        label: Its name on the screen.
+        estimate: Expected duration in seconds; None where unknown.
+    """
 
     spec: dict[str, Any]
     label: str
@@ -57,7 +63,15 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How a job ended: a row's status, or `elsewhere` (another process made the row) or `stopped` (still due)."""
+    """End of a job.
+
+    Args:
+        job: The job.
+        status: A row's status, or `elsewhere` (another process made the row), or `stopped` (still due).
+        message: The row's message.
+        metrics: The row's metrics.
+        seconds: Duration.
+    """
 
     job: Job
     status: str
@@ -66,35 +80,43 @@ class Outcome:
     seconds: float = 0.0
 
 
-Skip = Callable[[Job, Sequence[Outcome]], str]
+SkipRule = Callable[[Job, Sequence[Outcome]], str]
 """Why a job is not to be run, by what has ended so far; "" where it is. What is not run has a row `skipped`."""
 
 
-class Progress(Protocol):
-    """What the queue tells while it works; see `bench.launchers.progress`."""
+class ProgressListener(Protocol):
+    """Receiver of a queue's events; see `bench.launchers.progress`."""
 
     def started(self, job: Job) -> None:
-        """A worker has begun `job`."""
+        """Called when a worker has begun `job`."""
 
     def stepped(self, job: Job, step: int, total: int, message: str) -> None:
-        """`job` is at `step` of `total`."""
+        """Called when `job` is at `step` of `total`."""
 
     def ended(self, outcome: Outcome) -> None:
-        """A job has ended."""
+        """Called when a job has ended."""
 
     def note(self, text: str) -> None:
-        """Something worth a line."""
+        """Called with a line for the user."""
 
 
-class Queue(ABC):
-    """The jobs of one call, in their order, at most `parallel` at once. What carries them out is a subclass's."""
+class JobQueue(ABC):
+    """The jobs of one call, in their order, at most `parallel` at once. A subclass runs them.
+
+    Args:
+        store: The study's folder.
+        jobs: The jobs; duplicates are dropped.
+        parallel: Largest number of jobs at once.
+        progress: Is told of every event.
+        skip: Decides which jobs get a row `skipped` instead.
+    """
 
     def __init__(
-        self, store: Store, jobs: Sequence[Job], parallel: int, progress: Progress, skip: Skip | None = None
+        self, store: Store, jobs: Sequence[Job], parallel: int, progress: ProgressListener, skip: SkipRule | None = None
     ) -> None:
         self.store = store
         self.due = list({(job.kind, job.key): job for job in jobs}.values())
-        self.held: list[Job] = []  # claimed by another process when last looked at
+        self.claimed_elsewhere: list[Job] = []  # claimed by another process when last looked at
         self.parallel = parallel
         self.progress = progress
         self.skip = skip
@@ -102,40 +124,40 @@ class Queue(ABC):
         self.waiting_said = False
 
     def drain(self) -> list[Outcome]:
-        """Do every job; how each ended, in the order in which they did."""
+        """Do every job; return how each ended, in the order in which they did."""
         while self.step():
             pass
         return self.outcomes
 
     def step(self) -> bool:
-        """Begin what can begin and take note of one event; False where nothing is left to do."""
+        """Start the jobs that can start and handle one event; return False where nothing is left to do."""
         while self.due and self.working() < self.parallel:
             self._begin(self.due.pop(0))
-        if not (self.held or self.working()):
+        if not (self.claimed_elsewhere or self.working()):
             return False
         self.handle_event()
-        if self.held and self.working() < self.parallel and not self.due:
+        if self.claimed_elsewhere and self.working() < self.parallel and not self.due:
             self._look_at_held()
         return True
 
     @abstractmethod
     def working(self) -> int:
-        """How many jobs are on their way."""
+        """Return the number of jobs in progress."""
 
     @abstractmethod
     def start(self, job: Job) -> None:
-        """Set a job on its way that has no row, and that nobody had claimed a moment ago."""
+        """Start a job that has no row and that nobody had claimed a moment ago."""
 
     @abstractmethod
     def handle_event(self) -> None:
-        """Take note of the next thing that a job on its way does, or of nothing after POLL seconds."""
+        """Handle the next event of a job in progress, or return after POLL_SECONDS without one."""
 
     @abstractmethod
     def stop(self) -> None:
-        """End whatever is still on its way."""
+        """End every job in progress."""
 
     def end(self, outcome: Outcome) -> None:
-        """Note that a job has ended."""
+        """Record how a job ended."""
         self.outcomes.append(outcome)
         self.progress.ended(outcome)
 
@@ -143,38 +165,44 @@ class Queue(ABC):
         if self.store.has(job.kind, job.key):
             self.end(Outcome(job=job, status="elsewhere"))
         elif self.store.is_claimed(job.kind, job.key):
-            self.held.append(job)
+            self.claimed_elsewhere.append(job)
         elif reason := self.skip(job, self.outcomes) if self.skip else "":
-            self.end(self.made_here(job, {"status": "skipped", "message": reason}, 0.0))
+            self.end(self.write_row_here(job, {"status": "skipped", "message": reason}, 0.0))
         else:
             self.start(job)
 
-    def made_here(self, job: Job, result: dict[str, str], seconds: float) -> Outcome:
-        """The outcome of a job that nothing else writes a row of: it is written here."""
+    def write_row_here(self, job: Job, result: dict[str, str], seconds: float) -> Outcome:
+        """Write the row of a job that no worker writes one for, and return its outcome.
+
+        Args:
+            job: The job.
+            result: Status and message of the row.
+            seconds: Duration so far.
+        """
         try:
             with self.store.claim(job.kind, job.key):
                 if self.store.has(job.kind, job.key):
                     return Outcome(job=job, status="elsewhere")
                 self.store.clear_damaged(job.kind, job.key)
-                self.store.write(make_row(job.spec, result, started=now()))
-        except Busy:
+                self.store.write(make_row(job.spec, result, started=utc_now()))
+        except ClaimBusy:
             return Outcome(job=job, status="elsewhere")
         return Outcome(job=job, status=result["status"], message=result["message"], seconds=seconds)
 
     def _look_at_held(self) -> None:
         if not self.waiting_said:
-            self.progress.note(f"waiting for {len(self.held)} that another process has begun")
+            self.progress.note(f"waiting for {len(self.claimed_elsewhere)} that another process has begun")
             self.waiting_said = True
-        ready, self.held = [], [*self.held]
-        for job in [*self.held]:
+        ready, self.claimed_elsewhere = [], [*self.claimed_elsewhere]
+        for job in [*self.claimed_elsewhere]:
             if self.store.has(job.kind, job.key) or not self.store.is_claimed(job.kind, job.key):
-                self.held.remove(job)
+                self.claimed_elsewhere.remove(job)
                 ready.append(job)
         self.due += ready
 
 
 def signal_name(number: int) -> str:
-    """`signal 15 (SIGTERM)`."""
+    """Return `signal 15 (SIGTERM)`."""
     try:
         return f"signal {number} ({signal.Signals(number).name})"
     except ValueError:
@@ -183,17 +211,17 @@ def signal_name(number: int) -> str:
 
 @contextlib.contextmanager
 def signals_raise() -> Iterator[None]:
-    """Within it the first signal to stop raises Interrupted, and further ones are ignored."""
+    """Raise Interrupted at the first signal to stop within the context, and ignore further ones."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def stop(number: int, _: FrameType | None) -> None:
-        for other in TOLD_TO_STOP:
+        for other in STOP_SIGNALS:
             signal.signal(other, signal.SIG_IGN)
         raise Interrupted(signal_name(number))
 
-    before = {number: signal.signal(number, stop) for number in TOLD_TO_STOP}
+    before = {number: signal.signal(number, stop) for number in STOP_SIGNALS}
     try:
         yield
     finally:

@@ -1,7 +1,7 @@
-"""What a node of a cluster does with a job that it is given: carry it out and hand back what came of it.
+"""Execution of a job on a node of a Ray cluster: run it and return its row, log and pictures.
 
-The node uses the local engine on a folder of its own, so that a job ends here in the same ways as on one machine. What
-is kept of it (row, log, pictures) goes back to whoever gave the job, who alone writes to the study. Only checkpoints
+The node uses the local queue on a temporary folder, so that a job ends here in the same ways as on one machine. Row,
+log and pictures go back to the process that submitted the job, the only one that writes to the study. Only checkpoints
 are written from here, and only where the node sees the study's folder: a run whose node is lost then continues on
 another one. Where it does not, they lie in the node's own folder, which ends with the job, and a lost run starts over.
 
@@ -28,22 +28,27 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from bench import environment
-from bench.launchers.local import Processes
-from bench.launchers.process import text_of
+from bench.launchers.local import LocalQueue
+from bench.launchers.process import last_attempt_log
 from bench.launchers.queue import Job, Outcome, SourcesChanged, StoreUnwritable
 from bench.results.store import Store
 
-LONGEST = 1 << 22  # bytes of a log that are handed back, from its end
-PATIENCE = 60.0  # seconds for another node to let go of a run's checkpoints
+MAX_LOG_BYTES = 1 << 22  # bytes of a log that are handed back, from its end
+LOCK_TIMEOUT_SECONDS = 60.0  # seconds for another node to let go of a run's checkpoints
 
 Event = dict[str, Any]
 
 
-def carry_out(spec: Mapping[str, Any], *, token: str, folder: str, gpu: bool) -> Iterator[Event]:
-    """Do the job of `spec`, which names the study's folder; yields what happens, the last of it what came of the job.
+def run_job_on_node(spec: Mapping[str, Any], *, token: str, folder: str, gpu: bool) -> Iterator[Event]:
+    """Run the job of `spec` and yield its events; the last one is its result.
 
-    `token` tells the study's folder from others of that name. `folder` is where the command was given: where a user's
-    own modules are looked up, if it is here too. Without `gpu` the job sees none. The job ends with the iteration.
+    The job ends with the iteration.
+
+    Args:
+        spec: The job; `out` names the study's folder.
+        token: Tells the study's folder from others of that name (`Store.token`).
+        folder: Where the command was given, and a user's own modules are looked up, if it is here too.
+        gpu: False hides the GPUs from the job.
     """
     study = Store(Path(spec["out"]))
     ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # inherited from a shell's background
@@ -54,38 +59,38 @@ def carry_out(spec: Mapping[str, Any], *, token: str, folder: str, gpu: bool) ->
     yield {
         "event": "begun",
         "node": platform.node(),
-        "environment": environment.record(threads=spec["threads"]),
+        "environment": environment.collect_environment(threads=spec["threads"]),
     }
-    with tempfile.TemporaryDirectory(prefix="unept-bench-") as place, contextlib.ExitStack() as held:
-        own = Store(Path(place))
+    with tempfile.TemporaryDirectory(prefix="unept-bench-") as folder_name, contextlib.ExitStack() as locks:
+        own = Store(Path(folder_name))
         own.open(preset=spec["preset"], data=spec["settings"]["data"])
         if study.token() == token:
-            yield from _share_checkpoints(study, own, spec["key"], held)
-        yield from _done(own, dict(spec), gpu)
+            yield from _share_checkpoints(study, own, spec["key"], locks)
+        yield from _run_job(own, dict(spec), gpu)
 
 
-def _share_checkpoints(study: Store, own: Store, key: str, held: contextlib.ExitStack) -> Iterator[Event]:
+def _share_checkpoints(study: Store, own: Store, key: str, locks: contextlib.ExitStack) -> Iterator[Event]:
     """Have the run keep its checkpoints in the study's folder, for as long as `held` lasts.
 
-    A node that was taken for lost may still be at the run: whoever has the lock writes there, and another waits, and
+    A node that was taken for lost may still be at the run: the holder of the lock writes there; another node waits, and
     then keeps its own.
     """
     shared = study.checkpoints(key)
     shared.mkdir(parents=True, exist_ok=True)
     lock = FileLock(shared / "node.lock")
     try:
-        held.enter_context(lock.acquire(timeout=PATIENCE))
+        locks.enter_context(lock.acquire(timeout=LOCK_TIMEOUT_SECONDS))
     except Timeout:
         yield {"event": "note", "message": f"{shared} is in use by another node; {key} starts over"}
     else:
         own.checkpoints(key).symlink_to(shared.resolve(), target_is_directory=True)
 
 
-def _done(own: Store, spec: dict[str, Any], gpu: bool) -> Iterator[Event]:
+def _run_job(own: Store, spec: dict[str, Any], gpu: bool) -> Iterator[Event]:
     kind, key = spec["kind"], spec["key"]
     spec |= {"out": str(own.out), "pictures": str(own.pictures(key))}
-    heard = _Heard()
-    work = Processes(own, [Job(spec=spec, label=spec["label"])], 1, heard, () if gpu else ("",))
+    heard = _EventCollector()
+    work = LocalQueue(own, [Job(spec=spec, label=spec["label"])], 1, heard, () if gpu else ("",))
     try:
         while work.step():
             yield from heard.take()
@@ -106,32 +111,32 @@ def _done(own: Store, spec: dict[str, Any], gpu: bool) -> Iterator[Event]:
     yield {
         "event": "done",
         "row": own.row(kind, key),
-        "log": text_of(own.log(key), LONGEST),
+        "log": last_attempt_log(own.log(key), MAX_LOG_BYTES),
         "pictures": pictures.read_bytes() if pictures.exists() else None,
     }
 
 
-class _Heard:
-    """A listener (`bench.launchers.queue.Progress`) that keeps what is to be handed on."""
+class _EventCollector:
+    """A ProgressListener that collects events to pass on."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
 
     def take(self) -> Iterator[Event]:
-        """What was heard since the last time. A generator, as Ray sends values into what a task yields from."""
+        """Yield and remove the events so far. A generator, as Ray sends values into what a task yields from."""
         while self.events:
             yield self.events.pop(0)
 
     def started(self, job: Job) -> None:
-        """Nothing: `begun` has said it."""
+        """Do nothing: `begun` has said it."""
 
     def stepped(self, job: Job, step: int, total: int, message: str) -> None:  # noqa: ARG002 - there is one job
-        """To be handed on."""
+        """Collect a step."""
         self.events.append({"event": "step", "step": step, "total": total, "message": message})
 
     def ended(self, outcome: Outcome) -> None:
-        """Nothing: the queue keeps it."""
+        """Do nothing: the queue keeps the outcome."""
 
     def note(self, text: str) -> None:
-        """To be handed on."""
+        """Collect a line for the user."""
         self.events.append({"event": "note", "message": text})

@@ -36,17 +36,17 @@ from typing import Any, TextIO
 
 from bench import environment
 from bench.errors import one_line
-from bench.results.rows import SCHEMA, Row, plain
+from bench.results.rows import SCHEMA, Row, json_value
 from bench.results.source_hash import slots_of, source_hash
-from bench.results.store import Busy, Store, now
+from bench.results.store import ClaimBusy, Store, utc_now
 
-CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+UNWRITABLE_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 _FULL = 1 << 20  # bytes; a disk with less left is full, whatever the exception was called
 _ALLOCATORS = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "Cannot allocate memory")
 
 
 def main(arguments: list[str]) -> int:
-    """Carry out the spec in the file named first, or those that come; returns the exit status."""
+    """Carry out the spec in the file named first, or the specs on standard input; return the exit status."""
     faulthandler.enable()
     if arguments[0] != "-":
         spec = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
@@ -66,18 +66,18 @@ def main(arguments: list[str]) -> int:
 
 def _emitter(channel: TextIO) -> Callable[..., None]:
     def emit(event: str, **facts: Any) -> None:
-        channel.write(json.dumps(plain({"event": event, **facts})) + "\n")
+        channel.write(json.dumps(json_value({"event": event, **facts})) + "\n")
         channel.flush()
 
     return emit
 
 
 def _answer(spec: dict[str, Any], emit: Callable[..., None]) -> bool:
-    """Carry out one spec; whether this process is fit for another."""
+    """Carry out one spec; return True if this process is fit for another."""
     try:
         return _work(spec, emit)
     except OSError as error:
-        if not cannot_write(error, Path(spec["out"])):
+        if not is_store_unwritable(error, Path(spec["out"])):
             raise
         emit("stuck", errno=error.errno or errno.ENOSPC, message=str(error))
         return False
@@ -97,35 +97,51 @@ def _work(spec: dict[str, Any], emit: Callable[..., None]) -> bool:
             if source_hash(kind, slots_of(spec["settings"]), again=True) != spec["sources"]:
                 emit("changed")
                 return False
-            row = attempt(spec, store.checkpoints(key), emit)
+            row = run_attempt(spec, store.checkpoints(key), emit)
             store.write(row)
             emit("row", **{name: row[name] for name in ("status", "message", "metrics")})
             return bool(row["status"] == "ok")
-    except Busy:
+    except ClaimBusy:
         emit("busy")
         return True
 
 
-def attempt(spec: dict[str, Any], folder: Path, emit: Callable[..., None]) -> Row:
-    """The row of one attempt at `spec`; what the task raises becomes its status. OSError where the disk is full."""
+def run_attempt(spec: dict[str, Any], folder: Path, emit: Callable[..., None]) -> Row:
+    """Return the row of one attempt at `spec`; an exception of the task becomes its status.
+
+    Args:
+        spec: The job.
+        folder: Folder for checkpoints.
+        emit: Sends an event to the starting process.
+
+    Raises:
+        OSError: Where the disk is full.
+    """
     malloc = environment.raise_malloc_thresholds()
-    started = now()
+    started = utc_now()
 
     def progress(step: int, total: int, message: str) -> None:
         emit("step", step=step, total=total, message=message)
 
     try:
-        result = plain(_task(spec)(spec, folder, progress))
+        result = json_value(_task(spec)(spec, folder, progress))
     except Exception as error:
-        if cannot_write(error, folder.parent):
+        if is_store_unwritable(error, folder.parent):
             raise OSError(errno.ENOSPC, f"no space left on the disk of {folder.parent.parent}") from error
         traceback.print_exc()
-        result = {"status": status_of(error), "message": one_line(error)}
+        result = {"status": status_of_error(error), "message": one_line(error)}
     return make_row(spec, result, started=started, malloc=malloc)
 
 
 def make_row(spec: dict[str, Any], result: dict[str, Any], *, started: str, malloc: str = "system default") -> Row:
-    """The row that says `result` of the run that `spec` describes."""
+    """Return the row of the run or measure that `spec` describes.
+
+    Args:
+        spec: The job.
+        result: Status, message, metrics and whatever else the task returned.
+        started: When it began (`utc_now`).
+        malloc: Return value of `raise_malloc_thresholds`.
+    """
     names = (
         "kind",
         "key",
@@ -146,35 +162,37 @@ def make_row(spec: dict[str, Any], result: dict[str, Any], *, started: str, mall
         row |= {"machine": spec["machine"], "protocol": {}}
     row |= {"metrics": {}} | result
     return row | {
-        "environment": environment.record(threads=spec["threads"], malloc=malloc),
+        "environment": environment.collect_environment(threads=spec["threads"], malloc=malloc),
         "started": started,
-        "finished": now(),
+        "finished": utc_now(),
     }
 
 
-def status_of(error: BaseException) -> str:
-    """The status that a task's exception means. Classes are told by name, so that torch need not be imported."""
+def status_of_error(error: BaseException) -> str:
+    """Return the status of a row for a task's exception. Classes are compared by name, which needs no torch."""
     names = {kind.__name__ for kind in type(error).__mro__}
     if "NonFiniteError" in names:
         return "diverged"
-    if names & {"MemoryError", "OutOfMemoryError"} or (isinstance(error, RuntimeError) and is_memory(str(error))):
+    if names & {"MemoryError", "OutOfMemoryError"} or (
+        isinstance(error, RuntimeError) and is_allocation_failure(str(error))
+    ):
         return "oom"
     return "unsupported" if "NotImplementedError" in names else "failed"
 
 
-def is_memory(text: str) -> bool:
-    """Whether a message is an allocator's refusal."""
+def is_allocation_failure(text: str) -> bool:
+    """Return True if a message is an allocator's refusal."""
     return any(words in text for words in _ALLOCATORS)
 
 
-def cannot_write(error: BaseException, folder: Path) -> bool:
-    """Whether `error` comes from a store that cannot be written, rather than from the run."""
+def is_store_unwritable(error: BaseException, folder: Path) -> bool:
+    """Return True if `error` comes from a store that cannot be written, rather than from the run."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
-    place = next((path for path in (folder, *folder.parents) if path.exists()), Path.cwd())
-    if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
-        return not os.access(place, os.W_OK) or str(place) in str(error.filename)
-    return shutil.disk_usage(place).free < _FULL
+    existing = next((path for path in (folder, *folder.parents) if path.exists()), Path.cwd())
+    if isinstance(error, OSError) and error.errno in UNWRITABLE_ERRNOS:
+        return not os.access(existing, os.W_OK) or str(existing) in str(error.filename)
+    return shutil.disk_usage(existing).free < _FULL
 
 
 def _task(spec: dict[str, Any]) -> Callable[..., dict[str, Any]]:
@@ -186,7 +204,7 @@ def _task(spec: dict[str, Any]) -> Callable[..., dict[str, Any]]:
 
 
 def _private_stdout() -> TextIO:
-    """The original standard output for this module alone; whatever else prints, prints to standard error."""
+    """Return the original standard output for this module alone; everything else prints to standard error."""
     sys.stdout.flush()
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -194,7 +212,7 @@ def _private_stdout() -> TextIO:
 
 
 def _print_to(log: Path) -> None:
-    """From here on whatever is printed goes to the end of `log`."""
+    """Redirect everything printed from now on to the end of `log`."""
     sys.stdout.flush()
     sys.stderr.flush()
     with open(log, "ab") as file:
@@ -203,7 +221,7 @@ def _print_to(log: Path) -> None:
 
 
 def _listen(specs: queue.SimpleQueue[dict[str, Any]]) -> None:
-    """Hand on what comes on standard input; its end is the end of this process."""
+    """Queue the specs from standard input; its end is the end of this process."""
     for line in sys.stdin:
         specs.put(json.loads(line))
     os._exit(1)

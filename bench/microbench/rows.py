@@ -1,4 +1,4 @@
-"""The rows of a kernel benchmark: one long table, a unique key a row, made of nothing but what was timed or counted."""
+"""Rows of a kernel benchmark: one long table, a unique key per row, made of nothing but what was timed or counted."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 
-import numpy as np
+from bench.timing import quartiles
 
-AT_MOST = "ratio_at_most"  # the quantity of `bench.microbench.operator.lower_bounds`
+RATIO_AT_MOST = "ratio_at_most"  # the quantity of `bench.microbench.operator.lower_bounds`
 Samples = Mapping[tuple[str, str], Sequence[float]]  # of a side and a phase, a number a round, in the order of rounds
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
-    """A quantity of a side in a phase of a shape: its median and quartiles over `n` rounds."""
+class BenchmarkRow:
+    """One quantity of an implementation (`side`) in a phase at a shape: median and quartiles over `n` rounds."""
 
     part: str  # operator | module | machine | instructions | scaling | memory
     malloc: str  # default | tuned | counted
@@ -32,67 +32,94 @@ class Row:
 
     @property
     def key(self) -> str:
-        """What no other row of a benchmark has."""
+        """Text that no other row of a benchmark has."""
         return "/".join((self.part, self.malloc, self.shape, self.side, self.phase, self.quantity))
 
 
-COLUMNS = ("key", *(field.name for field in fields(Row)))
+ROW_COLUMNS = ("key", *(field.name for field in fields(BenchmarkRow)))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where rows belong: what they share."""
+class RowContext:
+    """Columns that rows share.
+
+    Attributes:
+        part: Part of the benchmark.
+        malloc: Setting of malloc: default, tuned or counted.
+        shape: Name of the shape.
+        threads: Threads of every implementation.
+    """
 
     part: str
     malloc: str
     shape: str
     threads: int
 
-    def row(self, side: str, phase: str, quantity: str, values: Sequence[float], *, every: bool = False) -> Row:
-        """The row of these values, one a round."""
+    def row(
+        self, side: str, phase: str, quantity: str, values: Sequence[float], *, every: bool = False
+    ) -> BenchmarkRow:
+        """Return the row of these values.
+
+        Args:
+            side: Name of the implementation.
+            phase: What was run.
+            quantity: What the values are, with their unit.
+            values: One per round, at least one.
+            every: Keep every value in the column `rounds`.
+        """
         assert len(values) > 0, (self, side, phase, quantity)
-        q1, middle, q3 = np.quantile(np.asarray(values, dtype=float), [0.25, 0.5, 0.75])
-        return Row(
+        summary = quartiles(values)
+        return BenchmarkRow(
             **asdict(self),
             side=side,
             phase=phase,
             quantity=quantity,
-            value=float(middle),
-            q1=float(q1),
-            q3=float(q3),
-            n=len(values),
+            value=summary.median,
+            q1=summary.q1,
+            q3=summary.q3,
+            n=summary.n,
             rounds=" ".join(f"{value:.6g}" for value in values) if every else "",
         )
 
 
-def timed(place: Place, samples: Samples, points: int) -> list[Row]:
-    """Seconds, and core-nanoseconds a sampling point, of every side and phase."""
+def timing_rows(context: RowContext, samples: Samples, points: int) -> list[BenchmarkRow]:
+    """Return rows of seconds, and of core-nanoseconds per sampling point, for every implementation and phase.
+
+    Args:
+        context: Columns that the rows share.
+        samples: Seconds by (implementation, phase).
+        points: Sampling points of the call.
+    """
     rows = []
     for (side, phase), seconds in samples.items():
-        each = [1e9 * number * place.threads / points for number in seconds]
-        rows.append(place.row(side, phase, "seconds", seconds, every=True))
-        rows.append(place.row(side, phase, "core_ns_per_point", each))
+        core_ns = [1e9 * number * context.threads / points for number in seconds]
+        rows.append(context.row(side, phase, "seconds", seconds, every=True))
+        rows.append(context.row(side, phase, "core_ns_per_point", core_ns))
     return rows
 
 
-def ratios(place: Place, samples: Samples, ours: str) -> list[Row]:
-    """Of every other side and phase: its seconds over ours, round by round."""
+def ratio_rows(context: RowContext, samples: Samples, ours: str) -> list[BenchmarkRow]:
+    """Return rows of the seconds of every other implementation over those of `ours`, round by round."""
     rows = []
     for (side, phase), seconds in samples.items():
         if side != ours and (ours, phase) in samples:
-            rows.append(place.row(side, phase, "ratio", paired(seconds, samples[ours, phase])))
+            rows.append(context.row(side, phase, "ratio", paired_ratios(seconds, samples[ours, phase])))
     return rows
 
 
-def paired(above: Sequence[float], below: Sequence[float]) -> list[float]:
-    """The ratios of numbers of the same round."""
+def paired_ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
+    """Return the ratios of numbers of the same round."""
     return [one / other for one, other in zip(above, below, strict=True)]
 
 
-def to_csv(rows: Iterable[Row]) -> str:
-    """The table as text. AssertionError where two rows have one key."""
+def rows_to_csv(rows: Iterable[BenchmarkRow]) -> str:
+    """Return the table as CSV text.
+
+    Raises:
+        AssertionError: Two rows have one key.
+    """
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, ROW_COLUMNS, lineterminator="\n")
     writer.writeheader()
     seen = set()
     for row in rows:

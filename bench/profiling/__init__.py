@@ -1,5 +1,1 @@
-"""What a variant costs: parameters, operations, memory and time, each with the protocol it was taken under."""
-
-from bench.profiling.variant import measure
-
-__all__ = ["measure"]
+"""Cost of a variant: parameters, operations, memory and time, each with the protocol it was taken under."""

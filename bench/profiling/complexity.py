@@ -1,6 +1,6 @@
-"""What any model costs, without weights or memory: parameters and operations of one picture, part by part.
+"""Parameters and operations of one image for any model, part by part, without weights or memory.
 
-A network is given as a function that builds it, by name from timm, or as a callable of a module of the user's own.
+A network is a function that builds it, a name from timm, or a callable in a module of the user's own.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
-import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -18,38 +17,38 @@ from typing import Any
 import torch
 from torch import nn
 
+from bench.errors import message_line
 from bench.profiling.flops import counter
+from bench.profiling.image_size import ImageSize
 
-SIDES = (16, 16384)  # pixels; least and most of an image's side
-Make = Callable[[], nn.Module]
-Size = tuple[int, int]
-
-
-def parse_size(text: str) -> Size:
-    """Height and width of `480` or `1024x2048` (height x width). Raises ValueError."""
-    found = re.fullmatch(r"(\d{1,9})(?:x(\d{1,9}))?", text)
-    if not found:
-        raise ValueError(f"--size {text}: expected a side in pixels, as in 480, or HEIGHTxWIDTH, as in 1024x2048")
-    size = int(found[1]), int(found[2] or found[1])
-    if not (SIDES[0] <= min(size) and max(size) <= SIDES[1]):
-        raise ValueError(f"--size {text}: expected {SIDES[0]} to {SIDES[1]} pixels a side")
-    return size
+MakeNetwork = Callable[[], nn.Module]
 
 
-def record(name: str, make: Make, size: Size, *, quoted: str = "") -> dict[str, Any]:
-    """One network's counts as plain values; `quoted` is the row of the paper's table that it stands for.
+def complexity_record(name: str, make: MakeNetwork, size: ImageSize, *, quoted: str = "") -> dict[str, Any]:
+    """Count one network on the meta device and return the counts as plain values.
 
-    Built and run on the meta device. Raises ValueError, in one line that begins with the name, where the network cannot
-    be built or run there, or runs an operator that is neither counted nor free.
+    Args:
+        name: The network's name, with which an error message begins.
+        make: Builds the network.
+        size: Height and width of the image, in pixels.
+        quoted: Row of the paper's table that this network stands for; "" for none.
+
+    Returns:
+        `parameters`, `gmacs` (complete convention), `module_gmacs` (the paper's convention), `sampling_gmacs` (share of
+        `gmacs` that is sampling), all in units of 1e9 multiply-adds, and the same per part under `parts`.
+
+    Raises:
+        ValueError: The network cannot be built or run there, or runs an operator that is neither counted nor free.
     """
     try:
-        with torch.device("meta"), warnings.catch_warnings(action="ignore"):
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             model = make().to("meta")
-            counted = counter.count(model, size)
+            counted = counter.count_model(model, size)
     except Exception as error:  # whatever a user's network raises
-        known = isinstance(error, ValueError)
-        reason = str(error) if known else f"cannot be counted: {type(error).__name__}: {error}"
-        raise ValueError(f"{name}: {_line(reason)}") from error
+        one_of_ours = isinstance(error, ValueError)
+        reason = str(error) if one_of_ours else f"cannot be counted: {type(error).__name__}: {error}"
+        raise ValueError(f"{name}: {message_line(reason)}") from error
     return {
         "name": name,
         "quoted": quoted,
@@ -62,11 +61,14 @@ def record(name: str, make: Make, size: Size, *, quoted: str = "") -> dict[str, 
     }
 
 
-def named(spec: str) -> Make:
-    """The network that `timm:NAME` or `module:callable` names. Raises ValueError where there is none of that name.
+def network_from_spec(spec: str) -> MakeNetwork:
+    """Return the function that builds the network which `timm:NAME` or `module:callable` names.
 
-    A module is looked up among the installed packages, then in the working directory; its callable takes no argument
-    and gives a `torch.nn.Module`.
+    A module is looked up among the installed packages, then in the working directory. Its callable takes no argument
+    and returns a `torch.nn.Module`.
+
+    Raises:
+        ValueError: Nothing has that name, or importing the module fails.
     """
     module, _, name = spec.partition(":")
     if module == "timm" and name:
@@ -74,20 +76,20 @@ def named(spec: str) -> Make:
     dotted = all(part.isidentifier() for part in module.split("."))
     if not (dotted and name.isidentifier()):
         raise ValueError(f"--model {spec}: expected timm:NAME or module:callable, as in timm:resnet101")
-    found = getattr(_imported(spec, module), name, None)
-    if not callable(found):
+    build = getattr(_imported(spec, module), name, None)
+    if not callable(build):
         raise ValueError(f"--model {spec}: {module} has no callable {name}")
 
     def make() -> nn.Module:
-        made = found()
-        if not isinstance(made, nn.Module):
-            raise ValueError(f"{module}.{name}() gave a {type(made).__name__}, expected a torch.nn.Module")
-        return made
+        network = build()
+        if not isinstance(network, nn.Module):
+            raise ValueError(f"{module}.{name}() gave a {type(network).__name__}, expected a torch.nn.Module")
+        return network
 
     return make
 
 
-def _from_timm(spec: str, name: str) -> Make:
+def _from_timm(spec: str, name: str) -> MakeNetwork:
     from unept.utils import torchvision_shim
 
     torchvision_shim.ensure()
@@ -99,26 +101,21 @@ def _from_timm(spec: str, name: str) -> Make:
         raise ValueError(f"--model {spec}: timm has no model {name!r}{guess}")
 
     def make() -> nn.Module:
-        made: nn.Module = timm.create_model(name, pretrained=False)
-        return made
+        network: nn.Module = timm.create_model(name, pretrained=False)
+        return network
 
     return make
 
 
 def _imported(spec: str, module: str) -> Any:
-    """The module, from the installed packages or else the working directory; `sys.path` is as before afterwards."""
-    before = list(sys.path)
+    """Return the module, from the installed packages or else the working directory; `sys.path` stays as it was."""
+    path = list(sys.path)
     sys.path.append(os.getcwd())
     importlib.invalidate_caches()
     try:
         return importlib.import_module(module)
     except (Exception, SystemExit) as error:
         reason = f"{type(error).__name__}: {error}"
-        raise ValueError(f"--model {spec}: importing {module} failed: {_line(reason)}") from error
+        raise ValueError(f"--model {spec}: importing {module} failed: {message_line(reason)}") from error
     finally:
-        sys.path[:] = before
-
-
-def _line(text: str) -> str:
-    """At most 300 characters of the text, on one line."""
-    return " ".join(text.split())[:300]
+        sys.path[:] = path

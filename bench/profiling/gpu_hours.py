@@ -1,9 +1,9 @@
-"""How many GPU-hours a run takes at a size that nobody has run it at: counted operations over an assumed rate.
+"""GPU-hours of a run at a size that nobody has run it at: counted operations over an assumed rate.
 
-A training step is three forward passes of every image of the batch (forward, and about twice as much backward); the
-evaluation is a forward pass of every window of every picture, and so are the looks at pictures while a run trains. The
-operations are those of `bench.profiling.flops.counter` in the complete convention, two a multiply-add. What a card
-sustains, and how large the pictures are, are assumptions; they are named wherever the hours are.
+A training step is three forward passes of every image of the batch (forward, and about twice as much backward). The
+evaluation is a forward pass of every window of every image, and so are the probes while a run trains. Operations are
+those of `bench.profiling.flops.counter` in the complete convention, two per multiply-add. The sustained rate of a GPU
+and the size of the images are assumptions; they are printed wherever the hours are.
 """
 
 from __future__ import annotations
@@ -14,67 +14,66 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from bench.config.fields import LARGEST
 from bench.config.grid import Variant
-from bench.config.settings import Settings, to_dict
+from bench.config.settings import Settings, settings_to_dict
 from bench.results.rows import content_key
 from unept.inference import count_windows, scaled
 
-PASSES = 3  # forward passes that a training step is worth
-PICTURE = (512, 683)  # pixels, height and width: 4:3 at the short side that the recipe resizes to
-VALIDATION = 2000  # pictures of ADE20K's validation split
-SECONDS = 3600.0
+FORWARD_PASSES_PER_STEP = 3  # forward passes that a training step is worth
+DEFAULT_IMAGE_SIZE = (512, 683)  # pixels, height and width: 4:3 at the short side that the recipe resizes to
+ADE20K_VALIDATION_IMAGES = 2000  # pictures of ADE20K's validation split
 
 
 @dataclass(frozen=True, kw_only=True)
-class Card:
-    """What is assumed of a GPU: its printed peak in TFLOP/s, and the share of it that training sustains."""
+class RunWork:
+    """Work of one run.
 
-    name: str = "NVIDIA A100, float32 without tensor cores"
-    peak: float = 19.5
-    share: float = 0.5
-
-    def __post_init__(self) -> None:
-        if not 0 < self.peak <= LARGEST:
-            raise ValueError(f"--tflops {self.peak}: expected more than 0, the card's printed peak in TFLOP/s")
-        if not 0 < self.share <= 1:
-            raise ValueError(f"--utilisation {self.share}: expected more than 0 and at most 1, a share of the peak")
-
-    def hours(self, tera: float) -> float:
-        """Of so many 1e12 floating-point operations."""
-        return tera / (self.peak * self.share) / SECONDS
-
-
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """One run in units of 1e12 floating-point operations; `gmacs` is the forward pass of one training image."""
+    Attributes:
+        gmacs: Forward pass of one training image, in 1e9 multiply-adds.
+        training: All training steps, in 1e12 floating-point operations.
+        evaluation: Evaluation and probes, in 1e12 floating-point operations.
+    """
 
     gmacs: float
     training: float
     evaluation: float
 
 
-def work(settings: Settings, *, pictures: int, size: tuple[int, int] = PICTURE) -> Work:
-    """The operations of one run, evaluated on so many pictures of this size (height, width in pixels).
+def count_run_work(settings: Settings, *, pictures: int, size: tuple[int, int] = DEFAULT_IMAGE_SIZE) -> RunWork:
+    """Count the operations of one run.
 
-    Auxiliary heads, which run in training alone, the loss and the optimizer are left out. Raises ValueError where an
-    operator has no formula.
+    Auxiliary heads, which run in training alone, the loss and the optimizer are left out.
+
+    Args:
+        settings: The run.
+        pictures: Number of images that are evaluated.
+        size: Their height and width, in pixels.
+
+    Raises:
+        ValueError: An operator has no formula.
     """
     from bench.profiling.variant import count_operations
 
     with warnings.catch_warnings(action="ignore"):
         gmacs = count_operations(settings).gmacs
     train = settings.train
-    shown = pictures * windows(settings, size)
-    shown += train.probes * min(train.probe_images, pictures) * windows(settings, size, quick=True)
+    passes = pictures * windows_per_image(settings, size)
+    passes += train.probes * min(train.probe_images, pictures) * windows_per_image(settings, size, quick=True)
     tera = 2 * gmacs / 1000
-    return Work(gmacs=gmacs, training=tera * PASSES * train.steps * train.batch, evaluation=tera * shown)
+    return RunWork(
+        gmacs=gmacs, training=tera * FORWARD_PASSES_PER_STEP * train.steps * train.batch, evaluation=tera * passes
+    )
 
 
-def windows(settings: Settings, size: tuple[int, int], *, quick: bool = False) -> float:
-    """Forward passes of the training size that a picture of `size` takes under the protocol; `quick`: for a look.
+def windows_per_image(settings: Settings, size: tuple[int, int], *, quick: bool = False) -> float:
+    """Return the number of forward passes at the training size that one image takes.
 
-    A picture evaluated in one piece is as many as its area holds.
+    An image that is evaluated in one piece counts as many as its area holds.
+
+    Args:
+        settings: The run, with its evaluation protocol.
+        size: Height and width of the image, in pixels.
+        quick: Count a probe (one scale, not mirrored) in place of the full protocol.
     """
     protocol, train, side = settings.evaluation, settings.train, settings.model.size
     base = (train.base_long, train.base_short)
@@ -88,26 +87,30 @@ def windows(settings: Settings, size: tuple[int, int], *, quick: bool = False) -
     return pixels / side**2 * (2 if flip else 1)
 
 
-def records(
+def gpu_hours_records(
     name: str, variants: Iterable[Variant], *, pictures: int, known: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
-    """The work of each variant as plain values, under the name of its table.
+    """Yield the work of each variant as plain values.
 
-    `known` remembers what was counted, by settings: a run that two tables share is trained once, and is `same_as` its
-    first place here.
+    Args:
+        name: Name of the table.
+        variants: Its rows.
+        pictures: Number of images that are evaluated.
+        known: Memory of what was counted, by settings, shared between tables. A run that two tables share is trained
+            once: its second record names the first under `same_as`.
     """
     for variant in variants:
-        key = content_key(to_dict(variant.settings))
-        place = f"{name}, {variant.name}"
+        key = content_key(settings_to_dict(variant.settings))
+        first_use = f"{name}, {variant.name}"
         same_as = known[key]["place"] if key in known else ""
         if not same_as:
-            known[key] = {"place": place, "work": work(variant.settings, pictures=pictures)}
-        found: Work = known[key]["work"]
+            known[key] = {"place": first_use, "work": count_run_work(variant.settings, pictures=pictures)}
+        run_work: RunWork = known[key]["work"]
         yield {
             "table": name,
             "row": variant.name,
-            "gmacs": found.gmacs,
-            "training_tflop": found.training,
-            "evaluation_tflop": found.evaluation,
+            "gmacs": run_work.gmacs,
+            "training_tflop": run_work.training,
+            "evaluation_tflop": run_work.evaluation,
             "same_as": same_as,
         }

@@ -1,4 +1,4 @@
-"""What a training would do, before it does it: schedule, batch, evaluation, memory and time. No weights, no GPU."""
+"""Schedule, batch, evaluation, memory and time of a training, before it starts. No weights, no GPU."""
 
 from __future__ import annotations
 
@@ -6,27 +6,30 @@ from functools import partial
 
 import unept
 from bench.config import presets
-from bench.evaluation.evaluate import evenly
-from bench.evaluation.protocol import of_settings
-from bench.launchers.eta import in_words
-from bench.profiling.complexity import record
-from bench.profiling.gpu_hours import Card
-from bench.profiling.memory.predict import StepSetting, predict
-from bench.training.checkpoint import FILE
-from bench.training.job import MODEL, RESULT, Training, begun
+from bench.errors import message_line
+from bench.evaluation.evaluate import evenly_spaced
+from bench.evaluation.protocol import protocol_of_settings
+from bench.launchers.eta import format_duration
+from bench.profiling.complexity import complexity_record
+from bench.profiling.memory.predict import predict_peak
+from bench.profiling.memory.setting import StepSetting
+from bench.results.gpu_assumption import GpuAssumption
+from bench.training.checkpoint import CHECKPOINT_FILE
+from bench.training.job import MODEL_FILE, RESULT_FILE, TrainingJob, read_training_record
+from bench.units import GIB
 from unept.data import open_data
 from unept.inference import count_windows
 
 # A second, that a GPU is assumed to sustain: nothing here was measured on one. float32 as `unept-bench hours` has it.
-TERAFLOPS = {"fp32": Card.peak * Card.share, "bf16": 40.0}
-LOOKED_AT = 8  # pictures whose sizes stand for the split's
+ASSUMED_TFLOPS = {"fp32": GpuAssumption.peak * GpuAssumption.share, "bf16": 40.0}
+SAMPLED_IMAGES = 8  # pictures whose sizes stand for the split's
 
 
-def lines(training: Training) -> list[str]:
-    """The report, a line each."""
+def training_estimate_lines(training: TrainingJob) -> list[str]:
+    """Return the estimate of a training as lines of text."""
     settings = training.settings
     make = partial(unept.build, settings.model)
-    counted = record(settings.model.backbone, make, (settings.model.size, settings.model.size))
+    counted = complexity_record(settings.model.backbone, make, (settings.model.size, settings.model.size))
     windows, pictures = _evaluated(training)
     return [
         f"training: {settings.model.architecture} on {settings.model.backbone}, {counted['parameters'] / 1e6:.2f} M "
@@ -34,14 +37,14 @@ def lines(training: Training) -> list[str]:
         _schedule(training),
         _batch(training),
         f"evaluation: {_times(training)}, {pictures} pictures of {settings.evaluation.split}, "
-        f"{of_settings(settings).words()}; {windows:.0f} window{'s' * (windows > 1)} a picture",
+        f"{protocol_of_settings(settings).describe()}; {windows:.0f} window{'s' * (windows > 1)} a picture",
         _memory(training, counted["parameters"]),
         _time(training, counted["gmacs"], windows * pictures),
         _folder(training),
     ]
 
 
-def _schedule(training: Training) -> str:
+def _schedule(training: TrainingJob) -> str:
     settings, train = training.settings, training.settings.train
     images = len(open_data(settings.data, "train", settings.scenes))
     drop = round(train.steps * train.lr_drop)
@@ -52,7 +55,7 @@ def _schedule(training: Training) -> str:
     )
 
 
-def _batch(training: Training) -> str:
+def _batch(training: TrainingJob) -> str:
     batch, pieces = training.settings.train.batch, training.execution.accumulation
     images = batch // (training.processes * pieces)
     where = f"{training.processes} GPUs" if training.gpus else f"{training.processes} processes on the CPU"
@@ -62,23 +65,23 @@ def _batch(training: Training) -> str:
     return f"batch: {batch} = {where} x {pieces} pieces x {images} images; {how}".replace(" x 1 pieces", "")
 
 
-def _times(training: Training) -> str:
+def _times(training: TrainingJob) -> str:
     steps, every = training.settings.train.steps, training.eval_every
     return f"every {every} steps and at the end" if every < steps else "at the end"
 
 
-def _evaluated(training: Training) -> tuple[float, int]:
-    """Windows of a picture, the mean of some, and how many pictures there are."""
+def _evaluated(training: TrainingJob) -> tuple[float, int]:
+    """Return the windows of an image (mean over some of them), and the number of images."""
     settings = training.settings
     dataset = open_data(settings.data, settings.evaluation.split, settings.scenes)
-    protocol = of_settings(settings)
+    protocol = protocol_of_settings(settings)
     count = min(settings.evaluation.images or len(dataset), len(dataset))
-    sizes = [dataset[index].image.shape[:2] for index in evenly(count, LOOKED_AT)]
-    return sum(count_windows(*size, **protocol.arguments()) for size in sizes) / len(sizes), count
+    sizes = [dataset[index].image.shape[:2] for index in evenly_spaced(count, SAMPLED_IMAGES)]
+    return sum(count_windows(*size, **protocol.keywords()) for size in sizes) / len(sizes), count
 
 
-def _memory(training: Training, parameters: int) -> str:
-    """Of one process: a traced step; gradients that are held through the forward pass come on top."""
+def _memory(training: TrainingJob, parameters: int) -> str:
+    """Return the line on one process's memory: a traced step, and gradients that are held through the forward pass."""
     settings, execution = training.settings, training.execution
     setting = StepSetting(
         batch=settings.train.batch // (training.processes * execution.accumulation),
@@ -89,43 +92,46 @@ def _memory(training: Training, parameters: int) -> str:
         device="cuda" if training.gpus else "cpu",
     )
     try:
-        peak = predict(settings, setting).bytes
+        peak = predict_peak(settings, setting).bytes
     except (RuntimeError, ValueError) as error:
-        return f"memory: cannot be predicted ({' '.join(str(error).split())[:150]})"
-    held = 4 * parameters if training.processes > 1 or execution.accumulation > 1 else 0
-    each = f"on each of {training.processes} processes" if training.processes > 1 else "in all"
+        return f"memory: cannot be predicted ({message_line(error, 150)})"
+    held_gradients = 4 * parameters if training.processes > 1 or execution.accumulation > 1 else 0
+    where = f"on each of {training.processes} processes" if training.processes > 1 else "in all"
     return (
-        f"memory: {(peak + held) / 2**30:.2f} GiB of tensors {each}, predicted by tracing a step; "
+        f"memory: {(peak + held_gradients) / GIB:.2f} GiB of tensors {where}, predicted by tracing a step; "
         "a lower bound of what the device shows"
     )
 
 
-def _time(training: Training, gmacs: float, windows: float) -> str:
-    """Of training and of all evaluations, each window at a third of what a training image takes."""
+def _time(training: TrainingJob, gmacs: float, windows: float) -> str:
+    """Return the line on training and all evaluations, each window at a third of the time of a training image."""
     train, model = training.settings.train, training.settings.model
     images = train.steps * train.batch
     if training.gpus:
-        rate = TERAFLOPS[training.execution.precision]
-        each = 6e9 * gmacs / (1e12 * rate * training.processes)
+        rate = ASSUMED_TFLOPS[training.execution.precision]
+        seconds_per_image = 6e9 * gmacs / (1e12 * rate * training.processes)
         basis = (
             f"{6 * gmacs / 1000:.3g} TFLOP an image forward and backward, an assumed {rate:g} TFLOP/s a GPU, "
             "loading and communication hidden"
         )
     else:
-        each = presets.estimate_seconds(training.settings, training.threads * training.processes) / images
+        seconds_per_image = (
+            presets.estimate_training_seconds(training.settings, training.threads * training.processes) / images
+        )
         basis = f"a guess from other runs on CPUs, {training.threads * training.processes} threads"
-    looks = (train.steps - 1) // training.eval_every + 1
+    evaluations = (train.steps - 1) // training.eval_every + 1
     scale = (training.settings.evaluation.window / model.size) ** 2
-    testing = looks * windows * scale * each / 3
-    times = f"{looks} evaluations" if looks > 1 else "the evaluation"
-    return f"time: {in_words(images * each)} of training and {in_words(testing)} of {times}: {basis}"
+    testing = evaluations * windows * scale * seconds_per_image / 3
+    times = f"{evaluations} evaluations" if evaluations > 1 else "the evaluation"
+    training_time, testing_time = format_duration(images * seconds_per_image), format_duration(testing)
+    return f"time: {training_time} of training and {testing_time} of {times}: {basis}"
 
 
-def _folder(training: Training) -> str:
+def _folder(training: TrainingJob) -> str:
     out = training.out
-    if not begun(training):
+    if not read_training_record(training):
         return f"folder: {out}, new"
-    if (out / RESULT).exists() and (out / MODEL).exists():
+    if (out / RESULT_FILE).exists() and (out / MODEL_FILE).exists():
         return f"folder: {out}, this training is done"
-    place = "its last checkpoint" if (out / FILE).exists() else "the beginning"
-    return f"folder: {out}, goes on from {'the trained model' if (out / MODEL).exists() else place}"
+    start = "its last checkpoint" if (out / CHECKPOINT_FILE).exists() else "the beginning"
+    return f"folder: {out}, goes on from {'the trained model' if (out / MODEL_FILE).exists() else start}"

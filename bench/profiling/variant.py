@@ -1,10 +1,9 @@
-"""The measures of one variant, taken once, alone on the machine, in a process of their own."""
+"""Measures of one variant, taken once, alone on the machine, in a process of their own."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,52 +12,46 @@ import torch
 from torch import Tensor, nn
 
 import unept
-from bench.config.settings import Settings, from_dict
+from bench.config.settings import Settings, settings_from_dict
 from bench.environment import peak_resident_gib
 from bench.profiling.flops import counter
-from bench.profiling.receptive_field import Reach, slot_reach
+from bench.profiling.receptive_field import ReceptiveField, slot_receptive_field
+from bench.timing import Quartiles, quartiles, seconds_of
 from bench.training.loop import Progress, make_optimizer, train_step, training_batches
 
 SELF_SLOTS = ("encoder_self", "decoder_self")
-WARM_UP = 2
-REPEATS = 9
+WARM_UP_STEPS = 2
+TIMED_STEPS = 9
 
 
-@dataclass(frozen=True, kw_only=True)
-class Spread:
-    """Median and quartiles over `n` timed repetitions."""
-
-    median: float
-    q1: float
-    q3: float
-    n: int
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Median and quartiles of one value or more."""
-    q1, median, q3 = (float(value) for value in np.quantile(values, [0.25, 0.5, 0.75]))
-    return Spread(median=median, q1=q1, q3=q3, n=len(values))
-
-
-def measure(spec: dict[str, Any], folder: Path, progress: Progress) -> dict[str, Any]:  # noqa: ARG001 - a task's form
-    """Parameters, operations, peak resident memory of training, and throughput of the variant in `spec`.
+def measure_variant(spec: dict[str, Any], folder: Path, progress: Progress) -> dict[str, Any]:  # noqa: ARG001 - a task's form
+    """Measure parameters, operations, peak resident memory of training, and throughput of a variant.
 
     Memory is read after the training steps and before anything else is timed: a process's peak never falls.
+
+    Args:
+        spec: The variant; `settings` holds its settings as plain values.
+        folder: Not used; every task of a study has one.
+        progress: Called with steps done, steps in all, and what comes next.
+
+    Returns:
+        `status`, `message`, `metrics` (GMACs, GiB, images per second as median and quartiles over TIMED_STEPS steps
+        after WARM_UP_STEPS) and `protocol`, as plain values.
     """
-    settings = from_dict(spec["settings"])
+    settings = settings_from_dict(spec["settings"])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     side = settings.model.size
     counted, uncounted = _count(settings)
     model = unept.build(settings.model).to(device)
     batch = _first_batch(settings, device)
-    inside = inside_share(model, batch["image"])
+    inside_share = mean_inside_share(model, batch["image"])
     before = peak_resident_gib()
     progress(1, 3, "timing training steps")
     training = _images_per_second(_training_step(model, batch, settings), settings.train.batch)
     peak = peak_resident_gib()
     progress(2, 3, "timing inference")
     inference = _images_per_second(_inference_step(model.eval(), batch["image"]), settings.train.batch)
-    reach, reach_notes = reaches(settings)
+    receptive_fields, receptive_field_notes = slot_receptive_fields(settings)
     return {
         "status": "ok",
         "message": uncounted,
@@ -68,8 +61,8 @@ def measure(spec: dict[str, Any], folder: Path, progress: Progress) -> dict[str,
             "gflops": counted and counted.gflops,
             "sampling_gmacs": counted and counted.sampling_gmacs,
             "module_gmacs": counted and counted.module_gmacs,
-            "inside_share": inside,
-            "reach": reach,
+            "inside_share": inside_share,
+            "reach": receptive_fields,
             "rss_before_gib": before,
             "peak_rss_gib": peak,
             "train_images_per_second": asdict(training),
@@ -80,18 +73,20 @@ def measure(spec: dict[str, Any], folder: Path, progress: Progress) -> dict[str,
             "batch": settings.train.batch,
             "threads": torch.get_num_threads(),
             "device": device.type,
-            "warm_up": WARM_UP,
+            "warm_up": WARM_UP_STEPS,
             "operations": "one image, evaluation mode, convolutions + all matrix products + sampling; "
             "module_gmacs: what the paper's tool sees",
             "memory": "peak resident set of the process over training steps, libraries included",
             "reach": "gradients of some tokens' results at initial weights, training size",
-            **reach_notes,
+            **receptive_field_notes,
         },
     }
 
 
 def _count(settings: Settings) -> tuple[counter.Operations | None, str]:
-    """The operations, or None and the reason, so that a mechanism that cannot be counted is measured all the same."""
+    """Return the operations, or None and the reason, so that a mechanism that cannot be counted is measured all the
+    same.
+    """
     try:
         return count_operations(settings), ""
     except counter.UncountedError as error:
@@ -99,24 +94,33 @@ def _count(settings: Settings) -> tuple[counter.Operations | None, str]:
 
 
 def count_operations(settings: Settings) -> counter.Operations:
-    """Operations of one image at the training size, on the meta device."""
+    """Count the operations of one image at the training size, on the meta device.
+
+    Raises:
+        UncountedError: An operator has no formula.
+    """
     with torch.device("meta"):
         model = unept.build(settings.model)
-    return counter.count(model, (settings.model.size, settings.model.size))
+    return counter.count_model(model, (settings.model.size, settings.model.size))
 
 
 @torch.no_grad()
-def inside_share(model: nn.Module, image_B3HW: Tensor) -> float | None:
-    """Share of the sampled points that lie inside their map, averaged over the modules that sample; None without one.
+def mean_inside_share(model: nn.Module, image_B3HW: Tensor) -> float | None:
+    """Return the share of the sampled points that lie inside their map, averaged over the modules that sample.
 
-    A module that samples says so itself through `inside_share`, called with the inputs of its own forward.
+    A module that samples has a method `inside_share`, which is called with the inputs of its own forward. None where no
+    module has one.
+
+    Args:
+        model: The network; it is left in evaluation mode.
+        image_B3HW: Normalised images, float32.
     """
     shares: list[float] = []
 
-    def ask(module: Any, args: tuple[Any, ...], _: Any) -> None:
+    def record_share(module: Any, args: tuple[Any, ...], _: Any) -> None:
         shares.append(module.inside_share(*args))
 
-    hooks = [m.register_forward_hook(ask) for m in model.modules() if hasattr(m, "inside_share")]
+    hooks = [m.register_forward_hook(record_share) for m in model.modules() if hasattr(m, "inside_share")]
     try:
         model.eval()(image_B3HW)
     finally:
@@ -125,33 +129,33 @@ def inside_share(model: nn.Module, image_B3HW: Tensor) -> float | None:
     return float(np.mean(shares)) if shares else None
 
 
-def reaches(settings: Settings) -> tuple[dict[str, Any], dict[str, str]]:
-    """Receptive field of the self-attention slots (`profiling.receptive_field`), by slot, and why a slot has none.
+def slot_receptive_fields(settings: Settings) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the receptive field of each self-attention slot (`receptive_field_record`), and why a slot has none.
 
-    Of a rival, which has no slots, nothing. A module of a user may do what a gradient cannot follow: its other measures
-    are kept, and the reason is said.
+    A published network has no slots: both are empty. A user's module may do what a gradient cannot follow: then its
+    other measures are kept and the reason is in the notes.
     """
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     notes: dict[str, str] = {}
     if settings.model.architecture != "unept":
-        return found, notes
+        return fields, notes
     for slot in SELF_SLOTS:
         try:
-            reach = slot_reach(settings, slot)
+            field = slot_receptive_field(settings, slot)
         except Exception as error:
-            reach, notes[f"no reach of {slot}"] = None, f"{type(error).__name__}: {error}"[:200]
-        found[slot] = None if reach is None else flat_reach(reach)
-    return found, notes
+            field, notes[f"no reach of {slot}"] = None, f"{type(error).__name__}: {error}"[:200]
+        fields[slot] = None if field is None else receptive_field_record(field)
+    return fields, notes
 
 
-def flat_reach(reach: Reach) -> dict[str, float]:
-    """`share` of the other tokens seen by one layer, and `level 1 from 2` (coarsest last) after two."""
+def receptive_field_record(field: ReceptiveField) -> dict[str, float]:
+    """Return `share`, and `level 1 from 2` (coarsest last) for each pair of levels after two layers."""
     pairs = {
         f"level {a} from {b}": share
-        for a, row in enumerate(reach.two_layers, start=1)
+        for a, row in enumerate(field.two_layers, start=1)
         for b, share in enumerate(row, start=1)
     }
-    return {"share": reach.share} | pairs
+    return {"share": field.share} | pairs
 
 
 def _first_batch(settings: Settings, device: torch.device) -> dict[str, Tensor]:
@@ -173,13 +177,7 @@ def _inference_step(model: nn.Module, image: Tensor) -> Callable[[], object]:
     return step
 
 
-def _images_per_second(step: Callable[[], object], images: int) -> Spread:
-    rates = []
-    for repeat in range(WARM_UP + REPEATS):
-        began = time.perf_counter()
-        step()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        if repeat >= WARM_UP:
-            rates.append(images / (time.perf_counter() - began))
-    return spread(rates)
+def _images_per_second(step: Callable[[], object], images: int) -> Quartiles:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    seconds = [seconds_of(step, device) for _ in range(WARM_UP_STEPS + TIMED_STEPS)][WARM_UP_STEPS:]
+    return quartiles([images / elapsed for elapsed in seconds])

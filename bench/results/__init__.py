@@ -1,1 +1,1 @@
-"""Result rows: their form, their keys, the store that keeps them, and their CSV files."""
+"""Results of a study: its folder of rows, the form of a row, its key, and CSV files."""

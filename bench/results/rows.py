@@ -1,11 +1,11 @@
-"""What a row of the store is: its key, its form as JSON, and how a damaged one is told from a whole one."""
+"""Rows of the store: their key, their form as JSON text, and detection of damage."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 SCHEMA = 1
@@ -18,31 +18,35 @@ _MEASURE_KEY = ("settings", "preset", "backend", "threads", "sources", "machine"
 Row = dict[str, Any]
 
 
-def canonical(value: Any) -> str:
-    """The one JSON text of `value`: keys sorted, no spaces, no NaN."""
+def canonical_json(value: Any) -> str:
+    """Return the canonical JSON text of `value`: keys sorted, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def content_key(value: Any) -> str:
-    """16 hexadecimal digits of the SHA-256 of the canonical JSON of `value`."""
-    return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]
+    """Return 16 hexadecimal digits of the SHA-256 of the canonical JSON of `value`."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
 
 
-def key_of(kind: str, spec: Mapping[str, Any]) -> str:
-    """The key of a run or measure: what decides its numbers, and nothing else.
+def row_key(kind: str, spec: Mapping[str, Any]) -> str:
+    """Return the key of a run or measure: a hash of what decides its numbers, and of nothing else.
 
-    Machine and versions are part of a measure's key, since time and memory depend on them; of a run they are columns.
+    Machine and versions are part of a measure's key, since time and memory depend on them; for a run they are columns.
+
+    Args:
+        kind: `run` or `measure`.
+        spec: Holds at least the fields of the key.
     """
     assert kind in KINDS, kind
     return content_key({name: spec[name] for name in (_RUN_KEY if kind == "run" else _MEASURE_KEY)})
 
 
-def plain(value: Any) -> Any:
-    """`value` as JSON can hold it: string keys, lists, and null for a number that is not finite."""
+def json_value(value: Any) -> Any:
+    """Return `value` as JSON can hold it: string keys, lists, and null for a number that is not finite."""
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): json_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [json_value(item) for item in value]
     if hasattr(value, "item") and not isinstance(value, str | bytes):  # a NumPy or torch scalar
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
@@ -50,16 +54,34 @@ def plain(value: Any) -> Any:
     return value
 
 
-def to_text(row: Mapping[str, Any]) -> str:
-    """The file text of a row, with a digest over its content by which damage is found."""
-    content = plain({name: value for name, value in row.items() if name != "digest"})
+def nested_items(values: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield (path of names, value) for every value of nested mappings that is no mapping itself, in their order."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from nested_items(value, (*path, name))
+        else:
+            yield (*path, name), value
+
+
+def row_to_text(row: Mapping[str, Any]) -> str:
+    """Return the file text of a row, with a digest over its content by which damage is detected."""
+    content = json_value({name: value for name, value in row.items() if name != "digest"})
     assert content["status"] in STATUSES, content["status"]
     assert content["kind"] in KINDS, content["kind"]
     return json.dumps(content | {"digest": content_key(content)}, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
-def from_text(text: str, kind: str, key: str) -> Row:
-    """The row in `text`. Raises ValueError that says what is wrong with it."""
+def row_from_text(text: str, kind: str, key: str) -> Row:
+    """Return the row in `text`.
+
+    Args:
+        text: Content of the row's file.
+        kind: The kind expected.
+        key: The key expected.
+
+    Raises:
+        ValueError: Says what is wrong with the text.
+    """
     if not text.strip():
         raise ValueError("empty")
     try:

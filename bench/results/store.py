@@ -32,29 +32,38 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from bench.results import csv_export
-from bench.results.rows import KINDS, SCHEMA, Row, from_text, to_text
-from unept.utils.atomic_files import sync_folder, write_whole
+from bench.results.rows import KINDS, SCHEMA, Row, row_from_text, row_to_text
+from unept.utils.atomic_files import atomic_write, sync_folder
 
 FORMAT = "unept-bench study"
-STUDY = "study.json"
-_OWN = (STUDY, "study.lock", f"{STUDY}.tmp")
-_PLACES = {"run": "runs", "measure": "measures"}
+STUDY_FILE = "study.json"
+_OWN = (STUDY_FILE, "study.lock", f"{STUDY_FILE}.tmp")
+_ROW_FOLDERS = {"run": "runs", "measure": "measures"}
 
 
-class Busy(Exception):
-    """Another process holds the claim."""
+class ClaimBusy(Exception):
+    """Raised where another process holds the claim."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contents:
-    """Rows read from a study, and one line for each file that had to be left out."""
+class StoredRows:
+    """Rows read from a study.
+
+    Args:
+        rows: The whole rows.
+        problems: One line for each file that had to be left out.
+    """
 
     rows: tuple[Row, ...]
     problems: tuple[str, ...]
 
 
 class Store:
-    """One study's folder (see the module). Making one touches nothing; `open` creates the folder or refuses it."""
+    """One study's folder (see the module). Creating a Store touches nothing; `open` creates the folder or refuses it.
+
+    Args:
+        out: The folder.
+    """
 
     def __init__(self, out: Path) -> None:
         self.out = out
@@ -62,40 +71,49 @@ class Store:
     # --- the folder ---------------------------------------------------------------------------------------------------
 
     def open(self, *, preset: str, data: str) -> list[str]:
-        """Create the folder, or check that it belongs to this preset and data; returns lines worth saying.
+        """Create the folder, or check that it belongs to this preset and data.
 
-        Raises ValueError for a folder that belongs to something else, OSError where it cannot be written.
+        Returns:
+            Lines for the user, such as that a damaged study.json was set aside.
+
+        Raises:
+            ValueError: For a folder that belongs to something else.
+            OSError: Where it cannot be written.
         """
         self.check(preset=preset, data=data)
         self.out.mkdir(parents=True, exist_ok=True)
-        said = []
+        messages = []
         with self.lock():
-            if (self.out / STUDY).exists() and not self._study():
-                aside = set_aside(self.out / STUDY, "damaged")
-                said.append(
-                    f"{self.out / STUDY} is damaged; set aside as {aside.name} and made anew: no row is lost, and the "
-                    "folder's other experiments are listed again by their commands"
+            if (self.out / STUDY_FILE).exists() and not self._study():
+                aside = set_aside(self.out / STUDY_FILE, "damaged")
+                messages.append(
+                    f"{self.out / STUDY_FILE} is damaged; set aside as {aside.name} and made anew: no row is lost, and "
+                    "the folder's other experiments are listed again by their commands"
                 )
-            if not (self.out / STUDY).exists():
-                fresh = {"format": FORMAT, "schema": SCHEMA, "preset": preset, "data": data, "created": now()}
-                write_whole(self.out / STUDY, _json(fresh | {"experiments": {}}))
-        for place in (*_PLACES.values(), "logs", "checkpoints"):
-            (self.out / place).mkdir(exist_ok=True)
+            if not (self.out / STUDY_FILE).exists():
+                fresh = {"format": FORMAT, "schema": SCHEMA, "preset": preset, "data": data, "created": utc_now()}
+                atomic_write(self.out / STUDY_FILE, _json(fresh | {"experiments": {}}))
+        for folder in (*_ROW_FOLDERS.values(), "logs", "checkpoints"):
+            (self.out / folder).mkdir(exist_ok=True)
         for leftover in _listed(self.out / "checkpoints"):  # of a worker that was killed just after it wrote its row
             if self.has("run", leftover.name):
                 shutil.rmtree(leftover, ignore_errors=True)
-        return said
+        return messages
 
     def check(self, *, preset: str, data: str) -> None:
-        """Refuse, without touching anything, a folder that is not for this preset and data. Raises ValueError."""
+        """Check, without touching anything, that the folder is free or for this preset and data.
+
+        Raises:
+            ValueError: Names what the folder belongs to.
+        """
         if self.out.exists() and not self.out.is_dir():
             raise ValueError(f"{self.out} is a file: expected a folder; name another with --out")
         foreign = [path.name for path in _listed(self.out) if path.name not in _OWN]
-        if not foreign and not (self.out / STUDY).exists():
+        if not foreign and not (self.out / STUDY_FILE).exists():
             return
         identity = self._identity()
         if identity is None:
-            first = sorted(foreign)[0] if foreign else STUDY
+            first = sorted(foreign)[0] if foreign else STUDY_FILE
             raise ValueError(
                 f"{self.out} is not empty and no study of this program (it holds {first}); name another with --out"
             )
@@ -106,73 +124,86 @@ class Store:
             )
 
     def _identity(self) -> tuple[str, str] | None:
-        """Preset and data from study.json, else from the rows; None where neither tells."""
+        """Return preset and data from study.json, else from the rows; None where neither tells."""
         study = self._study()
         if study:
             return study["preset"], study["data"]
         for row in self.read("run").rows:
             return row["preset"], row["settings"]["data"]
-        if (self.out / STUDY).exists() and (self.out / _PLACES["run"]).is_dir():
+        if (self.out / STUDY_FILE).exists() and (self.out / _ROW_FOLDERS["run"]).is_dir():
             raise ValueError(
-                f"{self.out / STUDY} is damaged and there is no row to tell what it was; name another with --out"
+                f"{self.out / STUDY_FILE} is damaged and there is no row to tell what it was; name another with --out"
             )
         return None
 
     def _study(self) -> dict[str, Any]:
-        """study.json's content; {} where it is absent, damaged or not ours. ValueError for a newer schema."""
+        """Return study.json's content; {} where it is absent, damaged or not ours. ValueError for a newer schema."""
         try:
-            study = json.loads((self.out / STUDY).read_text(encoding="utf-8"))
+            study = json.loads((self.out / STUDY_FILE).read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
             return {}
         if not isinstance(study, dict) or study.get("format") != FORMAT:
             return {}
         if study.get("schema") != SCHEMA:
-            raise ValueError(f"{self.out / STUDY} has schema {study.get('schema')}, this program reads {SCHEMA}")
+            raise ValueError(f"{self.out / STUDY_FILE} has schema {study.get('schema')}, this program reads {SCHEMA}")
         return study if {"preset", "data"} <= study.keys() and _all_entries(study.get("experiments")) else {}
 
     def lock(self) -> FileLock:
-        """Held by whoever changes what belongs to the whole folder: study.json, the tables, a report."""
+        """Return the lock for changes that concern the whole folder: study.json, the tables, a report."""
         return FileLock(self.out / "study.lock")
 
     def token(self) -> str:
-        """What tells this folder from any other, so that another machine can see whether it has it too; "" for none."""
+        """Return a text that differs between studies, by which another machine sees if it has this one; "" for none."""
         return str(self._study().get("created", ""))
 
     # --- experiments --------------------------------------------------------------------------------------------------
 
     def experiments(self) -> dict[str, dict[str, Any]]:
-        """What was run in this folder, by name. ValueError if this is no study."""
+        """Return the entries of study.json by experiment name.
+
+        Raises:
+            ValueError: If this is no study.
+        """
         study = self._study()
         if not study:
-            damaged = f"; {STUDY} is damaged, and the study's command makes it anew" * (self.out / STUDY).exists()
-            raise ValueError(f"{self.out}: no study here (no readable {STUDY}{damaged})")
+            damaged = (
+                f"; {STUDY_FILE} is damaged, and the study's command makes it anew" * (self.out / STUDY_FILE).exists()
+            )
+            raise ValueError(f"{self.out}: no study here (no readable {STUDY_FILE}{damaged})")
         return study["experiments"]
 
     def register(self, name: str, experiment: Mapping[str, Any], *, measures: bool = True) -> None:
-        """List `experiment` under `name`; its `runs` and `measures` name the rows that belong to it.
+        """List `experiment` in study.json.
 
-        Without `measures`, those that are listed already stay listed: their keys are those of another machine.
+        Args:
+            name: The name it is listed under.
+            experiment: Its entry; `runs` and `measures` list the rows that belong to it.
+            measures: False keeps the measures listed before: their keys are those of another machine.
         """
         with self.lock():
             study = self._study()
             assert study, "register comes after open"
             before = study["experiments"].get(name, {})
-            entry = dict(experiment) | {"created": before.get("created", now())}
+            entry = dict(experiment) | {"created": before.get("created", utc_now())}
             if not measures and before.get("variants") == entry["variants"]:
                 entry["measures"] = before["measures"]
             if before != entry:
                 study["experiments"][name] = entry
-                write_whole(self.out / STUDY, _json(study))
+                atomic_write(self.out / STUDY_FILE, _json(study))
 
     # --- rows ---------------------------------------------------------------------------------------------------------
 
     def path(self, kind: str, key: str) -> Path:
-        """Where the row of `key` is or will be."""
+        """Return the path of the row of `key`, which need not exist."""
         assert kind in KINDS, kind
-        return self.out / _PLACES[kind] / f"{key}.json"
+        return self.out / _ROW_FOLDERS[kind] / f"{key}.json"
 
     def row(self, kind: str, key: str) -> Row | None:
-        """The row of `key`, or None where there is none. ValueError where the file is damaged."""
+        """Return the row of `key`, or None where there is none.
+
+        Raises:
+            ValueError: Where the file is damaged.
+        """
         path = self.path(kind, key)
         try:
             data = path.read_bytes()
@@ -181,32 +212,36 @@ class Store:
         except IsADirectoryError:
             raise ValueError(f"{path}: a folder") from None
         try:
-            return from_text(data.decode("utf-8"), kind, key)
+            return row_from_text(data.decode("utf-8"), kind, key)
         except ValueError as error:  # UnicodeDecodeError is one
             reason = "not text" if isinstance(error, UnicodeDecodeError) else error
             raise ValueError(f"{path}: {reason}") from None
 
     def has(self, kind: str, key: str) -> bool:
-        """Whether a whole row of `key` is there."""
+        """Return True if a whole row of `key` is there."""
         try:
             return self.row(kind, key) is not None
         except ValueError:
             return False
 
-    def read(self, kind: str, experiment: str = "") -> Contents:
-        """All whole rows, or those that `experiment` lists, under the names and in the order it gives them."""
+    def read(self, kind: str, experiment: str = "") -> StoredRows:
+        """Return all whole rows, or those that `experiment` lists, under the names and in the order it gives them.
+
+        Raises:
+            ValueError: For an experiment that is not listed.
+        """
         if experiment:
             return self._read_listed(kind, experiment)
-        keys = [path.stem for path in _listed(self.out / _PLACES[kind]) if path.suffix == ".json"]
+        keys = [path.stem for path in _listed(self.out / _ROW_FOLDERS[kind]) if path.suffix == ".json"]
         return self._collect(kind, [{"key": key} for key in sorted(keys)])
 
-    def _read_listed(self, kind: str, experiment: str) -> Contents:
+    def _read_listed(self, kind: str, experiment: str) -> StoredRows:
         known = self.experiments()
         if experiment not in known:
             raise ValueError(f"{self.out}: no experiment {experiment!r}; there are: {', '.join(known)}")
-        return self._collect(kind, known[experiment][_PLACES[kind]])
+        return self._collect(kind, known[experiment][_ROW_FOLDERS[kind]])
 
-    def _collect(self, kind: str, listed: list[dict[str, Any]]) -> Contents:
+    def _collect(self, kind: str, listed: list[dict[str, Any]]) -> StoredRows:
         rows, problems = [], []
         for entry in listed:
             try:
@@ -216,62 +251,72 @@ class Store:
                 continue
             if row is not None:
                 rows.append(row | entry)
-        return Contents(rows=tuple(rows), problems=tuple(problems))
+        return StoredRows(rows=tuple(rows), problems=tuple(problems))
 
     def missing(self, kind: str, experiment: str) -> int:
-        """How many of the rows that `experiment` lists are not there."""
-        return sum(not self.has(kind, entry["key"]) for entry in self.experiments()[experiment][_PLACES[kind]])
+        """Return the number of rows that `experiment` lists and that are not there."""
+        return sum(not self.has(kind, entry["key"]) for entry in self.experiments()[experiment][_ROW_FOLDERS[kind]])
 
     @contextlib.contextmanager
     def claim(self, kind: str, key: str) -> Iterator[None]:
-        """Hold the right to write the row of `key`. Raises Busy where another process has it."""
+        """Hold the right to write the row of `key` within the context.
+
+        Raises:
+            ClaimBusy: Where another process has it.
+        """
         lock = FileLock(self.path(kind, key).with_suffix(".lock"))
         try:
             lock.acquire(blocking=False)
         except Timeout:
-            raise Busy(key) from None
+            raise ClaimBusy(key) from None
         try:
             yield
         finally:
             lock.release()
 
     def is_claimed(self, kind: str, key: str) -> bool:
-        """Whether some process holds the claim just now."""
+        """Return True if some process holds the claim now."""
         try:
             with self.claim(kind, key):
                 return False
-        except Busy:
+        except ClaimBusy:
             return True
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Add `row`, whole and synced, and drop the run's checkpoints. Only under its claim, and never over a row."""
         path = self.path(row["kind"], row["key"])
         assert not path.exists(), f"{path} exists; rows are immutable"
-        write_whole(path, to_text(row).encode())
+        atomic_write(path, row_to_text(row).encode())
         shutil.rmtree(self.checkpoints(row["key"]), ignore_errors=True)
 
     def checkpoints(self, key: str) -> Path:
-        """The folder for a run's mid-run state."""
+        """Return the folder for a run's state between steps."""
         return self.out / "checkpoints" / key
 
     def pictures(self, key: str) -> Path:
-        """The arrays of the pictures that a run keeps; not every run has them."""
+        """Return the path of the images that a run keeps; not every run has them."""
         return self.out / "pictures" / f"{key}.npz"
 
     def log(self, key: str) -> Path:
-        """The log file of a run."""
+        """Return the path of a run's log."""
         return self.out / "logs" / f"{key}.log"
 
     def write_beside(self, key: str, *, log: bytes, pictures: bytes | None) -> None:
-        """Add what another machine made beside a row: to the end of the log, and the pictures where it kept any."""
+        """Add what another machine made besides a row.
+
+        Args:
+            key: The row's key.
+            log: Bytes for the end of the log.
+            pictures: Content of the images' file; None where the run kept none.
+        """
         with open(self.log(key), "ab") as file:
             file.write(log)
         if pictures is not None:
             self.pictures(key).parent.mkdir(exist_ok=True)
-            write_whole(self.pictures(key), pictures)
+            atomic_write(self.pictures(key), pictures)
 
     def clear_damaged(self, kind: str, key: str) -> str:
-        """Set a damaged row aside; returns one line that says so, or "" where nothing was wrong."""
+        """Rename a damaged row; return one line that says so, or "" where nothing was wrong."""
         try:
             self.row(kind, key)
         except ValueError as error:
@@ -280,35 +325,39 @@ class Store:
         return ""
 
     def supersede(self, kind: str, key: str) -> None:
-        """Set a whole row aside so that its run is due again."""
+        """Rename a whole row so that its run is due again."""
         set_aside(self.path(kind, key), "superseded")
 
     # --- what is made from the rows -----------------------------------------------------------------------------------
 
     def write_tables(self) -> list[Path]:
-        """Make results.csv, measures.csv and provenance.csv from the rows; what would not change is left alone."""
+        """Write results.csv, measures.csv and provenance.csv from the rows; unchanged files are not touched.
+
+        Returns:
+            Their paths.
+        """
         with self.lock():
             experiments = self.experiments()
             runs, measures = self.read("run").rows, self.read("measure").rows
             texts = {
-                "results.csv": csv_export.results(runs, experiments),
-                "measures.csv": csv_export.measures(measures, experiments),
-                "provenance.csv": csv_export.provenance((*runs, *measures)),
+                "results.csv": csv_export.results_csv(runs, experiments),
+                "measures.csv": csv_export.measures_csv(measures, experiments),
+                "provenance.csv": csv_export.provenance_csv((*runs, *measures)),
             }
             for name, text in texts.items():
                 path = self.out / name
                 if not path.exists() or path.read_bytes() != text.encode():
-                    write_whole(path, text.encode())
+                    atomic_write(path, text.encode())
         return [self.out / name for name in texts]
 
 
-def now() -> str:
-    """This instant, UTC, ISO 8601 to the millisecond."""
+def utc_now() -> str:
+    """Return this instant in UTC, ISO 8601 to the millisecond."""
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
 
 
 def set_aside(path: Path, why: str) -> Path:
-    """Rename `path` to `NAME.why-N` with the first free N."""
+    """Rename `path` to `NAME.why-N` with the first free N, and return the new path."""
     number = 1
     while (aside := path.with_name(f"{path.name}.{why}-{number}")).exists():
         number += 1
@@ -322,12 +371,12 @@ def _listed(folder: Path) -> list[Path]:
 
 
 def _all_entries(experiments: object) -> bool:
-    """Whether each experiment of a study.json lists its rows as `register` writes them."""
+    """Return True if each experiment of a study.json lists its rows as `register` writes them."""
     return isinstance(experiments, dict) and all(
         isinstance(entry, dict)
         and all(
-            isinstance(entry.get(place), list) and all(isinstance(e, dict) and "key" in e for e in entry[place])
-            for place in _PLACES.values()
+            isinstance(entry.get(folder), list) and all(isinstance(e, dict) and "key" in e for e in entry[folder])
+            for folder in _ROW_FOLDERS.values()
         )
         for entry in experiments.values()
     )

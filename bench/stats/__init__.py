@@ -1,1 +1,1 @@
-"""Statistics of seeds and of pictures: intervals, tests, power, bootstrap."""
+"""Statistics over seeds and over images: intervals, tests, power, bootstrap."""

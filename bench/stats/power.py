@@ -1,7 +1,7 @@
-"""How many seeds a wished difference needs, and what a number of seeds can show: the plan of a study, in words.
+"""Number of seeds that a difference needs, and differences that a number of seeds can show: the plan of a study.
 
-Differences and spreads are in one unit, percent points of mIoU. In a family of comparisons Holm's correction begins at
-`alpha / family`, which is the worst case that a single comparison meets; plans are made for that.
+Differences and standard deviations are in one unit, percent points of mIoU. In a family of comparisons Holm's
+correction begins at `alpha / family`, the worst case for a single comparison; plans are made for that.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bench.stats.seed_statistics import (
-    LARGEST,
+    MAX_SEEDS,
     achieved_power,
     detectable_difference,
     pairs_needed,
@@ -22,8 +22,14 @@ SIZES = (3, 5, 10, 20, 30)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Size:
-    """What `n` seeds a side show: the difference detectable at the plan's power, and the power for the wished one."""
+class SeedCountPower:
+    """Power of a comparison with `n` seeds a variant.
+
+    Args:
+        n: Seeds a variant.
+        detectable: Difference that is detectable at the plan's power.
+        power: Power for the plan's difference.
+    """
 
     n: int
     detectable: float
@@ -31,11 +37,19 @@ class Size:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """Seeds a side for a wished difference; `seeds` is None where more than `seed_statistics.LARGEST` are needed.
+class SeedPlan:
+    """Seeds a variant that a difference needs.
 
-    `permutation_seeds` are those at which an exact permutation test could reach significance at all, `pairs` those that
-    a probability of .75 of beating the control takes.
+    Args:
+        difference: The difference to show.
+        sd: Standard deviation of the seeds.
+        family: Number of comparisons.
+        power: Probability to show the difference.
+        alpha: Level of the whole family.
+        seeds: Seeds a variant; None where more than `seed_statistics.MAX_SEEDS` are needed.
+        permutation_seeds: Seeds from which an exact permutation test can reach significance at all.
+        pairs: Pairs of runs that show a probability of .75 of beating the control.
+        sizes: Power for other numbers of seeds.
     """
 
     difference: float
@@ -46,10 +60,10 @@ class Plan:
     seeds: int | None
     permutation_seeds: int
     pairs: int
-    sizes: tuple[Size, ...]
+    sizes: tuple[SeedCountPower, ...]
 
 
-def plan(
+def plan_seeds(
     difference: float,
     sd: float,
     *,
@@ -57,14 +71,23 @@ def plan(
     power: float = 0.8,
     alpha: float = 0.05,
     sizes: Sequence[int] = SIZES,
-) -> Plan:
-    """The seeds that `difference` needs where runs of one variant spread by `sd`, among `family` comparisons.
+) -> SeedPlan:
+    """Return the seeds that `difference` needs.
 
-    Raises ValueError for an impossible value.
+    Args:
+        difference: The difference to show.
+        sd: Standard deviation between seeds of one variant, in the same unit.
+        family: Number of comparisons.
+        power: Probability to show the difference.
+        alpha: Level of the whole family.
+        sizes: Numbers of seeds to list the power of.
+
+    Raises:
+        ValueError: For an impossible value.
     """
     least = permutation_seeds(alpha, family)  # refuses an impossible alpha or family before they meet
     level = alpha / family
-    return Plan(
+    return SeedPlan(
         difference=difference,
         sd=sd,
         family=family,
@@ -74,7 +97,7 @@ def plan(
         permutation_seeds=least,
         pairs=pairs_needed(),
         sizes=tuple(
-            Size(
+            SeedCountPower(
                 n=n,
                 detectable=detectable_difference(sd, n, power, level),
                 power=achieved_power(difference, sd, n, level),
@@ -84,10 +107,10 @@ def plan(
     )
 
 
-def lines(planned: Plan) -> Iterator[str]:
-    """The plan as lines of plain text: the answer, a table by number of seeds, and what else to know."""
+def seed_plan_lines(planned: SeedPlan) -> Iterator[str]:
+    """Yield the plan as lines of plain text: the answer, a table by number of seeds, and notes."""
     level = planned.alpha / planned.family
-    seeds = f"more than {LARGEST}" if planned.seeds is None else str(planned.seeds)
+    seeds = f"more than {MAX_SEEDS}" if planned.seeds is None else str(planned.seeds)
     among = f"the strictest of {planned.family} comparisons, " if planned.family > 1 else ""
     yield (
         f"{seeds} seeds a variant show a difference of {_points(planned.difference)} with {_percent(planned.power)} "

@@ -1,1 +1,1 @@
-"""One experiment from its variants to its rows."""
+"""One experiment, from its request to its rows: checks, plan, execution, and shards."""

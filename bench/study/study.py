@@ -1,6 +1,8 @@
-"""An experiment from its variants to its rows: what is due, do it, measure each variant, make the tables.
+"""Execution of an experiment: find what is due, run it, measure each variant, write the tables.
 
-The same command resumes: runs are found by key, so whatever is in the store is not done again.
+    rows = run_study(study)
+
+The same call resumes: runs are found by key, so what is in the store is not done again.
 """
 
 from __future__ import annotations
@@ -14,38 +16,61 @@ from typing import Any
 from bench import environment
 from bench.config import presets
 from bench.config.grid import Variant
-from bench.config.settings import from_dict, to_dict
+from bench.config.settings import settings_from_dict, settings_to_dict
 from bench.launchers import eta, ray_cluster
-from bench.launchers.local import run_jobs
-from bench.launchers.progress import Clock, watcher
-from bench.launchers.queue import Job, Outcome, Skip
-from bench.results.rows import KINDS, STATUSES, Row, key_of
+from bench.launchers.local import run_local_jobs
+from bench.launchers.progress import JobClock, progress_display
+from bench.launchers.queue import Job, Outcome, SkipRule
+from bench.results.rows import KINDS, STATUSES, Row, row_key
 from bench.results.source_hash import slots_of, source_hash
-from bench.results.store import Busy, Store
+from bench.results.store import ClaimBusy, Store
 from bench.study import oom_policy
-from bench.study.shard import WHOLE, Shard
-
-RETRYABLE = tuple(status for status in STATUSES if status != "ok")
+from bench.study.options import RETRYABLE
+from bench.study.shard import WHOLE_STUDY, Shard
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tasks:
-    """What a worker calls, as `module:callable`: for a run and for the measures of a variant ("" for none)."""
+class WorkerTasks:
+    """Functions that a worker calls, as `module:callable`.
 
-    run: str = "bench.training.loop:run"
-    measure: str = "bench.profiling:measure"
+    Args:
+        run: Trains and evaluates one run.
+        measure: Measures one variant; "" for no measures.
+    """
+
+    run: str = "bench.training.loop:train_and_evaluate"
+    measure: str = "bench.profiling.variant:measure_variant"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """One experiment and how to do it. `name` is what makes the same command resume: it tells experiments apart.
+    """One experiment and how to execute it.
 
-    `control` is the variant that the report compares the others with; "" leaves the choice to the report. `skip_oom`
-    gives a row `skipped` to what is predicted not to fit into memory, and to what takes more than a run that did not.
+    Args:
+        name: Identifies the experiment in its folder, so that the same command resumes it.
+        kind: The command, such as `ablate` or `table 5`.
+        variants: What is compared.
+        seeds: Runs a variant, with seeds from 0.
+        preset: Name of the preset.
+        data: The data set.
+        out: The study's folder.
+        threads: Threads of a run.
+        jobs: Runs at once; with `engine` "ray", 0 means as many as the cluster can take.
+        backend: Attention backend.
+        gpus: GPUs as CUDA_VISIBLE_DEVICES names them, one for each run; () for none.
+        engine: "local", or "ray" for the cluster at `address`.
+        address: HOST:PORT, `auto` or `local`.
+        shard: The part of the runs to do.
+        retry: Statuses whose rows are set aside and done again.
+        control: The variant that the report compares the others with; "" leaves the choice to the report.
+        skip_oom: Gives a row `skipped` to what is predicted not to fit into memory, and to what needs no less than a
+            run that did not fit.
+        command: The command line, for the rows.
+        tasks: What a worker calls.
     """
 
     name: str
-    kind: str  # the command: "ablate" or "table 5"
+    kind: str
     variants: tuple[Variant, ...]
     seeds: int
     preset: str
@@ -54,20 +79,31 @@ class Study:
     threads: int = 1
     jobs: int = 1
     backend: str = "reference"
-    gpus: tuple[str, ...] = ()  # one for each run, as CUDA_VISIBLE_DEVICES names them
-    engine: str = "local"  # or "ray": runs on the cluster at `address`, at most `jobs` at once (0: all it can take)
+    gpus: tuple[str, ...] = ()
+    engine: str = "local"
     address: str = ""
-    shard: Shard = WHOLE
+    shard: Shard = WHOLE_STUDY
     retry: tuple[str, ...] = ()
     control: str = ""
     skip_oom: bool = False
     command: str = ""
-    tasks: Tasks = Tasks()
+    tasks: WorkerTasks = WorkerTasks()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """Every job of a study, which of them are this shard's, and of those which are due. Estimates are in seconds."""
+class StudyPlan:
+    """Jobs of a study: all, this shard's, and of those the ones due. Estimates are in seconds.
+
+    Args:
+        runs: Every run of the experiment.
+        measures: Every measure.
+        own_runs: This shard's runs.
+        own_measures: This shard's measures.
+        due_runs: Those of its runs that have no row.
+        due_measures: Those of its measures that have no row.
+        again: Rows that `retry` sets aside.
+        problems: One line for each damaged file.
+    """
 
     runs: tuple[Job, ...]
     measures: tuple[Job, ...]
@@ -75,23 +111,23 @@ class Plan:
     own_measures: tuple[Job, ...]
     due_runs: tuple[Job, ...]
     due_measures: tuple[Job, ...]
-    again: tuple[Row, ...]  # rows that --retry sets aside
-    problems: tuple[str, ...]  # a line for each damaged file
+    again: tuple[Row, ...]
+    problems: tuple[str, ...]
 
 
-def plan(study: Study) -> Plan:
-    """What is to do, from the store alone; changes nothing."""
+def plan_study(study: Study) -> StudyPlan:
+    """Return what is to do, from the store alone; nothing is changed."""
     store = Store(study.out)
     specs = [_spec(study, variant, "run", seed) for seed in range(study.seeds) for variant in study.variants]
     measured = [_spec(study, variant, "measure", 0) for variant in study.variants] if study.tasks.measure else []
-    seconds = eta.estimates(specs, store.read("run").rows, _guess(study.threads))
+    seconds = eta.estimate_durations(specs, store.read("run").rows, _guess(study.threads))
     runs = [_job(spec, estimate) for spec, estimate in zip(specs, seconds, strict=True)]
     measures = [_job(spec, None) for spec in measured]
     problems: list[str] = []
     again: list[Row] = []
     own_runs, own_measures = study.shard.of(runs), measures if study.shard.measures else []
     due = [job for job in (*own_runs, *own_measures) if _is_due(store, job, study.retry, again, problems)]
-    return Plan(
+    return StudyPlan(
         runs=tuple(runs),
         measures=tuple(measures),
         own_runs=own_runs,
@@ -103,16 +139,27 @@ def plan(study: Study) -> Plan:
     )
 
 
-def perform(study: Study, say: Callable[[str], None] = print) -> tuple[Row, ...]:
-    """Do what is due of this shard's runs, then measure each variant once, alone; returns the rows of both.
+def run_study(study: Study, say: Callable[[str], None] = print) -> tuple[Row, ...]:
+    """Do this shard's due runs, then measure each variant once, alone.
 
-    Raises ValueError for a folder of another study, OSError for one that cannot be written, Interrupted when told to
-    stop. In each case what was done is in the store and the same call continues.
+    In case of an error, what was done is in the store and the same call continues.
+
+    Args:
+        study: The experiment.
+        say: Takes lines for the user.
+
+    Returns:
+        The rows of this shard's runs, then of its measures.
+
+    Raises:
+        ValueError: For a folder of another study.
+        OSError: For a folder that cannot be written.
+        Interrupted: When told to stop.
     """
     store = Store(study.out)
     with contextlib.ExitStack() as connection:
-        if study.engine == "ray" and plan(study).due_runs:  # before anything is written
-            connection.enter_context(ray_cluster.connected(study.address, **_share(study)))
+        if study.engine == "ray" and plan_study(study).due_runs:  # before anything is written
+            connection.enter_context(ray_cluster.ray_connection(study.address, **_share(study)))
         for line in store.open(preset=study.preset, data=study.data):
             say(line)
         todo = _listed(store, study, say)
@@ -124,7 +171,7 @@ def perform(study: Study, say: Callable[[str], None] = print) -> tuple[Row, ...]
         advised = _advice(study, todo)
         for line in advised.warnings:
             say(line)
-        skip = oom_policy.skipping(store, advised) if study.skip_oom else None
+        skip = oom_policy.skip_rule(store, advised) if study.skip_oom else None
         try:
             _drain(study, todo.due_runs, study.jobs, done, say, skip)
             connection.close()
@@ -134,18 +181,18 @@ def perform(study: Study, say: Callable[[str], None] = print) -> tuple[Row, ...]
         finally:
             store.write_tables()
     own = {job.key for job in (*todo.own_runs, *todo.own_measures)}
-    return tuple(row for row in rows_of(study) if row["key"] in own)
+    return tuple(row for row in study_rows(study) if row["key"] in own)
 
 
-def rows_of(study: Study) -> tuple[Row, ...]:
-    """The experiment's rows so far, of every shard: of runs, then of measures."""
+def study_rows(study: Study) -> tuple[Row, ...]:
+    """Return the experiment's rows so far, of every shard: of runs, then of measures."""
     store = Store(study.out)
     return tuple(row for kind in KINDS for row in store.read(kind, study.name).rows)
 
 
-def _listed(store: Store, study: Study, say: Callable[[str], None]) -> Plan:
-    """What is to do, after the folder has been made ready for it: damaged rows and those to do again set aside."""
-    todo = plan(study)
+def _listed(store: Store, study: Study, say: Callable[[str], None]) -> StudyPlan:
+    """Prepare the folder, and return the plan: set aside damaged rows and those to do again, write study.json."""
+    todo = plan_study(study)
     for job in (*todo.due_runs, *todo.due_measures):
         _set_damaged_aside(store, job, say)
     for row in todo.again:
@@ -156,20 +203,20 @@ def _listed(store: Store, study: Study, say: Callable[[str], None]) -> Plan:
     return todo
 
 
-def finished(study: Study) -> tuple[int, int]:
-    """How many of this shard's runs have a row, and how many they are."""
-    store, runs = Store(study.out), plan(study).own_runs
+def count_finished_runs(study: Study) -> tuple[int, int]:
+    """Return how many of this shard's runs have a row, and how many runs it has."""
+    store, runs = Store(study.out), plan_study(study).own_runs
     return sum(store.has("run", job.key) for job in runs), len(runs)
 
 
-def complete(study: Study) -> bool:
-    """Whether every run has a row, those of other shards too."""
+def is_complete(study: Study) -> bool:
+    """Return True if every run of every shard has a row."""
     store = Store(study.out)
-    return all(store.has("run", job.key) for job in plan(study).runs)
+    return all(store.has("run", job.key) for job in plan_study(study).runs)
 
 
-def remaining(study: Study) -> str:
-    """A line on what the other shards have yet to do of the experiment; "" where every row is there."""
+def remaining_work_line(study: Study) -> str:
+    """Return a line on what other shards have yet to do of the experiment; "" where every row is there."""
     store = Store(study.out)
     runs, measures = (store.missing(kind, study.name) for kind in KINDS)
     if not runs + measures:
@@ -180,8 +227,13 @@ def remaining(study: Study) -> str:
     )
 
 
-def summary(rows: Sequence[Row], wanted: int) -> list[str]:
-    """A line on how the runs came out, and lines on each way that is not `ok`, of runs and of measures."""
+def summary_lines(rows: Sequence[Row], wanted: int) -> list[str]:
+    """Return a line on how the runs ended, and lines on each status that is not `ok`, of runs and of measures.
+
+    Args:
+        rows: Rows of runs and measures.
+        wanted: Number of runs of the experiment.
+    """
     runs = [row["status"] for row in rows if row["kind"] == "run"]
     counts = ", ".join(f"{runs.count(status)} {status}" for status in STATUSES if status in runs)
     lines = [f"{len(runs)} of {wanted} runs have a row: {counts or 'none'}"]
@@ -201,9 +253,9 @@ def summary(rows: Sequence[Row], wanted: int) -> list[str]:
 
 
 def dry_run_lines(study: Study) -> list[str]:
-    """What `perform` would do, a line per variant, with times where they are known."""
+    """Return what `run_study` would do, a line a variant, with durations where they are known."""
     Store(study.out).check(preset=study.preset, data=study.data)
-    todo = plan(study)
+    todo = plan_study(study)
     lines = [*todo.problems]
     for variant in study.variants:
         own, jobs = (
@@ -212,32 +264,32 @@ def dry_run_lines(study: Study) -> list[str]:
         if not own:
             continue
         known = [job.estimate for job in jobs if job.estimate is not None]
-        each = f", about {eta.in_words(known[0])} each" if known else ""
+        duration = f", about {eta.format_duration(known[0])} each" if known else ""
         seeds = f" (seeds {' '.join(str(job.spec['seed']) for job in jobs)})" if jobs else ""
-        lines.append(f"{variant.name}: {len(jobs)} of {_count(len(own), 'run')} due{seeds}{each}")
+        lines.append(f"{variant.name}: {len(jobs)} of {_count(len(own), 'run')} due{seeds}{duration}")
     return [*lines, *_advice(study, todo).warnings, _due(study, todo)]
 
 
-def due_by_variant(study: Study) -> dict[str, int]:
-    """How many runs of each variant this shard has yet to do."""
-    due = [job.spec["variant"] for job in plan(study).due_runs]
+def count_due_runs(study: Study) -> dict[str, int]:
+    """Return the number of runs this shard has yet to do, by variant."""
+    due = [job.spec["variant"] for job in plan_study(study).due_runs]
     return {variant.name: due.count(variant.name) for variant in study.variants}
 
 
-def _advice(study: Study, todo: Plan) -> oom_policy.Advice:
-    """What may not fit into this machine's memory; that of a cluster's nodes is not known here."""
+def _advice(study: Study, todo: StudyPlan) -> oom_policy.MemoryAdvice:
+    """Return what may not fit into this machine's memory; that of a cluster's nodes is not known here."""
     due = [] if study.engine == "ray" else [job.spec for job in (*todo.due_runs, *todo.due_measures)]
     at_once = max(1, min(study.jobs, len(todo.due_runs)))
-    return oom_policy.advise(due, study.backend, at_once=at_once, skip_oom=study.skip_oom)
+    return oom_policy.advise_on_memory(due, study.backend, at_once=at_once, skip_oom=study.skip_oom)
 
 
-def _due(study: Study, todo: Plan) -> str:
-    """How much is due, and how long it may take."""
+def _due(study: Study, todo: StudyPlan) -> str:
+    """Return a line on how much is due, and how long it may take."""
     due = f"{_count(len(todo.due_runs), 'run')} and {_count(len(todo.due_measures), 'measure')}{_of(study.shard)} due"
     if not todo.due_runs:
         return due
-    total = eta.finish([job.estimate for job in todo.due_runs], [], study.jobs or 1)
-    takes = "time not known yet" if total is None else f"about {eta.in_words(total)}"
+    total = eta.remaining_seconds([job.estimate for job in todo.due_runs], [], study.jobs or 1)
+    takes = "time not known yet" if total is None else f"about {eta.format_duration(total)}"
     if study.jobs:
         at_once, runs = f"{min(study.jobs, len(todo.due_runs))} at a time", "the runs"
     else:
@@ -249,12 +301,12 @@ def _of(shard: Shard) -> str:
     return "" if shard.whole else f" of shard {shard}"
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _spec(study: Study, variant: Variant, kind: str, seed: int) -> dict[str, Any]:
-    settings = to_dict(variant.settings)
+    settings = settings_to_dict(variant.settings)
     spec = {
         "kind": kind,
         "task": study.tasks.run if kind == "run" else study.tasks.measure,
@@ -272,8 +324,8 @@ def _spec(study: Study, variant: Variant, kind: str, seed: int) -> dict[str, Any
         "label": f"{variant.name} seed {seed}" if kind == "run" else f"measures of {variant.name}",
     }
     if kind == "measure":
-        spec["machine"] = environment.machine()
-    key = key_of(kind, spec)
+        spec["machine"] = environment.machine_key()
+    key = row_key(kind, spec)
     return spec | {"key": key, "pictures": str(Store(study.out.resolve()).pictures(key))}
 
 
@@ -281,12 +333,12 @@ def _job(spec: dict[str, Any], estimate: float | None) -> Job:
     return Job(spec=spec, label=spec["label"], estimate=estimate)
 
 
-def _guess(threads: int) -> eta.Guess:
-    """The presets' own estimate."""
+def _guess(threads: int) -> eta.DurationEstimator:
+    """Return the presets' own estimate of a training's duration."""
 
     def guess(settings: Mapping[str, Any]) -> float | None:
         try:
-            return presets.estimate_seconds(from_dict(dict(settings)), threads)
+            return presets.estimate_training_seconds(settings_from_dict(dict(settings)), threads)
         except ValueError:  # a row of an older version, whose fields are not today's
             return None
 
@@ -311,7 +363,7 @@ def _set_damaged_aside(store: Store, job: Job, say: Callable[[str], None]) -> No
     try:
         with store.claim(job.kind, job.key):
             damage = store.clear_damaged(job.kind, job.key)
-    except Busy:
+    except ClaimBusy:
         return
     if damage:
         say(damage)
@@ -323,12 +375,12 @@ def _retry(store: Store, row: Row) -> None:
         with store.claim(row["kind"], row["key"]):
             if store.row(row["kind"], row["key"]) == row:
                 store.supersede(row["kind"], row["key"])
-    except Busy:
+    except ClaimBusy:
         return
 
 
-def _entry(study: Study, todo: Plan) -> dict[str, Any]:
-    """What study.json says about this experiment."""
+def _entry(study: Study, todo: StudyPlan) -> dict[str, Any]:
+    """Return the experiment's entry in study.json."""
     names = ("key", "variant", "axes", "seed")
     return {
         "kind": study.kind,
@@ -341,8 +393,8 @@ def _entry(study: Study, todo: Plan) -> dict[str, Any]:
     }
 
 
-def _listed_otherwise(store: Store, study: Study, todo: Plan) -> list[str]:
-    """A line where the shards of one command do not agree on what its runs are."""
+def _listed_otherwise(store: Store, study: Study, todo: StudyPlan) -> list[str]:
+    """Return a line where the shards of one command do not agree on what its runs are."""
     listed = {entry["key"] for entry in store.experiments().get(study.name, {}).get("runs", ())}
     if study.shard.whole or not listed or listed & {job.key for job in todo.runs}:
         return []
@@ -358,7 +410,7 @@ def _drain(
     parallel: int,
     already: int,
     say: Callable[[str], None],
-    skip: Skip | None,
+    skip: SkipRule | None,
 ) -> None:
     if not jobs:
         return
@@ -366,8 +418,8 @@ def _drain(
     if study.engine == "ray" and jobs[0].kind == "run":
         outcomes = _on_cluster(study, ordered, already)
     else:
-        with watcher(Clock(ordered, parallel, already=already)) as watching:
-            outcomes = run_jobs(
+        with progress_display(JobClock(ordered, parallel, already=already)) as watching:
+            outcomes = run_local_jobs(
                 Store(study.out), ordered, parallel=parallel, progress=watching, gpus=study.gpus, skip=skip
             )
     stopped = [outcome for outcome in outcomes if outcome.status == "stopped"]
@@ -376,13 +428,13 @@ def _drain(
 
 
 def _on_cluster(study: Study, jobs: Sequence[Job], already: int) -> list[Outcome]:
-    """The runs as tasks of a Ray cluster. Measures never are: they are taken alone, on the machine of the command."""
-    found = ray_cluster.slots(**_share(study))
-    parallel = max(1, min(found, study.jobs or found))
-    with watcher(Clock(jobs, parallel, already=already)) as watching:
-        return ray_cluster.run_jobs(Store(study.out), jobs, most=study.jobs, progress=watching, **_share(study))
+    """Do the runs as tasks of a Ray cluster. Measures are not distributed: they run alone, on the command's machine."""
+    slots = ray_cluster.count_cluster_slots(**_share(study))
+    parallel = max(1, min(slots, study.jobs or slots))
+    with progress_display(JobClock(jobs, parallel, already=already)) as watching:
+        return ray_cluster.run_ray_jobs(Store(study.out), jobs, most=study.jobs, progress=watching, **_share(study))
 
 
 def _share(study: Study) -> dict[str, Any]:
-    """What a run takes of a node: as here, where there is a GPU it takes one."""
+    """Return what a run takes of a node: as here, it takes a GPU where there is one."""
     return {"threads": study.threads, "gpu": bool(study.gpus)}

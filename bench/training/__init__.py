@@ -1,1 +1,1 @@
-"""One training of one model, on one process or many: `unept-bench train`. The loop is `training.loop.train`."""
+"""One training of one model, in one process or many: `unept-bench train`. The loop is `training.loop.train`."""

@@ -1,4 +1,4 @@
-"""Activation checkpointing: blocks keep their inputs alone and are computed again for the backward pass."""
+"""Activation checkpointing: blocks keep their inputs alone and are recomputed in the backward pass."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-BLOCKS = ("EncoderLayer", "DecoderLayer", "Block", "Bottleneck")
+CHECKPOINTED_BLOCKS = ("EncoderLayer", "DecoderLayer", "Block", "Bottleneck")
 
 
-def recompute(model: nn.Module) -> None:
-    """Compute each of BLOCKS in `model` again where its gradient is wanted: the same numbers to the bit.
+def enable_activation_checkpointing(model: nn.Module) -> None:
+    """Recompute each of CHECKPOINTED_BLOCKS in `model` where its gradient is needed, with the same numbers to the bit.
 
     Dropout draws the same numbers again, and the running statistics of batch norms count a batch once.
     """
     for module in model.modules():
-        if type(module).__name__ in BLOCKS:
+        if type(module).__name__ in CHECKPOINTED_BLOCKS:
             norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
             module.forward = _checkpointed(module.forward, norms)
 
@@ -29,19 +29,19 @@ def _checkpointed(forward: Callable[..., Any], norms: list[_BatchNorm]) -> Calla
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), _uncounted(norms)
 
-    def checkpointed(*given: Any) -> Any:
+    def checkpointed(*args: Any) -> Any:
         if not torch.is_grad_enabled():
-            return forward(*given)
-        return checkpoint(forward, *given, use_reentrant=False, context_fn=contexts)
+            return forward(*args)
+        return checkpoint(forward, *args, use_reentrant=False, context_fn=contexts)
 
     return checkpointed
 
 
 @contextmanager
 def _uncounted(norms: list[_BatchNorm]) -> Iterator[None]:
-    """Within it batch norms leave their running statistics as they are, though they save the same tensors.
+    """Keep the running statistics of batch norms unchanged within the context, though they save the same tensors.
 
-    They count in a copy: torch's own over several GPUs refuses to be without a count.
+    They count in a copy: torch's own synchronised batch norm needs a counter.
     """
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:

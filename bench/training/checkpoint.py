@@ -15,14 +15,22 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from unept.checkpoints.model_file import digest_of
-from unept.utils.atomic_files import write_whole
+from unept.utils.atomic_files import atomic_write
 
-FILE = "last.safetensors"
+CHECKPOINT_FILE = "last.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
-class State:
-    """How far a run has come: steps done, seconds spent training and probing, the loss curve and probes so far."""
+class TrainState:
+    """Progress of a training.
+
+    Args:
+        step: Steps done.
+        seconds: Time spent in training.
+        probe_seconds: Time spent in probes.
+        curve: Rows of the loss curve so far.
+        probes: Rows of the probes so far.
+    """
 
     step: int = 0
     seconds: float = 0.0
@@ -31,40 +39,45 @@ class State:
     probes: list[list[float | None]] = field(default_factory=list)
 
 
-def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> None:
+def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: TrainState) -> None:
     """Replace the checkpoint in `folder`; a crash at any instant leaves the old one or the new one, whole."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, Tensor] = {}
-    places = set()
+    pointers = set()
     for name, tensor in model.state_dict().items():  # what two modules share is written twice: the format has no links
-        tensors[f"model.{name}"] = tensor.clone() if tensor.data_ptr() in places else tensor.contiguous()
-        places.add(tensor.data_ptr())
+        tensors[f"model.{name}"] = tensor.clone() if tensor.data_ptr() in pointers else tensor.contiguous()
+        pointers.add(tensor.data_ptr())
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in values.items()}
     facts = json.dumps(dataclasses.asdict(state))
-    write_whole(folder / FILE, to_bytes(tensors, metadata={"state": facts, "sha256": digest_of(facts, tensors)}))
+    atomic_write(
+        folder / CHECKPOINT_FILE, to_bytes(tensors, metadata={"state": facts, "sha256": digest_of(facts, tensors)})
+    )
 
 
-def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
-    """Restore model and optimizer from `folder` and say where the run stands; a fresh State without one.
+def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> TrainState:
+    """Restore model and optimizer from `folder`.
 
-    A damaged file is renamed, said on standard error, and the run starts over.
+    A damaged file is renamed, which standard error says, and the run starts over.
+
+    Returns:
+        The progress of the restored state; a new TrainState where there is no checkpoint.
     """
-    path = folder / FILE
+    path = folder / CHECKPOINT_FILE
     if not path.exists():
-        return State()
+        return TrainState()
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             facts, digest = (file.metadata()[name] for name in ("state", "sha256"))
-        state = State(**json.loads(facts))
+        state = TrainState(**json.loads(facts))
         if digest != digest_of(facts, tensors):
             raise ValueError("not what was written: SHA-256")
     except (SafetensorError, ValueError, KeyError, TypeError, OSError) as error:
         with suppress(FileNotFoundError):  # another process of the same training has renamed it
-            path.replace(folder / f"{FILE}.damaged")
+            path.replace(folder / f"{CHECKPOINT_FILE}.damaged")
         print(f"checkpoint {path} is damaged ({error}); the run starts over", file=sys.stderr)
-        return State()
+        return TrainState()
     model.load_state_dict(_under("model.", tensors))
     by_parameter: dict[int, dict[str, Tensor]] = {}
     for name, tensor in _under("optimizer.", tensors).items():

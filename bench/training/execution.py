@@ -1,13 +1,12 @@
-"""How a training is carried out, as far as it does not belong to the variant.
+"""Execution of a training, as far as it does not belong to the variant: precision, micro-batches, processes.
 
-`PLAIN` is how every run of a study is carried out: float32, a step's batch in one piece, nothing recomputed.
+Every run of a study uses `DEFAULT_EXECUTION`: float32, one micro-batch a step, nothing recomputed.
 """
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,73 +14,54 @@ from torch.func import functional_call
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils._pytree import tree_iter
 
-from bench.distributed import ALONE, Ranks
-from bench.training.activation_checkpointing import recompute
+from bench.distributed import SINGLE, ProcessGroup
+from bench.training.activation_checkpointing import enable_activation_checkpointing
+from bench.training.options import Execution
 from unept.layers.sync_batch_norm import synchronise
 
-Precision = Literal["fp32", "bf16"]
-Denominators = Literal["global", "device"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Execution:
-    """ValueError for what cannot be.
-
-    `denominators`: pixel counts and class shares of the loss are those of the whole batch, or of each piece of it on
-    each device, the losses averaged, as the released code has them under DistributedDataParallel.
-    """
-
-    precision: Precision = "fp32"  # bf16: the forward pass under autocast; weights and losses stay float32
-    accumulation: int = 1  # pieces of a process's part of the batch, one after the other
-    channels_last: bool = False
-    compile: bool = False  # by torch.compile, in training only
-    checkpointing: bool = False  # keep the inputs of each block alone, and compute it again
-    workers: int | None = None  # loader processes of each process; None: 4 beside a GPU, else 0
-    denominators: Denominators = "global"
-
-    def __post_init__(self) -> None:
-        for name, kind in (("precision", Precision), ("denominators", Denominators)):
-            if getattr(self, name) not in get_args(kind):
-                raise ValueError(f"--{name} {getattr(self, name)}: expected {' or '.join(get_args(kind))}")
-        for name, value, least in (("accumulation", self.accumulation, 1), ("workers", self.workers or 0, 0)):
-            if value < least:
-                raise ValueError(f"--{name} {value}: expected at least {least}")
-        if self.compile and self.checkpointing:
-            raise ValueError("--compile and --checkpointing: give one of them; torch.compile recomputes by itself")
-
-    def loaders(self, device: torch.device) -> int:
-        """Loader processes of a process that computes on `device`."""
-        return (0 if device.type == "cpu" else 4) if self.workers is None else self.workers
-
-
-PLAIN = Execution()
+DEFAULT_EXECUTION = Execution()
 
 
 def check_batch(batch: int, processes: int, accumulation: int) -> int:
-    """The images of one piece. ValueError for a batch that does not come out even."""
-    pieces = processes * accumulation
-    if batch % pieces:
+    """Return the number of images of one micro-batch.
+
+    Args:
+        batch: Images a step.
+        processes: Number of processes.
+        accumulation: Micro-batches a step of each process.
+
+    Raises:
+        ValueError: For a batch that cannot be divided evenly.
+    """
+    micro_batch_count = processes * accumulation
+    if batch % micro_batch_count:
         shares = f"{processes} processes x {accumulation} pieces" if accumulation > 1 else f"{processes} processes"
-        raise ValueError(f"batch={batch} over {shares}: expected a multiple of {pieces}")
-    return batch // pieces
+        raise ValueError(f"batch={batch} over {shares}: expected a multiple of {micro_batch_count}")
+    return batch // micro_batch_count
 
 
-def prepared(model: nn.Module, execution: Execution, ranks: Ranks = ALONE, *, size: int = 64) -> nn.Module:
-    """`model` as a step calls it with images of `size` pixels; it is changed in place, parameters and names stay.
+def prepare_model(model: nn.Module, execution: Execution, group: ProcessGroup = SINGLE, *, size: int = 64) -> nn.Module:
+    """Return `model` as a training step calls it. It is changed in place; parameters and names stay.
 
-    Several processes get torch's DistributedDataParallel around it, which gives each the first one's weights, and
+    Several processes get torch's DistributedDataParallel around it, which gives each the main process's weights, and
     batch norm over all of them.
+
+    Args:
+        model: The model, on its device.
+        execution: How to execute it.
+        group: The processes that train it.
+        size: Side of the training images, in pixels.
     """
     if execution.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    unused = ranks.size > 1 and has_unused(model, size)
-    if ranks.size > 1:
+    unused = group.size > 1 and has_unused_parameters(model, size)
+    if group.size > 1:
         synchronise(model)
     if execution.checkpointing:
-        recompute(model)
+        enable_activation_checkpointing(model)
     if execution.compile:
         model.compile()
-    if ranks.size == 1:
+    if group.size == 1:
         return model
     device = next(model.parameters()).device
     return DistributedDataParallel(
@@ -92,28 +72,32 @@ def prepared(model: nn.Module, execution: Execution, ranks: Ranks = ALONE, *, si
     )
 
 
-def has_unused(model: nn.Module, size: int) -> bool:
-    """Whether some parameter takes no part in what the model gives in training, found on the meta device.
+def has_unused_parameters(model: nn.Module, size: int) -> bool:
+    """Return True if some parameter takes no part in the model's training output, as seen on the meta device.
 
-    True where that cannot be told, for a module of one's own that computes with values.
+    Also True where that cannot be determined, for a user's module that computes with values.
+
+    Args:
+        model: The model.
+        size: Side of the training images, in pixels.
     """
-    parameters = {name: each.detach().to("meta").requires_grad_() for name, each in model.named_parameters()}
-    buffers = {name: each.to("meta") for name, each in model.named_buffers()}
+    parameters = {name: tensor.detach().to("meta").requires_grad_() for name, tensor in model.named_parameters()}
+    buffers = {name: tensor.to("meta") for name, tensor in model.named_buffers()}
     try:
         output = functional_call(model, parameters | buffers, (torch.empty(2, 3, size, size, device="meta"),))
-        made = [each for each in tree_iter(output) if isinstance(each, Tensor) and each.requires_grad]
-        torch.autograd.backward(made, [torch.ones_like(each) for each in made])
+        made = [tensor for tensor in tree_iter(output) if isinstance(tensor, Tensor) and tensor.requires_grad]
+        torch.autograd.backward(made, [torch.ones_like(tensor) for tensor in made])
     except (RuntimeError, ValueError):
         return True
-    trained = [name for name, each in model.named_parameters() if each.requires_grad]
+    trained = [name for name, tensor in model.named_parameters() if tensor.requires_grad]
     return any(parameters[name].grad is None for name in trained)
 
 
-def autocast(execution: Execution, device: torch.device) -> AbstractContextManager[Any]:
-    """What the forward pass runs under."""
+def autocast_context(execution: Execution, device: torch.device) -> AbstractContextManager[Any]:
+    """Return the context of the forward pass."""
     return torch.autocast(device.type, torch.bfloat16) if execution.precision == "bf16" else nullcontext()
 
 
-def unsynchronised(model: nn.Module) -> AbstractContextManager[Any]:
-    """Within it a backward pass leaves gradients to this process, for a piece that others follow."""
+def no_gradient_sync(model: nn.Module) -> AbstractContextManager[Any]:
+    """Return a context in which a backward pass keeps gradients in this process: more micro-batches follow."""
     return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()

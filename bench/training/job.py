@@ -1,10 +1,10 @@
-"""A training as it was asked for, its folder, and whether the folder is its own."""
+"""Specification of a training, made from the command's options, and the record of it in its folder."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,26 +13,46 @@ import torch
 
 from bench import environment
 from bench.config import checks
-from bench.config.fields import LARGEST, apply, did_you_mean, one_of
-from bench.config.grid import PROFILE_AXIS, PROFILES, Variant, with_values
-from bench.config.presets import PRESETS, preset
-from bench.config.settings import Settings, to_dict
-from bench.results.store import now
-from bench.training.execution import Execution, check_batch
-from bench.training.spawn import torchrun_size
+from bench.config.fields import replace_fields
+from bench.config.grid import PROFILE_AXIS, Variant, with_field_values
+from bench.config.settings import Settings, settings_to_dict
+from bench.results.store import utc_now
+from bench.training.execution import check_batch
+from bench.training.options import BACKBONE_ALIASES, Execution, LossNormalization, TrainOptions, training_base
 from unept.backbones.hub import WORD
-from unept.utils.atomic_files import write_whole
+from unept.utils.atomic_files import atomic_write
 
 FORMAT = "unept-bench training"
-ERRORS = "errors.log"
-ABOUT, LOCK, LOG, MODEL, RESULT = "training.json", "training.lock", "log.jsonl", "model.safetensors", "result.json"
-BACKBONES = {"deit": "deit_base", "r50": "resnet50"}  # the paper's words for them
+ERROR_FILE = "errors.log"
+RECORD_FILE, LOCK_FILE, LOG_FILE, MODEL_FILE, RESULT_FILE = (
+    "training.json",
+    "training.lock",
+    "log.jsonl",
+    "model.safetensors",
+    "result.json",
+)
 NO_WEIGHTS = "none"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
-    """Everything that the processes of one training must be told. `every` steps are those of `--eval-every`."""
+class TrainingJob:
+    """Everything that the processes of one training need to know.
+
+    Args:
+        settings: What is trained.
+        preset: Name of the preset.
+        seed: Random seed for initialisation and sampling.
+        out: The training's folder.
+        execution: Precision, micro-batches and recomputation.
+        processes: Number of processes.
+        gpus: True if each process has a GPU.
+        threads: Threads of a process.
+        backend: Attention backend.
+        eval_every: Steps between evaluations.
+        log_every: Steps between lines of the log.
+        tensorboard: True to write curves for TensorBoard.
+        command: The command line, for the record.
+    """
 
     settings: Settings
     preset: str
@@ -50,184 +70,149 @@ class Training:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What decides its numbers, apart from how it is carried out: another identity is another training."""
-        return {"settings": to_dict(self.settings), "preset": self.preset, "seed": self.seed}
+        """Everything that decides its numbers, apart from its execution: another identity is another training."""
+        return {"settings": settings_to_dict(self.settings), "preset": self.preset, "seed": self.seed}
 
     @property
     def manner(self) -> dict[str, Any]:
-        """How it is carried out."""
+        """Its execution, as the record keeps it."""
+        execution = dataclasses.asdict(self.execution)
+        execution["denominators"] = execution.pop("loss_normalization")  # its key in the file
         names = ("processes", "gpus", "threads", "backend")
-        return dataclasses.asdict(self.execution) | {name: getattr(self, name) for name in names}
+        return execution | {name: getattr(self, name) for name in names}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """The options of the command; 0, -1 and "" stand for the default."""
+def build_training_job(options: TrainOptions, *, dry_run: bool = False) -> TrainingJob:
+    """Return the training that the options mean on this machine.
 
-    data: str = ""
-    preset: str = "paper"
-    profile: str = ""
-    backbone: str = ""
-    fields: Sequence[str] = ()
-    steps: int = 0
-    seed: int = 0
-    backbone_weights: str = ""
-    out: str = ""
-    gpus: int = -1
-    processes: int = 0
-    threads: int = 0
-    backend: str = "auto"
-    precision: str = "fp32"
-    accumulation: int = 1
-    channels_last: bool = False
-    compile: bool = False
-    checkpointing: bool = False
-    workers: int = -1
-    denominators: str = ""
-    eval_every: int = 10_000
-    log_every: int = 50
-    tensorboard: bool = False
-    command: str = ""
+    Args:
+        options: The options.
+        dry_run: True where weights are not fetched and GPUs need not be there.
 
-
-def training_of(asked: Asked, *, dry_run: bool = False) -> Training:
-    """What `asked` means here. ValueError, in one line, for every mistake that can be found by now.
-
-    With `dry_run` weights are not fetched, and GPUs need not be there.
+    Raises:
+        ValueError: In one line, for every mistake that can be detected without training.
     """
-    _check_numbers(asked)
-    settings = _settings(asked)
-    processes, gpus = _processes(asked, dry_run=dry_run)
-    execution = _execution(asked)
+    settings = _settings(options)
+    processes, gpus = _processes(options, dry_run=dry_run)
+    execution = _execution(options)
     check_batch(settings.train.batch, processes, execution.accumulation)
-    built = apply(settings, {"backbone_weights": ""}) if dry_run else settings
+    built = replace_fields(settings, {"backbone_weights": ""}) if dry_run else settings
     checks.check_variants([Variant(name=settings.model.backbone, axes={}, settings=built)])
-    return Training(
+    return TrainingJob(
         settings=settings,
-        preset=asked.preset,
-        seed=asked.seed,
-        out=Path(asked.out).expanduser() if asked.out else _default_out(asked.preset, settings),
+        preset=options.preset,
+        seed=options.seed,
+        out=options.out or _default_out(options.preset, settings),
         execution=execution,
         processes=processes,
         gpus=gpus,
-        threads=asked.threads or max(1, environment.cores() // processes),
-        backend="auto" if dry_run and gpus else checks.backend_of(asked.backend),
-        eval_every=asked.eval_every,
-        log_every=asked.log_every,
-        tensorboard=asked.tensorboard,
-        command=asked.command,
+        threads=options.threads or max(1, environment.usable_cores() // processes),
+        backend="auto" if dry_run and gpus else checks.resolve_backend(options.backend),
+        eval_every=options.eval_every,
+        log_every=options.log_every,
+        tensorboard=options.tensorboard,
+        command=options.command,
     )
 
 
-def _check_numbers(asked: Asked) -> None:
-    least = {"log_every": 1, "eval_every": 1, "gpus": -1, "workers": -1}  # -1: the default
-    for name in ("steps", "seed", "processes", "threads", "gpus", "workers", "log_every", "eval_every"):
-        option, value, low = f"--{name.replace('_', '-')}", getattr(asked, name), least.get(name, 0)
-        if not low <= value <= LARGEST:
-            raise ValueError(f"{option} {value}: expected {max(low, 0)} to {LARGEST}")
-    if asked.preset not in PRESETS:
-        raise ValueError(f"--preset {asked.preset}: expected {one_of(PRESETS)}{did_you_mean(asked.preset, PRESETS)}")
-    if asked.profile and asked.profile not in PROFILES:
-        raise ValueError(f"--profile {asked.profile}: expected {one_of(PROFILES)}")
-
-
-def _settings(asked: Asked) -> Settings:
-    base = apply(preset(asked.preset, asked.data), {"probes": 0})  # --eval-every is for that
-    changes: dict[str, Any] = {"steps": asked.steps, "backbone": BACKBONES.get(asked.backbone, asked.backbone)}
-    base = apply(base, {name: value for name, value in changes.items() if value})
-    base = apply(base, {"classes": len(checks.class_names(base, given=bool(asked.data)))})
-    options = {"steps": "--steps", "backbone": "--backbone", "backbone_weights": "--backbone-weights"}
-    names = [word.partition("=")[0] for part in asked.fields for word in part.split()]
-    taken = [name for name in options if getattr(asked, name)] + [PROFILE_AXIS]
+def _settings(options: TrainOptions) -> Settings:
+    base = training_base(options)
+    own = {"steps": "--steps", "backbone": "--backbone", "backbone_weights": "--backbone-weights"}
+    names = [word.partition("=")[0] for part in options.fields for word in part.split()]
+    taken = [name for name in own if getattr(options, name)] + [PROFILE_AXIS]
     for name in names:
         if name in taken:
-            raise ValueError(f"--set {name}: use {options.get(name, '--profile')}")
-    profile = [f"{PROFILE_AXIS}={asked.profile}"] if asked.profile else []
-    settings = with_values(base, [*profile, *asked.fields])
-    return apply(settings, {"backbone_weights": _weights(asked, settings)})
+            raise ValueError(f"--set {name}: use {own.get(name, '--profile')}")
+    profile = [f"{PROFILE_AXIS}={options.profile}"] if options.profile else []
+    settings = with_field_values(base, [*profile, *options.fields])
+    return replace_fields(settings, {"backbone_weights": _weights(options, settings)})
 
 
-def _weights(asked: Asked, settings: Settings) -> str:
-    """The paper's networks start from ImageNet; a preset with weights of its own, or fields, have the word before."""
-    if asked.backbone_weights == NO_WEIGHTS:
+def _weights(options: TrainOptions, settings: Settings) -> str:
+    """Return the backbone's weights: by option, else by preset or fields, else ImageNet for the paper's networks."""
+    if options.backbone_weights == NO_WEIGHTS:
         return ""
-    chosen = asked.backbone_weights or settings.train.backbone_weights
-    return chosen or (WORD if asked.preset == "paper" and settings.model.backbone in BACKBONES.values() else "")
+    chosen = options.backbone_weights or settings.train.backbone_weights
+    is_published = options.preset == "paper" and settings.model.backbone in BACKBONE_ALIASES.values()
+    return chosen or (WORD if is_published else "")
 
 
-def _processes(asked: Asked, *, dry_run: bool) -> tuple[int, bool]:
-    """How many processes, and whether each has a GPU."""
-    there, started = torch.cuda.device_count(), torchrun_size()
-    if asked.gpus > 0 and asked.processes:
+def _processes(options: TrainOptions, *, dry_run: bool) -> tuple[int, bool]:
+    """Return the number of processes, and True if each has a GPU."""
+    there, started = torch.cuda.device_count(), environment.torchrun_size()
+    if options.gpus and options.processes:
         raise ValueError("--gpus and --processes: give one of them; a process on each GPU, or processes on the CPU")
-    gpus = (asked.gpus if asked.gpus >= 0 else int(there > 0)) and not asked.processes
-    wanted = asked.gpus if asked.gpus > 0 else asked.processes
+    gpus = (int(there > 0) if options.gpus is None else options.gpus) and not options.processes
+    wanted = options.gpus or options.processes
     if started:
         if wanted and wanted != started:
             raise ValueError(f"torchrun has started {started} processes; leave --gpus and --processes away, or agree")
         return started, bool(gpus)
-    if gpus and asked.gpus > there and not dry_run:
-        raise ValueError(f"--gpus {asked.gpus}: there {'is' if there == 1 else 'are'} {there} here")
+    if gpus and options.gpus and options.gpus > there and not dry_run:
+        raise ValueError(f"--gpus {options.gpus}: there {'is' if there == 1 else 'are'} {there} here")
     return wanted or 1, bool(gpus)
 
 
-def _execution(asked: Asked) -> Execution:
-    own = {field.name for field in dataclasses.fields(Execution)}
-    values = {name: getattr(asked, name) for name in own}
-    values["denominators"] = asked.denominators or ("device" if asked.profile == "released" else "global")
-    values["workers"] = None if asked.workers < 0 else asked.workers
-    return Execution(**values)
+def _execution(options: TrainOptions) -> Execution:
+    by_profile: LossNormalization = "device" if options.profile == "released" else "global"
+    return dataclasses.replace(options.execution, loss_normalization=options.denominators or by_profile)
 
 
 def _default_out(name: str, settings: Settings) -> Path:
-    """`training/PRESET-DATA-BACKBONE`."""
-    data = checks.default_out(name, settings.data).name
+    """Return `training/PRESET-DATA-BACKBONE`."""
+    data = checks.default_study_folder(name, settings.data).name
     return Path("training") / f"{data}-{settings.model.backbone}"
 
 
 # --- the folder -------------------------------------------------------------------------------------------------------
 
 
-def begun(training: Training) -> dict[str, Any]:
-    """What the folder says of the training in it; {} for a folder that is absent or empty.
+def read_training_record(training: TrainingJob) -> dict[str, Any]:
+    """Return what the folder records of its training; {} for a folder that is absent or empty.
 
-    ValueError for a folder of something else or of another training, naming the first thing that differs.
+    Raises:
+        ValueError: For a folder of something else or of another training, naming the first value that differs.
     """
     out = training.out
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file: expected a folder; name another with --out")
-    path = out / ABOUT
+    path = out / RECORD_FILE
     if not path.exists():
-        own = (LOCK, f"{ABOUT}.tmp")  # the second while the first process begins, or where it was killed then
+        own = (
+            LOCK_FILE,
+            f"{RECORD_FILE}.tmp",
+        )  # the second while the first process begins, or where it was killed then
         foreign = sorted(entry.name for entry in out.iterdir() if entry.name not in own) if out.exists() else []
         if foreign:
             raise ValueError(f"{out} is not empty and no training of this program (it holds {foreign[0]})")
         return {}
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
-        about = None
-    if not isinstance(about, dict) or about.get("format") != FORMAT or "identity" not in about:
+        record = None
+    if not isinstance(record, dict) or record.get("format") != FORMAT or "identity" not in record:
         raise ValueError(f"{path} is damaged or not of this program; name another folder with --out")
-    difference = _difference(about["identity"], json.loads(json.dumps(training.identity)))
+    difference = _difference(record["identity"], json.loads(json.dumps(training.identity)))
     if difference:
         raise ValueError(f"{out} holds a training with {difference}; name another folder with --out")
-    return about
+    return record
 
 
-def begin(training: Training) -> None:
-    """Make the folder and write what it is for."""
+def create_training_folder(training: TrainingJob) -> None:
+    """Create the folder and write the record of its training."""
     training.out.mkdir(parents=True, exist_ok=True)
-    about = {"format": FORMAT, "identity": training.identity, "manner": training.manner, "created": now()}
-    write_whole(training.out / ABOUT, (json.dumps(about | {"command": training.command}, indent=1) + "\n").encode())
+    record = {"format": FORMAT, "identity": training.identity, "manner": training.manner, "created": utc_now()}
+    atomic_write(
+        training.out / RECORD_FILE, (json.dumps(record | {"command": training.command}, indent=1) + "\n").encode()
+    )
 
 
 def _difference(theirs: Any, ours: Any, name: str = "") -> str:
-    """`batch=8, this is batch=16`, for the first value in which two identities differ; "" where there is none."""
+    """Return `batch=8, this is batch=16` for the first value in which two identities differ; "" where there is none."""
     if isinstance(theirs, Mapping) and isinstance(ours, Mapping):
         for key in [*ours, *(key for key in theirs if key not in ours)]:
-            found = _difference(theirs.get(key), ours.get(key), key)
-            if found:
-                return found
+            difference = _difference(theirs.get(key), ours.get(key), key)
+            if difference:
+                return difference
         return ""
     return "" if theirs == ours else f"{name}={theirs}, this is {name}={ours}"

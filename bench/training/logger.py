@@ -1,10 +1,11 @@
-"""What a training says while it goes on: lines on the screen, lines of JSON in its folder, TensorBoard if asked for."""
+"""Log of a training: lines on the screen, lines of JSON in its folder, and TensorBoard on request."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
 import math
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,102 +14,124 @@ from typing import Any
 import torch
 
 from bench.environment import peak_resident_gib
-from bench.launchers.eta import in_words
-from bench.results.rows import plain
-from bench.results.store import now
+from bench.launchers.eta import format_duration
+from bench.results.rows import json_value
+from bench.results.store import utc_now
+from bench.units import GIB
 from unept.losses.total_loss import Losses
 
-EVERY = 10.0  # seconds between two lines on the screen
-Say = Callable[[str], None]
+LINE_INTERVAL_SECONDS = 10.0  # between two lines on the screen
+Log = Callable[[str], None]
 
 
-class Journal:
-    """The first process's. Lines of the log are appended and never changed: `{"event": "step", "step": 50, ...}`.
+class TrainLogger:
+    """Writes what happens in a training: to the log in its folder, the screen, and TensorBoard. Main process only.
 
-    After a process was killed, the steps since its last checkpoint come again behind a line `began`.
+    Lines of the log are JSON, appended and never changed: `{"event": "step", "step": 50, ...}`. After a process was
+    killed, the steps since its last checkpoint come again behind a line `began`.
+
+    Args:
+        path: The log.
+        steps: Number of training steps.
+        batch: Images a step.
+        device: Where the model is; its memory is reported.
+        writer: TensorBoard's writer, from `tensorboard_writer`; None without.
     """
 
-    def __init__(self, log: Path, *, steps: int, batch: int, device: torch.device, board: Any = None) -> None:
-        self.log, self.steps, self.batch, self.device, self.board = log, steps, batch, device, board
-        self.first = self.last = self.spoke = 0.0
-        self.begun = 0
-        self.paused = 0.0  # seconds since the last step was logged that were not training
+    def __init__(self, path: Path, *, steps: int, batch: int, device: torch.device, writer: Any = None) -> None:
+        self.path, self.steps, self.batch, self.device, self.writer = path, steps, batch, device, writer
+        self.started_at = self.last_printed = 0.0
+        self.first_step = 0
+        self.paused = 0.0  # seconds since the start that were not training
 
     def event(self, name: str, **facts: Any) -> None:
-        """One line of the log."""
-        text = json.dumps(plain({"event": name, "time": now(), **facts}), allow_nan=False)
-        with open(self.log, "ab+") as file:
-            if file.tell() and _unfinished(file):
+        """Append one line to the log."""
+        text = json.dumps(json_value({"event": name, "time": utc_now(), **facts}), allow_nan=False)
+        with open(self.path, "ab+") as file:
+            if file.tell() and _is_unfinished(file):
                 file.write(b"\n")
             file.write(f"{text}\n".encode())
 
     def start(self, step: int, **facts: Any) -> None:
-        """Training begins, or goes on, after `step` steps."""
+        """Log that training starts, or continues after `step` steps."""
         self.event("began", step=step, **facts)
-        self.begun = step
-        self.first = self.spoke = time.monotonic()
+        self.first_step = step
+        self.started_at = self.last_printed = time.monotonic()
 
-    def say(self, line: str) -> None:
-        """A line on the screen."""
-        print(line, flush=True)
+    def log(self, line: str) -> None:
+        """Print a line on the screen."""
+        print(line, file=sys.stderr, flush=True)
 
-    def step(self, step: int, losses: Losses, rate: float, *, log: bool) -> None:
-        """`step` steps are done; `log` says whether the log is told."""
-        seconds = time.monotonic() - self.first - self.paused
-        pace = (step - self.begun) * self.batch / seconds if seconds > 0 else math.inf
+    def step(self, step: int, losses: Losses, learning_rate: float, *, write: bool) -> None:
+        """Note that `step` steps are done; print a line every LINE_INTERVAL_SECONDS and at the end.
+
+        Args:
+            step: Steps done, from 1.
+            losses: Those of the last step's whole batch.
+            learning_rate: That of the head.
+            write: True to write the step to the log and to TensorBoard.
+        """
+        seconds = time.monotonic() - self.started_at - self.paused
+        throughput = (step - self.first_step) * self.batch / seconds if seconds > 0 else math.inf
         memory = self.memory_gib()
-        if log:
+        if write:
             terms = {name: term.item() for name, term in losses._asdict().items()}
-            self.event("step", step=step, **terms, rate=rate, images_per_second=pace, memory_gib=memory)
-            self._draw(step, {f"loss/{name}": value for name, value in terms.items()} | {"rate": rate, "pace": pace})
-        if time.monotonic() - self.spoke >= EVERY or step == self.steps:
-            self.spoke = time.monotonic()
-            left = in_words((self.steps - step) * self.batch / pace) if math.isfinite(pace) else "?"
-            held = f", {memory:.1f} GiB" if memory else ""
-            self.say(
-                f"step {step}/{self.steps}: loss {losses.total.item():.3f}, rate {rate:.2g}, "
-                f"{pace:.3g} images/s{held}, {left} left"
+            self.event("step", step=step, **terms, rate=learning_rate, images_per_second=throughput, memory_gib=memory)
+            curves = {f"loss/{name}": value for name, value in terms.items()}
+            self._draw(step, curves | {"rate": learning_rate, "pace": throughput})
+        if time.monotonic() - self.last_printed >= LINE_INTERVAL_SECONDS or step == self.steps:
+            self.last_printed = time.monotonic()
+            seconds_left = (self.steps - step) * self.batch / throughput
+            left = format_duration(seconds_left) if math.isfinite(throughput) else "?"
+            used = f", {memory:.1f} GiB" if memory else ""
+            self.log(
+                f"step {step}/{self.steps}: loss {losses.total.item():.3f}, rate {learning_rate:.2g}, "
+                f"{throughput:.3g} images/s{used}, {left} left"
             )
 
     def evaluated(self, step: int, metrics: dict[str, Any], seconds: float) -> None:
-        """The whole protocol was done after `step` steps and took so long."""
+        """Log an evaluation by the whole protocol after `step` steps, which took `seconds`."""
         self.paused += seconds
         numbers = {name: value for name, value in metrics.items() if isinstance(value, float)}
         self.event("evaluated", step=step, seconds=seconds, **metrics)
         self._draw(step, {f"evaluation/{name}": value for name, value in numbers.items()})
 
     def close(self) -> None:
-        """Nothing follows."""
-        if self.board is not None:
-            self.board.close()
+        """Close TensorBoard's file; nothing follows."""
+        if self.writer is not None:
+            self.writer.close()
 
     def memory_gib(self) -> float | None:
-        """The most that was held so far: by tensors on a GPU, or by this process."""
+        """Return the peak memory so far in GiB: of tensors on a GPU, else of this process; None where unknown."""
         if self.device.type == "cuda":
-            return float(torch.cuda.max_memory_allocated(self.device)) / 2**30
+            return float(torch.cuda.max_memory_allocated(self.device)) / GIB
         return peak_resident_gib()
 
     def _draw(self, step: int, values: dict[str, float]) -> None:
         for name, value in values.items():
-            if self.board is not None:
-                self.board.add_scalar(name, value, step)
+            if self.writer is not None:
+                self.writer.add_scalar(name, value, step)
 
 
-def board(folder: Path, step: int) -> Any:
-    """A TensorBoard writer that goes on after `step`; what is there of later steps is hidden."""
+def tensorboard_writer(folder: Path, step: int) -> Any:
+    """Return a TensorBoard writer for `folder` that continues after `step`; older values of later steps are hidden."""
     from torch.utils.tensorboard import SummaryWriter
 
     return SummaryWriter(str(folder), purge_step=step + 1)
 
 
 def check_tensorboard() -> None:
-    """ValueError, with the line that installs it, where TensorBoard is absent."""
+    """Check that TensorBoard is installed.
+
+    Raises:
+        ValueError: With the line that installs it.
+    """
     if importlib.util.find_spec("tensorboard") is None:
         raise ValueError("--tensorboard: the package is not installed: pip install tensorboard")
 
 
-def _unfinished(file: Any) -> bool:
-    """Whether the last line was cut off by a kill."""
+def _is_unfinished(file: Any) -> bool:
+    """Return True if the last line was cut off by a kill."""
     file.seek(-1, 2)
     last = bool(file.read(1) != b"\n")
     file.seek(0, 2)

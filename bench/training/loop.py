@@ -1,10 +1,11 @@
-"""One run: train one variant with one seed, evaluate it, return its numbers. Every variant takes this very path.
+"""One run: train one variant with one seed, evaluate it, return its numbers. Every variant takes the same path.
 
 All randomness is a function of (seed, step): a run that is killed and continued from its last checkpoint sees the same
 samples and the same dropout as one that was not, and ends with the same bits on the same number of threads.
 
 `unept-bench train` takes the same path, on several processes too: each has its part of every batch, and dropout is then
-a function of (seed, step, process). `Execution` and `Ranks` say how; a study's runs are PLAIN and ALONE.
+a function of (seed, step, process). `Execution` and `ProcessGroup` say how; a study's runs use DEFAULT_EXECUTION in a
+SINGLE process.
 """
 
 from __future__ import annotations
@@ -23,68 +24,83 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 import unept
-from bench.config.settings import Settings, TrainConfig, from_dict
-from bench.distributed import ALONE, Ranks
-from bench.evaluation.evaluate import PROBE_COLUMNS, Progress, evaluate, probe, probe_steps, save_pictures
+from bench.config.settings import Settings, TrainConfig, settings_from_dict
+from bench.distributed import SINGLE, ProcessGroup
+from bench.evaluation.evaluate import PROBE_COLUMNS, Progress, evaluate_model, probe_model, probe_steps, save_pictures
 from bench.training import checkpoint
-from bench.training.execution import PLAIN, Execution, autocast, check_batch, prepared, unsynchronised
+from bench.training.execution import (
+    DEFAULT_EXECUTION,
+    Execution,
+    autocast_context,
+    check_batch,
+    no_gradient_sync,
+    prepare_model,
+)
 from unept import published
 from unept.data import Batches, TrainPipeline, open_data
-from unept.losses.total_loss import Losses, Whole, total_loss
+from unept.losses.total_loss import BatchTotals, Losses, total_loss
 
 CURVE_POINTS = 50
 
 
 class NonFiniteError(ArithmeticError):
-    """The loss or a gradient is not finite: the run has diverged."""
+    """Raised when the loss or a gradient is not finite: the run has diverged."""
 
 
-class Stopped(Exception):
-    """The training was asked to stop, and its checkpoint is of the step that `args` names."""
+class TrainingStopped(Exception):
+    """Raised when the training was asked to stop; `args` holds the step of its checkpoint."""
 
 
-class Watch:
-    """Told what a training does, in every process, and asked whether to go on; this one does nothing.
+class Callback:
+    """Hooks of the training loop, called in every process; these do nothing. Their time is not counted as training."""
 
-    The time it takes is not the training's.
-    """
+    def on_train_start(self, step: int) -> None:
+        """Called before training starts, or continues after `step` steps."""
 
-    def began(self, step: int) -> None:
-        """Training starts, or goes on after `step` steps."""
-
-    def keeps(self, step: int) -> bool:  # noqa: ARG002 - this one never does
-        """Whether a checkpoint is to be there before `stepped` is told of `step`; all processes say the same."""
+    def should_checkpoint(self, step: int) -> bool:  # noqa: ARG002 - this one never does
+        """Return True to save a checkpoint at `step` before `on_step_end` runs; all processes return the same."""
         return False
 
-    def stepped(self, step: int, losses: Losses, rate: float) -> None:
-        """`step` steps are done; the losses are those of the last one's whole batch, the rate is the head's.
+    def on_step_end(self, step: int, losses: Losses, learning_rate: float) -> None:
+        """Called after each step; may raise TrainingStopped for a step with a checkpoint.
 
-        It may raise Stopped for a step that is kept.
+        Args:
+            step: Steps done, from 1.
+            losses: Losses of the step's whole batch.
+            learning_rate: That of the head.
         """
 
-    def saved(self, step: int) -> None:
-        """A checkpoint of that step is on the disk."""
+    def on_checkpoint_saved(self, step: int) -> None:
+        """Called when a checkpoint of `step` is on the disk."""
 
-    def stop(self) -> bool:
-        """Whether to stop after this step; it is enough that one process says so."""
+    def should_stop(self) -> bool:
+        """Return True to stop after this step; one process that does is enough."""
         return False
 
 
-def run(spec: dict[str, Any], folder: Path, progress: Progress) -> dict[str, Any]:
-    """Train and evaluate the run that `spec` describes; checkpoints go to `folder`, kept pictures to spec's `pictures`.
+def train_and_evaluate(spec: dict[str, Any], folder: Path, progress: Progress) -> dict[str, Any]:
+    """Train and evaluate the run that `spec` describes.
 
-    Returns status, message, metrics (fractions), training facts and how they were evaluated. Raises NonFiniteError
-    where the loss or a gradient is not finite.
+    Args:
+        spec: Holds `settings`, `seed`, and optionally `pictures`, the file for predictions that are kept.
+        folder: Folder of the checkpoints.
+        progress: Called as progress(done, total, message).
+
+    Returns:
+        The row's `status`, `message`, `metrics` (fractions), `training` and `evaluation`.
+
+    Raises:
+        NonFiniteError: Where the loss or a gradient is not finite.
     """
-    settings = from_dict(spec["settings"])
+    settings = settings_from_dict(spec["settings"])
     seed = int(spec["seed"])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(seed)
     model = unept.build(settings.model, weights=settings.train.backbone_weights).to(device)
     training = train(model, settings, seed=seed, folder=folder, progress=progress)
     began = time.perf_counter()
-    metrics, facts, pictures = evaluate(model, settings, progress=progress)
-    facts = {**facts, **evaluation_seeds(model)}
+    metrics, facts, pictures = evaluate_model(model, settings, progress=progress)
+    facts = {**facts, **attention_seeds(model)}
     training["evaluation_seconds"] = time.perf_counter() - began
     if spec.get("pictures"):
         save_pictures(Path(spec["pictures"]), pictures)
@@ -98,58 +114,76 @@ def train(
     seed: int,
     folder: Path,
     progress: Progress,
-    execution: Execution = PLAIN,
-    ranks: Ranks = ALONE,
-    watch: Watch | None = None,
+    execution: Execution = DEFAULT_EXECUTION,
+    group: ProcessGroup = SINGLE,
+    callback: Callback | None = None,
 ) -> dict[str, Any]:
     """Train `model` in place for `settings.train.steps`, continuing from a checkpoint in `folder` if there is one.
 
-    Several processes read the same folder, and the first of them writes. Raises Stopped where `watch` asks for it,
-    after a checkpoint.
+    Several processes read the same folder, and the main process writes.
+
+    Args:
+        model: The model, on its device.
+        settings: What is trained.
+        seed: Random seed for sampling and dropout.
+        folder: Folder of the checkpoint.
+        progress: Called as progress(done, total, message).
+        execution: Precision, micro-batches and recomputation.
+        group: The processes that train together.
+        callback: Hooks; None for none.
+
+    Returns:
+        Facts of the training: seconds, loss curve, probes.
+
+    Raises:
+        NonFiniteError: Where the loss or a gradient is not finite.
+        TrainingStopped: Where `callback` asks for it, after a checkpoint.
     """
-    config, watch = settings.train, watch or Watch()
+    config, callback = settings.train, callback or Callback()
     device = next(model.parameters()).device
     optimizer = make_optimizer(model, config)
-    state = checkpoint.load(folder, model, optimizer)
+    state = checkpoint.load_checkpoint(folder, model, optimizer)
     curve, probes = state.curve, state.probes
-    looks = probe_steps(config.steps, config.probes)
-    seconds, looking = state.seconds, state.probe_seconds
+    probe_at = probe_steps(config.steps, config.probes)
+    seconds, probe_seconds = state.seconds, state.probe_seconds
     model.train()
-    called = prepared(model, execution, ranks, size=settings.model.size)
-    watch.began(state.step)
+    wrapped_model = prepare_model(model, execution, group, size=settings.model.size)
+    callback.on_train_start(state.step)
     began = time.perf_counter()
 
     def save(done: int) -> None:
         spent = seconds + time.perf_counter() - began
-        if ranks.first:
-            now = checkpoint.State(step=done, seconds=spent, probe_seconds=looking, curve=curve, probes=probes)
-            checkpoint.save(folder, model, optimizer, now)
-        ranks.wait()
-        watch.saved(done)
+        if group.is_main_process:
+            snapshot = checkpoint.TrainState(
+                step=done, seconds=spent, probe_seconds=probe_seconds, curve=curve, probes=probes
+            )
+            checkpoint.save_checkpoint(folder, model, optimizer, snapshot)
+        group.barrier()
+        callback.on_checkpoint_saved(done)
 
-    for step, batch in _batches(settings, seed=seed, start=state.step, device=device, execution=execution, ranks=ranks):
-        set_rates(optimizer, config, step)
-        torch.manual_seed(_step_seed(seed, step, ranks.rank))
-        losses = train_step(called, optimizer, batch, settings, execution, ranks)
+    for step, batch in _batches(settings, seed=seed, start=state.step, device=device, execution=execution, group=group):
+        set_learning_rates(optimizer, config, step)
+        torch.manual_seed(_step_seed(seed, step, group.rank))
+        losses = train_step(wrapped_model, optimizer, batch, settings, execution, group)
         done = step + 1
         if done % max(1, config.steps // CURVE_POINTS) == 0 or done == config.steps:
             curve.append([done, *(term.item() for term in losses)])
             progress(done, config.steps, f"loss {losses.total.item():.3f}")
-        if done in looks:
+        if done in probe_at:
             paused = time.perf_counter()
-            if ranks.first:
-                probes.append([done, *probe(model, settings)])
+            if group.is_main_process:
+                probes.append([done, *probe_model(model, settings)])
             paused = time.perf_counter() - paused
-            began, looking = began + paused, looking + paused
-        if due := done < config.steps and (done % config.checkpoint_every == 0 or watch.keeps(done)):
+            began, probe_seconds = began + paused, probe_seconds + paused
+        if due := done < config.steps and (done % config.checkpoint_every == 0 or callback.should_checkpoint(done)):
             save(done)
         paused = time.perf_counter()
-        watch.stepped(done, losses, optimizer.param_groups[0]["lr"])
+        callback.on_step_end(done, losses, optimizer.param_groups[0]["lr"])
         began += time.perf_counter() - paused
-        if ranks.any(watch.stop(), device) and done < config.steps:
+        if group.any_process(callback.should_stop(), device) and done < config.steps:
             if not due:
                 save(done)
-            raise Stopped(done)
+            raise TrainingStopped(done)
     return {
         "seconds": seconds + time.perf_counter() - began,
         "curve": curve,
@@ -157,13 +191,13 @@ def train(
         "probe": probes,
         "probe_columns": PROBE_COLUMNS,
         "probe_images": config.probe_images,
-        "probe_seconds": looking,
+        "probe_seconds": probe_seconds,
         "resumed_at": state.step,
     }
 
 
-def evaluation_seeds(model: nn.Module) -> dict[str, dict[str, int]]:
-    """`attention_seeds`: those of the modules that are random in evaluation too, by name; {} where there is none."""
+def attention_seeds(model: nn.Module) -> dict[str, dict[str, int]]:
+    """Return the seeds, by name, of modules that are random in evaluation too, as `attention_seeds`; {} for none."""
     seeds = {
         name: module.evaluation_seed for name, module in model.named_modules() if hasattr(module, "evaluation_seed")
     }
@@ -171,7 +205,7 @@ def evaluation_seeds(model: nn.Module) -> dict[str, dict[str, int]]:
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW over every parameter, the backbone's at a factor of the rate (paper, section 4.2)."""
+    """Return AdamW over every parameter; the backbone's learning rate has a factor of its own (paper, section 4.2)."""
     groups: dict[bool, list[Tensor]] = {False: [], True: []}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -187,12 +221,12 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     )
 
 
-def set_rates(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int) -> None:
-    """Give each group the rate of `step`: its own factor, and the drop after `lr_drop` of the steps."""
+def set_learning_rates(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int) -> None:
+    """Set each group's learning rate for `step`: its own factor, and the drop after `lr_drop` of the steps."""
     dropped = step >= round(config.steps * config.lr_drop)
-    rate = config.lr * (config.lr_drop_factor if dropped else 1.0)
+    learning_rate = config.lr * (config.lr_drop_factor if dropped else 1.0)
     for group in optimizer.param_groups:
-        group["lr"] = rate * group["factor"]
+        group["lr"] = learning_rate * group["factor"]
 
 
 def train_step(
@@ -200,15 +234,27 @@ def train_step(
     optimizer: torch.optim.Optimizer,
     batch: dict[str, Tensor],
     settings: Settings,
-    execution: Execution = PLAIN,
-    ranks: Ranks = ALONE,
+    execution: Execution = DEFAULT_EXECUTION,
+    group: ProcessGroup = SINGLE,
 ) -> Losses:
-    """One optimisation step on this process's part of a batch; returns the losses of the whole of it.
+    """Take one optimisation step on this process's part of a batch.
 
-    Raises NonFiniteError, in every process, before anything non-finite reaches the weights.
+    Args:
+        model: As `prepare_model` returned it.
+        optimizer: Its optimizer.
+        batch: `image` (B, 3, H, W) float32, and the targets `label`, `boundary` and `direction`.
+        settings: What is trained.
+        execution: Precision and micro-batches.
+        group: The processes that train together.
+
+    Returns:
+        The losses of the whole batch, over all processes.
+
+    Raises:
+        NonFiniteError: In every process, before anything non-finite reaches the weights.
     """
     optimizer.zero_grad(set_to_none=True)  # first, so that the forward pass does not hold the old gradients
-    losses = _gradients(model, batch, settings, execution, ranks)
+    losses = _accumulate_gradients(model, batch, settings, execution, group)
     if not math.isfinite(losses.total.item()):
         raise NonFiniteError(f"loss is {losses.total.item()}")
     norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
@@ -218,41 +264,56 @@ def train_step(
     return losses
 
 
-def _gradients(
-    model: nn.Module, batch: dict[str, Tensor], settings: Settings, execution: Execution, ranks: Ranks
+def _accumulate_gradients(
+    model: nn.Module, batch: dict[str, Tensor], settings: Settings, execution: Execution, group: ProcessGroup
 ) -> Losses:
-    """Forward and backward passes piece by piece; the parameters then have the whole batch's gradient.
+    """Run forward and backward passes micro-batch by micro-batch; the parameters then have the whole batch's gradient.
 
-    With one piece in one process this is the loss's own backward pass. With global denominators every piece has its
-    share of the batch's losses, and the shares add up; DistributedDataParallel divides their sum by the processes. Else
-    each piece has losses of its own, and the batch's are their mean.
+    With one micro-batch in one process this is the loss's own backward pass. With global normalization each micro-batch
+    has its share of the batch's losses, and the shares add up; DistributedDataParallel divides their sum by the
+    processes. Else each micro-batch has losses of its own, and the batch's are their mean.
     """
-    turns, device = execution.accumulation, batch["image"].device
-    pieces = ranks.size * turns
-    shared = execution.denominators == "global" and pieces > 1
-    whole = Whole.of(batch["label"], batch["boundary"], summed=ranks.summed, turns=turns) if shared else None
-    scale = float(ranks.size) if shared else 1 / turns
-    chunks = {name: tensor.chunk(turns) for name, tensor in batch.items()}
-    found = []
-    for turn in range(turns):
-        piece = {name: parts[turn] for name, parts in chunks.items()}
-        with unsynchronised(model) if turn < turns - 1 else nullcontext():
-            with autocast(execution, device):
-                losses = loss_of(model(_laid_out(piece["image"], execution)), piece, settings, whole)
+    micro_batches, device = execution.accumulation, batch["image"].device
+    micro_batch_count = group.size * micro_batches
+    shared = execution.loss_normalization == "global" and micro_batch_count > 1
+    totals = None
+    if shared:
+        totals = BatchTotals.from_targets(
+            batch["label"], batch["boundary"], all_reduce_sum=group.all_reduce_sum, micro_batches=micro_batches
+        )
+    scale = float(group.size) if shared else 1 / micro_batches
+    chunks = {name: tensor.chunk(micro_batches) for name, tensor in batch.items()}
+    part_losses = []
+    for index in range(micro_batches):
+        micro_batch = {name: parts[index] for name, parts in chunks.items()}
+        with no_gradient_sync(model) if index < micro_batches - 1 else nullcontext():
+            with autocast_context(execution, device):
+                losses = compute_losses(
+                    model(_in_memory_format(micro_batch["image"], execution)), micro_batch, settings, totals
+                )
             (losses.total if scale == 1 else losses.total * scale).backward()
-        found.append(torch.stack(losses).detach())
-    total = ranks.summed(torch.stack(found).sum(0))
-    return Losses(*(total if shared or pieces == 1 else total / pieces))
+        part_losses.append(torch.stack(losses).detach())
+    total = group.all_reduce_sum(torch.stack(part_losses).sum(0))
+    return Losses(*(total if shared or micro_batch_count == 1 else total / micro_batch_count))
 
 
-def _laid_out(image_B3HW: Tensor, execution: Execution) -> Tensor:
+def _in_memory_format(image_B3HW: Tensor, execution: Execution) -> Tensor:
     return image_B3HW.contiguous(memory_format=torch.channels_last) if execution.channels_last else image_B3HW
 
 
-def loss_of(output: Any, batch: dict[str, Tensor], settings: Settings, whole: Whole | None = None) -> Losses:
-    """What the model's own kind of output is supervised with; `whole` where the batch is a part of one."""
+def compute_losses(
+    output: Any, batch: dict[str, Tensor], settings: Settings, totals: BatchTotals | None = None
+) -> Losses:
+    """Return the losses of the model's output.
+
+    Args:
+        output: The output of either kind of model, UN-EPT or a published network.
+        batch: The targets.
+        settings: Give weights and thresholds.
+        totals: Counts of the whole batch, where `batch` is a micro-batch.
+    """
     if isinstance(output, published.Output):
-        return published.total_loss(output, batch["label"], settings.loss, whole)
+        return published.total_loss(output, batch["label"], settings.loss, totals)
     return total_loss(
         output,
         batch["label"],
@@ -260,7 +321,7 @@ def loss_of(output: Any, batch: dict[str, Tensor], settings: Settings, whole: Wh
         batch["direction"],
         settings.loss,
         edge_threshold=settings.model.edge_threshold,
-        whole=whole,
+        totals=totals,
     )
 
 
@@ -270,7 +331,7 @@ def _step_seed(seed: int, step: int, rank: int = 0) -> int:
 
 
 def training_batches(settings: Settings, seed: int) -> Batches:
-    """The batches of one run, a pure function of (seed, step)."""
+    """Return the batches of one run, a pure function of (seed, step)."""
     dataset = open_data(settings.data, "train", settings.scenes)
     pipeline = TrainPipeline(
         settings.train,
@@ -285,11 +346,11 @@ def training_batches(settings: Settings, seed: int) -> Batches:
 class _Steps(TorchDataset[dict[str, Tensor]]):
     """Item i is a process's part of the batch of step i, so that loader processes keep the order of steps."""
 
-    def __init__(self, batches: Batches, ranks: Ranks) -> None:
-        self.batches, self.ranks = batches, ranks
+    def __init__(self, batches: Batches, group: ProcessGroup) -> None:
+        self.batches, self.group = batches, group
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
-        return self.batches.batch_at(step, part=self.ranks.rank, parts=self.ranks.size)
+        return self.batches.batch_at(step, part=self.group.rank, parts=self.group.size)
 
 
 def _batches(
@@ -298,13 +359,13 @@ def _batches(
     seed: int,
     start: int,
     device: torch.device,
-    execution: Execution = PLAIN,
-    ranks: Ranks = ALONE,
+    execution: Execution = DEFAULT_EXECUTION,
+    group: ProcessGroup = SINGLE,
 ) -> Iterator[tuple[int, dict[str, Tensor]]]:
-    check_batch(settings.train.batch, ranks.size, execution.accumulation)
+    check_batch(settings.train.batch, group.size, execution.accumulation)
     steps = range(start, settings.train.steps)
     loader = DataLoader(
-        _Steps(training_batches(settings, seed), ranks),
+        _Steps(training_batches(settings, seed), group),
         sampler=steps,
         batch_size=None,
         num_workers=execution.loaders(device),

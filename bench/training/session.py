@@ -6,7 +6,7 @@
     OUT/model.safetensors      the trained model, and OUT/model.json its description
     OUT/result.json            its scores by the whole protocol, and the curve
 
-The same command continues, whatever ended it: from the last checkpoint, or from the trained model where only scores are
+The same command continues after any end: from the last checkpoint, or from the trained model where only scores are
 missing.
 """
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 import time
 import traceback
 from collections.abc import Iterator
@@ -28,225 +29,256 @@ import unept
 from bench import environment
 from bench.config import checks
 from bench.config.grid import Variant
-from bench.distributed import ALONE, Ranks
+from bench.distributed import SINGLE, ProcessGroup
 from bench.errors import one_line
-from bench.evaluation.evaluate import evaluate
-from bench.evaluation.protocol import of_settings
-from bench.launchers.eta import in_words
-from bench.results.rows import plain
-from bench.results.store import now
+from bench.evaluation.evaluate import evaluate_model
+from bench.evaluation.protocol import protocol_of_settings
+from bench.launchers.eta import format_duration
+from bench.results.rows import json_value
+from bench.results.store import utc_now
 from bench.training import checkpoint, loop
-from bench.training.job import ERRORS, LOCK, LOG, MODEL, RESULT, Training, begin, begun
-from bench.training.logger import EVERY, Journal, Say, board, check_tensorboard
-from bench.training.loop import Stopped, Watch
-from bench.training.spawn import Failed, Signals, join_torchrun, launch, torchrun_size
-from unept.checkpoints import model_file as saved
+from bench.training.job import (
+    ERROR_FILE,
+    LOCK_FILE,
+    LOG_FILE,
+    MODEL_FILE,
+    RESULT_FILE,
+    TrainingJob,
+    create_training_folder,
+    read_training_record,
+)
+from bench.training.logger import LINE_INTERVAL_SECONDS, Log, TrainLogger, check_tensorboard, tensorboard_writer
+from bench.training.loop import Callback, TrainingStopped
+from bench.training.spawn import StopSignals, TrainingFailed, join_torchrun, launch_processes
+from unept.checkpoints import model_file
 from unept.config import SLOTS
 from unept.data import open_data
 from unept.losses.total_loss import Losses
-from unept.utils.atomic_files import write_whole
+from unept.utils.atomic_files import atomic_write
 
 
-def perform(training: Training, say: Say = print) -> dict[str, Any]:
-    """Train, evaluate and save, or go on with it; returns the content of result.json.
+def run_training(job: TrainingJob, log: Log = print) -> dict[str, Any]:
+    """Train, evaluate and save, or continue; every process that torchrun has started calls it.
 
-    Every process that torchrun has started calls it. ValueError for a folder of something else, a damaged picture, a
-    missing package; Failed and Stopped as from `launch`.
+    Args:
+        job: The training.
+        log: Takes lines for the user.
+
+    Returns:
+        The content of result.json.
+
+    Raises:
+        ValueError: For a folder of something else, a damaged image, a missing package.
+        TrainingFailed: When a process failed.
+        TrainingStopped: When a signal asked for it.
     """
-    if training.tensorboard:
+    if job.tensorboard:
         check_tensorboard()
-    threads = environment.pinned(training.threads) | {"UNEPT_BACKEND": training.backend}
-    begun(training)  # a folder of something else is refused before anything is put there
-    with _held(training), environment.variables(threads):
-        about = begun(training)
-        if (training.out / RESULT).exists() and (training.out / MODEL).exists():
-            say(f"{training.out}: this training is done")
-            return _result(training)
-        if speaks() and not about:
-            settings = training.settings
-            checks.check_data_of([Variant(name=settings.model.backbone, axes={}, settings=settings)])
-            begin(training)
-        elif speaks() and about["manner"] != json.loads(json.dumps(training.manner)):
-            say("carried out in another manner than it began: equal to rounding, not to the bit")
-        _start(training)
-    return _result(training)
+    threads = environment.thread_variables(job.threads) | {"UNEPT_BACKEND": job.backend}
+    read_training_record(job)  # a folder of something else is refused before anything is put there
+    with _training_lock(job), environment.set_variables(threads):
+        record = read_training_record(job)
+        if (job.out / RESULT_FILE).exists() and (job.out / MODEL_FILE).exists():
+            log(f"{job.out}: this training is done")
+            return _read_result(job)
+        if environment.is_main_process() and not record:
+            settings = job.settings
+            checks.check_data_sets([Variant(name=settings.model.backbone, axes={}, settings=settings)])
+            create_training_folder(job)
+        elif environment.is_main_process() and record["manner"] != json.loads(json.dumps(job.manner)):
+            log("carried out in another manner than it began: equal to rounding, not to the bit")
+        _start(job)
+    return _read_result(job)
 
 
-def _start(training: Training) -> None:
-    if training.processes == 1 or torchrun_size():
-        torch.set_num_threads(training.threads)
+def _start(job: TrainingJob) -> None:
+    if job.processes == 1 or environment.torchrun_size():
+        torch.set_num_threads(job.threads)
         try:
-            if torchrun_size():
-                with join_torchrun(training.gpus) as (ranks, device):
-                    carry_out(training, ranks, device)
+            if environment.torchrun_size():
+                with join_torchrun(job.gpus) as (group, device):
+                    run_training_process(job, group, device)
             else:
-                carry_out(training, ALONE, torch.device("cuda" if training.gpus else "cpu"))
-        except (Stopped, ValueError, OSError):
+                run_training_process(job, SINGLE, torch.device("cuda" if job.gpus else "cpu"))
+        except (TrainingStopped, ValueError, OSError):
             raise
         except Exception as error:
-            who = f"process {os.environ['RANK']} of {torchrun_size()}: " if torchrun_size() else ""
-            raise Failed(f"{who}{one_line(error)}") from error
+            size = environment.torchrun_size()
+            who = f"process {os.environ['RANK']} of {size}: " if size else ""
+            raise TrainingFailed(f"{who}{one_line(error)}") from error
     else:
-        launch(carry_out, training, processes=training.processes, gpus=training.gpus, threads=training.threads)
+        launch_processes(run_training_process, job, processes=job.processes, gpus=job.gpus, threads=job.threads)
 
 
-def carry_out(training: Training, ranks: Ranks, device: torch.device) -> None:
-    """One process's part of the training, to the end. Raises Stopped where a signal has asked for it.
+def run_training_process(job: TrainingJob, group: ProcessGroup, device: torch.device) -> None:
+    """Run one process's part of the training, to the end. The trace of an exception goes to `errors.log` in the folder.
 
-    The trace of any other exception goes to `errors.log` in the folder.
+    Raises:
+        TrainingStopped: Where a signal has asked for it.
     """
     try:
-        _carry_out(training, ranks, device)
-    except Stopped:
+        _carry_out(job, group, device)
+    except TrainingStopped:
         raise
     except Exception:
-        with open(training.out / ERRORS, "a", encoding="utf-8") as file:
-            file.write(f"--- {now()} process {ranks.rank} of {ranks.size}\n{traceback.format_exc()}")
+        with open(job.out / ERROR_FILE, "a", encoding="utf-8") as file:
+            file.write(f"--- {utc_now()} process {group.rank} of {group.size}\n{traceback.format_exc()}")
         raise
 
 
-def _carry_out(training: Training, ranks: Ranks, device: torch.device) -> None:
+def _carry_out(job: TrainingJob, group: ProcessGroup, device: torch.device) -> None:
     malloc = environment.raise_malloc_thresholds()
-    settings, path = training.settings, training.out / MODEL
-    with Signals() as told:
+    settings, path = job.settings, job.out / MODEL_FILE
+    with StopSignals() as signals:
         if path.exists():
             own = any(":" in getattr(settings.model, slot) for slot in SLOTS)
-            found = saved.load(path, own_modules=own)
-            if found.config != settings.model or not isinstance(found.facts.get("training"), dict):
+            saved_model = model_file.load_model(path, own_modules=own)
+            if saved_model.config != settings.model or not isinstance(saved_model.facts.get("training"), dict):
                 raise ValueError(f"{path} is not the model of this training; remove it, and the same command goes on")
-            model, trained = found.model.to(device), found.facts["training"]
+            model, trained = saved_model.model.to(device), saved_model.facts["training"]
         else:
-            torch.manual_seed(training.seed)
+            torch.manual_seed(job.seed)
             model = unept.build(settings.model, weights=settings.train.backbone_weights).to(device)
-            trained = _trained(training, model, ranks, told)
+            trained = _train_and_save(job, model, group, signals)
         began = time.perf_counter()
-        metrics, facts = _scores(training, model, ranks, told, settings.train.steps)
-        if ranks.first:
+        metrics, facts = _evaluate(job, model, group, signals, settings.train.steps)
+        if group.is_main_process:
             trained = trained | {"evaluation_seconds": time.perf_counter() - began}
-            made = environment.record(threads=training.threads, malloc=malloc)
-            _conclude(training, {"metrics": metrics, "training": trained, "evaluation": facts, "environment": made})
+            environment_facts = environment.collect_environment(threads=job.threads, malloc=malloc)
+            _write_result(
+                job, {"metrics": metrics, "training": trained, "evaluation": facts, "environment": environment_facts}
+            )
 
 
-def _trained(training: Training, model: nn.Module, ranks: Ranks, told: Signals) -> dict[str, Any]:
-    """Train `model` and write it; returns the facts of the training."""
-    settings = training.settings
-    watch = _Session(training, model, ranks, told)
+def _train_and_save(job: TrainingJob, model: nn.Module, group: ProcessGroup, signals: StopSignals) -> dict[str, Any]:
+    """Train `model` and write it; return the facts of the training."""
+    settings = job.settings
+    callback = _SessionCallback(job, model, group, signals)
     trained = loop.train(
         model,
         settings,
-        seed=training.seed,
-        folder=training.out,
+        seed=job.seed,
+        folder=job.out,
         progress=lambda *_: None,
-        execution=training.execution,
-        ranks=ranks,
-        watch=watch,
+        execution=job.execution,
+        group=group,
+        callback=callback,
     )
-    watch.close()
-    if ranks.first:
+    callback.close()
+    if group.is_main_process:
         data = open_data(settings.data, "train", settings.scenes)
         train = settings.train
         facts = {
             "step": train.steps,
-            "seed": training.seed,
+            "seed": job.seed,
             "data": settings.data,
-            "preset": training.preset,
+            "preset": job.preset,
             "base": [train.base_long, train.base_short],
             "training": trained,
         }
-        saved.save(
-            training.out / MODEL, model, settings.model, classes=data.classes, palette=data.palette, facts=plain(facts)
+        model_file.save_model(
+            job.out / MODEL_FILE,
+            model,
+            settings.model,
+            classes=data.classes,
+            palette=data.palette,
+            facts=json_value(facts),
         )
-    ranks.wait()
+    group.barrier()
     return trained
 
 
-class _Session(Watch):
-    """What is done between steps: the journal's lines, the evaluations on the way, a look at the signals."""
+class _SessionCallback(Callback):
+    """Logs steps, evaluates on the way, and stops at a signal."""
 
-    def __init__(self, training: Training, model: nn.Module, ranks: Ranks, told: Signals) -> None:
-        self.training, self.model, self.ranks, self.told = training, model, ranks, told
-        self.journal: Journal | None = None
+    def __init__(self, job: TrainingJob, model: nn.Module, group: ProcessGroup, signals: StopSignals) -> None:
+        self.job, self.model, self.group, self.signals = job, model, group, signals
+        self.logger: TrainLogger | None = None
 
-    def began(self, step: int) -> None:
-        """Open the journal."""
-        if not self.ranks.first:
+    def on_train_start(self, step: int) -> None:
+        """Open the logger."""
+        if not self.group.is_main_process:
             return
-        training, train = self.training, self.training.settings.train
-        self.journal = Journal(
-            training.out / LOG,
+        job, train = self.job, self.job.settings.train
+        self.logger = TrainLogger(
+            job.out / LOG_FILE,
             steps=train.steps,
             batch=train.batch,
             device=next(self.model.parameters()).device,
-            board=board(training.out / "tensorboard", step) if training.tensorboard else None,
+            writer=tensorboard_writer(job.out / "tensorboard", step) if job.tensorboard else None,
         )
-        self.journal.start(step, manner=training.manner, environment=environment.record(threads=training.threads))
+        self.logger.start(step, manner=job.manner, environment=environment.collect_environment(threads=job.threads))
         if step:
-            self.journal.say(f"going on after step {step}")
+            self.logger.log(f"continuing after step {step}")
 
-    def keeps(self, step: int) -> bool:
-        """Before an evaluation, which takes long and may be stopped."""
-        return step % self.training.eval_every == 0
+    def should_checkpoint(self, step: int) -> bool:
+        """Return True before an evaluation, which takes long and may be stopped."""
+        return step % self.job.eval_every == 0
 
-    def stepped(self, step: int, losses: Losses, rate: float) -> None:
-        training, last = self.training, step == self.training.settings.train.steps
-        if self.journal is not None:
-            self.journal.step(step, losses, rate, log=last or step % training.log_every == 0)
-        if step % training.eval_every == 0 and not last:
+    def on_step_end(self, step: int, losses: Losses, learning_rate: float) -> None:
+        """Log the step, and evaluate every `eval_every` steps."""
+        job, last = self.job, step == self.job.settings.train.steps
+        if self.logger is not None:
+            self.logger.step(step, losses, learning_rate, write=last or step % job.log_every == 0)
+        if step % job.eval_every == 0 and not last:
             began = time.monotonic()
-            metrics, _ = _scores(training, self.model, self.ranks, self.told, step)
+            metrics, _ = _evaluate(job, self.model, self.group, self.signals, step)
             self.model.train()
-            if self.journal is not None:
-                self.journal.evaluated(step, metrics, time.monotonic() - began)
+            if self.logger is not None:
+                self.logger.evaluated(step, metrics, time.monotonic() - began)
 
-    def saved(self, step: int) -> None:
-        if self.journal is not None:
-            self.journal.event("saved", step=step)
+    def on_checkpoint_saved(self, step: int) -> None:
+        """Log the checkpoint."""
+        if self.logger is not None:
+            self.logger.event("saved", step=step)
 
-    def stop(self) -> bool:
-        return bool(self.told.name)
+    def should_stop(self) -> bool:
+        """Return True after a signal to stop."""
+        return bool(self.signals.name)
 
     def close(self) -> None:
-        """Training is done."""
-        if self.journal is not None:
-            self.journal.close()
+        """Close the logger after the training."""
+        if self.logger is not None:
+            self.logger.close()
 
 
-def _scores(
-    training: Training, model: nn.Module, ranks: Ranks, told: Signals, step: int
+def _evaluate(
+    job: TrainingJob, model: nn.Module, group: ProcessGroup, signals: StopSignals, step: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Metrics by the whole protocol, and how they were made. Raises Stopped where a signal came."""
+    """Return metrics by the whole protocol, and facts on how they were made. A signal raises TrainingStopped."""
 
     def progress(done: int, count: int, _: str) -> None:
-        if told.name:
-            raise Stopped(step)
-        if ranks.first and time.monotonic() - spoke[0] > EVERY:
-            spoke[0] = time.monotonic()
-            print(f"evaluating: {done}/{count} pictures", flush=True)
+        if signals.name:
+            raise TrainingStopped(step)
+        if group.is_main_process and time.monotonic() - last_printed[0] > LINE_INTERVAL_SECONDS:
+            last_printed[0] = time.monotonic()
+            print(f"evaluating: {done}/{count} pictures", file=sys.stderr, flush=True)
 
-    spoke = [time.monotonic()]
+    last_printed = [time.monotonic()]
     with torch.compiler.set_stance("force_eager"):
-        metrics, facts, _ = evaluate(model, training.settings, progress=progress, ranks=ranks)
-    return metrics, facts | loop.evaluation_seeds(model)
+        metrics, facts, _ = evaluate_model(model, job.settings, progress=progress, group=group)
+    return metrics, facts | loop.attention_seeds(model)
 
 
-def _conclude(training: Training, result: dict[str, Any]) -> None:
-    """Write the result; the state for going on is needed no more."""
-    told = training.identity | {"manner": training.manner, "command": training.command, "finished": now()}
-    content = plain({**result, **told})
-    write_whole(training.out / RESULT, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
-    (training.out / checkpoint.FILE).unlink(missing_ok=True)
+def _write_result(job: TrainingJob, result: dict[str, Any]) -> None:
+    """Write the result, and remove the checkpoint, which is not needed any more."""
+    facts = job.identity | {"manner": job.manner, "command": job.command, "finished": utc_now()}
+    content = json_value({**result, **facts})
+    atomic_write(job.out / RESULT_FILE, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+    (job.out / checkpoint.CHECKPOINT_FILE).unlink(missing_ok=True)
 
 
-def summary(training: Training, result: dict[str, Any]) -> list[str]:
-    """The last lines of the command."""
+def training_summary(job: TrainingJob, result: dict[str, Any]) -> list[str]:
+    """Return the last lines of the command."""
     metrics, trained = result["metrics"], result["training"]
     refined = metrics["miou_refined"]
     after = f" ({_percent(refined)} refined)" if refined is not None else ""
     return [
-        f"{training.settings.train.steps} steps in {in_words(trained['seconds'])}; mIoU {_percent(metrics['miou'])}"
-        f"{after}, pixel accuracy {_percent(metrics['pixel_accuracy'])} on {result['evaluation']['images']} pictures "
-        f"of {training.settings.evaluation.split}: {of_settings(training.settings).words()}",
-        f"model: {training.out / MODEL}, scores: {training.out / RESULT}",
+        f"{job.settings.train.steps} steps in {format_duration(trained['seconds'])}; "
+        f"mIoU {_percent(metrics['miou'])}{after}, pixel accuracy {_percent(metrics['pixel_accuracy'])} "
+        f"on {result['evaluation']['images']} pictures "
+        f"of {job.settings.evaluation.split}: {protocol_of_settings(job.settings).describe()}",
+        f"model: {job.out / MODEL_FILE}, scores: {job.out / RESULT_FILE}",
     ]
 
 
@@ -254,9 +286,9 @@ def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.2f}"
 
 
-def _result(training: Training) -> dict[str, Any]:
-    """The content of the result, as it is read back by whoever did not make it."""
-    path = training.out / RESULT
+def _read_result(job: TrainingJob) -> dict[str, Any]:
+    """Return the content of the result's file, also for processes that did not make it."""
+    path = job.out / RESULT_FILE
     try:
         result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
@@ -264,20 +296,15 @@ def _result(training: Training) -> dict[str, Any]:
     return result
 
 
-def speaks() -> bool:
-    """Whether this process writes and speaks for all that torchrun has started."""
-    return not torchrun_size() or os.environ["RANK"] == "0"
-
-
 @contextlib.contextmanager
-def _held(training: Training) -> Iterator[None]:
-    """Hold the folder, so that no other command trains in it; of torchrun's processes the first does."""
-    if not speaks():
+def _training_lock(job: TrainingJob) -> Iterator[None]:
+    """Hold the folder's lock within the context, so that no other command trains there; the main process does."""
+    if not environment.is_main_process():
         yield
         return
-    training.out.mkdir(parents=True, exist_ok=True)
+    job.out.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(training.out / LOCK, timeout=0):
+        with FileLock(job.out / LOCK_FILE, timeout=0):
             yield
     except Timeout:
-        raise ValueError(f"{training.out}: another process trains there") from None
+        raise ValueError(f"{job.out}: another process trains there") from None

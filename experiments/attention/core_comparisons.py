@@ -11,107 +11,116 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.microbench.attention.implementations import Comparison, Core, Side, Size
-from experiments.attention import third_party as rivals
+from bench.microbench.attention.implementations import Comparison, Implementation, MapSize, PreparedCall
+from experiments.attention import third_party
 from unept import attention
 from unept.attention import NO_OPTIONS
 
-WHERE = f"{__name__}:comparisons"
+COMPARISONS = f"{__name__}:attention_comparisons"  # where a worker process finds them
 WINDOW, SQUARE = 512, 15  # tokens, half to each side; side of the square
 BLOCK, SUMMARY = 128, 32
 CHUNK, HASHES = 64, 4
 COPIES = 6  # of a matrix of all weights, at most, that a dense side has at once
 
-Mask = Callable[[Size], Tensor]
+Mask = Callable[[MapSize], Tensor]
 
 
-def comparisons() -> tuple[Comparison, ...]:
-    """All of them; the first side of each is ours."""
+def attention_comparisons() -> tuple[Comparison, ...]:
+    """Return all comparisons; the first implementation of each is ours."""
     window = {"window": WINDOW}
     return (
         Comparison(
             name="longformer",
-            sides=(
+            implementations=(
                 _ours("longformer", window),
-                Side(
+                Implementation(
                     name="local-attention",
-                    make=lambda size: rivals.local_attention(size, WINDOW // 2),
+                    prepare=lambda size: third_party.local_attention_windows(size, WINDOW // 2),
                     install="pip install local-attention",
                     difference="exact_windowsize, autopad to a multiple of 256, and a mask that hides that padding",
                 ),
-                Side(
+                Implementation(
                     name="transformers",
-                    make=lambda size: rivals.longformer(size, WINDOW),
+                    prepare=lambda size: third_party.transformers_longformer(size, WINDOW),
                     install="pip install transformers",
                     difference="LongformerSelfAttention with its projections replaced by their results; padded to a "
                     "multiple of 512",
                 ),
-                _masked((8, raster_band)),
+                _masked((8, raster_band_mask)),
             ),
         ),
         Comparison(
             name="longformer-window2d",
-            sides=(_ours("longformer", {"order": "window2d", "window": SQUARE}), _masked((8, square))),
+            implementations=(_ours("longformer", {"order": "window2d", "window": SQUARE}), _masked((8, square_mask))),
         ),
         Comparison(
             name="reformer",
             inputs=2,
-            sides=(
+            implementations=(
                 _reformer(),
-                Side(
+                Implementation(
                     name="reformer-pytorch",
-                    make=lambda size: rivals.lsh(size, CHUNK, HASHES),
+                    prepare=lambda size: third_party.reformer_lsh(size, CHUNK, HASHES),
                     install="pip install reformer-pytorch",
-                    same=False,
+                    same_result=False,
                     difference="other random buckets, as many (above 128 ours hashes twice); logits also divided by "
                     "the root of the width; a round's first chunk sees the last one of the round before; padded to "
                     "a multiple of 128",
                 ),
             ),
         ),
-        Comparison(name="sparse-strided", sides=(_ours("sparse_transformer"), _masked((4, row), (4, column)))),
+        Comparison(
+            name="sparse-strided",
+            implementations=(_ours("sparse_transformer"), _masked((4, row_mask), (4, column_mask))),
+        ),
         Comparison(
             name="sparse-fixed",
-            sides=(
+            implementations=(
                 _ours("sparse_transformer", {"mode": "fixed", "block": BLOCK, "summary": SUMMARY}),
-                _masked((4, block), (4, summary)),
+                _masked((4, block_mask), (4, summary_mask)),
             ),
         ),
         Comparison(
             name="dense",
-            sides=(
+            implementations=(
                 _ours("dense_fused"),
-                Side(name="torch", make=lambda _: rivals.product(()), difference="no mask: all is seen"),
-                _ours("dense_math", difference="ours too: keeps the matrix of weights on purpose", needs=_matrix),
+                Implementation(
+                    name="torch",
+                    prepare=lambda _: third_party.scaled_dot_product(()),
+                    difference="no mask: all is seen",
+                ),
+                _ours(
+                    "dense_math", difference="ours too: keeps the matrix of weights on purpose", needed_bytes=_matrix
+                ),
             ),
         ),
     )
 
 
-def _ours(name: str, options: Mapping[str, object] = NO_OPTIONS, **more: Any) -> Side:
-    return Side(name=name, make=lambda size: _core(name, options, size), ours=True, **more)
+def _ours(name: str, options: Mapping[str, object] = NO_OPTIONS, **more: Any) -> Implementation:
+    return Implementation(name=name, prepare=lambda size: _core(name, options, size), ours=True, **more)
 
 
-def _core(name: str, options: Mapping[str, object], size: Size) -> Core:
-    module: Any = attention.make("encoder_self", name, _settings(size), options).eval()
+def _core(name: str, options: Mapping[str, object], size: MapSize) -> PreparedCall:
+    module: Any = attention.make_attention("encoder_self", name, _settings(size), options).eval()
     maps = ((size.height, size.width),)
-    return Core(take=list, run=lambda given: module.mix(*given, maps), give=lambda found: found)
+    return PreparedCall(take=list, run=lambda given: module.mix(*given, maps), give=lambda found: found)
 
 
-def _reformer() -> Side:
-    def make(size: Size) -> Core:
-        options = {"hashes": HASHES, "chunk": CHUNK, "buckets": rivals.buckets(size, CHUNK)}
-        module: Any = attention.make("encoder_self", "reformer", _settings(size), options).eval()
-        return Core(
+def _reformer() -> Implementation:
+    def make(size: MapSize) -> PreparedCall:
+        options = {"hashes": HASHES, "chunk": CHUNK, "buckets": third_party.reformer_buckets(size, CHUNK)}
+        module: Any = attention.make_attention("encoder_self", "reformer", _settings(size), options).eval()
+        return PreparedCall(
             take=lambda given: [x.transpose(1, 2).contiguous() for x in given],
             run=lambda given: module.mix(*given),
             give=lambda found: found.transpose(1, 2),
         )
 
-    return Side(name="reformer", make=make, ours=True)
+    return Implementation(name="reformer", prepare=make, ours=True)
 
 
-def _settings(size: Size) -> dict[str, object]:
+def _settings(size: MapSize) -> dict[str, object]:
     return {
         "width": size.heads * size.head_width,
         "heads": size.heads,
@@ -123,22 +132,22 @@ def _settings(size: Size) -> dict[str, object]:
     }
 
 
-def _masked(*masks: tuple[int, Mask]) -> Side:
+def _masked(*masks: tuple[int, Mask]) -> Implementation:
     """Torch's product with a mask; a mask for so many of each 8 heads."""
 
-    def make(size: Size) -> Core:
-        return rivals.product([(share * size.heads // 8, mask(size)) for share, mask in masks])
+    def make(size: MapSize) -> PreparedCall:
+        return third_party.scaled_dot_product([(share * size.heads // 8, mask(size)) for share, mask in masks])
 
     what = "a call for each half of the heads" if len(masks) > 1 else "one call"
-    return Side(
+    return Implementation(
         name="torch with a mask",
-        make=make,
+        prepare=make,
         difference=f"{what}; the boolean mask of all pairs is made before and counts as its memory",
-        needs=lambda size: 5 * len(masks) * size.tokens**2 + 4 * size.tokens**2,
+        needed_bytes=lambda size: 5 * len(masks) * size.tokens**2 + 4 * size.tokens**2,
     )
 
 
-def _matrix(size: Size) -> int:
+def _matrix(size: MapSize) -> int:
     return 4 * COPIES * size.heads * size.tokens**2
 
 
@@ -146,38 +155,38 @@ def _apart(values: Tensor) -> Tensor:
     return values[:, None] - values
 
 
-def _places(size: Size) -> Tensor:
+def _places(size: MapSize) -> Tensor:
     return torch.arange(size.tokens)
 
 
-def raster_band(size: Size) -> Tensor:
-    """(S, S): half a window to each side in the row-major sequence."""
+def raster_band_mask(size: MapSize) -> Tensor:
+    """Return a mask (S, S): half a window to each side in the row-major sequence."""
     return _apart(_places(size)).abs() <= WINDOW // 2
 
 
-def square(size: Size) -> Tensor:
-    """(S, S): half a square's side to each side in both directions."""
+def square_mask(size: MapSize) -> Tensor:
+    """Return a mask (S, S): half a square's side to each side in both directions."""
     rows, columns = _places(size) // size.width, _places(size) % size.width
     return (_apart(rows).abs() <= SQUARE // 2) & (_apart(columns).abs() <= SQUARE // 2)
 
 
-def row(size: Size) -> Tensor:
-    """(S, S): the same row."""
+def row_mask(size: MapSize) -> Tensor:
+    """Return a mask (S, S): tokens of the same row."""
     return _apart(_places(size) // size.width) == 0
 
 
-def column(size: Size) -> Tensor:
-    """(S, S): the same column."""
+def column_mask(size: MapSize) -> Tensor:
+    """Return a mask (S, S): tokens of the same column."""
     return _apart(_places(size) % size.width) == 0
 
 
-def block(size: Size) -> Tensor:
-    """(S, S): the same block."""
+def block_mask(size: MapSize) -> Tensor:
+    """Return a mask (S, S): tokens of the same block."""
     return _apart(_places(size) // BLOCK) == 0
 
 
-def summary(size: Size) -> Tensor:
-    """(S, S): the last tokens of any block; the last block may be shorter."""
+def summary_mask(size: MapSize) -> Tensor:
+    """Return a mask (S, S): the last tokens of any block; the last block may be shorter."""
     place = _places(size)
     end = ((place // BLOCK + 1) * BLOCK).clamp(max=size.tokens)
     return (end - place <= SUMMARY).expand(size.tokens, -1)

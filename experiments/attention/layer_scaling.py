@@ -1,11 +1,13 @@
-"""Which attentions `unept-bench memory --scale` lays side by side: the paper's, its three rivals, and the controls."""
+"""Attentions that the scaling measurement compares: the paper's, the three efficient ones of Table 8, and the
+baselines.
+"""
 
 from __future__ import annotations
 
-from bench.attention_layer import Subject, subject
+from bench.attention_layer import AttentionUnderTest, attention_from_options
 
 SLOT = "encoder_self"  # positions are given, and there may be several levels
-FORMS = {  # by the name that the report has: attention, and parameters other than its defaults
+ATTENTION_FORMS = {  # by the name that the report has: attention, and parameters other than its defaults
     "deformable": ("deformable", ()),
     "sparse_transformer": ("sparse_transformer", ()),
     "sparse_transformer, fixed": ("sparse_transformer", ("mode=fixed",)),
@@ -18,6 +20,8 @@ FORMS = {  # by the name that the report has: attention, and parameters other th
 }
 
 
-def subjects() -> dict[str, Subject]:
-    """One layer of each, at the width and the heads of the paper."""
-    return {name: subject(SLOT, attention, options) for name, (attention, options) in FORMS.items()}
+def attentions_to_scale() -> dict[str, AttentionUnderTest]:
+    """Return one layer of each attention, at the paper's width and heads."""
+    return {
+        name: attention_from_options(SLOT, attention, options) for name, (attention, options) in ATTENTION_FORMS.items()
+    }

@@ -41,7 +41,7 @@ class MaskedSelf(MultiHead):
         self.pattern, self.window, self.joint = pattern, window, joint
 
     def forward(self, tokens_BSC: Tensor, position_BSC: Tensor | None, shapes: Shapes) -> Tensor:
-        """(B, S, C); the position is added to queries and keys, not to the values."""
+        """Return tokens (B, S, C); the position is added to queries and keys, not to the values."""
         placed = tokens_BSC if position_BSC is None else tokens_BSC + position_BSC
         q, k, v = (x.transpose(1, 2) for x in self.project(placed, placed, tokens_BSC))
         lengths = [height * width for height, width in shapes]
@@ -60,7 +60,7 @@ class MaskedSelf(MultiHead):
         return F.dropout(shares_BHSS, self.dropout, self.training) @ v_BHSD
 
     def seen(self, shapes: Shapes, like: Tensor) -> Tensor:
-        """(1 or 2, S, S): does a token see another, in each set of heads."""
+        """Return a mask (1 or 2, S, S): True where a token may attend to another, for each set of heads."""
         level, row, column, place = (torch.tensor(each, device=like.device) for each in _coordinates(shapes))
         same_SS = level[:, None] == level
         if self.pattern == "window":

@@ -1,7 +1,7 @@
-"""What one could install in place of our attention cores, called as it wants to be: layout, padding, masks.
+"""Third-party attention cores that one could install in place of ours, each with its own layout, padding and masks.
 
-Each function raises ImportError where its package is not there. Inputs are (B, S, H, D); a rival that wants another
-layout is given it beforehand, and padding is a part of the call.
+A function raises ImportError where its package is not installed. Inputs are (B, S, H, D). A core that wants another
+layout receives it beforehand; padding is a part of the call.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.microbench.attention.implementations import Core, Size, Tensors
+from bench.microbench.attention.implementations import MapSize, PreparedCall, Tensors
 from unept.utils import torchvision_shim
 
 
 def heads_first(given: Tensors) -> Tensors:
-    """(B, H, S, D), contiguous."""
+    """Return tensors as (B, H, S, D), contiguous."""
     return [x.transpose(1, 2).contiguous() for x in given]
 
 
 def heads_last(found: Tensor) -> Tensor:
-    """Back to (B, S, H, D)."""
+    """Return a tensor (B, H, S, D) as (B, S, H, D)."""
     return found.transpose(1, 2)
 
 
-def product(masks: Sequence[tuple[int, Tensor]]) -> Core:
-    """Torch's scaled_dot_product_attention: a call for so many heads with each mask, or one without."""
+def scaled_dot_product(masks: Sequence[tuple[int, Tensor]]) -> PreparedCall:
+    """Return torch's scaled_dot_product_attention: one call per mask and its number of heads, or one without a mask."""
 
     def run(given: Tensors) -> Tensor:
         if len(masks) < 2:
@@ -37,7 +37,7 @@ def product(masks: Sequence[tuple[int, Tensor]]) -> Core:
         parts = zip(*(x.split([number for number, _ in masks], dim=1) for x in given), strict=True)
         return torch.cat([_product(part, mask) for part, (_, mask) in zip(parts, masks, strict=True)], dim=1)
 
-    return Core(take=heads_first, run=run, give=heads_last, kept=[mask for _, mask in masks])
+    return PreparedCall(take=heads_first, run=run, give=heads_last, kept=[mask for _, mask in masks])
 
 
 def _product(given: Sequence[Tensor], mask: Tensor | None) -> Tensor:
@@ -45,12 +45,12 @@ def _product(given: Sequence[Tensor], mask: Tensor | None) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
-def local_attention(size: Size, half: int) -> Core:
-    """LocalAttention of local-attention: windows of ``half`` tokens that look one back and one forward."""
+def local_attention_windows(size: MapSize, half: int) -> PreparedCall:
+    """Return LocalAttention of local-attention: windows of ``half`` tokens that look one back and one forward."""
     kind: Any = importlib.import_module("local_attention").LocalAttention
     module = kind(window_size=half, look_backward=1, look_forward=1, autopad=True, exact_windowsize=True)
     real = torch.ones(1, size.tokens, dtype=torch.bool)
-    return Core(take=heads_first, run=lambda given: module(*given, mask=real), give=heads_last)
+    return PreparedCall(take=heads_first, run=lambda given: module(*given, mask=real), give=heads_last)
 
 
 class _Given(nn.Module):
@@ -66,8 +66,10 @@ class _Given(nn.Module):
         return self.found
 
 
-def longformer(size: Size, window: int) -> Core:
-    """LongformerSelfAttention of transformers without global tokens; queries, keys and values are given to it."""
+def transformers_longformer(size: MapSize, window: int) -> PreparedCall:
+    """Return LongformerSelfAttention of transformers without global tokens; its projections return the prepared
+    tensors.
+    """
     torchvision_shim.ensure()
     config: Any = importlib.import_module("transformers.models.longformer.configuration_longformer").LongformerConfig
     kind: Any = importlib.import_module("transformers.models.longformer.modeling_longformer").LongformerSelfAttention
@@ -92,20 +94,20 @@ def longformer(size: Size, window: int) -> Core:
         found: Tensor = module(hidden, **masks, is_global_attn=False)[0]
         return found[:, : size.tokens]
 
-    return Core(
+    return PreparedCall(
         take=lambda given: [x.flatten(2) for x in given],
         run=run,
         give=lambda found: found.unflatten(2, (size.heads, -1)),
     )
 
 
-def buckets(size: Size, chunk: int) -> int:
-    """How many buckets reformer-pytorch hashes into: one a chunk of the padded sequence."""
+def reformer_buckets(size: MapSize, chunk: int) -> int:
+    """Return the number of buckets of reformer-pytorch: one per chunk of the padded sequence."""
     return (size.tokens + -size.tokens % (2 * chunk)) // chunk
 
 
-def lsh(size: Size, chunk: int, hashes: int) -> Core:
-    """LSHAttention of reformer-pytorch, padded as it demands; heads are images to it."""
+def reformer_lsh(size: MapSize, chunk: int, hashes: int) -> PreparedCall:
+    """Return LSHAttention of reformer-pytorch with the padding that it demands; heads are batch entries to it."""
     kind: Any = importlib.import_module("reformer_pytorch").LSHAttention
     module = kind(bucket_size=chunk, n_hashes=hashes, causal=False).eval()
     extra = -size.tokens % (2 * chunk)
@@ -116,6 +118,6 @@ def lsh(size: Size, chunk: int, hashes: int) -> Core:
         found: Tensor = module(qk, v, input_mask=real)[0]
         return found[:, : size.tokens]
 
-    return Core(
+    return PreparedCall(
         take=lambda given: [x[0] for x in heads_first(given)], run=run, give=lambda found: heads_last(found[None])
     )

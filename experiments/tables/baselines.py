@@ -9,30 +9,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bench.config.fields import did_you_mean, fields, one_of, value_of
+from bench.config.fields import config_fields, did_you_mean, field_value, one_of
 from bench.config.grid import Variant
 from bench.config.settings import Settings
-from bench.study.request import Maker
+from bench.study.request import VariantFactory
 
 NONE = "none"
 SELF_SLOTS = ("encoder_self", "decoder_self")
 
-BESIDE = ("deformable", "dense_fused")  # the paper's attention, and all pairs as fast as torch has them
-BESIDE_CROSS = ("deformable", "dense")  # there is no fused one for a memory
+TIMED_BASELINES = ("deformable", "dense_fused")  # the paper's attention, and all pairs as fast as torch has them
+TIMED_CROSS_BASELINES = ("deformable", "dense")  # there is no fused one for a memory
 
 
 def without_self_attention(settings: Settings) -> Settings:
-    """`settings` with the identity in both self-attention slots."""
+    """Return `settings` with the identity in both self-attention slots."""
     options = tuple(each for each in settings.model.attention_options if each[0].partition(".")[0] not in SELF_SLOTS)
     model = replace(settings.model, encoder_self=NONE, decoder_self=NONE, attention_options=options)
     return replace(settings, model=model)
 
 
-def with_control(make: Maker, control: str, axes: Sequence[str] = ()) -> Maker:
-    """`make`, with the variant called `control` certain to be there; "" asks for none.
+def with_control(make: VariantFactory, control: str, axes: Sequence[str] = ()) -> VariantFactory:
+    """Return `make` with the variant called `control` certain to be there.
 
-    "none" is added where it is missing: the base settings without self-attention, described by the fields `axes`.
-    Raises ValueError for any other name that no variant has.
+    Args:
+        make: Makes the variants on top of base settings.
+        control: Name of a variant. "none" is added where it is missing: the base settings without self-attention.
+            "" adds nothing.
+        axes: Fields that describe the added variant.
+
+    Raises:
+        ValueError: At the first use, for any other name that no variant has.
     """
 
     def made(base: Settings) -> tuple[Variant, ...]:
@@ -43,12 +49,14 @@ def with_control(make: Maker, control: str, axes: Sequence[str] = ()) -> Maker:
         if control != NONE:
             raise ValueError(f"--control {control}: expected {one_of([*names, NONE])}{did_you_mean(control, names)}")
         settings = without_self_attention(base)
-        described = {name: value_of(settings, name) for name in dict.fromkeys((*axes, *SELF_SLOTS)) if name in fields()}
+        described = {
+            name: field_value(settings, name) for name in dict.fromkeys((*axes, *SELF_SLOTS)) if name in config_fields()
+        }
         return (*variants, Variant(name=NONE, axes=described, settings=settings))
 
     return made
 
 
-def timed_beside(slot: str) -> tuple[str, ...]:
-    """The attentions that another one in `slot` is timed with."""
-    return BESIDE_CROSS if slot == "decoder_cross" else BESIDE
+def timed_baselines(slot: str) -> tuple[str, ...]:
+    """Return the attentions that another one in `slot` is timed beside."""
+    return TIMED_CROSS_BASELINES if slot == "decoder_cross" else TIMED_BASELINES

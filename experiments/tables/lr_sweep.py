@@ -14,30 +14,34 @@ from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
-from bench.config.fields import LARGEST, convert, fields, text_of
+from bench.config.fields import LARGEST_INTEGER, config_fields, format_value, parse_field
 from bench.config.grid import Variant
 from bench.config.presets import preset
 from bench.config.settings import Settings
-from bench.study.request import Maker
+from bench.study.request import VariantFactory
+from reports.analysis.lr_sweep import candidate_name
 
-FACTORS = (1.0, 2.0, 4.0)  # of the recipe's own rate, where none are given
-SPLIT = "val"  # that rates are chosen on
-SCORED = "test"  # that the table is then scored on
-SEEDS = 2  # trainings of each row at each rate, or as many as the table has
-KIND = "rates"
-NONE = "none"
-TABLES = (8,)  # whose rows differ so much that rates are chosen unless told otherwise, where a training takes seconds
+RATE_FACTORS = (1.0, 2.0, 4.0)  # of the recipe's own rate, where none are given
+CHOICE_SPLIT = "val"  # that rates are chosen on
+SCORE_SPLIT = "test"  # that the table is then scored on
+SWEEP_SEEDS = 2  # trainings of each row at each rate, or as many as the table has
+NO_SWEEP = "none"
+SWEPT_TABLES = (8,)  # rows differ so much that the quick preset sweeps rates by default
 
 
 def parse_rates(words: str) -> tuple[float, ...]:
-    """The rates in `5e-4,1e-3,2e-3`; () for none. Raises ValueError for what is no rate above 0, or said twice."""
+    """Return the rates in `5e-4,1e-3,2e-3`; () for "".
+
+    Raises:
+        ValueError: A word is no number above 0, or is given twice.
+    """
     found: list[float] = []
     for word in words.split(",") if words else ():
         try:
-            value = convert(fields()["lr"], word.strip())
+            value = parse_field(config_fields()["lr"], word.strip())
         except ValueError:
             value = 0.0
-        if not 0 < value < LARGEST:
+        if not 0 < value < LARGEST_INTEGER:
             raise ValueError(
                 f"--rates {words}: expected numbers above 0 joined by commas, as in 5e-4,1e-3; not {word!r}"
             )
@@ -47,58 +51,64 @@ def parse_rates(words: str) -> tuple[float, ...]:
     return tuple(found)
 
 
-def wanted(words: str, *, table: int, preset_name: str) -> tuple[float, ...]:
-    """The rates to choose from: those in `words`, none for "none", and for "" what the table does by itself.
+def rates_to_try(words: str, *, table: int, preset_name: str) -> tuple[float, ...]:
+    """Return the rates to choose from: those in `words`, () for "none", and the table's default for "".
 
-    Raises ValueError as `parse_rates` does.
+    Raises:
+        ValueError: As `parse_rates`.
     """
-    if words == NONE:
+    if words == NO_SWEEP:
         return ()
-    if not words and table in TABLES and preset_name == "quick":
+    if not words and table in SWEPT_TABLES and preset_name == "quick":
         rate = preset(preset_name).train.lr
-        return tuple(factor * rate for factor in FACTORS)
+        return tuple(factor * rate for factor in RATE_FACTORS)
     return parse_rates(words)
 
 
-def text(rates: Iterable[float]) -> str:
-    """The rates as a user types them."""
-    return ",".join(map(text_of, rates))
+def rates_text(rates: Iterable[float]) -> str:
+    """Return the rates as a user types them."""
+    return ",".join(map(format_value, rates))
 
 
-def candidates(make: Maker, rates: Sequence[float]) -> Maker:
-    """Every row of `make` at every rate, scored on the validation split; named `ROW lr=RATE`."""
+def candidate_variants(make: VariantFactory, rates: Sequence[float]) -> VariantFactory:
+    """Return every row of `make` at every rate, scored on the validation split and named `ROW lr=RATE`."""
 
     def made(base: Settings) -> tuple[Variant, ...]:
-        return tuple(_at(variant, rate, SPLIT, name(variant.name, rate)) for variant in make(base) for rate in rates)
+        return tuple(
+            _at(variant, rate, CHOICE_SPLIT, candidate_name(variant.name, rate))
+            for variant in make(base)
+            for rate in rates
+        )
 
     return made
 
 
-def with_rates(make: Maker, rows: Iterable[Mapping[str, Any]], rates: Sequence[float]) -> Maker:
-    """The rows of `make`, each at the rate that did best in `rows`, the result rows of its candidates; test split."""
+def with_best_rates(make: VariantFactory, rows: Iterable[Mapping[str, Any]], rates: Sequence[float]) -> VariantFactory:
+    """Return the rows of `make`, each at its best rate and scored on the test split.
+
+    Args:
+        make: Makes the table's rows on top of base settings.
+        rows: Result rows of the candidates.
+        rates: The rates that were tried.
+    """
     runs = [row for row in rows if row["kind"] == "run"]
 
     def made(base: Settings) -> tuple[Variant, ...]:
-        split = SCORED if base.evaluation.split == SPLIT else base.evaluation.split
-        return tuple(_at(variant, choose(runs, variant.name, rates), split, variant.name) for variant in make(base))
+        split = SCORE_SPLIT if base.evaluation.split == CHOICE_SPLIT else base.evaluation.split
+        return tuple(_at(variant, best_rate(runs, variant.name, rates), split, variant.name) for variant in make(base))
 
     return made
 
 
-def choose(runs: Iterable[Mapping[str, Any]], row: str, rates: Sequence[float]) -> float:
-    """The rate at which the runs of `row` have the highest mean mIoU.
+def best_rate(runs: Iterable[Mapping[str, Any]], row: str, rates: Sequence[float]) -> float:
+    """Return the rate at which the runs of `row` have the highest mean mIoU.
 
-    A rate of which a run did not end well is out. Of equal means the lower rate is taken; the lowest where no rate is
-    left, so that the row's own runs show what became of them.
+    A rate with a run that did not end well is out. Of equal means the lower rate is taken; the lowest where no rate
+    is left, so that the row's own runs show what became of them.
     """
     own = list(runs)
-    means = {rate: _mean([run for run in own if run["variant"] == name(row, rate)]) for rate in sorted(rates)}
+    means = {rate: _mean([run for run in own if run["variant"] == candidate_name(row, rate)]) for rate in sorted(rates)}
     return max(means, key=means.__getitem__)
-
-
-def name(row: str, rate: float) -> str:
-    """What a row at a rate is called among the candidates."""
-    return f"{row} lr={text_of(rate)}"
 
 
 def _at(variant: Variant, rate: float, split: str, called: str) -> Variant:

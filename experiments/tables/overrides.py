@@ -4,32 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.config.grid import Variant, with_values
-from bench.config.settings import Settings, to_dict
-from bench.study.request import Maker
+from bench.config.grid import Variant, with_field_values
+from bench.config.settings import Settings, settings_to_dict
+from bench.study.request import VariantFactory
 
-OPTIONS = {"steps": "--steps", "split": "--split", "backbone_weights": "--backbone-weights", "data": "--data"}
+FIELDS_WITH_OPTIONS = {
+    "steps": "--steps",
+    "split": "--split",
+    "backbone_weights": "--backbone-weights",
+    "data": "--data",
+}
 
 
-def with_fields(make: Maker, words: Sequence[str]) -> Maker:
-    """The rows of `make` over settings that are changed as `words` say (`size=128 probes=0`).
+def with_overrides(make: VariantFactory, words: Sequence[str]) -> VariantFactory:
+    """Return the rows of `make` over settings that are changed as `words` say (`size=128 probes=0`).
 
-    ValueError for a field that has an option of its own, and, once rows are made, for one that a row sets itself; also
-    as `bench.config.grid.with_values`.
+    Raises:
+        ValueError: A field has an option of its own or, once rows are made, is set by a row itself; also as
+            `bench.config.grid.with_field_values`.
     """
     given = [word for part in words for word in part.split()]
     for word in given:
         name = word.partition("=")[0]
-        if name in OPTIONS:
-            raise ValueError(f"--set {name}: use {OPTIONS[name]}")
+        if name in FIELDS_WITH_OPTIONS:
+            raise ValueError(f"--set {name}: use {FIELDS_WITH_OPTIONS[name]}")
 
     def made(base: Settings) -> tuple[Variant, ...]:
         rows = make(base)
-        changed = make(with_values(base, given))
+        changed = make(with_field_values(base, given))
         for word in given:
-            alone = with_values(base, [word])
+            alone = with_field_values(base, [word])
             for before, row, after in zip(rows, make(alone), changed, strict=True):
-                if base != alone and to_dict(before.settings) == to_dict(row.settings):
+                if base != alone and settings_to_dict(before.settings) == settings_to_dict(row.settings):
                     raise ValueError(f"--set {word}: {after.name} sets that itself")
         return changed
 

@@ -10,37 +10,48 @@ from typing import Any
 import unept
 from bench.config.fields import did_you_mean
 from bench.config.settings import Settings
-from bench.profiling.complexity import Make, Size, named, record
-from experiments.tables.table7 import networks
+from bench.profiling.complexity import MakeNetwork, complexity_record, network_from_spec
+from bench.profiling.image_size import ImageSize
+from experiments.tables.table7 import table7_networks
 
 
 @dataclass(frozen=True, kw_only=True)
-class Counted:
-    """A network to count: how it is built, the size of its picture, and its row of the paper's table ("" for none).
+class CountedNetwork:
+    """Network to count.
 
-    `settings` say how a training step of it is taken; None for a user's model, whose loss is not known here.
+    Attributes:
+        name: Shown in the report.
+        make: Builds the network.
+        size: Height and width of its image, pixels.
+        quoted: Its row of the paper's Table 7; "" for none.
+        settings: Settings of its training step; None for a user's model, whose loss is not known here.
     """
 
     name: str
-    make: Make
-    size: Size
+    make: MakeNetwork
+    size: ImageSize
     quoted: str = ""
     settings: Settings | None = None
 
 
-def chosen(size: Size, *, models: Sequence[str] = (), names: Sequence[str] = ()) -> tuple[Counted, ...]:
-    """The user's `models`, else those of the paper's networks that `names` lists, else all of them.
+def select_networks(
+    size: ImageSize, *, models: Sequence[str] = (), names: Sequence[str] = ()
+) -> tuple[CountedNetwork, ...]:
+    """Return the user's `models`, else those of the paper's networks that `names` lists, else all of them.
 
-    Raises ValueError for a name that means nothing.
+    Raises:
+        ValueError: A name is unknown.
     """
     if models:
-        return tuple(Counted(name=spec, make=named(spec), size=size) for spec in dict.fromkeys(models))
-    known = {network.name: network for network in networks()}
+        return tuple(
+            CountedNetwork(name=spec, make=network_from_spec(spec), size=size) for spec in dict.fromkeys(models)
+        )
+    known = {network.name: network for network in table7_networks()}
     for name in names:
         if name not in known:
             raise ValueError(f"--network {name}: expected one of {'; '.join(known)}{did_you_mean(name, known)}")
     return tuple(
-        Counted(
+        CountedNetwork(
             name=network.name,
             make=partial(unept.build, network.config),
             size=network.size or size,
@@ -52,26 +63,30 @@ def chosen(size: Size, *, models: Sequence[str] = (), names: Sequence[str] = ())
     )
 
 
-def counted(found: Sequence[Counted]) -> list[dict[str, Any]]:
-    """A record a network. Raises ValueError that names one which cannot be counted."""
-    return [record(one.name, one.make, one.size, quoted=one.quoted) for one in found]
+def count_networks(found: Sequence[CountedNetwork]) -> list[dict[str, Any]]:
+    """Return a record for each network.
+
+    Raises:
+        ValueError: A network cannot be counted; the message names it.
+    """
+    return [complexity_record(one.name, one.make, one.size, quoted=one.quoted) for one in found]
 
 
-def times(
-    found: Sequence[Counted],
+def add_network_times(
+    found: Sequence[CountedNetwork],
     records: Sequence[dict[str, Any]],
-    size: Size,
+    size: ImageSize,
     *,
     batch: int,
     rounds: int,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Add `times` to the records of the networks counted at this size; returns under what they were taken."""
-    from bench.profiling.network_timing import interleaved, protocol
+    """Add `times` to the records of the networks counted at this size, and return the protocol of the times."""
+    from bench.profiling.network_timing import time_networks, timing_protocol
 
     subjects = {one.name: (one.make, one.settings) for one in found if one.size == size}
-    measured = interleaved(subjects, size, batch=batch, rounds=rounds, say=say)
+    measured = time_networks(subjects, size, batch=batch, rounds=rounds, say=say)
     for line in records:
         if line["name"] in measured:
             line["times"] = measured[line["name"]]
-    return protocol(size, batch, rounds)
+    return timing_protocol(size, batch, rounds)

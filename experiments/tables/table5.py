@@ -19,15 +19,19 @@ CONTROL = "+ spatial path"  # the whole model, which Table 6 calls N=16 L=3
 STRONGER = {"tiny_conv": "tiny_vit", "lite0": "deit_base", "resnet50": "deit_base"}
 
 
-def variants(base: Settings, *, stronger_weights: str = "") -> tuple[Variant, ...]:
-    """The four rows in the table's order, on top of `base`, each with everything of the row before it, then `none`.
+def table5_variants(base: Settings, *, stronger_weights: str = "") -> tuple[Variant, ...]:
+    """Return the four rows in the table's order, each with everything of the row before it, then `none`.
 
-    `base.train.backbone_weights` belong to the base backbone; the stronger one starts from `stronger_weights`, or from
-    scratch where none are given. Raises ValueError for a backbone that has no stronger one here.
+    Args:
+        base: Settings below the rows; its `backbone_weights` belong to the base backbone.
+        stronger_weights: Weights of the stronger backbone; "" for training from scratch.
+
+    Raises:
+        ValueError: The backbone has no stronger one here.
     """
     if base.model.backbone not in STRONGER:
         raise ValueError(f"backbone {base.model.backbone!r}: the ladder of Table 5 starts from {', '.join(STRONGER)}")
-    spatial = table6.cell(base, points=POINTS, levels=3)
+    spatial = table6.table6_cell(base, points=POINTS, levels=3)
     pyramid = _without_spatial_path(spatial)
     baseline = replace(pyramid, model=replace(pyramid.model, levels=1))
     stronger = replace(

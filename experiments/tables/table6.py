@@ -17,24 +17,25 @@ LEVELS = (1, 3)
 CONTROL = "N=16 L=3"
 
 
-def variants(base: Settings) -> tuple[Variant, ...]:
-    """The six cells in the table's order, on top of `base`."""
+def table6_variants(base: Settings) -> tuple[Variant, ...]:
+    """Return the six cells in the table's order, on top of `base`."""
     return tuple(
         Variant(
             name=f"N={points} L={levels}",
             axes={"points": points, "levels": levels},
-            settings=cell(base, points=points, levels=levels),
+            settings=table6_cell(base, points=points, levels=levels),
         )
         for levels in LEVELS
         for points in POINTS
     )
 
 
-def cell(base: Settings, *, points: int, levels: int) -> Settings:
-    """One cell's settings. `base` decides everything that the table does not.
+def table6_cell(base: Settings, *, points: int, levels: int) -> Settings:
+    """Return one cell's settings; `base` decides everything that the table does not.
 
-    Raises ValueError if `base` turns off what the table takes for granted: a weight of zero among the four losses, or
-    queries without the spatial feature.
+    Raises:
+        ValueError: `base` turns off what the table takes for granted: one of the four losses, or queries with the
+            spatial feature.
     """
     for name in ("weight_ce", "weight_refined", "weight_boundary", "weight_direction"):
         if getattr(base.loss, name) <= 0:

@@ -16,8 +16,8 @@ from unept.config import ModelConfig, paper_profile, released_profile
 
 CONTROL = "Ours"
 AXES = ("architecture", "backbone", "width")
-PUBLISHED = 512  # width of every rival's public configuration, where UN-EPT's is 256
-RIVALS = {
+PUBLISHED_WIDTH = 512  # width of every rival's public configuration, where UN-EPT's is 256
+PUBLISHED_ARCHITECTURES = {
     "PSANet": "psanet",
     "UperNet": "upernet",
     "EncNet": "encnet",
@@ -28,12 +28,17 @@ RIVALS = {
     "OCRNet": "ocrnet",
     "SETR": "setr_mla",
 }
-BACKBONES = {"ocrnet": "hrnet_w48", "setr_mla": "vit_large", "setr_pup": "vit_large", "setr_naive": "vit_large"}
-LARGE = (1024, 2048)  # height and width that the paper's tool counts at unless told otherwise
+PUBLISHED_BACKBONES = {
+    "ocrnet": "hrnet_w48",
+    "setr_mla": "vit_large",
+    "setr_pup": "vit_large",
+    "setr_naive": "vit_large",
+}
+LARGE_SIZE = (1024, 2048)  # height and width that the paper's tool counts at unless told otherwise
 
 
 @dataclass(frozen=True, kw_only=True)
-class Network:
+class Table7Network:
     """One published network: `quoted` is its row of Table 7, "" for none; `size` where it is not that of the others."""
 
     name: str
@@ -42,39 +47,45 @@ class Network:
     size: tuple[int, int] | None = None
 
 
-def networks(classes: int = 150) -> tuple[Network, ...]:
-    """The rows of Table 7, then the other forms of them that the paper or its code has, or that explain a figure."""
+def table7_networks(classes: int = 150) -> tuple[Table7Network, ...]:
+    """Return the rows of Table 7, then other forms of them that the paper or its code has, or that explain a figure."""
     released, _ = released_profile()
     written, _ = paper_profile()
-    found = [Network(name=n, quoted=n, config=_rival(a)) for n, a in RIVALS.items() if n != "ANL"]
+    found = [
+        Table7Network(name=n, quoted=n, config=_published_network(a))
+        for n, a in PUBLISHED_ARCHITECTURES.items()
+        if n != "ANL"
+    ]
     found += [
-        Network(name="Ours", quoted="Ours", config=replace(released, backbone="deit_base")),
-        Network(name="Ours, ResNet50", config=released),
-        Network(name="Ours, paper profile", config=replace(written, backbone="deit_base")),
-        Network(name="Ours, ResNet50, paper profile", config=written),
-        Network(name="SETR, PUP", config=_rival("setr_pup")),
-        Network(name="SETR, Naive", config=_rival("setr_naive")),
-        Network(name="CCNet, ResNet50", config=_rival("ccnet", "resnet50")),
-        Network(name="ANL", config=_rival("anl")),
-        Network(name="ANL, ResNet50", config=_rival("anl", "resnet50")),
-        Network(name="PointRend, 2048x1024", config=_rival("pointrend"), size=LARGE),
+        Table7Network(name="Ours", quoted="Ours", config=replace(released, backbone="deit_base")),
+        Table7Network(name="Ours, ResNet50", config=released),
+        Table7Network(name="Ours, paper profile", config=replace(written, backbone="deit_base")),
+        Table7Network(name="Ours, ResNet50, paper profile", config=written),
+        Table7Network(name="SETR, PUP", config=_published_network("setr_pup")),
+        Table7Network(name="SETR, Naive", config=_published_network("setr_naive")),
+        Table7Network(name="CCNet, ResNet50", config=_published_network("ccnet", "resnet50")),
+        Table7Network(name="ANL", config=_published_network("anl")),
+        Table7Network(name="ANL, ResNet50", config=_published_network("anl", "resnet50")),
+        Table7Network(name="PointRend, 2048x1024", config=_published_network("pointrend"), size=LARGE_SIZE),
     ]
     return tuple(replace(network, config=replace(network.config, classes=classes)) for network in found)
 
 
-def variants(base: Settings) -> tuple[Variant, ...]:
-    """The rows of the table, ANL of Table 8, and ours on the base backbone, on top of `base`.
+def table7_variants(base: Settings) -> tuple[Variant, ...]:
+    """Return the rows of the table, ANL of Table 8, and ours on the base backbone, on top of `base`.
 
-    `base.train.backbone_weights` belong to the base backbone; the others start from scratch. Raises ValueError for a
-    backbone that has no transformer beside it here.
+    `base.train.backbone_weights` belong to the base backbone; the others start from scratch.
+
+    Raises:
+        ValueError: The architecture is not UN-EPT, or the backbone has no transformer beside it here.
     """
     if base.model.architecture != "unept":
         raise ValueError(f"architecture={base.model.architecture}: Table 7 has a row for each, start from unept")
     if base.model.backbone not in table5.STRONGER:
         known = ", ".join(table5.STRONGER)
         raise ValueError(f"backbone {base.model.backbone!r}: the rows of Table 7 start from {known}")
-    whole = table6.cell(base, points=table5.POINTS, levels=3)
-    rows = {name: _reduced(whole, architecture) for name, architecture in RIVALS.items()}
+    whole = table6.table6_cell(base, points=table5.POINTS, levels=3)
+    rows = {name: _reduced(whole, architecture) for name, architecture in PUBLISHED_ARCHITECTURES.items()}
     rows["Ours"] = _on(whole, table5.STRONGER[base.model.backbone])
     rows["Ours, convolutional"] = whole
     return tuple(
@@ -83,19 +94,21 @@ def variants(base: Settings) -> tuple[Variant, ...]:
     )
 
 
-def _rival(architecture: str, backbone: str = "") -> ModelConfig:
-    chosen = backbone or BACKBONES.get(architecture, "resnet101")
-    return ModelConfig(architecture=architecture, backbone=chosen, width=PUBLISHED, spatial=False, queries="embed")
+def _published_network(architecture: str, backbone: str = "") -> ModelConfig:
+    chosen = backbone or PUBLISHED_BACKBONES.get(architecture, "resnet101")
+    return ModelConfig(
+        architecture=architecture, backbone=chosen, width=PUBLISHED_WIDTH, spatial=False, queries="embed"
+    )
 
 
 def _reduced(whole: Settings, architecture: str) -> Settings:
     """A rival under the recipe of `whole`, with plain and auxiliary cross-entropy."""
     base = whole.model.backbone
     if base == "resnet50":
-        backbone = BACKBONES.get(architecture, "resnet101")
+        backbone = PUBLISHED_BACKBONES.get(architecture, "resnet101")
     else:
-        backbone = table5.STRONGER[base] if BACKBONES.get(architecture) == "vit_large" else base
-    factor = PUBLISHED // ModelConfig().width
+        backbone = table5.STRONGER[base] if PUBLISHED_BACKBONES.get(architecture) == "vit_large" else base
+    factor = PUBLISHED_WIDTH // ModelConfig().width
     model = replace(
         whole.model,
         architecture=architecture,
@@ -108,7 +121,7 @@ def _reduced(whole: Settings, architecture: str) -> Settings:
 
 
 def _on(settings: Settings, backbone: str) -> Settings:
-    """The same on another backbone, which then starts from scratch."""
+    """Settings with another backbone, which then starts from scratch."""
     weights = settings.train.backbone_weights if backbone == settings.model.backbone else ""
     return replace(
         settings,

@@ -1,4 +1,4 @@
-"""Table 8: attention in UN-EPT's own slots, and whole rivals: at the paper's size for their memory, and to be trained.
+"""Table 8: attention in UN-EPT's slots, and whole published networks: memory at the paper's size, and training.
 
 A mechanism takes the place of the encoder's and of the decoder's self-attention; the decoder's cross-attention stays
 deformable. So even with nothing in both slots the context reaches the queries.
@@ -15,11 +15,11 @@ from bench.config.grid import Variant
 from bench.config.settings import Settings
 from experiments.attention.masked_dense import MaskedSelf
 from experiments.tables import table6, table7
-from reports.paper.memory_claims import ALL_LEVELS, BY_LEVEL, DECODER, ENCODER, MASKED
+from reports.paper.memory_claims import ALL_LEVELS, BY_LEVEL, DECODER, ENCODER, MASKED_FORMS
 from unept.config import paper_profile, released_profile
 
 CONTROL = "deformable"
-SLOTS = ("encoder_self", "decoder_self")
+SELF_SLOTS = ("encoder_self", "decoder_self")
 MECHANISMS = {  # by the name of the row; the paper's, then the controls
     "Sparse Transformer": "sparse_transformer",
     "Longformer": "longformer",
@@ -28,11 +28,11 @@ MECHANISMS = {  # by the name of the row; the paper's, then the controls
     "dense": "dense_math",
     "none": "none",
 }
-RIVALS = {"CCNet": "ccnet", "ANL": "anl", "SETR": "setr_mla"}
+PUBLISHED_ARCHITECTURES = {"CCNet": "ccnet", "ANL": "anl", "SETR": "setr_mla"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class MemoryRow:
     """A network whose training step is measured; `quoted` is its row of Table 8, "" for none."""
 
     name: str
@@ -40,66 +40,74 @@ class Row:
     quoted: str = ""
 
 
-def networks(classes: int = 150) -> tuple[Row, ...]:
-    """The rows of Table 8 with the published recipe, our two profiles, and the controls, on the table's backbones."""
+def table8_networks(classes: int = 150) -> tuple[MemoryRow, ...]:
+    """Return the rows of Table 8 with the published recipe, our two profiles, and the baselines, on the table's
+    backbones.
+    """
     paper, loss = paper_profile()
     released, released_loss = released_profile()
     ours = Settings(model=replace(paper, classes=classes), loss=loss)
     coded = Settings(model=replace(released, classes=classes), loss=released_loss)
     rows = [
-        Row(name="Ours, ResNet50", settings=ours, quoted="Ours, ResNet50"),
-        Row(name="Ours, DeiT", settings=_on(ours, "deit_base"), quoted="Ours, DeiT"),
-        Row(name="Ours, ResNet50, as released", settings=coded),
-        Row(name="Ours, DeiT, as released", settings=_on(coded, "deit_base")),
+        MemoryRow(name="Ours, ResNet50", settings=ours, quoted="Ours, ResNet50"),
+        MemoryRow(name="Ours, DeiT", settings=_on(ours, "deit_base"), quoted="Ours, DeiT"),
+        MemoryRow(name="Ours, ResNet50, as released", settings=coded),
+        MemoryRow(name="Ours, DeiT, as released", settings=_on(coded, "deit_base")),
     ]
     for name, attention in MECHANISMS.items():
         row = f"{name}, ResNet50"
         quoted = row if name in ("Sparse Transformer", "Longformer", "Reformer") else ""
-        rows.append(Row(name=row, settings=_with(ours, attention), quoted=quoted))
-    published = {network.name: network for network in table7.networks(classes)}
+        rows.append(MemoryRow(name=row, settings=_with(ours, attention), quoted=quoted))
+    published = {network.name: network for network in table7.table7_networks(classes)}
     for name, quoted in (
         ("CCNet, ResNet50", "CCNet, ResNet50"),
         ("ANL, ResNet50", "ANL, ResNet50"),
         ("SETR", "SETR, T-large"),
     ):
-        rows.append(Row(name=name, settings=Settings(model=published[name].config), quoted=quoted))
+        rows.append(MemoryRow(name=name, settings=Settings(model=published[name].config), quoted=quoted))
     return tuple(rows)
 
 
-def masked(classes: int = 150) -> tuple[Row, ...]:
-    """A sparse pattern (Longformer's window) computed as dense attention with a mask, in four places.
+def masked_networks(classes: int = 150) -> tuple[MemoryRow, ...]:
+    """Return a sparse pattern (Longformer's window) computed as dense attention with a mask, in four forms.
 
-    What is held does not depend on the pattern but for the size of the mask.
+    Memory depends on the pattern only through the size of the mask.
     """
     model, loss = paper_profile()
     ours = Settings(model=replace(model, classes=classes), loss=loss)
     name = f"{MaskedSelf.__module__}:{MaskedSelf.__qualname__}"
-    slots = {ALL_LEVELS: SLOTS, BY_LEVEL: SLOTS, ENCODER: SLOTS[:1], DECODER: SLOTS[1:]}
+    slots = {ALL_LEVELS: SELF_SLOTS, BY_LEVEL: SELF_SLOTS, ENCODER: SELF_SLOTS[:1], DECODER: SELF_SLOTS[1:]}
 
-    def row(form: str) -> Row:
-        options = (("encoder_self.joint", form == ALL_LEVELS),) if SLOTS[0] in slots[form] else ()
+    def row(form: str) -> MemoryRow:
+        options = (("encoder_self.joint", form == ALL_LEVELS),) if SELF_SLOTS[0] in slots[form] else ()
         changes: dict[str, Any] = dict.fromkeys(slots[form], name)
-        return Row(name=form, settings=replace(ours, model=replace(ours.model, attention_options=options, **changes)))
+        return MemoryRow(
+            name=form, settings=replace(ours, model=replace(ours.model, attention_options=options, **changes))
+        )
 
-    return tuple(row(form) for form in MASKED)
+    return tuple(row(form) for form in MASKED_FORMS)
 
 
-def chosen(names: Sequence[str]) -> tuple[Row, ...]:
-    """The rows of these names, or all. ValueError for a name that means nothing."""
-    known = {row.name: row for row in networks()}
+def select_memory_rows(names: Sequence[str]) -> tuple[MemoryRow, ...]:
+    """Return the rows of these names, or all.
+
+    Raises:
+        ValueError: A name is unknown.
+    """
+    known = {row.name: row for row in table8_networks()}
     for name in names:
         if name not in known:
             raise ValueError(f"--row {name}: expected one of {'; '.join(known)}{did_you_mean(name, known)}")
     return tuple(row for name, row in known.items() if not names or name in names)
 
 
-def variants(base: Settings) -> tuple[Variant, ...]:
-    """The rows as a study trains them on top of `base`: one recipe, one learning rate (see `tables.lr_sweep`)."""
-    whole = table6.cell(base, points=16, levels=3)
+def table8_variants(base: Settings) -> tuple[Variant, ...]:
+    """Return the rows as a study trains them on top of `base`: one recipe, one learning rate."""
+    whole = table6.table6_cell(base, points=16, levels=3)
     rows = {CONTROL: whole} | {name: _with(whole, attention) for name, attention in MECHANISMS.items()}
-    rivals = {variant.name: variant.settings for variant in table7.variants(base)}
-    rows |= {name: rivals[name] for name in RIVALS}
-    axes = ("architecture", "backbone", *SLOTS)
+    networks = {variant.name: variant.settings for variant in table7.table7_variants(base)}
+    rows |= {name: networks[name] for name in PUBLISHED_ARCHITECTURES}
+    axes = ("architecture", "backbone", *SELF_SLOTS)
     return tuple(
         Variant(name=name, axes={axis: getattr(settings.model, axis) for axis in axes}, settings=settings)
         for name, settings in rows.items()

@@ -1,7 +1,8 @@
-"""The paper's claims beside what was measured here: differences only, never a figure of ours by one of theirs.
+"""Verdicts on the paper's claims, from what a study measured: differences only, never a figure of ours beside one of
+theirs.
 
-A claim agrees or disagrees where a test shows a difference of its sign or of the other one; Welch's p, adjusted by Holm
-over the claims of the same table and column that could be tested. Everything else is undetermined, and the difference
+A claim agrees or disagrees where Welch's test shows a difference of its sign or of the other one; p is adjusted by Holm
+over the claims of the same table and column that could be tested. Every other claim is undetermined, and the difference
 that these seeds would have shown stands beside it. A claim whose two rows have no values here is not run.
 """
 
@@ -13,31 +14,36 @@ from dataclasses import dataclass
 import pandas as pd
 
 from reports.analysis import study_rows
-from reports.analysis.comparisons import ALPHA, Contrast, adjusted, contrast
-from reports.analysis.frames import frame
+from reports.analysis.comparisons import ALPHA, SampleComparison, compare_samples, holm_p_values
 from reports.analysis.study_rows import Study
+from reports.formats.data_frames import make_frame
 from reports.paper.claims import CLAIMS, STAND_INS, Claim
 
 AGREES, DISAGREES, UNDETERMINED, NOT_RUN = "agrees", "disagrees", "undetermined", "not run"
-METRICS = {"mIoU": "miou", "pixAcc": "pixel_accuracy", "pAcc": "pixel_accuracy"}  # fractions here, percent there
-COUNTED = {"#Params.": ("parameters", 1e-6), "GFLOPs": ("module_gmacs", 1.0)}  # GFLOPs: multiply-adds by its tool
+CLAIM_METRICS = {"mIoU": "miou", "pixAcc": "pixel_accuracy", "pAcc": "pixel_accuracy"}  # fractions here, percent there
+CLAIM_COUNTS = {"#Params.": ("parameters", 1e-6), "GFLOPs": ("module_gmacs", 1.0)}  # GFLOPs: multiply-adds by its tool
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Found:
-    """What a study has for one claim; `counted` figures have no spread and need no test."""
+    """Values that a study has for one claim; `counted` figures are exact and need no test."""
 
-    contrast: Contrast
+    contrast: SampleComparison
     counted: bool = False
 
 
-def judge(study: Study, number: int | None) -> pd.DataFrame:
-    """A line for each claim of all tables; those of other tables than `number`, the study's, are not run.
+def claims_frame(study: Study, number: int | None) -> pd.DataFrame:
+    """Return a frame with a line per claim of all tables, judged by the study where it is of its table.
 
-    `quoted` is the paper's difference, `difference` ours, both `better - worse` in `unit`, with Welch's 95 % interval;
-    `n` is the smaller of the two sizes. Operations and parameters are exact and need no test; operations are counted as
-    the paper's tool does, of the networks as they were trained here. Memory is not judged: the
-    paper's is a GPU's, which no row holds.
+    Args:
+        study: Rows of the study.
+        number: The paper's table beside the study. Claims of other tables are "not run"; None leaves all of them so.
+
+    Returns:
+        `quoted` is the paper's difference and `difference` ours, both `better - worse` in `unit`, with Welch's 95 %
+        interval `low`, `high`; `n` is the smaller sample size. Operations and parameters are exact and need no test;
+        operations are those of the paper's tool, for the networks as trained here. Memory is not judged: the paper's is
+        a GPU's, which no row holds.
     """
     found = [_find(study, claim) if claim.table == number else _nothing() for claim in CLAIMS]
     holm = _holm(found)
@@ -54,7 +60,7 @@ def judge(study: Study, number: int | None) -> pd.DataFrame:
         lines.append(line)
     numbers = ("difference", "low", "high", "p", "p_holm", "detectable")
     columns = ["table", "column", "claim", "quoted", "unit", "n", *numbers, "outcome"]
-    return frame(lines, columns, whole=("table", "n"), text=("column", "claim", "unit", "outcome"))
+    return make_frame(lines, columns, whole=("table", "n"), text=("column", "claim", "unit", "outcome"))
 
 
 def _find(study: Study, claim: Claim) -> _Found:
@@ -67,33 +73,33 @@ def _find(study: Study, claim: Claim) -> _Found:
         return named.get(frozenset(row.split()), "")
 
     pair = [variant_of(row) or variant_of(STAND_INS.get(row, row)) for row in (claim.better, claim.worse)]
-    if claim.column in METRICS:
-        better, worse = (_percent(study, variant, METRICS[claim.column]) for variant in pair)
-        return _Found(contrast=contrast(better, worse))
-    if claim.column in COUNTED:
-        name, factor = COUNTED[claim.column]
-        values = [study_rows.number(study.measures.get(variant, {}), "metrics", name) for variant in pair]
+    if claim.column in CLAIM_METRICS:
+        better, worse = (_percent(study, variant, CLAIM_METRICS[claim.column]) for variant in pair)
+        return _Found(contrast=compare_samples(better, worse))
+    if claim.column in CLAIM_COUNTS:
+        name, factor = CLAIM_COUNTS[claim.column]
+        values = [study_rows.number_at(study.measures.get(variant, {}), "metrics", name) for variant in pair]
         better, worse = ([] if value is None else [factor * value] for value in values)
-        return _Found(contrast=contrast(better, worse), counted=True)
+        return _Found(contrast=compare_samples(better, worse), counted=True)
     return _nothing()
 
 
 def _nothing() -> _Found:
-    return _Found(contrast=contrast([], []))
+    return _Found(contrast=compare_samples([], []))
 
 
 def _percent(study: Study, variant: str, metric: str) -> list[float]:
-    return [100 * value for value in study_rows.values(study.of(variant), metric)]
+    return [100 * value for value in study_rows.metric_values(study.runs_of(variant), metric)]
 
 
 def _holm(found: Iterable[_Found]) -> list[float | None]:
     """Holm's p of each claim, over the claims of its table and column."""
-    families: dict[tuple[int, str], list[tuple[int, Contrast]]] = {}
+    families: dict[tuple[int, str], list[tuple[int, SampleComparison]]] = {}
     for index, (claim, one) in enumerate(zip(CLAIMS, found, strict=True)):
         families.setdefault((claim.table, claim.column), []).append((index, one.contrast))
     ps: dict[int, float | None] = {}
     for members in families.values():
-        ps |= zip((index for index, _ in members), adjusted([item for _, item in members]), strict=True)
+        ps |= zip((index for index, _ in members), holm_p_values([item for _, item in members]), strict=True)
     return [ps[index] for index in range(len(ps))]
 
 

@@ -6,16 +6,16 @@ Accuracies are in percent points. Missing numbers are missing cells. Every frame
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import pandas as pd
 
-from bench.stats.seed_statistics import Summary, summarise
+from bench.stats.seed_statistics import SampleSummary, summarize_sample
 from reports.analysis import study_rows
 from reports.analysis.study_rows import Study
-from reports.paper import figures
+from reports.formats.data_frames import make_frame
 
-BOUNDARIES = (
+BOUNDARY_METRICS = (
     "boundary_iou",
     "boundary_f",
     "interior_miou",
@@ -23,11 +23,11 @@ BOUNDARIES = (
     "boundary_iou_refined",
     "boundary_f_refined",
 )
-REFINABLE = ("miou", "boundary_iou", "boundary_f")
-SIZES = ("small", "medium", "large")
-ACCURACIES = ("miou", "pixel_accuracy", "miou_refined", "pixel_accuracy_refined")
-REFINED = ("miou_refined", "pixel_accuracy_refined")
-COSTS = {
+REFINABLE_METRICS = ("miou", "boundary_iou", "boundary_f")
+OBJECT_SIZES = ("small", "medium", "large")
+ACCURACY_METRICS = ("miou", "pixel_accuracy", "miou_refined", "pixel_accuracy_refined")
+REFINED_METRICS = ("miou_refined", "pixel_accuracy_refined")
+COST_PATHS = {
     "parameters": ("parameters",),
     "gmacs": ("gmacs",),
     "gflops": ("gflops",),
@@ -41,164 +41,164 @@ COSTS = {
     },
 }
 PROVENANCE = {"parameters": "derived", "gmacs": "derived", "gflops": "derived", "module_gmacs": "derived"}
-WHOLE = ("parameters", "train_images_per_second_n", "inference_images_per_second_n")
+WHOLE_COLUMNS = ("parameters", "train_images_per_second_n", "inference_images_per_second_n")
 
 
-def accuracy(study: Study) -> pd.DataFrame:
-    """A line a variant: runs, runs with a value, and mean, sd and 95 % t-interval of each accuracy that any run has."""
-    names = [name for name in ACCURACIES if name not in REFINED or study_rows.values(study.runs, name)]
+def accuracy_frame(study: Study) -> pd.DataFrame:
+    """Return a frame with a line per variant: runs, runs with a value, and each accuracy's mean, sd and 95 %
+    t-interval.
+
+    Accuracies are in percent points. Refined ones have columns only where a run has a value.
+    """
+    names = [
+        name for name in ACCURACY_METRICS if name not in REFINED_METRICS or study_rows.metric_values(study.runs, name)
+    ]
     lines = []
     for variant in study.variants:
-        runs = study.of(variant)
-        line: dict[str, object] = {"variant": variant, "runs": len(runs), "n": len(study_rows.values(runs, "miou"))}
+        runs = study.runs_of(variant)
+        line: dict[str, object] = {
+            "variant": variant,
+            "runs": len(runs),
+            "n": len(study_rows.metric_values(runs, "miou")),
+        }
         for name in names:
-            line |= _columns(name, summarise([100 * value for value in study_rows.values(runs, name)]))
+            line |= _columns(name, summarize_sample([100 * value for value in study_rows.metric_values(runs, name)]))
         lines.append(line)
-    columns = ["variant", "runs", "n", *(column for name in names for column in _columns(name, summarise([])))]
-    return frame(lines, columns, whole=("runs", "n"))
+    columns = ["variant", "runs", "n", *(column for name in names for column in _columns(name, summarize_sample([])))]
+    return make_frame(lines, columns, whole=("runs", "n"))
 
 
-def seeds(study: Study) -> pd.DataFrame:
-    """A line a run: its axes, status and accuracies."""
-    fields = study_rows.axes(study)
+def seeds_frame(study: Study) -> pd.DataFrame:
+    """Return a frame with a line per run: its axes, status and accuracies in percent points."""
+    fields = study_rows.study_axes(study)
     lines = [
         {
             "variant": run["variant"],
-            **{field: study_rows.plain(study_rows.lookup(run, "axes", field)) for field in fields},
-            "seed": study_rows.seed(run),
+            **{field: study_rows.value_text(study_rows.value_at(run, "axes", field)) for field in fields},
+            "seed": study_rows.seed_of(run),
             "status": str(run.get("status")),
-            **{name: _percent(study_rows.number(run, "metrics", name)) for name in ACCURACIES},
+            **{name: _percent(study_rows.number_at(run, "metrics", name)) for name in ACCURACY_METRICS},
         }
         for run in study.runs
     ]
     text = ("variant", *fields, "status")
-    return frame(lines, ["variant", *fields, "seed", "status", *ACCURACIES], whole=("seed",), text=text)
+    return make_frame(lines, ["variant", *fields, "seed", "status", *ACCURACY_METRICS], whole=("seed",), text=text)
 
 
-def cost(study: Study) -> pd.DataFrame:
-    """A line a variant; each column's name ends in where it comes from: counted (`derived`) or `measured`."""
+def cost_frame(study: Study) -> pd.DataFrame:
+    """Return a frame with a line per variant; a column's name ends in its source, `derived` (counted) or `measured`."""
     lines = []
     for variant in study.variants:
         row = study.measures.get(variant, {})
         line: dict[str, object] = {"variant": variant, "status": str(row.get("status", "not run"))}
-        for name, path in COSTS.items():
-            line[_sourced(name)] = study_rows.number(row, "metrics", *path)
+        for name, path in COST_PATHS.items():
+            line[_sourced(name)] = study_rows.number_at(row, "metrics", *path)
         lines.append(line)
-    columns = ["variant", "status", *map(_sourced, COSTS)]
-    return frame(lines, columns, whole=tuple(map(_sourced, WHOLE)), text=("variant", "status"))
+    columns = ["variant", "status", *map(_sourced, COST_PATHS)]
+    return make_frame(lines, columns, whole=tuple(map(_sourced, WHOLE_COLUMNS)), text=("variant", "status"))
 
 
-def class_iou(study: Study) -> pd.DataFrame:
-    """A line a class, a column a variant: mean IoU over the seeds in which the class has one."""
-    names = dict.fromkeys(name for run in study.runs for name in study_rows.lookup(run, "metrics", "iou") or {})
+def class_iou_frame(study: Study) -> pd.DataFrame:
+    """Return a frame with a line per class: by variant, the mean IoU in percent over the seeds in which it has one."""
+    names = dict.fromkeys(name for run in study.runs for name in study_rows.value_at(run, "metrics", "iou") or {})
     lines = []
     for name in names:
         line: dict[str, object] = {"class": name}
         for variant in study.variants:
             found = [
-                study_rows.number(run, "metrics", "iou", name) for run in study.of(variant) if study_rows.succeeded(run)
+                study_rows.number_at(run, "metrics", "iou", name)
+                for run in study.runs_of(variant)
+                if study_rows.has_succeeded(run)
             ]
-            line[variant] = summarise([100 * value for value in found if value is not None]).mean
+            line[variant] = summarize_sample([100 * value for value in found if value is not None]).mean
         lines.append(line)
-    return frame(lines, ["class", *study.variants], text=("class",))
+    return make_frame(lines, ["class", *study.variants], text=("class",))
 
 
-def boundaries(study: Study) -> pd.DataFrame:
-    """A line a variant: mean and sd, in percent points, of each metric that looks at boundaries or object sizes.
+def boundary_frame(study: Study) -> pd.DataFrame:
+    """Return a frame with a line per variant: mean, sd and n of the metrics of boundaries and object sizes.
 
-    Sizes are `size:small`, radii of the trimap curve `trimap:3`. Empty where no run has any.
+    Percent points. Object sizes are named `size:small`, radii of the trimap curve `trimap:3`. Empty where no run
+    has any.
     """
-    paths: list[tuple[str, ...]] = [(name,) for name in BOUNDARIES]
+    paths: list[tuple[str, ...]] = [(name,) for name in BOUNDARY_METRICS]
     for name in ("size_iou", "trimap"):
-        inner = dict.fromkeys(key for run in study.runs for key in study_rows.lookup(run, "metrics", name) or {})
+        inner = dict.fromkeys(key for run in study.runs for key in study_rows.value_at(run, "metrics", name) or {})
         paths += [(name, key) for key in sorted(inner, key=_size)]
     names = {":".join(path).replace("size_iou", "size"): path for path in paths if _points(study.runs, *path)}
     lines = []
     for variant in study.variants if names else ():
         line: dict[str, object] = {"variant": variant}
         for name, path in names.items():
-            summary = summarise(_points(study.of(variant), *path))
+            summary = summarize_sample(_points(study.runs_of(variant), *path))
             line |= {f"{name}_mean": summary.mean, f"{name}_sd": summary.sd, f"{name}_n": summary.n}
         lines.append(line)
     columns = [f"{name}_{part}" for name in names for part in ("mean", "sd", "n")]
-    return frame(lines, ["variant", *columns], whole=[f"{name}_n" for name in names])
+    return make_frame(lines, ["variant", *columns], whole=[f"{name}_n" for name in names])
 
 
-def refinement(study: Study) -> pd.DataFrame:
-    """A line a variant: mIoU after boundary refinement, and what refinement changed of mIoU and boundary metrics.
+def refinement_frame(study: Study) -> pd.DataFrame:
+    """Return a frame with a line per variant: mIoU after boundary refinement, and the change of each metric by it.
 
-    Percent points. Changes are taken within each run, the same network before and after, so they are paired: mean and
-    95 % t-interval over the seeds. Empty where no run was refined.
+    Percent points. Changes are taken within each run, so they are paired: mean and 95 % t-interval over the seeds.
+    Empty where no run was refined.
     """
     lines = []
-    for variant in study.variants if study_rows.values(study.runs, "miou_refined") else ():
-        runs = [run for run in study.of(variant) if study_rows.succeeded(run)]
-        refined = summarise(_points(runs, "miou_refined"))
+    for variant in study.variants if study_rows.metric_values(study.runs, "miou_refined") else ():
+        runs = [run for run in study.runs_of(variant) if study_rows.has_succeeded(run)]
+        refined = summarize_sample(_points(runs, "miou_refined"))
         line: dict[str, object] = {"variant": variant, "n": refined.n}
         line |= {"miou_refined_mean": refined.mean, "miou_refined_sd": refined.sd}
-        for name in REFINABLE:
-            summary = summarise([change for run in runs if (change := _change(run, name)) is not None])
+        for name in REFINABLE_METRICS:
+            summary = summarize_sample([change for run in runs if (change := _change(run, name)) is not None])
             line |= {f"{name}_change": summary.mean, f"{name}_low": summary.low, f"{name}_high": summary.high}
         lines.append(line)
-    changes = [f"{name}_{part}" for name in REFINABLE for part in ("change", "low", "high")]
-    return frame(lines, ["variant", "n", "miou_refined_mean", "miou_refined_sd", *changes], whole=("n",))
+    changes = [f"{name}_{part}" for name in REFINABLE_METRICS for part in ("change", "low", "high")]
+    return make_frame(lines, ["variant", "n", "miou_refined_mean", "miou_refined_sd", *changes], whole=("n",))
 
 
-def failures(study: Study) -> pd.DataFrame:
-    """What has no value, and why: runs that did not end well or were never made, and measures that failed."""
+def failures_frame(study: Study) -> pd.DataFrame:
+    """Return a frame of what has no value, with the reason: failed runs, planned runs without a row, failed
+    measurements.
+    """
     lines = []
     for variant in study.variants:
         lines += [
-            _failure(variant, str(study_rows.seed(run)), run)
-            for run in study.of(variant)
-            if not study_rows.values([run], "miou")
+            _failure(variant, str(study_rows.seed_of(run)), run)
+            for run in study.runs_of(variant)
+            if not study_rows.metric_values([run], "miou")
         ]
-        missing = study.missing(variant)
+        missing = study.missing_seeds(variant)
         if missing:
             absent = {"status": "not run", "message": "asked for, and no row is here"}
             lines.append(_failure(variant, ", ".join(map(str, missing)), absent))
         measure = study.measures.get(variant)
-        if measure is not None and not study_rows.succeeded(measure):
+        if measure is not None and not study_rows.has_succeeded(measure):
             lines.append(_failure(variant, "cost", measure))
     columns = ["variant", "seed", "status", "message"]
-    return frame(lines, columns, text=columns)
-
-
-def quoted(table: int) -> pd.DataFrame:
-    """A table of the paper as printed: a line a row, a column a column, every cell a string."""
-    printed = figures.TABLES[table]
-    lines: dict[str, dict[str, object]] = {row: {"row": row} for row in printed.rows}
-    for figure in printed.figures:
-        lines[figure.row][figure.column] = figure.printed
-    columns = ["row", *printed.columns]
-    return frame(list(lines.values()), columns, text=columns)
-
-
-def csv(made: pd.DataFrame) -> str:
-    """The frame as CSV with six significant digits, which depend on nothing but its numbers."""
-    return made.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    return make_frame(lines, columns, text=columns)
 
 
 def _points(runs: Iterable[study_rows.Row], *path: str) -> list[float]:
     """A fraction of the runs that ended well and have it, in percent points."""
-    found = (study_rows.number(run, "metrics", *path) for run in runs if study_rows.succeeded(run))
+    found = (study_rows.number_at(run, "metrics", *path) for run in runs if study_rows.has_succeeded(run))
     return [100 * value for value in found if value is not None]
 
 
 def _change(run: study_rows.Row, name: str) -> float | None:
-    """What refinement changed of this metric in one run, percent points."""
-    after, before = (study_rows.number(run, "metrics", key) for key in (f"{name}_refined", name))
+    """Change of this metric by refinement in one run, percent points."""
+    after, before = (study_rows.number_at(run, "metrics", key) for key in (f"{name}_refined", name))
     return None if after is None or before is None else 100 * (after - before)
 
 
 def _size(key: str) -> tuple[float, str]:
     """Orders names of sizes and radii, which rows hold in alphabetical order, by what they mean."""
-    if key in SIZES:
-        return SIZES.index(key), key
+    if key in OBJECT_SIZES:
+        return OBJECT_SIZES.index(key), key
     return float(key) if key.isdecimal() else math.inf, key
 
 
-def _columns(name: str, summary: Summary) -> dict[str, float | None]:
+def _columns(name: str, summary: SampleSummary) -> dict[str, float | None]:
     return {
         f"{name}_mean": summary.mean,
         f"{name}_sd": summary.sd,
@@ -219,15 +219,3 @@ def _percent(value: float | None) -> float | None:
 
 def _sourced(name: str) -> str:
     return f"{name}_{PROVENANCE.get(name, 'measured')}"
-
-
-def frame(
-    lines: Sequence[dict[str, object]],
-    columns: Sequence[str],
-    *,
-    whole: Iterable[str] = (),
-    text: Iterable[str] = ("variant",),
-) -> pd.DataFrame:
-    """Lines as a frame: numbers that may be missing, whole numbers in the columns `whole`, words in `text`."""
-    kinds = dict.fromkeys(columns, "Float64") | dict.fromkeys(whole, "Int64") | dict.fromkeys(text, "string")
-    return pd.DataFrame(list(lines), columns=list(columns), dtype=object).astype(kinds)

@@ -1,4 +1,4 @@
-"""Under what the rows were made: the setting in words, where it departs from the paper's, environment and commands."""
+"""Conditions under which rows were made: the protocol, its differences from the paper's, environment and commands."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import Any
 
+from bench.results.rows import nested_items
 from reports.analysis import study_rows
 from reports.analysis.study_rows import Study
 from reports.paper import figures
 
-PROTOCOL = (
+PROTOCOL_FIELDS = (
     "data",
     "backbone",
     "backbone_weights",
@@ -38,7 +39,7 @@ PROTOCOL = (
     "flip_test",
     "refine_test",
 )
-MEANING: Mapping[str, str] = {
+FIELD_MEANINGS: Mapping[str, str] = {
     "size": "side of the training crop, pixels",
     "levels": "L, feature scales",
     "points": "N, sampling points per level and head",
@@ -52,13 +53,13 @@ MEANING: Mapping[str, str] = {
     "refine_test": "boundary refinement at test",
     "mode": "evaluation of whole images or sliding windows",
 }
-BARE = {"backbone_weights": "none, from scratch"}
+EMPTY_VALUES = {"backbone_weights": "none, from scratch"}
 
 
-def short(study: Study) -> str:
-    """Data, size and steps in a few words: what every table and plot of accuracy carries in its header.
+def protocol_summary(study: Study) -> str:
+    """Return data, size and steps in a few words, for the header of every table and plot of accuracy.
 
-    Of a path its last part: the whole stands in the protocol.
+    A path is cut to its last part; `protocol_table` has all of it.
     """
     found = _settings(study.runs)
     if not found:
@@ -67,8 +68,8 @@ def short(study: Study) -> str:
     return f"{_values('data', named)}, {_values('size', found)} px, {_values('steps', found)} steps"
 
 
-def headline(study: Study) -> str:
-    """The setting in one line."""
+def protocol_headline(study: Study) -> str:
+    """Return the protocol in one line: data, crop size, steps, batch and backbone."""
     found = _settings(study.runs)
     if not found:
         return "no run yet"
@@ -79,100 +80,107 @@ def headline(study: Study) -> str:
     )
 
 
-def protocol(study: Study) -> list[tuple[str, str]]:
-    """Every setting that decides the numbers, the most telling first: the variants' common value, or all values."""
+def protocol_table(study: Study) -> list[tuple[str, str]]:
+    """Return (name, value) of every setting that decides the numbers, the most important ones first.
+
+    A setting that differs between variants has all of its values.
+    """
     found = _settings(study.runs)
     lines = [
-        ("preset", study_rows.distinct(run.get("preset") for run in study.runs)),
+        ("preset", study_rows.distinct_text(run.get("preset") for run in study.runs)),
         ("seeds", ", ".join(map(str, study.seeds))),
-        ("threads a run", study_rows.distinct(run.get("threads") for run in study.runs)),
-        ("backend of the attention operator", study_rows.distinct(run.get("backend") for run in study.runs)),
-        ("hash of the sources", study_rows.distinct(run.get("sources") for run in study.runs)),
+        ("threads a run", study_rows.distinct_text(run.get("threads") for run in study.runs)),
+        ("backend of the attention operator", study_rows.distinct_text(run.get("backend") for run in study.runs)),
+        ("hash of the sources", study_rows.distinct_text(run.get("sources") for run in study.runs)),
     ]
     others = dict.fromkeys(name for settings in found for name in settings)
-    lines += [(_named(name), _values(name, found)) for name in dict.fromkeys((*PROTOCOL, *others))]
+    lines += [(_named(name), _values(name, found)) for name in dict.fromkeys((*PROTOCOL_FIELDS, *others))]
     return [(name, text) for name, text in lines if text]
 
 
-def differences(study: Study) -> list[tuple[str, str, str]]:
-    """(what, in the paper, here) wherever the study's setting is not that of the paper's ablations."""
+def protocol_differences(study: Study) -> list[tuple[str, str, str]]:
+    """Return (what, in the paper, here) for each setting that differs from the paper's ablations."""
     found = _settings(study.runs)
     lines = []
     for name, theirs in figures.RECIPE.items():
         here = _values(name, found)
         if here and not _agrees(name, theirs, found):
-            lines.append((_named(name), study_rows.plain(theirs), here))
-    if study.seeds and len(study.seeds) != figures.RUNS:
-        lines.append(("runs a variant", str(figures.RUNS), str(len(study.seeds))))
+            lines.append((_named(name), study_rows.value_text(theirs), here))
+    if study.seeds and len(study.seeds) != figures.RUNS_PER_ROW:
+        lines.append(("runs a variant", str(figures.RUNS_PER_ROW), str(len(study.seeds))))
     return lines
 
 
-def backbones(study: Study) -> dict[str, list[str]]:
-    """The variants by backbone and the weights that it starts from."""
+def variants_by_backbone(study: Study) -> dict[str, list[str]]:
+    """Return the variants by their backbone and the weights that it starts from."""
     groups: dict[str, list[str]] = {}
     for variant in study.variants:
-        found = _settings(study.of(variant))
+        found = _settings(study.runs_of(variant))
         if found:
             text = f"{_values('backbone', found)} (weights: {_values('backbone_weights', found)})"
             groups.setdefault(text, []).append(variant)
     return groups
 
 
-def environment(study: Study) -> list[tuple[str, str]]:
-    """Every fact that rows hold about where they were made, with all of its values if they differ."""
+def environment_table(study: Study) -> list[tuple[str, str]]:
+    """Return (name, value) of every fact about the machines that made the rows; several values where they differ."""
     places = [row.get("environment") for row in (*study.runs, *study.measures.values())]
     facts = [_dotted(place) for place in places if isinstance(place, Mapping)]
     names = sorted({name for fact in facts for name in fact})
-    return [(name, study_rows.distinct(fact[name] for fact in facts if name in fact)) for name in names]
+    return [(name, study_rows.distinct_text(fact[name] for fact in facts if name in fact)) for name in names]
 
 
-def measuring(study: Study) -> list[tuple[str, str]]:
-    """How cost was measured."""
+def cost_protocol_table(study: Study) -> list[tuple[str, str]]:
+    """Return (name, value) of the protocol under which cost was measured."""
     found = [row.get("protocol") for row in study.measures.values()]
     facts = [_dotted(protocol) for protocol in found if isinstance(protocol, Mapping)]
     names = sorted({name for fact in facts for name in fact})
-    return [(name, study_rows.distinct(fact[name] for fact in facts if name in fact)) for name in names]
+    return [(name, study_rows.distinct_text(fact[name] for fact in facts if name in fact)) for name in names]
 
 
-def evaluated(study: Study, name: str, form: str = "{:g}") -> str:
-    """The numbers that runs tell about their evaluation under this name, least to greatest; "" where none does."""
-    told = [study_rows.lookup(run, "evaluation", name) for run in study.runs]
-    numbers = [study_rows.finite(value) for values in told if isinstance(values, list) for value in values]
+def evaluation_range(study: Study, name: str, form: str = "{:g}") -> str:
+    """Return the range of an evaluation's number over the runs, as in `2 to 3`; "" where no run has it.
+
+    Args:
+        study: Rows of the study.
+        name: Key under a run's `evaluation`, whose value is a list of numbers.
+        form: Format of one number.
+    """
+    told = [study_rows.value_at(run, "evaluation", name) for run in study.runs]
+    numbers = [study_rows.finite_number(value) for values in told if isinstance(values, list) for value in values]
     known = [value for value in numbers if value is not None]
     ends = [min(known), max(known)] if known else []
     return " to ".join(dict.fromkeys(form.format(value) for value in ends))
 
 
 def _settings(runs: Iterable[study_rows.Row]) -> list[dict[str, Any]]:
-    return [study_rows.flat(run["settings"]) for run in runs if isinstance(run.get("settings"), Mapping)]
+    return [study_rows.field_values(run["settings"]) for run in runs if isinstance(run.get("settings"), Mapping)]
 
 
 def _values(name: str, found: Iterable[Mapping[str, Any]]) -> str:
-    bare = BARE.get(name, "")
-    return study_rows.distinct(
+    bare = EMPTY_VALUES.get(name, "")
+    return study_rows.distinct_text(
         settings[name] or bare if bare else settings[name] for settings in found if name in settings
     )
 
 
 def _last_part(data: object) -> str:
     """`folder:camvid11` of `folder:/home/someone/camvid11`."""
-    kind, separator, path = study_rows.plain(data).partition(":")
+    kind, separator, path = study_rows.value_text(data).partition(":")
     return f"{kind}{separator}{PurePath(path).name}"
 
 
 def _agrees(name: str, theirs: object, found: Iterable[Mapping[str, Any]]) -> bool:
     if isinstance(theirs, str):  # data, backbone and weights are told in words: shown always, but for the paper's data
         return name == "data" and all(str(settings.get(name)).startswith("ade20k") for settings in found)
-    return all(study_rows.plain(settings[name]) == study_rows.plain(theirs) for settings in found if name in settings)
+    return all(
+        study_rows.value_text(settings[name]) == study_rows.value_text(theirs) for settings in found if name in settings
+    )
 
 
 def _named(name: str) -> str:
-    return f"{name} ({MEANING[name]})" if name in MEANING else name
+    return f"{name} ({FIELD_MEANINGS[name]})" if name in FIELD_MEANINGS else name
 
 
-def _dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for name, value in values.items():
-        inner = f"{prefix}{name}"
-        result |= _dotted(value, f"{inner}.") if isinstance(value, Mapping) else {inner: value}
-    return result
+def _dotted(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {".".join(path): value for path, value in nested_items(values)}

@@ -1,7 +1,7 @@
-"""Reading values out of result rows: which rows count, and what a row says when something in it is missing.
+"""Values of result rows: which rows count, and what stands for a value that is missing.
 
-A row is the plain dictionary of one JSON file. A row may lack any measure and may carry columns that are unknown here;
-neither is an error. Fractions stay fractions until a table prints them.
+A row is the plain dictionary of one JSON file. It may lack any measure and may have unknown columns; neither is an
+error. Fractions stay fractions until a table prints them.
 """
 
 from __future__ import annotations
@@ -11,18 +11,24 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bench.results.rows import nested_items
+
 Row = Mapping[str, Any]
-LABELS: Mapping[str, str] = {"points": "N", "levels": "L"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """One experiment's rows as a report uses them.
+    """Rows of one experiment, as a report uses them.
 
-    `variants` are all that were asked for or found, in the table's order, and `planned` the seeds asked for of each.
-    `runs` hold at most one row for each variant and seed and are sorted so; `measures` are by variant. `problems` says
-    which files could not be read. `control` names the variant that all others are compared with, "" where none was
-    declared.
+    Attributes:
+        kind: Command that made it: "ablate" or "table 6".
+        variants: All that were planned or have rows, in the table's order.
+        runs: At most one row for each variant and seed, in that order.
+        measures: Cost rows by variant.
+        planned: Planned seeds by variant.
+        commands: Command lines that made the rows.
+        problems: Files that could not be read, a line each.
+        control: Variant that all others are compared with; "" where none was declared.
     """
 
     kind: str  # the command that made it: "ablate" or "table 6"
@@ -34,23 +40,23 @@ class Study:
     problems: tuple[str, ...] = ()
     control: str = ""
 
-    def of(self, variant: str) -> tuple[Row, ...]:
-        """The runs of one variant, by seed."""
+    def runs_of(self, variant: str) -> tuple[Row, ...]:
+        """Return the runs of one variant, by seed."""
         return tuple(run for run in self.runs if run["variant"] == variant)
 
-    def missing(self, variant: str) -> tuple[int, ...]:
-        """The seeds of one variant that were asked for and have no row."""
-        done = {seed(run) for run in self.of(variant)}
+    def missing_seeds(self, variant: str) -> tuple[int, ...]:
+        """Return the planned seeds of one variant that have no row."""
+        done = {seed_of(run) for run in self.runs_of(variant)}
         return tuple(wanted for wanted in self.planned.get(variant, ()) if wanted not in done)
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Every seed of any run, asked for or found."""
+        """Every seed that was planned or has a row."""
         wanted = {seed for seeds in self.planned.values() for seed in seeds}
-        return tuple(sorted(wanted | {seed(run) for run in self.runs}))
+        return tuple(sorted(wanted | {seed_of(run) for run in self.runs}))
 
 
-def assemble(
+def assemble_study(
     kind: str,
     *,
     runs: Iterable[Row],
@@ -60,18 +66,27 @@ def assemble(
     problems: Iterable[str] = (),
     control: str | None = "",
 ) -> Study:
-    """Put rows in order. `planned` are entries with `variant` and `seed`; its order of variants is the table's.
+    """Return a study of these rows, in order.
 
-    Variants that are not planned follow in the order of their rows. Of two rows of one variant and seed the newer
-    counts, and of two measures of one variant the newer that succeeded.
+    Args:
+        kind: Command that made it.
+        runs: Run rows. Of two rows of one variant and seed the newer counts.
+        measures: Cost rows. Of two of one variant the newer that succeeded counts.
+        planned: Entries with `variant` and `seed`; their order of variants is the table's. Variants that are not
+            planned follow in the order of their rows.
+        commands: Command lines that made the rows.
+        problems: Files that could not be read, a line each.
+        control: Variant that all others are compared with.
     """
     runs, measures = list(runs), list(measures)
     wanted: dict[str, list[int]] = {}
     for entry in planned:
-        wanted.setdefault(str(entry["variant"]), []).append(seed(entry))
+        wanted.setdefault(str(entry["variant"]), []).append(seed_of(entry))
     names = tuple(dict.fromkeys([*wanted, *(str(row["variant"]) for row in (*runs, *measures))]))
-    by_place = {(names.index(run["variant"]), seed(run)): run for run in sorted(runs, key=_age)}
-    by_variant = {str(row["variant"]): row for row in sorted(measures, key=lambda row: (succeeded(row), *_age(row)))}
+    by_place = {(names.index(run["variant"]), seed_of(run)): run for run in sorted(runs, key=_age)}
+    by_variant = {
+        str(row["variant"]): row for row in sorted(measures, key=lambda row: (has_succeeded(row), *_age(row)))
+    }
     return Study(
         kind=kind,
         variants=names,
@@ -84,73 +99,70 @@ def assemble(
     )
 
 
-def number(row: Row, *path: str) -> float | None:
-    """The finite number at `path` inside the row; None where it is absent, null, NaN, infinite or no number."""
-    return finite(lookup(row, *path))
+def number_at(row: Row, *path: str) -> float | None:
+    """Return the finite number at `path` inside the row; None where it is absent, null, NaN, infinite or no number."""
+    return finite_number(value_at(row, *path))
 
 
-def finite(value: Any) -> float | None:
-    """The value if it is a finite number; None for anything else, a truth value too."""
+def finite_number(value: Any) -> float | None:
+    """Return the value if it is a finite number; None for anything else, including True and False."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(value)
 
 
-def lookup(row: Row, *path: str) -> Any:
-    """Whatever stands at `path` inside the row; None where any part of it is absent."""
+def value_at(row: Row, *path: str) -> Any:
+    """Return the value at `path` inside the row; None where any part of the path is absent."""
     value: Any = row
     for name in path:
         value = value.get(name) if isinstance(value, Mapping) else None
     return value
 
 
-def values(runs: Iterable[Row], metric: str) -> list[float]:
-    """A metric of the runs that ended well and have it."""
-    found = (number(run, "metrics", metric) for run in runs if succeeded(run))
+def metric_values(runs: Iterable[Row], metric: str) -> list[float]:
+    """Return a metric of the runs that succeeded and have it."""
+    found = (number_at(run, "metrics", metric) for run in runs if has_succeeded(run))
     return [value for value in found if value is not None]
 
 
-def succeeded(row: Row) -> bool:
-    """Did the run end as it should?"""
+def has_succeeded(row: Row) -> bool:
+    """Return True for a row with the status "ok"."""
     return row.get("status") == "ok"
 
 
-def seed(run: Row) -> int:
-    """The run's seed."""
+def seed_of(run: Row) -> int:
+    """Return the seed of a run."""
     return int(run["seed"])
 
 
-def axes(study: Study) -> tuple[str, ...]:
-    """The configuration fields in which the study's variants differ, in the order in which rows name them."""
+def study_axes(study: Study) -> tuple[str, ...]:
+    """Return the configuration fields in which the study's variants differ, in the order in which rows name them."""
     rows = [*study.runs, *study.measures.values()]
     names = dict.fromkeys(name for row in rows for name in row.get("axes") or {})
     return tuple(names)
 
 
-def flat(settings: Any) -> dict[str, Any]:
-    """Nested settings by field name alone; names are unique over the parts."""
-    result: dict[str, Any] = {}
-    for name, value in (settings or {}).items():
-        result |= flat(value) if isinstance(value, Mapping) else {name: value}
-    return result
+def field_values(settings: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return nested settings by field name alone; names are unique over the parts."""
+    return {path[-1]: value for path, value in nested_items(settings or {})}
 
 
-def plain(value: Any) -> str:
-    """A configuration value as words: `on`, `0.5, 1`, `16`, `none`."""
+def value_text(value: Any) -> str:
+    """Return a configuration value as text: `on`, `0.5, 1`, `16`, `none`."""
     if isinstance(value, bool):
         return "on" if value else "off"
     if value is None or value == "" or value == []:
         return "none"
     if isinstance(value, list | tuple):
-        return ", ".join(map(plain, value))
+        return ", ".join(map(value_text, value))
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {plain(inner)}" for name, inner in sorted(value.items()))
+        return ", ".join(f"{name} {value_text(inner)}" for name, inner in sorted(value.items()))
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def distinct(found: Iterable[Any]) -> str:
-    """The different values among `found` as words, in their first order, joined by " | "; "" where there are none."""
-    return " | ".join(dict.fromkeys(plain(value) for value in found))
+def distinct_text(found: Iterable[Any]) -> str:
+    """Return the distinct values as text in their first order, joined by " | "; "" where there are none."""
+    return " | ".join(dict.fromkeys(value_text(value) for value in found))
 
 
 def _age(row: Row) -> tuple[str, str]:

@@ -25,11 +25,11 @@ MIME = {
     ".gif": "image/gif",
     ".webp": "image/webp",
 }
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-FEWEST = 3  # sections that make a table of contents worth its room
-BRIEF = 18  # characters of a first column that need no second line on a phone
-PARAGRAPH = ["paragraph_open", "inline", "paragraph_close"]
-STYLE = """
+CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+MIN_CONTENTS_SECTIONS = 3  # sections that make a table of contents worth its room
+MAX_BRIEF_CHARACTERS = 18  # characters of a first column that need no second line on a phone
+PARAGRAPH_TOKENS = ["paragraph_open", "inline", "paragraph_close"]
+STYLESHEET = """
 :root { color-scheme: light dark; --text: #1c1e21; --quiet: #5b6068; --page: #fff; --line: #d9dce1; --stripe: #f6f7f9;
   --link: #0059a8; }
 @media (prefers-color-scheme: dark) {
@@ -84,11 +84,15 @@ img { display: block; max-width: 100%; height: auto; margin: .9rem 0; padding: .
 """
 
 
-def page(markdown: str, images: Mapping[str, bytes], *, title: str) -> str:
-    """The page of a report in `markdown`. The same arguments give the same text.
+def html_page(markdown: str, images: Mapping[str, bytes], *, title: str) -> str:
+    """Return a Markdown report as one HTML page. The same arguments give the same text.
 
-    `images` are by the names that the Markdown uses; where it shows `x.png` and `x.svg` is given too, the page has the
-    latter. A picture that is not among them leaves its description as text. Every suffix must be one of `MIME`.
+    Args:
+        markdown: The report.
+        images: Bytes by the names that the Markdown uses, with suffixes of `MIME`. Where the Markdown shows `x.png`
+            and `x.svg` is among them, the page has the latter. An image that is not among them leaves its
+            description as text.
+        title: Title of the page.
     """
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = parser.parse(markdown)
@@ -100,8 +104,8 @@ def page(markdown: str, images: Mapping[str, bytes], *, title: str) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
-        f"<title>{html.escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n"
+        f'<meta http-equiv="Content-Security-Policy" content="{CONTENT_POLICY}">\n'
+        f"<title>{html.escape(title)}</title>\n<style>{STYLESHEET}</style>\n</head>\n"
         f"<body>\n<main>\n{body}</main>\n</body>\n</html>\n"
     )
 
@@ -157,7 +161,7 @@ def _arranged(tokens: Sequence[Token], headings: Sequence[tuple[str, str, str]])
         if token.type == "heading_open":
             heading = _words(tokens[place + 1].children or [])
             sections += token.tag == "h2"
-            if token.tag == "h2" and sections == 2 and len(contents) >= FEWEST:
+            if token.tag == "h2" and sections == 2 and len(contents) >= MIN_CONTENTS_SECTIONS:
                 yield _raw(_contents(contents))
         if token.type == "table_open":
             end = next(later for later in range(place, len(tokens)) if tokens[later].type == "table_close")
@@ -175,8 +179,8 @@ def _arranged(tokens: Sequence[Token], headings: Sequence[tuple[str, str, str]])
 
 
 def _is_picture(tokens: Sequence[Token]) -> bool:
-    """Are these three tokens a paragraph of one picture?"""
-    children = tokens[1].children or [] if [token.type for token in tokens] == PARAGRAPH else []
+    """Return True if these three tokens are a paragraph of one image."""
+    children = tokens[1].children or [] if [token.type for token in tokens] == PARAGRAPH_TOKENS else []
     return [child.type for child in children] == ["image"]
 
 
@@ -185,7 +189,7 @@ def _kind(table: Sequence[Token]) -> str:
     if not any(token.attrs.get("class") == "number" for token in table):
         return ""
     firsts = [table[i + 2].content for i, token in enumerate(table[:-2]) if token.type == "tr_open"]
-    return " wide brief" if max(map(len, firsts)) <= BRIEF else " wide"
+    return " wide brief" if max(map(len, firsts)) <= MAX_BRIEF_CHARACTERS else " wide"
 
 
 def _contents(entries: Sequence[tuple[str, str]]) -> str:

@@ -6,32 +6,34 @@ import re
 from collections.abc import Iterable, Sequence
 
 DASH = "–"
-SPECIAL = r"[\\|<>*`\[\]]|&(?=#?\w+;)|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])"  # an underscore within a word is plain text
+SPECIAL_CHARACTERS = (
+    r"[\\|<>*`\[\]]|&(?=#?\w+;)|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])"  # an underscore within a word is plain text
+)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> str:
-    """A pipe table; the first `left` columns are aligned left, the others right."""
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> str:
+    """Return a pipe table; the first `left` columns are aligned left, the others right."""
     rule = ["---" if index < left else "---:" for index in range(len(columns))]
-    lines = [_line(map(cell, columns)), _line(rule)]
-    lines += [_line(map(cell, row)) for row in rows]
+    lines = [_line(map(escape_cell, columns)), _line(rule)]
+    lines += [_line(map(escape_cell, row)) for row in rows]
     return "\n".join(lines) + "\n"
 
 
-def cell(text: str) -> str:
-    """`text` on one line, with what Markdown would read as structure escaped; a dash for nothing."""
-    return re.sub(SPECIAL, r"\\\g<0>", " ".join(text.split())) or DASH
+def escape_cell(text: str) -> str:
+    """Return `text` on one line with Markdown's structure characters escaped; a dash for an empty text."""
+    return re.sub(SPECIAL_CHARACTERS, r"\\\g<0>", " ".join(text.split())) or DASH
 
 
-def code(text: str) -> str:
-    """A fenced block, whose fence is longer than any in the text."""
+def code_block(text: str) -> str:
+    """Return a fenced block whose fence is longer than any in the text."""
     fence = "```"
     while fence in text:
         fence += "`"
     return f"{fence}\n{text}\n{fence}\n"
 
 
-def bullets(lines: Iterable[str]) -> str:
-    """One item a line."""
+def bullet_list(lines: Iterable[str]) -> str:
+    """Return a list with one item for each line."""
     return "".join(f"- {line}\n" for line in lines)
 
 

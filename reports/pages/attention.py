@@ -1,4 +1,4 @@
-"""The report of `unept-bench attention`: its table and its facts in; markdown, a plot, and lines for a terminal out."""
+"""Report of `unept-bench attention`: Markdown, a plot and lines for a terminal, from its table and its facts."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from typing import Any
 
 import pandas as pd
 
-from reports.formats import markdown
+from reports.formats import markdown, plain_text
 from reports.formats.markdown import DASH
 from reports.plots import attention
-from reports.study import terminal
 
 PHASES = ("forward", "forward+backward")
 COLUMNS = ("tokens", "side", "forward", "forward + backward", "forward, times ours", "both, times ours")
 COUNTED = "counted"
 PACKAGES = ("torch", "reformer-pytorch", "transformers", "local-attention")
 KINDS = {"time": "milliseconds", "memory": "MiB beyond the inputs, counted at malloc, at most"}
-HOW = (
+METHOD = (
     "The cores alone: queries, keys and values in, what they find out; one image, float32, no dropout, no causal "
     "order. Forward is without gradients. Padding that a side needs is in its time; bringing the inputs "
     "into the layout that it wants is not. The first side of each table is ours. Ratios are the others' over it, round "
@@ -29,14 +28,14 @@ HOW = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Benchmark:
-    """What `attention.csv` and `attention.json` of a folder say."""
+class AttentionBenchmark:
+    """Contents of `attention.csv` and `attention.json` of a folder."""
 
     rows: pd.DataFrame
     facts: Mapping[str, Any]
 
-    def one(self, **where: str) -> pd.Series | None:
-        """The row with these columns; None where there is none."""
+    def row_where(self, **where: str) -> pd.Series | None:
+        """Return the row with these columns; None where there is none."""
         found = self.rows
         for name, text in where.items():
             found = found[found[name] == text]
@@ -44,59 +43,66 @@ class Benchmark:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Section:
-    """A comparison: its table, and what is not equal or went wrong, a line each."""
+class AttentionTable:
+    """Table of one comparison, and notes on differences and failures, a line each."""
 
     title: str
     rows: Sequence[Sequence[str]]
     notes: Sequence[str]
 
 
-def read(folder: Path) -> Benchmark:
-    """A folder's benchmark. ValueError where there is none."""
+def read_attention_benchmark(folder: Path) -> AttentionBenchmark:
+    """Return a folder's benchmark.
+
+    Raises:
+        ValueError: The folder has none.
+    """
     table, facts = folder / "attention.csv", folder / "attention.json"
     if not (table.is_file() and facts.is_file()):
         raise ValueError(f"{folder}: no comparison; there should be attention.csv and attention.json")
     rows = pd.read_csv(table, keep_default_na=False, dtype=str)
     for name in ("value", "q1", "q3"):
         rows[name] = pd.to_numeric(rows[name])
-    return Benchmark(rows=rows, facts=json.loads(facts.read_text(encoding="utf-8")))
+    return AttentionBenchmark(rows=rows, facts=json.loads(facts.read_text(encoding="utf-8")))
 
 
-def write(folder: Path) -> list[Path]:
-    """Write `attention.md` and the plot beside the table; the same table gives the same bytes."""
-    benchmark = read(folder)
-    plots = attention.draw(benchmark.rows, _caption(benchmark))
-    made = {"attention.md": page(benchmark, [name for name in plots if name.endswith(".png")]).encode(), **plots}
+def write_attention_report(folder: Path) -> list[Path]:
+    """Write `attention.md` and the plot beside the table and return their paths, the same for the same table."""
+    benchmark = read_attention_benchmark(folder)
+    plots = attention.draw_attention(benchmark.rows, _caption(benchmark))
+    made = {
+        "attention.md": attention_markdown(benchmark, [name for name in plots if name.endswith(".png")]).encode(),
+        **plots,
+    }
     for name, data in made.items():
         (folder / name).write_bytes(data)
     return [folder / name for name in made]
 
 
-def page(benchmark: Benchmark, plots: Sequence[str]) -> str:
-    """The report in markdown."""
+def attention_markdown(benchmark: AttentionBenchmark, plots: Sequence[str]) -> str:
+    """Return the report in Markdown, with these plots."""
     parts = ["# Attention cores beside what one could install, measured\n"]
-    parts.append(markdown.bullets(map(markdown.cell, header(benchmark))))
-    parts.append(f"{HOW}\n")
+    parts.append(markdown.bullet_list(map(markdown.escape_cell, attention_header(benchmark))))
+    parts.append(f"{METHOD}\n")
     parts += [f"![{name.removesuffix('.png')}]({name})\n" for name in plots]
-    for section in sections(benchmark):
-        parts += [f"## {section.title}\n", markdown.table(COLUMNS, section.rows, left=2)]
-        parts += [markdown.bullets(map(markdown.cell, section.notes))] * bool(section.notes)
+    for section in attention_tables(benchmark):
+        parts += [f"## {section.title}\n", markdown.markdown_table(COLUMNS, section.rows, left=2)]
+        parts += [markdown.bullet_list(map(markdown.escape_cell, section.notes))] * bool(section.notes)
     return "\n".join(parts)
 
 
-def lines(benchmark: Benchmark) -> Iterator[str]:
-    """The report for a terminal."""
-    yield from header(benchmark)
-    yield HOW
-    for section in sections(benchmark):
+def attention_lines(benchmark: AttentionBenchmark) -> Iterator[str]:
+    """Yield the report for a terminal."""
+    yield from attention_header(benchmark)
+    yield METHOD
+    for section in attention_tables(benchmark):
         yield from ("", section.title)
-        yield from terminal.columns([COLUMNS, *section.rows])
+        yield from plain_text.left_aligned_rows([COLUMNS, *section.rows])
         yield from section.notes
 
 
-def header(benchmark: Benchmark) -> Iterator[str]:
-    """Where and how it was measured, what is missing, and what was reached."""
+def attention_header(benchmark: AttentionBenchmark) -> Iterator[str]:
+    """Yield the machine, the protocol, what is missing, and the outcome."""
     setting, jobs = benchmark.facts["setting"], benchmark.facts["jobs"].values()
     yield f"{setting['processor']}, {setting['cores']} usable; {setting['threads']} threads; {setting['system']}"
     installed = [f"{name} {setting['packages'][name]}" for name in PACKAGES if name in setting["packages"]]
@@ -115,17 +121,27 @@ def header(benchmark: Benchmark) -> Iterator[str]:
     yield from _reached(benchmark)
 
 
-def sections(benchmark: Benchmark) -> Iterator[Section]:
-    """One for the times of each comparison, and one for its memory."""
+def attention_tables(benchmark: AttentionBenchmark) -> Iterator[AttentionTable]:
+    """Yield a table of times and one of memory for each comparison."""
     kind = benchmark.rows["malloc"].eq(COUNTED).map({True: "memory", False: "time"})
     for name in benchmark.rows["part"].drop_duplicates():
         for which, unit in KINDS.items():
             rows = benchmark.rows[(benchmark.rows["part"] == name) & (kind == which)]
             if not rows.empty:
-                yield _section(Benchmark(rows=rows, facts=benchmark.facts), f"{name}, {which}: {unit}")
+                yield _section(AttentionBenchmark(rows=rows, facts=benchmark.facts), f"{name}, {which}: {unit}")
 
 
-def _section(benchmark: Benchmark, title: str) -> Section:
+def ratios(benchmark: AttentionBenchmark, kind: str) -> pd.DataFrame:
+    """Return the rows that compare ours with others, a row a ratio of their `kind` ("time" or "memory") over ours.
+
+    `q1` and `q3` are the quartiles of the ratio: ours needs as much or less where `q1` is at least 1.
+    """
+    rows = benchmark.rows
+    rows = rows[(rows["quantity"] == "ratio") & (rows["ours"] != "True") & rows["phase"].isin(PHASES)]
+    return rows[(rows["malloc"] == COUNTED) == (kind == "memory")]
+
+
+def _section(benchmark: AttentionBenchmark, title: str) -> AttentionTable:
     rows, notes = [], dict[str, None]()
     for (shape, side), found in benchmark.rows.groupby(["shape", "side"], sort=False):
         first = found.iloc[0]
@@ -139,24 +155,22 @@ def _section(benchmark: Benchmark, title: str) -> Section:
         cells = []
         for what, say in (("amount", _amount), ("ratio", _ratio)):
             quantity = what if what == "ratio" else "bytes" if first["malloc"] == COUNTED else "seconds"
-            cells += [say(benchmark.one(**where, phase=phase, quantity=quantity)) for phase in PHASES]
+            cells += [say(benchmark.row_where(**where, phase=phase, quantity=quantity)) for phase in PHASES]
         rows.append([tokens, str(side), *cells])
-    return Section(title=title, rows=rows, notes=[*notes])
+    return AttentionTable(title=title, rows=rows, notes=[*notes])
 
 
-def _reached(benchmark: Benchmark) -> Iterator[str]:
-    """Where what one could install needs less than ours, and where that is open."""
+def _reached(benchmark: AttentionBenchmark) -> Iterator[str]:
+    """Outcome: the ratios in which a third-party package needs less than ours, and the undecided ones."""
     if benchmark.facts["setting"]["quick"]:
         return
-    found = benchmark.rows
-    found = found[(found["quantity"] == "ratio") & (found["ours"] != "True") & found["phase"].isin(PHASES)]
-    for which, mine in (("time", found["malloc"] != COUNTED), ("memory", found["malloc"] == COUNTED)):
-        rows = found[mine]
+    for which in KINDS:
+        rows = ratios(benchmark, which)
         less, open_ = rows[rows["q3"] < 1], rows[(rows["q1"] < 1) & (rows["q3"] >= 1)]
         if rows.empty:
             yield f"{which}: nothing was compared"
             continue
-        yield f"{which}: ours needs as much or less in {len(rows) - len(less) - len(open_)} of {len(rows)} ratios"
+        yield f"{which}: ours needs as much or less in {int((rows['q1'] >= 1).sum())} of {len(rows)} ratios"
         for what, some in (("more", less), ("undecided, quartiles on both sides of 1", open_)):
             if not some.empty:
                 yield f"{which}, {what}: {'; '.join(_place(row) for _, row in some.iterrows())}"
@@ -178,14 +192,14 @@ def _amount(row: pd.Series | None) -> str:
 
 
 def _ratio(row: pd.Series | None) -> str:
-    """With quartiles where there are several rounds."""
+    """Ratio, with its quartiles where there are several rounds."""
     if row is None:
         return DASH
     many = row["q1"] < row["q3"]
     return f"{row['value']:.3g}" + (f" ({row['q1']:.3g} to {row['q3']:.3g})" if many else "")
 
 
-def _caption(benchmark: Benchmark) -> str:
+def _caption(benchmark: AttentionBenchmark) -> str:
     setting = benchmark.facts["setting"]
     return (
         f"{setting['processor']}, {setting['threads']} threads; medians, and quartiles of times over "

@@ -1,7 +1,7 @@
-"""What networks cost, as a report: parameters and operations in two conventions, and the paper's Table 7 beside them.
+"""Report of networks' cost: parameters and operations in two conventions, and the paper's Table 7 beside them.
 
-A record is the plain dictionary that `bench.profiling.complexity.record` gives, with `times` where they were taken.
-Operations of ours and figures of the paper never share a cell's row: what stands beside the paper is a difference.
+A record is the plain dictionary of `bench.profiling.complexity`, with `times` where they were taken. Operations of ours
+and figures of the paper never share a row: beside the paper stands a difference.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any
 import pandas as pd
 
 from reports.analysis.claim_verdicts import AGREES, DISAGREES
-from reports.analysis.frames import csv, frame
 from reports.formats import html, numbers
-from reports.formats.markdown import DASH, bullets, table
+from reports.formats.data_frames import frame_to_csv, make_frame
+from reports.formats.markdown import DASH, bullet_list, markdown_table
 from reports.paper import figures as paper
-from reports.paper.claims import Claim, claims
+from reports.paper import printed_tables
+from reports.paper.claims import Claim, claims_of_table
 from reports.plots import complexity
-from reports.study import setup_sections
 
 Record = Mapping[str, Any]
 TABLE = 7
@@ -39,8 +39,8 @@ MEANING = (
 )
 
 
-def overview(records: Sequence[Record]) -> pd.DataFrame:
-    """A line a network; each column's name ends in where it comes from."""
+def complexity_frame(records: Sequence[Record]) -> pd.DataFrame:
+    """Return a frame with a line per network; each column's name ends in its source, `derived` or `measured`."""
     lines = []
     for record in records:
         line: dict[str, object] = {
@@ -63,11 +63,11 @@ def overview(records: Sequence[Record]) -> pd.DataFrame:
     names = ["network", "height", "width", "parameters_derived", "module_gmacs_derived", "module_gflops_derived"]
     names += ["gmacs_derived", "gflops_derived", "sampling_gmacs_derived"]
     whole = ("height", "width", "parameters_derived", *(name for name in timed if "_n_" in name))
-    return frame(lines, [*names, *timed], whole=whole, text=("network",))
+    return make_frame(lines, [*names, *timed], whole=whole, text=("network",))
 
 
-def parts(records: Sequence[Record]) -> pd.DataFrame:
-    """A line a part of a network."""
+def parts_frame(records: Sequence[Record]) -> pd.DataFrame:
+    """Return a frame with a line per part of each network."""
     lines = [
         {
             "network": record["name"],
@@ -80,18 +80,19 @@ def parts(records: Sequence[Record]) -> pd.DataFrame:
         for part in record["parts"]
     ]
     columns = ["network", "part", "parameters_derived", "module_gmacs_derived", "gmacs_derived"]
-    return frame(lines, columns, whole=("parameters_derived",), text=("network", "part"))
+    return make_frame(lines, columns, whole=("parameters_derived",), text=("network", "part"))
 
 
-def reproduced(records: Sequence[Record]) -> pd.DataFrame:
-    """A line a row of Table 7 that was counted at the paper's size: derived less quoted, and whether they are one.
+def reproduction_frame(records: Sequence[Record]) -> pd.DataFrame:
+    """Return a frame with a line per row of Table 7 counted at the paper's size: derived less quoted, and the verdict.
 
-    Operations are one within 0.1, parameters within the paper's rounding to millions, up or down.
+    A figure is reproduced within 0.1 for operations, and within the paper's rounding to millions, up or down, for
+    parameters.
     """
     lines = []
     for record in _printed(records):
-        parameters = paper.figure(TABLE, record["quoted"], "#Params.").value
-        operations = paper.figure(TABLE, record["quoted"], "GFLOPs").value
+        parameters = paper.printed_figure(TABLE, record["quoted"], "#Params.").value
+        operations = paper.printed_figure(TABLE, record["quoted"], "GFLOPs").value
         line: dict[str, object] = {"row": record["quoted"], "parameters": NOT_PRINTED, "operations": NOT_PRINTED}
         if parameters is not None:
             line["parameters_difference"] = record["parameters"] / 1e6 - parameters
@@ -103,18 +104,19 @@ def reproduced(records: Sequence[Record]) -> pd.DataFrame:
                 line["operations"] = _elsewhere(records, record["quoted"], operations)
         lines.append(line)
     columns = ["row", "parameters_difference", "parameters", "gflops_difference", "operations"]
-    return frame(lines, columns, text=("row", "parameters", "operations"))
+    return make_frame(lines, columns, text=("row", "parameters", "operations"))
 
 
-def efficiency(records: Sequence[Record]) -> pd.DataFrame:
-    """A line for each claim of Table 7 on operations or parameters: our differences by convention, and their outcomes.
+def efficiency_claims_frame(records: Sequence[Record]) -> pd.DataFrame:
+    """Return a frame with a line per claim of Table 7 on operations or parameters: differences and outcomes by
+    convention.
 
-    The claims are of the DeiT model; the columns `resnet50_` ask them of the ResNet-50 model, of which the paper prints
-    no figure.
+    The claims are about the DeiT model. The columns `resnet50_` judge them for the ResNet-50 model, of which the paper
+    prints no figure.
     """
     found = {record["name"]: record for record in records if record["size"] == PRINTED_SIZE}
     lines = []
-    for claim in claims(TABLE):
+    for claim in claims_of_table(TABLE):
         if claim.column not in ("GFLOPs", "#Params.") or claim.worse not in found:
             continue
         line: dict[str, object] = {"claim": claim.text, "unit": claim.unit, "quoted": claim.quoted}
@@ -124,11 +126,11 @@ def efficiency(records: Sequence[Record]) -> pd.DataFrame:
         lines.append(line)
     names = [f"{p}{c}" for p in ("", "resnet50_") for c in CONVENTIONS]
     columns = ["claim", "unit", "quoted", *(column for name in names for column in (name, f"{name}_outcome"))]
-    return frame(lines, columns, text=["claim", "unit", *(f"{name}_outcome" for name in names)])
+    return make_frame(lines, columns, text=["claim", "unit", *(f"{name}_outcome" for name in names)])
 
 
-def verdict(records: Sequence[Record]) -> Iterator[str]:
-    """A sentence for each thing that the counts of Table 7 decide."""
+def complexity_findings(records: Sequence[Record]) -> Iterator[str]:
+    """Yield a sentence for each finding that the counts of Table 7 allow."""
     rows = list(_printed(records))
     if not any(record["name"] == OURS for record in rows):
         return
@@ -153,7 +155,7 @@ def verdict(records: Sequence[Record]) -> Iterator[str]:
             f"The ResNet-50 model has {'more' if both else 'not more'} operations than the DeiT model in both "
             f"conventions ({found[OTHER]['module_gmacs']:.1f} and {found[OTHER]['gmacs']:.1f} GMACs, derived)."
         )
-    judged = reproduced(records)
+    judged = reproduction_frame(records)
     missed = judged.loc[judged["operations"].str.startswith(NOT_REPRODUCED), "row"].tolist()
     printed = int((judged["operations"] != NOT_PRINTED).sum())
     yield f"Of {printed} printed figures of operations, {printed - len(missed)} are reproduced within {TOLERANCE}" + (
@@ -161,51 +163,63 @@ def verdict(records: Sequence[Record]) -> Iterator[str]:
     )
 
 
-def lines(records: Sequence[Record]) -> Iterator[str]:
-    """The main table in plain text, then the verdict."""
+def complexity_lines(records: Sequence[Record]) -> Iterator[str]:
+    """Yield the main table in plain text, then the findings."""
     cells = _overview_cells(records)
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for name, *others in cells:
         texts = (f"{text:>{width}}" for text, width in zip(others, widths[1:], strict=True))
         yield "  ".join([f"{name:<{widths[0]}}", *texts]).rstrip()
-    yield from verdict(records)
+    yield from complexity_findings(records)
     yield from (f"{name}: {message}" for name, message in _failed(records))
 
 
-def files(records: Sequence[Record], command: str = "", timing: Mapping[str, Any] | None = None) -> dict[str, bytes]:
-    """Every file of the report by name: pages, tables as CSV, and the plot."""
-    frames = {"complexity.csv": overview(records), "parts.csv": parts(records)}
+def complexity_report_files(
+    records: Sequence[Record], command: str = "", timing: Mapping[str, Any] | None = None
+) -> dict[str, bytes]:
+    """Return every file of the report by name: pages, tables as CSV, and the plot.
+
+    Args:
+        records: Counted networks.
+        command: Command line to print; "" for none.
+        timing: Protocol of the times; None where none were taken.
+    """
+    frames = {"complexity.csv": complexity_frame(records), "parts.csv": parts_frame(records)}
     if any(_printed(records)):
-        frames |= {"reproduced.csv": reproduced(records), "claims.csv": efficiency(records)}
-    made = {name: csv(found).encode() for name, found in frames.items()}
-    marks = [complexity.mark(record["name"], record) for record in records if record["size"] == _size(records)]
-    made |= {f"complexity.{suffix}": data for suffix, data in complexity.draw(marks).items()}
+        frames |= {"reproduced.csv": reproduction_frame(records), "claims.csv": efficiency_claims_frame(records)}
+    made = {name: frame_to_csv(found).encode() for name, found in frames.items()}
+    marks = [
+        complexity.complexity_mark(record["name"], record) for record in records if record["size"] == _size(records)
+    ]
+    made |= {f"complexity.{suffix}": data for suffix, data in complexity.draw_complexity(marks).items()}
     text = "\n".join(_sections(records, command, timing))
     made["report.md"] = text.encode()
-    made["report.html"] = html.page(text, made, title=TITLE).encode()
+    made["report.html"] = html.html_page(text, made, title=TITLE).encode()
     return made
 
 
 def _sections(records: Sequence[Record], command: str, timing: Mapping[str, Any] | None) -> Iterator[str]:
     yield f"# {TITLE}\n"
     yield f"{MEANING}\n"
-    yield bullets(verdict(records))
+    yield bullet_list(complexity_findings(records))
     yield "## Parameters and operations, derived\n"
     header, *cells = _overview_cells(records)
-    yield table(header, cells)
+    yield markdown_table(header, cells)
     if timing:
         yield (
             f"Times, measured: seconds a step, median (quartiles) of {timing['rounds']} rounds in which the networks "
             f"take turns; batch {timing['batch']}, {timing['size'][0]}x{timing['size'][1]} pixels, "
-            f"{numbers.count(timing['threads'], 'thread')}, {timing['device']}.\n"
+            f"{numbers.count_of(timing['threads'], 'thread')}, {timing['device']}.\n"
         )
     if any(_failed(records)):
-        yield bullets(f"{name}: {message}" for name, message in _failed(records))
+        yield bullet_list(f"{name}: {message}" for name, message in _failed(records))
     yield "![operations against parameters](complexity.png)\n"
     if any(_printed(records)):
         yield from _beside_the_paper(records)
     yield "## By part, derived\n"
-    yield table(["network", "part", "parameters", "module GMACs", "complete GMACs"], _part_cells(records), left=2)
+    yield markdown_table(
+        ["network", "part", "parameters", "module GMACs", "complete GMACs"], _part_cells(records), left=2
+    )
     if command:
         yield f"Command: `{command}`\n"
 
@@ -216,25 +230,25 @@ def _beside_the_paper(records: Sequence[Record]) -> Iterator[str]:
     cells = [
         [
             line["row"],
-            numbers.number(line["parameters_difference"], "+.2f"),
+            numbers.format_number(line["parameters_difference"], "+.2f"),
             line["parameters"],
-            numbers.number(line["gflops_difference"], "+.3f"),
+            numbers.format_number(line["gflops_difference"], "+.3f"),
             line["operations"],
         ]
-        for _, line in reproduced(records).iterrows()
+        for _, line in reproduction_frame(records).iterrows()
     ]
-    yield table(["row", "parameters, M", "outcome", "GFLOPs as printed", "outcome"], cells)
+    yield markdown_table(["row", "parameters, M", "outcome", "GFLOPs as printed", "outcome"], cells)
     yield "## Which claims of efficiency hold?\n"
     yield "Differences, the first less the second; the paper's quoted, ours derived, GMACs or million parameters.\n"
-    found = efficiency(records)
+    found = efficiency_claims_frame(records)
     names = [name.removesuffix("_outcome") for name in map(str, found) if name.endswith("_outcome")]
     columns = ["claim", "quoted", *(name.replace("resnet50_", "ResNet-50, ") for name in names)]
     lines = [
-        [line["claim"], numbers.number(line["quoted"], "+.1f"), *(_said(line, name) for name in names)]
+        [line["claim"], numbers.format_number(line["quoted"], "+.1f"), *(_said(line, name) for name in names)]
         for _, line in found.iterrows()
     ]
-    yield table(columns, lines)
-    yield from setup_sections.quoted(TABLE)
+    yield markdown_table(columns, lines)
+    yield from printed_tables.printed_section(TABLE)
 
 
 def _said(line: pd.Series, name: str) -> str:

@@ -1,4 +1,4 @@
-"""What the check of a data set found, in plain text and as CSV files.
+"""Result of the check of a data set, in plain text and as CSV files.
 
 A record is the plain dictionary of a `bench.dataset_check.Verification`.
 """
@@ -10,19 +10,18 @@ from typing import Any
 
 import pandas as pd
 
-from reports.analysis import frames
+from reports.formats import data_frames, plain_text
 from reports.formats.markdown import DASH
-from reports.study import terminal
 
 Record = Mapping[str, Any]
-HEAD = ("split", "pictures", "owners'", "width", "height", "values", "unlabelled", "classes seen")
-SHOWN = 5  # classes with the most and with the fewest pixels
+COLUMNS = ("split", "pictures", "owners'", "width", "height", "values", "unlabelled", "classes seen")
+CLASSES_SHOWN = 5  # classes with the most and with the fewest pixels
 
 
-def lines(record: Record) -> Iterator[str]:
-    """A row a split, the commonest and the rarest classes, and a line for each finding with what to do."""
+def dataset_check_lines(record: Record) -> Iterator[str]:
+    """Yield a table of the splits, the most and least frequent classes, and a line for each finding with its remedy."""
     yield f"{record['name']}, {record['spec']}"
-    yield from terminal.aligned([HEAD, *(_cells(split) for split in record["splits"])])
+    yield from plain_text.right_aligned_rows([COLUMNS, *(_cells(split) for split in record["splits"])])
     for split in record["splits"]:
         yield from _shares(split["split"], [line for line in record["classes"] if line["split"] == split["split"]])
     for finding in record["findings"]:
@@ -32,8 +31,8 @@ def lines(record: Record) -> Iterator[str]:
     yield f"{wrong} wrong, {len(record['findings']) - wrong} to note"
 
 
-def files(record: Record) -> dict[str, bytes]:
-    """`splits.csv`, `classes.csv` (the histogram) and `findings.csv` (a line for each file that a finding is about)."""
+def dataset_check_files(record: Record) -> dict[str, bytes]:
+    """Return `splits.csv`, `classes.csv` (the histogram) and `findings.csv` (a line for each file of a finding)."""
     findings = [
         {**{name: finding[name] for name in ("check", "split", "wrong")}, "file": file, "what": finding["what"]}
         | {"fix": finding["fix"]}
@@ -45,7 +44,7 @@ def files(record: Record) -> dict[str, bytes]:
         "classes.csv": pd.DataFrame(record["classes"]),
         "findings.csv": pd.DataFrame(findings, columns=["check", "split", "wrong", "file", "what", "fix"]),
     }
-    return {name: frames.csv(frame).encode() for name, frame in made.items()}
+    return {name: data_frames.frame_to_csv(frame).encode() for name, frame in made.items()}
 
 
 def _cells(split: Record) -> list[str]:
@@ -73,10 +72,10 @@ def _shares(split: str, classes: list[Record]) -> Iterator[str]:
     there = sorted((line for line in classes if line["pixels"]), key=lambda line: -line["pixels"])
     if not there:
         return
-    if len(there) <= 2 * SHOWN:
+    if len(there) <= 2 * CLASSES_SHOWN:
         yield f"{split}: {_listed(there)}"
     else:
-        yield f"{split}: {_listed(there[:SHOWN])}, ... {_listed(there[-SHOWN:])}"
+        yield f"{split}: {_listed(there[:CLASSES_SHOWN])}, ... {_listed(there[-CLASSES_SHOWN:])}"
 
 
 def _listed(classes: list[Record]) -> str:

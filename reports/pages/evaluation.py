@@ -23,19 +23,21 @@ CAVEAT = (
 )
 
 
-def lines(records: Sequence[Record], pairs: Sequence[Record]) -> list[str]:
-    """The scores in percent, one line for each checkpoint and kind, and the comparisons."""
+def evaluation_lines(records: Sequence[Record], pairs: Sequence[Record]) -> list[str]:
+    """Return the scores in percent, a line for each checkpoint and kind, then the comparisons."""
     made = []
     for record in records:
         for kind, scores in record["scores"].items():
-            figures = ", ".join(f"{title} {percent(scores[name])}" for name, title in SCORES)
+            figures = ", ".join(f"{title} {format_percent(scores[name])}" for name, title in SCORES)
             made.append(f"{_called(record, kind)}: {figures} (%)")
-    made += [comparison(pair) for pair in pairs]
+    made += [comparison_line(pair) for pair in pairs]
     return [*made, *[CAVEAT] * bool(pairs)]
 
 
-def comparison(pair: Record) -> str:
-    """`B - A, mIoU: +1.20 points, 95 % interval +0.80 to +1.60 (500 pictures)`, and what that says."""
+def comparison_line(pair: Record) -> str:
+    """Return one comparison with its verdict: `B - A, mIoU: +1.20 points, 95 % interval +0.80 to +1.60 (500 pictures):
+    ...`.
+    """
     value = pair["value"]
     difference, low, high = (100 * number for number in (value["first"] - value["second"], value["low"], value["high"]))
     verdict = "the interval includes 0" if low <= 0 <= high else f"{pair['first' if low > 0 else 'second']} is better"
@@ -45,31 +47,31 @@ def comparison(pair: Record) -> str:
     )
 
 
-def page(records: Sequence[Record], pairs: Sequence[Record], command: str) -> str:
-    """The same as Markdown, with every class's IoU."""
+def evaluation_markdown(records: Sequence[Record], pairs: Sequence[Record], command: str) -> str:
+    """Return the scores, comparisons, IoU of each class, protocols and command in Markdown."""
     first = records[0]
     head = (
-        f"# Evaluation on {markdown.cell(first['data'])}, {first['split']}\n\n"
+        f"# Evaluation on {markdown.escape_cell(first['data'])}, {first['split']}\n\n"
         f"Measured on {first['pictures']} pictures, in percent. Refined: after boundary refinement, in the same pass.\n"
     )
     columns = ["checkpoint", *(title for _, title in SCORES)]
     rows = [
-        [_called(record, kind), *(percent(scores[name]) for name, _ in SCORES)]
+        [_called(record, kind), *(format_percent(scores[name]) for name, _ in SCORES)]
         for record in records
         for kind, scores in record["scores"].items()
     ]
-    parts = [head, markdown.table(columns, rows)]
+    parts = [head, markdown.markdown_table(columns, rows)]
     if pairs:
-        parts += ["## Comparisons\n", markdown.bullets(map(comparison, pairs)), f"{CAVEAT}\n"]
+        parts += ["## Comparisons\n", markdown.bullet_list(map(comparison_line, pairs)), f"{CAVEAT}\n"]
     parts += ["## IoU of each class\n", _classes(records)]
     protocols = {record["name"]: record["protocol"]["words"] for record in records}
-    parts += ["## Protocol\n", markdown.bullets(f"{name}: {words}" for name, words in protocols.items())]
-    parts += ["## Checkpoints\n", markdown.bullets(_origin(record) for record in records)]
-    return "\n".join([*parts, "## Command\n", markdown.code(command)])
+    parts += ["## Protocol\n", markdown.bullet_list(f"{name}: {words}" for name, words in protocols.items())]
+    parts += ["## Checkpoints\n", markdown.bullet_list(_origin(record) for record in records)]
+    return "\n".join([*parts, "## Command\n", markdown.code_block(command)])
 
 
-def percent(value: float | None) -> str:
-    """A fraction in percent to two decimals; a dash for none."""
+def format_percent(value: float | None) -> str:
+    """Return a fraction in percent to two decimals; a dash for None."""
     return markdown.DASH if value is None else f"{100 * value:.2f}"
 
 
@@ -81,8 +83,8 @@ def _classes(records: Sequence[Record]) -> str:
     columns = [_called(record, kind) for record in records for kind in record["scores"]]
     found = [scores["iou"] for record in records for scores in record["scores"].values()]
     names = records[0]["classes"]
-    rows = [[name, *(percent(iou[number]) for iou in found)] for number, name in enumerate(names)]
-    return markdown.table(["class", *columns], rows)
+    rows = [[name, *(format_percent(iou[number]) for iou in found)] for number, name in enumerate(names)]
+    return markdown.markdown_table(["class", *columns], rows)
 
 
 def _origin(record: Record) -> str:
@@ -90,7 +92,5 @@ def _origin(record: Record) -> str:
     known = ", ".join(
         f"{name} {facts[name]}" for name in ("source", "data", "step", "seed") if facts.get(name) is not None
     )
-    return (
-        f"{markdown.cell(record['name'])}: {markdown.cell(record['checkpoint'])}, SHA-256 {record['sha256'][:16]}…"
-        + (f" ({markdown.cell(known)})" if known else "")
-    )
+    name, path = markdown.escape_cell(record["name"]), markdown.escape_cell(record["checkpoint"])
+    return f"{name}: {path}, SHA-256 {record['sha256'][:16]}…" + (f" ({markdown.escape_cell(known)})" if known else "")

@@ -1,85 +1,86 @@
 """GPU-hours of the paper's tables, predicted: counted operations over an assumed rate.
 
-A record is the plain dictionary that `bench.profiling.gpu_hours.records` gives.
+A record is the plain dictionary that `bench.profiling.gpu_hours.gpu_hours_records` gives.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
-from reports.analysis.frames import csv, frame
-from reports.formats.markdown import bullets, table
+from bench.results.gpu_assumption import GpuAssumption
+from reports.formats.data_frames import frame_to_csv, make_frame
+from reports.formats.markdown import bullet_list, markdown_table
 
 Record = Mapping[str, Any]
-NUMBERS = ("gmacs", "training_tflop", "evaluation_tflop")
+COUNT_COLUMNS = ("gmacs", "training_tflop", "evaluation_tflop")
 
 
-class Card(Protocol):
-    """What is assumed of a GPU (`bench.profiling.gpu_hours.Card`)."""
+def gpu_hours_report_files(
+    records: Sequence[Record], gpu: GpuAssumption, seeds: int, size: tuple[int, int]
+) -> dict[str, bytes]:
+    """Return the page and the counts behind it, by file name.
 
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def peak(self) -> float: ...  # noqa: D102
-    @property
-    def share(self) -> float: ...  # noqa: D102
-
-    def hours(self, tera: float) -> float:
-        """Of so many 1e12 floating-point operations."""
-
-
-def files(records: Sequence[Record], card: Card, seeds: int, size: tuple[int, int]) -> dict[str, bytes]:
-    """The page and the counts it is made of, by name."""
-    lines = [{name: record[name] for name in ("table", "row", "same_as", *NUMBERS)} for record in records]
-    made = frame(lines, ["table", "row", "same_as", *NUMBERS], text=("table", "row", "same_as"))
-    return {"report.md": page(records, card, seeds, size).encode(), "hours.csv": csv(made).encode()}
+    Args:
+        records: Work of each row.
+        gpu: Assumed speed of the GPU.
+        seeds: Runs of each row.
+        size: Height and width of the validation images, pixels.
+    """
+    lines = [{name: record[name] for name in ("table", "row", "same_as", *COUNT_COLUMNS)} for record in records]
+    made = make_frame(lines, ["table", "row", "same_as", *COUNT_COLUMNS], text=("table", "row", "same_as"))
+    return {
+        "report.md": gpu_hours_markdown(records, gpu, seeds, size).encode(),
+        "hours.csv": frame_to_csv(made).encode(),
+    }
 
 
-def page(records: Sequence[Record], card: Card, seeds: int, size: tuple[int, int]) -> str:
-    """Markdown: the hours of each table, what was assumed, and the hours of each row's run."""
-    return f"{totals(records, card, seeds)}\n{bullets(assumed(card, size))}\n{runs(records, card)}"
+def gpu_hours_markdown(records: Sequence[Record], gpu: GpuAssumption, seeds: int, size: tuple[int, int]) -> str:
+    """Return the hours of each table, the assumptions, and the hours of each row's run, in Markdown."""
+    return f"{totals_table(records, gpu, seeds)}\n{bullet_list(assumptions(gpu, size))}\n{runs_table(records, gpu)}"
 
 
-def totals(records: Sequence[Record], card: Card, seeds: int) -> str:
-    """A line a table, and one for all: a run that several tables share is trained once."""
+def totals_table(records: Sequence[Record], gpu: GpuAssumption, seeds: int) -> str:
+    """Return a line for each table and one for all; a run that several tables share is trained once."""
     rows = [
-        _total(name, [record for record in records if record["table"] == name], card, seeds)
+        _total(name, [record for record in records if record["table"] == name], gpu, seeds)
         for name in dict.fromkeys(record["table"] for record in records)
     ]
     once = [record for record in records if not record["same_as"]]
-    rows.append(_total("all, shared runs once", once, card, seeds))
-    return table(["table", "rows", f"runs, {seeds} seeds", "training, GPU-h", "evaluation, GPU-h", "GPU-h"], rows)
+    rows.append(_total("all, shared runs once", once, gpu, seeds))
+    return markdown_table(
+        ["table", "rows", f"runs, {seeds} seeds", "training, GPU-h", "evaluation, GPU-h", "GPU-h"], rows
+    )
 
 
-def _total(name: str, records: Sequence[Record], card: Card, seeds: int) -> list[str]:
+def _total(name: str, records: Sequence[Record], gpu: GpuAssumption, seeds: int) -> list[str]:
     training, evaluation = (
-        seeds * sum(card.hours(record[part]) for record in records) for part in ("training_tflop", "evaluation_tflop")
+        seeds * sum(gpu.hours(record[part]) for record in records) for part in ("training_tflop", "evaluation_tflop")
     )
     numbers = (training, evaluation, training + evaluation)
     return [name, str(len(records)), str(seeds * len(records)), *(f"{number:,.0f}" for number in numbers)]
 
 
-def runs(records: Sequence[Record], card: Card) -> str:
-    """A line a row: its operations and the hours of one run."""
+def runs_table(records: Sequence[Record], gpu: GpuAssumption) -> str:
+    """Return a line for each row: its operations and the hours of one run."""
     rows = [
         [
             record["table"],
             record["row"],
             f"{record['gmacs']:.1f}",
-            *(f"{card.hours(record[part]):.1f}" for part in ("training_tflop", "evaluation_tflop")),
+            *(f"{gpu.hours(record[part]):.1f}" for part in ("training_tflop", "evaluation_tflop")),
             record["same_as"],
         ]
         for record in records
     ]
     columns = ["table", "row", "GMACs an image", "training a run, GPU-h", "evaluation a run, GPU-h", "the same run as"]
-    return table(columns, rows, left=2)
+    return markdown_table(columns, rows, left=2)
 
 
-def assumed(card: Card, size: tuple[int, int]) -> list[str]:
-    """What the hours rest on."""
+def assumptions(gpu: GpuAssumption, size: tuple[int, int]) -> list[str]:
+    """Return the assumptions behind the hours, a line each."""
     return [
-        f"Assumed: {card.name}, a printed peak of {card.peak:g} TFLOP/s, of which {card.share:.0%} is sustained. The "
+        f"Assumed: {gpu.name}, a printed peak of {gpu.peak:g} TFLOP/s, of which {gpu.share:.0%} is sustained. The "
         "hours fall in proportion to what your card sustains.",
         "Assumed: a training step is worth three forward passes of its batch; the loss, the optimizer, auxiliary heads "
         "and waiting for data cost nothing.",
@@ -88,12 +89,14 @@ def assumed(card: Card, size: tuple[int, int]) -> list[str]:
     ]
 
 
-def lines(records: Sequence[Record], due: Mapping[str, int], card: Card, size: tuple[int, int]) -> list[str]:
-    """For a terminal: the hours of one run of each row, and of the runs that are `due` of it."""
+def gpu_hours_lines(
+    records: Sequence[Record], due: Mapping[str, int], gpu: GpuAssumption, size: tuple[int, int]
+) -> list[str]:
+    """Return for a terminal the hours of one run of each row, and of all the runs that are `due`."""
     found = []
     total = 0.0
     for record in records:
-        training, evaluation = (card.hours(record[part]) for part in ("training_tflop", "evaluation_tflop"))
+        training, evaluation = (gpu.hours(record[part]) for part in ("training_tflop", "evaluation_tflop"))
         total += due[record["row"]] * (training + evaluation)
         found.append(
             f"{record['row']}: {record['gmacs']:.1f} GMACs an image, {training + evaluation:.1f} GPU-hours a run, "
@@ -101,6 +104,6 @@ def lines(records: Sequence[Record], due: Mapping[str, int], card: Card, size: t
         )
     return [
         *found,
-        f"predicted: {total:,.0f} GPU-hours for the {sum(due.values())} runs due, if {card.name} sustains "
-        f"{card.share:.0%} of {card.peak:g} TFLOP/s and pictures have {size[0]} x {size[1]} pixels (docs/scaling.md)",
+        f"predicted: {total:,.0f} GPU-hours for the {sum(due.values())} runs due, if {gpu.name} sustains "
+        f"{gpu.share:.0%} of {gpu.peak:g} TFLOP/s and pictures have {size[0]} x {size[1]} pixels (docs/scaling.md)",
     ]

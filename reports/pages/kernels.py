@@ -1,4 +1,4 @@
-"""The report of a kernel benchmark: its table and its facts in; markdown, plots and lines for the terminal out."""
+"""Report of a kernel benchmark: Markdown, plots and lines for a terminal, from its table and its facts."""
 
 from __future__ import annotations
 
@@ -10,32 +10,31 @@ from typing import Any
 
 import pandas as pd
 
-from reports.formats import markdown
+from reports.formats import markdown, plain_text
 from reports.formats.markdown import DASH
 from reports.paper import kernel_goals
 from reports.plots import kernels
-from reports.study import terminal
 
 OURS = "native"
-WIDE = 0.25  # quartiles of a ratio that lie farther apart than this share of it decide nothing
+WIDE_QUARTILES = 0.25  # quartiles of a ratio that lie farther apart than this share of it decide nothing
 PHASES = ("forward", "forward+backward")
-ABSENT = "not installed"
+NOT_INSTALLED = "not installed"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Benchmark:
-    """What `kernels.csv` and `kernels.json` of a folder say."""
+class KernelBenchmark:
+    """Contents of `kernels.csv` and `kernels.json` of a folder."""
 
     rows: pd.DataFrame
     facts: Mapping[str, Any]
 
-    def one(self, **where: str) -> pd.Series | None:
-        """The row with these columns; None where there is none."""
-        found = self.of(**where)
+    def row_where(self, **where: str) -> pd.Series | None:
+        """Return the row with these columns; None where there is none."""
+        found = self.rows_where(**where)
         return None if found.empty else found.iloc[0]
 
-    def of(self, **where: str) -> pd.DataFrame:
-        """The rows with these columns."""
+    def rows_where(self, **where: str) -> pd.DataFrame:
+        """Return the rows with these columns."""
         found = self.rows
         for name, text in where.items():
             found = found[found[name] == text]
@@ -43,8 +42,8 @@ class Benchmark:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
-    """A table of words, and what to know before reading it."""
+class KernelTable:
+    """Table of text, with a title and an explanation."""
 
     title: str
     text: str
@@ -52,44 +51,54 @@ class Table:
     rows: Sequence[Sequence[str]]
 
 
-def read(folder: Path) -> Benchmark:
-    """A folder's benchmark. ValueError where there is none."""
+def read_kernel_benchmark(folder: Path) -> KernelBenchmark:
+    """Return a folder's benchmark.
+
+    Raises:
+        ValueError: The folder has none.
+    """
     table, facts = folder / "kernels.csv", folder / "kernels.json"
     if not (table.is_file() and facts.is_file()):
         raise ValueError(f"{folder}: no kernel benchmark; there should be kernels.csv and kernels.json")
     rows = pd.read_csv(table, keep_default_na=False, dtype={"rounds": str})
-    return Benchmark(rows=rows, facts=json.loads(facts.read_text(encoding="utf-8")))
+    return KernelBenchmark(rows=rows, facts=json.loads(facts.read_text(encoding="utf-8")))
 
 
-def write(folder: Path) -> list[Path]:
-    """Write `kernels.md` and the plots beside the table; the same table gives the same bytes."""
-    benchmark = read(folder)
-    plots = kernels.draw(benchmark.rows, _caption(benchmark.facts))
-    made = {"kernels.md": page(benchmark, [name for name in plots if name.endswith(".png")]).encode(), **plots}
+def write_kernel_report(folder: Path) -> list[Path]:
+    """Write `kernels.md` and the plots beside the table and return their paths; the same table gives the same bytes."""
+    benchmark = read_kernel_benchmark(folder)
+    plots = kernels.draw_kernels(benchmark.rows, _caption(benchmark.facts))
+    made = {
+        "kernels.md": kernel_markdown(benchmark, [name for name in plots if name.endswith(".png")]).encode(),
+        **plots,
+    }
     for name, data in made.items():
         (folder / name).write_bytes(data)
     return [folder / name for name in made]
 
 
-def page(benchmark: Benchmark, plots: Sequence[str]) -> str:
-    """The report in markdown."""
-    parts = ["# The attention kernel, measured\n", markdown.bullets(map(markdown.cell, header(benchmark.facts)))]
-    for table in tables(benchmark):
-        parts += [f"## {table.title}\n", f"{table.text}\n", markdown.table(table.columns, table.rows)]
+def kernel_markdown(benchmark: KernelBenchmark, plots: Sequence[str]) -> str:
+    """Return the report in Markdown, with these plots."""
+    parts = [
+        "# The attention kernel, measured\n",
+        markdown.bullet_list(map(markdown.escape_cell, kernel_header(benchmark.facts))),
+    ]
+    for table in kernel_tables(benchmark):
+        parts += [f"## {table.title}\n", f"{table.text}\n", markdown.markdown_table(table.columns, table.rows)]
     parts += [f"![{name.removesuffix('.png')}]({name})\n" for name in plots]
     return "\n".join(parts)
 
 
-def lines(benchmark: Benchmark) -> Iterator[str]:
-    """The report for a terminal."""
-    yield from header(benchmark.facts)
-    for table in tables(benchmark):
+def kernel_lines(benchmark: KernelBenchmark) -> Iterator[str]:
+    """Yield the report for a terminal."""
+    yield from kernel_header(benchmark.facts)
+    for table in kernel_tables(benchmark):
         yield from ("", f"{table.title}. {table.text}")
-        yield from terminal.columns([table.columns, *table.rows])
+        yield from plain_text.left_aligned_rows([table.columns, *table.rows])
 
 
-def header(facts: Mapping[str, Any]) -> Iterator[str]:
-    """Where and how it was measured, and what is missing."""
+def kernel_header(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the machine, the protocol, and what is missing."""
     start, end = facts["load"]
     yield f"{facts['processor']}, {facts['cores']} usable; {facts['threads']} threads; {facts['system']}"
     torch = facts["packages"].get("torch", "?")
@@ -104,13 +113,13 @@ def header(facts: Mapping[str, Any]) -> Iterator[str]:
     yield f"{facts['repeats']} rounds or more; cells are medians, with quartiles in brackets"
     if facts["quick"]:
         yield "tiny sizes and few rounds (--quick): this shows that the command works, and no speed"
-    if facts["threads"] != kernel_goals.CORES:
-        yield f"the goals are meant for {kernel_goals.CORES} cores, and {facts['threads']} were used"
+    if facts["threads"] != kernel_goals.GOAL_CORES:
+        yield f"the goals are meant for {kernel_goals.GOAL_CORES} cores, and {facts['threads']} were used"
     yield from facts["notes"]
 
 
-def tables(benchmark: Benchmark) -> list[Table]:
-    """Everything there are rows for."""
+def kernel_tables(benchmark: KernelBenchmark) -> list[KernelTable]:
+    """Return every table that has rows."""
     made = [
         _goals(benchmark),
         *(_operator(benchmark, malloc) for malloc in ("tuned", "default")),
@@ -124,11 +133,11 @@ def tables(benchmark: Benchmark) -> list[Table]:
     return [table for table in made if table.rows]
 
 
-def _goals(benchmark: Benchmark) -> Table:
+def _goals(benchmark: KernelBenchmark) -> KernelTable:
     if benchmark.facts["quick"]:
-        return Table(title="", text="", columns=(), rows=())
+        return KernelTable(title="", text="", columns=(), rows=())
     rows = []
-    for judged in kernel_goals.judge(_records(benchmark.rows)):
+    for judged in kernel_goals.judge_goals(_records(benchmark.rows)):
         row, goal = judged.row, judged.goal
         floor = DASH if goal.floor is None else f"{goal.floor:g}"
         if row is None:
@@ -137,8 +146,8 @@ def _goals(benchmark: Benchmark) -> Table:
         floor_met, goal_met = judged.against(goal.floor) or DASH, judged.against(goal.goal)
         most = DASH if judged.most is None else f"{judged.most['value']:.3g}"
         rows.append([goal.title, _spread(row), str(row["shape"]), most, floor, floor_met, f"{goal.goal:g}", goal_met])
-    shapes = benchmark.of(part="operator")["shape"].drop_duplicates()
-    return Table(
+    shapes = benchmark.rows_where(part="operator")["shape"].drop_duplicates()
+    return KernelTable(
         title="Goals",
         text=f"The worst shape counts, of those measured: {', '.join(shapes)}. At most: what it would be there if the "
         "kernel took the time of the probes' gathers and scatters alone, the module that of its linear layers alone, "
@@ -152,24 +161,24 @@ def _records(rows: pd.DataFrame) -> list[Mapping[str, Any]]:
     return [{str(name): value for name, value in record.items()} for record in rows.to_dict("records")]
 
 
-def _operator(benchmark: Benchmark, malloc: str) -> Table:
-    found = benchmark.of(part="operator", malloc=malloc)
+def _operator(benchmark: KernelBenchmark, malloc: str) -> KernelTable:
+    found = benchmark.rows_where(part="operator", malloc=malloc)
     others = ("mmcv", "torch-ms-deform-attn", "reference")
     rows = []
     for shape in found["shape"].drop_duplicates():
         for phase in PHASES:
             where = {"part": "operator", "malloc": malloc, "shape": shape, "phase": phase}
-            if benchmark.of(**where).empty:
+            if benchmark.rows_where(**where).empty:
                 continue
-            ours = benchmark.one(**where, side=OURS, quantity="seconds")
-            point = benchmark.one(**where, side=OURS, quantity="core_ns_per_point")
+            ours = benchmark.row_where(**where, side=OURS, quantity="seconds")
+            point = benchmark.row_where(**where, side=OURS, quantity="core_ns_per_point")
             what, say = ("seconds", _milliseconds) if ours is None else ("ratio", _spread)
-            cells = [say(benchmark.one(**where, side=name, quantity=what)) for name in others]
+            cells = [say(benchmark.row_where(**where, side=name, quantity=what)) for name in others]
             mine = DASH if ours is None else _milliseconds(ours)
             rows.append([shape, phase, mine, _number(point, ".1f"), *cells])
     without = found[found["side"] == OURS].empty
     what = "those of the others" if without else "how many times the native kernel's time each other side takes"
-    return Table(
+    return KernelTable(
         title=f"Operator, {malloc} malloc",
         text=f"Milliseconds and core-nanoseconds a sampling point of the native kernel, and {what}.",
         columns=("shape", "phase", "native, ms", "ns a point", *others),
@@ -177,23 +186,23 @@ def _operator(benchmark: Benchmark, malloc: str) -> Table:
     )
 
 
-def _probes(benchmark: Benchmark) -> Table:
+def _probes(benchmark: KernelBenchmark) -> KernelTable:
     rows = []
-    for shape in benchmark.of(part="operator", malloc="tuned")["shape"].drop_duplicates():
+    for shape in benchmark.rows_where(part="operator", malloc="tuned")["shape"].drop_duplicates():
         where = {"part": "operator", "malloc": "tuned", "shape": shape}
         for tables_of in ("pyramid", "level"):
             points = [
-                benchmark.one(**where, side=tables_of, phase=phase, quantity="core_ns_per_point")
+                benchmark.row_where(**where, side=tables_of, phase=phase, quantity="core_ns_per_point")
                 for phase in ("gather", "scatter")
             ]
             over = [
-                benchmark.one(**where, side=tables_of, phase=phase, quantity="over_probe")
+                benchmark.row_where(**where, side=tables_of, phase=phase, quantity="over_probe")
                 for phase in ("forward", "backward")
             ]
             if points[0] is not None:
                 name = "a head's pyramid" if tables_of == "pyramid" else "one level of it"
                 rows.append([shape, name, *(_number(row, ".1f") for row in points), *map(_spread, over)])
-    return Table(
+    return KernelTable(
         title="The kernel over the machine's own speed",
         text="A point of a probe reads four random rows of 128 bytes (gather) or adds to them (scatter), and does "
         "nothing else; core-nanoseconds a point, then the kernel's time over it. Backward: less the forward pass, over "
@@ -203,10 +212,10 @@ def _probes(benchmark: Benchmark) -> Table:
     )
 
 
-def _machine(benchmark: Benchmark) -> Table:
-    found = benchmark.of(part="machine")
+def _machine(benchmark: KernelBenchmark) -> KernelTable:
+    found = benchmark.rows_where(part="machine")
     rows = [[str(row["phase"]), f"{row['value'] / 1e9:.0f}"] for _, row in found.iterrows()]
-    return Table(
+    return KernelTable(
         title="The machine",
         text="With as many threads: multiply-adds of floats in registers, and bytes read from 64 MiB; 10^9 a second.",
         columns=("what", "10^9 a second"),
@@ -214,14 +223,14 @@ def _machine(benchmark: Benchmark) -> Table:
     )
 
 
-def _module(benchmark: Benchmark) -> Table:
+def _module(benchmark: KernelBenchmark) -> KernelTable:
     rows = []
-    for _, ours in benchmark.of(part="module", side=OURS, quantity="seconds").iterrows():
+    for _, ours in benchmark.rows_where(part="module", side=OURS, quantity="seconds").iterrows():
         where = {name: str(ours[name]) for name in ("part", "malloc", "shape", "phase")}
         sides = ("mmcv", "reference", "linear layers")
-        ratios = [_spread(benchmark.one(**where, side=side, quantity="ratio")) for side in sides]
+        ratios = [_spread(benchmark.row_where(**where, side=side, quantity="ratio")) for side in sides]
         rows.append([where["shape"], where["malloc"], where["phase"], _milliseconds(ours), *ratios])
-    return Table(
+    return KernelTable(
         title="The whole module",
         text="Deformable self-attention with its four linear layers: milliseconds with the native kernel, and how many "
         "times that it takes with another operator in it, and with none: the linear layers alone.",
@@ -230,13 +239,13 @@ def _module(benchmark: Benchmark) -> Table:
     )
 
 
-def _instructions(benchmark: Benchmark) -> Table:
+def _instructions(benchmark: KernelBenchmark) -> KernelTable:
     rows = []
-    for _, ours in benchmark.of(part="instructions", side="avx512", quantity="seconds").iterrows():
+    for _, ours in benchmark.rows_where(part="instructions", side="avx512", quantity="seconds").iterrows():
         where = {name: str(ours[name]) for name in ("part", "malloc", "shape", "phase")}
-        ratio = benchmark.one(**where, side="avx2", quantity="ratio")
+        ratio = benchmark.row_where(**where, side="avx2", quantity="ratio")
         rows.append([where["shape"], where["phase"], _milliseconds(ours), _spread(ratio)])
-    return Table(
+    return KernelTable(
         title="Instruction sets",
         text="The kernel alone, without autograd: milliseconds with AVX-512, and how many times that the AVX2 build "
         "takes.",
@@ -245,20 +254,20 @@ def _instructions(benchmark: Benchmark) -> Table:
     )
 
 
-def _memory(benchmark: Benchmark) -> Table:
+def _memory(benchmark: KernelBenchmark) -> KernelTable:
     others = ("mmcv", "torch-ms-deform-attn", "reference")
-    found = benchmark.of(part="memory", quantity="bytes")
+    found = benchmark.rows_where(part="memory", quantity="bytes")
     rows = []
     for shape in found["shape"].drop_duplicates():
         for phase in ("forward", "held", "forward+backward"):
             where = {"part": "memory", "shape": shape, "phase": phase}
             cells = []
             for name in (OURS, *others):
-                count, ratio = (benchmark.one(**where, side=name, quantity=what) for what in ("bytes", "ratio"))
-                cell = ABSENT if count is None else f"{count['value'] / 2**20:.1f}"
+                count, ratio = (benchmark.row_where(**where, side=name, quantity=what) for what in ("bytes", "ratio"))
+                cell = NOT_INSTALLED if count is None else f"{count['value'] / 2**20:.1f}"
                 cells.append(cell if ratio is None else f"{cell} ({ratio['value']:.1f}x)")
             rows.append([shape, phase, *cells])
-    return Table(
+    return KernelTable(
         title="Memory",
         text="MiB beyond the inputs, counted at malloc: at most in a forward pass without gradients; held for the "
         "backward pass, the result with it; at most in both passes, the gradients with it.",
@@ -267,18 +276,18 @@ def _memory(benchmark: Benchmark) -> Table:
     )
 
 
-def _scaling(benchmark: Benchmark) -> Table:
-    found = benchmark.of(part="scaling", quantity="core_ns_per_point")
+def _scaling(benchmark: KernelBenchmark) -> KernelTable:
+    found = benchmark.rows_where(part="scaling", quantity="core_ns_per_point")
     rows = []
     for shape in found["shape"].drop_duplicates():
         where = {"part": "scaling", "shape": shape, "quantity": "core_ns_per_point"}
         cells = [
-            _number(benchmark.one(**where, side=side, phase=phase), ".1f")
+            _number(benchmark.row_where(**where, side=side, phase=phase), ".1f")
             for side in (OURS, "reference")
             for phase in PHASES
         ]
         rows.append([shape, *cells])
-    return Table(
+    return KernelTable(
         title="Cost along an axis",
         text="Core-nanoseconds a sampling point; an even cost is the same number along an axis. Otherwise 900 queries, "
         "3 levels, 16 points.",
@@ -290,16 +299,16 @@ def _scaling(benchmark: Benchmark) -> Table:
 def _spread(row: Any) -> str:
     """Median and quartiles, with a word where they are too far apart to decide anything."""
     if row is None:
-        return ABSENT
+        return NOT_INSTALLED
     text = f"{row['value']:.3g}"
     if row["n"] == 1:
         return text
-    doubt = f", {kernel_goals.UNSURE}" if row["q3"] - row["q1"] > WIDE * row["value"] else ""
+    doubt = f", {kernel_goals.UNDECIDED}" if row["q3"] - row["q1"] > WIDE_QUARTILES * row["value"] else ""
     return f"{text} ({row['q1']:.3g} to {row['q3']:.3g}{doubt})"
 
 
 def _milliseconds(row: Any) -> str:
-    return ABSENT if row is None else f"{1e3 * row['value']:.2f}"
+    return NOT_INSTALLED if row is None else f"{1e3 * row['value']:.2f}"
 
 
 def _number(row: Any, form: str) -> str:

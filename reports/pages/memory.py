@@ -1,7 +1,7 @@
-"""What a training step holds at its peak, as a report: predicted for each row, verified where asked, beside Table 8.
+"""Report of a training step's peak memory: predicted for each row, verified where asked, beside Table 8.
 
-A record is the plain dictionary that `bench.profiling.memory.table` gives, with `quoted`, the row's name in Table 8 or
-"". Masked forms have records too, of the peak alone; they stand beside the paper's figures and nowhere else.
+A record is the plain dictionary of `bench.profiling.memory.table`, with `quoted`, the row's name in Table 8 or "".
+Masked forms have records too, of the peak alone; they appear only beside the paper's figures.
 """
 
 from __future__ import annotations
@@ -9,27 +9,26 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import pandas as pd
 
-from reports.analysis.frames import csv, frame
+from bench.units import GIB
 from reports.formats import html, numbers
-from reports.formats.markdown import DASH, bullets, table
+from reports.formats.data_frames import frame_to_csv, make_frame
+from reports.formats.markdown import DASH, bullet_list, markdown_table
 from reports.pages import memory_claims
-from reports.plots import style
+from reports.plots import memory as plots
+from reports.plots.memory import KINDS
 
 Record = Mapping[str, Any]
-GIB = 1 << 30
-CARDS = (8, 11, 16, 24, 40, 80)  # GiB
-ALLOWANCE = 1.0  # GiB of a card that a step cannot have: context, libraries, the allocator's slack
+GPU_SIZES = (8, 11, 16, 24, 40, 80)  # GiB
+RESERVED_GIB = 1.0  # GiB of a card that a step cannot have: context, libraries, the allocator's slack
 TITLE = "What does a training step hold?"
 HEADING = "Live tensors, predicted: a lower bound of what a GPU shows"
-KINDS = ("parameters", "gradients", "optimizer state", "inputs", "activations", "temporaries")
-PRINTED = {"batch": 2, "size": 480, "precision": "fp32", "optimizer": "adamw", "checkpointing": False}
+PAPER_SETTING = {"batch": 2, "size": 480, "precision": "fp32", "optimizer": "adamw", "checkpointing": False}
 
 
-def overview(records: Sequence[Record]) -> pd.DataFrame:
-    """A line for each row: GiB at the peak with the losses as written and bounded, and what the former is made of."""
+def memory_frame(records: Sequence[Record]) -> pd.DataFrame:
+    """Return a frame with a line per row: GiB at the peak with plain and bounded losses, and its parts by kind."""
     lines = [
         {
             "row": record["name"],
@@ -39,26 +38,28 @@ def overview(records: Sequence[Record]) -> pd.DataFrame:
             **{kind.replace(" ", "_"): record["kinds"][kind] / GIB for kind in KINDS},
             "peak_at": record["place"],
             "bounded_peak_at": record["place_bounded"],
-            **{f"images_on_{card}_gib": largest_batch(record, card) for card in CARDS if "batch" in record},
+            **{f"images_on_{card}_gib": largest_batch(record, card) for card in GPU_SIZES if "batch" in record},
         }
         for record in records
         if "plain" in record
     ]
     kinds = [kind.replace(" ", "_") for kind in KINDS]
-    cards = [f"images_on_{card}_gib" for card in CARDS]
+    cards = [f"images_on_{card}_gib" for card in GPU_SIZES]
     columns = ["row", "gib", "bounded_gib", "twice_gib", *kinds, "peak_at", "bounded_peak_at", *cards]
-    return frame(lines, columns, text=["row", "peak_at", "bounded_peak_at"])
+    return make_frame(lines, columns, text=["row", "peak_at", "bounded_peak_at"])
 
 
 def largest_batch(record: Record, card: float) -> int:
-    """Images of a step with bounded losses that fit on a card of so many GiB, from the peaks at two batches."""
+    """Return the images of a step with bounded losses that fit on a GPU of `card` GiB, from the peaks at two batch
+    sizes.
+    """
     each = (record["twice"] - record["bounded"]) / record["batch"]
     fixed = record["bounded"] - each * record["batch"]
-    return max(0, int(((card - ALLOWANCE) * GIB - fixed) // each))
+    return max(0, int(((card - RESERVED_GIB) * GIB - fixed) // each))
 
 
-def checked(verified: Sequence[Record]) -> pd.DataFrame:
-    """A line for each verified row: GiB predicted for a CPU, GiB counted there, the ratio, or why there is none."""
+def verified_frame(verified: Sequence[Record]) -> pd.DataFrame:
+    """Return a frame with a line per verified row: GiB predicted and measured, their ratio, or the reason for none."""
     lines = [
         {
             "row": record["name"],
@@ -72,11 +73,11 @@ def checked(verified: Sequence[Record]) -> pd.DataFrame:
     ]
     columns = ["row", "predicted_gib", "measured_gib", "ratio", "message"]
     more = [*_card({})] if any("card" in record for record in verified) else []
-    return frame(lines, [*columns, *more], text=["row", "message", *more[:1], *more[-2:]])
+    return make_frame(lines, [*columns, *more], text=["row", "message", *more[:1], *more[-2:]])
 
 
 def _card(card: Record) -> dict[str, Any]:
-    """What a CUDA card showed, in the columns of a CSV."""
+    """Measurements of a CUDA GPU, in the columns of a CSV."""
     figures = {f"card_{name}_gib": _gib(card.get(name)) for name in ("predicted", "allocated", "reserved", "nvml")}
     benchmark = {None: "", True: "on", False: "off"}[card.get("cudnn_benchmark")]
     note = card.get("message") or card.get("reason") or ""
@@ -87,7 +88,7 @@ def _gib(number: int | None) -> float | None:
     return None if number is None else number / GIB
 
 
-def files(
+def memory_report_files(
     records: Sequence[Record],
     verified: Sequence[Record],
     setting: Mapping[str, Any],
@@ -95,23 +96,35 @@ def files(
     masked: Sequence[Record] = (),
     spent: Mapping[str, Any] | None = None,
 ) -> dict[str, bytes]:
-    """Every file of the report by name: pages, tables as CSV, and the plot."""
+    """Return every file of the report by name: pages, tables as CSV, and the plot.
+
+    Args:
+        records: Predicted rows.
+        verified: Rows that were run and measured.
+        setting: The step: batch, size, precision, optimizer, checkpointing, device.
+        command: Command line to print; "" for none.
+        masked: Records of the masked forms.
+        spent: Seconds, cores and resident GiB of the prediction itself.
+    """
     both = [*records, *masked]
-    made = {"memory.csv": csv(overview(records)).encode()}
+    made = {"memory.csv": frame_to_csv(memory_frame(records)).encode()}
     if verified:
-        made["verified.csv"] = csv(checked(verified)).encode()
-    if is_printed(setting):
-        tables = {"claims.csv": memory_claims.beside(both), "statements.csv": memory_claims.judged(both)}
-        made |= {name: csv(found).encode() for name, found in tables.items() if not found.empty}
-    made |= {f"memory.{suffix}": data for suffix, data in draw(records).items()}
+        made["verified.csv"] = frame_to_csv(verified_frame(verified)).encode()
+    if is_paper_setting(setting):
+        tables = {
+            "claims.csv": memory_claims.memory_differences_frame(both),
+            "statements.csv": memory_claims.memory_statements_frame(both),
+        }
+        made |= {name: frame_to_csv(found).encode() for name, found in tables.items() if not found.empty}
+    made |= {f"memory.{suffix}": data for suffix, data in plots.draw_memory(records).items()}
     text = "\n".join(_sections(records, verified, setting, command, masked, spent))
     made["report.md"] = text.encode()
-    made["report.html"] = html.page(text, made, title=TITLE).encode()
+    made["report.html"] = html.html_page(text, made, title=TITLE).encode()
     return made
 
 
-def lines(records: Sequence[Record]) -> Iterator[str]:
-    """The main table in plain text."""
+def memory_lines(records: Sequence[Record]) -> Iterator[str]:
+    """Yield the main table in plain text."""
     width = max([len(record["name"]) for record in records], default=0)
     yield f"{'row':<{width}}     GiB  bounded  peak at"
     for record in records:
@@ -120,27 +133,6 @@ def lines(records: Sequence[Record]) -> Iterator[str]:
             yield f"{record['name']:<{width}} {figures}  {record['place']}"
         else:
             yield f"{record['name']:<{width}}  {record['message']}"
-
-
-def draw(records: Sequence[Record]) -> dict[str, bytes]:
-    """Stacked bars of what the peak is made of, a row each, as files by suffix; {} without a row."""
-    rows = [record for record in records if "plain" in record][::-1]
-    if not rows:
-        return {}
-    with matplotlib.rc_context(style.STYLE):
-        figure = style.canvas(1.6 + 0.34 * len(rows))
-        axis = figure.subplots()
-        left = [0.0] * len(rows)
-        for index, kind in enumerate(KINDS):
-            widths = [record["kinds"][kind] / GIB for record in rows]
-            axis.barh(range(len(rows)), widths, left=left, color=style.COLOURS[index], height=0.7, label=kind)
-            left = [start + width for start, width in zip(left, widths, strict=True)]
-        axis.set_yticks(range(len(rows)), [record["name"] for record in rows])
-        axis.set_xlabel("GiB at the peak (predicted)")
-        axis.grid(axis="x", **style.GRID)
-        figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=10)
-        style.write_under(figure, "One training step; losses as they are written.")
-        return style.files(figure)
 
 
 def _sections(
@@ -153,7 +145,7 @@ def _sections(
 ) -> Iterator[str]:
     yield f"# {TITLE}\n"
     yield (
-        f"One training step of {numbers.count(setting['batch'], 'image')} of {setting['size']}x{setting['size']} "
+        f"One training step of {numbers.count_of(setting['batch'], 'image')} of {setting['size']}x{setting['size']} "
         f"pixels, {setting['precision']}, {setting['optimizer']}"
         f"{', activations of each block recomputed' if setting['checkpointing'] else ''}: forward, loss, backward, "
         "optimiser. *Predicted* by tracing that very step on tensors without data. Counted are storages that something "
@@ -163,28 +155,28 @@ def _sections(
         "cross-entropies, without ever holding enlarged logits, as training does.\n"
     )
     yield f"## {HEADING}\n"
-    yield table(["row", "GiB", "GiB, bounded losses", *KINDS, "peak at"], _cells(records))
+    yield markdown_table(["row", "GiB", "GiB, bounded losses", *KINDS, "peak at"], _cells(records))
     yield "![what the peak is made of](memory.png)\n"
     if any("message" in record for record in records):
-        yield bullets(f"{record['name']}: {record['message']}" for record in records if "message" in record)
+        yield bullet_list(f"{record['name']}: {record['message']}" for record in records if "message" in record)
     yield "## The largest batch that fits, predicted\n"
     yield (
-        f"Images a step with bounded losses, on cards of so many GiB, less {ALLOWANCE:g} GiB for context, libraries "
+        f"Images a step with bounded losses, on cards of so many GiB, less {RESERVED_GIB:g} GiB for context, libraries "
         "and the allocator's slack, which differ from one machine to the next. From the peaks at two batches.\n"
     )
     fits = [
-        [record["name"], *(str(largest_batch(record, card)) for card in CARDS)]
+        [record["name"], *(str(largest_batch(record, card)) for card in GPU_SIZES)]
         for record in records
         if "plain" in record
     ]
-    yield table(["row", *(f"{card} GiB" for card in CARDS)], fits)
+    yield markdown_table(["row", *(f"{card} GiB" for card in GPU_SIZES)], fits)
     if verified:
         yield from _is_it_right(verified)
-    if is_printed(setting):
-        yield from memory_claims.section([*records, *masked])
+    if is_paper_setting(setting):
+        yield from memory_claims.memory_claims_section([*records, *masked])
     if spent:
         resident = "" if spent["resident_gib"] is None else f", at most {spent['resident_gib']:.1f} GiB resident"
-        cores = numbers.count(spent["cores"], "core")
+        cores = numbers.count_of(spent["cores"], "core")
         yield f"Predicting took {spent['seconds']:.0f} s on {cores}{resident}, all processes together (measured).\n"
     if command:
         yield f"Command: `{command}`\n"
@@ -196,7 +188,9 @@ def _is_it_right(verified: Sequence[Record]) -> Iterator[str]:
         "The same step run on this machine's CPU, its allocations *measured* at malloc, against what is "
         "*predicted* for a CPU (float dropout masks, torch's own products).\n"
     )
-    yield table(["row", "predicted, GiB", "measured, GiB", "predicted over measured"], _checked_cells(verified))
+    yield markdown_table(
+        ["row", "predicted, GiB", "measured, GiB", "predicted over measured"], _checked_cells(verified)
+    )
     cards = [record for record in verified if "card" in record]
     if not cards:
         return
@@ -208,12 +202,12 @@ def _is_it_right(verified: Sequence[Record]) -> Iterator[str]:
         "and libraries included. *Predicted* for CUDA.\n"
     )
     columns = ["row", "predicted, GiB", "allocated, GiB", "reserved, GiB", "NVML, GiB", "predicted over allocated"]
-    yield table([*columns, "note"], _card_cells(cards))
+    yield markdown_table([*columns, "note"], _card_cells(cards))
 
 
-def is_printed(setting: Mapping[str, Any]) -> bool:
-    """Whether the step is taken as the paper's table has it."""
-    return all(setting[name] == value for name, value in PRINTED.items())
+def is_paper_setting(setting: Mapping[str, Any]) -> bool:
+    """Return True if the step is that of the paper's Table 8."""
+    return all(setting[name] == value for name, value in PAPER_SETTING.items())
 
 
 def _cells(records: Sequence[Record]) -> Iterator[list[str]]:
@@ -242,7 +236,8 @@ def _card_cells(cards: Sequence[Record]) -> Iterator[list[str]]:
         card = record["card"]
         known = "allocated" in card
         figures = [
-            numbers.number(_gib(card.get(name)), ".3f") for name in ("predicted", "allocated", "reserved", "nvml")
+            numbers.format_number(_gib(card.get(name)), ".3f")
+            for name in ("predicted", "allocated", "reserved", "nvml")
         ]
         ratio = f"{card['predicted'] / card['allocated']:.4f}" if known else DASH
         note = card.get("message") or card["reason"]

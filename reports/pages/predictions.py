@@ -16,23 +16,23 @@ from matplotlib.patches import Patch
 from PIL import Image
 
 from reports.plots import style
-from reports.study.qualitative import RED, coloured, enlarge, grey
+from reports.plots.label_images import RED, colour_labels, pale_grey, resize_nearest
 
-SIDE = 480  # pixels of a panel's longest side
+PANEL_PIXELS = 480  # pixels of a panel's longest side
 OPACITY = 0.55  # of the classes' colours over the picture
-MOST_CLASSES = 20  # in a legend: those of most pixels
-COLUMNS = 5
-ZOOM = 5  # the close-up's side is this part of the picture's
-EDGE = 0.5  # probability from which a pixel is drawn as boundary
-PANEL = 2.6  # inches
+MAX_CLASSES = 20  # in a legend: those of most pixels
+LEGEND_COLUMNS = 5
+CLOSE_UP_PART = 5  # the close-up's side is this part of the picture's
+BOUNDARY_PROBABILITY = 0.5  # probability from which a pixel is drawn as boundary
+PANEL_INCHES = 2.6  # inches
 
 Bytes = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
-Wheel = Sequence[tuple[int, int, Colour]]
+DirectionWheel = Sequence[tuple[int, int, Colour]]
 Panels = Sequence[Sequence[tuple[str, Bytes]]]
 
 
-def files(
+def prediction_files(
     image: Bytes,
     *,
     plain: Bytes,
@@ -41,90 +41,108 @@ def files(
     direction: Bytes | None,
     classes: Sequence[str],
     palette: Sequence[Colour],
-    wheel: Wheel,
+    wheel: DirectionWheel,
 ) -> dict[str, bytes]:
-    """The PNG files of one picture and checkpoint, by the end of their names.
+    """Return the PNG files of one image and checkpoint, by the end of their names.
 
-    Given are the picture, uint8 (H, W, 3), its classes before and after refinement, the boundary's probability and the
-    direction's number, (H, W) each, None where there is none. `label.png` has a class number a pixel and the palette,
-    `mask.png` the colours, `overlay.png` the colours over the picture, refined where that is given; `boundary.png` is
-    the probability from black to white, `direction.png` the eight directions with their wheel, and `refinement.png`
-    both results with a close-up of where they differ most.
+    Args:
+        image: uint8 (H, W, 3).
+        plain: Classes before refinement, (H, W).
+        refined: Classes after refinement, (H, W); None without.
+        boundary: Boundary probability, (H, W); None without the head.
+        direction: Index of the direction, (H, W); None without the head.
+        classes: Names by class.
+        palette: Colours by class.
+        wheel: (down, right, colour) by direction.
+
+    Returns:
+        `label.png` has a class index per pixel and the palette, `mask.png` the colours, `overlay.png` the colours
+        over the image, refined where possible; `boundary.png` the probability from black to white, `direction.png`
+        the eight directions with their wheel, `refinement.png` both results with a close-up of where they differ
+        most.
     """
     best = plain if refined is None else refined
-    mask = coloured(best, np.array(palette, np.uint8))
-    made = {"label.png": label(best, palette), "mask.png": png(mask), "overlay.png": png(overlay(image, mask))}
+    mask = colour_labels(best, np.array(palette, np.uint8))
+    made = {
+        "label.png": palette_png(best, palette),
+        "mask.png": encode_png(mask),
+        "overlay.png": encode_png(overlay_classes(image, mask)),
+    }
     if boundary is not None and direction is not None:
-        made["boundary.png"] = png((255 * boundary + 0.5).astype(np.uint8))
+        made["boundary.png"] = encode_png((255 * boundary + 0.5).astype(np.uint8))
         made["direction.png"] = direction_figure(direction, boundary, wheel)
     if refined is not None:
         made["refinement.png"] = refinement_figure(image, plain, refined, classes, palette)
     return made
 
 
-def label(labels: Bytes, palette: Sequence[Colour]) -> bytes:
-    """A palette PNG: the value of a pixel is its class, and viewers show the class's colour."""
+def palette_png(labels: Bytes, palette: Sequence[Colour]) -> bytes:
+    """Return a palette PNG: the value of a pixel is its class, and viewers show the class's colour."""
     picture = Image.fromarray(labels)
     picture.putpalette([channel for colour in palette for channel in colour])
     return _encoded(picture)
 
 
-def overlay(image: Bytes, mask: Bytes) -> Bytes:
-    """The colours over the picture."""
+def overlay_classes(image: Bytes, mask: Bytes) -> Bytes:
+    """Return the class colours blended over the image, uint8 (H, W, 3)."""
     return (image * (1 - OPACITY) + mask * OPACITY + 0.5).astype(np.uint8)
 
 
 def refinement_figure(
     image: Bytes, plain: Bytes, refined: Bytes, classes: Sequence[str], palette: Sequence[Colour]
 ) -> bytes:
-    """Input, both results, and where they differ; below, the part of the picture with the most changes (Fig. 4)."""
+    """Return a PNG of the input, both results and where they differ; below, a close-up of the most changed part (Fig.
+    4).
+    """
     changed = plain != refined
     colours = np.array(palette, np.uint8)
-    marked = np.where(changed[..., None], np.array(RED, np.uint8), grey(image))
-    wholes = [image, coloured(plain, colours), coloured(refined, colours), marked]
-    close = _busiest(changed)
+    marked = np.where(changed[..., None], np.array(RED, np.uint8), pale_grey(image))
+    wholes = [image, colour_labels(plain, colours), colour_labels(refined, colours), marked]
+    close = most_changed_window(changed)
     titles = ("input", "before refinement", "after refinement", f"changed: {_pixels(changed)}")
     rows = [
         list(zip(titles, wholes, strict=True)),
         [("close-up" * (not number), whole[close]) for number, whole in enumerate(wholes)],
     ]
-    return _figure(rows, _legend(plain, refined, classes=classes, palette=palette))
+    return _figure(rows, class_legend(plain, refined, classes=classes, palette=palette))
 
 
 def comparison_figure(
     image: Bytes, found: Mapping[str, Bytes], *, classes: Sequence[str], palette: Sequence[Colour]
 ) -> bytes:
-    """The input and each checkpoint's classes side by side, with the classes that are there (Fig. 3).
+    """Return a PNG of the input and each checkpoint's classes side by side, with a legend (Fig. 3).
 
-    Of two checkpoints the last panel shows where they differ.
+    With two checkpoints the last panel shows where they differ.
     """
     colours = np.array(palette, np.uint8)
-    row = [("input", image), *((name, coloured(labels, colours)) for name, labels in found.items())]
+    row = [("input", image), *((name, colour_labels(labels, colours)) for name, labels in found.items())]
     if len(found) == 2:
         one, other = found.values()
         differ = one != other
-        marked = np.where(differ[..., None], np.array(RED, np.uint8), grey(image))
+        marked = np.where(differ[..., None], np.array(RED, np.uint8), pale_grey(image))
         row.append((f"different: {_pixels(differ)}", marked))
-    return _figure([row], _legend(*found.values(), classes=classes, palette=palette))
+    return _figure([row], class_legend(*found.values(), classes=classes, palette=palette))
 
 
-def direction_figure(direction: Bytes, boundary: npt.NDArray[np.float32], wheel: Wheel) -> bytes:
-    """The predicted direction where the boundary's probability exceeds one half, and the wheel that names it."""
+def direction_figure(direction: Bytes, boundary: npt.NDArray[np.float32], wheel: DirectionWheel) -> bytes:
+    """Return a PNG of the predicted direction where the boundary's probability exceeds one half, and the wheel beside
+    it.
+    """
     colours = np.array([colour for _, _, colour in wheel], np.uint8)
-    shown = np.where((boundary > EDGE)[..., None], colours[direction], np.uint8(0))
+    shown = np.where((boundary > BOUNDARY_PROBABILITY)[..., None], colours[direction], np.uint8(0))
     legend = "points away from the boundary, into the object; black: no boundary"
     with matplotlib.rc_context(_style()):
-        height = PANEL * _tallness(shown)
-        figure = _canvas(1.7 * PANEL + 1.6, 1.7 * height + 1.0)
-        axis, dial = figure.subplots(1, 2, width_ratios=(1.7 * PANEL, 1.4))
-        _show(axis, "direction", enlarge(shown, 2 * SIDE))
+        height = PANEL_INCHES * _tallness(shown)
+        figure = _canvas(1.7 * PANEL_INCHES + 1.6, 1.7 * height + 1.0)
+        axis, dial = figure.subplots(1, 2, width_ratios=(1.7 * PANEL_INCHES, 1.4))
+        _show(axis, "direction", resize_nearest(shown, 2 * PANEL_PIXELS))
         _dial(dial, wheel)
-        figure.supxlabel(textwrap.fill(legend, 80), fontsize=9, color=style.QUIET)
-        return style.files(figure)["png"]
+        figure.supxlabel(textwrap.fill(legend, 80), fontsize=9, color=style.GREY)
+        return style.figure_files(figure)["png"]
 
 
-def png(picture: Bytes) -> bytes:
-    """A picture (H, W) or (H, W, 3) as PNG."""
+def encode_png(picture: Bytes) -> bytes:
+    """Return an image (H, W) or (H, W, 3) as PNG."""
     return _encoded(Image.fromarray(picture))
 
 
@@ -134,10 +152,10 @@ def _encoded(picture: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def _busiest(changed: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
-    """The window with the most changes, a fifth of the picture's sides; the first of equals."""
+def most_changed_window(changed: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
+    """Return the window with the most changes, a fifth of the picture's sides; the first of equals."""
     height, width = changed.shape
-    tall, wide = max(1, height // ZOOM), max(1, width // ZOOM)
+    tall, wide = max(1, height // CLOSE_UP_PART), max(1, width // CLOSE_UP_PART)
     total = np.zeros((height + 1, width + 1), np.int64)
     total[1:, 1:] = changed.cumsum(0).cumsum(1)
     inside = total[tall:, wide:] - total[:-tall, wide:] - total[tall:, :-wide] + total[:-tall, :-wide]
@@ -145,21 +163,21 @@ def _busiest(changed: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
     return slice(int(top), int(top) + tall), slice(int(left), int(left) + wide)
 
 
-def _legend(*maps: Bytes, classes: Sequence[str], palette: Sequence[Colour]) -> list[Patch]:
-    """The classes that are in the maps, most pixels first, with their share."""
+def class_legend(*maps: Bytes, classes: Sequence[str], palette: Sequence[Colour]) -> list[Patch]:
+    """Return legend entries of the classes in the maps, most pixels first, with their share."""
     pixels = sum(np.bincount(labels.ravel(), minlength=len(classes)) for labels in maps)
     counts = np.asarray(pixels)
     order = [number for number in np.argsort(-counts, kind="stable").tolist() if counts[number]]
     handles = [
         Patch(
-            facecolor=style.share(palette[number]),
+            facecolor=style.colour_fractions(palette[number]),
             edgecolor="#888888",
             linewidth=0.5,
-            label=f"{style.in_legend(classes[number])} {100 * counts[number] / counts.sum():.1f} %",
+            label=f"{style.legend_label(classes[number])} {100 * counts[number] / counts.sum():.1f} %",
         )
-        for number in order[:MOST_CLASSES]
+        for number in order[:MAX_CLASSES]
     ]
-    rest = len(order) - MOST_CLASSES
+    rest = len(order) - MAX_CLASSES
     return [*handles, *[Patch(facecolor="none", label=f"and {rest} more")] * (rest > 0)]
 
 
@@ -171,19 +189,19 @@ def _figure(rows: Panels, legend: list[Patch]) -> bytes:
     """Rows of panels with titles, and a legend below."""
     columns = max(map(len, rows))
     with matplotlib.rc_context(_style()):
-        heights = [PANEL * max(_tallness(panel) for _, panel in row) for row in rows]
-        lines = -(-len(legend) // COLUMNS)
-        figure = _canvas(PANEL * columns + 0.3, sum(heights) + 0.3 * len(rows) + 0.24 * lines + 0.3)
+        heights = [PANEL_INCHES * max(_tallness(panel) for _, panel in row) for row in rows]
+        lines = -(-len(legend) // LEGEND_COLUMNS)
+        figure = _canvas(PANEL_INCHES * columns + 0.3, sum(heights) + 0.3 * len(rows) + 0.24 * lines + 0.3)
         grid = figure.subplots(len(rows), columns, squeeze=False, height_ratios=heights)
         for line, row in zip(grid, rows, strict=True):
             for axis, (title, panel) in zip(line, row, strict=True):
-                _show(axis, title, enlarge(panel, SIDE))
-        figure.legend(handles=legend, loc="outside lower center", ncols=COLUMNS, fontsize=9, handlelength=1.2)
-        return style.files(figure)["png"]
+                _show(axis, title, resize_nearest(panel, PANEL_PIXELS))
+        figure.legend(handles=legend, loc="outside lower center", ncols=LEGEND_COLUMNS, fontsize=9, handlelength=1.2)
+        return style.figure_files(figure)["png"]
 
 
 def _style() -> Any:
-    return style.STYLE | {"font.size": 9.5, "image.interpolation": "antialiased"}
+    return style.RC_PARAMS | {"font.size": 9.5, "image.interpolation": "antialiased"}
 
 
 def _canvas(width: float, height: float) -> Figure:
@@ -205,14 +223,16 @@ def _show(axis: Any, title: str, picture: Bytes) -> None:
     axis.imshow(picture, aspect="equal" if 0.2 <= picture.shape[0] / picture.shape[1] <= 5 else "auto")
 
 
-def _dial(axis: Any, wheel: Wheel) -> None:
+def _dial(axis: Any, wheel: DirectionWheel) -> None:
     """Eight sectors, each in the place that it points to."""
     axis.set_aspect("equal")
     axis.set_axis_off()
     for down, right, colour in wheel:
         angle = np.degrees(np.arctan2(-down, right))
         axis.add_patch(
-            matplotlib.patches.Wedge((0, 0), 1, angle - 22.5, angle + 22.5, width=0.62, color=style.share(colour))
+            matplotlib.patches.Wedge(
+                (0, 0), 1, angle - 22.5, angle + 22.5, width=0.62, color=style.colour_fractions(colour)
+            )
         )
         length = 0.9 / np.hypot(down, right)
         axis.annotate(

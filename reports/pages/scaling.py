@@ -1,6 +1,6 @@
-"""How memory, operations and time of one attention layer grow: tables, exponents and plots from plain records.
+"""Growth of memory, operations and time of one attention layer: tables, exponents and plots from plain records.
 
-A record is what `bench.attention_layer.scaling.grow` gives: an attention at one size along one axis.
+A record is that of `bench.attention_layer.scaling`: an attention at one size along one axis.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from typing import Any
 
 import pandas as pd
 
-from reports.analysis.frames import csv, frame
+from bench.units import MIB
 from reports.formats import html, numbers
-from reports.formats.markdown import DASH, bullets, table
+from reports.formats.data_frames import frame_to_csv, make_frame
+from reports.formats.markdown import DASH, bullet_list, markdown_table
 from reports.plots import scaling
-from reports.plots.scaling import AXES
+from reports.plots.scaling import AXIS_TITLES
 
 Record = Mapping[str, Any]
-MIB = 1 << 20
 TITLE = "How does one attention layer grow?"
 QUANTITIES = {
     "peak": "memory, predicted",
@@ -27,57 +27,60 @@ QUANTITIES = {
     "forward+backward": "forward + backward, measured",
 }
 PHASES = ("forward", "forward+backward")
-PARTS = ("median", "q1", "q3", "n")
+STATISTICS = ("median", "q1", "q3", "n")
 
 
-def overview(records: Sequence[Record]) -> pd.DataFrame:
-    """A line for each record, seconds with their quartiles; empty where it was not timed."""
+def scaling_frame(records: Sequence[Record]) -> pd.DataFrame:
+    """Return a frame with a line per record; seconds have quartiles and are missing where it was not timed."""
     lines = [
         {
             **{name: record[name] for name in ("attention", "axis", "at", "side", "levels", "points", "batch")},
-            "tokens": tokens(record),
+            "tokens": tokens_per_image(record),
             "peak_mib": _mib(record, "peak"),
             "saved_mib": _mib(record, "saved"),
             "gmacs": record.get("gmacs"),
-            **{f"{_word(phase)}_{part}": _seconds(record, phase, part) for phase in PHASES for part in PARTS},
+            **{f"{_word(phase)}_{part}": _seconds(record, phase, part) for phase in PHASES for part in STATISTICS},
             "message": record.get("message", ""),
         }
         for record in records
     ]
-    times = [f"{_word(phase)}_{part}" for phase in PHASES for part in PARTS]
+    times = [f"{_word(phase)}_{part}" for phase in PHASES for part in STATISTICS]
     columns = ["attention", "axis", "at", "side", "levels", "points", "batch", "tokens"]
     columns += ["peak_mib", "saved_mib", "gmacs", *times, "message"]
-    return frame(lines, columns, text=["attention", "axis", "message"])
+    return make_frame(lines, columns, text=["attention", "axis", "message"])
 
 
-def slopes(exponents: Sequence[Record]) -> pd.DataFrame:
-    """A line for each exponent, with how many sizes it is from and between which."""
+def exponents_frame(exponents: Sequence[Record]) -> pd.DataFrame:
+    """Return a frame with a line per exponent, with the number and the range of its sizes."""
     columns = ["attention", "axis", "quantity", "exponent", "sizes", "from", "to"]
-    return frame([dict(line) for line in exponents], columns, text=["attention", "axis", "quantity"])
+    return make_frame([dict(line) for line in exponents], columns, text=["attention", "axis", "quantity"])
 
 
-def files(
+def scaling_report_files(
     records: Sequence[Record], exponents: Sequence[Record], protocol: Mapping[str, Any], command: str = ""
 ) -> dict[str, bytes]:
-    """Every file of the report by name: pages, tables as CSV, and plots."""
-    made = {"scaling.csv": csv(overview(records)).encode(), "exponents.csv": csv(slopes(exponents)).encode()}
-    made |= scaling.draw(records)
+    """Return every file of the report by name: pages, tables as CSV, and plots."""
+    made = {
+        "scaling.csv": frame_to_csv(scaling_frame(records)).encode(),
+        "exponents.csv": frame_to_csv(exponents_frame(exponents)).encode(),
+    }
+    made |= scaling.draw_scaling(records)
     text = "\n".join(_sections(records, exponents, protocol, command))
     made["report.md"] = text.encode()
-    made["report.html"] = html.page(text, made, title=TITLE).encode()
+    made["report.html"] = html.html_page(text, made, title=TITLE).encode()
     return made
 
 
-def lines(exponents: Sequence[Record]) -> Iterator[str]:
-    """The exponents against tokens in plain text, with the sizes that they are from."""
+def scaling_lines(exponents: Sequence[Record]) -> Iterator[str]:
+    """Yield the exponents against tokens in plain text, with the range of their sizes."""
     columns, rows = _exponent_rows(exponents, "side")
     widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
     for row in (columns, *rows):
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
-def tokens(record: Record) -> int:
-    """Tokens of one image, of all levels."""
+def tokens_per_image(record: Record) -> int:
+    """Return the tokens of one image, over all levels."""
     return int(record["levels"] * record["side"] ** 2)
 
 
@@ -85,41 +88,42 @@ def _sections(
     records: Sequence[Record], exponents: Sequence[Record], protocol: Mapping[str, Any], command: str
 ) -> Iterator[str]:
     base = protocol["base"]
+    maps, images = numbers.count_of(base["levels"], "square map"), numbers.count_of(base["batch"], "image")
+    rounds, threads = numbers.count_of(protocol["rounds"], "round"), numbers.count_of(protocol["threads"], "thread")
     yield f"# {TITLE}\n"
     yield (
-        f"One self-attention layer of width {protocol['width']} with {protocol['heads']} heads, each attention with "
-        f"its own defaults but what its name says, on {numbers.count(base['levels'], 'square map')} of {base['side']} "
-        f"x {base['side']} tokens, {base['points']} points, {numbers.count(base['batch'], 'image')}; along each axis "
-        "one of these changes. "
-        "Memory is *predicted* on tensors without data, as a CUDA card holds it: the most at any time of a forward and "
-        f"backward pass with dropout {protocol['dropout']:g}, beyond inputs and parameters. Operations are *derived*: "
-        "multiply-adds of a forward pass, every product and every sample. An attention that works through pieces of a "
-        "bounded size holds little but one of them on a small map: then the peak grows by less than the tokens, and "
-        "what is kept for the backward pass tells how it goes on.\n"
+        f"One self-attention layer of width {protocol['width']} with {protocol['heads']} heads. Each attention has its "
+        f"own default parameters, except those in its name. The base size is {maps} of {base['side']} x {base['side']} "
+        f"tokens, {base['points']} points, {images}; "
+        "along each axis one of these changes. "
+        "Memory is *predicted* on tensors without data, for CUDA: the peak of a forward and backward pass "
+        f"with dropout {protocol['dropout']:g}, beyond inputs and parameters. Operations are *derived*: "
+        "multiply-adds of a forward pass, every product and every sample. An attention that works in chunks of a "
+        "bounded size holds about one chunk on a small map, so its peak grows more slowly than the tokens; the memory "
+        "kept for the backward pass shows the growth on larger maps.\n"
     )
     yield (
-        f"Time is *measured* here, in turns, {numbers.count(protocol['rounds'], 'round')} or more after a first: "
-        f"{protocol['processor']}, {numbers.count(protocol['threads'], 'thread')}, without dropout, where a layer has "
-        f"at most {protocol['most_gmacs']:g} GMACs and {protocol['most_gib']:g} GiB, and where its cost changes along "
-        "the axis at all; larger ones and unchanging ones are not timed.\n"
+        f"Time is *measured* here in interleaved rounds, {rounds} or more after a warm-up: {protocol['processor']}, "
+        f"{threads}, without dropout. A layer is timed where it has at most {protocol['most_gmacs']:g} GMACs and "
+        f"{protocol['most_gib']:g} GiB and where its cost changes along the axis.\n"
     )
-    for axis, name in AXES.items():
+    for axis, name in AXIS_TITLES.items():
         columns, rows = _exponent_rows(exponents, axis)
         yield f"## Exponents against {name}\n"
         yield (
             "The slope in log-log, by least squares over the sizes in brackets; "
             f"{DASH} where nothing changes, or fewer than two sizes have a value.\n"
         )
-        yield table(columns, rows)
-    for quantity in scaling.drawn(records):
+        yield markdown_table(columns, rows)
+    for quantity in scaling.plotted_quantities(records):
         yield f"![{quantity}](scaling-{quantity}.png)\n"
     yield "## Every figure\n"
-    yield table(
+    yield markdown_table(
         ["attention", "axis", "at", "memory, MiB", "GMACs", *(f"{phase}, ms" for phase in PHASES)], _cells(records)
     )
     messages = dict.fromkeys(f"{each['attention']}: {each['message']}" for each in records if "message" in each)
     if messages:
-        yield bullets(messages)
+        yield bullet_list(messages)
     if command:
         yield f"Command: `{command}`\n"
 
@@ -142,8 +146,8 @@ def _cells(records: Sequence[Record]) -> Iterator[list[str]]:
         if "message" not in record:
             yield [
                 record["attention"],
-                AXES[record["axis"]],
-                str(scaling.place(record)),
+                AXIS_TITLES[record["axis"]],
+                str(scaling.axis_value(record)),
                 f"{record['peak'] / MIB:.1f}",
                 f"{record['gmacs']:.3f}",
                 *(_milliseconds(record, phase) for phase in PHASES),
@@ -152,10 +156,10 @@ def _cells(records: Sequence[Record]) -> Iterator[list[str]]:
 
 def _milliseconds(record: Record, phase: str) -> str:
     """Median (quartiles)."""
-    found = [_seconds(record, phase, part) for part in PARTS[:3]]
+    found = [_seconds(record, phase, part) for part in STATISTICS[:3]]
     if None in found:
         return DASH
-    median, q1, q3 = (numbers.three_figures(1000 * value) for value in found if value is not None)
+    median, q1, q3 = (numbers.three_significant_digits(1000 * value) for value in found if value is not None)
     return f"{median} ({q1} to {q3})"
 
 

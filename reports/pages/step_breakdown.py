@@ -1,42 +1,29 @@
-"""Where a training step goes, as a page: the parts of each case, one backend beside the other."""
+"""Page of a training step's parts: the time of each part in each case, one backend beside the other."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
-from reports.formats.markdown import DASH, bullets, table
-
-WHOLE, BACKBONE, CONTEXT, ATTENTION = "whole step", "backbone", "context branch", "its attention"
-SUMMED = (BACKBONE, "spatial branch and heads", CONTEXT, "loss", "optimizer")
+from bench.results.step_parts import ATTENTION, BACKBONE, CONTEXT, SUMMED_PARTS, WHOLE_STEP, PartTime
+from reports.formats.markdown import DASH, bullet_list, markdown_table
 
 
-class PartTime(Protocol):
-    """A measured part (`bench.profiling.step_breakdown.PartTime`); seconds."""
+def step_breakdown_markdown(cases: Mapping[str, Sequence[PartTime]], setting: Sequence[str]) -> str:
+    """Return the page in Markdown.
 
-    @property
-    def part(self) -> str: ...  # noqa: D102
-    @property
-    def backend(self) -> str: ...  # noqa: D102
-    @property
-    def seconds(self) -> float: ...  # noqa: D102
-    @property
-    def low(self) -> float: ...  # noqa: D102
-    @property
-    def high(self) -> float: ...  # noqa: D102
-
-
-def page(cases: Mapping[str, Sequence[PartTime]], setting: Sequence[str]) -> str:
-    """Markdown: the setting, then a section for each case; a heading names what was measured in it."""
+    Args:
+        cases: Times of the parts by heading.
+        setting: Machine and protocol, a line each.
+    """
     text = (
         "# Where a training step goes\n\n"
         "Every figure on this page is *measured*: milliseconds, median and quartiles. Parts are run forward and "
         "backward, one by one, on the inputs they have in a real step; parts and backends take turns. The last line is "
         "what the parts do not explain of the whole step.\n\n"
     )
-    text += bullets(setting)
+    text += bullet_list(setting)
     for name, times in cases.items():
-        text += f"\n## {name}\n\n{_table(times)}\n{bullets(_findings(times))}"
+        text += f"\n## {name}\n\n{_table(times)}\n{bullet_list(_findings(times))}"
     return text
 
 
@@ -51,7 +38,7 @@ def _table(times: Sequence[PartTime]) -> str:
         rows.append([part, *(_spread(time) for time in own), *ratios])
     rest = [1e3 * _rest(found, name) for name in backends]
     rows.append(["the rest of the step", *(f"{left:.1f}" for left in rest), *[DASH] * (len(backends) - 1)])
-    return table(columns, rows)
+    return markdown_table(columns, rows)
 
 
 def _spread(time: PartTime) -> str:
@@ -59,11 +46,11 @@ def _spread(time: PartTime) -> str:
 
 
 def _rest(found: Mapping[tuple[str, str], PartTime], backend: str) -> float:
-    return found[WHOLE, backend].seconds - sum(found[part, backend].seconds for part in SUMMED)
+    return found[WHOLE_STEP, backend].seconds - sum(found[part, backend].seconds for part in SUMMED_PARTS)
 
 
 def _findings(times: Sequence[PartTime]) -> list[str]:
-    """What the goals ask: the context branch against the backbone, and what a backend gains in the whole step."""
+    """Context branch against the backbone, and the gain of a backend in the whole step, a sentence each."""
     found = {(time.part, time.backend): time.seconds for time in times}
     backends = [*dict.fromkeys(time.backend for time in times)]
     lines = []
@@ -75,7 +62,7 @@ def _findings(times: Sequence[PartTime]) -> list[str]:
             f"its attention (with its linear layers) {attention / backbone:.2f}."
         )
     first = backends[0]
-    slower = {name: found[WHOLE, name] / found[WHOLE, first] for name in backends[1:]}
+    slower = {name: found[WHOLE_STEP, name] / found[WHOLE_STEP, first] for name in backends[1:]}
     return lines + [
         f"With {name} a whole step takes {x:.2f} times as long as with {first}." for name, x in slower.items()
     ]

@@ -1,9 +1,9 @@
-"""What the paper claims by its Tables 5 to 8, as differences between two printed figures.
+"""Claims of the paper's Tables 5 to 8, as differences between two printed figures.
 
 A claim says that one row is above or below another in one column. The figures stand in reports/paper/figures.py alone;
-the sense of a claim comes from the text, and where the text's sense and the figures' part, `supported` is False. Two
-statements of section 4.4 are no such difference and so no claim here: that 16 points are "sufficient", and that the
-number of points has no "large impact" on three levels.
+the sense of a claim comes from the text, and where the text and the figures contradict each other, `supported` is
+False. Two statements of section 4.4 are no such difference and so no claim here: that 16 points are "sufficient", and
+that the number of points has no "large impact" on three levels.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from reports.paper import figures
-from reports.paper.figures import Figure
+from reports.paper.figures import PrintedFigure
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """`better` is above (`sign` 1) or below (-1) `worse` in this column of this table."""
+    """Claim that row `better` is above (`sign` 1) or below (`sign` -1) row `worse` in a column of a table."""
 
     table: int
     text: str
@@ -30,23 +30,25 @@ class Claim:
 
     @property
     def quoted(self) -> float | None:
-        """The figure of `better` less that of `worse`, to the printed decimals; None where a cell is empty."""
-        better, worse = (_exact(figures.figure(self.table, row, self.column)) for row in (self.better, self.worse))
+        """Printed figure of `better` less that of `worse`, to the printed decimals; None where a cell is empty."""
+        better, worse = (
+            _exact(figures.printed_figure(self.table, row, self.column)) for row in (self.better, self.worse)
+        )
         return None if better is None or worse is None else float(better - worse)
 
     @property
     def unit(self) -> str:
-        """The unit of the difference: that of the figures, and points where those are percentages."""
-        unit = figures.figure(self.table, self.better, self.column).unit
+        """Unit of the difference: that of the figures, and points where those are percentages."""
+        unit = figures.printed_figure(self.table, self.better, self.column).unit
         return "points" if unit == "%" else unit
 
     @property
     def supported(self) -> bool | None:
-        """Have the paper's own figures the claimed sign? None where one is not printed."""
+        """True if the paper's own figures have the claimed sign; None where one is not printed."""
         return None if self.quoted is None else self.quoted * self.sign > 0
 
 
-def _exact(figure: Figure) -> Decimal | None:
+def _exact(figure: PrintedFigure) -> Decimal | None:
     return None if figure.value is None else Decimal(str(figure.value))
 
 
@@ -100,6 +102,6 @@ STAND_INS = {  # rows of a table, by the variants that take their place in a stu
 }
 
 
-def claims(table: int) -> tuple[Claim, ...]:
-    """The claims of one table, in the order in which reports list them."""
+def claims_of_table(table: int) -> tuple[Claim, ...]:
+    """Return the claims of one table, in the order in which reports list them."""
     return tuple(claim for claim in CLAIMS if claim.table == table)

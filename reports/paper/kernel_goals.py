@@ -1,4 +1,4 @@
-"""What the compiled kernel is to reach on two cores, and how a benchmark's rows are held against it."""
+"""Goals of the compiled kernel on two cores, and their verdicts from a benchmark's rows."""
 
 from __future__ import annotations
 
@@ -6,16 +6,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.microbench.rows import AT_MOST
+from bench.microbench.rows import RATIO_AT_MOST
 
-CORES = 2  # that the goals are meant for
-ENCODERS = ("deit-encoder", "r50-encoder")
-UNSURE = "undecided"
+GOAL_CORES = 2  # that the goals are meant for
+ENCODER_SHAPES = ("deit-encoder", "r50-encoder")
+UNDECIDED = "undecided"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Goal:
-    """A bound on the worst shape of some rows; `more` says whether more is better."""
+class KernelGoal:
+    """Bound on the worst shape of some rows.
+
+    Attributes:
+        floor: Bound that must hold; None for none.
+        goal: Bound to aim at.
+        more: True if more is better.
+        shapes: Shapes that count; () for all that were measured.
+    """
 
     title: str
     part: str
@@ -30,30 +37,31 @@ class Goal:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
-    """A goal, and the worst of the rows that it is about; without rows there is no row.
+class JudgedGoal:
+    """Goal with the worst of its rows; `row` is None where there are none.
 
-    `most` is the row of what that ratio could be at most on the machine (`bench.microbench.operator.lower_bounds`),
-    where there is one.
+    `most` is the row of the limit of that ratio on the machine (`bench.microbench.operator.lower_bounds`), or None.
     """
 
-    goal: Goal
+    goal: KernelGoal
     row: Mapping[str, Any] | None
     most: Mapping[str, Any] | None = None
 
     def against(self, bound: float | None) -> str:
-        """`reached`, `missed by 12 %`, or that the quartiles lie on both sides of the bound; "" without either."""
+        """Return `reached` or `missed by 12 %`, marked undecided if the quartiles lie on both sides; "" without row or
+        bound.
+        """
         if self.row is None or bound is None:
             return ""
         value = self.row["value"]
         better = value >= bound if self.goal.more else value <= bound
         said = "reached" if better else f"missed by {100 * abs(value - bound) / bound:.0f} %"
         doubt = self.row["q1"] < bound < self.row["q3"]
-        return f"{said}, {UNSURE}: quartiles on both sides" if doubt else said
+        return f"{said}, {UNDECIDED}: quartiles on both sides" if doubt else said
 
 
-def _over(part: str, title: str, side: str, malloc: str, phase: str, floor: float | None, goal: float) -> Goal:
-    return Goal(
+def _over(part: str, title: str, side: str, malloc: str, phase: str, floor: float | None, goal: float) -> KernelGoal:
+    return KernelGoal(
         title=f"{title}, {phase}, {malloc} malloc",
         part=part,
         malloc=malloc,
@@ -64,8 +72,8 @@ def _over(part: str, title: str, side: str, malloc: str, phase: str, floor: floa
     )
 
 
-def goals() -> tuple[Goal, ...]:
-    """All of them."""
+def kernel_goals() -> tuple[KernelGoal, ...]:
+    """Return all goals."""
     forward, both, rival = "forward", "forward+backward", "torch-ms-deform-attn"
     found = [
         _over("operator", "times faster than mmcv's", "mmcv", "tuned", forward, 13, 15),
@@ -76,7 +84,7 @@ def goals() -> tuple[Goal, ...]:
         _over("operator", f"times faster than {rival}", rival, "tuned", both, 5, 7),
     ]
     found += [
-        Goal(
+        KernelGoal(
             title=f"times faster than {rival} at r50-encoder, {phase}, tuned malloc",
             part="operator",
             malloc="tuned",
@@ -89,7 +97,7 @@ def goals() -> tuple[Goal, ...]:
         for phase in (forward, both)
     ]
     found += [
-        Goal(
+        KernelGoal(
             title=f"time over {what}, {phase}, tuned malloc",
             part="operator",
             malloc="tuned",
@@ -99,12 +107,12 @@ def goals() -> tuple[Goal, ...]:
             floor=1.6,
             goal=1.4,
             more=False,
-            shapes=ENCODERS,
+            shapes=ENCODER_SHAPES,
         )
         for phase, what in ((forward, "the gather probe"), ("backward", "the gather and scatter probes"))
     ]
     found += [
-        Goal(
+        KernelGoal(
             title=f"time of the AVX2 build over the AVX-512 build, {phase}",
             part="instructions",
             malloc="tuned",
@@ -117,7 +125,7 @@ def goals() -> tuple[Goal, ...]:
         for phase in (forward, "backward")
     ]
     found += [
-        Goal(
+        KernelGoal(
             title=f"times less peak memory than mmcv's, {phase}",
             part="memory",
             malloc="counted",
@@ -135,22 +143,22 @@ def goals() -> tuple[Goal, ...]:
     )
 
 
-def judge(rows: Iterable[Mapping[str, Any]], wanted: Sequence[Goal] = ()) -> list[Judged]:
-    """Every goal with the worst of its rows."""
+def judge_goals(rows: Iterable[Mapping[str, Any]], wanted: Sequence[KernelGoal] = ()) -> list[JudgedGoal]:
+    """Return every goal with the worst of its rows."""
     known = list(rows)
     found = []
-    for goal in wanted or goals():
+    for goal in wanted or kernel_goals():
         names = ("part", "malloc", "side", "phase", "quantity")
         about = [row for row in known if all(row[name] == getattr(goal, name) for name in names)]
         about = [row for row in about if not goal.shapes or row["shape"] in goal.shapes]
         worst = min if goal.more else max
         row = worst(about, key=lambda row: row["value"]) if about else None
-        found.append(Judged(goal=goal, row=row, most=_most(known, row) if row else None))
+        found.append(JudgedGoal(goal=goal, row=row, most=_most(known, row) if row else None))
     return found
 
 
 def _most(known: Iterable[Mapping[str, Any]], row: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The row of the most that this row's ratio could be; None where nothing bounds it."""
+    """Row of the limit of this row's ratio; None where nothing bounds it."""
     names = ("part", "malloc", "shape", "side", "phase")
     alike = (other for other in known if all(other[name] == row[name] for name in names))
-    return next((other for other in alike if (row["quantity"], other["quantity"]) == ("ratio", AT_MOST)), None)
+    return next((other for other in alike if (row["quantity"], other["quantity"]) == ("ratio", RATIO_AT_MOST)), None)

@@ -18,65 +18,64 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from bench.stats.seed_statistics import Summary, summarise
+from bench.config.fields import AXIS_LABELS
+from bench.stats.seed_statistics import SampleSummary, summarize_sample
 from reports.analysis import study_rows
 from reports.analysis.study_rows import Study
 from reports.plots import style
-from reports.plots.style import COLOURS, DASHES, GRID, MARKERS, jitter
+from reports.plots.style import COLOURS, DASHES, GRID_STYLE, MARKERS, jitter
 
-SLOT = 0.26  # most room that a series takes beside each N, in powers of two
-LETTERS, LINES = 28, 4  # of a variant's name beside its row
+SERIES_WIDTH = 0.26  # most room that a series takes beside each N, in powers of two
+NAME_LETTERS, NAME_LINES = 28, 4  # of a variant's name beside its row
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
-    """The runs drawn at one place: percent points by seed, and the seeds that have no value."""
+class SeedGroup:
+    """Runs drawn at one position: percent points by seed, and the seeds that have no value."""
 
     place: float
     values: Mapping[int, float]
     missing: tuple[int, ...]
 
     @property
-    def summary(self) -> Summary:
+    def summary(self) -> SampleSummary:
         """Mean and interval of the values."""
-        return summarise(list(self.values.values()))
+        return summarize_sample(list(self.values.values()))
 
 
-def draw(study: Study, caption: str) -> dict[str, bytes]:
-    """The plot as files by suffix, `png` and `svg`, with `caption` in small under it."""
+def draw_accuracy(study: Study, caption: str) -> dict[str, bytes]:
+    """Return the plot by suffix, `png` and `svg`, with `caption` in small under it."""
     series = point_series(study)
-    with matplotlib.rc_context(style.STYLE):
+    with matplotlib.rc_context(style.RC_PARAMS):
         figure = _against_points(study, series) if series else _by_variant(study)
-        style.write_under(figure, caption)
-        return style.files(figure)
+        style.write_caption(figure, caption)
+        return style.figure_files(figure)
 
 
-def point_series(study: Study) -> dict[str, list[Group]]:
-    """Groups at each N by the rest of the axes, or nothing where a plot against N would not serve.
+def point_series(study: Study) -> dict[str, list[SeedGroup]]:
+    """Return groups at each N by the values of the other axes; {} where a plot against N is not useful.
 
-    It serves where N takes two values or more, every variant has one, and there are no more series than colours.
+    It is useful where N takes two values or more, every variant has one, and there are no more series than colours.
     """
-    series: dict[str, list[Group]] = {}
-    others = [name for name in study_rows.axes(study) if name != "points" and _varies(study, name)]
+    series: dict[str, list[SeedGroup]] = {}
+    others = [name for name in study_rows.study_axes(study) if name != "points" and _varies(study, name)]
     for variant in study.variants:
-        runs = study.of(variant)
-        axes = (runs[0].get("axes") if runs else study_rows.lookup(study.measures, variant, "axes")) or {}
+        runs = study.runs_of(variant)
+        axes = (runs[0].get("axes") if runs else study_rows.value_at(study.measures, variant, "axes")) or {}
         if not runs and not axes:
             continue
-        points = study_rows.number(axes, "points")
+        points = study_rows.number_at(axes, "points")
         if points is None or points <= 0:
             return {}
-        label = "  ".join(
-            f"{study_rows.LABELS.get(name, name)} = {study_rows.plain(axes.get(name))}" for name in others
-        )
+        label = "  ".join(f"{AXIS_LABELS.get(name, name)} = {study_rows.value_text(axes.get(name))}" for name in others)
         series.setdefault(label, []).append(_group(points, runs))
     places = {group.place for groups in series.values() for group in groups}
     return series if len(places) > 1 and len(series) <= len(COLOURS) else {}
 
 
-def _group(place: float, runs: Sequence[study_rows.Row]) -> Group:
-    found = {study_rows.seed(run): study_rows.values([run], "miou") for run in runs}
-    return Group(
+def _group(place: float, runs: Sequence[study_rows.Row]) -> SeedGroup:
+    found = {study_rows.seed_of(run): study_rows.metric_values([run], "miou") for run in runs}
+    return SeedGroup(
         place=place,
         values={seed: 100 * value[0] for seed, value in found.items() if value},
         missing=tuple(seed for seed, value in found.items() if not value),
@@ -84,16 +83,16 @@ def _group(place: float, runs: Sequence[study_rows.Row]) -> Group:
 
 
 def _varies(study: Study, name: str) -> bool:
-    return len({study_rows.plain(study_rows.lookup(run, "axes", name)) for run in study.runs}) > 1
+    return len({study_rows.value_text(study_rows.value_at(run, "axes", name)) for run in study.runs}) > 1
 
 
-def _against_points(study: Study, series: Mapping[str, list[Group]]) -> Figure:
-    figure = style.canvas(4.6)
+def _against_points(study: Study, series: Mapping[str, list[SeedGroup]]) -> Figure:
+    figure = style.new_figure(4.6)
     axis = figure.add_subplot()
     ranks = {seed: rank for rank, seed in enumerate(study.seeds)}
     places = sorted({group.place for groups in series.values() for group in groups})
     gap = min(math.log2(right / left) for left, right in itertools.pairwise(places))
-    slot = min(SLOT, 0.75 * gap / len(series))
+    slot = min(SERIES_WIDTH, 0.75 * gap / len(series))
     for index, (label, groups) in enumerate(series.items()):
         shift = (index - (len(series) - 1) / 2) * slot
         ordered = sorted(groups, key=lambda group: group.place)
@@ -112,7 +111,7 @@ def _against_points(study: Study, series: Mapping[str, list[Group]]) -> Figure:
     axis.set_xticks(places, [f"{place:g}" for place in places])
     axis.set_xlabel("N, sampling points per level and head")
     axis.set_ylabel("mIoU, %")
-    axis.grid(axis="y", **GRID)
+    axis.grid(axis="y", **GRID_STYLE)
     _limits(axis, [group for groups in series.values() for group in groups], horizontal=False)
     if len(series) > 1:
         columns = style.legend_columns([*series], most=3)
@@ -120,7 +119,7 @@ def _against_points(study: Study, series: Mapping[str, list[Group]]) -> Figure:
     return figure
 
 
-def _seeds(axis: Axes, group: Group, xs: Mapping[int, float], index: int) -> None:
+def _seeds(axis: Axes, group: SeedGroup, xs: Mapping[int, float], index: int) -> None:
     look: dict[str, Any] = {"color": COLOURS[index], "linestyle": "none"}
     dots = [(xs[seed], value) for seed, value in group.values.items()]
     axis.plot(*_columns(dots), marker=MARKERS[index], markersize=5.5, alpha=0.5, markeredgewidth=0, **look)
@@ -129,7 +128,7 @@ def _seeds(axis: Axes, group: Group, xs: Mapping[int, float], index: int) -> Non
     axis.plot(*_columns(crosses), marker="x", markersize=7, markeredgewidth=2, transform=over, **look)
 
 
-def _means(axis: Axes, groups: Sequence[Group], label: str, index: int, shift: float) -> None:
+def _means(axis: Axes, groups: Sequence[SeedGroup], label: str, index: int, shift: float) -> None:
     drawn = [(group.place * 2**shift, group.summary) for group in groups if group.values]
     look: dict[str, Any] = {"color": COLOURS[index], "linewidth": 2}
     axis.plot(
@@ -152,12 +151,12 @@ def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[f
 
 
 def _by_variant(study: Study) -> Figure:
-    names = [textwrap.fill(variant, LETTERS, max_lines=LINES, placeholder="…") for variant in study.variants]
+    names = [textwrap.fill(variant, NAME_LETTERS, max_lines=NAME_LINES, placeholder="…") for variant in study.variants]
     tallest = 1 + max((name.count("\n") for name in names), default=0)
-    figure = style.canvas(1.6 + (0.3 + 0.2 * tallest) * max(2, len(names)))
+    figure = style.new_figure(1.6 + (0.3 + 0.2 * tallest) * max(2, len(names)))
     axis = figure.add_subplot()
     ranks = {seed: rank for rank, seed in enumerate(study.seeds)}
-    groups = [_group(float(place), study.of(variant)) for place, variant in enumerate(study.variants)]
+    groups = [_group(float(place), study.runs_of(variant)) for place, variant in enumerate(study.variants)]
     for group in groups:
         ys = {seed: group.place + 0.2 * jitter(rank, len(ranks)) for seed, rank in ranks.items()}
         dots = [(value, ys[seed]) for seed, value in group.values.items()]
@@ -172,16 +171,16 @@ def _by_variant(study: Study) -> Figure:
     axis.set_yticks(range(len(names)), names)
     axis.set_ylim(len(study.variants) - 0.5, -0.5)
     axis.set_xlabel("mIoU, %")
-    axis.grid(axis="x", **GRID)
+    axis.grid(axis="x", **GRID_STYLE)
     _limits(axis, groups, horizontal=True)
     return figure
 
 
-def _limits(axis: Axes, groups: Sequence[Group], *, horizontal: bool) -> None:
+def _limits(axis: Axes, groups: Sequence[SeedGroup], *, horizontal: bool) -> None:
     """Room for what is drawn, and a note where nothing is."""
     dots = [value for group in groups for value in group.values.values()]
     if not dots:
         axis.text(0.5, 0.5, "no run has an mIoU yet", transform=axis.transAxes, ha="center", va="center")
         dots = [0.0, 100.0]
-    low, high = style.room(dots, [group.summary for group in groups])
+    low, high = style.axis_limits(dots, [group.summary for group in groups])
     (axis.set_xlim if horizontal else axis.set_ylim)(low, high)

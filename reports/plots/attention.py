@@ -1,4 +1,4 @@
-"""The plot of `unept-bench attention`: how many times ours each other side takes, in time and in memory."""
+"""Plot of `unept-bench attention`: time and memory of each other implementation over ours."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ PHASES = ("forward", "forward+backward")
 KINDS = ("time", "memory")
 
 
-def draw(rows: pd.DataFrame, caption: str) -> dict[str, bytes]:
-    """The plot as files, PNG and SVG; none where nothing was compared."""
+def draw_attention(rows: pd.DataFrame, caption: str) -> dict[str, bytes]:
+    """Return the plot by file name, PNG and SVG; {} where nothing was compared."""
     found = rows[(rows["quantity"] == "ratio") & rows["phase"].isin(PHASES)].copy()
     if found.empty:
         return {}
@@ -22,8 +22,8 @@ def draw(rows: pd.DataFrame, caption: str) -> dict[str, bytes]:
     found["at"] = found["part"] + ": " + found["side"]
     names = list(found["at"].drop_duplicates())
     shapes = list(found["shape"].drop_duplicates())
-    with matplotlib.rc_context(style.STYLE | {"font.size": 9.5, "axes.titlesize": 9.5}):
-        figure = style.canvas(1.7 + 0.42 * len(names))
+    with matplotlib.rc_context(style.RC_PARAMS | {"font.size": 9.5, "axes.titlesize": 9.5}):
+        figure = style.new_figure(1.7 + 0.42 * len(names))
         panels = figure.subplots(1, len(KINDS), sharey=True)
         for panel, kind in zip(panels, KINDS, strict=True):
             _panel(panel, found[found["kind"] == kind], names, shapes)
@@ -31,8 +31,8 @@ def draw(rows: pd.DataFrame, caption: str) -> dict[str, bytes]:
             panel.set_xlabel("times ours")
         handles, labels = max((panel.get_legend_handles_labels() for panel in panels), key=lambda both: len(both[1]))
         figure.legend(handles, labels, loc="outside upper center", ncols=2)
-        style.write_under(figure, caption)
-        return {f"attention.{suffix}": data for suffix, data in style.files(figure).items()}
+        style.write_caption(figure, caption)
+        return {f"attention.{suffix}": data for suffix, data in style.figure_files(figure).items()}
 
 
 def _panel(panel: Axes, found: pd.DataFrame, names: list[str], shapes: list[str]) -> None:
@@ -42,13 +42,13 @@ def _panel(panel: Axes, found: pd.DataFrame, names: list[str], shapes: list[str]
         if one.empty:
             continue
         heights = [names.index(name) + 0.16 * (index - (len(series) - 1) / 2) for name in one["at"]]
-        panel.hlines(heights, one["q1"], one["q3"], color=style.look(index)["color"], linewidth=1.4)
+        panel.hlines(heights, one["q1"], one["q3"], color=style.series_style(index)["color"], linewidth=1.4)
         label = f"{shape}, {phase.replace('+', ' + ')}"
-        panel.plot(one["value"], heights, linestyle="none", markersize=5, label=label, **style.look(index))
-    panel.axvline(1, color=style.QUIET, linewidth=0.8)
+        panel.plot(one["value"], heights, linestyle="none", markersize=5, label=label, **style.series_style(index))
+    panel.axvline(1, color=style.GREY, linewidth=0.8)
     panel.set_xscale("log")
     panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     panel.xaxis.set_minor_formatter(NullFormatter())
     panel.set_yticks(range(len(names)), names)
     panel.set_ylim(len(names) - 0.5, -0.5)
-    panel.grid(axis="x", **style.GRID)
+    panel.grid(axis="x", **style.GRID_STYLE)

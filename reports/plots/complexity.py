@@ -21,7 +21,7 @@ CAPTION = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mark:
+class ComplexityMark:
     """One network: parameters in millions, and GMACs in both conventions; None where it was not counted so."""
 
     name: str
@@ -30,9 +30,9 @@ class Mark:
     module_gmacs: float | None
 
 
-def mark(name: str, counts: Mapping[str, Any]) -> Mark:
-    """From a record, or the metrics of a row of measures, that has `parameters` and `gmacs`."""
-    return Mark(
+def complexity_mark(name: str, counts: Mapping[str, Any]) -> ComplexityMark:
+    """Return the mark of a record, or of the metrics of a cost row, that has `parameters` and `gmacs`."""
+    return ComplexityMark(
         name=name,
         parameters=counts["parameters"] / 1e6,
         gmacs=counts["gmacs"],
@@ -40,17 +40,17 @@ def mark(name: str, counts: Mapping[str, Any]) -> Mark:
     )
 
 
-def draw(marks: Sequence[Mark]) -> dict[str, bytes]:
-    """The plot as files by suffix, `png` and `svg`; {} without a mark."""
+def draw_complexity(marks: Sequence[ComplexityMark]) -> dict[str, bytes]:
+    """Return the plot by suffix, `png` and `svg`; {} without a mark."""
     if not marks:
         return {}
-    names = point_labels.labels([found.name for found in marks])
-    numbered = point_labels.numbered(names)
-    with matplotlib.rc_context(style.STYLE):
-        figure = style.canvas(4.6 + 0.24 * math.ceil(len(numbered) / COLUMNS))
+    names = point_labels.point_label_texts([found.name for found in marks])
+    numbered = point_labels.numbered_names(names)
+    with matplotlib.rc_context(style.RC_PARAMS):
+        figure = style.new_figure(4.6 + 0.24 * math.ceil(len(numbered) / COLUMNS))
         axis = figure.subplots()
         for index, found in enumerate(marks):
-            _draw(axis, found, style.look(index))
+            _draw(axis, found, style.series_style(index))
         axis.set_xlabel("parameters, M (derived)")
         axis.set_ylabel("GMACs of one picture (derived)")
         parameters = [found.parameters for found in marks]
@@ -60,23 +60,25 @@ def draw(marks: Sequence[Mark]) -> dict[str, bytes]:
         axis.xaxis.set_minor_locator(NullLocator())
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_ylim(0, 1.12 * max(max(found.gmacs, found.module_gmacs or 0) for found in marks))
-        axis.grid(**style.GRID)
-        style.write_under(figure, CAPTION)
+        axis.grid(**style.GRID_STYLE)
+        style.write_caption(figure, CAPTION)
         if numbered:
-            point_labels.write_list(figure, numbered, COLUMNS)
+            point_labels.write_numbered_legend(figure, numbered, COLUMNS)
         figure.draw_without_rendering()  # puts the axes where they will be, so that names can be placed in points
         hollow = [(found.parameters, found.module_gmacs) for found in marks if found.module_gmacs is not None]
-        point_labels.write(axis, [_named(found, index, names) for index, found in enumerate(marks)], others=hollow)
-        return style.files(figure)
+        point_labels.write_point_labels(
+            axis, [_named(found, index, names) for index, found in enumerate(marks)], others=hollow
+        )
+        return style.figure_files(figure)
 
 
-def _draw(axis: Axes, found: Mark, look: dict[str, Any]) -> None:
+def _draw(axis: Axes, found: ComplexityMark, look: dict[str, Any]) -> None:
     if found.module_gmacs is not None:
         axis.plot([found.parameters] * 2, [found.module_gmacs, found.gmacs], color=look["color"], linewidth=1)
         axis.plot(found.parameters, found.module_gmacs, **look, markersize=8, markerfacecolor="white", zorder=2)
     axis.plot(found.parameters, found.gmacs, **look, markersize=9, markeredgecolor="white", mew=0.6, zorder=3)
 
 
-def _named(found: Mark, index: int, names: Mapping[str, str]) -> point_labels.Named:
+def _named(found: ComplexityMark, index: int, names: Mapping[str, str]) -> point_labels.PointLabel:
     """A network's name or number, for beside its filled mark."""
-    return point_labels.Named(index=index, name=names[found.name], place=(found.parameters, found.gmacs))
+    return point_labels.PointLabel(index=index, name=names[found.name], place=(found.parameters, found.gmacs))

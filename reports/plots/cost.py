@@ -16,21 +16,21 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import Bbox, ScaledTranslation
 
-from bench.stats.seed_statistics import Summary, summarise
+from bench.stats.seed_statistics import SampleSummary, summarize_sample
 from reports.analysis import study_rows
 from reports.analysis.study_rows import Study
 from reports.plots import point_labels, style
 
-COSTS: Mapping[str, tuple[str, str]] = {
+COST_AXES: Mapping[str, tuple[str, str]] = {
     "gmacs": ("GMACs of one picture (derived)", "number of operations"),
     "peak_rss_gib": ("peak memory, GiB (measured)", "peak memory"),
 }
-WIDE_RANGE = 8  # costs that differ by this factor stand on a logarithmic axis
+LOG_SCALE_RATIO = 8  # costs that differ by this factor stand on a logarithmic axis
 
 
 @dataclass(frozen=True, kw_only=True)
-class Point:
-    """A variant in one panel: its place among the study's variants, cost, and mIoU in percent points by seed."""
+class CostPoint:
+    """Variant in one panel: its index among the study's variants, its cost, and mIoU in percent points by seed."""
 
     index: int
     variant: str
@@ -38,50 +38,50 @@ class Point:
     values: Mapping[int, float]
 
     @property
-    def summary(self) -> Summary:
+    def summary(self) -> SampleSummary:
         """Mean and interval of the values."""
-        return summarise(list(self.values.values()))
+        return summarize_sample(list(self.values.values()))
 
 
-def draw(study: Study, caption: str) -> dict[str, bytes]:
-    """The plot as files by suffix, `png` and `svg`; {} where no variant has both an mIoU and a cost."""
-    panels = {name: found for name in COSTS if (found := points(study, name))}
+def draw_cost(study: Study, caption: str) -> dict[str, bytes]:
+    """Return the plot by suffix, `png` and `svg`; {} where no variant has both an mIoU and a cost."""
+    panels = {name: found for name in COST_AXES if (found := cost_points(study, name))}
     if not panels:
         return {}
-    names = point_labels.labels(study.variants)
-    numbered = point_labels.numbered(names)
+    names = point_labels.point_label_texts(study.variants)
+    numbered = point_labels.numbered_names(names)
     columns = max(1, min(3, 72 // (max(map(len, numbered)) + 5))) if numbered else 1
-    with matplotlib.rc_context(style.STYLE):
-        figure = style.canvas(0.5 + 3.5 * len(panels) + 0.24 * math.ceil(len(numbered) / columns))
+    with matplotlib.rc_context(style.RC_PARAMS):
+        figure = style.new_figure(0.5 + 3.5 * len(panels) + 0.24 * math.ceil(len(numbered) / columns))
         axes = figure.subplots(len(panels), sharey=True, squeeze=False)[:, 0]
         for axis, (name, found) in zip(axes, panels.items(), strict=True):
             _panel(axis, found, name, study.seeds)
         everything = [point for found in panels.values() for point in found]
         values = [value for point in everything for value in point.values.values()]
-        axes[0].set_ylim(*style.room(values, [point.summary for point in everything]))
-        style.write_under(figure, "\n".join([caption, *_left_out(study, panels)]))
+        axes[0].set_ylim(*style.axis_limits(values, [point.summary for point in everything]))
+        style.write_caption(figure, "\n".join([caption, *_left_out(study, panels)]))
         if numbered:
-            point_labels.write_list(figure, numbered, columns)
+            point_labels.write_numbered_legend(figure, numbered, columns)
         figure.draw_without_rendering()  # puts the axes where they will be, so that names can be placed in points
         for axis, found in zip(axes, panels.values(), strict=True):
             _name(axis, found, names)
-        return style.files(figure)
+        return style.figure_files(figure)
 
 
-def points(study: Study, cost: str) -> list[Point]:
-    """The variants that have a positive cost of this name and at least one mIoU."""
+def cost_points(study: Study, cost: str) -> list[CostPoint]:
+    """Return the variants that have a positive cost of this name and at least one mIoU."""
     found = []
     for index, variant in enumerate(study.variants):
-        value = study_rows.number(study.measures.get(variant, {}), "metrics", cost)
-        scores = {study_rows.seed(run): study_rows.values([run], "miou") for run in study.of(variant)}
+        value = study_rows.number_at(study.measures.get(variant, {}), "metrics", cost)
+        scores = {study_rows.seed_of(run): study_rows.metric_values([run], "miou") for run in study.runs_of(variant)}
         known = {seed: 100 * score[0] for seed, score in scores.items() if score}
         if value is not None and value > 0 and known:
-            found.append(Point(index=index, variant=variant, cost=value, values=known))
+            found.append(CostPoint(index=index, variant=variant, cost=value, values=known))
     return found
 
 
-def _left_out(study: Study, panels: Mapping[str, Sequence[Point]]) -> Iterator[str]:
-    for name, (_, words) in COSTS.items():
+def _left_out(study: Study, panels: Mapping[str, Sequence[CostPoint]]) -> Iterator[str]:
+    for name, (_, words) in COST_AXES.items():
         drawn = {point.variant for point in panels.get(name, ())}
         absent = [variant for variant in study.variants if variant not in drawn]
         if absent:
@@ -89,11 +89,11 @@ def _left_out(study: Study, panels: Mapping[str, Sequence[Point]]) -> Iterator[s
             yield f"Not drawn against {words}, for want of a value: {which}."
 
 
-def _panel(axis: Axes, found: Sequence[Point], cost: str, seeds: Sequence[int]) -> None:
+def _panel(axis: Axes, found: Sequence[CostPoint], cost: str, seeds: Sequence[int]) -> None:
     figure = axis.get_figure()
     assert figure is not None
     for point in found:
-        look = style.look(point.index)
+        look = style.series_style(point.index)
         colour, summary = look["color"], point.summary
         for rank, seed in enumerate(seeds):
             aside = ScaledTranslation(6 * style.jitter(rank, len(seeds)) / 72, 0, figure.dpi_scale_trans)
@@ -106,14 +106,14 @@ def _panel(axis: Axes, found: Sequence[Point], cost: str, seeds: Sequence[int]) 
         axis.plot(point.cost, summary.mean, **look, markersize=10, markeredgecolor="white", mew=0.6, zorder=3)
     costs = [point.cost for point in found]
     _scale(axis, min(costs), max(costs))
-    axis.set_xlabel(COSTS[cost][0])
+    axis.set_xlabel(COST_AXES[cost][0])
     axis.set_ylabel("mIoU, % (measured)")
-    axis.grid(axis="y", **style.GRID)
+    axis.grid(axis="y", **style.GRID_STYLE)
 
 
 def _scale(axis: Axes, least: float, most: float) -> None:
     """Room beside the marks for their names; logarithmic where costs differ much."""
-    if most / least >= WIDE_RANGE:
+    if most / least >= LOG_SCALE_RATIO:
         axis.set_xscale("log")
         beside = (most / least) ** 0.12
         axis.set_xlim(least / beside, most * beside)
@@ -126,22 +126,22 @@ def _scale(axis: Axes, least: float, most: float) -> None:
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def _name(axis: Axes, found: Sequence[Point], names: Mapping[str, str]) -> None:
+def _name(axis: Axes, found: Sequence[CostPoint], names: Mapping[str, str]) -> None:
     """Each point's name or number beside its mean, over as few seeds and intervals as may be."""
     marks = []
     for point in found:
         mean = point.summary.mean
         assert mean is not None, "a point has values"
-        marks.append(point_labels.Named(index=point.index, name=names[point.variant], place=(point.cost, mean)))
-    point_labels.write(axis, marks, faint=list(_faint(axis, found)))
+        marks.append(point_labels.PointLabel(index=point.index, name=names[point.variant], place=(point.cost, mean)))
+    point_labels.write_point_labels(axis, marks, faint=list(_faint(axis, found)))
 
 
-def _faint(axis: Axes, found: Sequence[Point]) -> Iterator[Bbox]:
-    """What names may cover where they must: seeds' dots and intervals."""
-    scale = point_labels.pixels(axis)
+def _faint(axis: Axes, found: Sequence[CostPoint]) -> Iterator[Bbox]:
+    """Boxes that names may cover where they must: seeds' dots and intervals."""
+    scale = point_labels.pixels_per_point(axis)
     for point in found:
         for value in point.values.values():
-            yield point_labels.box(axis.transData.transform((point.cost, value)), 8 * scale, 3 * scale)
+            yield point_labels.box_around(axis.transData.transform((point.cost, value)), 8 * scale, 3 * scale)
         low, high = point.summary.low, point.summary.high
         if low is not None and high is not None:
             ends = axis.transData.transform([(point.cost, low), (point.cost, high)])

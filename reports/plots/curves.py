@@ -21,34 +21,34 @@ from reports.analysis.study_rows import Study
 from reports.plots import style
 from reports.plots.style import COLOURS, DASHES
 
-MOST = 24  # panels
-LONGEST_TITLE = 44  # letters
-SOURCES = {
+MAX_PANELS = 24  # panels
+MAX_TITLE_LETTERS = 44  # letters
+CURVE_SOURCES = {
     "probe": ("probe_columns", "miou", 100.0, "mIoU on probed pictures, %"),
     "curve": ("curve_columns", "total", 1.0, "training loss"),
 }
 
-Line = tuple[tuple[float, float], ...]  # (step, value), in the order of steps
+Curve = tuple[tuple[float, float], ...]  # (step, value), in the order of steps
 
 
 @dataclass(frozen=True, kw_only=True)
-class Curves:
-    """What is drawn: the axis' title, and by variant and seed a line."""
+class TrainingCurves:
+    """Curves to draw: the title of the axis, and a curve by variant and seed."""
 
     title: str
-    lines: Mapping[str, Mapping[int, Line]]
+    lines: Mapping[str, Mapping[int, Curve]]
 
 
-def draw(study: Study, caption: str) -> dict[str, bytes]:
-    """The plot as files by suffix, `png` and `svg`; {} where no run has a curve."""
-    found = curves(study)
+def draw_curves(study: Study, caption: str) -> dict[str, bytes]:
+    """Return the plot by suffix, `png` and `svg`; {} where no run has a curve."""
+    found = training_curves(study)
     if found is None:
         return {}
-    shown = list(found.lines)[:MOST]
+    shown = list(found.lines)[:MAX_PANELS]
     columns = min(len(shown), 3) if len(shown) != 4 else 2
     down = math.ceil(len(shown) / columns)
-    with matplotlib.rc_context(style.STYLE | {"font.size": 10.5, "axes.titlesize": 10.5}):
-        figure = style.canvas(1.4 + (1.75 if columns > 1 else 3.0) * down)
+    with matplotlib.rc_context(style.RC_PARAMS | {"font.size": 10.5, "axes.titlesize": 10.5}):
+        figure = style.new_figure(1.4 + (1.75 if columns > 1 else 3.0) * down)
         panels = figure.subplots(down, columns, sharex=True, sharey=True, squeeze=False).ravel()
         for panel, name in zip(panels, shown, strict=False):
             _panel(panel, name, found.lines[name], study.seeds, 60 // columns)
@@ -60,26 +60,26 @@ def draw(study: Study, caption: str) -> dict[str, bytes]:
         panels[0].set_ylim(*_limits(found))
         panels[0].xaxis.set_major_locator(MaxNLocator(3 if columns > 1 else 8, integer=True))
         figure.supylabel(found.title, fontsize=11)
-        style.write_under(figure, "\n".join([caption, *_left_out(study, found, shown)]))
+        style.write_caption(figure, "\n".join([caption, *_left_out(study, found, shown)]))
         _legend(figure, study.seeds)
-        return style.files(figure)
+        return style.figure_files(figure)
 
 
-def curves(study: Study) -> Curves | None:
-    """The probed scores of every run that has some, or the losses if none has; None where there are neither."""
-    for name, (columns, value, factor, title) in SOURCES.items():
-        lines: dict[str, dict[int, Line]] = {}
+def training_curves(study: Study) -> TrainingCurves | None:
+    """Return the probed scores of every run that has some, else the losses; None where there are neither."""
+    for name, (columns, value, factor, title) in CURVE_SOURCES.items():
+        lines: dict[str, dict[int, Curve]] = {}
         for run in study.runs:
             line = tuple(_line(run, name, columns, value, factor))
             if line:
-                lines.setdefault(str(run["variant"]), {})[study_rows.seed(run)] = line
+                lines.setdefault(str(run["variant"]), {})[study_rows.seed_of(run)] = line
         if lines:
-            return Curves(title=title, lines=lines)
+            return TrainingCurves(title=title, lines=lines)
     return None
 
 
-def mean(lines: Sequence[Line]) -> Line:
-    """The mean over the steps that every line has; nothing for a single line."""
+def mean_curve(lines: Sequence[Curve]) -> Curve:
+    """Return the mean over the steps that all curves have; () for a single curve."""
     if len(lines) < 2:
         return ()
     tables = [dict(line) for line in lines]
@@ -89,8 +89,8 @@ def mean(lines: Sequence[Line]) -> Line:
 
 def _line(run: study_rows.Row, name: str, columns: str, value: str, factor: float) -> Iterator[tuple[float, float]]:
     """Steps and values of a run, without the entries that lack either."""
-    entries = study_rows.lookup(run, "training", name)
-    titles = study_rows.lookup(run, "training", columns)
+    entries = study_rows.value_at(run, "training", name)
+    titles = study_rows.value_at(run, "training", columns)
     places = [
         titles.index(title) if isinstance(titles, list) and title in titles else None for title in ("step", value)
     ]
@@ -98,25 +98,25 @@ def _line(run: study_rows.Row, name: str, columns: str, value: str, factor: floa
     for entry in entries if isinstance(entries, list) else []:
         if isinstance(entry, list):
             named = dict(enumerate(entry))
-            pair = [study_rows.number({"x": named.get(place)}, "x") for place in at]
+            pair = [study_rows.number_at({"x": named.get(place)}, "x") for place in at]
             if pair[0] is not None and pair[1] is not None:
                 yield pair[0], factor * pair[1]
 
 
-def _panel(axis: Axes, name: str, lines: Mapping[int, Line], seeds: Sequence[int], letters: int) -> None:
-    middle = mean(list(lines.values()))
+def _panel(axis: Axes, name: str, lines: Mapping[int, Curve], seeds: Sequence[int], letters: int) -> None:
+    middle = mean_curve(list(lines.values()))
     axis.plot(*_columns(middle), color="#222222", alpha=0.28, linewidth=4.5, solid_capstyle="round")
     for rank, seed in enumerate(seeds):
         if seed in lines:
             one = len(lines[seed]) == 1
-            axis.plot(*_columns(lines[seed]), **_look(rank, len(seeds)), marker="." if one else "")
-    words = textwrap.shorten(name, LONGEST_TITLE, placeholder="…") if " " in name else name[:LONGEST_TITLE]
+            axis.plot(*_columns(lines[seed]), **seed_style(rank, len(seeds)), marker="." if one else "")
+    words = textwrap.shorten(name, MAX_TITLE_LETTERS, placeholder="…") if " " in name else name[:MAX_TITLE_LETTERS]
     axis.set_title(textwrap.fill(words, letters), loc="left")
-    axis.grid(axis="y", **style.GRID)
+    axis.grid(axis="y", **style.GRID_STYLE)
 
 
-def _look(rank: int, count: int) -> dict[str, Any]:
-    """A seed's own colour and dashes, or the same for all where there are more seeds than colours."""
+def seed_style(rank: int, count: int) -> dict[str, Any]:
+    """Return a seed's own colour and dashes, or the same for all where there are more seeds than colours."""
     if count > len(COLOURS):
         return {"color": COLOURS[0], "linewidth": 0.9, "alpha": 0.7}
     return {"color": COLOURS[rank], "linestyle": DASHES[rank], "linewidth": 1.4}
@@ -124,7 +124,7 @@ def _look(rank: int, count: int) -> dict[str, Any]:
 
 def _legend(figure: Any, seeds: Sequence[int]) -> None:
     count = len(seeds)
-    handles = [Line2D([], [], **_look(rank, count)) for rank in range(count if count <= len(COLOURS) else 1)]
+    handles = [Line2D([], [], **seed_style(rank, count)) for rank in range(count if count <= len(COLOURS) else 1)]
     names = [f"seed {seed}" for seed in seeds] if count <= len(COLOURS) else [f"one of {count} seeds"]
     if count > 1:
         handles.append(Line2D([], [], color="#222222", alpha=0.28, linewidth=4.5))
@@ -133,13 +133,13 @@ def _legend(figure: Any, seeds: Sequence[int]) -> None:
     figure.legend(handles, names, loc="outside upper center", ncols=columns, handlelength=2.4, columnspacing=1.4)
 
 
-def _limits(found: Curves) -> tuple[float, float]:
+def _limits(found: TrainingCurves) -> tuple[float, float]:
     values = [value for lines in found.lines.values() for line in lines.values() for _, value in line]
     margin = 0.06 * (max(values) - min(values)) or 1.0
     return min(values) - margin, max(values) + margin
 
 
-def _left_out(study: Study, found: Curves, shown: Sequence[str]) -> Iterator[str]:
+def _left_out(study: Study, found: TrainingCurves, shown: Sequence[str]) -> Iterator[str]:
     without = [variant for variant in study.variants if variant not in found.lines]
     if without:
         yield f"No curve: {', '.join(without)}."
@@ -147,5 +147,5 @@ def _left_out(study: Study, found: Curves, shown: Sequence[str]) -> Iterator[str
         yield f"The first {len(shown)} of {len(found.lines)} variants."
 
 
-def _columns(line: Line) -> tuple[list[float], list[float]]:
+def _columns(line: Curve) -> tuple[list[float], list[float]]:
     return [x for x, _ in line], [y for _, y in line]

@@ -15,9 +15,9 @@ OTHERS = ("mmcv", "reference", "torch-ms-deform-attn")
 AXES = ("queries", "levels", "points")
 
 
-def draw(rows: pd.DataFrame, caption: str) -> dict[str, bytes]:
-    """The plots as files, PNG and SVG; none where nothing to draw was measured."""
-    with matplotlib.rc_context(style.STYLE | {"font.size": 10.5, "axes.titlesize": 9.5}):
+def draw_kernels(rows: pd.DataFrame, caption: str) -> dict[str, bytes]:
+    """Return the plots by file name, PNG and SVG; {} where nothing to draw was measured."""
+    with matplotlib.rc_context(style.RC_PARAMS | {"font.size": 10.5, "axes.titlesize": 9.5}):
         made = {"kernels-ratios": _ratios(rows, caption), "kernels-scaling": _scaling(rows, caption)}
     return {f"{name}.{suffix}": data for name, files in made.items() for suffix, data in files.items()}
 
@@ -28,7 +28,7 @@ def _ratios(rows: pd.DataFrame, caption: str) -> dict[str, bytes]:
         return {}
     shapes = list(found["shape"].drop_duplicates())
     mallocs = [malloc for malloc in MALLOCS if malloc in set(found["malloc"])]
-    figure = style.canvas(1.6 + len(mallocs) * (0.8 + 0.34 * len(shapes)))
+    figure = style.new_figure(1.6 + len(mallocs) * (0.8 + 0.34 * len(shapes)))
     panels = figure.subplots(len(mallocs), len(PHASES), sharex="row", sharey=True, squeeze=False)
     for line, malloc in zip(panels, mallocs, strict=True):
         for panel, phase in zip(line, PHASES, strict=True):
@@ -38,8 +38,8 @@ def _ratios(rows: pd.DataFrame, caption: str) -> dict[str, bytes]:
         panel.set_xlabel("times the native kernel's time")
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
-    style.write_under(figure, caption)
-    return style.files(figure)
+    style.write_caption(figure, caption)
+    return style.figure_files(figure)
 
 
 def _ratio_panel(panel: Axes, found: pd.DataFrame, shapes: list[str]) -> None:
@@ -48,13 +48,13 @@ def _ratio_panel(panel: Axes, found: pd.DataFrame, shapes: list[str]) -> None:
         if one.empty:
             continue
         heights = [shapes.index(str(shape)) + 0.18 * (index - 1) for shape in one.index]
-        panel.hlines(heights, one["q1"], one["q3"], color=style.look(index)["color"], linewidth=1.6)
-        panel.plot(one["value"], heights, linestyle="none", markersize=6, label=side, **style.look(index))
-    panel.axvline(1, color=style.QUIET, linewidth=0.8)
+        panel.hlines(heights, one["q1"], one["q3"], color=style.series_style(index)["color"], linewidth=1.6)
+        panel.plot(one["value"], heights, linestyle="none", markersize=6, label=side, **style.series_style(index))
+    panel.axvline(1, color=style.GREY, linewidth=0.8)
     panel.set_yticks(range(len(shapes)), shapes)
     panel.set_ylim(len(shapes) - 0.5, -0.5)
     panel.set_xlim(left=0)
-    panel.grid(axis="x", **style.GRID)
+    panel.grid(axis="x", **style.GRID_STYLE)
 
 
 def _scaling(rows: pd.DataFrame, caption: str) -> dict[str, bytes]:
@@ -63,7 +63,7 @@ def _scaling(rows: pd.DataFrame, caption: str) -> dict[str, bytes]:
         return {}
     found[["axis", "at"]] = found["shape"].str.split("=", expand=True)
     found["at"] = found["at"].astype(int)
-    figure = style.canvas(4.0)
+    figure = style.new_figure(4.0)
     panels = figure.subplots(1, len(AXES), sharey=True)
     series = [(side, phase) for side in ("native", "reference") for phase in PHASES]
     for panel, axis in zip(panels, AXES, strict=True):
@@ -71,7 +71,7 @@ def _scaling(rows: pd.DataFrame, caption: str) -> dict[str, bytes]:
             one = found[(found["axis"] == axis) & (found["side"] == side) & (found["phase"] == phase)].sort_values("at")
             if one.empty:
                 continue
-            look = style.look(index) | {"linestyle": style.DASHES[index % 2]}
+            look = style.series_style(index) | {"linestyle": style.DASHES[index % 2]}
             panel.plot(one["at"], one["value"], label=f"{side}, {phase.replace('+', ' + ')}", markersize=5, **look)
             panel.fill_between(one["at"], one["q1"], one["q3"], color=look["color"], alpha=0.2, linewidth=0)
         ticks = sorted(set(found.loc[found["axis"] == axis, "at"]))
@@ -82,9 +82,9 @@ def _scaling(rows: pd.DataFrame, caption: str) -> dict[str, bytes]:
         panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         panel.xaxis.set_minor_formatter(NullFormatter())
         panel.set_xlabel(axis)
-        panel.grid(**style.GRID)
+        panel.grid(**style.GRID_STYLE)
     panels[0].set_ylabel("core-nanoseconds a sampling point")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=2)
-    style.write_under(figure, caption)
-    return style.files(figure)
+    style.write_caption(figure, caption)
+    return style.figure_files(figure)

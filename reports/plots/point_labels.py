@@ -20,57 +20,62 @@ from matplotlib.transforms import Bbox
 
 from reports.plots import style
 
-MOST_NAMES = 10  # more than these are numbered
-LONGEST_NAME = 20  # letters; longer ones are numbered
+MAX_NAMES = 10  # more than these are numbered
+MAX_NAME_LETTERS = 20  # letters; longer ones are numbered
 RADII = (13, 24, 38, 54, 74, 96)  # points from a mark to its name, nearest first
 ANGLES = (0, 180, 90, 270, 45, 315, 135, 225, 22, 338, 158, 202, 67, 293, 113, 247)  # degrees, best first
-MISTAKEN = 1e4  # cost of a name nearer to another's mark than to its own: that of covering 10 square pixels
-NEAR = 16  # points; a name farther off has a line to its mark
-HALF = 6  # points; half the side of a mark
+AMBIGUITY_COST = 1e4  # cost of a name nearer to another's mark than to its own: that of covering 10 square pixels
+LEADER_DISTANCE = 16  # points; a name farther off has a line to its mark
+HALF_MARK = 6  # points; half the side of a mark
 
 
 @dataclass(frozen=True, kw_only=True)
-class Named:
-    """What to write beside a mark: its name or number, the index of its series, and its place in the plot's units."""
+class PointLabel:
+    """Label of a mark: its text, the index of its series, and the mark's position in data units."""
 
     index: int
     name: str
     place: tuple[float, float]
 
 
-def labels(variants: Sequence[str]) -> dict[str, str]:
-    """What stands beside the mark of each variant: its name, or its number where names would not fit."""
-    if len(variants) <= MOST_NAMES and max(map(len, variants), default=0) <= LONGEST_NAME:
+def point_label_texts(variants: Sequence[str]) -> dict[str, str]:
+    """Return the label of each variant's mark: its name, or its number where names do not fit."""
+    if len(variants) <= MAX_NAMES and max(map(len, variants), default=0) <= MAX_NAME_LETTERS:
         return {variant: variant for variant in variants}
     return {variant: str(number) for number, variant in enumerate(variants, 1)}
 
 
-def numbered(names: Mapping[str, str]) -> list[str]:
-    """The lines of the list that tells what each number of `labels` stands for; [] where names stand by themselves."""
+def numbered_names(names: Mapping[str, str]) -> list[str]:
+    """Return the legend lines of the numbers of `point_label_texts`; [] where the labels are the names."""
     short = all(label == name for name, label in names.items())
     return [] if short else [f"{label}  {name}" for name, label in names.items()]
 
 
-def write_list(figure: Figure, lines: Sequence[str], columns: int) -> None:
-    """The lines of `numbered` above the plot, each with the mark of its series."""
-    handles = [Line2D([], [], linestyle="none", markersize=7, **style.look(index)) for index in range(len(lines))]
+def write_numbered_legend(figure: Figure, lines: Sequence[str], columns: int) -> None:
+    """Write the lines of `numbered_names` above the plot, each with the mark of its series."""
+    handles = [
+        Line2D([], [], linestyle="none", markersize=7, **style.series_style(index)) for index in range(len(lines))
+    ]
     figure.legend(
         handles, lines, loc="outside upper center", ncols=columns, fontsize=10, handletextpad=0.1, labelspacing=0.3
     )
 
 
-def write(
-    axis: Axes, found: Sequence[Named], *, others: Sequence[tuple[float, float]] = (), faint: Sequence[Bbox] = ()
+def write_point_labels(
+    axis: Axes, found: Sequence[PointLabel], *, others: Sequence[tuple[float, float]] = (), faint: Sequence[Bbox] = ()
 ) -> None:
-    """Write each name, the marks with the least room first.
+    """Write each label beside its mark, the marks with the least free space first.
 
-    `others` are places of marks without a name, `faint` (pixels) what names may cover where they must. The axes must
-    be where they will stay: call `figure.draw_without_rendering()` first.
+    Args:
+        axis: Axes at their final position: call `figure.draw_without_rendering()` first.
+        found: Labels to write.
+        others: Positions of marks without a label, data units.
+        faint: Boxes, in pixels, that labels may cover where they must.
     """
-    scale = pixels(axis)
+    scale = pixels_per_point(axis)
     marks = [axis.transData.transform(each.place) for each in found]
     bare = [axis.transData.transform(place) for place in others]
-    taken = [box(mark, HALF * scale, HALF * scale) for mark in [*marks, *bare]]
+    taken = [box_around(mark, HALF_MARK * scale, HALF_MARK * scale) for mark in [*marks, *bare]]
     frame = axis.get_window_extent()
     for order in sorted(range(len(found)), key=lambda order: (_nearest(marks, order), found[order].index)):
         each, mark = found[order], marks[order]
@@ -78,9 +83,9 @@ def write(
         size = text.get_window_extent()
         text.remove()
         strangers = [*marks[:order], *marks[order + 1 :]]
-        offset = place_of((size.width + 2, size.height + 2), mark, scale, frame, taken, faint, strangers)
-        taken.append(box(mark + offset, size.width / 2 + 1, size.height / 2 + 1))
-        far = math.hypot(*offset) - size.width / 2 * abs(offset[0]) / math.hypot(*offset) > NEAR * scale
+        offset = best_offset((size.width + 2, size.height + 2), mark, scale, frame, taken, faint, strangers)
+        taken.append(box_around(mark + offset, size.width / 2 + 1, size.height / 2 + 1))
+        far = math.hypot(*offset) - size.width / 2 * abs(offset[0]) / math.hypot(*offset) > LEADER_DISTANCE * scale
         line = {"arrowstyle": "-", "color": "#777777", "linewidth": 0.8, "shrinkA": 0, "shrinkB": 5}
         note = axis.annotate(
             each.name,
@@ -90,7 +95,7 @@ def write(
             ha="center",
             va="center",
             fontsize=10.5,
-            color=style.ink(each.index),
+            color=style.series_text_colour(each.index),
             zorder=4,
             arrowprops=line if far else None,
             bbox={"boxstyle": BoxStyle("Square", pad=0.08), "facecolor": "white", "alpha": 0.75, "linewidth": 0},
@@ -98,7 +103,7 @@ def write(
         note.set_in_layout(False)
 
 
-def place_of(
+def best_offset(
     size: tuple[float, float],
     mark: Any,
     scale: float,
@@ -107,37 +112,45 @@ def place_of(
     faint: Sequence[Bbox],
     others: Sequence[Any] = (),
 ) -> Any:
-    """From `mark` (pixels) to the middle of a name of this `size` (pixels): the place that covers least.
+    """Return the offset, in pixels, from a mark to the middle of its label at the position that covers least.
 
-    Covering what is `taken` (marks, other names) counts most, then leaving the `frame`, then standing nearer to one of
-    the `others` (their marks, pixels) than to its own, then covering what is `faint` (seeds, intervals), then distance.
-    `scale` is in pixels a point.
+    Covering what is `taken` counts most, then leaving the `frame`, then standing nearer to one of the `others` than
+    to the own mark, then covering what is `faint`, then distance.
+
+    Args:
+        size: Width and height of the label, pixels.
+        mark: Position of the mark, pixels.
+        scale: Pixels per point.
+        frame: Box that the label should stay in.
+        taken: Boxes of marks and other labels.
+        faint: Boxes of seeds' dots and intervals.
+        others: Positions of the other marks, pixels.
     """
     width, height = size
     best, lowest = np.zeros(2), math.inf
     for order, (radius, angle) in enumerate(itertools.product(RADII, ANGLES)):
         along = np.array([math.cos(math.radians(angle)), math.sin(math.radians(angle))])
         offset = along * radius * scale + along * [width / 2, height / 2]
-        name = box(mark + offset, width / 2, height / 2)
+        name = box_around(mark + offset, width / 2, height / 2)
         inside = _common(name, frame)
         cost = 1e3 * sum(_common(name, other) for other in taken) + 300 * (width * height - inside)
         if any(_apart(name, other) < _apart(name, mark) for other in others):
-            cost += MISTAKEN
+            cost += AMBIGUITY_COST
         cost += 2 * sum(_common(name, other) for other in faint) + order + 3 * radius
         if cost < lowest - 1e-6:
             best, lowest = offset, cost
     return best
 
 
-def pixels(axis: Axes) -> float:
-    """Pixels a point."""
+def pixels_per_point(axis: Axes) -> float:
+    """Return the pixels of one typographic point."""
     figure = axis.get_figure()
     assert figure is not None
     return figure.dpi / 72
 
 
-def box(middle: Any, half_width: float, half_height: float) -> Bbox:
-    """A box about its middle."""
+def box_around(middle: Any, half_width: float, half_height: float) -> Bbox:
+    """Return a box around its middle."""
     x, y = middle
     return Bbox([[x - half_width, y - half_height], [x + half_width, y + half_height]])
 

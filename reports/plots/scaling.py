@@ -1,4 +1,4 @@
-"""Plots of how a layer grows: memory, operations and time along four axes, both scales logarithmic."""
+"""Plots of a layer's growth: memory, operations and time along four axes, both scales logarithmic."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 from reports.plots import style
 
 Record = Mapping[str, Any]
-LEGEND = 9  # points of its letters
-AXES = {"side": "tokens", "points": "points (N)", "levels": "levels (L)", "batch": "images"}
+LEGEND_POINTS = 9  # points of its letters
+AXIS_TITLES = {"side": "tokens", "points": "points (N)", "levels": "levels (L)", "batch": "images"}
 
 
 def _seconds(record: Record) -> float | None:
@@ -26,7 +26,7 @@ def _of(name: str, unit: float = 1.0) -> Callable[[Record], float | None]:
     return lambda record: record[name] / unit if record.get(name) else None
 
 
-PLOTS: Mapping[str, tuple[str, Callable[[Record], float | None], str]] = {
+SCALING_PLOTS: Mapping[str, tuple[str, Callable[[Record], float | None], str]] = {
     "memory": (
         "MiB at the peak",
         _of("peak", 1 << 20),
@@ -41,55 +41,55 @@ PLOTS: Mapping[str, tuple[str, Callable[[Record], float | None], str]] = {
 }
 
 
-def draw(records: Sequence[Record]) -> dict[str, bytes]:
-    """The plots as files, PNG and SVG; none of a quantity without a value."""
+def draw_scaling(records: Sequence[Record]) -> dict[str, bytes]:
+    """Return the plots by file name, PNG and SVG; none of a quantity without a value."""
     made: dict[str, bytes] = {}
-    with matplotlib.rc_context(style.STYLE | {"font.size": 10.5}):
-        for name in drawn(records):
-            found = _plot(records, *PLOTS[name])
+    with matplotlib.rc_context(style.RC_PARAMS | {"font.size": 10.5}):
+        for name in plotted_quantities(records):
+            found = _plot(records, *SCALING_PLOTS[name])
             made |= {f"scaling-{name}.{suffix}": data for suffix, data in found.items()}
     return made
 
 
-def drawn(records: Sequence[Record]) -> list[str]:
-    """Which plots there are: of what has a value somewhere."""
-    return [name for name, (_, value, _) in PLOTS.items() if any(value(record) for record in records)]
+def plotted_quantities(records: Sequence[Record]) -> list[str]:
+    """Return the quantities that have a value somewhere, which are those with a plot."""
+    return [name for name, (_, value, _) in SCALING_PLOTS.items() if any(value(record) for record in records)]
 
 
 def _plot(
     records: Sequence[Record], label: str, value: Callable[[Record], float | None], caption: str
 ) -> dict[str, bytes]:
     names = [*dict.fromkeys(record["attention"] for record in records)]
-    families = [*dict.fromkeys(map(_family, names))]
-    figure = style.canvas(6.6)
+    families = [*dict.fromkeys(map(attention_family, names))]
+    figure = style.new_figure(6.6)
     panels = figure.subplots(2, 2, sharey=True).flatten()
     handles: dict[str, Any] = {}
-    for panel, (axis, title) in zip(panels, AXES.items(), strict=True):
+    for panel, (axis, title) in zip(panels, AXIS_TITLES.items(), strict=True):
         ticks: set[int] = set()
         for index, name in enumerate(names):
             mine = [record for record in records if record["axis"] == axis and record["attention"] == name]
-            points = [(place(record), found) for record in mine if (found := value(record))]
-            ticks |= {place(record) for record in mine}
+            points = [(axis_value(record), found) for record in mine if (found := value(record))]
+            ticks |= {axis_value(record) for record in mine}
             if points:
                 x, y = zip(*points, strict=True)
-                look = _look(index, families.index(_family(name)))
+                look = family_style(index, families.index(attention_family(name)))
                 handles[name] = panel.plot(x, y, markersize=5, linewidth=1.4, **look)[0]
         _dress(panel, title, sorted(ticks))
     for panel in panels[::2]:
         panel.set_ylabel(label)
-    columns = style.legend_columns(names, most=4, points=LEGEND)
-    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=columns, fontsize=LEGEND)
-    style.write_under(figure, caption)
-    return style.files(figure)
+    columns = style.legend_columns(names, most=4, points=LEGEND_POINTS)
+    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=columns, fontsize=LEGEND_POINTS)
+    style.write_caption(figure, caption)
+    return style.figure_files(figure)
 
 
-def _family(name: str) -> str:
-    """Of `dense_math` it is `dense`, of `longformer, window2d` the same as of `longformer`."""
+def attention_family(name: str) -> str:
+    """Return the family of an attention: `dense` for `dense_math`, `longformer` for `longformer, window2d`."""
     return re.split("[_,]", name)[0]
 
 
-def _look(index: int, family: int) -> dict[str, Any]:
-    """The colour of a family; a marker and dashes that no other of it has."""
+def family_style(index: int, family: int) -> dict[str, Any]:
+    """Return the style of a series: the colour of its family, and a marker and dashes that no other of it has."""
     turn = index // len(style.DASHES)
     return {
         "color": style.COLOURS[family % len(style.COLOURS)],
@@ -106,9 +106,9 @@ def _dress(panel: Axes, title: str, ticks: Sequence[int]) -> None:
     panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     panel.yaxis.set_minor_formatter(NullFormatter())
     panel.set_xlabel(title)
-    panel.grid(**style.GRID)
+    panel.grid(**style.GRID_STYLE)
 
 
-def place(record: Record) -> int:
-    """Where a record stands on its axis: tokens of an image for its side, else the value."""
+def axis_value(record: Record) -> int:
+    """Return the record's position on its axis: tokens of an image for its side, else the value."""
     return int(record["levels"] * record["side"] ** 2 if record["axis"] == "side" else record["at"])

@@ -12,12 +12,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from bench.stats.seed_statistics import Summary
+from bench.stats.seed_statistics import SampleSummary
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
-STYLE: Any = {
+RC_PARAMS: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 12,
     "axes.spines.top": False,
@@ -28,71 +28,76 @@ STYLE: Any = {
     "svg.hashsalt": "unept-bench",
     "svg.fonttype": "path",
 }
-GRID: Mapping[str, Any] = {"color": "#dddddd", "linewidth": 0.8}
-QUIET = "#555555"
-WIDTH = 6.0  # inches; the same for all, so that letters are as large in one as in the other
+GRID_STYLE: Mapping[str, Any] = {"color": "#dddddd", "linewidth": 0.8}
+GREY = "#555555"
+FIGURE_WIDTH = 6.0  # inches; the same for all, so that letters are as large in one as in the other
 DPI = 160
-LETTERS = 15  # letters of a note that fit on an inch
-LABEL, KEY = 60, 9  # characters of 12 points that fit on a line of legend, and what a key and its gaps take of them
+LETTERS_PER_INCH = 15  # letters of a note that fit on an inch
+LEGEND_LINE_LETTERS, LEGEND_KEY_LETTERS = (
+    60,
+    9,
+)  # characters of 12 points that fit on a line of legend, and what a key and its gaps take of them
 
 
-def canvas(height: float) -> Figure:
-    """An empty figure, `height` inches high."""
-    figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
+def new_figure(height: float) -> Figure:
+    """Return an empty figure, `height` inches high."""
+    figure = Figure(figsize=(FIGURE_WIDTH, height), dpi=DPI, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)  # type: ignore[union-attr, call-arg]
     FigureCanvasAgg(figure)
     return figure
 
 
-def write_under(figure: Figure, caption: str) -> None:
+def write_caption(figure: Figure, caption: str) -> None:
     """Write `caption` in small under the figure."""
-    lines = [textwrap.fill(line, int(WIDTH * LETTERS)) for line in caption.splitlines()]
-    figure.supxlabel("\n".join(lines), fontsize=9, color=QUIET)
+    lines = [textwrap.fill(line, int(FIGURE_WIDTH * LETTERS_PER_INCH)) for line in caption.splitlines()]
+    figure.supxlabel("\n".join(lines), fontsize=9, color=GREY)
 
 
-def files(figure: Figure) -> dict[str, bytes]:
-    """The figure by suffix, `png` and `svg`: the same figure gives the same bytes."""
+def figure_files(figure: Figure) -> dict[str, bytes]:
+    """Return the figure by suffix, `png` and `svg`; the same figure gives the same bytes."""
     return {"png": _bytes(figure, "png", {"Software": None}), "svg": _bytes(figure, "svg", {"Date": None})}
 
 
-def look(index: int) -> dict[str, Any]:
-    """Colour and marker of a series; no two of the first 36 share both."""
+def series_style(index: int) -> dict[str, Any]:
+    """Return colour and marker of a series; no two of the first 36 share both."""
     turn = index // len(COLOURS)
     return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[(index + turn) % len(MARKERS)]}
 
 
-def ink(index: int) -> tuple[float, float, float]:
-    """The colour of a series, dark enough for letters."""
-    red, green, blue = (0.6 * part for part in to_rgb(look(index)["color"]))
+def series_text_colour(index: int) -> tuple[float, float, float]:
+    """Return the colour of a series, dark enough for text."""
+    red, green, blue = (0.6 * part for part in to_rgb(series_style(index)["color"]))
     return red, green, blue
 
 
 def legend_columns(labels: Sequence[str], most: int, points: int = 12) -> int:
-    """How many columns of a legend in letters of so many points fit over a figure: `most`, or fewer for long labels."""
-    return max(1, min(most, len(labels), LABEL * 12 // points // (max(map(len, labels)) + KEY)))
+    """Return the number of legend columns, at most `most`, in letters of `points` that fit over a figure."""
+    return max(
+        1, min(most, len(labels), LEGEND_LINE_LETTERS * 12 // points // (max(map(len, labels)) + LEGEND_KEY_LETTERS))
+    )
 
 
-def in_legend(name: str) -> str:
-    """`name` as a legend's label: matplotlib leaves out what begins with an underscore."""
+def legend_label(name: str) -> str:
+    """Return `name` as a legend's label: matplotlib leaves out names that begin with an underscore."""
     return f" {name}" if name.startswith("_") else name
 
 
-def share(colour: Sequence[int]) -> tuple[float, float, float]:
-    """A colour of 0 to 255 a channel as matplotlib's fractions."""
+def colour_fractions(colour: Sequence[int]) -> tuple[float, float, float]:
+    """Return a colour of 0 to 255 per channel as matplotlib's fractions."""
     red, green, blue = (channel / 255 for channel in colour)
     return red, green, blue
 
 
 def jitter(rank: int, count: int) -> float:
-    """Places in -1..1, evenly apart, in a fixed shuffled order so that the cloud does not look like a slope."""
+    """Return positions in -1..1, evenly apart, in a fixed shuffled order so that dots form no slope."""
     if count == 1:
         return 0.0
     order = sorted(range(count), key=lambda index: math.modf(index * 0.6180339887)[0])
     return 2 * order.index(rank) / (count - 1) - 1
 
 
-def room(dots: Sequence[float], summaries: Iterable[Summary] = ()) -> tuple[float, float]:
-    """Limits of an axis in percent points: every dot, and intervals up to half the dots' range beyond them."""
+def axis_limits(dots: Sequence[float], summaries: Iterable[SampleSummary] = ()) -> tuple[float, float]:
+    """Return the limits of an axis in percent points: dots, and intervals up to half the dots' range beyond them."""
     assert dots
     beyond = max(0.5 * (max(dots) - min(dots)), 0.5)
     bounds = [(summary.low, summary.high) for summary in summaries]

@@ -1,4 +1,4 @@
-"""What variants predict for the same pictures: input, truth, prediction, errors, boundaries before and after refining.
+"""Example pictures of a study: input, truth, prediction, errors, boundaries before and after refinement.
 
 The pictures are chosen by a rule and never by hand: of those that every run keeps, the best, the median and the worst
 by pixel accuracy, averaged over the variants.
@@ -24,71 +24,90 @@ from bench.results.store import Store
 from reports.analysis import study_rows
 from reports.analysis.study_rows import Study
 from reports.plots import style as drawing
+from reports.plots.label_images import (
+    BOTH,
+    IGNORE,
+    PREDICTED_ONLY,
+    RED,
+    TRUE_ONLY,
+    ByteImage,
+    boundary_overlay,
+    colour_labels,
+    hatch_where,
+    pale_grey,
+    resize_nearest,
+)
 
-IGNORE = 255
-MOST = 6  # variants drawn
-LONGEST_SIDE = 240  # pixels of a picture in the drawing; larger ones are reduced
-COLUMN, ROW = 1.55, 1.55  # inches
-MOST_CLASSES = 16  # more are left out of the legend
-LEGEND = 5  # columns of the legend
-RED, TRUE_ONLY, PREDICTED_ONLY, BOTH = (200, 0, 20), (0, 114, 178), (230, 159, 0), (0, 158, 115)
-PLACES = ("best", "median", "worst")
+MAX_VARIANTS = 6  # variants drawn
+COLUMN_INCHES, ROW_INCHES = 1.55, 1.55  # inches
+MAX_LEGEND_CLASSES = 16  # more are left out of the legend
+LEGEND_COLUMNS = 5  # columns of the legend
+RANKS = ("best", "median", "worst")
 
-Bytes = npt.NDArray[np.uint8]
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawn:
-    """A picture and what to say under it."""
+class ExamplePictures:
+    """The drawn pictures as PNG, and their caption."""
 
     png: bytes
     caption: str
 
 
-class Loaded(NamedTuple):
+class LoadedPictures(NamedTuple):
     """Arrays by variant, in the study's order, and a line for each file that could not be used."""
 
     arrays: dict[str, dict[str, npt.NDArray[Any]]]
     problems: list[str]
 
 
-class Chosen(NamedTuple):
-    """A picture's place in the ranking, its number in the split, and its mean pixel accuracy."""
+class ChosenPicture(NamedTuple):
+    """Picture with its rank (best, median, worst), its number in the split, and its mean pixel accuracy."""
 
     place: str
     number: int
     score: float
 
 
-def load(outs: Sequence[Path], study: Study) -> Loaded:
-    """The kept pictures of each variant's lowest seed that has a usable file, from the studies' folders `outs`.
+def load_pictures(outs: Sequence[Path], study: Study) -> LoadedPictures:
+    """Return the kept pictures of each variant's lowest seed that has a usable file.
 
     A file that is damaged, or shows other pictures than the first variant's, is left out with a line that says so.
+
+    Args:
+        outs: Folders of the studies.
+        study: Their rows.
     """
     stores = [Store(out) for out in outs]
     arrays: dict[str, dict[str, npt.NDArray[Any]]] = {}
     problems = []
     for variant in study.variants:
-        for run in study.of(variant):
+        for run in study.runs_of(variant):
             places = [store.pictures(str(run.get("key", ""))) for store in stores]
             path = next((place for place in places if place.exists()), None)
-            if not study_rows.succeeded(run) or path is None:
+            if not study_rows.has_succeeded(run) or path is None:
                 continue
             try:
-                found = read(path)
+                found = read_pictures(path)
                 if arrays:
                     _same_pictures(found, next(iter(arrays.values())))
             except ValueError as error:
-                problems.append(f"left out: {path.name}, pictures of {variant}, seed {study_rows.seed(run)}: {error}")
+                problems.append(
+                    f"left out: {path.name}, pictures of {variant}, seed {study_rows.seed_of(run)}: {error}"
+                )
                 continue
             arrays[variant] = found
             break
-    return Loaded(arrays, problems)
+    return LoadedPictures(arrays, problems)
 
 
-def read(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of one file. ValueError where it is damaged or lacks something."""
+def read_pictures(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays of one file.
+
+    Raises:
+        ValueError: It is damaged or lacks something.
+    """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             found = {name: archive[name] for name in archive.files}
@@ -131,8 +150,8 @@ def _same_pictures(one: Arrays, other: Arrays) -> None:
         raise ValueError("other pictures than the first variant's")
 
 
-def choose(arrays: Mapping[str, Arrays]) -> list[Chosen]:
-    """The best, the median and the worst picture that all variants share; fewer where there are fewer pictures.
+def choose_pictures(arrays: Mapping[str, Arrays]) -> list[ChosenPicture]:
+    """Return the best, the median and the worst picture that all variants share; fewer where there are fewer pictures.
 
     A picture's score is its pixel accuracy over pixels that are not ignored, averaged over the variants. Of equal
     pictures the one with the lower number comes first. A picture without any scored pixel is not chosen.
@@ -148,32 +167,32 @@ def choose(arrays: Mapping[str, Arrays]) -> list[Chosen]:
     ranked = sorted(means, key=lambda number: (-means[number], number))
     if not ranked:
         return []
-    places = dict(zip(PLACES, (0, (len(ranked) - 1) // 2, len(ranked) - 1), strict=True))
-    wanted = {1: PLACES[:1], 2: ("best", "worst")}.get(len(ranked), PLACES)
-    return [Chosen(place, ranked[places[place]], means[ranked[places[place]]]) for place in wanted]
+    places = dict(zip(RANKS, (0, (len(ranked) - 1) // 2, len(ranked) - 1), strict=True))
+    wanted = {1: RANKS[:1], 2: ("best", "worst")}.get(len(ranked), RANKS)
+    return [ChosenPicture(place, ranked[places[place]], means[ranked[places[place]]]) for place in wanted]
 
 
-def draw(arrays: Mapping[str, Arrays], control: str) -> Drawn | None:
-    """The chosen pictures, a row for each picture and variant; None where there is none to draw.
+def draw_pictures(arrays: Mapping[str, Arrays], control: str) -> ExamplePictures | None:
+    """Return the chosen pictures, a row for each picture and variant; None where there is none to draw.
 
-    At most `MOST` variants, `control` first if it is among them; the caption says how many are left out.
+    At most `MAX_VARIANTS` variants, `control` first if it is among them; the caption says how many are left out.
     """
-    chosen = choose(arrays)
+    chosen = choose_pictures(arrays)
     if not chosen:
         return None
     names = sorted(arrays, key=lambda name: name != control)
-    shown = {name: arrays[name] for name in names[:MOST]}
+    shown = {name: arrays[name] for name in names[:MAX_VARIANTS]}
     first = next(iter(shown.values()))
     refines = any(name.startswith("refined_") for found in shown.values() for name in found)
     titles = ["input", "truth", "prediction", "errors", "boundary" + ", before" * refines]
     titles += ["boundary, refined"] * refines
     used = sorted(set().union(*(_classes(found, chosen) for found in shown.values())))
-    style = drawing.STYLE | {"font.size": 9.5, "image.interpolation": "nearest", "image.resample": False}
+    style = drawing.RC_PARAMS | {"font.size": 9.5, "image.interpolation": "nearest", "image.resample": False}
     with matplotlib.rc_context(style):
         tall = sum(_height(first, picture) for picture in chosen)
-        legend = 0.75 + 0.2 * (len(used) // LEGEND + 1 if len(used) <= MOST_CLASSES else 0)
+        legend = 0.75 + 0.2 * (len(used) // LEGEND_COLUMNS + 1 if len(used) <= MAX_LEGEND_CLASSES else 0)
         figure = Figure(
-            figsize=(COLUMN * len(titles) + 0.4, tall * len(shown) + 0.35 * len(chosen) + legend),
+            figsize=(COLUMN_INCHES * len(titles) + 0.4, tall * len(shown) + 0.35 * len(chosen) + legend),
             dpi=drawing.DPI,
             layout="constrained",
         )
@@ -183,8 +202,8 @@ def draw(arrays: Mapping[str, Arrays], control: str) -> Drawn | None:
         for band, picture in zip(bands, chosen, strict=True):
             _band(band, picture, shown, titles)
         _legend(figure, first, used)
-        png = _fewer_colours(drawing.files(figure)["png"])
-    return Drawn(png=png, caption=_caption(chosen, arrays, shown))
+        png = _fewer_colours(drawing.figure_files(figure)["png"])
+    return ExamplePictures(png=png, caption=_caption(chosen, arrays, shown))
 
 
 def _fewer_colours(png: bytes) -> bytes:
@@ -196,7 +215,7 @@ def _fewer_colours(png: bytes) -> bytes:
     return file.getvalue()
 
 
-def _caption(chosen: Sequence[Chosen], arrays: Mapping[str, Arrays], shown: Mapping[str, Arrays]) -> str:
+def _caption(chosen: Sequence[ChosenPicture], arrays: Mapping[str, Arrays], shown: Mapping[str, Arrays]) -> str:
     count = len(next(iter(arrays.values()))["index"])
     which = ", ".join(f"{picture.place}: picture {picture.number} ({100 * picture.score:.1f} %)" for picture in chosen)
     text = (
@@ -204,20 +223,20 @@ def _caption(chosen: Sequence[Chosen], arrays: Mapping[str, Arrays], shown: Mapp
         f"variant{'s' * (len(arrays) != 1)}: {which}. Each variant's lowest seed with pictures."
     )
     out = len(arrays) - len(shown)
-    return text + (f" {out} more variant{'s' * (out != 1)} not drawn: the first {MOST} are." if out else "")
+    return text + (f" {out} more variant{'s' * (out != 1)} not drawn: the first {MAX_VARIANTS} are." if out else "")
 
 
 def _position(found: Arrays, number: int) -> int:
     return int(found["index"].tolist().index(number))
 
 
-def _height(found: Arrays, picture: Chosen) -> float:
+def _height(found: Arrays, picture: ChosenPicture) -> float:
     """Inches of a row of this picture."""
     height, width = found[f"truth_{_position(found, picture.number)}"].shape
-    return ROW * min(max(height / width, 0.3), 2.0) + 0.06
+    return ROW_INCHES * min(max(height / width, 0.3), 2.0) + 0.06
 
 
-def _classes(found: Arrays, chosen: Sequence[Chosen]) -> set[int]:
+def _classes(found: Arrays, chosen: Sequence[ChosenPicture]) -> set[int]:
     """Classes to be seen in the chosen pictures."""
     kinds = ("truth", "prediction")
     seen: set[int] = set()
@@ -227,7 +246,7 @@ def _classes(found: Arrays, chosen: Sequence[Chosen]) -> set[int]:
     return {label for label in seen if label < len(found["classes"])}
 
 
-def _band(band: Any, picture: Chosen, shown: Mapping[str, Arrays], titles: Sequence[str]) -> None:
+def _band(band: Any, picture: ChosenPicture, shown: Mapping[str, Arrays], titles: Sequence[str]) -> None:
     """The rows of one picture, a variant each."""
     band.suptitle(
         f"{picture.place}: picture {picture.number}, {100 * picture.score:.1f} % of pixels right on average",
@@ -246,105 +265,37 @@ def _band(band: Any, picture: Chosen, shown: Mapping[str, Arrays], titles: Seque
             axis.imshow(np.full_like(panels[0], 255) if panel is None else panel)
             if panel is None:
                 middle = {"transform": axis.transAxes, "ha": "center", "va": "center"}
-                axis.text(0.5, 0.5, "not refined", color=drawing.QUIET, fontsize=9, **middle)
+                axis.text(0.5, 0.5, "not refined", color=drawing.GREY, fontsize=9, **middle)
         line[0].set_ylabel("\n".join(textwrap.wrap(name, 21, max_lines=2, placeholder="…")), fontsize=9)
     for axis, title in zip(grid[0], titles, strict=True):
         axis.set_title(title, fontsize=9.5, pad=3)
 
 
-def _panels(found: Arrays, i: int) -> Iterator[Bytes]:
+def _panels(found: Arrays, i: int) -> Iterator[ByteImage]:
     """The columns of one row, as pictures."""
     truth, prediction, refined = found[f"truth_{i}"], found[f"prediction_{i}"], found.get(f"refined_{i}")
     palette = found["palette"]
-    yield enlarge(found[f"image_{i}"])
-    yield hatch(enlarge(coloured(truth, palette)), enlarge(truth) == IGNORE)
-    yield enlarge(coloured(prediction, palette))
-    pale = grey(found[f"image_{i}"])
+    yield resize_nearest(found[f"image_{i}"])
+    yield hatch_where(resize_nearest(colour_labels(truth, palette)), resize_nearest(truth) == IGNORE)
+    yield resize_nearest(colour_labels(prediction, palette))
+    pale = pale_grey(found[f"image_{i}"])
     errors = np.where(((prediction != truth) & (truth != IGNORE))[..., None], np.array(RED, np.uint8), pale)
-    yield hatch(enlarge(errors), enlarge(truth) == IGNORE)
+    yield hatch_where(resize_nearest(errors), resize_nearest(truth) == IGNORE)
     for predicted in (prediction, refined):
         if predicted is not None:
-            yield boundaries(enlarge(truth), enlarge(predicted), enlarge(pale))
-
-
-def enlarge(picture: npt.NDArray[Any], side: int = LONGEST_SIDE) -> npt.NDArray[Any]:
-    """A picture (H, W, ...) with its longest side near `side`: every pixel repeated, or some left out."""
-    longest = max(picture.shape[:2])
-    if longest > side:
-        step = -(-longest // side)
-        top, left = (min(step // 2, length - 1) for length in picture.shape[:2])
-        return picture[top::step, left::step]
-    times = max(1, side // longest)
-    return picture.repeat(times, axis=0).repeat(times, axis=1)
-
-
-def coloured(labels: npt.NDArray[Any], palette: npt.NDArray[Any]) -> Bytes:
-    """Labels (H, W) as colours (H, W, 3); what is ignored or no class is mid-grey."""
-    table = np.full((256, 3), 150, np.uint8)
-    table[: len(palette)] = palette[:256]
-    table[IGNORE] = 150
-    return table[labels]
-
-
-def hatch(picture: Bytes, where: npt.NDArray[np.bool_]) -> Bytes:
-    """The picture with `where` hatched in greys."""
-    down, right = np.indices(where.shape)
-    stripes = np.where(((down + right) // 4 % 2 == 0)[..., None], np.uint8(120), np.uint8(175))
-    return np.where(where[..., None], stripes, picture).astype(np.uint8)
-
-
-def boundaries(truth: npt.NDArray[Any], prediction: npt.NDArray[Any], grey: Bytes) -> Bytes:
-    """Both boundaries over a grey picture: where they coincide, only the true one, only the predicted one.
-
-    Pixels within one of the other boundary coincide. No boundary is drawn at or in what is ignored.
-    """
-    scored = truth != IGNORE
-    real, found = edges(truth, scored), edges(prediction, scored)
-    both = (real & grow(found)) | (found & grow(real))
-    made = (grey * 0.5 + 110).astype(np.uint8)
-    for where, colour in ((real & ~both, TRUE_ONLY), (found & ~both, PREDICTED_ONLY), (both, BOTH)):
-        made[where] = colour
-    return hatch(made, ~scored)
-
-
-def edges(labels: npt.NDArray[Any], scored: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Pixels with a neighbour of another label beside or below; only between pixels that are scored."""
-    made = np.zeros(labels.shape, np.bool_)
-    down = (labels[1:] != labels[:-1]) & scored[1:] & scored[:-1]
-    right = (labels[:, 1:] != labels[:, :-1]) & scored[:, 1:] & scored[:, :-1]
-    made[1:] |= down
-    made[:-1] |= down
-    made[:, 1:] |= right
-    made[:, :-1] |= right
-    return made
-
-
-def grow(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """The mask and the eight neighbours of its pixels."""
-    padded = np.pad(mask, 1)
-    height, width = mask.shape
-    made = np.zeros_like(mask)
-    for down in range(3):
-        for right in range(3):
-            made |= padded[down : down + height, right : right + width]
-    return made
-
-
-def grey(picture: Bytes) -> Bytes:
-    """The picture (H, W, 3) in pale greys, for marks on top of it."""
-    light = (picture.astype(np.float64) @ [0.299, 0.587, 0.114]) * 0.6 + 90
-    return np.repeat(light[..., None], 3, axis=2).astype(np.uint8)
+            yield boundary_overlay(resize_nearest(truth), resize_nearest(predicted), resize_nearest(pale))
 
 
 def _legend(figure: Figure, found: Arrays, used: Sequence[int]) -> None:
     """Names of the colours: classes where they are few, and marks."""
     shades = {"wrong": RED, "true boundary": TRUE_ONLY, "predicted": PREDICTED_ONLY, "both": BOTH}
-    handles = [Patch(color=drawing.share(colour), label=name) for name, colour in shades.items()]
+    handles = [Patch(color=drawing.colour_fractions(colour), label=name) for name, colour in shades.items()]
     handles.append(Patch(facecolor="#afafaf", edgecolor="#707070", hatch="////", label="ignored"))
-    if len(used) <= MOST_CLASSES:
+    if len(used) <= MAX_LEGEND_CLASSES:
         classes, palette = found["classes"].tolist(), found["palette"].tolist()
         handles += [
-            Patch(color=drawing.share(palette[label]), label=drawing.in_legend(classes[label])) for label in used
+            Patch(color=drawing.colour_fractions(palette[label]), label=drawing.legend_label(classes[label]))
+            for label in used
         ]
-    by_line = [handle for column in range(LEGEND) for handle in handles[column::LEGEND]]
-    figure.legend(handles=by_line, loc="outside lower center", ncols=LEGEND, fontsize=9, handlelength=1.2)
+    by_line = [handle for column in range(LEGEND_COLUMNS) for handle in handles[column::LEGEND_COLUMNS]]
+    figure.legend(handles=by_line, loc="outside lower center", ncols=LEGEND_COLUMNS, fontsize=9, handlelength=1.2)

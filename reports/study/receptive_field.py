@@ -1,4 +1,4 @@
-"""What each token sees: the attention in each slot, the share of tokens that it attends to, its reach across levels."""
+"""Section on the receptive field: the attention in each slot, and the share of tokens that a token depends on."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Any
 import pandas as pd
 
 from reports.analysis import study_rows
-from reports.analysis.frames import frame
 from reports.analysis.study_rows import Study
 from reports.formats import numbers
-from reports.formats.markdown import cell, table
+from reports.formats.data_frames import make_frame
+from reports.formats.markdown import escape_cell, markdown_table
+from unept.config import SLOTS
 
 UNEPT = "unept"  # the architecture that has slots
-SLOTS = ("encoder_self", "decoder_self", "decoder_cross")
 NONE = "none"
 COLUMNS = ("variant", "slot", "attention", "share", "own_level", "other_levels")
 
 
-def reach(study: Study) -> pd.DataFrame:
-    """A line for each slot of each variant that has slots: fractions of tokens, measured; missing where not measured.
+def receptive_field_frame(study: Study) -> pd.DataFrame:
+    """Return a frame with a line per slot of each variant that has slots: measured fractions of tokens.
 
-    `share`: of the other tokens, those that one layer lets a token see. After two layers, of the token's own level
-    and of the other levels, the mean over levels: `own_level`, `other_levels`.
+    `share`: the part of the other tokens that a token depends on after one layer. `own_level`, `other_levels`: the same
+    after two layers, within the token's own level and over the other levels, averaged over levels.
     """
     lines: list[dict[str, object]] = []
     for variant in study.variants:
@@ -32,14 +32,14 @@ def reach(study: Study) -> pd.DataFrame:
         if model.get("architecture") != UNEPT:
             continue
         for slot in SLOTS:
-            measured = study_rows.lookup(study.measures.get(variant, {}), "metrics", "reach", slot)
+            measured = study_rows.value_at(study.measures.get(variant, {}), "metrics", "reach", slot)
             lines.append({"variant": variant, "slot": slot, "attention": str(model.get(slot)), **_shares(measured)})
-    return frame(lines, COLUMNS, text=COLUMNS[:3])
+    return make_frame(lines, COLUMNS, text=COLUMNS[:3])
 
 
-def section(study: Study) -> Iterator[str]:
-    """The table, and why nothing in both self-attention slots is not nothing at all."""
-    found = reach(study)
+def receptive_field_section(study: Study) -> Iterator[str]:
+    """Yield the table, and a note on variants without self-attention in both slots."""
+    found = receptive_field_frame(study)
     if found.empty:
         return
     yield "## What a token sees, measured\n"
@@ -50,31 +50,33 @@ def section(study: Study) -> Iterator[str]:
     )
     columns = ["variant", "encoder self", "one layer", "own level", "other levels"]
     columns += ["decoder self", "one layer", "own level", "decoder cross"]
-    yield table(columns, [_cells(variant, lines) for variant, lines in found.groupby("variant", sort=False)], left=2)
+    yield markdown_table(
+        columns, [_cells(variant, lines) for variant, lines in found.groupby("variant", sort=False)], left=2
+    )
     empty = [variant for variant, attentions in _attentions(found).items() if attentions[:2] == [NONE, NONE]]
     if empty:
         crossing = ", ".join(dict.fromkeys(_attentions(found)[variant][2] for variant in empty))
         yield (
-            f"With {NONE} in both self-attention slots ({cell(', '.join(empty))}) the decoder's cross-attention "
-            f"({cell(crossing)}) still carries context to every query.\n"
+            f"With {NONE} in both self-attention slots ({escape_cell(', '.join(empty))}) the decoder's cross-attention "
+            f"({escape_cell(crossing)}) still carries context to every query.\n"
         )
 
 
 def _attentions(found: pd.DataFrame) -> dict[str, list[str]]:
-    """By variant, what stands in its slots, in their order."""
+    """Attentions of each variant's slots, in their order."""
     return {str(variant): list(lines["attention"]) for variant, lines in found.groupby("variant", sort=False)}
 
 
 def _cells(variant: object, lines: pd.DataFrame) -> list[str]:
     encoder, decoder, cross = (line for _, line in lines.iterrows())
-    shares = [[numbers.number(100 * line[name], ".0f") for name in COLUMNS[3:]] for line in (encoder, decoder)]
+    shares = [[numbers.format_number(100 * line[name], ".0f") for name in COLUMNS[3:]] for line in (encoder, decoder)]
     return [str(variant), encoder["attention"], *shares[0], decoder["attention"], *shares[1][:2], cross["attention"]]
 
 
 def _model(study: Study, variant: str) -> Mapping[str, Any]:
     """The model's settings of a variant, from whatever row has them."""
-    for row in (*study.of(variant), study.measures.get(variant, {})):
-        if isinstance(found := study_rows.lookup(row, "settings", "model"), Mapping):
+    for row in (*study.runs_of(variant), study.measures.get(variant, {})):
+        if isinstance(found := study_rows.value_at(row, "settings", "model"), Mapping):
             return found
     return {}
 
@@ -83,11 +85,13 @@ def _shares(measured: Any) -> dict[str, float]:
     if not isinstance(measured, Mapping):
         return {}
     pairs = {
-        name: value for name in measured if name != "share" and (value := study_rows.number(measured, name)) is not None
+        name: value
+        for name in measured
+        if name != "share" and (value := study_rows.number_at(measured, name)) is not None
     }
     own = [value for name, value in pairs.items() if _levels(name)[0] == _levels(name)[1]]
     others = [value for name, value in pairs.items() if _levels(name)[0] != _levels(name)[1]]
-    shares = {"share": study_rows.number(measured, "share"), "own_level": _mean(own), "other_levels": _mean(others)}
+    shares = {"share": study_rows.number_at(measured, "share"), "own_level": _mean(own), "other_levels": _mean(others)}
     return {name: value for name, value in shares.items() if value is not None}
 
 

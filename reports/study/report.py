@@ -1,4 +1,4 @@
-"""A study's report: the question and the verdict, the table, then the evidence and what it stands on.
+"""Report of a study: the question and the verdict, the main table, then all results and the setup.
 
 Everything is a function of the rows and of the pictures that the runs kept: the same store gives the same bytes.
 """
@@ -8,124 +8,132 @@ from __future__ import annotations
 import collections
 from collections.abc import Iterator
 
+from bench.config.fields import AXIS_LABELS
 from reports.analysis import claim_verdicts, comparisons, lr_sweep, protocol, study_rows
 from reports.analysis import frames as tables
 from reports.analysis.study_rows import Study
-from reports.formats import html, numbers
-from reports.formats.markdown import bullets, cell
-from reports.paper import figures
+from reports.formats import data_frames, html, numbers
+from reports.formats.markdown import bullet_list, escape_cell
+from reports.paper import figures, printed_tables
 from reports.plots import accuracy, complexity, cost, curves
 from reports.study import receptive_field, result_sections, setup_sections
-from reports.study.qualitative import Drawn
+from reports.study.qualitative import ExamplePictures
 
 QUESTIONS = {
     "table 5": "What does each component add: pyramid features, the spatial path, a stronger backbone? (Table 5)",
     "table 6": "How many sampling points, on how many feature scales? (Table 6)",
     "table 7": "How do the rivals compare under one recipe, and what do they cost? (Table 7)",
     "table 8": "Which attention in the same slots, at what memory? (Table 8)",
-    "rates": "At which learning rate does each row of a table do best? (chosen on the validation split)",
+    lr_sweep.LR_SWEEP_KIND: "At which learning rate does each row of a table do best? (chosen on the validation split)",
 }
-RIVALS_TABLE = 7
-PICTURES = "pictures.png"
-GRID_OF_TABLE_6 = {"points", "levels"}
+COMPLEXITY_TABLE = 7
+PICTURES_FILE = "pictures.png"
+TABLE_6_AXES = {"points", "levels"}
 
 
-def files(study: Study, drawn: Drawn | None = None) -> dict[str, bytes]:
-    """Every file of the report by name: the page as Markdown and HTML, each table as CSV, plots and pictures."""
+def study_report_files(study: Study, drawn: ExamplePictures | None = None) -> dict[str, bytes]:
+    """Return every file of the report by name: the page as Markdown and HTML, each table as CSV, plots and pictures."""
     number = quoted_table(study)
     frames = {
-        "accuracy.csv": tables.accuracy(study),
-        "comparisons.csv": comparisons.compare(study),
-        "learned.csv": comparisons.learned(study),
-        "claims.csv": claim_verdicts.judge(study, number),
-        "seeds.csv": tables.seeds(study),
-        "boundaries.csv": tables.boundaries(study),
-        "refinement.csv": tables.refinement(study),
-        "cost.csv": tables.cost(study),
-        "reach.csv": receptive_field.reach(study),
-        "class_iou.csv": tables.class_iou(study),
-        "failures.csv": tables.failures(study),
+        "accuracy.csv": tables.accuracy_frame(study),
+        "comparisons.csv": comparisons.comparison_frame(study),
+        "learned.csv": comparisons.learned_cue_frame(study),
+        "claims.csv": claim_verdicts.claims_frame(study, number),
+        "seeds.csv": tables.seeds_frame(study),
+        "boundaries.csv": tables.boundary_frame(study),
+        "refinement.csv": tables.refinement_frame(study),
+        "cost.csv": tables.cost_frame(study),
+        "reach.csv": receptive_field.receptive_field_frame(study),
+        "class_iou.csv": tables.class_iou_frame(study),
+        "failures.csv": tables.failures_frame(study),
     }
     if number is not None:
-        frames["quoted.csv"] = tables.quoted(number)
-    made = {name: tables.csv(frame).encode() for name, frame in frames.items()}
-    caption = f"measured: {protocol.short(study)}"
-    for name, draw in (("accuracy", accuracy.draw), ("cost", cost.draw), ("curves", curves.draw)):
+        frames["quoted.csv"] = printed_tables.printed_frame(number)
+    made = {name: data_frames.frame_to_csv(frame).encode() for name, frame in frames.items()}
+    caption = f"measured: {protocol.protocol_summary(study)}"
+    for name, draw in (("accuracy", accuracy.draw_accuracy), ("cost", cost.draw_cost), ("curves", curves.draw_curves)):
         made |= {f"{name}.{suffix}": data for suffix, data in draw(study, caption).items()}
-    if number == RIVALS_TABLE:
+    if number == COMPLEXITY_TABLE:
         counted = [
-            complexity.mark(variant, study.measures[variant]["metrics"])
+            complexity.complexity_mark(variant, study.measures[variant]["metrics"])
             for variant in study.variants
-            if study_rows.number(study.measures.get(variant, {}), "metrics", "gmacs") is not None
+            if study_rows.number_at(study.measures.get(variant, {}), "metrics", "gmacs") is not None
         ]
-        made |= {f"complexity.{suffix}": data for suffix, data in complexity.draw(counted).items()}
+        made |= {f"complexity.{suffix}": data for suffix, data in complexity.draw_complexity(counted).items()}
     if drawn is not None:
-        made[PICTURES] = drawn.png
+        made[PICTURES_FILE] = drawn.png
     text = "\n".join(_sections(study, drawn, set(made)))
     made["report.md"] = text.encode()
-    made["report.html"] = html.page(text, made, title=question(study)).encode()
+    made["report.html"] = html.html_page(text, made, title=study_question(study)).encode()
     return made
 
 
-def question(study: Study) -> str:
-    """What the study asks, in one line."""
+def study_question(study: Study) -> str:
+    """Return the question of the study, in one line."""
     if study.kind in QUESTIONS:
         return QUESTIONS[study.kind]
-    names = [study_rows.LABELS.get(name, name) for name in study_rows.axes(study)]
+    names = [AXIS_LABELS.get(name, name) for name in study_rows.study_axes(study)]
     return f"How do accuracy and cost change with {' and '.join(names) or 'the settings'}?"
 
 
 def quoted_table(study: Study) -> int | None:
-    """The paper's table that belongs beside this study, if there is one."""
+    """Return the number of the paper's table beside this study; None where there is none."""
     if study.kind.startswith("table "):
         number = study.kind.removeprefix("table ")
         return int(number) if number.isdigit() and int(number) in figures.TABLES else None
-    names = set(study_rows.axes(study))
-    return 6 if names and names <= GRID_OF_TABLE_6 else None
+    names = set(study_rows.study_axes(study))
+    return 6 if names and names <= TABLE_6_AXES else None
 
 
-def _sections(study: Study, drawn: Drawn | None, made: set[str]) -> Iterator[str]:
+def _sections(study: Study, drawn: ExamplePictures | None, made: set[str]) -> Iterator[str]:
     number = quoted_table(study)
-    yield f"# {question(study)}\n"
-    yield f"Measured on: {cell(protocol.headline(study))}.\n"
-    yield bullets(verdict(study))
-    yield from result_sections.accuracy(study)
-    yield from result_sections.compared(study)
-    yield from result_sections.learned(study)
+    yield f"# {study_question(study)}\n"
+    yield f"Measured on: {escape_cell(protocol.protocol_headline(study))}.\n"
+    yield bullet_list(summary_sentences(study))
+    yield from result_sections.accuracy_section(study)
+    yield from result_sections.comparison_section(study)
+    yield from result_sections.learned_cue_section(study)
     if "curves.png" in made:
-        yield f"## Training, measured ({cell(protocol.short(study))})\n"
+        yield f"## Training, measured ({escape_cell(protocol.protocol_summary(study))})\n"
         yield "![each seed's scores during training, a panel a variant](curves.png)\n"
-    yield from result_sections.judged(study, number)
-    yield from setup_sections.quoted(number)
-    yield from result_sections.every_seed(study)
-    yield from result_sections.boundaries(study)
-    yield from result_sections.refinement(study)
+    yield from result_sections.claims_section(study, number)
+    yield from printed_tables.printed_section(number)
+    yield from result_sections.seeds_section(study)
+    yield from result_sections.boundary_section(study)
+    yield from result_sections.refinement_section(study)
     if drawn is not None:
-        yield f"## Pictures, measured ({cell(protocol.short(study))})\n"
-        yield f"![input, truth, prediction, errors and boundaries of the same pictures]({PICTURES})\n"
-        yield f"{cell(drawn.caption)}\n"
-    yield from result_sections.cost(study)
+        yield f"## Pictures, measured ({escape_cell(protocol.protocol_summary(study))})\n"
+        yield f"![input, truth, prediction, errors and boundaries of the same pictures]({PICTURES_FILE})\n"
+        yield f"{escape_cell(drawn.caption)}\n"
+    yield from result_sections.cost_section(study)
     if "cost.png" in made:
         yield "![mIoU against operations and against memory](cost.png)\n"
     if "complexity.png" in made:
         yield "![operations against parameters, of the networks as trained here](complexity.png)\n"
-    yield from receptive_field.section(study)
-    yield from result_sections.classes(study)
-    yield from setup_sections.failures(study)
-    yield from setup_sections.differences(study)
-    yield from setup_sections.protocol(study)
-    yield from setup_sections.environment(study)
+    yield from receptive_field.receptive_field_section(study)
+    yield from result_sections.class_iou_section(study)
+    yield from setup_sections.failures_section(study)
+    yield from setup_sections.differences_section(study)
+    yield from setup_sections.protocol_section(study)
+    yield from setup_sections.environment_section(study)
 
 
-def verdict(study: Study) -> Iterator[str]:
-    """What the study found, a sentence each, for the first screen: escaped for Markdown."""
+def summary_sentences(study: Study) -> Iterator[str]:
+    """Yield the findings of the study, a sentence each, escaped for Markdown."""
     statuses = collections.Counter(str(run.get("status")) for run in study.runs)
-    counts = ", ".join(f"{count} {cell(status)}" for status, count in sorted(statuses.items()))
+    counts = ", ".join(f"{count} {escape_cell(status)}" for status, count in sorted(statuses.items()))
     if study.runs:
-        yield from map(cell, (*lr_sweep.verdict(study), *comparisons.verdict(study), *comparisons.refined(study)))
-    made = f"{numbers.count(len(study.runs), 'run')} of {numbers.count(len(study.variants), 'variant')}"
+        yield from map(
+            escape_cell,
+            (
+                *lr_sweep.best_lr_sentences(study),
+                *comparisons.comparison_sentences(study),
+                *comparisons.refinement_sentences(study),
+            ),
+        )
+    made = f"{numbers.count_of(len(study.runs), 'run')} of {numbers.count_of(len(study.variants), 'variant')}"
     yield f"{made}: {counts or 'none yet'}."
-    due = sum(len(study.missing(variant)) for variant in study.variants)
+    due = sum(len(study.missing_seeds(variant)) for variant in study.variants)
     if due:
-        yield f"Not all of the plan has been run, {numbers.count(due, 'run')} missing: these figures are not final."
-    yield from (f"{cell(problem)}." for problem in study.problems)
+        yield f"Not all of the plan has been run, {numbers.count_of(due, 'run')} missing: these figures are not final."
+    yield from (f"{escape_cell(problem)}." for problem in study.problems)

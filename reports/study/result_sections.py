@@ -10,10 +10,10 @@ import pandas as pd
 from reports.analysis import claim_verdicts, comparisons, frames, lr_sweep, protocol, study_rows
 from reports.analysis.study_rows import Study
 from reports.formats import numbers
-from reports.formats.markdown import DASH, bullets, cell, table
+from reports.formats.markdown import DASH, bullet_list, escape_cell, markdown_table
 from reports.plots import accuracy as plots
 
-MOST_CLASSES = 24  # a longer list of classes is left to class_iou.csv
+MAX_CLASSES = 24  # a longer list of classes is left to class_iou.csv
 BOUNDARY_TITLES = {
     "boundary_iou": "Boundary IoU",
     "boundary_f": "boundary F",
@@ -25,9 +25,33 @@ BOUNDARY_TITLES = {
 }
 
 
-def accuracy(study: Study) -> Iterator[str]:
-    """The main table, with the plot beside it."""
-    found = frames.accuracy(study)
+def accuracy_section(study: Study) -> Iterator[str]:
+    """Yield the main table, with the plot beside it."""
+    yield f"## Accuracy, measured ({_short(study)})\n"
+    yield accuracy_table(frames.accuracy_frame(study))
+    against = "N" if plots.point_series(study) else "variant"
+    yield f"![mIoU against {against}; a dot a seed, mean and 95 % interval](accuracy.png)\n"
+    yield (
+        "Percent: mean ± sample standard deviation over n seeds, and Student's t interval of the mean. "
+        "One seed has neither. In the plot a dot is a seed, a bar the interval (cut at the frame), × a run without a "
+        "value.\n"
+    )
+    by_rate = lr_sweep.variants_by_lr(study)
+    if len(by_rate) > 1 and study.kind != lr_sweep.LR_SWEEP_KIND:
+        yield "Learning rates differ:\n"
+        yield bullet_list(
+            f"{study_rows.value_text(rate)}: {escape_cell(', '.join(names))}" for rate, names in by_rate.items()
+        )
+    backbones = protocol.variants_by_backbone(study)
+    if len(backbones) > 1:
+        yield "Backbones differ, and so may what they start from:\n"
+        yield bullet_list(
+            f"{escape_cell(backbone)}: {escape_cell(', '.join(names))}" for backbone, names in backbones.items()
+        )
+
+
+def accuracy_table(found: pd.DataFrame) -> str:
+    """Return the accuracies of a frame of `frames.accuracy`, or of its CSV file read again, as a Markdown table."""
     shown = {"miou": "mIoU", "pixel_accuracy": "pixel accuracy"}
     present = {name: title for name, title in shown.items() if f"{name}_mean" in found}
     columns = ["variant", "n"]
@@ -39,33 +63,17 @@ def accuracy(study: Study) -> Iterator[str]:
     for _, line in found.iterrows():
         cells = [line["variant"], str(line["n"])]
         for name in present:
-            cells += [numbers.spread(line, name), numbers.interval(line[f"{name}_low"], line[f"{name}_high"])]
+            cells += [numbers.mean_std(line, name), numbers.format_interval(line[f"{name}_low"], line[f"{name}_high"])]
         lines.append(cells + [str(line["runs"] - line["n"])] * unfinished)
-    yield f"## Accuracy, measured ({_short(study)})\n"
-    yield table(columns, lines)
-    against = "N" if plots.point_series(study) else "variant"
-    yield f"![mIoU against {against}; a dot a seed, mean and 95 % interval](accuracy.png)\n"
-    yield (
-        "Percent: mean ± sample standard deviation over n seeds, and Student's t interval of the mean. "
-        "One seed has neither. In the plot a dot is a seed, a bar the interval (cut at the frame), × a run without a "
-        "value.\n"
-    )
-    by_rate = lr_sweep.by_rate(study)
-    if len(by_rate) > 1 and study.kind != lr_sweep.CANDIDATES:
-        yield "Learning rates differ:\n"
-        yield bullets(f"{study_rows.plain(rate)}: {cell(', '.join(names))}" for rate, names in by_rate.items())
-    backbones = protocol.backbones(study)
-    if len(backbones) > 1:
-        yield "Backbones differ, and so may what they start from:\n"
-        yield bullets(f"{cell(backbone)}: {cell(', '.join(names))}" for backbone, names in backbones.items())
+    return markdown_table(columns, lines)
 
 
-def compared(study: Study) -> Iterator[str]:
-    """Each variant against the control."""
-    found = comparisons.compare(study)
+def comparison_section(study: Study) -> Iterator[str]:
+    """Yield the comparison of each variant with the control."""
+    found = comparisons.comparison_frame(study)
     if found.empty:
         return
-    yield f"## Compared with {cell(comparisons.control_of(study))}, measured ({_short(study)})\n"
+    yield f"## Compared with {escape_cell(comparisons.control_variant(study))}, measured ({_short(study)})\n"
     yield (
         "Differences of mean mIoU in percentage points, variant minus control. Welch's p, adjusted by Holm over this "
         "table, decides at 0.05; the exact permutation p stands beside it with the smallest value it can take. "
@@ -77,41 +85,41 @@ def compared(study: Study) -> Iterator[str]:
     lines = []
     for _, line in found.iterrows():
         n, other = line["n"], line["n_control"]
-        p = [numbers.p_value(line[name]) for name in ("p", "p_holm", "p_permutation", "p_permutation_smallest")]
-        detectable = [numbers.number(line[name], ".2f") for name in ("detectable", "detectable_in_family")]
+        p = [numbers.format_p_value(line[name]) for name in ("p", "p_holm", "p_permutation", "p_permutation_smallest")]
+        detectable = [numbers.format_number(line[name], ".2f") for name in ("detectable", "detectable_in_family")]
         cells = [
             line["variant"],
             line["verdict"],
             str(n) if n == other else f"{n} and {other}",
-            numbers.number(line["difference"], "+.2f"),
+            numbers.format_number(line["difference"], "+.2f"),
         ]
-        cells += [numbers.interval(line["low"], line["high"]), *p]
+        cells += [numbers.format_interval(line["low"], line["high"]), *p]
         lines.append([*cells, " to ".join(dict.fromkeys(detectable))])
-    yield table(columns, lines, left=2)
+    yield markdown_table(columns, lines, left=2)
 
 
-def learned(study: Study) -> Iterator[str]:
-    """How many seeds learned the far cue, and when."""
-    found = comparisons.learned(study)
+def learned_cue_section(study: Study) -> Iterator[str]:
+    """Yield how many seeds learned the distant cue, and when."""
+    found = comparisons.learned_cue_frame(study)
     if found.empty:
         return
     yield f"## Seeds that learned the far cue, measured ({_short(study)})\n"
     yield (
-        "Two pairs of classes look alike and only a far cue tells them apart; guessing is right for half of their "
-        f"pixels. A seed has learned the cue where at least {100 * comparisons.LEARNED:g} % are right at the end; its "
-        "jump is the first look during training from which on that holds.\n"
+        "Two pairs of classes look alike and differ only by a distant cue; guessing is right for half of their pixels. "
+        f"A seed has learned the cue if at least {100 * comparisons.LEARNED_ACCURACY:g} % are right at the end. "
+        "Its jump is the first probe during training from which on every probe is above that.\n"
     )
     lines = []
     for _, line in found.iterrows():
         gap = "" if pd.isna(line["probe_gap"]) else f"{line['probe_gap']} steps"
         steps = "" if pd.isna(line["jump_steps"]) else line["jump_steps"]
         lines.append([line["variant"], f"{line['learned']} of {line['seeds']}", steps, gap])
-    yield table(["variant", "learned", "seed: step of the jump", "known to within"], lines, left=4)
+    yield markdown_table(["variant", "learned", "seed: step of the jump", "known to within"], lines, left=4)
 
 
-def judged(study: Study, number: int | None) -> Iterator[str]:
-    """The paper's claims of this table."""
-    found = claim_verdicts.judge(study, number)
+def claims_section(study: Study, number: int | None) -> Iterator[str]:
+    """Yield the verdicts on the paper's claims of this table."""
+    found = claim_verdicts.claims_frame(study, number)
     found = found[found["table"] == number]
     if found.empty:
         return
@@ -129,50 +137,50 @@ def judged(study: Study, number: int | None) -> Iterator[str]:
             line["claim"],
             line["outcome"],
             line["column"],
-            numbers.number(line["quoted"], "+.4g"),
-            numbers.number(line["difference"], "+.2f"),
-            numbers.interval(line["low"], line["high"]),
-            numbers.p_value(line["p_holm"]),
+            numbers.format_number(line["quoted"], "+.4g"),
+            numbers.format_number(line["difference"], "+.2f"),
+            numbers.format_interval(line["low"], line["high"]),
+            numbers.format_p_value(line["p_holm"]),
         ]
         for _, line in found.iterrows()
     ]
-    yield table(columns, lines, left=3)
+    yield markdown_table(columns, lines, left=3)
 
 
-def every_seed(study: Study) -> Iterator[str]:
-    """The values themselves."""
+def seeds_section(study: Study) -> Iterator[str]:
+    """Yield the values of every seed."""
     yield f"## Every seed, measured ({_short(study)})\n"
     yield "mIoU / pixel accuracy in percent, or what became of the run.\n"
     lines = []
     for variant in study.variants:
-        by_seed = {study_rows.seed(run): numbers.outcome(run) for run in study.of(variant)}
+        by_seed = {study_rows.seed_of(run): _outcome(run) for run in study.runs_of(variant)}
         lines.append([variant, *(by_seed.get(seed, DASH) for seed in study.seeds)])
-    yield table(["variant", *(f"seed {seed}" for seed in study.seeds)], lines)
+    yield markdown_table(["variant", *(f"seed {seed}" for seed in study.seeds)], lines)
 
 
-def boundaries(study: Study) -> Iterator[str]:
-    """Where the errors are: boundaries, interiors, small objects."""
-    found = frames.boundaries(study)
+def boundary_section(study: Study) -> Iterator[str]:
+    """Yield the scores at boundaries, in interiors and by object size."""
+    found = frames.boundary_frame(study)
     if found.empty:
         return
     yield f"## Boundaries and object sizes, measured ({_short(study)})\n"
     yield f"Percent, mean ± sample standard deviation over the seeds. {_definitions(study)}\n"
     plain = [name for name in BOUNDARY_TITLES if f"{name}_mean" in found]
-    yield table(["variant", *(BOUNDARY_TITLES[name] for name in plain)], _spreads(found, plain))
+    yield markdown_table(["variant", *(BOUNDARY_TITLES[name] for name in plain)], _spreads(found, plain))
     columns = map(str, found.columns)
     trimap = [name.removesuffix("_mean") for name in columns if re.fullmatch(r"trimap:.*_mean", name)]
     if trimap:
         yield "mIoU of the pixels within so many pixels of a true boundary (trimap), mean over the seeds:\n"
         lines = [
-            [line["variant"], *(numbers.number(line[f"{name}_mean"], ".1f") for name in trimap)]
+            [line["variant"], *(numbers.format_number(line[f"{name}_mean"], ".1f") for name in trimap)]
             for _, line in found.iterrows()
         ]
-        yield table(["variant", *(f"{name.removeprefix('trimap:')} px" for name in trimap)], lines)
+        yield markdown_table(["variant", *(f"{name.removeprefix('trimap:')} px" for name in trimap)], lines)
 
 
-def refinement(study: Study) -> Iterator[str]:
-    """What boundary refinement at test changes."""
-    found = frames.refinement(study)
+def refinement_section(study: Study) -> Iterator[str]:
+    """Yield the changes by boundary refinement at test."""
+    found = frames.refinement_frame(study)
     if found.empty:
         return
     yield f"## Boundary refinement at test, measured ({_short(study)})\n"
@@ -182,21 +190,21 @@ def refinement(study: Study) -> Iterator[str]:
     )
     lines = []
     for _, line in found.iterrows():
-        cells = [line["variant"], str(line["n"]), numbers.spread(line, "miou_refined")]
-        for name in frames.REFINABLE:
+        cells = [line["variant"], str(line["n"]), numbers.mean_std(line, "miou_refined")]
+        for name in frames.REFINABLE_METRICS:
             cells += [
-                numbers.number(line[f"{name}_change"], "+.2f"),
-                numbers.interval(line[f"{name}_low"], line[f"{name}_high"]),
+                numbers.format_number(line[f"{name}_change"], "+.2f"),
+                numbers.format_interval(line[f"{name}_low"], line[f"{name}_high"]),
             ]
         lines.append(cells)
     columns = ["variant", "n", "mIoU, refined"]
-    for name in frames.REFINABLE:
+    for name in frames.REFINABLE_METRICS:
         columns += [f"change of {BOUNDARY_TITLES.get(name, 'mIoU')}", "95 % interval"]
-    yield table(columns, lines)
+    yield markdown_table(columns, lines)
 
 
-def cost(study: Study) -> Iterator[str]:
-    """Parameters, operations, memory and speed."""
+def cost_section(study: Study) -> Iterator[str]:
+    """Yield parameters, operations, memory and speed."""
     yield "## Cost\n"
     if not study.measures:
         yield "Not measured yet.\n"
@@ -207,7 +215,7 @@ def cost(study: Study) -> Iterator[str]:
         "of sampled points that fall within their map before training. "
         "Each variant alone on the machine, under the protocol below the table.\n"
     )
-    found = frames.cost(study)
+    found = frames.cost_frame(study)
     by_module = bool(found["module_gmacs_derived"].notna().any())
     if by_module:
         yield "Module GMACs are what the paper's tool counts; the others have every product and sampling.\n"
@@ -226,44 +234,44 @@ def cost(study: Study) -> Iterator[str]:
     for _, line in found.iterrows():
         cells = [
             line["variant"],
-            numbers.number(line["parameters_derived"], ",d"),
-            numbers.number(line["gmacs_derived"], ".4g"),
-            numbers.number(line["gflops_derived"], ".4g"),
-            *[numbers.number(line["module_gmacs_derived"], ".4g")] * by_module,
-            numbers.number(line["peak_rss_gib_measured"], ".2f"),
-            numbers.rate(line, "train"),
-            numbers.rate(line, "inference"),
-            numbers.number(100 * line["inside_share_measured"], ".0f"),
+            numbers.format_number(line["parameters_derived"], ",d"),
+            numbers.format_number(line["gmacs_derived"], ".4g"),
+            numbers.format_number(line["gflops_derived"], ".4g"),
+            *[numbers.format_number(line["module_gmacs_derived"], ".4g")] * by_module,
+            numbers.format_number(line["peak_rss_gib_measured"], ".2f"),
+            numbers.images_per_second(line, "train"),
+            numbers.images_per_second(line, "inference"),
+            numbers.format_number(100 * line["inside_share_measured"], ".0f"),
         ]
         lines.append(cells)
-    yield table(columns, lines)
-    how = [(name, text) for name, text in protocol.measuring(study) if text]
+    yield markdown_table(columns, lines)
+    how = [(name, text) for name, text in protocol.cost_protocol_table(study) if text]
     if how:
-        yield table(["how cost was measured", "value"], [list(pair) for pair in how], left=2)
+        yield markdown_table(["how cost was measured", "value"], [list(pair) for pair in how], left=2)
 
 
-def classes(study: Study) -> Iterator[str]:
-    """IoU by class."""
-    found = frames.class_iou(study)
+def class_iou_section(study: Study) -> Iterator[str]:
+    """Yield the IoU of each class."""
+    found = frames.class_iou_frame(study)
     if found.empty:
         return
     yield f"## IoU by class, measured ({_short(study)})\n"
-    if len(found) > MOST_CLASSES:
+    if len(found) > MAX_CLASSES:
         yield f"{len(found)} classes: see class_iou.csv.\n"
         return
     yield f"Percent, mean over the seeds in which the class has an IoU; {DASH} where none has.\n"
     lines = [
-        [line["class"], *(numbers.number(line[variant], ".1f") for variant in study.variants)]
+        [line["class"], *(numbers.format_number(line[variant], ".1f") for variant in study.variants)]
         for _, line in found.iterrows()
     ]
-    yield table(["class", *study.variants], lines)
+    yield markdown_table(["class", *study.variants], lines)
 
 
 def _definitions(study: Study) -> str:
-    """How wide a boundary is, in pixels, and what a small object is."""
-    width = protocol.evaluated(study, "boundary_width_px") or "some"
-    tolerance = protocol.evaluated(study, "tolerance_px") or "some"
-    limits = protocol.evaluated(study, "size_limits", "{:.0%}") or "some share"
+    """Definitions of the boundary metrics and of object sizes, with their widths in pixels."""
+    width = protocol.evaluation_range(study, "boundary_width_px") or "some"
+    tolerance = protocol.evaluation_range(study, "tolerance_px") or "some"
+    limits = protocol.evaluation_range(study, "size_limits", "{:.0%}") or "some share"
     return (
         f"Boundary IoU: IoU of the bands of {width} px inside the outlines of truth and prediction (Cheng et al. "
         "2021). Boundary F: harmonic mean of the shares of true and of predicted outline pixels that have one of the "
@@ -275,8 +283,17 @@ def _definitions(study: Study) -> str:
 
 
 def _spreads(found: pd.DataFrame, names: Sequence[str]) -> list[list[str]]:
-    return [[line["variant"], *(numbers.spread(line, name) for name in names)] for _, line in found.iterrows()]
+    return [[line["variant"], *(numbers.mean_std(line, name) for name in names)] for _, line in found.iterrows()]
 
 
 def _short(study: Study) -> str:
-    return cell(protocol.short(study))
+    return escape_cell(protocol.protocol_summary(study))
+
+
+def _outcome(run: study_rows.Row) -> str:
+    """`mIoU / pixel accuracy` of a run in percent points, or its status."""
+    status = str(run.get("status"))
+    if status != "ok":
+        return status
+    found = [study_rows.number_at(run, "metrics", name) for name in ("miou", "pixel_accuracy")]
+    return " / ".join(DASH if value is None else f"{100 * value:.2f}" for value in found)

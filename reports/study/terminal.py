@@ -2,42 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import pandas as pd
 
 from reports.analysis import comparisons, frames
 from reports.analysis.study_rows import Study
-from reports.formats import numbers
+from reports.formats import numbers, plain_text
 
 COLUMNS = {"variant": "variant", "n": "n", "miou": "mIoU, %", "gmacs": "GMACs", "rss": "peak RSS, GiB"}
 
 
-def lines(study: Study) -> Iterator[str]:
-    """The main table, then the verdict."""
-    found = frames.accuracy(study).merge(frames.cost(study), on="variant")
-    yield from aligned([list(COLUMNS.values()), *(_cells(line) for _, line in found.iterrows())])
-    yield from comparisons.verdict(study) if study.runs else ()
+def study_lines(study: Study) -> Iterator[str]:
+    """Yield the main table, then the verdict."""
+    found = frames.accuracy_frame(study).merge(frames.cost_frame(study), on="variant")
+    yield from plain_text.right_aligned_rows([list(COLUMNS.values()), *(_cells(line) for _, line in found.iterrows())])
+    yield from comparisons.comparison_sentences(study) if study.runs else ()
 
 
-def aligned(cells: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Rows of equal length as columns: the first to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for row in cells:
-        name, *others = (f"{text:>{width}}" for text, width in zip(row, widths, strict=True))
-        yield "  ".join([f"{name.strip():<{widths[0]}}", *others]).rstrip()
-
-
-def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """A table of words, a line a row, every column as wide as its widest."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
-
-
-def power(study: Study, difference: float) -> Iterator[str]:
-    """What the study's seeds can show of this difference, and how many seeds it would take; percent points."""
-    found = comparisons.power(study, difference)
+def power_lines(study: Study, difference: float) -> Iterator[str]:
+    """Yield the power of the study's seeds for a difference of mIoU in percent points, and the seeds that it would
+    take.
+    """
+    found = comparisons.power_frame(study, difference)
     if found.empty:
         yield "There is no second variant to compare with."
         return
@@ -49,7 +36,7 @@ def power(study: Study, difference: float) -> Iterator[str]:
             yield f"{line['variant']}: cannot be said without two values a side that differ"
             continue
         pairs = [
-            (numbers.number(line[name], form), numbers.number(line[f"{name}_in_family"], form))
+            (numbers.format_number(line[name], form), numbers.format_number(line[f"{name}_in_family"], form))
             for name, form in (("seeds_needed", "d"), ("power", ".0%"), ("detectable", ".2f"))
         ]
         seeds, shown, least = (f"{one} ({other})" for one, other in pairs)
@@ -63,7 +50,7 @@ def _cells(line: pd.Series) -> list[str]:
     return [
         str(line["variant"]),
         str(line["n"]),
-        numbers.spread(line, "miou"),
-        numbers.number(line["gmacs_derived"], ".4g"),
-        numbers.number(line["peak_rss_gib_measured"], ".2f"),
+        numbers.mean_std(line, "miou"),
+        numbers.format_number(line["gmacs_derived"], ".4g"),
+        numbers.format_number(line["peak_rss_gib_measured"], ".2f"),
     ]

@@ -9,19 +9,25 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from bench.results.store import Store, write_whole
-from reports.analysis.comparisons import control_of
-from reports.analysis.study_rows import Row, Study, assemble, lookup
+from bench.results.store import Store, atomic_write
+from reports.analysis.comparisons import control_variant
+from reports.analysis.study_rows import Row, Study, assemble_study, value_at
 from reports.study import qualitative, report
 
-LONGEST = 100  # characters of a folder's name
+MAX_FOLDER_LETTERS = 100  # characters of a folder's name
 
 
 def read_study(outs: Sequence[Path], experiment: str, control: str = "") -> Study:
-    """The rows that `experiment` lists in the studies' folders `outs`, read together.
+    """Return the rows that `experiment` lists in the studies' folders, read together.
 
-    `control` replaces the one that the experiment declares. Raises ValueError where a folder is no study, none has such
-    an experiment, rows of different presets or data would meet, or `control` is none of the variants.
+    Args:
+        outs: Folders of the studies.
+        experiment: Name of the experiment.
+        control: Replaces the control that the experiment declares.
+
+    Raises:
+        ValueError: A folder is no study, none has such an experiment, rows of different presets or data would meet, or
+            `control` is none of the variants.
     """
     stores = [store for store in map(Store, outs) if experiment in store.experiments()]
     if not stores:
@@ -35,7 +41,7 @@ def read_study(outs: Sequence[Path], experiment: str, control: str = "") -> Stud
     _refuse_mixture(rows)
     commands = [*(about.get("command") for about in abouts), *(row.get("command") for row in rows)]
     planned = {(entry["variant"], entry["seed"]): entry for about in abouts for entry in about["runs"]}
-    study = assemble(
+    study = assemble_study(
         abouts[0].get("kind", experiment),
         runs=rows,
         measures=[row for found in measures for row in found.rows],
@@ -52,56 +58,72 @@ def read_study(outs: Sequence[Path], experiment: str, control: str = "") -> Stud
 def write_report(
     outs: Path | Sequence[Path], experiment: str, *, control: str = "", with_pictures: bool = True
 ) -> list[Path]:
-    """Write the report of one experiment to `report/EXPERIMENT/` in the study's folder; returns its files.
+    """Write the report of one experiment to `report/EXPERIMENT/` in the study's folder and return its files, pages
+    first.
 
-    Of several folders, whose rows are read together, the first that has the experiment takes the report. The pages
-    come first. The same rows give the same bytes. Without pictures nothing in it shows the data, whose licence may
-    forbid it; a `pictures.png` of before is removed. Raises ValueError as `read_study` does, OSError where it cannot be
-    written.
+    The same rows give the same bytes.
+
+    Args:
+        outs: Folder or folders of the study. Of several, whose rows are read together, the first that has the
+            experiment takes the report.
+        experiment: Name of the experiment.
+        control: Replaces the control that the experiment declares.
+        with_pictures: False leaves out every picture of the data, whose licence may forbid it; an old `pictures.png` is
+            removed.
+
+    Raises:
+        ValueError: As `read_study`.
+        OSError: The report cannot be written.
     """
     outs = [outs] if isinstance(outs, Path) else list(outs)
     study = read_study(outs, experiment, control)
     drawn = None
     if with_pictures:
-        loaded = qualitative.load(outs, study)
+        loaded = qualitative.load_pictures(outs, study)
         study = replace(study, problems=(*study.problems, *loaded.problems))
-        drawn = qualitative.draw(loaded.arrays, control_of(study))
+        drawn = qualitative.draw_pictures(loaded.arrays, control_variant(study))
     home = next(out for out in outs if experiment in Store(out).experiments())
-    folder = home / "report" / folder_name(experiment)
+    folder = home / "report" / experiment_folder(experiment)
     if not with_pictures:
-        (folder / report.PICTURES).unlink(missing_ok=True)
-    return write_files(folder, report.files(study, drawn))
+        (folder / report.PICTURES_FILE).unlink(missing_ok=True)
+    return write_report_files(folder, report.study_report_files(study, drawn))
 
 
-def writable(folder: Path) -> Path:
-    """The folder, made if need be and tried: before a long measurement, not after it. OSError where nothing can be
-    written.
+def writable_folder(folder: Path) -> Path:
+    """Return the folder after a trial write; it is made if need be. Call it before a long measurement.
+
+    Raises:
+        OSError: Nothing can be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryFile(dir=folder):
         return folder
 
 
-def write_files(folder: Path, made: Mapping[str, bytes]) -> list[Path]:
-    """Write a report's files to `folder`; returns them, the pages first. OSError where it cannot be written."""
+def write_report_files(folder: Path, made: Mapping[str, bytes]) -> list[Path]:
+    """Write a report's files to `folder` and return their paths, pages first.
+
+    Raises:
+        OSError: They cannot be written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     names = sorted(made, key=lambda name: (not name.startswith("report."), name.endswith(".html"), name))
-    return [write_whole(folder / name, made[name]) for name in names]
+    return [atomic_write(folder / name, made[name]) for name in names]
 
 
 def _refuse_mixture(rows: Iterable[Row]) -> None:
-    found = {(str(row.get("preset")), str(lookup(row, "settings", "data"))) for row in rows}
+    found = {(str(row.get("preset")), str(value_at(row, "settings", "data"))) for row in rows}
     if len(found) > 1:
         kinds = "; ".join(f"preset {preset}, data {data}" for preset, data in sorted(found))
         raise ValueError(f"these folders do not belong together: {kinds}")
 
 
-def folder_name(experiment: str) -> str:
-    """The experiment's name without blanks and whatever else a shell would read: `table 6` is `table-6`.
+def experiment_folder(experiment: str) -> str:
+    """Return the experiment's name as a folder name without characters that a shell reads: `table-6` for `table 6`.
 
-    A name too long for a file system is cut and told apart by a digest.
+    A name too long for a file system is cut and marked by a digest.
     """
     name = re.sub(r"[^A-Za-z0-9_.,=+-]+", "-", experiment).strip("-.") or "experiment"
-    if len(name) <= LONGEST:
+    if len(name) <= MAX_FOLDER_LETTERS:
         return name
-    return f"{name[:LONGEST]}-{hashlib.sha256(experiment.encode()).hexdigest()[:8]}"
+    return f"{name[:MAX_FOLDER_LETTERS]}-{hashlib.sha256(experiment.encode()).hexdigest()[:8]}"

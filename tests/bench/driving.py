@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench.launchers.local import run_jobs
+from bench.launchers.local import run_local_jobs
 from bench.launchers.queue import Interrupted, Job
-from bench.results.rows import key_of
+from bench.results.rows import row_key
 from bench.results.source_hash import source_hash
 from bench.results.store import Store
 
@@ -55,7 +55,7 @@ def spec(out: Path, task: str, *, points: int = 4, seed: int = 0, **changes: Any
         "command": "test",
         "label": f"N={points} seed {seed}",
     } | changes
-    return made | {"key": key_of("run", made)}
+    return made | {"key": row_key("run", made)}
 
 
 def jobs(out: Path, task: str, *, points: tuple[int, ...] = (4,), seeds: int = 1) -> list[Job]:
@@ -78,7 +78,7 @@ def drive(out: Path, task: str, points: tuple[int, ...], seeds: int) -> int:
     names = ("key", "variant", "axes", "seed")
     store.register("test", {"runs": [{name: job.spec[name] for name in names} for job in todo], "measures": []})
     try:
-        run_jobs(store, todo, parallel=2, progress=Silent())
+        run_local_jobs(store, todo, parallel=2, progress=Silent())
     except Interrupted:
         return 130
     store.write_tables()

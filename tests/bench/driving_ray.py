@@ -52,10 +52,15 @@ def drive(out: Path, task: str, points: tuple[int, ...], seeds: int, kill: str) 
     second = both.add_node(**SMALL)
     listener = Silent() if kill == "no" else Killing(both, second, int(kill))
     try:
-        with cluster.connected(both.address):
-            print("slots", cluster.slots(1, gpu=False), cluster.slots(2, gpu=False), cluster.slots(1, gpu=True))
+        with cluster.ray_connection(both.address):
+            print(
+                "slots",
+                cluster.count_cluster_slots(1, gpu=False),
+                cluster.count_cluster_slots(2, gpu=False),
+                cluster.count_cluster_slots(1, gpu=True),
+            )
             began = time.monotonic()
-            cluster.run_jobs(store, todo, most=0, threads=1, gpu=False, progress=listener)
+            cluster.run_ray_jobs(store, todo, most=0, threads=1, gpu=False, progress=listener)
             print(f"took {time.monotonic() - began:.1f} s")
     except Interrupted:
         return 130

@@ -7,21 +7,21 @@ import os
 import torch
 from torch import Tensor
 
-from bench.microbench.attention.implementations import Comparison, Core, Side, Size
+from bench.microbench.attention.implementations import Comparison, Implementation, MapSize, PreparedCall
 
 
-def doubling(size: Size) -> Core:
-    return Core(take=list, run=lambda given: given[0] * 2, give=lambda found: found)
+def doubling(size: MapSize) -> PreparedCall:
+    return PreparedCall(take=list, run=lambda given: given[0] * 2, give=lambda found: found)
 
 
-def flat(size: Size) -> Core:
+def flat(size: MapSize) -> PreparedCall:
     """Another layout, some scratch, and a tensor of 1000 bytes that it keeps."""
 
     def run(given: list[Tensor]) -> Tensor:
         return torch.cat([given[0], given[0]]).view(2, -1).sum(0)
 
     shape = (1, size.tokens, size.heads, size.head_width)
-    return Core(
+    return PreparedCall(
         take=lambda given: [x.flatten() for x in given[:1]],
         run=run,
         give=lambda found: found.view(shape),
@@ -29,43 +29,49 @@ def flat(size: Size) -> Core:
     )
 
 
-def tripling(size: Size) -> Core:
-    return Core(take=list, run=lambda given: given[0] * 3, give=lambda found: found)
+def tripling(size: MapSize) -> PreparedCall:
+    return PreparedCall(take=list, run=lambda given: given[0] * 3, give=lambda found: found)
 
 
-def absent(size: Size) -> Core:
+def absent(size: MapSize) -> PreparedCall:
     raise ModuleNotFoundError("No module named 'absent'")
 
 
-def broken(size: Size) -> Core:
+def broken(size: MapSize) -> PreparedCall:
     raise RuntimeError("two lines\nof a message")
 
 
-def deadly(size: Size) -> Core:
+def deadly(size: MapSize) -> PreparedCall:
     os._exit(9)
 
 
 def comparisons() -> tuple[Comparison, ...]:
-    ours = Side(name="ours", make=doubling, ours=True)
+    ours = Implementation(name="ours", prepare=doubling, ours=True)
     return (
         Comparison(
             name="sound",
             inputs=1,
-            sides=(ours, Side(name="flat", make=flat, difference="its layout")),
+            implementations=(ours, Implementation(name="flat", prepare=flat, difference="its layout")),
         ),
         Comparison(
-            name="deadly", inputs=1, sides=(ours, Side(name="first", make=doubling), Side(name="it", make=deadly))
+            name="deadly",
+            inputs=1,
+            implementations=(
+                ours,
+                Implementation(name="first", prepare=doubling),
+                Implementation(name="it", prepare=deadly),
+            ),
         ),
         Comparison(
             name="unsound",
             inputs=1,
-            sides=(
+            implementations=(
                 ours,
-                Side(name="wrong", make=tripling),
-                Side(name="other", make=tripling, same=False),
-                Side(name="absent", make=absent, install="pip install absent"),
-                Side(name="broken", make=broken),
-                Side(name="large", make=doubling, needs=lambda _: 1 << 60),
+                Implementation(name="wrong", prepare=tripling),
+                Implementation(name="other", prepare=tripling, same_result=False),
+                Implementation(name="absent", prepare=absent, install="pip install absent"),
+                Implementation(name="broken", prepare=broken),
+                Implementation(name="large", prepare=doubling, needed_bytes=lambda _: 1 << 60),
             ),
         ),
     )

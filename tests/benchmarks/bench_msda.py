@@ -13,21 +13,21 @@ from typing import Any
 import pytest
 import torch
 
-from bench.microbench.operator.implementations import Side, sides
-from bench.microbench.operator.inputs import SHAPES, make
+from bench.microbench.operator.implementations import OperatorImplementation, operator_implementations
+from bench.microbench.operator.inputs import CASES, make_inputs
 from bench.microbench.timing import PHASES
 
-SIDES = sides()
+SIDES = operator_implementations()
 
 
 @pytest.mark.parametrize("phase", PHASES)
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", CASES)
 @pytest.mark.parametrize("side", SIDES, ids=[side.name for side in SIDES])
-def test_msda(benchmark: Any, side: Side, shape: str, phase: str) -> None:
+def test_msda(benchmark: Any, side: OperatorImplementation, shape: str, phase: str) -> None:
     if side.run is None:
         pytest.skip(side.missing)
-    run, case = side.run, SHAPES[shape]
-    value, place, offsets, logits, gradient = make(case, torch.float32)
+    run, case = side.run, CASES[shape]
+    value, place, offsets, logits, gradient = make_inputs(case, torch.float32)
     if phase == "forward":
         with torch.no_grad():
             result = benchmark(run, value, place, offsets, logits, case.shapes)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench.results.rows import SCHEMA, content_key, to_text
+from bench.results.rows import SCHEMA, content_key, row_to_text
 from reports.analysis.study_rows import Study
 from reports.plots import accuracy, cost, curves
 from reports.study import report
@@ -135,7 +135,7 @@ def write_study(
     for place, listed in (("runs", runs), ("measures", measures)):
         (out / place).mkdir(parents=True, exist_ok=True)
         for row in listed:
-            (out / place / f"{row['key']}.json").write_text(to_text(row))
+            (out / place / f"{row['key']}.json").write_text(row_to_text(row))
     names = ("key", "variant", "axes", "seed")
     entry = {
         "kind": kind,
@@ -157,7 +157,7 @@ def write_study(
 
 def page(study: Study) -> str:
     """The study's report as Markdown."""
-    return report.files(study)["report.md"].decode()
+    return report.study_report_files(study)["report.md"].decode()
 
 
 def section(text: str, heading: str) -> str:
@@ -175,6 +175,6 @@ def cells(text: str) -> list[list[str]]:
 
 def without_plots(patch: pytest.MonkeyPatch) -> None:
     """Let a report take milliseconds."""
-    patch.setattr(accuracy, "draw", lambda *_: {"png": b"", "svg": b"<svg/>"})
-    for module in (cost, curves):
-        patch.setattr(module, "draw", lambda *_: {})
+    patch.setattr(accuracy, "draw_accuracy", lambda *_: {"png": b"", "svg": b"<svg/>"})
+    patch.setattr(cost, "draw_cost", lambda *_: {})
+    patch.setattr(curves, "draw_curves", lambda *_: {})

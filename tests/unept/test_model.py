@@ -10,7 +10,7 @@ from locations import GOLDEN, ROOT
 import unept
 import unept.config
 from unept import attention
-from unept.layers.positions import resize
+from unept.layers.positions import resize_embedding
 from unept.model import UNEPT
 
 SMALL = unept.ModelConfig(
@@ -118,7 +118,7 @@ def test_training_reaches_every_parameter():
 
 @pytest.mark.parametrize(
     ("slot", "name"),
-    [(slot, name) for slot in unept.config.SLOTS for name in attention.names(slot) if name != "batch"],
+    [(slot, name) for slot in unept.config.SLOTS for name in attention.attention_names(slot) if name != "batch"],
 )
 def test_images_of_a_batch_do_not_meet(slot, name):
     model = build(**{slot: name}).eval()
@@ -146,8 +146,8 @@ def outside(model, slot):
 @pytest.mark.parametrize(
     ("slot", "names"),
     [
-        ("encoder_self", attention.names("encoder_self")),
-        ("decoder_self", attention.names("decoder_self")),
+        ("encoder_self", attention.attention_names("encoder_self")),
+        ("decoder_self", attention.attention_names("decoder_self")),
         ("decoder_cross", ("deformable", "dense", "none")),
     ],
 )
@@ -200,7 +200,7 @@ def test_query_embedding_follows_the_image():
     model.context_branch.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1]))
     with torch.no_grad():
         model(torch.randn(2, 3, 32, 64))
-    expected = resize(model.query_embed.weight, (4, 4), (4, 8))
+    expected = resize_embedding(model.query_embed.weight, (4, 4), (4, 8))
     assert torch.equal(seen[0], expected.expand(2, -1, -1))
 
 

@@ -21,13 +21,24 @@ from unept.attention.deformable import DeformableCross, DeformableSelf
 from unept.attention.dense_fused import DenseFusedSelf
 from unept.attention.longformer import LongformerSelf
 from unept.attention.multihead import BatchSelf, DenseCross, DenseSelf, PointwiseSelf
-from unept.attention.none import NothingCross, NothingSelf
-from unept.attention.parameters import KEYWORDS, Parameter, check_options, nearest, own_parameters, wanted
+from unept.attention.none import NoCrossAttention, NoSelfAttention
+from unept.attention.parameters import KEYWORDS, Parameter, check_options, own_parameters, wanted
 from unept.attention.reformer import ReformerSelf
 from unept.attention.sparse_transformer import SparseTransformerSelf
 from unept.config import SLOTS
+from unept.utils.messages import nearest_clause
 
-__all__ = ["CROSS", "KEYWORDS", "SELF", "Parameter", "check_slot", "make", "names", "parameters"]
+__all__ = [
+    "CROSS",
+    "KEYWORDS",
+    "NO_OPTIONS",
+    "SELF",
+    "Parameter",
+    "attention_names",
+    "attention_parameters",
+    "check_slot",
+    "make_attention",
+]
 
 SELF: dict[str, type[nn.Module]] = {
     "deformable": DeformableSelf,
@@ -39,38 +50,51 @@ SELF: dict[str, type[nn.Module]] = {
     "dense": DenseSelf,  # the older name of dense_math
     "pointwise": PointwiseSelf,
     "batch": BatchSelf,
-    "none": NothingSelf,
+    "none": NoSelfAttention,
 }
-CROSS: dict[str, type[nn.Module]] = {"deformable": DeformableCross, "dense": DenseCross, "none": NothingCross}
+CROSS: dict[str, type[nn.Module]] = {"deformable": DeformableCross, "dense": DenseCross, "none": NoCrossAttention}
 NO_OPTIONS: Mapping[str, object] = MappingProxyType({})
 
 
-def names(slot: str) -> tuple[str, ...]:
-    """The names that ``slot`` takes besides ``module:Class``. ValueError for an unknown slot."""
+def attention_names(slot: str) -> tuple[str, ...]:
+    """Return the names that ``slot`` accepts besides ``module:Class``. ValueError for an unknown slot."""
     return tuple(_ours(slot))
 
 
-def parameters(slot: str, name: str) -> dict[str, Parameter]:
-    """The parameters that the attention ``name`` has of its own, by name. ValueError where the name is unknown."""
+def attention_parameters(slot: str, name: str) -> dict[str, Parameter]:
+    """Return the own parameters of the attention ``name``, by name. ValueError for an unknown name."""
     return own_parameters(_find(slot, name))
 
 
 def check_slot(slot: str, name: str, options: Mapping[str, object] = NO_OPTIONS) -> None:
-    """ValueError, in one line, where ``name`` with ``options`` cannot stand in ``slot``; builds nothing."""
+    """Check that the attention ``name`` with ``options`` can be used in ``slot``; builds nothing.
+
+    Raises:
+        ValueError: In one line, for an unknown slot or name and for options that the class does not take.
+    """
     check_options(f"{slot}={name}", _find(slot, name), options)
 
 
-def make(slot: str, name: str, settings: Mapping[str, object], options: Mapping[str, object] = NO_OPTIONS) -> nn.Module:
-    """The attention ``name`` for ``slot``; ``settings`` has a value for each of KEYWORDS, ``options`` its own.
+def make_attention(
+    slot: str, name: str, settings: Mapping[str, object], options: Mapping[str, object] = NO_OPTIONS
+) -> nn.Module:
+    """Build the attention ``name`` for ``slot``.
 
-    ValueError where the name is unknown, where the class cannot be made from those, and where it refuses a value.
+    Args:
+        slot: encoder_self, decoder_self or decoder_cross.
+        name: A name of SELF or CROSS, or ``module:Class``.
+        settings: A value for each of KEYWORDS; the class gets those that its constructor names.
+        options: Parameters of the class's own.
+
+    Raises:
+        ValueError: If the name is unknown, the constructor does not fit, or it refuses a value.
     """
     assert set(settings) == set(KEYWORDS), sorted(settings)
     kind = _find(slot, name)
     check_options(f"{slot}={name}", kind, options)
-    given = {key: value for key, value in settings.items() if key in wanted(kind)}
+    keywords = {key: value for key, value in settings.items() if key in wanted(kind)}
     try:
-        return kind(**given, **options)
+        return kind(**keywords, **options)
     except TypeError as error:
         raise ValueError(f"{slot}={name} cannot be made: {error}") from error
 
@@ -87,7 +111,9 @@ def _find(slot: str, name: str) -> type[nn.Module]:
         return ours[name]
     if ":" in name:
         return _find_user(slot, name)
-    raise ValueError(f"{slot} cannot be {name!r}{nearest(name, ours)}; it is one of {', '.join(ours)}, or module:Class")
+    raise ValueError(
+        f"{slot} cannot be {name!r}{nearest_clause(name, ours)}; it is one of {', '.join(ours)}, or module:Class"
+    )
 
 
 def _find_user(slot: str, name: str) -> type[nn.Module]:
@@ -101,7 +127,10 @@ def _find_user(slot: str, name: str) -> type[nn.Module]:
 
 
 def _import(slot: str, name: str, module_name: str) -> ModuleType:
-    """Import from the installed packages, else from the working directory; `sys.path` is as before afterwards."""
+    """Import a module from the installed packages, else from the working directory.
+
+    `sys.path` is restored afterwards.
+    """
     before = list(sys.path)
     sys.path.append(os.getcwd())
     importlib.invalidate_caches()

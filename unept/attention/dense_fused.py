@@ -1,7 +1,7 @@
-"""Dense attention by torch's fused product: every token attends to every token, and no matrix is kept where it can be.
+"""Dense attention by torch's fused product: every token attends to every token, usually without storing the matrix.
 
-Which kernel runs is torch's choice: flash or memory-efficient ones on a CUDA card; on a CPU the flash kernel, unless
-there is dropout, for which torch has the plain product alone and `products.product` a better one.
+torch chooses the kernel: flash or memory-efficient attention on a CUDA device; flash on a CPU, except with dropout,
+where torch has the plain product only and `scaled_dot_product.product` recomputes it in blocks.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from unept.ops import Shapes
 
 
 class DenseFusedSelf(MultiHeadSelf):
-    """What `DenseSelf` computes, with the same parameters."""
+    """Dense self-attention with the parameters and the result of `DenseSelf`, by torch's fused product."""
 
     def mix(self, q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, shapes: Shapes) -> Tensor:
-        """(B, S, H, D)."""
+        """Return the attention of every query over all tokens, (B, S, H, D)."""
         del shapes
-        return attend(q_BSHD, k_BSHD, v_BSHD, None, self.rate)
+        return attend(q_BSHD, k_BSHD, v_BSHD, None, self.dropout_p)

@@ -23,11 +23,11 @@ from unept.attention.scaled_dot_product import attend, pieces
 from unept.attention.windows import Window, windowed
 from unept.ops import Shapes
 
-WINDOWS = {"raster": 512, "window2d": 15}  # where no window is given: tokens of the sequence, side of the square
+WINDOWS = {"raster": 512, "window2d": 15}  # defaults: tokens of the sequence, side of the square
 
 
 class LongformerSelf(MultiHeadSelf):
-    """Every token sees the tokens around it, and the global tokens."""
+    """Sliding-window self-attention with global tokens: every token sees the tokens around it, and the global ones."""
 
     def __init__(
         self,
@@ -42,11 +42,23 @@ class LongformerSelf(MultiHeadSelf):
         global_tokens: int = 0,
         joint: bool = False,
     ) -> None:
-        """``window`` counts half to each side, besides the token itself; 0 stands for WINDOWS.
+        """Build the projections and choose the windows.
 
-        ``dilation`` is one number, or one a head; () stands for the paper's: 1, and from the second layer on 2 in two
-        heads. ``global_tokens`` is their number in each level, as far as it has so many. ValueError for a window or
-        dilation below 1, a number of dilations that is not the number of heads, and a joint window2d.
+        Args:
+            width: Channels of the tokens.
+            heads: Number of heads.
+            dropout: Probability of dropping an attention weight in training.
+            layer: Place in the stack, from 0.
+            window: Tokens of the window besides the token itself, half on each side; 0 = WINDOWS.
+            order: "raster" for a window over the row-major sequence, "window2d" for a square of the map.
+            dilation: One number, or one for each head; () = the paper's: 1, and from the second layer on 2 in two
+                heads.
+            global_tokens: Global tokens in each level, at most as many as it has tokens.
+            joint: Let raster windows run over the borders of the levels.
+
+        Raises:
+            ValueError: For a window or dilation below 1, a number of dilations that is not the number of heads, and a
+                joint window2d.
         """
         super().__init__(width=width, heads=heads, dropout=dropout)
         if order not in WINDOWS:
@@ -57,11 +69,11 @@ class LongformerSelf(MultiHeadSelf):
             raise ValueError(f"longformer: global_tokens={global_tokens}: expected at least 0")
         if joint and order == "window2d":
             raise ValueError("longformer: joint=true goes with order=raster: a square lies on one level's map")
-        said = "+".join(map(str, dilation))
+        written = "+".join(map(str, dilation))
         if len(dilation) not in (0, 1, heads):
-            raise ValueError(f"longformer: dilation={said}: expected one value, or one for each of {heads} heads")
-        if any(each < 1 for each in dilation):
-            raise ValueError(f"longformer: dilation={said}: expected at least 1")
+            raise ValueError(f"longformer: dilation={written}: expected one value, or one for each of {heads} heads")
+        if any(value < 1 for value in dilation):
+            raise ValueError(f"longformer: dilation={written}: expected at least 1")
         self.each_side, self.order, self.joint = (window or WINDOWS[order]) // 2, order, joint
         usual = (1,) * heads if layer == 0 else (1,) * max(0, heads - 2) + (2,) * min(2, heads)
         self.dilation = (dilation * heads)[:heads] or usual
@@ -72,63 +84,63 @@ class LongformerSelf(MultiHeadSelf):
             nn.init.xavier_uniform_(self.global_in_proj_weight)
 
     def forward(self, tokens_BSC: Tensor, position_BSC: Tensor | None, shapes: Shapes) -> Tensor:
-        """(B, S, C); the position is added to queries and keys, not to the values."""
-        placed = tokens_BSC if position_BSC is None else tokens_BSC + position_BSC
-        mixed = self.mix(*self.project(placed, placed, tokens_BSC), shapes)
-        if self.global_tokens:
-            index = torch.tensor(self.chosen(shapes), device=mixed.device)
-            mixed = mixed.index_copy(1, index, self._global(placed, tokens_BSC, index).to(mixed.dtype))
-        return self.output(mixed)
+        """Return (B, S, C); the position encoding is added to queries and keys, not to the values."""
+        positioned = tokens_BSC if position_BSC is None else tokens_BSC + position_BSC
+        attended = self.mix(*self.project(positioned, positioned, tokens_BSC), shapes)
+        if self.global_tokens:  # their own results come from their own projections
+            index = torch.tensor(self.chosen(shapes), device=attended.device)
+            attended = attended.index_copy(1, index, self._global(positioned, tokens_BSC, index).to(attended.dtype))
+        return self.output(attended)
 
     def mix(self, q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, shapes: Shapes) -> Tensor:
-        """(B, S, H, D), the global tokens as if they were none themselves."""
+        """Return the attended values of each token, (B, S, H, D), with global tokens treated as ordinary queries."""
         chosen = self.chosen(shapes)
         index = torch.tensor(chosen, device=q_BSHD.device)
         everywhere = [x.index_select(1, index) for x in (k_BSHD, v_BSHD)] if chosen else None
-        found, start = [], 0
+        results, start = [], 0
         for length, row in pieces(shapes, joint=self.joint):
             part = [x[:, start : start + length] for x in (q_BSHD, k_BSHD, v_BSHD)]
-            inside = [place - start for place in chosen if start <= place < start + length]
-            found.append(self._heads(part, row, everywhere, inside))
+            inside = [position - start for position in chosen if start <= position < start + length]
+            results.append(self._heads(part, row, everywhere, inside))
             start += length
-        return torch.cat(found, dim=1)
+        return torch.cat(results, dim=1)
 
     def chosen(self, shapes: Shapes) -> list[int]:
-        """Places of the global tokens in the sequence of all levels."""
-        places, start = [], 0
+        """Return the indices of the global tokens in the sequence of all levels."""
+        indices, start = [], 0
         for height, width in shapes:
             length = height * width
             number = min(self.global_tokens, length)
-            places += [start + math.floor((i + 0.5) * length / number) for i in range(number)]
+            indices += [start + math.floor((i + 0.5) * length / number) for i in range(number)]
             start += length
-        return places
+        return indices
 
     def _heads(self, qkv: list[Tensor], row: int, everywhere: list[Tensor] | None, hidden: list[int]) -> Tensor:
-        """One sequence, the heads of one dilation at a time; (B, n, H, D)."""
+        """Attend within one sequence, the heads of one dilation at a time; (B, n, H, D)."""
         length = qkv[0].shape[1]
         shape = (length // row, row) if self.order == "window2d" else (1, length)
         window = (self.each_side if self.order == "window2d" else 0, self.each_side)
-        found: list[Tensor] = []
+        results: list[Tensor] = []
         order: list[int] = []
         for step in sorted(set(self.dilation)):
             heads = [head for head, own in enumerate(self.dilation) if own == step]
-            of = torch.tensor(heads, device=qkv[0].device)
-            some = qkv if len(heads) == self.heads else [x.index_select(2, of) for x in qkv]
-            extra = [x.index_select(2, of) for x in everywhere] if everywhere else None
-            how = Window(half=window, dilation=step, dropout=self.rate)
-            found.append(windowed(some[0], some[1], some[2], shape, how, extra, hidden))
+            head_index = torch.tensor(heads, device=qkv[0].device)
+            qkv_heads = qkv if len(heads) == self.heads else [x.index_select(2, head_index) for x in qkv]
+            extra = [x.index_select(2, head_index) for x in everywhere] if everywhere else None
+            tiles = Window(half=window, dilation=step, dropout=self.dropout_p)
+            results.append(windowed(qkv_heads[0], qkv_heads[1], qkv_heads[2], shape, tiles, extra, hidden))
             order += heads
-        if len(found) == 1:
-            return found[0]
+        if len(results) == 1:
+            return results[0]
         back = torch.tensor(sorted(range(self.heads), key=order.__getitem__), device=qkv[0].device)
-        return torch.cat(found, dim=2).index_select(2, back)
+        return torch.cat(results, dim=2).index_select(2, back)
 
-    def _global(self, placed_BSC: Tensor, tokens_BSC: Tensor, index: Tensor) -> Tensor:
-        """What the global tokens find: attention to all tokens, by their own projections; (B, G, H, D)."""
+    def _global(self, positioned_BSC: Tensor, tokens_BSC: Tensor, index: Tensor) -> Tensor:
+        """Attend from the global tokens to all tokens by their own projections; (B, G, H, D)."""
         weights, biases = self.global_in_proj_weight.chunk(3), self.global_in_proj_bias.chunk(3)
-        inputs = (placed_BSC.index_select(1, index), placed_BSC, tokens_BSC)
+        inputs = (positioned_BSC.index_select(1, index), positioned_BSC, tokens_BSC)
         q, k, v = (
             F.linear(x, weight, bias).unflatten(-1, (self.heads, -1))
             for x, weight, bias in zip(inputs, weights, biases, strict=True)
         )
-        return attend(q, k, v, None, self.rate)
+        return attend(q, k, v, None, self.dropout_p)

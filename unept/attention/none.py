@@ -1,4 +1,4 @@
-"""No attention: the control that every comparison has. The slot adds 0; the layer's residual and norm stay."""
+"""No attention: the control of every comparison. The slot adds 0; the layer's residual and norm stay."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from torch import Tensor, nn
 from unept.ops import Shapes
 
 
-class NothingSelf(nn.Module):
-    """A self-attention slot that contributes 0."""
+class NoSelfAttention(nn.Module):
+    """Self-attention slot that contributes 0."""
 
     def forward(self, tokens_BSC: Tensor, position_BSC: Tensor | None, shapes: Shapes) -> Tensor:
-        """Zeros, (B, S, C)."""
+        """Return zeros, (B, S, C)."""
         del position_BSC, shapes
         return torch.zeros_like(tokens_BSC)
 
 
-class NothingCross(nn.Module):
-    """A cross-attention slot that contributes 0: the decoder sees its queries alone."""
+class NoCrossAttention(nn.Module):
+    """Cross-attention slot that contributes 0: the decoder sees its queries alone."""
 
     def forward(self, queries_BQC: Tensor, memory_BSC: Tensor, query_shape: tuple[int, int], shapes: Shapes) -> Tensor:
-        """Zeros, (B, Q, C)."""
+        """Return zeros, (B, Q, C)."""
         del memory_BSC, query_shape, shapes
         return torch.zeros_like(queries_BQC)

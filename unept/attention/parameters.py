@@ -1,16 +1,17 @@
-"""What the constructor of an attention asks for: the keywords that the model gives, and parameters of its own."""
+"""Constructor parameters of an attention: the keywords that the model passes, and parameters of its own."""
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from torch import nn
+
+from unept.utils.messages import nearest_clause
 
 KEYWORDS = ("width", "heads", "levels", "points", "offset_init", "dropout", "layer")
 SIMPLE = (int, float, bool, str)
@@ -18,10 +19,14 @@ SIMPLE = (int, float, bool, str)
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """One parameter that a class has of its own: its type, and its default unless it must be given.
+    """One parameter of a class's own constructor.
 
-    ``type`` is int, float, bool, str, a Literal of texts or a tuple of such; None where neither the annotation nor the
-    default tells, or where it is something else.
+    Attributes:
+        name: Keyword of the constructor.
+        type: int, float, bool, str, a Literal of texts or a tuple of such types; None if neither annotation nor default
+            says so, or if it is something else.
+        required: True if the parameter has no default.
+        default: Default value; None where it is required.
     """
 
     name: str
@@ -31,7 +36,7 @@ class Parameter:
 
 
 def own_parameters(kind: type[nn.Module]) -> dict[str, Parameter]:
-    """The parameters of the constructor of ``kind`` that are none of KEYWORDS, in their order."""
+    """Return the constructor parameters of ``kind`` that are not in KEYWORDS, by name, in their order."""
     hints = _hints(kind)
     return {
         p.name: Parameter(
@@ -46,7 +51,7 @@ def own_parameters(kind: type[nn.Module]) -> dict[str, Parameter]:
 
 
 def wanted(kind: type[nn.Module]) -> set[str]:
-    """Those of KEYWORDS that the constructor of ``kind`` names; all, where it takes any."""
+    """Return the KEYWORDS that the constructor of ``kind`` names; all of them if it takes ``**kwargs``."""
     parameters = _signature(kind)
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
         return set(KEYWORDS)
@@ -54,13 +59,24 @@ def wanted(kind: type[nn.Module]) -> set[str]:
 
 
 def check_options(said: str, kind: type[nn.Module], options: Mapping[str, object]) -> None:
-    """ValueError, led by ``said``, for an option that ``kind`` does not have and for one that it must be given."""
+    """Check that ``kind`` has all options and that none of its required parameters is missing.
+
+    Args:
+        said: Start of the error message, such as ``encoder_self=longformer``.
+        kind: Class of the attention.
+        options: Options by name.
+
+    Raises:
+        ValueError: For an unknown option, an option that is one of KEYWORDS, or a missing one.
+    """
     own = own_parameters(kind)
     for name in options:
         if name in KEYWORDS:
             raise ValueError(f"{said}: {name} is the model's own, one for every slot; give it as {name}=...")
         if name not in own:
-            raise ValueError(f"{said} has no parameter {name!r}{nearest(name, own)}; it has {', '.join(own) or 'none'}")
+            raise ValueError(
+                f"{said} has no parameter {name!r}{nearest_clause(name, own)}; it has {', '.join(own) or 'none'}"
+            )
     missing = [name for name, parameter in own.items() if parameter.required and name not in options]
     if missing:
         slot = said.partition("=")[0]
@@ -68,12 +84,6 @@ def check_options(said: str, kind: type[nn.Module], options: Mapping[str, object
             f"{said}: its constructor needs {', '.join(missing)}; it is given {', '.join(KEYWORDS)}, "
             f"and what a grid names, as in {slot}.{missing[0]}=..."
         )
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """A clause that names the most similar of ``names``, or nothing."""
-    close = difflib.get_close_matches(name, list(names), n=1)
-    return f" (nearest: {close[0]})" if close else ""
 
 
 def _signature(kind: type[nn.Module]) -> list[inspect.Parameter]:
@@ -90,7 +100,7 @@ def _hints(kind: type[nn.Module]) -> dict[str, Any]:
 
 
 def _simple(hint: Any, default: Any) -> Any:
-    """The type in which a word of a grid is read, or None."""
+    """Return the type in which a grid's word is read, or None."""
     if get_origin(hint) in (Union, UnionType):  # int | None: a word is the int
         hint = next((part for part in get_args(hint) if part is not type(None)), None)
     texts = get_origin(hint) is Literal and all(isinstance(value, str) for value in get_args(hint))

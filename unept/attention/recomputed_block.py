@@ -1,12 +1,12 @@
-"""One block of attention, and its gradients from what its result was: no weights are kept between the two.
+"""Forward and backward of one block of attention that stores no weights in between.
 
-A block's weights are exp(logit - total), where the total is the logarithm of the sum of all exponentials that the
-result was normalised by. With g the gradient of the result o, that of a logit is weight * (g . value - g . o), which
-asks for the result and the total alone (Rabe and Staats 2021; Dao et al. 2022, appendix B). The sum may have had other
-blocks in it, so blocks can be combined.
+A block's weights are exp(logit - total), where the total is the logarithm of the sum of all exponentials that
+normalised the result. With g the gradient of the result o, the gradient of a logit is weight * (g . value - g . o),
+which needs the result and the total alone (Rabe and Staats 2021; Dao et al. 2022, appendix B). The sum may include
+other blocks, so blocks can be combined.
 
-Shape legend: N attentions beside each other, Q queries, K keys, D and E widths. Logits and weights are at least
-single precision; the products take the type of the queries.
+Shape legend: N attentions beside each other, Q queries, K keys, D and E widths. Logits and weights are at least single
+precision; the products have the type of the queries.
 """
 
 from __future__ import annotations
@@ -21,26 +21,35 @@ from torch import Tensor
 MOST = 1 << 22  # weights in a block
 
 
-def once(gradients: Callable[..., Any]) -> Callable[..., Any]:
-    """For the backward pass of an `autograd.Function` that has no derivative of its own: RuntimeError if one is asked
-    for (``create_graph=True``), where torch's own decorator may be silent.
+def once_differentiable(gradients: Callable[..., Any]) -> Callable[..., Any]:
+    """Make the backward pass of an `autograd.Function` raise RuntimeError under ``create_graph=True``.
+
+    torch's decorator of that name can stay silent there.
     """
 
     @functools.wraps(gradients)
-    def checked(ctx: Any, *given: Tensor) -> Any:
+    def checked(ctx: Any, *grads: Tensor) -> Any:
         if torch.is_grad_enabled():
             raise RuntimeError(
                 "this attention is differentiable once: its gradient was asked for with create_graph=True"
             )
-        return gradients(ctx, *given)
+        return gradients(ctx, *grads)
 
     return checked
 
 
 def forward(q_NQD: Tensor, k_NKD: Tensor, v_NKE: Tensor, bias: Tensor | None, dropout: float) -> tuple[Tensor, Tensor]:
-    """What the queries find (N, Q, E), and the totals (N, Q). ``bias`` (N or 1, Q or 1, K) is added to the logits.
+    """Compute attention with an additive bias.
 
-    ``dropout`` acts on the weights, by torch's random numbers.
+    Args:
+        q_NQD: Queries, scaled already.
+        k_NKD: Keys.
+        v_NKE: Values.
+        bias: Added to the logits, (N or 1, Q or 1, K), or None.
+        dropout: Probability of dropping a weight, by torch's random numbers.
+
+    Returns:
+        The result (N, Q, E), and the logarithm of each query's sum of exponentials (N, Q).
     """
     logits = _logits(q_NQD, k_NKD, bias)
     weights = logits.softmax(-1)
@@ -58,21 +67,30 @@ def backward(
     bias: Tensor | None,
     dropout: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of queries, keys and values. ``shared_NQ`` is the product of each result with its gradient.
+    """Compute the gradients of queries, keys and values.
 
-    With ``dropout`` the random numbers must be those that `forward` met.
+    Args:
+        gradient_NQE: Gradient of the result.
+        shared_NQ: Dot product of each result with its gradient.
+        total_NQ: Logarithm of each query's sum of exponentials, over all blocks.
+        qkv: Queries, keys and values of `forward`.
+        bias: Bias of `forward`.
+        dropout: Dropout of `forward`; the generator must be in the state that `forward` met.
+
+    Returns:
+        Gradients of q (N, Q, D), k (N, K, D) and v (N, K, E).
     """
     q, k, v = qkv
     weights = _logits(q, k, bias).sub_(total_NQ[..., None]).exp_()
-    of_weights = (gradient_NQE @ v.transpose(1, 2)).to(weights.dtype)
-    mixed = weights
+    grad_weights = (gradient_NQE @ v.transpose(1, 2)).to(weights.dtype)
+    dropped = weights
     if dropout:
         kept = _kept(weights, dropout)
-        mixed = weights * kept
-        of_weights *= kept
-    of_v = mixed.to(v.dtype).transpose(1, 2) @ gradient_NQE
-    of_logits = of_weights.sub_(shared_NQ[..., None]).mul_(weights).to(q.dtype)
-    return of_logits @ k, of_logits.transpose(1, 2) @ q, of_v
+        dropped = weights * kept
+        grad_weights *= kept
+    grad_v = dropped.to(v.dtype).transpose(1, 2) @ gradient_NQE
+    grad_logits = grad_weights.sub_(shared_NQ[..., None]).mul_(weights).to(q.dtype)
+    return grad_logits @ k, grad_logits.transpose(1, 2) @ q, grad_v
 
 
 def _logits(q_NQD: Tensor, k_NKD: Tensor, bias: Tensor | None) -> Tensor:
@@ -85,5 +103,5 @@ def _logits(q_NQD: Tensor, k_NKD: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _kept(like: Tensor, dropout: float) -> Tensor:
-    """0 for a weight that is dropped; 1 over the share of the others for one that is not."""
+    """Return 0 for a dropped weight, 1 / (1 - dropout) for a kept one."""
     return torch.empty_like(like).bernoulli_(1 - dropout).div_(1 - dropout)

@@ -25,7 +25,10 @@ LAYERS = 1 << 10  # seeds of layers with the same process seed lie beside each o
 
 
 class ReformerSelf(nn.Module):
-    """Every token attends to those that a few rounds of hashing sort near it."""
+    """LSH self-attention: every token attends to those that a few rounds of hashing sort near it (Kitaev et al.
+
+    2020).
+    """
 
     def __init__(
         self,
@@ -41,10 +44,22 @@ class ReformerSelf(nn.Module):
         after: int = 0,
         strict: bool = False,
     ) -> None:
-        """``hashes`` rounds into ``buckets`` (even; 0 stands for two to each ``chunk`` tokens), chunks of ``chunk``.
+        """Build the projections and choose the hashing.
 
-        A chunk sees ``before`` chunks before it in the sorted order and ``after`` after it. ValueError for numbers
-        below 1 (0 where that means something) and an odd number of buckets.
+        Args:
+            width: Channels of the tokens.
+            heads: Number of heads.
+            dropout: Probability of dropping an attention weight in training.
+            layer: Place in the stack, from 0; layers of one model hash differently in evaluation.
+            hashes: Rounds of hashing.
+            chunk: Tokens of a chunk of the sorted sequence.
+            buckets: Number of buckets, even; 0 = two for each ``chunk`` tokens.
+            before: Chunks before its own that a chunk sees.
+            after: Chunks after its own that a chunk sees.
+            strict: Mask other buckets and count a pair once, as in the paper's equations.
+
+        Raises:
+            ValueError: For numbers below 1 (below 0 where 0 has a meaning) and an odd number of buckets.
         """
         super().__init__()
         for name, value in (("hashes", hashes), ("chunk", chunk)):
@@ -69,32 +84,38 @@ class ReformerSelf(nn.Module):
         nn.init.zeros_(self.out_proj.bias)
 
     def forward(self, tokens_BSC: Tensor, position_BSC: Tensor | None, shapes: Shapes) -> Tensor:
-        """(B, S, C); the position is added to queries and keys, not to the values."""
+        """Return (B, S, C); the position encoding is added to queries and keys, not to the values."""
         assert sum(height * width for height, width in shapes) == tokens_BSC.shape[1]
-        placed = tokens_BSC if position_BSC is None else tokens_BSC + position_BSC
-        return self.out_proj(self.mix(*self.project(placed, tokens_BSC)).transpose(1, 2).flatten(2))
+        positioned_BSC = tokens_BSC if position_BSC is None else tokens_BSC + position_BSC
+        return self.out_proj(self.mix(*self.project(positioned_BSC, tokens_BSC)).transpose(1, 2).flatten(2))
 
     def mix(self, qk: Tensor, v: Tensor) -> Tensor:
-        """What each token's query finds; all are (B, H, S, D)."""
+        """Hash, sort and attend; arguments and result are (B, H, S, D)."""
         S = qk.shape[2]
-        buckets = self.hash(qk, self.rotations(*qk.shape[2:]))
+        # Hash every token in every round.
+        buckets = self.hash(qk, self.rotations(*qk.shape[2:]))  # (B, H, R, S)
         self.found = buckets if self.keep else None
+
+        # Pad to whole chunks, with a bucket behind all others, and attend within the buckets.
         extra = -S % self.look.chunk
         qk, v = (F.pad(x, (0, 0, 0, extra)) for x in (qk, v))
         buckets = F.pad(buckets, (0, extra), value=PADDING)
         dropout = self.dropout if self.training else 0.0
         return lsh_attention(qk, v, buckets, self.look, real=S, dropout=dropout)
 
-    def project(self, placed_BSC: Tensor, tokens_BSC: Tensor) -> tuple[Tensor, Tensor]:
-        """Shared queries and keys, and values; (B, H, S, D) each."""
+    def project(self, positioned_BSC: Tensor, tokens_BSC: Tensor) -> tuple[Tensor, Tensor]:
+        """Return shared queries and keys, and values; (B, H, S, D) each."""
         weights, biases = self.in_proj_weight.chunk(2), self.in_proj_bias.chunk(2)
-        inputs = zip((placed_BSC, tokens_BSC), weights, biases, strict=True)
-        qk, v = (F.linear(*each).unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in inputs)
+        inputs = zip((positioned_BSC, tokens_BSC), weights, biases, strict=True)
+        qk, v = (F.linear(*arguments).unflatten(-1, (self.heads, -1)).transpose(1, 2) for arguments in inputs)
         return qk, v
 
     @torch.no_grad()
     def hash(self, qk_BHSD: Tensor, rotations: list[Tensor]) -> Tensor:
-        """The bucket of every token in every round, (B, H, R, S), int64; the same rotations for the whole batch."""
+        """Return the bucket of every token in every round, (B, H, R, S), int64.
+
+        One set of rotations for the whole batch.
+        """
         if self.replay is not None:  # the rotations have been drawn nevertheless: dropout comes after them
             return self.replay
         device = qk_BHSD.device.type
@@ -104,7 +125,10 @@ class ReformerSelf(nn.Module):
             return hashed(x, rotations)
 
     def rotations(self, length: int, head_width: int) -> list[Tensor]:
-        """Random directions (H, D, R, half the buckets), one tensor for each of the factors; on the CPU, float32."""
+        """Draw random directions (H, D, R, half the buckets), one tensor for each factor of the buckets.
+
+        Float32 on the CPU.
+        """
         buckets = self.buckets or 2 * max(1, length // self.look.chunk)
         generator = None if self.training else torch.Generator().manual_seed(self.evaluation_seed)
         return [
@@ -115,9 +139,9 @@ class ReformerSelf(nn.Module):
         ]
 
     def get_extra_state(self) -> Tensor:
-        """The evaluation seed, for the state dict."""
+        """Return the evaluation seed, for the state dict."""
         return torch.tensor(self.evaluation_seed, device="cpu")
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Take the evaluation seed of a state dict."""
+        """Restore the evaluation seed from a state dict."""
         self.evaluation_seed = int(state)

@@ -25,7 +25,7 @@ from unept.ops import Shapes
 
 
 class SparseTransformerSelf(MultiHeadSelf):
-    """Half of the heads see the near set, half the far one (``split="heads"``), or the layers take turns."""
+    """Self-attention to a near and a far set of tokens: one half of the heads each, or alternating layers."""
 
     def __init__(
         self,
@@ -41,10 +41,22 @@ class SparseTransformerSelf(MultiHeadSelf):
         summary: int = 32,
         joint: bool = False,
     ) -> None:
-        """``stride`` in tokens, 0 for the width of the level; ``block`` and ``summary`` are for ``fixed``.
+        """Build the projections and choose the pattern.
 
-        ``joint`` takes the levels as one sequence; else each is attended for itself. ValueError for sizes below 1, a
-        summary longer than its block, and one head that would have to be split.
+        Args:
+            width: Channels of the tokens.
+            heads: Number of heads.
+            dropout: Probability of dropping an attention weight in training.
+            layer: Place in the stack, from 0; decides the set where ``split`` is "layers".
+            mode: "strided" (rows and columns) or "fixed" (blocks and summaries).
+            split: "heads" gives each set one half of the heads, "layers" alternates.
+            stride: Stride in tokens for "strided"; 0 = the width of the level.
+            block: Tokens of a block for "fixed".
+            summary: Last tokens of each block that form its summary, for "fixed".
+            joint: Take all levels as one sequence; else each level attends to itself.
+
+        Raises:
+            ValueError: For sizes below 1, a summary longer than its block, and one head that would have to be split.
         """
         super().__init__(width=width, heads=heads, dropout=dropout)
         if mode not in ("strided", "fixed"):
@@ -64,32 +76,43 @@ class SparseTransformerSelf(MultiHeadSelf):
         self.near_heads = heads - heads // 2 if split == "heads" else by_layer
 
     def mix(self, q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, shapes: Shapes) -> Tensor:
-        """(B, S, H, D)."""
-        found, start = [], 0
+        """Return the attended values of each token, (B, S, H, D)."""
+        results, start = [], 0
         for length, row in pieces(shapes, joint=self.joint):
-            place = slice(start, start + length)
-            found.append(self._both(q_BSHD[:, place], k_BSHD[:, place], v_BSHD[:, place], row))
+            tokens = slice(start, start + length)
+            results.append(self._both(q_BSHD[:, tokens], k_BSHD[:, tokens], v_BSHD[:, tokens], row))
             start += length
-        return torch.cat(found, dim=1)
+        return torch.cat(results, dim=1)
 
     def _both(self, q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, row: int) -> Tensor:
-        """One sequence: the near set for the first heads, the far one for the others."""
-        near, found = self.near_heads, []
-        stride, dropout = self.stride or row, self.rate
+        """Attend within one sequence: the near set for the first heads, the far set for the others."""
+        near, results = self.near_heads, []
+        stride, dropout = self.stride or row, self.dropout_p
         if near:
             q, k, v = (x[:, :, :near] for x in (q_BSHD, k_BSHD, v_BSHD))
-            found.append(rows(q, k, v, stride if self.mode == "strided" else self.block, dropout))
+            results.append(rows(q, k, v, stride if self.mode == "strided" else self.block, dropout))
         if near < self.heads:
             q, k, v = (x[:, :, near:] for x in (q_BSHD, k_BSHD, v_BSHD))
             if self.mode == "strided":
-                found.append(columns(q, k, v, stride, dropout))
+                results.append(columns(q, k, v, stride, dropout))
             else:
-                found.append(summaries(q, k, v, self.block, self.summary, dropout))
-        return torch.cat(found, dim=2)
+                results.append(summaries(q, k, v, self.block, self.summary, dropout))
+        return torch.cat(results, dim=2)
 
 
 def rows(q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, side: int, dropout: float) -> Tensor:
-    """Each token attends to the ``side`` tokens of its own block; (B, S, H, D)."""
+    """Attend from each token to the tokens of its own block.
+
+    Args:
+        q_BSHD: Queries.
+        k_BSHD: Keys.
+        v_BSHD: Values.
+        side: Tokens of a block.
+        dropout: Probability of dropping a weight.
+
+    Returns:
+        (B, S, H, D).
+    """
     B, S, H, D = q_BSHD.shape
     side = min(side, S)
     q, k, v = (pad(x, side).reshape(-1, side, H, D) for x in (q_BSHD, k_BSHD, v_BSHD))
@@ -98,20 +121,43 @@ def rows(q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, side: int, dropout: flo
 
 
 def columns(q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, side: int, dropout: float) -> Tensor:
-    """Each token attends to those that lie a multiple of ``side`` from it; (B, S, H, D)."""
+    """Attend from each token to those at a multiple of ``side`` from it.
+
+    Args:
+        q_BSHD: Queries.
+        k_BSHD: Keys.
+        v_BSHD: Values.
+        side: Stride in tokens.
+        dropout: Probability of dropping a weight.
+
+    Returns:
+        (B, S, H, D).
+    """
     B, S, H, D = q_BSHD.shape
     side = min(side, S)
     q, k, v = (pad(x, side).unflatten(1, (-1, side)).transpose(1, 2).flatten(0, 1) for x in (q_BSHD, k_BSHD, v_BSHD))
     seen = real_tokens(S, side, q).T[:, None].repeat(B, 1, 1) if S % side else None
-    found = attend(q, k, v, seen, dropout).reshape(B, side, -1, H, D)
-    return found.transpose(1, 2).flatten(1, 2)[:, :S]
+    attended = attend(q, k, v, seen, dropout).reshape(B, side, -1, H, D)
+    return attended.transpose(1, 2).flatten(1, 2)[:, :S]
 
 
 def summaries(q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, block: int, summary: int, dropout: float) -> Tensor:
-    """Each token attends to the last ``summary`` tokens of every block; (B, S, H, D)."""
+    """Attend from each token to the last ``summary`` tokens of every block.
+
+    Args:
+        q_BSHD: Queries.
+        k_BSHD: Keys.
+        v_BSHD: Values.
+        block: Tokens of a block; the last block may be shorter.
+        summary: Tokens of its end that form its summary.
+        dropout: Probability of dropping a weight.
+
+    Returns:
+        (B, S, H, D).
+    """
     length = q_BSHD.shape[1]
-    whole = length - length % block  # where the last block begins, if it is shorter than the others
-    place = torch.arange(length, device=q_BSHD.device)
-    kept = place[:whole].view(-1, block)[:, -summary:].flatten()
-    index = torch.cat((kept, place[max(whole, length - summary) :] if whole < length else place[:0]))
+    whole = length - length % block  # start of the last block if it is shorter than the others
+    position = torch.arange(length, device=q_BSHD.device)
+    kept = position[:whole].view(-1, block)[:, -summary:].flatten()
+    index = torch.cat((kept, position[max(whole, length - summary) :] if whole < length else position[:0]))
     return attend(q_BSHD, k_BSHD.index_select(1, index), v_BSHD.index_select(1, index), None, dropout)

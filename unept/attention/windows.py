@@ -23,7 +23,7 @@ LEAST_TILE = {1: 32, 2: 8}  # queries along an axis, by the number of axes that 
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """Half the window's (height, width), in steps of the dilation; the rate of dropout on the weights."""
+    """Half the window's (height, width) in steps of the dilation, the dilation, and the dropout probability."""
 
     half: tuple[int, int]
     dilation: int
@@ -32,7 +32,7 @@ class Window:
 
 @dataclass(frozen=True, kw_only=True)
 class Tiling:
-    """One axis of a dealt-out map: tiles in it, queries in a tile, and the margin of keys on each side."""
+    """One axis of a dealt-out map: number of tiles, queries in a tile, and the margin of keys on each side."""
 
     tiles: int
     side: int
@@ -45,7 +45,13 @@ class Tiling:
 
 
 def tiling(length: int, half: int, axes: int) -> Tiling:
-    """Tiles for an axis of ``length`` tokens; a single one, without a margin, where its keys would be all of them."""
+    """Choose tiles for an axis of ``length`` tokens; one tile without a margin if its keys would be all of them.
+
+    Args:
+        length: Tokens along the axis.
+        half: Half the window along the axis, in tokens.
+        axes: Number of axes that have a window, 1 or 2.
+    """
     side = min(length, max(half, LEAST_TILE[axes]))
     if side + 2 * half >= length:
         return Tiling(tiles=1, side=length, margin=0)
@@ -61,31 +67,47 @@ def windowed(
     extra: list[Tensor] | None = None,
     hidden: list[int] | None = None,
 ) -> Tensor:
-    """Every token of a map of ``shape`` attends to its window; (B, S, H, D).
+    """Attend from every token of a map to the window around it.
 
-    ``extra`` are keys and values (B, G, H, D) that every token sees besides; ``hidden`` are places that no window
-    shows (the extra ones, so that they count once).
+    Args:
+        q_BSHD: Queries, row by row.
+        k_BSHD: Keys.
+        v_BSHD: Values.
+        shape: (height, width) of the map.
+        window: Size and dilation of the window, and dropout.
+        extra: Keys and values (B, G, H, D) that every token sees in addition.
+        hidden: Indices of tokens that no window shows (the extra ones, so that they count once).
+
+    Returns:
+        (B, S, H, D).
     """
     B, _, H, _ = q_BSHD.shape
     step = (window.dilation if window.half[0] else 1, window.dilation if window.half[1] else 1)
     axes = sum(half > 0 for half in window.half)
-    cuts = [tiling(-(-length // each), half, axes) for length, each, half in zip(shape, step, window.half, strict=True)]
-    q = _tiles(_deal(q_BSHD, shape, step, cuts), cuts, margin=False)
+    cuts = [
+        tiling(-(-length // stride), half, axes) for length, stride, half in zip(shape, step, window.half, strict=True)
+    ]
+    # Cut queries into tiles, and keys and values into rectangles that include the tile's surroundings.
+    q = _tiles(_deal(q_BSHD, shape, step, cuts), cuts, margin=False)  # (G * T, B * H, t, D)
     k, v = (_tiles(_deal(x, shape, step, cuts), cuts, margin=True) for x in (k_BSHD, v_BSHD))
-    seen = _seen(shape, step, cuts, window.half, hidden or [], q.device)
+    seen = _seen(shape, step, cuts, window.half, hidden or [], q.device)  # (G * T or 1, 1, t, k)
+
+    # Append the tokens that every query sees.
     if extra is not None:
         k, v = (
-            torch.cat((more.permute(0, 2, 1, 3).flatten(0, 1).expand(len(x), -1, -1, -1), x), dim=2)
-            for more, x in zip(extra, (k, v), strict=True)
+            torch.cat((extra_part.permute(0, 2, 1, 3).flatten(0, 1).expand(len(x), -1, -1, -1), x), dim=2)
+            for extra_part, x in zip(extra, (k, v), strict=True)
         )
         if seen is not None:
             seen = F.pad(seen, (extra[0].shape[1], 0), value=True)
-    found = product(q, k, v, seen, window.dropout)
-    return _gather(found.unflatten(1, (B, H)), shape, step, cuts)
+
+    # Attend within the rectangles and put the tiles back together.
+    attended = product(q, k, v, seen, window.dropout)  # (G * T, B * H, t, D)
+    return _gather(attended.unflatten(1, (B, H)), shape, step, cuts)
 
 
 def _deal(x_BSHD: Tensor, shape: tuple[int, int], step: tuple[int, int], cuts: list[Tiling]) -> Tensor:
-    """The maps that a dilation makes of one, padded to whole tiles: (G, B * H, rows, columns, D)."""
+    """Deal a map out into the maps of a dilation, padded to whole tiles: (G, B * H, rows, columns, D)."""
     B, _, H, D = x_BSHD.shape
     rows, columns = (cut.tiles * cut.side for cut in cuts)
     bottom, right = rows * step[0] - shape[0], columns * step[1] - shape[1]
@@ -95,7 +117,7 @@ def _deal(x_BSHD: Tensor, shape: tuple[int, int], step: tuple[int, int], cuts: l
 
 
 def _tiles(x_GNRCD: Tensor, cuts: list[Tiling], *, margin: bool) -> Tensor:
-    """Tiles of queries, or rectangles of keys: (G * T, N, t or k, D)."""
+    """Cut maps into tiles of queries, or into rectangles of keys: (G * T, N, t or k, D)."""
     down, across = cuts
     if margin:
         x_GNRCD = F.pad(x_GNRCD, (0, 0, across.margin, across.margin, down.margin, down.margin))
@@ -112,15 +134,15 @@ def _seen(
     hidden: list[int],
     device: torch.device,
 ) -> Tensor | None:
-    """Which keys of its rectangle a query sees, (G * T, 1, t, k) or (1, 1, t, k); None where it is all of them.
+    """Return which keys of its rectangle a query sees, (G * T, 1, t, k) or (1, 1, t, k); None if it sees all of them.
 
-    A query that is padding sees everything, so that no row is empty; what it finds is thrown away.
+    A query that is padding sees everything, so that no row is empty; its result is dropped.
     """
-    near = [_near(cut, each, device) for cut, each in zip(cuts, half, strict=True)]
+    near = [_near(cut, span, device) for cut, span in zip(cuts, half, strict=True)]
     band = (near[0][:, None, :, None] & near[1][None, :, None, :]).flatten(2).flatten(0, 1)
-    whole = all(length == cut.tiles * cut.side * each for length, cut, each in zip(shape, cuts, step, strict=True))
+    whole = all(length == cut.tiles * cut.side * span for length, cut, span in zip(shape, cuts, step, strict=True))
     if whole and not hidden and not any(cut.margin for cut in cuts):
-        narrow = any(each < cut.side - 1 for cut, each in zip(cuts, half, strict=True))
+        narrow = any(span < cut.side - 1 for cut, span in zip(cuts, half, strict=True))
         return band[None, None] if narrow else None
     real = torch.ones(shape[0] * shape[1], device=device, dtype=torch.bool)
     shown = real.clone()
@@ -133,17 +155,17 @@ def _seen(
 
 
 def _near(cut: Tiling, half: int, device: torch.device) -> Tensor:
-    """(side, keys) of one axis: is a key of the rectangle within half a window of a query of the tile."""
+    """Return a mask (side, keys) of one axis: True if the key is within half a window of the query."""
     query = torch.arange(cut.side, device=device)[:, None]
     key = torch.arange(cut.keys, device=device) - cut.margin
     return (query - key).abs() <= half
 
 
-def _gather(found: Tensor, shape: tuple[int, int], step: tuple[int, int], cuts: list[Tiling]) -> Tensor:
-    """The tiles' results (G * T, B, H, t, D) in the order of the tokens; (B, S, H, D)."""
+def _gather(attended: Tensor, shape: tuple[int, int], step: tuple[int, int], cuts: list[Tiling]) -> Tensor:
+    """Put the results of the tiles (G * T, B, H, t, D) into the order of the tokens; (B, S, H, D)."""
     down, across = cuts
-    _, B, H, _, D = found.shape
-    x = found.view(step[0], step[1], down.tiles, across.tiles, B, H, down.side, across.side, D)
+    _, B, H, _, D = attended.shape
+    x = attended.view(step[0], step[1], down.tiles, across.tiles, B, H, down.side, across.side, D)
     x = x.permute(4, 2, 6, 0, 3, 7, 1, 5, 8)  # (B, tiles, rows, deals, tiles, columns, deals, H, D)
     rows, columns = down.tiles * down.side * step[0], across.tiles * across.side * step[1]
     return x.reshape(B, rows, columns, H, D)[:, : shape[0], : shape[1]].flatten(1, 2)

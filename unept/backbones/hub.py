@@ -1,4 +1,4 @@
-"""ImageNet weights from timm's hub: downloaded where it can be reached, from the local cache where they are kept."""
+"""ImageNet weights from timm's hub: downloaded if the hub can be reached, else read from the local cache."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from urllib.parse import urlsplit
 
 from unept.utils import torchvision_shim
 
-WORD = "imagenet"  # as `backbone_weights`
+WORD = "imagenet"  # value of `backbone_weights`
 PATIENCE = 3.0  # seconds for the hub to answer at all
 _PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 
 
-def fetch(published: str) -> Path:
-    """The safetensors file of timm's model `published`. ValueError, one line, where neither hub nor cache has it."""
+def fetch_imagenet(published: str) -> Path:
+    """Return the safetensors file of timm's model `published`.
+
+    ValueError, one line, if neither hub nor cache has it.
+    """
     if not published:
         raise ValueError(f"weights {WORD}: no weights are published for this backbone; give a file, or none")
     torchvision_shim.ensure()
@@ -37,7 +40,10 @@ def fetch(published: str) -> Path:
 
 
 def _reachable(endpoint: str) -> bool:
-    """Whether something listens there; its client would find out in a minute. A proxy is taken at its word."""
+    """Return True if the hub's address accepts connections; its own client would need a minute to find out.
+
+    Proxies are trusted.
+    """
     if any(os.environ.get(name) for name in _PROXIES):
         return True
     address = urlsplit(endpoint)

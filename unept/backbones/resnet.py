@@ -20,10 +20,14 @@ STEM_NAMES = {
 
 
 class ResNet(Backbone):
-    """Deep stem of three 3x3 convolutions, bottlenecks, output stride 8, contracted first dilation.
+    """ResNet V1c: deep stem of three 3x3 convolutions, bottlenecks, output stride 8, contracted first dilation.
 
-    ``depths`` and ``widths`` are the blocks and the inner channels of each stage (a stage gives four times as many).
     Names of parameters follow OpenMMLab's ``resnet50_v1c``: ``stem.{0,1,3,4,6,7}``, ``layer{1..4}``.
+
+    Args:
+        depths: Blocks of each stage.
+        widths: Inner channels of each stage; a stage returns four times as many.
+        stem_width: Channels of the stem's first convolution.
     """
 
     strides = (8, 8, 8)
@@ -56,13 +60,13 @@ class ResNet(Backbone):
         self.channels = tuple(4 * width for width in widths[1:])
 
     def forward(self, image_B3HW: Tensor) -> list[Tensor]:
-        """The maps of stages 3, 4 and 5."""
+        """Return the maps of stages 3, 4 and 5, all at 1/8."""
         stage3 = self.layer2(self.layer1(self.maxpool(self.stem(image_B3HW))))
         stage4 = self.layer3(stage3)
         return [stage3, stage4, self.layer4(stage4)]
 
     def convert(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """From timm's names of ``resnet50c`` or OpenMMLab's."""
+        """Convert a state dict in timm's names of ``resnet50c`` or in OpenMMLab's."""
         renamed = {}
         for name, tensor in tensors.items():
             module, _, leaf = name.rpartition(".")

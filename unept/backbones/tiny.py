@@ -1,4 +1,4 @@
-"""A convolutional network for seconds of training: three levels of one resolution, and a small field of view."""
+"""A convolutional network for seconds of training: three levels of one resolution, and a small receptive field."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ STEM = ((32, 2), (48, 2), (48, 1), (64, 2))  # channels and stride of each 3x3 c
 class TinyConv(Backbone):
     """Four 3x3 convolutions to 1/8, then two residual blocks of 1x1 convolutions: 0.1 M parameters.
 
-    The blocks deepen the features without widening what a feature sees, so that whatever lies farther than half of
-    ``receptive_field`` (pixels) can reach it through attention only.
+    The blocks deepen the features without enlarging their receptive field, so that anything farther away than half of
+    ``receptive_field`` (pixels) can influence a feature through attention only.
     """
 
     channels = (64, 64, 64)
@@ -35,7 +35,7 @@ class TinyConv(Backbone):
         self.blocks = nn.ModuleList(Residual(before, 2 * before) for _ in range(2))
 
     def forward(self, image_B3HW: Tensor) -> list[Tensor]:
-        """Three maps of 64 channels at 1/8."""
+        """Return three maps of 64 channels at 1/8."""
         maps = [self.stem(image_B3HW)]
         for block in self.blocks:
             maps.append(block(maps[-1]))
@@ -57,5 +57,5 @@ class Residual(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Same shape."""
+        """Return a map of the same shape."""
         return self.relu(x_BCHW + self.body(x_BCHW))

@@ -14,10 +14,20 @@ from unept.utils import torchvision_shim
 
 
 class VisionTransformer(Backbone):
-    """Pre-norm ViT with ``prefix`` extra tokens (2 as in DeiT: class and distillation; or none).
+    """Pre-norm ViT with extra tokens in front.
 
-    ``size`` is the side in pixels whose token grid the position embedding is stored for; images of another size get it
-    resized by ``position_resize``.
+    Args:
+        size: Side in pixels whose token grid the position embedding is stored for.
+        patch: Side of a patch in pixels.
+        width: Channels of the tokens.
+        depth: Number of blocks, at least 3.
+        heads: Number of heads.
+        mlp_ratio: Hidden channels of a block's MLP over ``width``.
+        prefix: Extra tokens: 2 as in DeiT (class and distillation), or 0.
+        position_resize: Interpolation of the position embedding for images of another size.
+
+    Raises:
+        ValueError: For fewer than 3 blocks, and for heads that do not divide the width.
     """
 
     def __init__(
@@ -57,7 +67,10 @@ class VisionTransformer(Backbone):
         self.reset()
 
     def reset(self) -> None:
-        """Linear layers, position and class token from a normal of 0.02 cut at 2, biases and distillation token 0."""
+        """Initialise linear layers, position and class token from a normal of 0.02 cut at 2.
+
+        Biases and the distillation token are 0.
+        """
         for module in self.blocks.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
@@ -84,11 +97,14 @@ class VisionTransformer(Backbone):
     def _positions(self, stored_1SC: Tensor, grid: tuple[int, int], target: tuple[int, int]) -> Tensor:
         if grid == target:
             return stored_1SC
-        extra, places = stored_1SC[0, : self.prefix], stored_1SC[0, self.prefix :]
-        return torch.cat((extra, positions.resize(places, grid, target, self.position_resize)))[None]
+        prefix, embedding = stored_1SC[0, : self.prefix], stored_1SC[0, self.prefix :]
+        return torch.cat((prefix, positions.resize_embedding(embedding, grid, target, self.position_resize)))[None]
 
     def convert(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """From timm's or DeiT's names (the same); the position embedding is resized, the prefix tokens kept."""
+        """Convert a state dict in timm's or DeiT's names (the same).
+
+        The position embedding is resized, the prefix tokens kept.
+        """
         own = super().convert(tensors)
         stored = own.get("pos_embed")
         if stored is not None and stored.dim() == 3 and stored.shape[2] == self.pos_embed.shape[2]:
@@ -99,7 +115,7 @@ class VisionTransformer(Backbone):
 
 
 def deit_base(size: int, position_resize: str) -> VisionTransformer:
-    """DeiT-base with distillation token; token maps after blocks 4, 8 and 12 at 1/16."""
+    """Build DeiT-base with distillation token; token maps after blocks 4, 8 and 12 at 1/16."""
     backbone = VisionTransformer(
         size=size, patch=16, width=768, depth=12, heads=12, prefix=2, position_resize=position_resize
     )
@@ -108,5 +124,5 @@ def deit_base(size: int, position_resize: str) -> VisionTransformer:
 
 
 def tiny_vit(size: int, position_resize: str) -> VisionTransformer:
-    """Six blocks of width 64 on 8x8 patches, 0.3 M parameters; token maps after blocks 2, 4 and 6 at 1/8."""
+    """Build six blocks of width 64 on 8x8 patches, 0.3 M parameters; token maps after blocks 2, 4 and 6 at 1/8."""
     return VisionTransformer(size=size, patch=8, width=64, depth=6, heads=2, position_resize=position_resize)

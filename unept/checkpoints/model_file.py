@@ -1,9 +1,9 @@
-"""A trained model as a file: weights as safetensors, and what they are in JSON, inside that file and beside it.
+"""A trained model as a file: weights as safetensors, and their description in JSON, inside that file and beside it.
 
 `model.safetensors` is complete: its metadata hold the description and a SHA-256 of description and tensors, so that a
-changed bit anywhere is found. `model.json` says the same for people and other programs; it is written second and never
-read back. Nothing is unpickled, nothing is built before its tensors are known to be in the file, and the code of a
-user's own attention is imported only where the caller allows it.
+changed bit anywhere is detected. `model.json` has the same content for people and other programs; it is written second
+and never read back. Nothing is unpickled, nothing is built before its tensors are known to be in the file, and the code
+of a user's own attention is imported only if the caller allows it.
 """
 
 from __future__ import annotations
@@ -23,25 +23,30 @@ from torch import Tensor, nn
 
 from unept.checkpoints.released_model import load_released
 from unept.config import SLOTS, ModelConfig
-from unept.data.sample import Colour
-from unept.inference import MEAN, STD
+from unept.data.sample import Colour, is_colour
 from unept.model import build
-from unept.utils.atomic_files import write_whole
+from unept.utils.atomic_files import atomic_write
+from unept.utils.imagenet import MEAN, STD
 
 FORMAT = "unept-bench checkpoint"
 VERSION = 1
 SUFFIX = ".safetensors"
-LARGEST = 2**20  # of any whole number in a description
+LARGEST = 2**20  # largest whole number in a description
 _NORMALISATION = {"mean": list(MEAN), "std": list(STD)}
 _FIELDS = ("config", "classes", "palette", "normalisation", "facts", "backbone_heads")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Saved:
-    """What a file holds: the model, in evaluation mode on the CPU, and what it is.
+class SavedModel:
+    """Content of a checkpoint file.
 
-    `facts` are plain values that the writer wanted kept: step, seed, data, protocol. `digest` is that of the file's
-    content, the same wherever it lies and whatever it is called.
+    Attributes:
+        model: The model, in evaluation mode on the CPU.
+        config: Its configuration.
+        classes: Names of the classes.
+        palette: Colours of the classes.
+        facts: Plain values that the writer added: step, seed, data, protocol.
+        digest: SHA-256 of the content, independent of the file's name and place.
     """
 
     model: nn.Module
@@ -52,7 +57,7 @@ class Saved:
     digest: str
 
 
-def save(
+def save_model(
     path: Path,
     model: nn.Module,
     config: ModelConfig,
@@ -62,12 +67,23 @@ def save(
     facts: Mapping[str, Any],
     backbone_heads: int | None = None,
 ) -> None:
-    """Write `model`, which `unept.build(config)` made, to `path` (.safetensors) and its description beside it (.json).
+    """Write a model to `path` (.safetensors) and its description beside it (.json).
 
     A crash leaves the old pair or the new one, or the new weights beside the old description, which is not read.
-    A model that `unept.load_released` made, of other widths than the configuration's backbone has, is saved with the
-    `backbone_heads` that it was loaded with. ValueError for another suffix, names or colours that are not one for
-    each class, weights that are not float32, and facts that JSON cannot hold.
+
+    Args:
+        path: File to write; its name ends in .safetensors.
+        model: What `unept.build(config)` or `unept.load_released` made.
+        config: Its configuration.
+        classes: Names of the classes.
+        palette: Colours of the classes.
+        facts: Plain values to keep.
+        backbone_heads: For a model of `unept.load_released` with other widths than the configuration's backbone: the
+            value that it was loaded with.
+
+    Raises:
+        ValueError: For another suffix, names or colours that are not one for each class, weights that are not float32,
+            and facts that JSON cannot hold.
     """
     if path.suffix != SUFFIX:
         raise ValueError(f"{path}: a checkpoint's name ends in {SUFFIX}")
@@ -89,16 +105,21 @@ def save(
         raise ValueError(f"{path}: facts that JSON cannot hold ({error})") from None
     digest = digest_of(text, tensors)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, to_bytes(tensors, metadata={"unept": text, "sha256": digest}))
+    atomic_write(path, to_bytes(tensors, metadata={"unept": text, "sha256": digest}))
     beside = json.dumps({**json.loads(text), "sha256": digest}, indent=1) + "\n"
-    write_whole(path.with_suffix(".json"), beside.encode())
+    atomic_write(path.with_suffix(".json"), beside.encode())
 
 
-def load(path: Path, *, own_modules: bool = False) -> Saved:
-    """The model in `path`. With `own_modules` an attention that the file names as `module:Class` is imported.
+def load_model(path: Path, *, own_modules: bool = False) -> SavedModel:
+    """Load the model in `path`.
 
-    ValueError, one line that names the file, where it is missing, cut off, changed, of another program or version, or
-    describes what its tensors are not.
+    Args:
+        path: File that `save_model` wrote.
+        own_modules: Import an attention that the file names as `module:Class`.
+
+    Raises:
+        ValueError: One line that names the file, if it is missing, truncated, changed, of another program or version,
+            or its tensors do not fit its description.
     """
     tensors, metadata = _read(path)
     try:
@@ -110,13 +131,13 @@ def load(path: Path, *, own_modules: bool = False) -> Saved:
         model = _model(config, tensors, content["backbone_heads"])
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    return Saved(
+    return SavedModel(
         model=model, config=config, classes=classes, palette=palette, facts=content["facts"], digest=metadata["sha256"]
     )
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file. ValueError that names it."""
+    """Return tensors and metadata of a safetensors file. ValueError that names it."""
     if path.is_dir():
         raise ValueError(f"{path}: a folder, no checkpoint; its files end in {SUFFIX}")
     try:
@@ -139,7 +160,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _content(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The description, once its format is this program's and it is unchanged."""
+    """Return the description after checking its format and its hash."""
     text = metadata.get("unept")
     if text is None:
         raise ValueError(f"no description of {FORMAT} in it: weights of another program")
@@ -164,7 +185,7 @@ def _content(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> dict
 
 
 def digest_of(text: str, tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over the description, and name, type, shape and bytes of every tensor."""
+    """Return the SHA-256 of the description and of name, type, shape and bytes of every tensor."""
     total = hashlib.sha256(text.encode())
     for name, tensor in sorted(tensors.items()):
         total.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
@@ -186,19 +207,19 @@ def _config_values(config: ModelConfig) -> dict[str, Any]:
 
 
 def _config(values: object, *, own_modules: bool) -> ModelConfig:
-    """The configuration of a description, each value of its field's type. A field that came later has its default."""
+    """Return the configuration of a description, each value of its field's type. Missing fields have their default."""
     if not isinstance(values, dict):
         raise ValueError("its config is no mapping")
     hints = get_type_hints(ModelConfig)
     unknown = sorted(set(values) - set(hints))
     if unknown:
         raise ValueError(f"config field {unknown[0]!r} is unknown to this program")
-    found = {name: _value(name, hints[name], value) for name, value in values.items() if name != "attention_options"}
+    fields = {name: _value(name, hints[name], value) for name, value in values.items() if name != "attention_options"}
     options = values.get("attention_options", {})
     if not isinstance(options, dict):
         raise ValueError(f"config attention_options={options!r}: expected a mapping")
     pairs = tuple((name, _option(name, value)) for name, value in sorted(options.items()))
-    config = ModelConfig(**found, attention_options=pairs)
+    config = ModelConfig(**fields, attention_options=pairs)
     for slot in SLOTS:
         if ":" in getattr(config, slot) and not own_modules:
             raise ValueError(f"{slot} is {getattr(config, slot)}, code outside this program; allow it to be imported")
@@ -215,12 +236,12 @@ def _option(name: str, value: object) -> object:
 
 
 def _value(name: str, kind: Any, value: object) -> Any:
-    """`value` if it is of the type `kind`, lists as tuples."""
+    """Return `value` if it is of the type `kind`, lists as tuples. ValueError otherwise."""
     if get_origin(kind) is tuple:
         kinds = get_args(kind)
         if not isinstance(value, list) or len(value) != len(kinds):
             raise ValueError(f"config {name}={value!r}: expected a list of {len(kinds)}")
-        return tuple(_value(name, each, item) for each, item in zip(kinds, value, strict=True))
+        return tuple(_value(name, item_kind, item) for item_kind, item in zip(kinds, value, strict=True))
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
             raise ValueError(f"config {name}={value!r}: expected one of {', '.join(get_args(kind))}")
@@ -235,41 +256,38 @@ def _value(name: str, kind: Any, value: object) -> Any:
 
 
 def _classes(content: Mapping[str, Any], config: ModelConfig) -> tuple[tuple[str, ...], tuple[Colour, ...]]:
-    """Names and colours, one for each class."""
+    """Return names and colours, one for each class. ValueError otherwise."""
     names, colours = content["classes"], content["palette"]
     if not isinstance(names, list) or not all(isinstance(name, str) and name.isprintable() for name in names):
         raise ValueError("its class names are no list of printable texts")
-    if not isinstance(colours, list) or not all(_is_colour(colour) for colour in colours):
+    if not isinstance(colours, list) or not all(is_colour(colour) for colour in colours):
         raise ValueError("its palette is no list of colours [red, green, blue], each 0 to 255")
     if not len(names) == len(colours) == config.classes:
         raise ValueError(f"{len(names)} class names and {len(colours)} colours for {config.classes} classes")
     return tuple(names), tuple((red, green, blue) for red, green, blue in colours)
 
 
-def _is_colour(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 3 and all(type(v) is int and 0 <= v <= 255 for v in value)
-
-
 # --- the model --------------------------------------------------------------------------------------------------------
 
 
 def _model(config: ModelConfig, tensors: dict[str, Tensor], backbone_heads: object) -> nn.Module:
-    """The model with its weights. What it would be made of is compared first, without memory.
+    """Build the model with its weights. The tensors are first compared with a model that is built without memory.
 
-    Except where the caller trusts code of the user's own, which need not be made without memory.
+    If the caller trusts the user's own code, that model is built on the CPU, since such code need not work without
+    memory.
     """
-    place = "cpu" if any(":" in getattr(config, slot) for slot in SLOTS) else "meta"
-    with torch.device(place):
-        sketch = _guarded(lambda: _made(config, {n: t.to(place) for n, t in tensors.items()}, backbone_heads))
+    device = "cpu" if any(":" in getattr(config, slot) for slot in SLOTS) else "meta"
+    with torch.device(device):
+        sketch = _guarded(lambda: _made(config, {n: t.to(device) for n, t in tensors.items()}, backbone_heads))
     expected = sketch.state_dict()
     for name in [*expected, *tensors]:
-        there, here = tensors.get(name), expected.get(name)
-        if there is None or here is None:
-            raise ValueError(f"{name} is {'missing' if there is None else 'no tensor of the model it describes'}")
-        if there.shape != here.shape:
-            raise ValueError(f"{name} is {tuple(there.shape)}, the model it describes has {tuple(here.shape)}")
-        if there.dtype != here.dtype:
-            raise ValueError(f"{name} is {there.dtype}, the model it describes has {here.dtype}")
+        stored, wanted = tensors.get(name), expected.get(name)
+        if stored is None or wanted is None:
+            raise ValueError(f"{name} is {'missing' if stored is None else 'no tensor of the model it describes'}")
+        if stored.shape != wanted.shape:
+            raise ValueError(f"{name} is {tuple(stored.shape)}, the model it describes has {tuple(wanted.shape)}")
+        if stored.dtype != wanted.dtype:
+            raise ValueError(f"{name} is {stored.dtype}, the model it describes has {wanted.dtype}")
     model = _guarded(lambda: _made(config, tensors, backbone_heads))
     model.load_state_dict(tensors)
     return model.eval()
@@ -287,11 +305,11 @@ def _made(config: ModelConfig, tensors: dict[str, Tensor], backbone_heads: objec
 
 
 def _guarded(make: Callable[[], nn.Module]) -> nn.Module:
-    """What `make` gives. Values that are of the right type each and yet fit no model are a ValueError too."""
+    """Return the result of `make`. Values of the right type that do not describe a model are a ValueError too."""
     try:
         return make()
     except ValueError:
         raise
-    except Exception as error:  # from the layers' constructors, and a user's own
+    except Exception as error:  # raised by layers' constructors, and by a user's own code
         reason = " ".join(str(error).split())
         raise ValueError(f"its config describes no model ({type(error).__name__}: {reason})") from None

@@ -1,4 +1,4 @@
-"""Checkpoint files that training with the released code (mmcv) writes: weights, and what `meta` says of them."""
+"""Reads checkpoint files of the released code (mmcv): weights, and the facts in their `meta`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ STRIP = (
     "\"import torch; torch.save(torch.load('{name}', map_location='cpu', weights_only=False)['state_dict'], "
     "'weights.pth')\""
 )
-_PARALLEL = "module."  # what nn.DataParallel and DistributedDataParallel put before every name
+_PARALLEL = "module."  # prefix of every name under nn.DataParallel and DistributedDataParallel
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReleasedFile:
-    """What a file holds; classes, palette and iteration are None where it does not say, or says no such thing."""
+    """Content of a file.
+
+    Classes, palette and iteration are None if the file does not hold them in the expected form.
+    """
 
     state_dict: dict[str, Tensor]
     classes: tuple[str, ...] | None
@@ -31,10 +34,11 @@ class ReleasedFile:
 
 
 def read_released(path: Path) -> ReleasedFile:
-    """A checkpoint of mmcv (a dict of `state_dict`, `meta` and `optimizer`), or a state dict alone.
+    """Read a checkpoint of mmcv (a dict of `state_dict`, `meta` and `optimizer`), or a state dict alone.
 
-    ValueError, one line, for a file that is missing, damaged or without tensors, and for one with objects besides
-    tensors and plain values in it, which are not unpickled: the line says how to get rid of them.
+    Raises:
+        ValueError: One line, for a file that is missing, damaged or without tensors, and for one with objects besides
+            tensors and plain values, which are not unpickled: the line says how to remove them.
     """
     if path.is_dir():
         raise ValueError(f"{path}: a folder, no checkpoint")
@@ -63,16 +67,16 @@ def read_released(path: Path) -> ReleasedFile:
     )
 
 
-def _names(given: Any) -> tuple[str, ...] | None:
-    fits = isinstance(given, list | tuple) and all(isinstance(name, str) and name.isprintable() for name in given)
-    return tuple(given) if fits else None
+def _names(value: Any) -> tuple[str, ...] | None:
+    fits = isinstance(value, list | tuple) and all(isinstance(name, str) and name.isprintable() for name in value)
+    return tuple(value) if fits else None
 
 
-def _colours(given: Any) -> tuple[Colour, ...] | None:
-    if not isinstance(given, list | tuple):
+def _colours(value: Any) -> tuple[Colour, ...] | None:
+    if not isinstance(value, list | tuple):
         return None
     fits = all(
         isinstance(colour, list | tuple) and len(colour) == 3 and all(type(v) is int and 0 <= v <= 255 for v in colour)
-        for colour in given
+        for colour in value
     )
-    return tuple((red, green, blue) for red, green, blue in given) if fits else None
+    return tuple((red, green, blue) for red, green, blue in value) if fits else None

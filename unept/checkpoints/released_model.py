@@ -1,4 +1,4 @@
-"""Models from state dicts of the code that the paper's authors published."""
+"""Builds models from state dicts of the code that the paper's authors published."""
 
 from __future__ import annotations
 
@@ -21,7 +21,14 @@ TOTALS = {"deit_base": 94_842_326, "resnet50": 32_357_942}
 
 
 class Parity(NamedTuple):
-    """How a state dict and the released layout agree: names, and for shapes the name, the dict's and the layout's."""
+    """Agreement of a state dict with the released layout.
+
+    Attributes:
+        matched: Number of tensors with the right name and shape.
+        missing: Names that the state dict lacks.
+        extra: Names that the layout lacks.
+        shapes: Name, the state dict's shape and the layout's, where they differ.
+    """
 
     matched: int
     missing: tuple[str, ...]
@@ -30,16 +37,23 @@ class Parity(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """Whether every tensor has its place and every place its tensor."""
+        """True if names and shapes agree completely."""
         return not (self.missing or self.extra or self.shapes)
 
 
 def load_released(state_dict: Mapping[str, Tensor], heads: int = 8, backbone_heads: int | None = None) -> UNEPT:
-    """The model that ``state_dict`` belongs to, in the released profile and in evaluation mode, with its weights.
+    """Build the model that ``state_dict`` belongs to, in the released profile and in evaluation mode, with its weights.
 
-    The backbone is told from the names; widths, depths, levels, points and classes are read from the shapes.
-    ``heads`` of the attention and ``backbone_heads`` of a DeiT are in no shape; None means the backbone's width / 64
-    where that is whole, else 3. ValueError, naming the tensor, where the layout is not the released one.
+    The backbone is recognised by the names; widths, depths, levels, points and classes are read from the shapes.
+
+    Args:
+        state_dict: Tensors by name.
+        heads: Number of attention heads (cannot be read from the state dict).
+        backbone_heads: Number of heads of a DeiT (cannot be read from the state dict); None = the backbone's width / 64
+            if that is whole, else 3.
+
+    Raises:
+        ValueError: Names the tensor where the layout is not the released one.
     """
     if isinstance(state_dict.get("state_dict"), Mapping):
         raise ValueError("this is a whole checkpoint: load its 'state_dict'")
@@ -57,32 +71,46 @@ def load_released(state_dict: Mapping[str, Tensor], heads: int = 8, backbone_hea
 
 
 def compare(state_dict: Mapping[str, Tensor], heads: int = 8, backbone_heads: int | None = None) -> Parity:
-    """Every tensor of ``state_dict`` beside the model that its shapes ask for, which is built without memory.
+    """Compare every tensor of ``state_dict`` with the model that its shapes imply, which is built without memory.
 
-    ValueError, as from `load_released`, where the shapes ask for no model at all.
+    Args:
+        state_dict: Tensors by name.
+        heads: Number of attention heads.
+        backbone_heads: Number of heads of a DeiT; None as in `load_released`.
+
+    Raises:
+        ValueError: As from `load_released`, if the shapes imply no model at all.
     """
     tensors = _Tensors(state_dict)
     with torch.device("meta"):
         own = _made(tensors, heads, backbone_heads).state_dict()
-    here = {name: tuple(tensor.shape) for name, tensor in own.items()}
-    shared = [name for name in here if name in tensors.shapes]
-    shapes = tuple((name, tensors.shapes[name], here[name]) for name in shared if tensors.shapes[name] != here[name])
+    expected = {name: tuple(tensor.shape) for name, tensor in own.items()}
+    shared = [name for name in expected if name in tensors.shapes]
+    shapes = tuple(
+        (name, tensors.shapes[name], expected[name]) for name in shared if tensors.shapes[name] != expected[name]
+    )
     return Parity(
         matched=len(shared) - len(shapes),
-        missing=tuple(name for name in here if name not in tensors.shapes),
-        extra=tuple(name for name in state_dict if name not in here),
+        missing=tuple(name for name in expected if name not in tensors.shapes),
+        extra=tuple(name for name in state_dict if name not in expected),
         shapes=shapes,
     )
 
 
 def known_total(backbone: str, classes: int, size: int) -> int:
-    """Parameters of a released model: `TOTALS`, with the rows that other classes and another crop add or take away."""
+    """Return the number of parameters of a released model: `TOTALS`, corrected for other classes and another crop.
+
+    Args:
+        backbone: deit_base or resnet50.
+        classes: Number of classes.
+        size: Side of the training crop in pixels.
+    """
     total = TOTALS[backbone] + 257 * (classes - 150) + 256 * ((-(-size // STRIDE)) ** 2 - 60**2)
     return total + (768 * ((size // 16) ** 2 - 30**2) if backbone == "deit_base" else 0)
 
 
 class _Tensors:
-    """The shapes of a state dict, with one line of error for a name that is not there."""
+    """Shapes of a state dict, with one line of error for a missing name."""
 
     def __init__(self, state_dict: Mapping[str, Tensor]) -> None:
         self.shapes = {n: tuple(tensor.shape) for n, tensor in state_dict.items() if isinstance(tensor, Tensor)}
@@ -96,13 +124,13 @@ class _Tensors:
         return shape
 
     def count(self, prefix: str) -> int:
-        """How many numbered modules there are under ``prefix``."""
+        """Return the number of numbered modules under ``prefix``."""
         numbers = {name[len(prefix) :].split(".")[0] for name in self.shapes if name.startswith(prefix)}
         return len(numbers)
 
 
 def _made(tensors: _Tensors, heads: int, backbone_heads: int | None) -> UNEPT:
-    """The model that the shapes ask for, from random weights."""
+    """Build the model that the shapes imply, with random weights."""
     config = _config(tensors, heads)
     backbone = _deit(tensors, config, backbone_heads) if config.backbone == "deit_base" else _resnet(tensors)
     return UNEPT(config, backbone)
@@ -146,12 +174,12 @@ def _deit(tensors: _Tensors, config: ModelConfig, heads: int | None) -> Backbone
     width, _, patch, _ = tensors.shape("backbone.patch_embed.proj.weight", 4)
     if heads is None:
         heads = width // HEAD_WIDTH if width % HEAD_WIDTH == 0 else FALLBACK_HEADS
-    places = tensors.shape("backbone.pos_embed", 3)[1] - 2
-    if places < 1 or isqrt(places) ** 2 != places:
-        raise ValueError(f"backbone.pos_embed has {places + 2} tokens, no two and a square grid")
+    positions = tensors.shape("backbone.pos_embed", 3)[1] - 2
+    if positions < 1 or isqrt(positions) ** 2 != positions:
+        raise ValueError(f"backbone.pos_embed has {positions + 2} tokens, no two and a square grid")
     hidden = tensors.shape("backbone.blocks.0.mlp.fc1.weight", 2)[0]
     return VisionTransformer(
-        size=isqrt(places) * patch,
+        size=isqrt(positions) * patch,
         patch=patch,
         width=width,
         depth=tensors.count("backbone.blocks."),

@@ -31,7 +31,10 @@ ENCODING = shifted(CLASSES, _REDUCED, _COUNTED_FROM_0, first=1, ignore=0)
 
 
 def open_ade20k(root: Path, split: str) -> Pictures:
-    """One split of the package at `root`. ValueError, one line, for what is missing; the test split has no labels."""
+    """Open one split of the package at `root`. ValueError, one line, for anything missing.
+
+    The test split has no labels.
+    """
     if split not in _FOLDERS:
         raise ValueError(
             f"split {split!r} of ade20k: expected one of {', '.join(_FOLDERS)} (its test labels are not public)"

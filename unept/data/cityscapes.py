@@ -9,7 +9,7 @@ owners' test server takes: a PNG a picture, with ids and not train ids.
 
 from __future__ import annotations
 
-import os
+import io
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from PIL import Image
 from unept.data.image_dataset import Files, Official, Pair, Pictures, files_below, images_below, pair_up
 from unept.data.label_encoding import Encoding, Mistake, shifted
 from unept.data.sample import IGNORE, SPLITS, Bytes
+from unept.utils.atomic_files import atomic_write
 
 SIZE = (2048, 1024)
 LAST_ID = 33
@@ -83,10 +84,12 @@ _IMAGE = "_leftImg8bit"
 
 
 def open_cityscapes(root: Path, split: str) -> Pictures:
-    """One split of the data at `root`; the test split has no labels.
+    """Open one split of the data at `root`; the test split has no labels.
 
     A split's labels are all of one kind: labelIds, unless more of its pictures have labelTrainIds. Reads names only.
-    ValueError, one line, for what is missing.
+
+    Raises:
+        ValueError: One line, for anything missing.
     """
     if split not in SPLITS:
         raise ValueError(f"split {split!r} of cityscapes: expected one of {', '.join(SPLITS)}")
@@ -98,9 +101,9 @@ def open_cityscapes(root: Path, split: str) -> Pictures:
         files = Files(pairs=tuple(Pair(image=path, label=None, name=name) for name, path in images.items()))
     else:
         folder = root / "gtFine" / split
-        found = _labels(folder)
-        kind = max(found, key=lambda kind: len(found[kind].keys() & images.keys()))
-        files = pair_up(images, found[kind], lambda name: folder / f"{name}_gtFine_{kind}.png")
+        labels = _labels(folder)
+        kind = max(labels, key=lambda kind: len(labels[kind].keys() & images.keys()))
+        files = pair_up(images, labels[kind], lambda name: folder / f"{name}_gtFine_{kind}.png")
     return Pictures(
         name="Cityscapes",
         classes=[name for name, _, _ in TABLE],
@@ -112,53 +115,52 @@ def open_cityscapes(root: Path, split: str) -> Pictures:
 
 
 def label_ids(prediction: Bytes) -> Bytes:
-    """Train ids 0 to 18, uint8 (H, W), to the ids of the owners' table. ValueError for any other value."""
+    """Convert train ids 0 to 18, uint8 (H, W), to the ids of the owners' table. ValueError for any other value."""
     if prediction.size and prediction.max() >= CLASSES:
         raise ValueError(f"prediction holds the value {prediction.max()}: expected 0 to {CLASSES - 1}")
     return _IDS[prediction]
 
 
 def result_path(folder: Path, name: str) -> Path:
-    """Where `write_result` puts a prediction."""
+    """Return the file that `write_result` writes a prediction to."""
     return folder / f"{Path(name).name}.png"
 
 
 def write_result(folder: Path, name: str, prediction: Bytes) -> Path:
-    """Write a prediction in train ids, uint8 (H, W), as a file for the owners' test server, and return its path.
+    """Write a prediction as a file for the owners' test server, and return its path.
 
-    `name` is the sample's, CITY/CITY_SEQUENCE_FRAME; the file is `CITY_SEQUENCE_FRAME.png` in `folder`, in ids, and
-    takes its place only once it is whole. The server pairs files by that beginning of their names. ValueError for
-    values that are no train id.
+    The server pairs files by the beginning of their names.
+
+    Args:
+        folder: Folder of the result.
+        name: Name of the sample, CITY/CITY_SEQUENCE_FRAME; the file is `CITY_SEQUENCE_FRAME.png`, written atomically.
+        prediction: Train ids, uint8 (H, W); the file holds ids.
+
+    Raises:
+        ValueError: For values that are no train id.
     """
     path = result_path(folder, name)
     picture = Image.fromarray(label_ids(prediction))
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            picture.save(file, "PNG")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    content = io.BytesIO()
+    picture.save(content, "PNG")
+    return atomic_write(path, content.getvalue())
 
 
 def _images(folder: Path) -> dict[str, Path]:
-    """The pictures of a split by CITY/CITY_SEQUENCE_FRAME."""
-    found = images_below(folder)
-    for name, path in found.items():
+    """Return the pictures of a split by CITY/CITY_SEQUENCE_FRAME."""
+    images = images_below(folder)
+    for name, path in images.items():
         if not name.endswith(_IMAGE):
             raise ValueError(f"{path}: expected a name that ends with {_IMAGE}.png")
-    return {name.removesuffix(_IMAGE): path for name, path in found.items()}
+    return {name.removesuffix(_IMAGE): path for name, path in images.items()}
 
 
 def _labels(folder: Path) -> dict[str, dict[str, Path]]:
-    """The labels of a split by kind, named as its pictures are."""
-    found: dict[str, dict[str, Path]] = {kind: {} for kind in ENCODINGS}
+    """Return the labels of a split by kind and by the names of its pictures."""
+    labels: dict[str, dict[str, Path]] = {kind: {} for kind in ENCODINGS}
     for path in files_below(folder):
         name, _, ending = path.relative_to(folder).as_posix().rpartition("_gtFine_")
-        if ending.removesuffix(".png") in found and ending.endswith(".png"):
-            found[ending.removesuffix(".png")][name] = path
-    return found
+        if ending.removesuffix(".png") in labels and ending.endswith(".png"):
+            labels[ending.removesuffix(".png")][name] = path
+    return labels

@@ -1,7 +1,7 @@
-"""A picture of what a data set holds: `python -m unept.data.contact_sheet OUT.png [--data SPEC]`.
+"""Draws a picture of the content of a data set: `python -m unept.data.contact_sheet OUT.png [--data SPEC]`.
 
-Each sample stands in three rows: the image, its label in the palette's colours, and the boundary truth, coloured by
-direction where a pixel lies within the boundary band and black elsewhere.
+Each sample has three rows: the image, its label in the palette's colours, and the boundary targets, coloured by
+direction inside the boundary band and black elsewhere.
 """
 
 from __future__ import annotations
@@ -32,7 +32,17 @@ WHEEL = (  # one colour for each of the eight directions, those opposite each ot
 
 
 def contact_sheet(samples: Sequence[Sample], palette: Sequence[Colour], *, columns: int = 8, zoom: int = 2) -> Bytes:
-    """Samples of one size as one picture, uint8 (H, W, 3), each pixel drawn `zoom` times as large."""
+    """Arrange samples of one size in one picture.
+
+    Args:
+        samples: At least one sample.
+        palette: Colours of the classes.
+        columns: Samples in a row.
+        zoom: Side of a drawn pixel.
+
+    Returns:
+        uint8 (H, W, 3).
+    """
     assert samples, "a contact sheet of nothing"
     tiles = [_tile(sample, palette) for sample in samples]
     height, width, _ = tiles[0].shape
@@ -46,7 +56,7 @@ def contact_sheet(samples: Sequence[Sample], palette: Sequence[Colour], *, colum
 
 
 def _tile(sample: Sample, palette: Sequence[Colour]) -> Bytes:
-    """Image, label and boundary truth of one sample, one below the other."""
+    """Stack image, label and boundary targets of one sample."""
     colours = np.zeros((256, 3), dtype=np.uint8)
     colours[: len(palette)] = palette
     wheel = np.zeros((256, 3), dtype=np.uint8)
@@ -68,7 +78,7 @@ def save(dataset: Dataset, path: Path, count: int, columns: int = 8) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse the command line and write the sheet; a mistake ends with exit code 2 and one line."""
+    """Parse the command line and write the sheet; an error ends with exit code 2 and one line."""
     parser = argparse.ArgumentParser(
         prog="python -m unept.data.contact_sheet", description="Draw samples of a data set."
     )

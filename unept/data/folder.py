@@ -14,14 +14,20 @@ from typing import Any
 
 from unept.data.image_dataset import Pictures, images_below, pairs_of
 from unept.data.label_encoding import shifted
-from unept.data.sample import IGNORE, Colour, default_palette
+from unept.data.sample import IGNORE, Colour, default_palette, is_colour
 
 
 def open_folder(root: Path, split: str, classes: int | None = None) -> Pictures:
-    """One split of the folder `root`; `classes` is their number where there is no `meta.json`.
+    """Open one split of the folder `root`. Reads names only.
 
-    Reads names only. ValueError, one line, for a folder that is missing or empty, an unknown split, a picture without
-    label, and a `meta.json` that is missing or malformed.
+    Args:
+        root: Folder of the data set.
+        split: Name of the split.
+        classes: Number of classes if there is no `meta.json`.
+
+    Raises:
+        ValueError: One line, for a folder that is missing or empty, an unknown split, a picture without label, and a
+            `meta.json` that is missing or malformed.
     """
     if not root.is_dir():
         raise ValueError(f"{root}: data folder does not exist")
@@ -38,7 +44,7 @@ def open_folder(root: Path, split: str, classes: int | None = None) -> Pictures:
 
 
 def _images(root: Path, split: str) -> dict[str, Path]:
-    """The split's pictures by name: a folder's content, or those that the split's list names, in its order."""
+    """Return the split's pictures by name: a folder's content, or those that the split's list names, in its order."""
     listing = root / f"{split}.txt"
     if (root / "images" / split).is_dir():
         return images_below(root / "images" / split)
@@ -63,30 +69,30 @@ def _images(root: Path, split: str) -> dict[str, Path]:
 
 
 def _meta(root: Path, classes: int | None) -> dict[str, Any]:
-    """Checked name, class names, palette and ignore value."""
+    """Return checked name, class names, palette and ignore value."""
     path = root / "meta.json"
     if not path.is_file() and classes is None:
         raise ValueError(
             f"{root}: number of classes unknown: no meta.json in it, and no ?classes=NUMBER after the path"
         )
     try:
-        given = json.loads(read_text(path)) if path.is_file() else {"classes": classes}
+        content = json.loads(read_text(path)) if path.is_file() else {"classes": classes}
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: not valid JSON ({error})") from error
-    if not isinstance(given, dict) or "classes" not in given:
+    if not isinstance(content, dict) or "classes" not in content:
         raise ValueError(f"{path}: expected an object with a field 'classes'")
-    names = _names(path, given["classes"])
+    names = _names(path, content["classes"])
     if classes is not None and classes != len(names):
         raise ValueError(f"{path}: {len(names)} classes, but ?classes={classes} after the path")
-    ignore = given.get("ignore", IGNORE)
+    ignore = content.get("ignore", IGNORE)
     if not isinstance(ignore, int) or isinstance(ignore, bool) or not 0 <= ignore <= 255:
         raise ValueError(f"{path}: 'ignore' is {ignore!r}: expected a whole number from 0 to 255")
-    name = given.get("name", root.resolve().name)
-    return {"name": str(name), "classes": names, "palette": _palette(path, given, len(names)), "ignore": ignore}
+    name = content.get("name", root.resolve().name)
+    return {"name": str(name), "classes": names, "palette": _palette(path, content, len(names)), "ignore": ignore}
 
 
 def read_text(path: Path) -> str:
-    """The UTF-8 text of a file. ValueError, one line, where there is none."""
+    """Return the UTF-8 text of a file. ValueError, one line, if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -94,29 +100,25 @@ def read_text(path: Path) -> str:
         raise ValueError(f"{path}: {reason}") from error
 
 
-def _names(path: Path, given: object) -> tuple[str, ...]:
-    if isinstance(given, int) and not isinstance(given, bool):
-        if not 1 <= given <= IGNORE:
-            raise ValueError(f"{path}: {given} classes: expected 1 to {IGNORE}")
-        given = [f"class {number}" for number in range(given)]
-    if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
+def _names(path: Path, value: object) -> tuple[str, ...]:
+    if isinstance(value, int) and not isinstance(value, bool):
+        if not 1 <= value <= IGNORE:
+            raise ValueError(f"{path}: {value} classes: expected 1 to {IGNORE}")
+        value = [f"class {number}" for number in range(value)]
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise ValueError(f"{path}: 'classes' is neither a list of names nor a number")
-    if not 1 <= len(given) <= IGNORE:
-        raise ValueError(f"{path}: {len(given)} classes: expected 1 to {IGNORE}")
-    twice = [name for name in given if given.count(name) > 1]
+    if not 1 <= len(value) <= IGNORE:
+        raise ValueError(f"{path}: {len(value)} classes: expected 1 to {IGNORE}")
+    twice = [name for name in value if value.count(name) > 1]
     if twice:
         raise ValueError(f"{path}: class name {twice[0]!r} is given twice")
-    return tuple(given)
+    return tuple(value)
 
 
-def _palette(path: Path, given: dict[str, Any], classes: int) -> tuple[Colour, ...]:
-    if "palette" not in given:
+def _palette(path: Path, content: dict[str, Any], classes: int) -> tuple[Colour, ...]:
+    if "palette" not in content:
         return default_palette(classes)
-    colours = given["palette"]
-    if not isinstance(colours, list) or len(colours) != classes or not all(_is_colour(colour) for colour in colours):
+    colours = content["palette"]
+    if not isinstance(colours, list) or len(colours) != classes or not all(is_colour(colour) for colour in colours):
         raise ValueError(f"{path}: 'palette' is not a list of {classes} colours [red, green, blue], each 0 to 255")
     return tuple((red, green, blue) for red, green, blue in colours)
-
-
-def _is_colour(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 3 and all(isinstance(v, int) and 0 <= v <= 255 for v in value)

@@ -1,4 +1,4 @@
-"""Labelled pictures in files: reading them, pairing them, and saying in one line what is wrong with them."""
+"""Labelled pictures in files: reads them, pairs them with labels, and reports errors in one line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from unept.data.sample import IGNORE, Bytes, Colour, Sample
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
 LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # nothing lossy
 _CLUTTER = ("thumbs.db", "desktop.ini")
-# What Pillow raises on files that it cannot decode, and on pictures of more than some 180 million pixels.
+# Errors of Pillow for files that it cannot decode and for pictures of more than about 180 million pixels.
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 
@@ -28,7 +28,13 @@ class Damaged(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """A picture and its label, None in a split without labels; `name` is the picture's path in its folder, bare."""
+    """A picture and its label.
+
+    Attributes:
+        image: File of the picture.
+        label: File of the label; None in a split without labels.
+        name: The picture's path in its folder, without suffix.
+    """
 
     image: Path
     label: Path | None
@@ -37,7 +43,7 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class Unpaired:
-    """A picture `path` or a label `expected` that is not there; `said` is the whole line."""
+    """A missing picture `path` or a missing label `expected`; `said` is the error line."""
 
     path: Path
     expected: Path
@@ -46,7 +52,7 @@ class Unpaired:
 
 @dataclass(frozen=True, kw_only=True)
 class Files:
-    """The files of a split by their names alone: pairs, pictures without label, and labels without picture."""
+    """Files of a split by their names alone: pairs, pictures without label, and labels without picture."""
 
     pairs: tuple[Pair, ...]
     unpaired: tuple[Unpaired, ...] = ()
@@ -55,7 +61,13 @@ class Files:
 
 @dataclass(frozen=True, kw_only=True)
 class Official:
-    """What the owners say of a split: how many pictures, of what width and height, whether some pixels are void."""
+    """The owners' description of a split.
+
+    Attributes:
+        pictures: Number of pictures.
+        size: Width and height of all pictures; None if they differ.
+        void: True if some pixels have no class.
+    """
 
     pictures: int
     size: tuple[int, int] | None = None
@@ -63,7 +75,7 @@ class Official:
 
 
 class Pictures:
-    """One split of a data set that lies in files (a `unept.data.sample.Dataset`); decodes at each access.
+    """One split of a data set in files (a `unept.data.sample.Dataset`); decodes at each access.
 
     In a split without labels, `labelled` is False and every label is 255.
     """
@@ -82,7 +94,17 @@ class Pictures:
         read: Callable[[Path], npt.NDArray[Any]] | None = None,
         official: Official | None = None,
     ) -> None:
-        """`read` gives a label file's values, integers (H, W); `read_label` where it is not given."""
+        """Build the split from its files.
+
+        Args:
+            name: Name of the data set.
+            classes: Names of the classes.
+            palette: Colours of the classes.
+            files: Pairs of pictures and labels.
+            encoding: Meaning of the values in label files.
+            read: Reads a label file's values, integers (H, W); default: `read_label`.
+            official: The owners' description of the split.
+        """
         self.name = name
         self.classes = tuple(classes)
         self.palette = tuple(palette)
@@ -97,7 +119,10 @@ class Pictures:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> Sample:
-        """ValueError, naming the file: it cannot be read, the label has another size or an unknown value."""
+        """Read a sample.
+
+        ValueError, naming the file, for one that cannot be read and for a label of another size or value.
+        """
         if not 0 <= index < len(self):
             raise IndexError(f"picture {index} of {self.name}: expected 0 to {len(self) - 1}")
         pair = self.pairs[index]
@@ -110,7 +135,7 @@ class Pictures:
         return Sample(image=image, label=label, name=pair.name)
 
     def label_of(self, pair: Pair) -> Bytes | None:
-        """The label of a pair in class numbers, 255 = ignore. ValueError for a value that no class has."""
+        """Return the label of a pair in class numbers, 255 = ignore. ValueError for a value that no class has."""
         if pair.label is None:
             return None
         raw = self.read(pair.label)
@@ -120,7 +145,7 @@ class Pictures:
             raise ValueError(f"{pair.label}: {error}") from None
 
     def check(self, index: int) -> None:
-        """Decode a pair, at a coarse scale where the format allows it; ValueError as from `self[index]`."""
+        """Decode a pair, at a coarse scale if the format allows it; ValueError as from `self[index]`."""
         pair = self.pairs[index]
         size = check_image(pair.image)
         label = self.label_of(pair)
@@ -129,10 +154,12 @@ class Pictures:
 
 
 def read_image(path: Path) -> Bytes:
-    """A picture as uint8 (H, W, 3) RGB, upright.
+    """Read a picture as uint8 (H, W, 3) RGB, upright.
 
-    Grey and palette pictures are converted, an alpha channel is dropped, an EXIF orientation is applied. ValueError
-    for a file that is missing, truncated or no image, and for more than 8 bits a channel.
+    Grey and palette pictures are converted, an alpha channel is dropped, an EXIF orientation is applied.
+
+    Raises:
+        ValueError: For a file that is missing, truncated or no image, and for more than 8 bits a channel.
     """
     try:
         with Image.open(path) as picture:
@@ -146,9 +173,10 @@ def read_image(path: Path) -> Bytes:
 
 
 def read_label(path: Path) -> Bytes:
-    """The values of a label picture, uint8 (H, W): the indices of a palette picture, the values of a grey one.
+    """Read the values of a label picture, uint8 (H, W): the indices of a palette picture, the values of a grey one.
 
-    ValueError for a file that is missing, truncated or no image, for colours, and for values above 255.
+    Raises:
+        ValueError: For a file that is missing, truncated or no image, for colours, and for values above 255.
     """
     try:
         with Image.open(path) as picture:
@@ -164,7 +192,7 @@ def read_label(path: Path) -> Bytes:
 
 
 def check_image(path: Path) -> tuple[int, int]:
-    """Width and height of a picture when upright, once all of it could be decoded; ValueError as from `read_image`."""
+    """Decode a picture and return its upright width and height; ValueError as from `read_image`."""
     try:
         with Image.open(path) as picture:
             _refuse_deep(path, picture)
@@ -179,39 +207,40 @@ def check_image(path: Path) -> tuple[int, int]:
 
 
 def images_below(folder: Path) -> dict[str, Path]:
-    """Every picture below a folder, by its path without suffix, sorted.
+    """Return every picture below a folder, by its path without suffix, sorted. Hidden files are skipped.
 
-    Hidden files are passed over. ValueError for a folder that is missing or empty, for a file with another suffix
-    than a picture's, and for two pictures that differ in the suffix only.
+    Raises:
+        ValueError: For a folder that is missing or empty, for a file with another suffix than a picture's, and for two
+            pictures that differ in the suffix only.
     """
-    found: dict[str, Path] = {}
+    images: dict[str, Path] = {}
     for path in files_below(folder):
         if path.suffix.lower() not in IMAGE_SUFFIXES:
             raise ValueError(f"{path}: not an image (expected one of {' '.join(IMAGE_SUFFIXES)})")
         name = path.relative_to(folder).with_suffix("").as_posix()
-        if name in found:
-            raise ValueError(f"{path}: a second image named {name!r} beside {found[name].name}")
-        found[name] = path
-    if not found:
+        if name in images:
+            raise ValueError(f"{path}: a second image named {name!r} beside {images[name].name}")
+        images[name] = path
+    if not images:
         raise ValueError(f"{folder}: no images in it")
-    return found
+    return images
 
 
 def labels_below(folder: Path, images: Container[str]) -> dict[str, Path]:
-    """Every label below a folder by its path without suffix; ValueError where one of the `images` has two."""
-    found: dict[str, Path] = {}
+    """Return every label below a folder by its path without suffix; ValueError if one of the `images` has two."""
+    labels: dict[str, Path] = {}
     for path in files_below(folder):
         if path.suffix.lower() not in LABEL_SUFFIXES:
             continue
         name = path.relative_to(folder).with_suffix("").as_posix()
-        if name in found and name in images:
-            raise ValueError(f"{path}: a second label named {name!r} beside {found[name].name}")
-        found[name] = path
-    return found
+        if name in labels and name in images:
+            raise ValueError(f"{path}: a second label named {name!r} beside {labels[name].name}")
+        labels[name] = path
+    return labels
 
 
 def pair_up(images: dict[str, Path], labels: dict[str, Path], expected: Callable[[str], Path]) -> Files:
-    """Each picture with the label of its name; `expected` says where one that is missing should be."""
+    """Pair each picture with the label of its name; `expected` returns the path of a missing one."""
     return Files(
         pairs=tuple(Pair(image=path, label=labels[name], name=name) for name, path in images.items() if name in labels),
         unpaired=tuple(
@@ -224,28 +253,31 @@ def pair_up(images: dict[str, Path], labels: dict[str, Path], expected: Callable
 
 
 def pairs_of(images: dict[str, Path], labels: Path) -> Files:
-    """Each picture with the label of its name below the folder `labels`."""
+    """Pair each picture with the label of its name below the folder `labels`."""
     return pair_up(images, labels_below(labels, images), lambda name: labels / f"{name}.png")
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Every file below a folder, sorted, but for hidden ones and clutter. ValueError for what cannot be read."""
+    """Return every file below a folder, sorted, without hidden files and clutter.
+
+    ValueError for what cannot be read.
+    """
     if not folder.is_dir():
         raise ValueError(f"{folder}: folder does not exist")
     _refuse_closed(folder)
-    found = []
+    files = []
     for path in sorted(folder.rglob("*")):
         if path.name.lower() in _CLUTTER or any(part.startswith(".") for part in path.relative_to(folder).parts):
             continue
         if path.is_file():
-            found.append(path)
+            files.append(path)
         elif path.is_symlink():
             raise ValueError(
                 f"{path}: a link to a folder or to nothing; among pictures, only links to files are followed"
             )
         elif path.is_dir():
             _refuse_closed(path)
-    return found
+    return files
 
 
 def _refuse_closed(folder: Path) -> None:
@@ -259,7 +291,7 @@ def _refuse_deep(path: Path, picture: Image.Image) -> None:
 
 
 def unreadable(path: Path, error: Exception) -> ValueError:
-    """The one line for a file that Pillow could not open or decode, whatever it raised."""
+    """Return the one-line error for a file that Pillow could not open or decode."""
     if isinstance(error, ValueError) and str(error).startswith(f"{path}: "):
         return error
     if isinstance(error, FileNotFoundError):
@@ -271,5 +303,5 @@ def unreadable(path: Path, error: Exception) -> ValueError:
 
 
 def other_size(pair: Pair, label: tuple[int, ...], image: tuple[int, ...]) -> str:
-    """The line for a label whose width and height are not the picture's."""
+    """Return the error line for a label whose width and height are not the picture's."""
     return f"{pair.label}: label of {label[0]}x{label[1]} pixels for an image of {image[0]}x{image[1]} ({pair.image})"

@@ -1,4 +1,4 @@
-"""What the values in label files stand for: a class, a pixel that is not scored, or a mistake."""
+"""Meaning of the values in label files: a class, an ignored pixel, or a known mistake."""
 
 from __future__ import annotations
 
@@ -14,9 +14,13 @@ from unept.data.sample import IGNORE, Bytes
 
 @dataclass(frozen=True, kw_only=True)
 class Mistake:
-    """Another reading of the values a split holds, and what to do about it.
+    """A known wrong encoding of a data set, and its correction.
 
-    It applies to a split all of whose values are among `values`, one of `needs` being there.
+    Attributes:
+        values: All values of a split with this mistake are among these.
+        needs: At least one of these values occurs.
+        what: Description of the mistake.
+        fix: What to do about it.
     """
 
     values: frozenset[int]
@@ -25,15 +29,22 @@ class Mistake:
     fix: str
 
     def fits(self, seen: frozenset[int]) -> bool:
-        """Whether a split that holds the values `seen`, and no others, looks like this."""
+        """Return True if a split with exactly the values `seen` looks like this mistake."""
         return bool(seen & self.needs) and seen <= self.values
 
 
 class Encoding:
-    """The class of each value in a data set's label files; `said` names the values in messages."""
+    """Class of each value in a data set's label files."""
 
     def __init__(self, classes: Mapping[int, int], ignored: Iterable[int], said: str, *mistakes: Mistake) -> None:
-        """`classes` gives the class of a value, `ignored` are the values of unlabelled pixels; any other is wrong."""
+        """Build the table of values.
+
+        Args:
+            classes: Class of each value.
+            ignored: Values of unlabelled pixels; any other value is an error.
+            said: Description of the valid values, for messages.
+            mistakes: Known wrong encodings.
+        """
         self.classes = dict(classes)
         self.ignored = frozenset(ignored)
         self.said = said
@@ -44,15 +55,15 @@ class Encoding:
             self._table[value] = number
 
     def counts(self, raw: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-        """Pixels of each value, int64; as long as the values known, or as the largest value asks."""
+        """Count the pixels of each value, int64; as long as the known values, or as the largest value requires."""
         return np.bincount(raw.ravel(), minlength=len(self._table))
 
     def unknown(self, values: Iterable[int]) -> list[int]:
-        """Those of the values that stand for nothing, in order."""
+        """Return the values that have no meaning, sorted."""
         return sorted(value for value in values if value not in self.classes and value not in self.ignored)
 
     def decode(self, raw: npt.NDArray[Any]) -> Bytes:
-        """Values (H, W) to classes, uint8 (H, W), 255 = ignore. ValueError for a value that stands for nothing."""
+        """Convert values (H, W) to classes, uint8 (H, W), 255 = ignore. ValueError for a value without a meaning."""
         unknown = self.unknown(np.flatnonzero(self.counts(raw)).tolist())
         if unknown:
             raise ValueError(f"label value {unknown[0]} is outside {self.said}")
@@ -60,6 +71,13 @@ class Encoding:
 
 
 def shifted(classes: int, *mistakes: Mistake, first: int = 0, ignore: int = IGNORE) -> Encoding:
-    """Class 0 has the value `first`, the next ones follow; `ignore`, which is no class then, is not scored."""
+    """Return an encoding in which class 0 has the value `first` and the others follow.
+
+    Args:
+        classes: Number of classes.
+        mistakes: Known wrong encodings.
+        first: Value of class 0.
+        ignore: Value of pixels that are not scored; no class then.
+    """
     by_value = {first + number: number for number in range(classes) if first + number != ignore}
     return Encoding(by_value, [ignore], f"{first}..{first + classes - 1} (ignore is {ignore})", *mistakes)

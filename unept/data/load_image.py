@@ -1,4 +1,4 @@
-"""Pictures of any kind as the models take them: what a camera, a scanner or an editor has saved, as 8-bit RGB."""
+"""Reads pictures from cameras, scanners and editors as 8-bit RGB."""
 
 from __future__ import annotations
 
@@ -12,23 +12,26 @@ from PIL import Image, ImageOps
 from unept.data.image_dataset import BROKEN, IMAGE_SUFFIXES, unreadable
 from unept.data.sample import Bytes
 
-DEEPEST = 65_535  # of 16 bits a pixel
+DEEPEST = 65_535  # largest value of 16 bits
 
 
 class Photo(NamedTuple):
-    """A picture, uint8 (H, W, 3) RGB, upright, and what was changed to make it so, in words."""
+    """A picture, uint8 (H, W, 3) RGB, upright, and the conversions that were applied, in words."""
 
     image: Bytes
     changed: tuple[str, ...]
 
 
 def read_photo(path: Path) -> Photo:
-    """Any picture that Pillow decodes: grey, palette, CMYK, with alpha, turned by EXIF, or of 16 bits.
+    """Read any picture that Pillow decodes: grey, palette, CMYK, with alpha, turned by EXIF, or of 16 bits.
 
-    An alpha channel is dropped, not composited: transparent pixels keep the colour that the file has under them, as
-    in training. 16-bit grey is scaled to 8 bits (65535 becomes 255); of 16-bit colours the high byte is taken. Of
-    several frames the first is read. ValueError, naming the file, where it is missing, damaged, no picture, or has
-    values that no scale is known for (floating point, 32 bits).
+    An alpha channel is dropped, not composited: transparent pixels keep the colour that the file has under them, as in
+    training. 16-bit grey is scaled to 8 bits (65535 becomes 255); of 16-bit colours the high byte is taken. Of several
+    frames the first is read.
+
+    Raises:
+        ValueError: Names the file, if it is missing, damaged, no picture, or has values without a known scale (floating
+            point, 32 bits).
     """
     try:
         with Image.open(path) as picture:
@@ -46,16 +49,17 @@ def read_photo(path: Path) -> Photo:
 
 
 def photos_below(folder: Path) -> list[Path]:
-    """Every picture in a folder and the folders in it, told by its suffix; hidden files are passed over.
+    """Return every picture in a folder and its subfolders, recognised by suffix; hidden files are skipped.
 
-    ValueError, naming it, for a folder that cannot be read.
+    Raises:
+        ValueError: Names a folder that cannot be read.
     """
-    found = []
-    for place, folders, names in os.walk(folder, onerror=_refuse):
+    photos = []
+    for subfolder, folders, names in os.walk(folder, onerror=_refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        paths = [Path(place, name) for name in names if not name.startswith(".")]
-        found += [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
-    return sorted(found)
+        paths = [Path(subfolder, name) for name in names if not name.startswith(".")]
+        photos += [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+    return sorted(photos)
 
 
 def _refuse(error: OSError) -> None:
@@ -63,7 +67,7 @@ def _refuse(error: OSError) -> None:
 
 
 def _scaled(path: Path, picture: Image.Image) -> Bytes:
-    """16-bit grey as 8-bit RGB."""
+    """Convert 16-bit grey to 8-bit RGB."""
     values = np.array(picture)
     if values.dtype.kind not in "iu" or values.min() < 0 or values.max() > DEEPEST:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""A memory of what has been made, up to a number of bytes; what was asked for longest ago goes first."""
+"""Cache of arrays with a limit in bytes; the least recently used entry is dropped first."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy.typing as npt
 Arrays = TypeVar("Arrays", bound=tuple[npt.NDArray[Any], ...])
 
 
-class Kept(Generic[Arrays]):
+class LRUCache(Generic[Arrays]):
     """Tuples of arrays by key. They are shared, so they are made read-only."""
 
     def __init__(self, limit: int) -> None:
-        """`limit`: bytes of arrays; a single entry is kept even where it is larger."""
+        """Set the limit in bytes of arrays; a single entry is kept even if it is larger."""
         self.limit = limit
         self.held = 0
         self._entries: OrderedDict[Hashable, Arrays] = OrderedDict()
@@ -25,7 +25,7 @@ class Kept(Generic[Arrays]):
         return len(self._entries)
 
     def get(self, key: Hashable, make: Callable[[], Arrays]) -> Arrays:
-        """The entry of `key`, made by `make` where it is not there."""
+        """Return the entry of `key`, computed by `make` if it is missing."""
         if key in self._entries:
             self._entries.move_to_end(key)
             return self._entries[key]

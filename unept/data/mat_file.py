@@ -1,7 +1,7 @@
-"""One matrix of numbers out of a MATLAB file of version 5, as MATLAB 5 to 7.2 and SciPy write them.
+"""Reads one matrix of numbers from a MATLAB file of version 5, as MATLAB 5 to 7.2 and SciPy write them.
 
-The format is MathWorks' "MAT-File Level 5". SciPy's own reader is not used, since a damaged file can end the process
-in it; here every length is checked against what is there, and nothing is made of the file but numbers.
+The format is MathWorks' "MAT-File Level 5". SciPy's own reader is not used, since a damaged file can crash the process
+in it; here every length is checked against the content, and nothing but numbers is created from the file.
 """
 
 from __future__ import annotations
@@ -31,16 +31,18 @@ class _Element(NamedTuple):
 
 
 def read_matrix(path: Path, name: str) -> npt.NDArray[Any]:
-    """The matrix called `name`, in the type its numbers are stored in. Other variables are passed over.
+    """Read the matrix called `name`, in the type its numbers are stored in. Other variables are skipped.
 
-    ValueError, without the file's name, for a file that is damaged or of another format, and for a variable that is
-    missing or no matrix of real numbers. OSError where it cannot be read.
+    Raises:
+        ValueError: Without the file's name, for a file that is damaged or of another format, and for a variable that is
+            missing or no matrix of real numbers.
+        OSError: If the file cannot be read.
     """
     return matrix_in(path.read_bytes(), name)
 
 
 def matrix_in(content: bytes, name: str) -> npt.NDArray[Any]:
-    """As `read_matrix`, of a file's content."""
+    """Read the matrix called `name` from a file's content; see `read_matrix`."""
     if content[:1] == b"\x89":
         raise ValueError("a MATLAB file of version 7.3: save it as version 7")
     order = {b"IM": "<", b"MI": ">"}.get(content[126:128])
@@ -48,31 +50,31 @@ def matrix_in(content: bytes, name: str) -> npt.NDArray[Any]:
         raise ValueError("no MATLAB file of version 5 to 7")
     for element in _elements(memoryview(content)[_HEADER:], order):
         matrix = _inflated(element, order) if element.kind == _DEFLATED else element
-        found = _matrix(matrix.content, order, name) if matrix.kind == _MATRIX else None
-        if found is not None:
-            return found
+        numbers = _matrix(matrix.content, order, name) if matrix.kind == _MATRIX else None
+        if numbers is not None:
+            return numbers
     raise ValueError(f"no variable {name} in it")
 
 
 def _elements(content: memoryview, order: str) -> Iterator[_Element]:
-    """The elements one after the other: a type, a length, and as many bytes, filled up to a multiple of 8."""
-    place = 0
-    while place < len(content):
-        if place + 8 > len(content):
+    """Yield the elements in order: a type, a length, and as many bytes, padded to a multiple of 8."""
+    position = 0
+    while position < len(content):
+        if position + 8 > len(content):
             raise ValueError("cut off within the head of an element")
-        kind, length = struct.unpack_from(f"{order}II", content, place)
-        start, step = place + 8, 8
+        kind, length = struct.unpack_from(f"{order}II", content, position)
+        start, step = position + 8, 8
         if kind >> 16:  # a small element: length and type share a word, and the data follow at once
-            kind, length, start, step = kind & 0xFFFF, kind >> 16, place + 4, 4
+            kind, length, start, step = kind & 0xFFFF, kind >> 16, position + 4, 4
         if start + length > len(content) or (step == 4 and length > 4):
             raise ValueError("cut off within an element")
         yield _Element(kind, content[start : start + length])
         whole = length if kind == _DEFLATED else -(-length // step) * step
-        place = start + whole
+        position = start + whole
 
 
 def _inflated(element: _Element, order: str) -> _Element:
-    """The element that a deflated one holds."""
+    """Return the element inside a deflated one."""
     engine = zlib.decompressobj()
     try:
         content = engine.decompress(element.content, LARGEST)
@@ -87,7 +89,7 @@ def _inflated(element: _Element, order: str) -> _Element:
 
 
 def _matrix(content: memoryview, order: str, name: str) -> npt.NDArray[Any] | None:
-    """The numbers of a matrix, or None where it has another name."""
+    """Return the numbers of a matrix, or None if it has another name."""
     parts = _elements(content, order)
     flags, sizes, label = (next(parts, None) for _ in range(3))
     if flags is None or sizes is None or label is None or len(flags.content) < 4:
@@ -104,5 +106,5 @@ def _matrix(content: memoryview, order: str, name: str) -> npt.NDArray[Any] | No
     kind = np.dtype(f"{order}{_NUMBERS[numbers.kind]}")
     if min(shape, default=-1) < 0 or math.prod(shape) * kind.itemsize != len(numbers.content) or len(shape) > 8:
         raise ValueError(f"{name} has {len(numbers.content)} bytes for a size of {'x'.join(map(str, shape))}")
-    found = np.frombuffer(numbers.content, kind).reshape(shape, order="F")
-    return found.astype(kind.newbyteorder("="))
+    array = np.frombuffer(numbers.content, kind).reshape(shape, order="F")
+    return array.astype(kind.newbyteorder("="))

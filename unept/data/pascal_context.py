@@ -66,7 +66,7 @@ OF_MAT = Encoding(
 
 
 def open_pascal_context(root: Path, split: str) -> Pictures:
-    """One split of the data at `root`. Reads names and lists only. ValueError, one line, for what is missing."""
+    """Open one split of the data at `root`. Reads names and lists only. ValueError, one line, for anything missing."""
     if split not in OFFICIAL:
         raise ValueError(
             f"split {split!r} of pascal_context: expected one of {', '.join(OFFICIAL)} (its test labels are not public)"
@@ -90,9 +90,10 @@ def open_pascal_context(root: Path, split: str) -> Pictures:
 
 
 def read_label_map(path: Path) -> npt.NDArray[np.uint16]:
-    """The `LabelMap` of a `.mat` file, uint16 (H, W); of its other variables nothing is read.
+    """Read the `LabelMap` of a `.mat` file, uint16 (H, W); other variables are not read.
 
-    ValueError for a file that is missing or damaged, and for anything but whole numbers from 0 to 65535.
+    Raises:
+        ValueError: For a file that is missing or damaged, and for anything but whole numbers from 0 to 65535.
     """
     try:
         values = read_matrix(path, LABEL_MAP)
@@ -111,18 +112,18 @@ def read_label_map(path: Path) -> npt.NDArray[np.uint16]:
 
 
 def _labels(root: Path) -> tuple[Path, str]:
-    """The folder of the labels and their suffix."""
-    places = ((root / "SegmentationClassContext", ".png"), (root / "trainval", ".mat"))
-    for folder, suffix in places:
+    """Return the folder of the labels and their suffix."""
+    folders = ((root / "SegmentationClassContext", ".png"), (root / "trainval", ".mat"))
+    for folder, suffix in folders:
         if folder.is_dir() and any(folder.glob(f"*{suffix}")):
             if suffix == ".mat":
                 _check_names(root)
             return folder, suffix
-    raise ValueError(f"{root}: no labels: expected {' or '.join(f'{folder}/*{suffix}' for folder, suffix in places)}")
+    raise ValueError(f"{root}: no labels: expected {' or '.join(f'{folder}/*{suffix}' for folder, suffix in folders)}")
 
 
 def _check_names(root: Path) -> None:
-    """The owners' list of categories, where it is there, must number the 59 classes as NUMBERS does."""
+    """Check that the owners' list of categories, if present, numbers the 59 classes as NUMBERS does."""
     for path in (root / "labels.txt", root / "trainval" / "labels.txt"):
         if not path.is_file():
             continue
@@ -143,7 +144,7 @@ def _list(root: Path, split: str) -> Path:
 
 
 def _files(root: Path, listing: Path, labels: Path, suffix: str) -> Files:
-    """The pictures that a list names, in its order, each with its label."""
+    """Return the pictures that a list names, in its order, each with its label."""
     images = {path.stem: path for path in (root / "JPEGImages").glob("*.jpg")}
     known = {path.stem: path for path in labels.glob(f"*{suffix}")}
     pairs, unpaired, seen = [], [], set()

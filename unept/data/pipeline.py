@@ -18,22 +18,22 @@ import torch
 
 from unept import boundary
 from unept.config import LossConfig
-from unept.data.lru_cache import Kept
+from unept.data.lru_cache import LRUCache
 from unept.data.sample import IGNORE, Bytes, Dataset, Sample
+from unept.utils import imagenet
 
-MEAN = np.array([123.675, 116.28, 103.53])  # RGB, in grey levels
-STD = np.array([58.395, 57.12, 57.375])
+MEAN, STD = np.array(imagenet.MEAN), np.array(imagenet.STD)
 
 _ORDER, _SAMPLE = 0, 1  # second word of the generators' seeds: shuffling an epoch, augmenting a sample
 _REDRAWS = 10
-_KEPT_BYTES = 1 << 28  # of boundary maps of whole pictures that a process keeps
+_KEPT_BYTES = 1 << 28  # bytes of boundary maps of whole pictures that a process caches
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 
 
 class Augmentation(Protocol):
-    """The fields of the training configuration that the pipeline reads (`settings.TrainConfig` has them)."""
+    """Fields of the training configuration that the pipeline reads (`settings.TrainConfig` has them)."""
 
     @property
     def scale_min(self) -> float: ...  # noqa: D102
@@ -52,7 +52,7 @@ class Augmentation(Protocol):
 
 
 class Maps(NamedTuple):
-    """A picture on its way through the pipeline: image uint8 (H, W, 3) BGR, the rest uint8 (H, W)."""
+    """A picture inside the pipeline: image uint8 (H, W, 3) BGR, the other maps uint8 (H, W)."""
 
     image: Bytes
     label: Bytes
@@ -61,7 +61,7 @@ class Maps(NamedTuple):
 
 
 class Item(NamedTuple):
-    """One training sample: image float32 (3, S, S) RGB normalised, the rest int64 (S, S) with 255 = ignore."""
+    """One training sample: image float32 (3, S, S) RGB normalised, the other maps int64 (S, S) with 255 = ignore."""
 
     image: Floats
     label: Integers
@@ -70,10 +70,10 @@ class Item(NamedTuple):
 
 
 class TrainPipeline:
-    """A labelled picture and a generator in, an `Item` out.
+    """Pipeline from a labelled picture and a generator to an `Item`.
 
-    Boundary maps of a whole picture are kept by what its labels are, and for all pipelines of the process, so that
-    neither another epoch nor another run makes them again; those of a crop or another size are made each time.
+    Boundary maps of a whole picture are cached by the content of its label, for all pipelines of the process, so that
+    no later epoch or run computes them again; those of a crop or another size are computed each time.
     """
 
     def __init__(
@@ -84,12 +84,17 @@ class TrainPipeline:
         *,
         classes: int = IGNORE,
         boundary_truth: bool = True,
-        kept: Kept[tuple[Bytes, Bytes]] | None = None,
+        kept: LRUCache[tuple[Bytes, Bytes]] | None = None,
     ) -> None:
-        """`size` is the side of the crop in pixels; labels from `classes` on are not objects.
+        """Configure the pipeline.
 
-        `boundary_truth` False leaves the boundary and direction maps all 255, for a model without the heads.
-        `kept` is where boundary maps of whole pictures are kept; by default one memory of 256 MiB for the process.
+        Args:
+            augmentation: Ranges and probabilities.
+            loss: Says how boundary and direction targets are made.
+            size: Side of the crop in pixels.
+            classes: Number of classes; labels from it on are not objects.
+            boundary_truth: False leaves boundary and direction all 255, for a model without the heads.
+            kept: Cache of boundary maps of whole pictures; default: one of 256 MiB for the process.
         """
         self.augmentation = augmentation
         self.loss = loss
@@ -115,12 +120,12 @@ class TrainPipeline:
         return self._finish(maps)
 
     def _target(self, rng: np.random.Generator) -> tuple[int, int]:
-        """The long and the short side that the picture may have at most, in pixels."""
+        """Draw the largest long and short side of the resized picture, in pixels."""
         ratio = rng.uniform(self.augmentation.scale_min, self.augmentation.scale_max)
         return int(self.augmentation.base_long * ratio), int(self.augmentation.base_short * ratio)
 
     def _truth(self, label: Bytes, *, whole: bool) -> tuple[Bytes, Bytes]:
-        """Distance and angle of a label map, kept where it is a whole picture's."""
+        """Return distance and angle of a label map, cached if it is a whole picture's."""
 
         def make() -> tuple[Bytes, Bytes]:
             return boundary.truth_maps(label, self.loss, classes=self.classes)
@@ -142,14 +147,24 @@ class TrainPipeline:
         return Item(np.ascontiguousarray(image.transpose(2, 0, 1)), label.astype(np.int64), edge, way)
 
 
-_truths: Kept[tuple[Bytes, Bytes]] = Kept(_KEPT_BYTES)
+_truths: LRUCache[tuple[Bytes, Bytes]] = LRUCache(_KEPT_BYTES)
 
 
 class Batches:
-    """The training batches of one run: each epoch in its own shuffled order, each batch a function of (seed, step)."""
+    """Training batches of one run: each epoch in its own shuffled order, each batch a function of (seed, step)."""
 
     def __init__(self, dataset: Dataset, pipeline: TrainPipeline, batch: int, seed: int) -> None:
-        """ValueError for a data set without samples or a batch of none."""
+        """Configure the batches.
+
+        Args:
+            dataset: Samples, at least one.
+            pipeline: Augments a sample.
+            batch: Samples of a batch, at least 1.
+            seed: Seed of orders and augmentations.
+
+        Raises:
+            ValueError: For a data set without samples or a batch of none.
+        """
         if len(dataset) < 1:
             raise ValueError(f"data set {dataset.name}: no samples to train on")
         if batch < 1:
@@ -162,10 +177,17 @@ class Batches:
         self._order: Integers = np.empty(0, dtype=np.int64)
 
     def batch_at(self, step: int, *, part: int = 0, parts: int = 1) -> dict[str, torch.Tensor]:
-        """The batch of training step `step` >= 0, or the `part`th, from 0, of as many equal `parts` in its order.
+        """Return the batch of training step `step` >= 0, or one part of it.
 
-        `image` float32 (B, 3, S, S); `label`, `boundary` and `direction` int64 (B, S, S). A batch that reaches over
-        the end of an epoch takes the rest from the next one.
+        A batch that reaches over the end of an epoch takes the rest from the next one.
+
+        Args:
+            step: Training step, from 0.
+            part: Number of the part, from 0.
+            parts: Number of equal parts of the batch, in its order.
+
+        Returns:
+            `image` float32 (B, 3, S, S); `label`, `boundary` and `direction` int64 (B, S, S).
         """
         assert self.batch % parts == 0, (self.batch, parts)
         size = self.batch // parts
@@ -174,12 +196,12 @@ class Batches:
         return {name: torch.from_numpy(np.stack([getattr(item, name) for item in items])) for name in Item._fields}
 
     def index_at(self, position: int) -> int:
-        """The data set's index that stands at a position of the endless row of samples."""
-        epoch, place = divmod(position, len(self.dataset))
+        """Return the data set's index at a position of the endless sequence of samples."""
+        epoch, offset = divmod(position, len(self.dataset))
         if epoch != self._epoch:
             self._order = np.random.default_rng([self.seed, _ORDER, epoch]).permutation(len(self.dataset))
             self._epoch = epoch
-        return int(self._order[place])
+        return int(self._order[offset])
 
     def _item(self, position: int) -> Item:
         sample = self.dataset[self.index_at(position)]
@@ -205,10 +227,15 @@ def resize(maps: Maps, target: tuple[int, int]) -> Maps:
 
 
 def crop(maps: Maps, size: int, category_max: float, rng: np.random.Generator) -> Maps:
-    """A random window of at most `size` pixels a side.
+    """Cut a random window of at most `size` pixels a side.
 
-    Drawn again, up to ten times, while the window shows no two classes or one class covers `category_max` or more of
-    its labelled pixels; `category_max` of 1 or more takes the first.
+    The window is drawn again, up to ten times, while it shows no two classes or one class covers too much of it.
+
+    Args:
+        maps: Picture with its maps; returned as it is if no side exceeds `size`.
+        size: Side of the window in pixels.
+        category_max: Share of the labelled pixels that one class must stay below; 1 or more takes the first window.
+        rng: Generator of the window's position.
     """
     height, width = maps.label.shape
     if height <= size and width <= size:
@@ -228,7 +255,7 @@ def _mixed(label: Bytes, category_max: float) -> bool:
 
 
 def _planes(maps: Maps, change: Callable[[Bytes], Bytes]) -> Maps:
-    """Label, distance and angle changed alike, the image left as it is."""
+    """Change label, distance and angle alike; the image stays as it is."""
     distance, angle = (None if plane is None else change(plane) for plane in (maps.distance, maps.angle))
     return Maps(maps.image, change(maps.label), distance, angle)
 
@@ -241,10 +268,10 @@ def flip(maps: Maps, config: LossConfig) -> Maps:
 
 
 def distort(image: Bytes, rng: np.random.Generator) -> Bytes:
-    """Photometric distortion of a BGR image, uint8 (H, W, 3), each part with probability one half and clipped to uint8.
+    """Distort the colours of a BGR image, uint8 (H, W, 3); each step has probability one half and is clipped to uint8.
 
-    Brightness -32..32; contrast .5..1.5, by another coin before or after the two colour steps; saturation .5..1.5;
-    hue by -18..17 of OpenCV's 180 units.
+    Brightness -32..32; contrast .5..1.5, by another coin before or after the two colour steps; saturation .5..1.5; hue
+    by -18..17 of OpenCV's 180 units.
     """
     if rng.integers(2):
         image = _affine(image, 1.0, rng.uniform(-32, 32))

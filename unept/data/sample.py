@@ -1,4 +1,4 @@
-"""What every data set is: a sequence of labelled pictures with the names and colours of its classes."""
+"""Interface of a data set: a sequence of labelled pictures with the names and colours of its classes."""
 
 from __future__ import annotations
 
@@ -52,8 +52,13 @@ class Dataset(Protocol):
     def __getitem__(self, index: int) -> Sample: ...
 
 
+def is_colour(value: object) -> bool:
+    """Return True if `value`, read from JSON, is a list [red, green, blue] of whole numbers from 0 to 255."""
+    return isinstance(value, list) and len(value) == 3 and all(type(v) is int and 0 <= v <= 255 for v in value)
+
+
 def default_palette(classes: int) -> tuple[Colour, ...]:
-    """A colour for each class where a data set brings none: the bits of the class number spread over three channels."""
+    """Return a colour for each class: the bits of the class number spread over three channels."""
     colours = []
     for number in range(1, classes + 1):
         channels = [0, 0, 0]

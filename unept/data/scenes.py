@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from unept.data.lru_cache import Kept
+from unept.data.lru_cache import LRUCache
 from unept.data.sample import IGNORE, SPLITS, Bytes, Sample
 
 CLASSES = ("sky", "ground", "box a", "box b", "ellipse a", "ellipse b", "pole", "emblem")
@@ -45,15 +45,15 @@ _COLOURS = {
 }
 _EMBLEM_COLOURS = ((225, 40, 60), (40, 70, 230))
 _EMBLEM_FRAME = (240, 240, 240)
-_TRIES = 32  # candidate places for an object
-_KEPT_BYTES = 1 << 27  # of scenes that a process keeps, for runs that follow each other in it
+_TRIES = 32  # candidate positions for an object
+_KEPT_BYTES = 1 << 27  # bytes of scenes that a process caches for later runs
 
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SceneConfig:
-    """How hard the scenes are. Lengths in pixels. ValueError for values that cannot be drawn."""
+    """Difficulty of the scenes. Lengths in pixels. ValueError for values that cannot be drawn."""
 
     scene_seed: int = 0
     scene_train: int = 4000  # number of training scenes
@@ -120,8 +120,10 @@ class SceneConfig:
 
 
 class Scenes:
-    """One split of the generated scenes (see the module). A sample costs about half a millisecond at 64 pixels, once:
-    a process keeps what it has drawn, as read-only arrays, up to 128 MiB.
+    """One split of the generated scenes (see the module).
+
+    A sample of 64 pixels takes about half a millisecond, once: a process keeps the scenes it has drawn, as read-only
+    arrays, up to 128 MiB.
     """
 
     name = "scenes"
@@ -131,7 +133,7 @@ class Scenes:
     ignore = IGNORE
 
     def __init__(self, config: SceneConfig, split: str) -> None:
-        """ValueError for a split that is not one of train, val and test."""
+        """Open a split. ValueError for a split that is not one of train, val and test."""
         if split not in SPLITS:
             raise ValueError(f"split {split!r} of scenes: expected one of {', '.join(SPLITS)}")
         self.config = config
@@ -149,11 +151,11 @@ class Scenes:
         return Sample(image=image, label=label, name=f"{self.split}_{index:06d}")
 
 
-_drawn: Kept[tuple[Bytes, Bytes]] = Kept(_KEPT_BYTES)
+_drawn: LRUCache[tuple[Bytes, Bytes]] = LRUCache(_KEPT_BYTES)
 
 
 def draw(config: SceneConfig, rng: np.random.Generator) -> tuple[Bytes, Bytes]:
-    """One scene: image uint8 (S, S, 3) RGB and label uint8 (S, S)."""
+    """Draw one scene: image uint8 (S, S, 3) RGB and label uint8 (S, S)."""
     size = config.scene_size
     cue = int(rng.integers(2))  # the emblem's colour; also the second class of each pair where it is 1
     right, low = (bool(bit) for bit in rng.integers(2, size=2))
@@ -162,7 +164,7 @@ def draw(config: SceneConfig, rng: np.random.Generator) -> tuple[Bytes, Bytes]:
     left = size - wide - inset_x if right else inset_x
     top = size - tall - inset_y if low else inset_y
 
-    owner = np.zeros((size, size), dtype=np.int64)  # who is seen at a pixel: a row of the two tables below
+    owner = np.zeros((size, size), dtype=np.int64)  # object seen at a pixel: a row of the two tables below
     labels = [SKY, GROUND]
     colours = [_shade(_COLOURS[SKY], rng), _shade(_COLOURS[GROUND], rng)]
     horizon = _horizon(config, rng)
@@ -199,23 +201,23 @@ class _Object(NamedTuple):
 
 
 def _jitter(config: SceneConfig) -> int:
-    """How far, at most, the emblem stands from the two borders of its corner."""
+    """Return the largest distance of the emblem from the two borders of its corner."""
     return config.scene_emblem // 6
 
 
 def _shade(colour: tuple[int, int, int], rng: np.random.Generator) -> Floats:
-    """A colour a little lighter or darker, and a little off, so that two objects of a kind differ."""
+    """Return a slightly changed colour, so that two objects of a kind differ."""
     return np.array(colour) + rng.uniform(-14, 14) + rng.uniform(-8, 8, size=3)
 
 
 def _wave(turns: Floats) -> Floats:
-    """A smooth odd wave of period 1 and amplitude 1, made of parabolas."""
+    """Return a smooth odd wave of period 1 and amplitude 1, made of parabolas."""
     phase = 2 * (turns - np.floor(turns)) - 1
     return 4 * phase * (1 - np.abs(phase))
 
 
 def _horizon(config: SceneConfig, rng: np.random.Generator) -> Floats:
-    """The first row of ground, for each column: a long wave and a short one."""
+    """Return the first row of ground for each column: a long wave and a short one."""
     size = config.scene_size
     columns = np.arange(size) / size
     level, tall, phase_long, phase_short = rng.uniform(size=4)
@@ -224,14 +226,14 @@ def _horizon(config: SceneConfig, rng: np.random.Generator) -> Floats:
 
 
 def _objects(config: SceneConfig, rng: np.random.Generator, left: int, top: int) -> list[_Object]:
-    """Boxes and ellipses, the largest first; none comes near the emblem at (left, top)."""
+    """Draw boxes and ellipses, the largest first; none comes near the emblem at (left, top)."""
     size, reach = config.scene_size, config.scene_cue_distance
     count = int(rng.integers(config.scene_objects_min, config.scene_objects_max + 1))
     kinds = rng.integers(2, size=count)
     side = np.sort(rng.uniform(config.scene_object_min, config.scene_object_max, size=count))[::-1]
     half_u = side / 2
     half_v = np.maximum(half_u * rng.uniform(0.5, 1, size=count), 1)
-    tangent = rng.uniform(-1, 1, size=count)  # of half the angle: -90 to 90 degrees
+    tangent = rng.uniform(-1, 1, size=count)  # tangent of half the angle: -90 to 90 degrees
     cosine, sine = (1 - tangent**2) / (1 + tangent**2), 2 * tangent / (1 + tangent**2)
     ripple = config.scene_detail * side / config.scene_object_max
     phase_u, phase_v = rng.uniform(size=(2, count))
@@ -262,16 +264,16 @@ def _objects(config: SceneConfig, rng: np.random.Generator, left: int, top: int)
 
 
 def _span(middle: float, extent: float, size: int) -> slice:
-    """The pixels from middle - extent to middle + extent that lie in the scene."""
+    """Return the pixels from middle - extent to middle + extent that lie in the scene."""
     return slice(max(int(middle - extent), 0), min(int(middle + extent) + 1, size))
 
 
 def _poles(config: SceneConfig, rng: np.random.Generator, horizon: Floats) -> list[tuple[slice, slice]]:
-    """Row and column ranges of upright poles that stand on the ground and rise above the horizon."""
+    """Draw row and column ranges of upright poles that stand on the ground and rise above the horizon."""
     size, width = config.scene_size, config.scene_pole_width
     poles = []
-    for place, foot, height in rng.uniform(size=(int(rng.integers(config.scene_poles + 1)), 3)):
-        column = int(place * max(size - width + 1, 1))
+    for position, foot, height in rng.uniform(size=(int(rng.integers(config.scene_poles + 1)), 3)):
+        column = int(position * max(size - width + 1, 1))
         ground = horizon[min(column, size - 1)]
         bottom = int(ground + (size - ground) * 0.6 * foot) + 1
         tall = int(size * (0.25 + 0.25 * height))

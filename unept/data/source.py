@@ -1,4 +1,4 @@
-"""From a specification to a data set: `scenes`, `folder:PATH`, `folder:PATH?classes=N`, `ade20k:PATH` and so on."""
+"""Opens data sets from specifications: `scenes`, `folder:PATH`, `folder:PATH?classes=N`, `ade20k:PATH` and so on."""
 
 from __future__ import annotations
 
@@ -36,16 +36,21 @@ class _Spec:
 
 
 def open_data(spec: str, split: str, scenes: SceneConfig | None = None) -> Dataset:
-    """One split of the data set that `spec` names; `scenes` configures the generated one.
+    """Open one split of the data set that `spec` names. Names of files are read, their content is not.
 
-    Relative paths start at the working directory. Names of files are read, their content is not. ValueError, one
-    line, for a malformed specification and for whatever is missing.
+    Args:
+        spec: Specification; relative paths start at the working directory.
+        split: train, val or test.
+        scenes: Configuration of the generated data set.
+
+    Raises:
+        ValueError: One line, for a malformed specification and for anything missing.
     """
     return _open(_parse(spec), split, scenes or SceneConfig())
 
 
 def open_incomplete(spec: str, split: str) -> Pictures:
-    """As `open_data`, of a data set in files; pictures without label are left out, and told in its `files`."""
+    """Open one split of a data set in files; pictures without label are left out and listed in its `files`."""
     parsed = _parse(spec)
     if parsed.kind == "scenes":
         raise ValueError(f"data {spec!r}: scenes are generated: there are no files to read")
@@ -53,7 +58,10 @@ def open_incomplete(spec: str, split: str) -> Pictures:
 
 
 def spec_of(text: str) -> str:
-    """A specification as it is, and that of a bare folder by what lies in it. ValueError where there is neither."""
+    """Return a specification as it is, and the specification of a bare folder by its content.
+
+    ValueError if it is neither.
+    """
     path = Path(text).expanduser()
     if text.partition(":")[0] in KINDS or not text or not path.is_dir():
         _parse(text)
@@ -68,10 +76,10 @@ def spec_of(text: str) -> str:
 
 
 def splits_of(spec: str) -> tuple[str, ...]:
-    """The splits of a data set in files: train and val, and test where there are pictures for it."""
+    """Return the splits of a data set in files: train and val, and test if there are pictures for it."""
     parsed = _parse(spec)
-    places = {"cityscapes": ("leftImg8bit/test",), "folder": ("images/test", "test.txt")}.get(parsed.kind, ())
-    return ("train", "val", *["test"] * any((parsed.root / place).exists() for place in places))
+    test_paths = {"cityscapes": ("leftImg8bit/test",), "folder": ("images/test", "test.txt")}.get(parsed.kind, ())
+    return ("train", "val", *["test"] * any((parsed.root / test_path).exists() for test_path in test_paths))
 
 
 def check_data(
@@ -81,12 +89,20 @@ def check_data(
     splits: tuple[str, ...] = ("train", "val"),
     classes: int | None = None,
 ) -> tuple[str, ...]:
-    """Read every picture and label of the splits once, side by side, and return the names of the classes.
+    """Read every picture and label of the splits once, in parallel, and return the names of the classes.
 
-    ValueError, one line that names the file, for the first picture (in order) that is truncated or no image, has no
-    label or one of another size, or a label with a value outside the classes; also where a split has no labels at all
-    and where the data have another number of classes than `classes`. What passed once is not read again by this
-    process.
+    A split that passed once is not read again by this process.
+
+    Args:
+        spec: Specification of the data set.
+        scenes: Configuration of the generated data set.
+        splits: Splits to read.
+        classes: Number of classes that the data must have; None for any.
+
+    Raises:
+        ValueError: One line that names the file, for the first picture (in order) that is truncated or no image, has no
+            label or one of another size, or a label with a value outside the classes; also for a split without any
+            labels and for another number of classes.
     """
     parsed = _parse(spec)
     datasets = [_open(parsed, split, scenes or SceneConfig()) for split in splits]
@@ -146,7 +162,7 @@ def _parse(spec: str) -> _Spec:
 
 
 def _meant(spec: str, kind: str) -> str:
-    """A clause that names the specification which a wrong one is likest to, or nothing."""
+    """Return a clause that names the specification that was probably meant, or ""."""
     if not spec or not Path(spec).is_dir():
         near = get_close_matches(kind, KINDS, 1)
         return f"; did you mean {near[0]}?" if near else ""

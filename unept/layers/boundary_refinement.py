@@ -15,10 +15,12 @@ from unept.boundary import OFFSETS
 
 
 def edge_mask(boundary_BCHW: Tensor, threshold: Literal["probability", "logit"]) -> Tensor:
-    """Where the boundary head sees an edge: bool (B, H, W).
+    """Return the pixels that the boundary head predicts as edges: bool (B, H, W).
 
-    One channel is a binary head's logit, two are the logits of (no boundary, boundary). A pixel is an edge if its
-    boundary probability exceeds 0.5, or, with "logit", if its raw boundary logit does (as released).
+    Args:
+        boundary_BCHW: One channel is the logit of a binary head, two are the logits of (no boundary, boundary).
+        threshold: "probability": the boundary probability exceeds 0.5. "logit": the raw boundary logit exceeds 0.5, as
+            released.
     """
     assert boundary_BCHW.shape[1] in (1, 2), "a boundary head has one or two channels"
     if threshold == "logit":
@@ -30,9 +32,14 @@ def edge_mask(boundary_BCHW: Tensor, threshold: Literal["probability", "logit"])
 
 @torch.no_grad()
 def source_pixels(edge_BHW: Tensor, direction_B8HW: Tensor) -> Tensor:
-    """The pixel that each one takes its logits from: int64 (B, H, W), row * W + column.
+    """Return the pixel that each pixel takes its logits from: int64 (B, H, W), row * W + column.
 
-    At an edge that is the neighbour in the direction of the largest logit, clamped to the image; elsewhere itself.
+    At an edge that is the neighbour in the direction of the largest logit, clamped to the image; elsewhere the pixel
+    itself.
+
+    Args:
+        edge_BHW: True at edges.
+        direction_B8HW: Logits of the eight directions of `unept.boundary.OFFSETS`.
     """
     height, width = edge_BHW.shape[1:]
     device = edge_BHW.device
@@ -46,10 +53,20 @@ def source_pixels(edge_BHW: Tensor, direction_B8HW: Tensor) -> Tensor:
 def refine(
     logits_BKHW: Tensor, boundary_BChw: Tensor, direction_B8hw: Tensor, threshold: Literal["probability", "logit"]
 ) -> Tensor:
-    """Refined logits (B, K, H, W). Gradient reaches the segmentation logits only.
+    """Replace the logits at predicted edges by those of the inner neighbour (paper, section 3.2).
 
-    Both heads' logits are brought to H x W first (bilinear, corners aligned, as they are trained). Offsets are whole
-    pixels, so this equals sampling the shifted grid with border padding, exactly.
+    Both heads' logits are first upsampled to H x W (bilinear, corners aligned, as they are trained). Offsets are whole
+    pixels, so this equals sampling the shifted grid with border padding exactly. The gradient reaches the segmentation
+    logits only.
+
+    Args:
+        logits_BKHW: Segmentation logits.
+        boundary_BChw: Logits of the boundary head, C = 1 or 2.
+        direction_B8hw: Logits of the direction head.
+        threshold: As in `edge_mask`.
+
+    Returns:
+        Refined logits, (B, K, H, W).
     """
     size = logits_BKHW.shape[2:]
     boundary, direction = (

@@ -1,4 +1,4 @@
-"""Where a token is: sine encodings, pixel centres, and learned embeddings brought to another grid."""
+"""Positions of tokens: sine encodings, pixel centres, and learned embeddings resized to another grid."""
 
 from __future__ import annotations
 
@@ -13,26 +13,36 @@ from torch.nn import functional as F
 from unept.ops import Shapes
 
 
-def sine(height: int, width: int, channels: int, *, like: Tensor) -> Tensor:
-    """Sine encoding of a map, (height * width, channels) in the dtype and on the device of ``like``; read only.
+def sine_encoding(height: int, width: int, channels: int, *, like: Tensor) -> Tensor:
+    """Return the sine encoding of a map, (height * width, channels), read only.
 
-    The first half of the channels encodes y, the second x; channel c of a half holds the sine (even c) or cosine
-    (odd c) of 2 pi (i + 1) / (side + 1e-6) / 10000 ** (2 * (c // 2) / half). ``channels`` must be a multiple of 4.
+    The first half of the channels encodes y, the second x; channel c of a half holds the sine (even c) or cosine (odd
+    c) of 2 pi (i + 1) / (side + 1e-6) / 10000 ** (2 * (c // 2) / half).
+
+    Args:
+        height: Rows of the map.
+        width: Columns of the map.
+        channels: Channels of the encoding, a multiple of 4.
+        like: Gives the dtype and the device.
     """
     assert channels % 4 == 0, channels
     return _made(_sine, (height, width, channels), like, like.dtype)
 
 
-def centres(shapes: Shapes, *, like: Tensor) -> Tensor:
-    """Pixel centres (x, y) of all levels as fractions of their map, (S, 2), in single precision at least; read only."""
+def pixel_centres(shapes: Shapes, *, like: Tensor) -> Tensor:
+    """Return the pixel centres (x, y) of all levels as fractions of their map, (S, 2), in float32 at least.
+
+    Read only.
+    """
     return _made(
         _centres, tuple(tuple(shape) for shape in shapes), like, torch.promote_types(like.dtype, torch.float32)
     )
 
 
 def _made(make: Callable[..., Tensor], sizes: tuple[Hashable, ...], like: Tensor, dtype: torch.dtype) -> Tensor:
-    """What ``make`` gives for the sizes, on the device of ``like``; kept, since a training asks for the same at every
-    step, but made anew where a tracer looks on, to which a tensor of before would be unknown.
+    """Return the tensor that ``make`` computes for the sizes, on the device of ``like``, cached.
+
+    A training asks for the same tensors at every step. A tracer gets a new tensor, since it does not know older ones.
     """
     if type(like) is not Tensor or torch.compiler.is_compiling():
         return make(*sizes).to(like.device, dtype)
@@ -41,7 +51,7 @@ def _made(make: Callable[..., Tensor], sizes: tuple[Hashable, ...], like: Tensor
 
 @lru_cache(maxsize=64)
 def _kept(make: Callable[..., Tensor], sizes: tuple[Hashable, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
-    with torch.inference_mode(False):  # else a training could not use what an evaluation made
+    with torch.inference_mode(False):  # so that a training can use a tensor that an evaluation made
         return make(*sizes).to(device, dtype)
 
 
@@ -69,8 +79,20 @@ def _centres(*shapes: tuple[int, int]) -> Tensor:
     return torch.cat(levels)
 
 
-def resize(embedding_SC: Tensor, grid: tuple[int, int], target: tuple[int, int], mode: str = "bilinear") -> Tensor:
-    """A learned embedding of ``grid`` (rows, columns) resized to ``target``; row-major, (rows * columns, C)."""
+def resize_embedding(
+    embedding_SC: Tensor, grid: tuple[int, int], target: tuple[int, int], mode: str = "bilinear"
+) -> Tensor:
+    """Resize a learned embedding of one grid to another, row-major.
+
+    Args:
+        embedding_SC: Embedding of rows * columns positions.
+        grid: Its (rows, columns).
+        target: (rows, columns) of the result.
+        mode: Mode of F.interpolate, corners not aligned.
+
+    Returns:
+        (rows * columns, C); the embedding itself if the grids are equal.
+    """
     if grid == target:
         return embedding_SC
     map_1CHW = embedding_SC.view(*grid, -1).permute(2, 0, 1)[None]

@@ -1,8 +1,8 @@
 """Layers of two streams whose inputs are recomputed from their outputs (Kitaev et al. 2020, section 3).
 
-Half a layer adds a function of one stream to the other, so it can be taken away again, and nothing is kept for the
-gradient but what leaves the last layer. Dropout is recomputed with the same random numbers. An attention that sorts
-tokens by what it computes (it has ``keep``, ``found`` and ``replay``) is given the same sorting again, since a rounding
+Half a layer adds a function of one stream to the other, so it can be subtracted again, and only the output of the last
+layer is stored for the gradient. Dropout is recomputed with the same random numbers. An attention that sorts tokens by
+computed values (it has the attributes ``keep``, ``found`` and ``replay``) gets the same sorting again, since a rounding
 error could move a token to another bucket.
 """
 
@@ -22,15 +22,21 @@ from unept.utils import rng
 
 @dataclass(frozen=True, kw_only=True)
 class Half:
-    """What is added to a stream: a function of the other, and the tensors in it that want a gradient."""
+    """A function of one stream that is added to the other.
+
+    Attributes:
+        function: Maps the source stream to the increment of the target stream.
+        inputs: Tensors inside the function that need a gradient.
+        sorting: Modules whose sorting is recorded and replayed.
+    """
 
     function: Callable[[Tensor], Tensor]
     inputs: tuple[Tensor, ...]
     sorting: tuple[Any, ...]  # modules that repeat what they found
 
 
-def half(function: Callable[[Tensor], Tensor], modules: Iterable[nn.Module], *inputs: Tensor) -> Half:
-    """A half that computes with ``modules`` and with ``inputs`` besides its argument."""
+def make_half(function: Callable[[Tensor], Tensor], modules: Iterable[nn.Module], *inputs: Tensor) -> Half:
+    """Return the half that computes with ``modules`` and, besides its argument, with ``inputs``."""
     parts = [part for module in modules for part in module.modules()]
     weights = [weight for part in parts for weight in part.parameters(recurse=False)]
     return Half(
@@ -40,9 +46,14 @@ def half(function: Callable[[Tensor], Tensor], modules: Iterable[nn.Module], *in
     )
 
 
-def run(halves: list[Half], x: Tensor) -> Tensor:
-    """The mean of both streams after all halves, which change the first and the second in turn; both begin as ``x``."""
-    inputs = [tensor for each in halves for tensor in each.inputs]
+def run_reversible(halves: list[Half], x: Tensor) -> Tensor:
+    """Run the halves on two streams that both start as ``x``, and return the mean of the streams.
+
+    Args:
+        halves: Even ones change the first stream, odd ones the second.
+        x: (B, S, C).
+    """
+    inputs = [tensor for half in halves for tensor in half.inputs]
     first, second = _Reversible.apply(halves, x, x.clone(), *inputs)
     return (first + second) / 2
 
@@ -57,14 +68,14 @@ class _Reversible(torch.autograd.Function):
             "enabled": torch.is_autocast_enabled(device),
             "dtype": torch.get_autocast_dtype(device),
         }
-        for index, each in enumerate(halves):
+        for index, half in enumerate(halves):
             target, source = index % 2, 1 - index % 2
-            ctx.random.append(rng.now(first))
-            for module in each.sorting:
+            ctx.random.append(rng.get_rng_state(first))
+            for module in half.sorting:
                 module.keep = True
-            streams[target] = streams[target] + each.function(streams[source])
-            ctx.found.append([module.found for module in each.sorting])
-            for module in each.sorting:
+            streams[target] = streams[target] + half.function(streams[source])
+            ctx.found.append([module.found for module in half.sorting])
+            for module in half.sorting:
                 module.keep, module.found = False, None
         ctx.save_for_backward(*streams)
         return streams[0], streams[1]
@@ -73,33 +84,33 @@ class _Reversible(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> Any:
         streams, stream_grads = list(ctx.saved_tensors), list(grads)
-        found: list[list[Tensor | None]] = []
+        input_grads: list[list[Tensor | None]] = []
         for index in reversed(range(len(ctx.halves))):
-            each, target, source = ctx.halves[index], index % 2, 1 - index % 2
+            half, target, source = ctx.halves[index], index % 2, 1 - index % 2
             x = streams[source].detach().requires_grad_()
             with (
-                rng.again(ctx.random[index], x),
-                _replayed(each, ctx.found[index]),
+                rng.replay_rng(ctx.random[index], x),
+                _replayed(half, ctx.found[index]),
                 torch.enable_grad(),
                 torch.autocast(**ctx.autocast),
             ):
-                added = each.function(x)
-            asked = torch.autograd.grad(
-                added, (x, *each.inputs), stream_grads[target].to(added.dtype), allow_unused=True
+                added = half.function(x)
+            grads_of_half = torch.autograd.grad(
+                added, (x, *half.inputs), stream_grads[target].to(added.dtype), allow_unused=True
             )
             streams[target] = streams[target] - added.detach()
-            if asked[0] is not None:
-                stream_grads[source] = stream_grads[source] + asked[0]
-            found.insert(0, list(asked[1:]))
-        return None, *stream_grads, *(grad for each in found for grad in each)
+            if grads_of_half[0] is not None:
+                stream_grads[source] = stream_grads[source] + grads_of_half[0]
+            input_grads.insert(0, list(grads_of_half[1:]))
+        return None, *stream_grads, *(grad for grads_of_half in input_grads for grad in grads_of_half)
 
 
 @contextmanager
-def _replayed(each: Half, found: list[Tensor | None]) -> Iterator[None]:
-    for module, before in zip(each.sorting, found, strict=True):
-        module.replay = before
+def _replayed(half: Half, sortings: list[Tensor | None]) -> Iterator[None]:
+    for module, sorting in zip(half.sorting, sortings, strict=True):
+        module.replay = sorting
     try:
         yield
     finally:
-        for module in each.sorting:
+        for module in half.sorting:
             module.replay = None

@@ -1,7 +1,7 @@
 """Batch norm over the images of all processes that train together.
 
-On GPUs it is torch's own. Torch's refuses CPUs: there the sums that mean and variance are made of are all-reduced, by
-an operator that also all-reduces their gradients, and the rest is ordinary differentiation.
+On GPUs it is torch's own. torch's does not support CPUs: there the sums behind mean and variance are all-reduced by an
+operator that also all-reduces their gradients, and the rest is ordinary differentiation.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from unept.utils import torchvision_shim
 def synchronise(model: nn.Module) -> None:
     """Replace every batch norm inside `model` by one over all processes; parameters, buffers and names stay.
 
-    Layers that also activate (timm's) go on doing so. A process group must be there before the model is called.
+    Layers that also activate (timm's) keep doing so. A process group must exist before the model is called.
     """
     device = next(model.parameters()).device
     if device.type == "cuda":
@@ -35,10 +35,10 @@ def synchronise(model: nn.Module) -> None:
 
 
 class SyncedBatchNorm(_BatchNorm):
-    """What `like` computes, with mean and variance over all processes. In evaluation it asks no other process."""
+    """Batch norm with mean and variance over all processes; in evaluation no other process is needed."""
 
     def __init__(self, like: _BatchNorm) -> None:
-        """Takes over the parameters, buffers and settings of a batch norm, and what it does after normalising."""
+        """Take over the parameters, buffers and settings of `like`, and its activation after normalising."""
         super().__init__(like.num_features, like.eps, like.momentum, affine=False, track_running_stats=False)
         self.affine, self.track_running_stats, self.training = like.affine, like.track_running_stats, like.training
         self.weight, self.bias = like.weight, like.bias
@@ -51,7 +51,7 @@ class SyncedBatchNorm(_BatchNorm):
 
     @torch.compiler.disable
     def forward(self, input: Tensor) -> Tensor:
-        """Images, channels and any further axes."""
+        """Normalise images (B, C, ...)."""
         if not self.training and self.running_mean is not None:
             normalised = F.batch_norm(
                 input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
@@ -89,7 +89,7 @@ class SyncedBatchNorm(_BatchNorm):
 
 
 class _Summed(torch.autograd.Function):
-    """The sum over all processes. Each one's loss depends on it, so its gradient is the sum of theirs."""
+    """Sum over all processes. Each process's loss depends on it, so its gradient is the sum of their gradients."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:  # noqa: ARG004 - autograd's form

@@ -1,11 +1,11 @@
-"""Cross-entropy at the label's size over logits at an eighth of it or so, in bands: enlarged logits are never held.
+"""Cross-entropy at the label's size over logits at about an eighth of it, computed in bands of upsampled logits.
 
 Both segmentation terms of Eq. 7 are sums of -log p(label of a pixel) over valid pixels, p read at that pixel itself or
 at the one the refinement takes it from (`unept.layers.boundary_refinement.source_pixels`). So, with c(q, k) counting
 the valid pixels of label k that read pixel q, a term is -sum c(q, k) log p_k(q), and its gradient with respect to the
-enlarged logits is (sum_k c(q, k)) p(q) - c(q, .). Both need nothing of other pixels' logits: a band of rows is
-enlarged, read, turned into its gradient, and that is brought back to the small map by the transposed interpolation
-before the next band begins.
+upsampled logits is (sum_k c(q, k)) p(q) - c(q, .). Neither needs the logits of other pixels. So a band of rows is
+upsampled, read and turned into its gradient, and the gradient is brought back to the small map by the transposed
+interpolation before the next band begins.
 
 Axes: B images, K classes, H x W pixels, h x w = H / stride x W / stride rounded up (8 unless said), T terms; in a band
 n images, R rows of pixels, r rows of logits. Rows come before images, so that they combine in one matrix product.
@@ -23,10 +23,10 @@ from torch.nn import functional as F
 from unept.boundary import NONE
 
 STRIDE = 8  # pixels of the label per logit, in UN-EPT
-HALO = 1  # rows between a pixel and the one it reads
-WHOLE = 1 << 20  # maps of at most so many enlarged logits are done in one piece, which is faster there
-BAND_CPU = 1 << 20  # logits of a band: what a cache holds
-BAND_GPU = 1 << 24  # what makes a launch worth it
+HALO = 1  # largest distance in rows between a pixel and its source
+WHOLE = 1 << 20  # maps up to this many upsampled logits are computed in one piece, which is faster
+BAND_CPU = 1 << 20  # logits of a band: fits the cache
+BAND_GPU = 1 << 24  # logits of a band: enough work for a kernel launch
 
 
 def summed_cross_entropies(
@@ -37,13 +37,23 @@ def summed_cross_entropies(
     bounded: bool = True,
     stride: int = STRIDE,
 ) -> Tensor:
-    """The cross-entropy summed over valid pixels, (1,); with sources also the same read at them, (2,).
+    """Sum the cross-entropy over valid pixels, at the pixels themselves and at the sources of the refinement (Eq. 7).
 
-    Logits are enlarged ``stride`` times, bilinear, corners not aligned, and cut to the label's size; in float32 at
-    least. Labels are int64, 255 where they do not count. A source is row * W + column, at most one row away from its
-    pixel. Differentiable once, in the logits. Memory beyond the arguments is a few bands (see `_bands`) and
-    copies of the logits, whatever the label's size; a map of at most `WHOLE` enlarged logits is one piece. The same
-    bits on every repetition. Without `bounded` both terms are computed as they are written, and hold what that takes.
+    Logits are upsampled ``stride`` times, bilinear, corners not aligned, and cropped to the label's size, in float32 at
+    least. The result has the same bits on every repetition and is differentiable once, in the logits. Memory beyond the
+    arguments is a few bands (see `_bands`) and copies of the logits, whatever the label's size; a map of at most
+    `WHOLE` upsampled logits is one piece.
+
+    Args:
+        logits_BKhw: Logits at 1 / stride of the label's size.
+        label_BHW: Classes, int64, 255 = ignore.
+        source_BHW: row * W + column of the pixel that each pixel reads in the refined term, at most one row away; None
+            for the plain term alone.
+        bounded: Compute large maps in bands. False computes both terms as they are written, and stores what that takes.
+        stride: Pixels of the label per logit.
+
+    Returns:
+        (1,) without sources: the plain term. (2,) with sources: the plain and the refined term.
     """
     size = label_BHW.shape[1:]
     assert logits_BKhw.shape[2:] == tuple(-(-side // stride) for side in size), f"logits must be at 1/{stride}"
@@ -60,15 +70,26 @@ def summed_cross_entropies(
 
 
 def is_large(label_BHW: Tensor, classes: int) -> bool:
-    """Whether so many classes at the label's size are more than is done in one piece."""
+    """Return True if the map is too large to be computed in one piece."""
     return label_BHW.numel() * classes > WHOLE
 
 
-def enlarged(maps_BChw: Tensor, size: tuple[int, int], *, align_corners: bool, stride: int = STRIDE) -> Tensor:
-    """Maps at 1 / stride of `size`, bilinear at `size`; a side that is no multiple of it is cropped, as at test.
+def upsampled(maps_BChw: Tensor, size: tuple[int, int], *, align_corners: bool, stride: int = STRIDE) -> Tensor:
+    """Upsample maps at 1 / stride of `size` to `size`, bilinear.
+
+    A side that is no multiple of stride is cropped, as in tests.
 
     One matrix product an axis: forward and backward take a third of F.interpolate's time on a CPU, and unlike its
     backward pass they are deterministic on a GPU.
+
+    Args:
+        maps_BChw: Maps to upsample.
+        size: Height and width of the result.
+        align_corners: As in F.interpolate.
+        stride: Ratio of the sizes.
+
+    Returns:
+        (B, C, height, width).
     """
     rows_Hh, columns_Ww = (
         bilinear(source, maps_BChw, align_corners=align_corners, stride=stride)[:side]
@@ -78,27 +99,36 @@ def enlarged(maps_BChw: Tensor, size: tuple[int, int], *, align_corners: bool, s
 
 
 def bilinear(source: int, like: Tensor, *, align_corners: bool, stride: int = STRIDE) -> Tensor:
-    """The matrix (stride n, n) that interpolates n values to stride n."""
+    """Return the matrix (stride n, n) that interpolates n values linearly to stride n values.
+
+    Args:
+        source: n.
+        like: Gives the dtype and the device.
+        align_corners: As in F.interpolate.
+        stride: Ratio of the lengths.
+    """
     unit = torch.eye(source, dtype=like.dtype, device=like.device).unsqueeze(0)
     return F.interpolate(unit, size=source * stride, mode="linear", align_corners=align_corners)[0].T
 
 
 def _as_written(logits_BKhw: Tensor, label_BHW: Tensor, source_BHW: Tensor | None, stride: int) -> Tensor:
-    """Enlarged logits, the refined ones made of them, and the cross-entropy of each."""
+    """Upsample the logits, gather the refined ones, and compute the cross-entropy of each."""
     size = (label_BHW.shape[1], label_BHW.shape[2])
-    enlarged_BKHW = enlarged(logits_BKhw, size, align_corners=False, stride=stride)
-    maps = [enlarged_BKHW]
+    upsampled_BKHW = upsampled(logits_BKhw, size, align_corners=False, stride=stride)
+    maps = [upsampled_BKHW]
     if source_BHW is not None:
         index_B1P = source_BHW.flatten(1).unsqueeze(1)
-        moved_BKP = enlarged_BKHW.flatten(2).gather(2, index_B1P.expand(-1, logits_BKhw.shape[1], -1))
-        maps.append(moved_BKP.view_as(enlarged_BKHW))
-    return torch.stack([F.cross_entropy(each, label_BHW, ignore_index=NONE, reduction="sum") for each in maps])
+        moved_BKP = upsampled_BKHW.flatten(2).gather(2, index_B1P.expand(-1, logits_BKhw.shape[1], -1))
+        maps.append(moved_BKP.view_as(upsampled_BKHW))
+    return torch.stack(
+        [F.cross_entropy(logits_BKHW, label_BHW, ignore_index=NONE, reduction="sum") for logits_BKHW in maps]
+    )
 
 
 def _whole(logits_BKhw: Tensor, label_BHW: Tensor, source_BHW: Tensor | None, stride: int) -> Tensor:
-    """Both sums from one map of log-probabilities that is held, by ordinary automatic differentiation."""
+    """Compute both sums from one stored map of log-probabilities, by ordinary automatic differentiation."""
     height, width = label_BHW.shape[1:]
-    log_BKHW = enlarged(logits_BKhw, (height, width), align_corners=False, stride=stride).log_softmax(1)
+    log_BKHW = upsampled(logits_BKhw, (height, width), align_corners=False, stride=stride).log_softmax(1)
     own = F.nll_loss(log_BKHW, label_BHW, ignore_index=NONE, reduction="sum")
     if source_BHW is None:
         return own.unsqueeze(0)
@@ -115,7 +145,7 @@ def _refuse_unknown_labels(label_BHW: Tensor, logits_BKhw: Tensor) -> None:
 
 
 class _Banded(torch.autograd.Function):
-    """The gradient is made together with the value: logits are enlarged and exponentiated once, and it is small."""
+    """Banded sums whose gradient is computed together with the value, while the upsampled band is at hand."""
 
     @staticmethod
     def forward(
@@ -131,18 +161,18 @@ class _Banded(torch.autograd.Function):
         summed_T = logits_BKhw.new_zeros(terms, dtype=torch.float64)
         for band in _bands(label_BHW, classes=logits_BKhw.shape[1], limit=limit, stride=stride):
             rows_Rr = rows_Hh[band.pixels, band.logits]
-            spare_RnKW = _enlarge(logits_hBKw[band.logits, band.images], rows_Rr, columns_Ww)
+            spare_RnKW = _upsample(logits_hBKw[band.logits, band.images], rows_Rr, columns_Ww)
             log_RnKW = spare_RnKW.log_softmax(2)
             reads = [_own(label_BHW, band, log_RnKW)]
             if source_BHW is not None:
                 reads.append(_moved(label_BHW, source_BHW, band, log_RnKW))
-            summed_T -= torch.stack([log_RnKW.take(read.place).where(read.counts, 0).sum() for read in reads])
+            summed_T -= torch.stack([log_RnKW.take(read.entry).where(read.counts, 0).sum() for read in reads])
             if not differentiate:
                 continue
             probability_RnKW = log_RnKW.exp_()
-            for term in reversed(range(terms)):  # the first last, which overwrites the probabilities
+            for term in reversed(range(terms)):  # the first term comes last: it overwrites the probabilities
                 slope_RnKW = _slope(probability_RnKW, reads[term], out=(probability_RnKW, spare_RnKW)[term])
-                grad_ThBKw[term, band.logits, band.images] += _shrink(slope_RnKW, rows_Rr, columns_Ww)
+                grad_ThBKw[term, band.logits, band.images] += _upsample_transposed(slope_RnKW, rows_Rr, columns_Ww)
         ctx.save_for_backward(grad_ThBKw)
         return summed_T.to(logits_BKhw.dtype)
 
@@ -158,7 +188,7 @@ class _Banded(torch.autograd.Function):
 
 
 class _Band(NamedTuple):
-    """A piece of the work: some rows of some images, and the rows of the logits that their interpolation reads."""
+    """A piece of the work: some rows of some images, and the rows of logits that their interpolation reads."""
 
     images: slice
     pixels: slice
@@ -166,17 +196,17 @@ class _Band(NamedTuple):
 
 
 class _Read(NamedTuple):
-    """Where in a band log-probabilities are read, one element a pixel; flat indices."""
+    """Positions in a band at which log-probabilities are read, one element for each pixel; flat indices."""
 
-    place: Tensor  # row, image, class, column
+    entry: Tensor  # row, image, class, column
     pixel: Tensor  # image, row, column
     counts: Tensor  # False for a pixel that does not count or reads another band: its indices mean nothing
 
 
 def _bands(label_BHW: Tensor, *, classes: int, limit: int, stride: int) -> Iterator[_Band]:
-    """At most `limit` logits a band, but no less than ``stride`` rows of one image.
+    """Yield bands of at most `limit` logits, but no less than ``stride`` rows of one image.
 
-    Bands begin in the middle between two logits' centres, half a stride off: there each reads the fewest logits.
+    Bands begin in the middle between the centres of two logits, half a stride off: there each reads the fewest logits.
     """
     batch, height, width = label_BHW.shape
     images = max(1, min(batch, limit // (stride * width * classes)))
@@ -188,36 +218,39 @@ def _bands(label_BHW: Tensor, *, classes: int, limit: int, stride: int) -> Itera
             yield _Band(slice(image, min(image + images, batch)), slice(first, last + 1), slice(low, high + 2))
 
 
-def _enlarge(logits_rnKw: Tensor, rows_Rr: Tensor, columns_Ww: Tensor) -> Tensor:
+def _upsample(logits_rnKw: Tensor, rows_Rr: Tensor, columns_Ww: Tensor) -> Tensor:
     wide_rnKW = logits_rnKw @ columns_Ww.T
     return (rows_Rr @ wide_rnKW.flatten(1)).view(-1, *wide_rnKW.shape[1:])
 
 
-def _shrink(slope_RnKW: Tensor, rows_Rr: Tensor, columns_Ww: Tensor) -> Tensor:
-    """The transpose of `_enlarge`."""
+def _upsample_transposed(slope_RnKW: Tensor, rows_Rr: Tensor, columns_Ww: Tensor) -> Tensor:
+    """Apply the transpose of `_upsample`."""
     wide_rnKW = (rows_Rr.T @ slope_RnKW.flatten(1)).view(-1, *slope_RnKW.shape[1:])
     return wide_rnKW @ columns_Ww
 
 
 def _slope(probability_RnKW: Tensor, read: _Read, out: Tensor) -> Tensor:
-    """The gradient of a term with respect to the band's logits. Atomic adds of equal values: their order is nothing."""
+    """Return the gradient of a term with respect to the band's logits.
+
+    The atomic additions add equal values, so their order does not matter.
+    """
     rows, images, _, width = probability_RnKW.shape
     counts = read.counts.to(probability_RnKW.dtype)
     readers_nRW = counts.new_zeros(images * rows * width).scatter_add_(0, read.pixel, counts).view(images, rows, width)
     slope_RnKW = torch.mul(probability_RnKW, readers_nRW.transpose(0, 1).unsqueeze(2), out=out)
-    slope_RnKW.view(-1).scatter_add_(0, read.place, counts.neg_())
+    slope_RnKW.view(-1).scatter_add_(0, read.entry, counts.neg_())
     return slope_RnKW
 
 
 def _own(label_BHW: Tensor, band: _Band, log_RnKW: Tensor) -> _Read:
-    """Each pixel of the band reads itself."""
+    """Return the reads of a band in which each pixel reads itself."""
     rows, _, _, width = log_RnKW.shape
     itself_1RW = torch.arange(rows * width, device=label_BHW.device).view(1, rows, width)
     return _read(label_BHW[band.images, band.pixels], itself_1RW, log_RnKW)
 
 
 def _moved(label_BHW: Tensor, source_BHW: Tensor, band: _Band, log_RnKW: Tensor) -> _Read:
-    """Each pixel of the band, and of a row above and below it, reads its source if that is in the band."""
+    """Return the reads of a band in which each pixel reads its source; includes one row above and below the band."""
     first, end = band.pixels.start, band.pixels.stop
     around = slice(max(first - HALO, 0), end + HALO)
     source_nRW = source_BHW[band.images, around] - first * label_BHW.shape[2]
@@ -225,15 +258,18 @@ def _moved(label_BHW: Tensor, source_BHW: Tensor, band: _Band, log_RnKW: Tensor)
 
 
 def _read(label: Tensor, source: Tensor, log_RnKW: Tensor) -> _Read:
-    """Indices for labels at sources, counted from the band's first pixel. Those without meaning are only kept legal."""
+    """Return the indices of labels at sources, counted from the band's first pixel.
+
+    Those that do not count are only valid.
+    """
     rows, images, classes, width = log_RnKW.shape
     image_n11 = torch.arange(images, device=label.device).view(-1, 1, 1)
     counts = (label != NONE) & (source >= 0) & (source < rows * width)
     row = source.div(width, rounding_mode="floor")
-    place = torch.add(source, row, alpha=(images * classes - 1) * width) + label.add(image_n11, alpha=classes) * width
+    entry = torch.add(source, row, alpha=(images * classes - 1) * width) + label.add(image_n11, alpha=classes) * width
     pixel = (source + image_n11 * (rows * width)).expand_as(label)
     return _Read(
-        place.flatten().clamp_(0, log_RnKW.numel() - 1),
+        entry.flatten().clamp_(0, log_RnKW.numel() - 1),
         pixel.flatten().clamp(0, images * rows * width - 1),
         counts.flatten(),
     )

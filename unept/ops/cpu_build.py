@@ -1,10 +1,9 @@
-"""The CPU kernel and the tools that measure it: found beside the sources, found in a cache, or built with the machine's
-own compiler.
+"""Finds or builds the library of the CPU kernel and the tools that measure it: packaged, cached, or compiled here.
 
 The cache is ``$UNEPT_CACHE``, else ``$XDG_CACHE_HOME/unept-bench``, else ``~/.cache/unept-bench``. A library's name
-holds a hash of its sources, of the flags, and of everything the compiler predefines for this machine, which tells the
-compiler, its version and the instruction set. Any number of processes may build at once: one does, under a file lock,
-to a temporary name; a library is renamed into its place only when it is whole.
+holds a hash of its sources, of the flags, and of everything the compiler predefines for this machine, which identifies
+the compiler, its version and the instruction set. Any number of processes may build at once: one does, under a file
+lock, to a temporary name; a finished library is renamed into its place.
 """
 
 from __future__ import annotations
@@ -24,21 +23,23 @@ from typing import NamedTuple
 
 from filelock import FileLock
 
+from unept.utils.messages import first_error_line
+
 MAIN = "msda_cpu.cpp"
 NATIVE = "native"  # the instruction set of this machine
 FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-fno-strict-aliasing", "-fvisibility=hidden")
-# What a compiler may refuse, the best first.
+# Options that a compiler may refuse; the best set first.
 OPTIONS = (("-march=native", "-fopenmp"), ("-march=native",), ("-fopenmp",), ())
 COMPILERS = ("g++", "clang++", "c++")
 PATIENCE = 600  # seconds, for one compilation
 
 
 class Unavailable(RuntimeError):
-    """There is no library, and why, in one line."""
+    """There is no library; the message is the reason in one line."""
 
 
 class Built(NamedTuple):
-    """A loaded library, where it came from in a few words, and its file."""
+    """A loaded library, its origin in a few words, and its file."""
 
     library: ctypes.CDLL
     origin: str
@@ -46,13 +47,16 @@ class Built(NamedTuple):
 
 
 def sources() -> Path:
-    """The folder of the kernels' sources: beside the package in a checkout, inside it once installed."""
+    """Return the folder of the kernels' sources: beside the package in a checkout, inside it once installed."""
     inside, beside = Path(__file__).parent / "kernels", Path(__file__).parents[2] / "cuda"
     return beside if (beside / MAIN).is_file() else inside
 
 
 def source_hash(folder: Path | None = None, main: str = MAIN) -> str:
-    """16 hexadecimal digits over the names and contents of ``main`` and the headers. Unavailable where they miss."""
+    """Return 16 hexadecimal digits over the names and contents of ``main`` and the headers.
+
+    Unavailable if they are missing.
+    """
     folder = folder or sources()
     if not (folder / main).is_file():
         raise Unavailable(f"the kernel's sources are not in {folder}")
@@ -64,7 +68,7 @@ def source_hash(folder: Path | None = None, main: str = MAIN) -> str:
 
 
 def cache_folder() -> Path:
-    """Where libraries are kept."""
+    """Return the folder that libraries are cached in."""
     if chosen := os.environ.get("UNEPT_CACHE"):
         return Path(chosen)
     base = os.environ.get("XDG_CACHE_HOME")
@@ -72,9 +76,14 @@ def cache_folder() -> Path:
 
 
 def load(main: str = MAIN, march: str = NATIVE) -> Built:
-    """The library of a source file, for this machine's instruction set or another.
+    """Load the library of a source file.
 
-    Unavailable where there is none; the first time that this is the kernel's, one line says so.
+    Args:
+        main: Name of the source file.
+        march: Instruction set, as for the compiler's ``-march``; "native" is this machine's.
+
+    Raises:
+        Unavailable: If there is no library; the first time that the kernel itself is missing, one line is logged.
     """
     outcome = _outcome(main, march)
     if isinstance(outcome, str):
@@ -83,14 +92,14 @@ def load(main: str = MAIN, march: str = NATIVE) -> Built:
 
 
 def problem() -> str:
-    """Why `load` cannot, in one line; "" where it can."""
+    """Return the reason in one line why `load` fails; "" if it succeeds."""
     outcome = _outcome(MAIN, NATIVE)
     return outcome if isinstance(outcome, str) else ""
 
 
 @cache
 def _outcome(main: str, march: str) -> Built | str:
-    """The library, or why there is none: found out once a process."""
+    """Return the library, or the reason why there is none; determined once a process."""
     try:
         return _load(main, march)
     except Unavailable as error:
@@ -107,26 +116,26 @@ def _load(main: str = MAIN, march: str = NATIVE) -> Built:
         return Built(library, "packaged", packaged)
     reasons = []
     for compiler in _compilers():
-        found = _from_cache(compiler, digest, main, march)
-        if isinstance(found, Built):
-            return found
-        reasons.append(f"{compiler[0]}: {found}")
+        built = _from_cache(compiler, digest, main, march)
+        if isinstance(built, Built):
+            return built
+        reasons.append(f"{compiler[0]}: {built}")
     raise Unavailable("; ".join(reasons) or f"no compiler, none of {', '.join(COMPILERS)} is there")
 
 
 def _compilers() -> list[list[str]]:
-    """The commands to try: $CXX alone if it is set."""
+    """Return the commands to try: $CXX alone if it is set."""
     if chosen := os.environ.get("CXX"):
         return [shlex.split(chosen)]
     return [[name] for name in COMPILERS if shutil.which(name)]
 
 
 def _from_cache(compiler: list[str], digest: str, main: str, march: str) -> Built | str:
-    """The library that this compiler has made or makes now, or why there is none."""
+    """Return this compiler's library, cached or built now, or the reason why there is none."""
     try:
         return _cached(compiler, digest, main, march)
     except (Unavailable, OSError, subprocess.SubprocessError) as error:
-        return _one_line(str(error))
+        return first_error_line(str(error))
 
 
 def _cached(compiler: list[str], digest: str, main: str, march: str) -> Built:
@@ -150,14 +159,14 @@ def _cached(compiler: list[str], digest: str, main: str, march: str) -> Built:
 
 
 def _facts(compiler: list[str], march: str = NATIVE) -> tuple[str, tuple[tuple[str, ...], ...]]:
-    """What the compiler predefines for this machine or instruction set, and the options it is worth trying."""
+    """Return the compiler's predefined macros for this machine or instruction set, and the options worth trying."""
     for native in (f"-march={march}", *[""] * (march == NATIVE)):
         command = [*compiler, *filter(None, [native]), "-dM", "-E", "-x", "c++", os.devnull]
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
         if done.returncode == 0:
             tried = (tuple(word.replace(NATIVE, march) for word in option) for option in OPTIONS)
             return done.stdout, tuple(option for option in tried if native in option or not native)
-    raise Unavailable(_one_line(done.stderr) or f"ended with {done.returncode}")
+    raise Unavailable(first_error_line(done.stderr) or f"ended with {done.returncode}")
 
 
 def compile_library(
@@ -169,14 +178,23 @@ def compile_library(
     folder: Path | None = None,
     main: str = MAIN,
 ) -> None:
-    """Compile ``main`` in ``folder`` to ``path``, which appears whole or not at all.
+    """Compile ``main`` in ``folder`` to ``path``, which appears complete or not at all.
 
-    Each of ``options`` is tried in turn. Unavailable, with the compiler's last words, where it refuses them all;
-    OSError where the disk does.
+    Args:
+        compiler: Command of the compiler.
+        path: Library to write.
+        digest: Hash of the sources, stored in the library.
+        options: Sets of options, tried in turn.
+        folder: Folder of the sources; default: `sources()`.
+        main: Name of the source file.
+
+    Raises:
+        Unavailable: If the compiler refuses all options; with its last message.
+        OSError: If the library cannot be written.
     """
     said = ""
     for stale in path.parent.glob(f".{path.stem}-*.tmp"):
-        stale.unlink(missing_ok=True)  # of a process that was killed: this one holds the lock
+        stale.unlink(missing_ok=True)  # left by a process that was killed; this one holds the lock
     for option in options:
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".tmp", dir=path.parent)
         os.close(handle)
@@ -191,20 +209,14 @@ def compile_library(
             said = done.stderr or f"ended with {done.returncode}"
         finally:
             Path(name).unlink(missing_ok=True)
-    raise Unavailable(f"cannot compile: {_one_line(said)}")
+    raise Unavailable(f"cannot compile: {first_error_line(said)}")
 
 
 def _opened(path: Path, digest: str) -> ctypes.CDLL | None:
-    """The library at ``path`` if it is there, whole, and of these sources."""
+    """Load the library at ``path`` if it exists, is complete, and was built from these sources; else None."""
     try:
         library = ctypes.CDLL(str(path))
         library.unept_sources.restype = ctypes.c_char_p
         return library if library.unept_sources().decode() == digest else None
     except (OSError, AttributeError):
         return None
-
-
-def _one_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    telling = [line for line in lines if "error" in line] or lines
-    return telling[0][:300] if telling else ""

@@ -1,9 +1,9 @@
-"""The compiled kernels of multi-scale deformable attention, as ``torch.library`` operators: for CPUs here, for CUDA
-cards by `unept.ops.cuda_ops`.
+"""Compiled kernels of multi-scale deformable attention as ``torch.library`` operators.
 
-``unept::msda`` gives the sampled sum in the type of the computation (double for double values, else single precision)
-and, for the backward pass, each query's largest logit and 1 / the sum of the exponentials. ``unept::msda_backward`` is
-its derivative; the derivative of that goes through the reference. Importing this compiles nothing.
+They run on CPUs here and on CUDA devices by `unept.ops.cuda_ops`. ``unept::msda`` returns the sampled sum in the type
+of the computation (double for double values, else single precision) and, for the backward pass, each query's largest
+logit and 1 / the sum of the exponentials. ``unept::msda_backward`` is its derivative; the second derivative goes
+through the reference. Importing this module compiles nothing.
 
 Shape legend: see `unept.ops.reference`.
 """
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from unept.ops import cpu_build, cuda_ops, reference
 from unept.ops.reference import Shapes
-from unept.ops.validation import VALUE_TYPES, Sizes, check, computed_in, sizes_of
+from unept.ops.validation import VALUE_TYPES, Sizes, check_tensor, computed_in, sizes_of
 
 CPU = torch.device("cpu")
 ERRORS = {1: "a type it does not know", 2: "no memory left", 3: "sizes too large for it"}
@@ -28,12 +28,12 @@ ERRORS = {1: "a type it does not know", 2: "no memory left", 3: "sizes too large
 
 @cache
 def _library() -> ctypes.CDLL:
-    """The library that the operators call. `build.Unavailable` where there is none."""
+    """Return the library that the operators call. `cpu_build.Unavailable` if there is none."""
     return declared(cpu_build.load().library)
 
 
 def declared(library: ctypes.CDLL) -> ctypes.CDLL:
-    """The same library, its functions' types told to ctypes."""
+    """Declare the argument types of a library's functions to ctypes, and return the library."""
     pointer, number = ctypes.c_void_p, ctypes.c_int
     start: list[Any] = [ctypes.POINTER(Sizes), ctypes.POINTER(ctypes.c_int64), number, number]
     library.unept_msda_forward.argtypes = [*start, *[pointer] * 6]
@@ -43,7 +43,7 @@ def declared(library: ctypes.CDLL) -> ctypes.CDLL:
 
 @cache
 def describe() -> str:
-    """The library in a few words. `build.Unavailable` where there is none."""
+    """Return the library in a few words. `cpu_build.Unavailable` if there is none."""
     built = cpu_build.load()
     lanes = built.library.unept_vector_bytes() // 4
     threads = "threads" if built.library.unept_threaded() else "one thread"
@@ -70,18 +70,30 @@ def forward(
     *,
     library: ctypes.CDLL | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The operator ``unept::msda`` itself, by the usual library or by another one that is `declared`."""
+    """Compute ``unept::msda`` on the CPU.
+
+    Args:
+        value_BSHD: Values; see `unept.ops.reference.msda`.
+        reference_Q2: Reference points, in the type of the computation like all that follow.
+        offsets_BQHLP2: Offsets in pixels.
+        logits_BQHLP: Attention logits.
+        shapes: Height and width of each level in turn.
+        library: A library that is `declared`; default: the usual one.
+
+    Returns:
+        The sampled sum (B, Q, H * D), and (B, H, Q, 2): largest logit and 1 / sum of exponentials.
+    """
     sizes = sizes_of(CPU, value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, shapes)
     out, softmax = _empty(value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, shapes)
-    given = [tensor.contiguous() for tensor in (value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP)]
-    _run((library or _library()).unept_msda_forward, sizes, shapes, value_BSHD.dtype, [*given, out, softmax])
+    inputs = [tensor.contiguous() for tensor in (value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP)]
+    _run((library or _library()).unept_msda_forward, sizes, shapes, value_BSHD.dtype, [*inputs, out, softmax])
     return out, softmax
 
 
 def _empty(
     value_BSHD: Tensor, _reference: Tensor, _offsets: Tensor, logits_BQHLP: Tensor, _shapes: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
-    """What the forward operator gives, not filled in: (B, Q, H * D) and (B, H, Q, 2)."""
+    """Return uninitialised results of the forward operator: (B, Q, H * D) and (B, H, Q, 2)."""
     (B, _, H, D), Q = value_BSHD.shape, logits_BQHLP.shape[1]
     wide = computed_in(value_BSHD.dtype)
     return value_BSHD.new_empty((B, Q, H * D), dtype=wide), value_BSHD.new_empty((B, H, Q, 2), dtype=wide)
@@ -99,15 +111,30 @@ def backward(
     *,
     library: ctypes.CDLL | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The operator ``unept::msda_backward`` itself, by the usual library or by another one that is `declared`."""
+    """Compute ``unept::msda_backward`` on the CPU.
+
+    Args:
+        grad_BQC: Gradient of the sampled sum.
+        value_BSHD: Values.
+        reference_Q2: Reference points.
+        offsets_BQHLP2: Offsets in pixels.
+        logits_BQHLP: Attention logits.
+        out_BQC: Sampled sum of the forward pass.
+        softmax_BHQ2: Second result of the forward pass.
+        shapes: Height and width of each level in turn.
+        library: A library that is `declared`; default: the usual one.
+
+    Returns:
+        Gradients of values, offsets and logits.
+    """
     sizes = sizes_of(CPU, value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, shapes)
     wide, sum_shape = computed_in(value_BSHD.dtype), (sizes.batch, sizes.queries, sizes.heads * sizes.channels)
-    check("the result's gradient", grad_BQC, sum_shape, device=CPU, dtype=wide)
-    check("the result", out_BQC, sum_shape, device=CPU, dtype=wide)
-    check("the softmax", softmax_BHQ2, (sizes.batch, sizes.heads, sizes.queries, 2), device=CPU, dtype=wide)
-    given = (grad_BQC, value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, out_BQC, softmax_BHQ2)
-    gradients = _empty_gradients(*given, shapes)
-    tensors = [*(tensor.contiguous() for tensor in given), *gradients]
+    check_tensor("the result's gradient", grad_BQC, sum_shape, device=CPU, dtype=wide)
+    check_tensor("the result", out_BQC, sum_shape, device=CPU, dtype=wide)
+    check_tensor("the softmax", softmax_BHQ2, (sizes.batch, sizes.heads, sizes.queries, 2), device=CPU, dtype=wide)
+    inputs = (grad_BQC, value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, out_BQC, softmax_BHQ2)
+    gradients = _empty_gradients(*inputs, shapes)
+    tensors = [*(tensor.contiguous() for tensor in inputs), *gradients]
     _run((library or _library()).unept_msda_backward, sizes, shapes, value_BSHD.dtype, tensors)
     return gradients
 
@@ -122,7 +149,7 @@ def _empty_gradients(
     _softmax: Tensor,
     _shapes: Sequence[int],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What the backward operator gives, not filled in: like the value, the offsets and the logits."""
+    """Return uninitialised results of the backward operator, like the value, the offsets and the logits."""
     return tuple(like.new_empty(like.shape) for like in (value_BSHD, offsets_BQHLP2, logits_BQHLP))  # type: ignore[return-value]
 
 
@@ -154,20 +181,23 @@ def _save_twice(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -
 
 
 def _differentiate_twice(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-    """The derivative of the derivative, through the reference; the result and the softmax follow from the rest."""
+    """Differentiate the backward pass through the reference.
+
+    The result and the softmax are functions of the other inputs.
+    """
     shapes = tuple(zip(ctx.shapes[::2], ctx.shapes[1::2], strict=True))
     with torch.enable_grad():
-        grad, value, place, offsets, logits = (tensor.detach().requires_grad_() for tensor in ctx.saved_tensors)
-        out = reference.msda(value, place, offsets, logits, shapes, total=reference.sum_by_matrix)
+        grad, value, reference_Q2, offsets, logits = (tensor.detach().requires_grad_() for tensor in ctx.saved_tensors)
+        out = reference.msda(value, reference_Q2, offsets, logits, shapes, total=reference.sum_by_matrix)
         firsts = torch.autograd.grad(out.to(grad.dtype), (value, offsets, logits), grad, create_graph=True)
         seconds = torch.autograd.grad(
-            firsts, (grad, value, place, offsets, logits), grads, allow_unused=True, materialize_grads=True
+            firsts, (grad, value, reference_Q2, offsets, logits), grads, allow_unused=True, materialize_grads=True
         )
     return (*seconds, None, None, None)
 
 
 def _register() -> torch.library.Library:
-    """The operators, once a process however often this module is loaded; keep what it returns."""
+    """Register the operators, once a process however often this module is loaded; the caller keeps the result alive."""
     library = torch.library.Library("unept", "FRAGMENT")
     if hasattr(torch.ops.unept, "msda"):
         return library
@@ -198,14 +228,15 @@ _kept = _register()
 def msda(
     value_BSHD: Tensor, reference_Q2: Tensor, offsets_BQHLP2: Tensor, logits_BQHLP: Tensor, shapes: Shapes
 ) -> Tensor:
-    """Multi-scale deformable attention, (B, Q, H * D); see `unept.ops.reference.msda` for the arguments.
+    """Compute multi-scale deformable attention by the compiled kernel of the value's device.
 
-    ValueError for what the kernel of the value's device does not take; `build.Unavailable` where it cannot be had.
+    See `unept.ops.reference.msda` for arguments and result. ValueError for arguments that the kernel does not take;
+    `cpu_build.Unavailable` if there is none.
     """
     wide = computed_in(value_BSHD.dtype)
     if wide == torch.float32 and torch.float64 in (offsets_BQHLP2.dtype, logits_BQHLP.dtype):
         raise ValueError(f"the compiled kernels do not mix {value_BSHD.dtype} values with double offsets or logits")
     flat = [side for shape in shapes for side in shape]
-    places, offsets, logits = (tensor.to(wide) for tensor in (reference_Q2, offsets_BQHLP2, logits_BQHLP))
-    out, _ = torch.ops.unept.msda(value_BSHD, places, offsets, logits, flat)
+    points_Q2, offsets, logits = (tensor.to(wide) for tensor in (reference_Q2, offsets_BQHLP2, logits_BQHLP))
+    out, _ = torch.ops.unept.msda(value_BSHD, points_Q2, offsets, logits, flat)
     return out.to(value_BSHD.dtype)

@@ -1,8 +1,8 @@
-"""The library of the CUDA kernels: found in a cache, or built with the machine's own nvcc for the card at hand.
+"""Finds or builds the library of the CUDA kernels: cached, or compiled by the machine's nvcc for the device at hand.
 
 The cache is ``$UNEPT_CACHE``, else ``$XDG_CACHE_HOME/unept-bench``, else ``~/.cache/unept-bench``. A library's name
-holds a hash of its sources, of nvcc's version, of the flags and of the card's architecture. Any number of processes may
-build at once: one does, under a file lock, to a temporary name; a library is renamed into its place only when whole.
+holds a hash of its sources, of nvcc's version, of the flags and of the device's architecture. Any number of processes
+may build at once: one does, under a file lock, to a temporary name; a finished library is renamed into its place.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from unept.ops.cpu_build import Unavailable, cache_folder
+from unept.ops.cpu_build import Unavailable, cache_folder, sources
+from unept.utils.messages import first_error_line
 
 MAIN = "msda_cuda.cu"
 SHARED_HEADERS = ("point.h", "interface.h")
@@ -27,14 +28,8 @@ USUAL_PLACE = "/usr/local/cuda"
 PATIENCE = 900  # seconds, for one compilation
 
 
-def sources() -> Path:
-    """The folder of the kernels' sources: beside the package in a checkout, inside it once installed."""
-    inside, beside = Path(__file__).parent / "kernels", Path(__file__).parents[2] / "cuda"
-    return beside if (beside / MAIN).is_file() else inside
-
-
 def source_hash(folder: Path | None = None) -> str:
-    """16 hexadecimal digits over the names and contents of the CUDA sources. Unavailable where they miss."""
+    """Return 16 hexadecimal digits over the names and contents of the CUDA sources. Unavailable if they are missing."""
     folder = folder or sources()
     files = sorted([*folder.glob("*.cu"), *folder.glob("*.cuh"), *(folder / name for name in SHARED_HEADERS)])
     if missing := [path.name for path in (folder / MAIN, *files) if not path.is_file()]:
@@ -46,22 +41,27 @@ def source_hash(folder: Path | None = None) -> str:
 
 
 def find_nvcc() -> str:
-    """The compiler: of ``$CUDA_HOME`` or ``$CUDA_PATH`` if set, else on the path, else in the usual place."""
+    """Return the path of nvcc.
+
+    From ``$CUDA_HOME`` or ``$CUDA_PATH`` if set, else on the path, else in the usual folder.
+    """
     for variable in ("CUDA_HOME", "CUDA_PATH"):
         if home := os.environ.get(variable):
             nvcc = Path(home) / "bin" / "nvcc"
             if os.access(nvcc, os.X_OK):
                 return str(nvcc)
             raise Unavailable(f"{variable} is {home}, and there is no bin/nvcc in it")
-    if found := shutil.which("nvcc") or shutil.which(f"{USUAL_PLACE}/bin/nvcc"):
-        return found
+    if path := shutil.which("nvcc") or shutil.which(f"{USUAL_PLACE}/bin/nvcc"):
+        return path
     raise Unavailable("no nvcc: not on the path, not in /usr/local/cuda, and CUDA_HOME is not set")
 
 
 def target(nvcc: str, capability: tuple[int, int]) -> str:
-    """What nvcc is to make for a card of this compute capability: its own code, or else the newest PTX that it takes.
+    """Return nvcc's target for a device of this compute capability.
 
-    Unavailable if nvcc makes nothing that the card runs.
+    Native code, or else the newest PTX that it accepts.
+
+    Unavailable if nvcc builds nothing that the device runs.
     """
     listed = sorted(int(number) for number in re.findall(r"compute_(\d+)\b", _said([nvcc, "--list-gpu-arch"])))
     number = 10 * capability[0] + capability[1]
@@ -75,7 +75,7 @@ def target(nvcc: str, capability: tuple[int, int]) -> str:
 
 
 def library_for(capability: tuple[int, int]) -> Path:
-    """The library for a card of this compute capability, built if need be. Unavailable where there is none."""
+    """Return the library for a device of this compute capability, built if necessary. Unavailable if there is none."""
     digest, nvcc = source_hash(), find_nvcc()
     flags = [*FLAGS, "-gencode", target(nvcc, capability), f'-DUNEPT_SOURCES="{digest}"']
     key = hashlib.sha256("\0".join([*flags, _said([nvcc, "--version"])]).encode()).hexdigest()[:16]
@@ -88,14 +88,14 @@ def library_for(capability: tuple[int, int]) -> Path:
             if not path.is_file():  # another process may have built it meanwhile
                 compile_library([nvcc, *flags], path)
     except (OSError, Timeout) as error:
-        raise Unavailable(f"cannot build the CUDA kernel in {path.parent}: {one_line(str(error))}") from error
+        raise Unavailable(f"cannot build the CUDA kernel in {path.parent}: {first_error_line(str(error))}") from error
     return path
 
 
 def compile_library(command: Sequence[str], path: Path) -> None:
-    """Compile the sources to ``path``, which appears whole or not at all. Unavailable with nvcc's first error."""
+    """Compile the sources to ``path``, which appears complete or not at all. Unavailable with nvcc's first error."""
     for stale in path.parent.glob(f".{path.stem}-*.tmp"):
-        stale.unlink(missing_ok=True)  # of a process that was killed: this one holds the lock
+        stale.unlink(missing_ok=True)  # left by a process that was killed; this one holds the lock
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".tmp", dir=path.parent)
     os.close(handle)
     try:
@@ -106,19 +106,13 @@ def compile_library(command: Sequence[str], path: Path) -> None:
         Path(name).unlink(missing_ok=True)
 
 
-def one_line(text: str) -> str:
-    """The line of ``text`` that tells most: the first with an error in it, else the first."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return next((line for line in lines if "error" in line.lower()), *lines[:1] or ("",))[:300]
-
-
 def _said(command: Sequence[str]) -> str:
-    """The standard output of a command. Unavailable if it fails."""
+    """Return the standard output of a command. Unavailable if it fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     except (OSError, subprocess.SubprocessError) as error:
-        raise Unavailable(f"cannot run {command[0]}: {one_line(str(error))}") from error
+        raise Unavailable(f"cannot run {command[0]}: {first_error_line(str(error))}") from error
     if done.returncode:
-        reason = one_line(done.stderr) or one_line(done.stdout) or f"it ended with {done.returncode}"
+        reason = first_error_line(done.stderr) or first_error_line(done.stdout) or f"it ended with {done.returncode}"
         raise Unavailable(f"{command[0]}: {reason}")
     return done.stdout

@@ -1,6 +1,6 @@
-"""The library of the CUDA kernels behind a Python object: every tensor is checked before its pointer leaves Python.
+"""Python object of the library of CUDA kernels; every tensor is checked before its pointer is passed on.
 
-Everything that is not the value has the type of the computation: double for double values, else float32.
+Everything but the value has the type of the computation: double for double values, else float32.
 
 Shape legend: see `unept.ops.reference`. ``shapes`` is flat here: height and width of each level in turn.
 """
@@ -18,11 +18,15 @@ from torch import Tensor
 
 from unept.ops import cuda_build
 from unept.ops.cuda_build import Unavailable
-from unept.ops.validation import VALUE_TYPES, Sizes, check, computed_in, sizes_of
+from unept.ops.validation import VALUE_TYPES, Sizes, check_tensor, computed_in, sizes_of
+from unept.utils.messages import first_error_line
 
 
 def declared(library: ctypes.CDLL) -> ctypes.CDLL:
-    """The same library, its functions' types told to ctypes. Unavailable if it lacks one of them."""
+    """Declare the argument types of a library's functions to ctypes, and return the library.
+
+    Unavailable if one is missing.
+    """
     pointer, number = ctypes.c_void_p, ctypes.c_int
     start: list[Any] = [ctypes.POINTER(Sizes), ctypes.POINTER(ctypes.c_int64), number, number, pointer]
     try:
@@ -37,10 +41,12 @@ def declared(library: ctypes.CDLL) -> ctypes.CDLL:
 
 
 class Kernel:
-    """The kernels of one library on one device.
+    """Kernels of one library on one device.
 
-    ``stream`` gives the handle of the stream that work is queued on; by default torch's current one. (A device of type
-    "cpu" is for tests: an emulated library works on the computer's own memory.)
+    Args:
+        library: The loaded library.
+        device: CUDA device. ("cpu" is for tests: an emulated library works on host memory.)
+        stream: Returns the handle of the stream that work is queued on; default: torch's current stream.
     """
 
     def __init__(
@@ -52,11 +58,11 @@ class Kernel:
 
     @classmethod
     def load(cls, path: Path, device: torch.device) -> Kernel:
-        """From a file. Unavailable if it cannot be loaded or is not of the present sources."""
+        """Load the kernels from a file. Unavailable if it cannot be loaded or was built from other sources."""
         try:
             kernel = cls(ctypes.CDLL(str(path)), device)
         except OSError as error:
-            raise Unavailable(f"{path} does not load: {cuda_build.one_line(str(error))}") from error
+            raise Unavailable(f"{path} does not load: {first_error_line(str(error))}") from error
         if (built_from := kernel.library.unept_cuda_sources().decode()) != cuda_build.source_hash():
             raise Unavailable(f"{path} was built from other sources ({built_from or 'unnamed'})")
         return kernel
@@ -69,16 +75,20 @@ class Kernel:
         logits_BQHLP: Tensor,
         shapes: Sequence[int],
     ) -> tuple[Tensor, Tensor]:
-        """The sampled sum (B, Q, H * D), and (B, H, Q, 2): the largest logit and 1 / the sum of the exponentials.
+        """Return the sampled sum (B, Q, H * D), and (B, H, Q, 2).
 
-        ValueError for tensors that the kernels do not take, RuntimeError for an error of the card.
+        The largest logit and 1 / the sum of the exponentials.
+
+        Raises:
+            ValueError: For tensors that the kernels do not take.
+            RuntimeError: For an error of the device.
         """
         sizes = sizes_of(self.device, value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, shapes)
         wide = computed_in(value_BSHD.dtype)
         result = value_BSHD.new_empty((sizes.batch, sizes.queries, sizes.heads * sizes.channels), dtype=wide)
         softmax = value_BSHD.new_empty((sizes.batch, sizes.heads, sizes.queries, 2), dtype=wide)
-        given = [tensor.contiguous() for tensor in (value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP)]
-        self._run("forward", sizes, shapes, value_BSHD.dtype, [*given, result, softmax])
+        inputs = [tensor.contiguous() for tensor in (value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP)]
+        self._run("forward", sizes, shapes, value_BSHD.dtype, [*inputs, result, softmax])
         return result, softmax
 
     def backward(
@@ -92,23 +102,23 @@ class Kernel:
         softmax_BHQ2: Tensor,
         shapes: Sequence[int],
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The gradients of the value, the offsets and the logits, like what they belong to. Errors as in `forward`.
+        """Return the gradients of the value, the offsets and the logits. Errors as in `forward`.
 
-        The value's is a sum in an order left to chance: where torch is told to be deterministic this raises or warns.
+        The value's gradient is a sum in random order: if torch is set to be deterministic this raises or warns.
         """
         _alert_if_deterministic()
         sizes = sizes_of(self.device, value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, shapes)
         wide, sum_shape = computed_in(value_BSHD.dtype), (sizes.batch, sizes.queries, sizes.heads * sizes.channels)
-        check("the result's gradient", gradient_BQC, sum_shape, device=self.device, dtype=wide)
-        check("the result", result_BQC, sum_shape, device=self.device, dtype=wide)
+        check_tensor("the result's gradient", gradient_BQC, sum_shape, device=self.device, dtype=wide)
+        check_tensor("the result", result_BQC, sum_shape, device=self.device, dtype=wide)
         softmax_shape = (sizes.batch, sizes.heads, sizes.queries, 2)
-        check("the softmax", softmax_BHQ2, softmax_shape, device=self.device, dtype=wide)
-        given = (gradient_BQC, value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, result_BQC, softmax_BHQ2)
+        check_tensor("the softmax", softmax_BHQ2, softmax_shape, device=self.device, dtype=wide)
+        inputs = (gradient_BQC, value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, result_BQC, softmax_BHQ2)
         by_value, by_offsets, by_logits = (
             like.new_empty(like.shape) for like in (value_BSHD, offsets_BQHLP2, logits_BQHLP)
         )
         by_value_wide = by_value if by_value.dtype == wide else by_value.new_empty(by_value.shape, dtype=wide)
-        tensors = [*(tensor.contiguous() for tensor in given), by_value, by_value_wide, by_offsets, by_logits]
+        tensors = [*(tensor.contiguous() for tensor in inputs), by_value, by_value_wide, by_offsets, by_logits]
         self._run("backward", sizes, shapes, value_BSHD.dtype, tensors)
         return by_value, by_offsets, by_logits
 
@@ -133,12 +143,12 @@ class Kernel:
 
 
 def current_stream(device: torch.device) -> int:
-    """The handle of torch's current stream on ``device``; 0 where there are no streams."""
+    """Return the handle of torch's current stream on ``device``; 0 if there are no streams."""
     return int(torch.cuda.current_stream(device).cuda_stream) if device.type == "cuda" else 0
 
 
 def _alert_if_deterministic() -> None:
-    """RuntimeError, or a warning, if torch is told to use deterministic algorithms only."""
+    """Raise RuntimeError, or warn, if torch is set to use deterministic algorithms only."""
     if torch.are_deterministic_algorithms_enabled():
         message = "the gradient of deformable attention's values on CUDA is a sum in an order left to chance"
         if not torch.is_deterministic_algorithms_warn_only_enabled():

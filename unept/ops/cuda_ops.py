@@ -1,8 +1,7 @@
-"""The CUDA kernels of multi-scale deformable attention: built for the card, and checked on it before they are used.
+"""CUDA kernels of multi-scale deformable attention: built for the device, and checked on it before they are used.
 
-Nothing is built or loaded before the first question for a card. `problem` says in one line why a card cannot have the
-kernels ("" where it can); `forward` and `backward` have the arguments and results of the operators ``unept::msda`` and
-``unept::msda_backward`` and may be registered as their CUDA implementations.
+Nothing is built or loaded before the first call for a device. `forward` and `backward` have the arguments and results
+of the operators ``unept::msda`` and ``unept::msda_backward`` and are registered as their CUDA implementations.
 
 Shape legend: see `unept.ops.reference`. ``shapes`` is flat here: height and width of each level in turn.
 """
@@ -23,7 +22,10 @@ from unept.ops.cuda_library import Kernel
 
 @cache
 def _kernel(index: int) -> Kernel | Unavailable:
-    """The kernels for a card, built and checked once a process, or why there are none; said once, in one line."""
+    """Return the kernels of a device, built and checked once a process, or the reason why there are none.
+
+    The reason is logged once.
+    """
     try:
         device = torch.device("cuda", index)
         path = cuda_build.library_for(torch.cuda.get_device_capability(device))
@@ -37,17 +39,20 @@ def _kernel(index: int) -> Kernel | Unavailable:
 
 
 def kernel_for(device: torch.device) -> Kernel:
-    """The kernels of a card. Unavailable, with the reason in one line, where there are none."""
+    """Return the kernels of a device. Unavailable, with the reason in one line, if there are none."""
     if device.type != "cuda" or torch.version.cuda is None or not torch.cuda.is_available():
         raise Unavailable(f"{device} is no CUDA card that this torch can use")
-    found = _kernel(torch.cuda.current_device() if device.index is None else device.index)
-    if isinstance(found, Unavailable):
-        raise found
-    return found
+    kernel = _kernel(torch.cuda.current_device() if device.index is None else device.index)
+    if isinstance(kernel, Unavailable):
+        raise kernel
+    return kernel
 
 
 def problem(device: torch.device) -> str:
-    """Why a device cannot have the kernels, in one line; "" where it can. The first question builds and checks them."""
+    """Return the reason in one line why a device has no kernels; "" if it has.
+
+    The first call builds and checks them.
+    """
     try:
         kernel_for(device)
     except Unavailable as error:
@@ -58,7 +63,7 @@ def problem(device: torch.device) -> str:
 def forward(
     value_BSHD: Tensor, reference_Q2: Tensor, offsets_BQHLP2: Tensor, logits_BQHLP: Tensor, shapes: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
-    """`Kernel.forward` on the value's card. Unavailable where that has no kernels."""
+    """Compute ``unept::msda`` on the value's device; see `Kernel.forward`. Unavailable if it has no kernels."""
     return kernel_for(value_BSHD.device).forward(value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, shapes)
 
 
@@ -72,6 +77,9 @@ def backward(
     softmax_BHQ2: Tensor,
     shapes: Sequence[int],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`Kernel.backward` on the value's card. Unavailable where that has no kernels."""
-    given = (gradient_BQC, value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, result_BQC, softmax_BHQ2)
-    return kernel_for(value_BSHD.device).backward(*given, shapes)
+    """Compute ``unept::msda_backward`` on the value's device; see `Kernel.backward`.
+
+    Unavailable if it has no kernels.
+    """
+    arguments = (gradient_BQC, value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, result_BQC, softmax_BHQ2)
+    return kernel_for(value_BSHD.device).backward(*arguments, shapes)

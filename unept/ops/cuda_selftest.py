@@ -1,8 +1,8 @@
-"""Whether the CUDA kernels compute what the reference does, on one card: asked once for each card and library.
+"""Self-test of the CUDA kernels against the reference, once for each device and library.
 
-``python -m unept.ops.cuda_selftest LIBRARY DEVICE`` runs the test and prints its verdict, a JSON string: "" or what is
-wrong. `verdict` does that in a process of its own, since a kernel that goes astray takes its process's card with it,
-and keeps the answer in a small JSON file beside the library.
+``python -m unept.ops.cuda_selftest LIBRARY DEVICE`` runs the test and prints its verdict, a JSON string: "" or the
+first error. `verdict` runs that in a process of its own, since a faulty kernel can make the device unusable for its
+process, and keeps the answer in a small JSON file beside the library.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from filelock import FileLock
 from torch import Tensor
 
 from unept.ops import reference
-from unept.ops.cuda_build import Unavailable, one_line
+from unept.ops.cuda_build import Unavailable
 from unept.ops.cuda_library import Kernel
 from unept.ops.reference import Shapes
 from unept.ops.validation import computed_in
-from unept.utils.atomic_files import write_whole
+from unept.utils.atomic_files import atomic_write
+from unept.utils.messages import first_error_line
 
 OFF_LINES = 1e-3  # pixels; on a pixel line itself a gradient may jump
 PATIENCE = 600  # seconds, for a whole test
@@ -42,7 +43,7 @@ CASES: tuple[tuple[Shapes, int, int, int, int, torch.dtype], ...] = (
 
 
 class Inputs(NamedTuple):
-    """A call of the kernels; everything but the value in the type of the computation."""
+    """Arguments of one call of the kernels; everything but the value in the type of the computation."""
 
     value_BSHD: Tensor
     reference_Q2: Tensor
@@ -68,45 +69,58 @@ def make_inputs(
     batch: int = 2,
     seed: int = 0,
 ) -> Inputs:
-    """Random inputs on the CPU, the same for the same arguments; points in and around the maps, off the pixel lines."""
-    chance = torch.Generator().manual_seed(seed)
+    """Make random inputs on the CPU, the same for the same arguments.
+
+    Points lie in and around the maps, off the pixel lines, where the gradient is continuous.
+
+    Args:
+        shapes: (height, width) of each level.
+        queries: Number of queries, Q.
+        heads: Number of heads, H.
+        channels: Channels of a head, D.
+        points: Points per level and head, P.
+        dtype: Type of the values; the other tensors have the type of the computation.
+        batch: Number of images, B.
+        seed: Seed of the generator.
+    """
+    generator = torch.Generator().manual_seed(seed)
     B, Q, H, D, L, P = batch, queries, heads, channels, len(shapes), points
-    place = torch.rand(Q, 2, generator=chance, dtype=torch.float64)
-    offsets = 2.5 * torch.randn(B, Q, H, L, P, 2, generator=chance, dtype=torch.float64)
+    reference = torch.rand(Q, 2, generator=generator, dtype=torch.float64)
+    offsets = 2.5 * torch.randn(B, Q, H, L, P, 2, generator=generator, dtype=torch.float64)
     sizes_L12 = torch.tensor([(width, height) for height, width in shapes], dtype=torch.float64).view(L, 1, 2)
-    pixels = place[:, None, None, None] * sizes_L12 - 0.5 + offsets
+    pixels = reference[:, None, None, None] * sizes_L12 - 0.5 + offsets
     offsets = offsets + 3 * OFF_LINES * ((pixels - pixels.round()).abs() < 2 * OFF_LINES)
-    value = torch.randn(B, sum(h * w for h, w in shapes), H, D, generator=chance, dtype=torch.float64)
-    logits = torch.randn(B, Q, H, L, P, generator=chance, dtype=torch.float64)
-    gradient = torch.randn(B, Q, H * D, generator=chance, dtype=torch.float64)
+    value = torch.randn(B, sum(h * w for h, w in shapes), H, D, generator=generator, dtype=torch.float64)
+    logits = torch.randn(B, Q, H, L, P, generator=generator, dtype=torch.float64)
+    gradient = torch.randn(B, Q, H * D, generator=generator, dtype=torch.float64)
     wide = computed_in(dtype)
-    place, offsets, logits, gradient = (tensor.to(wide) for tensor in (place, offsets, logits, gradient))
-    return Inputs(value.to(dtype), place, offsets, logits, gradient, shapes)
+    reference, offsets, logits, gradient = (tensor.to(wide) for tensor in (reference, offsets, logits, gradient))
+    return Inputs(value.to(dtype), reference, offsets, logits, gradient, shapes)
 
 
 def expected(inputs: Inputs, dtype: torch.dtype) -> tuple[Tensor, ...]:
-    """The reference's result and its gradients by value, offsets and logits, computed in ``dtype``."""
-    given = [inputs.value_BSHD, inputs.offsets_BQHLP2, inputs.logits_BQHLP]
-    value, offsets, logits = (tensor.to(dtype).requires_grad_() for tensor in given)
+    """Return the reference's result and its gradients by value, offsets and logits, computed in ``dtype``."""
+    leaves = [inputs.value_BSHD, inputs.offsets_BQHLP2, inputs.logits_BQHLP]
+    value, offsets, logits = (tensor.to(dtype).requires_grad_() for tensor in leaves)
     out = reference.msda(value, inputs.reference_Q2.to(dtype), offsets, logits, inputs.shapes)
     gradients = torch.autograd.grad(out, (value, offsets, logits), inputs.gradient_BQC.to(dtype))
     return (out.detach(), *gradients)
 
 
 def outcome(kernel: Kernel, inputs: Inputs) -> tuple[Tensor, ...]:
-    """What the kernels give for the same: result and gradients, on the CPU."""
-    given = [tensor.to(kernel.device) for tensor in inputs[:4]]
-    result, softmax = kernel.forward(*given, inputs.sides)  # type: ignore[call-arg, arg-type]
+    """Return the kernels' result and gradients for the same inputs, on the CPU."""
+    arguments = [tensor.to(kernel.device) for tensor in inputs[:4]]
+    result, softmax = kernel.forward(*arguments, inputs.sides)  # type: ignore[call-arg, arg-type]
     gradient = inputs.gradient_BQC.to(kernel.device)
-    gradients = kernel.backward(gradient, *given, result, softmax, inputs.sides)  # type: ignore[call-arg, arg-type]
+    gradients = kernel.backward(gradient, *arguments, result, softmax, inputs.sides)  # type: ignore[call-arg, arg-type]
     return tuple(tensor.cpu() for tensor in (result, *gradients))
 
 
 def disagreement(kernel: Kernel, inputs: Inputs) -> str:
-    """What the kernels get wrong, in one line, or "".
+    """Return the first error of the kernels in one line, or "".
 
-    They may be twice as far from the reference in double precision as the reference in single precision is, plus a few
-    units in the last place of the largest number; doubles within 1e-12 of it.
+    They may differ from the double-precision reference by twice the error of the single-precision reference, plus a few
+    units in the last place of the largest number; doubles by 1e-12 of it.
     """
     stored = inputs.value_BSHD.dtype
     wide = computed_in(stored)
@@ -129,7 +143,7 @@ def disagreement(kernel: Kernel, inputs: Inputs) -> str:
 
 
 def self_test(kernel: Kernel) -> str:
-    """What the kernels get wrong in the first of `CASES` where they do, or ""."""
+    """Return the first error of the kernels over `CASES`, or ""."""
     for case in CASES:
         if said := disagreement(kernel, make_inputs(*case)):
             return said
@@ -137,7 +151,7 @@ def self_test(kernel: Kernel) -> str:
 
 
 def card_name(device: torch.device) -> str:
-    """What tells this card from others, and its driver's torch from another."""
+    """Return a text that identifies the device and torch's CUDA version."""
     if device.type != "cuda":
         return str(device)
     properties = torch.cuda.get_device_properties(device)
@@ -145,9 +159,11 @@ def card_name(device: torch.device) -> str:
 
 
 def verdict(path: Path, device: torch.device) -> str:
-    """What the library at ``path`` gets wrong on ``device``, or "": read from beside it, or tested and written.
+    """Return the error of the library at ``path`` on ``device``, or "".
 
-    Unavailable if the test cannot be run to its end; nothing is written then.
+    Read from the file beside it, or tested and written.
+
+    Unavailable if the test cannot be completed; nothing is written then.
     """
     record, card = path.with_suffix(".checked.json"), card_name(device)
     known = _read(record)
@@ -156,7 +172,7 @@ def verdict(path: Path, device: torch.device) -> str:
         try:
             with FileLock(path.with_suffix(".checked.lock"), timeout=PATIENCE):
                 known = {**_read(record), card: said}
-                write_whole(record, json.dumps(known, indent=1).encode())
+                atomic_write(record, json.dumps(known, indent=1).encode())
         except OSError:  # a cache that cannot be written: the next process tests again
             known = {card: said}
     return f"{known[card]} (written in {record})" if known[card] else ""
@@ -176,7 +192,7 @@ def _tested(path: Path, device: torch.device) -> str:
         )
         said = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
     except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
-        raise Unavailable(f"their test cannot run: {one_line(str(error))}") from error
+        raise Unavailable(f"their test cannot run: {first_error_line(str(error))}") from error
     if not isinstance(said, str):
         last = (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1]
         raise Unavailable(f"their test broke off: {last[:300]}")
@@ -184,7 +200,7 @@ def _tested(path: Path, device: torch.device) -> str:
 
 
 def _read(record: Path) -> dict[str, str]:
-    """The verdicts in a file; none where there is no such file or it is damaged."""
+    """Return the verdicts in a file; none if there is no such file or it is damaged."""
     try:
         known = json.loads(record.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -193,7 +209,7 @@ def _read(record: Path) -> dict[str, str]:
 
 
 def main(library: str, device: str) -> None:
-    """Test and print the verdict."""
+    """Run the test and print the verdict."""
     print(json.dumps(self_test(Kernel.load(Path(library), torch.device(device)))))
 
 

@@ -1,7 +1,7 @@
-"""Which implementation of an operator runs, and why.
+"""Selects the implementation of the operator.
 
-The backend is an argument; "auto" is what ``$UNEPT_BACKEND`` says at the time of the call, and without that the fastest
-that can run here.
+The backend is an argument; "auto" is the value of ``$UNEPT_BACKEND`` at the time of the call, and without that the
+fastest implementation that can run here.
 """
 
 from __future__ import annotations
@@ -12,39 +12,43 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from unept.config import BACKENDS
 from unept.ops import cpu_build, cpu_ops, cuda_ops, mmcv_compiled, reference
 from unept.ops.reference import Shapes
 from unept.ops.validation import axes_of, computed_in
 
-BACKENDS = ("auto", "reference", "native", "cuda", "mmcv")
-
 
 class Backend(NamedTuple):
-    """The implementation that runs, and the reason in one line."""
+    """Name of the implementation that runs, and the reason in one line."""
 
     name: str
     reason: str
 
 
 def resolve(backend: str = "auto", *, device: str = "cpu") -> Backend:
-    """The implementation that ``backend`` stands for here, for tensors of floating-point numbers on a ``device``.
+    """Return the implementation that ``backend`` stands for here.
 
-    A card that cannot have the CUDA kernels gets mmcv's compiled operator where that is there and works, else the
-    reference.
-    ValueError, in one line, for an unknown name and for one that is asked for and cannot run. The first call that can
-    take a compiled kernel builds it where that has not been done.
+    "auto" on a CUDA device without our kernels is mmcv's compiled operator if it works there, else the reference. The
+    first call that can use a compiled kernel builds it.
+
+    Args:
+        backend: A name of BACKENDS.
+        device: Device of the tensors, as text.
+
+    Raises:
+        ValueError: In one line, for an unknown name and for a backend that was requested and cannot run.
     """
-    asked = "asked for"
+    request = "asked for"
     if backend == "auto" and (chosen := os.environ.get("UNEPT_BACKEND", "auto")) != "auto":
-        backend, asked = chosen, "asked for by UNEPT_BACKEND"
+        backend, request = chosen, "asked for by UNEPT_BACKEND"
     if backend not in BACKENDS:
         raise ValueError(f"unknown backend {backend!r}; there are {', '.join(BACKENDS)}")
     if backend == "reference":
-        return Backend("reference", f"plain PyTorch, {asked}")
+        return Backend("reference", f"plain PyTorch, {request}")
     name = backend if backend != "auto" else "cuda" if torch.device(device).type == "cuda" else "native"
     reason = _problem(name, device)
     if not reason:
-        return Backend(name, f"{_describe(name)}{', ' + asked if backend == name else ''}")
+        return Backend(name, f"{_describe(name)}{', ' + request if backend == name else ''}")
     if backend == name:
         raise ValueError(f"the {name} kernel cannot run: {reason}")
     if name == "cuda" and not mmcv_compiled.problem(torch.device(device)):
@@ -53,14 +57,14 @@ def resolve(backend: str = "auto", *, device: str = "cpu") -> Backend:
 
 
 def _describe(name: str) -> str:
-    """A compiled implementation in a few words."""
+    """Return a compiled implementation in a few words."""
     if name == "native":
         return cpu_ops.describe()
     return "built by nvcc, checked on this card" if name == "cuda" else "mmcv's compiled operator, checked on this card"
 
 
 def _problem(name: str, device: str) -> str:
-    """Why the kernel cannot run on the device; "" where it can."""
+    """Return the reason why the kernel cannot run on the device; "" if it can."""
     if name in ("cuda", "mmcv"):
         wanted = torch.device(device)
         if wanted.type != "cuda":
@@ -75,7 +79,7 @@ def _name(backend: str, device: str) -> str:
 
 
 def _suits(value_BSHD: Tensor, offsets_BQHLP2: Tensor, logits_BQHLP: Tensor) -> bool:
-    """Whether a compiled kernel computes in the types that the reference would compute these in."""
+    """Return True if a compiled kernel computes in the types that the reference would use."""
     wide = computed_in(value_BSHD.dtype)
     types = {computed_in(tensor.dtype) for tensor in (offsets_BQHLP2, logits_BQHLP)}
     return types <= {wide}
@@ -90,11 +94,24 @@ def msda(
     *,
     backend: str = "auto",
 ) -> Tensor:
-    """Multi-scale deformable attention, (B, Q, H * D); see `unept.ops.reference.msda` for the arguments.
+    """Compute multi-scale deformable attention by the selected implementation.
 
-    ValueError for tensors that do not fit each other, and for a ``backend`` that cannot run or does not take them.
-    "auto", whatever chose for it, gives tensors of mixed precision to the reference. On the meta device, where nothing
-    is computed and operations are counted, it is always the one operator, whatever the backend.
+    "auto" passes tensors of mixed precision to the reference. On the meta device, where operations are counted and
+    nothing is computed, the result is always that of the one operator.
+
+    Args:
+        value_BSHD: Values; see `unept.ops.reference.msda` for all tensors.
+        reference_Q2: Reference points.
+        offsets_BQHLP2: Offsets in pixels.
+        logits_BQHLP: Attention logits.
+        shapes: (height, width) of each level.
+        backend: A name of BACKENDS.
+
+    Returns:
+        (B, Q, H * D).
+
+    Raises:
+        ValueError: For tensors that do not fit each other, and for a backend that cannot run or does not take them.
     """
     axes_of(value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, [side for shape in shapes for side in shape])
     if value_BSHD.device.type == "meta":

@@ -1,4 +1,4 @@
-"""What the custom operators cost, for whoever counts operations."""
+"""Multiply-adds of the custom operators, for operation counters."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
-CORNERS = 4  # of the cell that a sampled point lies in
+CORNERS = 4  # pixels around a sampled point
 
 
 def msda_macs(value_BSHD: Tensor, _reference: Tensor, _offsets: Tensor, logits_BQHLP: Tensor, _: Sequence[int]) -> int:
-    """Multiply-adds of the sampling: four corners and one weight for each channel of each point."""
+    """Return the multiply-adds of the sampling: four corners and one weight for each channel of each point."""
     return logits_BQHLP.numel() * value_BSHD.shape[3] * (CORNERS + 1)
 
 

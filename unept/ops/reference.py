@@ -28,23 +28,42 @@ def msda(
     *,
     total: Total | None = None,
 ) -> Tensor:
-    """Multi-scale deformable attention from what the linear layers give (paper, Eq. 4); (B, Q, H * D).
+    """Compute multi-scale deformable attention from the outputs of the linear layers (paper, Eq. 4).
 
-    The weights are the softmax of ``logits_BQHLP`` over the levels and points of a head; a point of level l lies at
-    ``reference_Q2`` (fractions of the map) + ``offsets_BQHLP2`` (pixels of that level). A point whose offset is not
-    finite contributes 0 and has no gradient; a logit of NaN or +inf makes its query's result NaN, one of -inf is a
-    weight of 0. ``total`` is one of the two ways to sum up; by default the faster of them.
+    The weights are the softmax of the logits over the levels and points of a head. A point of level l lies at its
+    reference point plus its offset. A point whose offset is not finite contributes 0 and has no gradient; a logit of
+    NaN or +inf makes its query's result NaN, one of -inf is a weight of 0.
+
+    Args:
+        value_BSHD: Values of the tokens of all levels.
+        reference_Q2: Reference points (x, y) as fractions of the map.
+        offsets_BQHLP2: Offsets (x, y) in pixels of each level.
+        logits_BQHLP: Attention logits.
+        shapes: (height, width) of each level.
+        total: Way to sum up, `sum_by_grid` or `sum_by_matrix`; default: the faster one.
+
+    Returns:
+        (B, Q, H * D), in the type of the values.
     """
     reference_Q2 = reference_Q2.to(_wide(reference_Q2))
+    # Points in pixels of their level; pixel i has its centre at i.
     start_QL12 = reference_Q2[:, None, None] * _sizes(shapes, reference_Q2) - 0.5
+    # Softmax over the levels and points of a head.
     weights = logits_BQHLP.flatten(3).softmax(-1, dtype=_wide(logits_BQHLP)).view_as(logits_BQHLP)
     return _sum(value_BSHD, shapes, start_QL12[:, None] + offsets_BQHLP2, weights, total)
 
 
 def sample(value_BSHD: Tensor, shapes: Shapes, locations_BQHLP2: Tensor, weights_BQHLP: Tensor) -> Tensor:
-    """Weighted sum of bilinear samples, 0 outside the maps; (B, Q, H * D).
+    """Return the weighted sum of bilinear samples, 0 outside the maps.
 
-    ``locations_BQHLP2`` are fractions of each level's width and height, ``weights_BQHLP`` multiply as they are.
+    Args:
+        value_BSHD: Values of the tokens of all levels.
+        shapes: (height, width) of each level.
+        locations_BQHLP2: Locations (x, y) as fractions of each level's width and height.
+        weights_BQHLP: Weights, used as they are.
+
+    Returns:
+        (B, Q, H * D).
     """
     return _sum(value_BSHD, shapes, locations_BQHLP2 * _sizes(shapes, locations_BQHLP2) - 0.5, weights_BQHLP)
 
@@ -66,7 +85,17 @@ def _sum(
 
 
 def sum_by_grid(value_BSHD: Tensor, shapes: Shapes, pixels_BQHLP2: Tensor, weights_BQHLP: Tensor) -> Tensor:
-    """Sample the channels of every point, then add them up: for large maps. Finite points only; (B, Q, H * D)."""
+    """Sample the channels of every point and add them up: for large maps.
+
+    Args:
+        value_BSHD: Values of the tokens of all levels.
+        shapes: (height, width) of each level.
+        pixels_BQHLP2: Points (x, y) in pixels of their level, all finite.
+        weights_BQHLP: Weights, used as they are.
+
+    Returns:
+        (B, Q, H * D).
+    """
     (B, _, H, D), (Q, P) = value_BSHD.shape, (weights_BQHLP.shape[1], weights_BQHLP.shape[4])
     grid_BQHLP2 = (2 * pixels_BQHLP2 + 1) / _sizes(shapes, pixels_BQHLP2) - 1
     out_NDQ = value_BSHD.new_zeros(B * H, D, Q)
@@ -81,10 +110,19 @@ def sum_by_grid(value_BSHD: Tensor, shapes: Shapes, pixels_BQHLP2: Tensor, weigh
 
 
 def sum_by_matrix(value_BSHD: Tensor, shapes: Shapes, pixels_BQHLP2: Tensor, weights_BQHLP: Tensor) -> Tensor:
-    """Add the points' weights up in a (Q, S) matrix, then one product: 2 to 4 times faster for small maps on a CPU.
+    """Add the points' weights up in a (Q, S) matrix and multiply by the values.
 
-    Chosen there where that matrix is no larger than the samples that `sum_by_grid` would hold. Finite points only;
-    (B, Q, H * D).
+    That is 2 to 4 times faster for small maps on a CPU. It is chosen there if the matrix is no larger than the samples
+    that `sum_by_grid` would hold.
+
+    Args:
+        value_BSHD: Values of the tokens of all levels.
+        shapes: (height, width) of each level.
+        pixels_BQHLP2: Points (x, y) in pixels of their level, all finite.
+        weights_BQHLP: Weights, used as they are.
+
+    Returns:
+        (B, Q, H * D).
     """
     B, Q, H = weights_BQHLP.shape[:3]
     matrices = []
@@ -102,31 +140,42 @@ def sum_by_matrix(value_BSHD: Tensor, shapes: Shapes, pixels_BQHLP2: Tensor, wei
         return (matrix_BHQS @ value_BSHD.transpose(1, 2)).transpose(1, 2).flatten(2)
 
 
-def _neighbours(place: Tensor, side: int, step: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """The pixel below and the pixel above ``place`` along an axis of ``side`` pixels: its index times ``step``, and
-    its bilinear share, 0 where it lies outside.
+def _neighbours(position: Tensor, side: int, step: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Return the two pixels around ``position`` along an axis of ``side`` pixels.
+
+    Each is (index times ``step``, bilinear share), the share 0 outside the map.
     """
     with torch.no_grad():
-        low = place.floor()
+        low = position.floor()
         below, above = low.clamp(0, side - 1), (low + 1).clamp(0, side - 1)
-        below_inside, above_inside = (below == low).to(place.dtype), (above == low + 1).to(place.dtype)
-    share = place - low
+        below_inside, above_inside = (below == low).to(position.dtype), (above == low + 1).to(position.dtype)
+    share = position - low
     return (below.long() * step, (1 - share) * below_inside), (above.long() * step, share * above_inside)
 
 
 def materialised(
     reference_Q2: Tensor, offsets_BQHLP2: Tensor, logits_BQHLP: Tensor, shapes: Shapes
 ) -> tuple[Tensor, Tensor]:
-    """What other operators want: locations (B, Q, H, L, P, 2) as fractions of the maps, weights (B, Q, H, L, P)."""
+    """Return locations and weights as other operators take them.
+
+    Args:
+        reference_Q2: Reference points (x, y) as fractions of the map.
+        offsets_BQHLP2: Offsets (x, y) in pixels of each level.
+        logits_BQHLP: Attention logits.
+        shapes: (height, width) of each level.
+
+    Returns:
+        Locations (B, Q, H, L, P, 2) as fractions of the maps, and weights (B, Q, H, L, P).
+    """
     locations_BQHLP2 = reference_Q2[:, None, None, None] + offsets_BQHLP2 / _sizes(shapes, reference_Q2)
     return locations_BQHLP2, logits_BQHLP.flatten(3).softmax(-1).view_as(logits_BQHLP)
 
 
 def _wide(like: Tensor) -> torch.dtype:
-    """The type that ``like`` is computed in: single precision at least."""
+    """Return the type that ``like`` is computed in: single precision at least."""
     return torch.promote_types(like.dtype, torch.float32)
 
 
 def _sizes(shapes: Shapes, like: Tensor) -> Tensor:
-    """(width, height) of each level, (L, 1, 2)."""
+    """Return (width, height) of each level, (L, 1, 2)."""
     return like.new_tensor([(width, height) for height, width in shapes])[:, None]

@@ -1,4 +1,4 @@
-"""What every implementation of multi-scale deformable attention is given: its types, axes, and the words for a mistake.
+"""Checks of the arguments that every implementation of multi-scale deformable attention takes.
 
 Shape legend: see `unept.ops.reference`. ``shapes`` is flat here: height and width of each level in turn.
 """
@@ -16,7 +16,7 @@ VALUE_TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.floa
 
 
 class Axes(NamedTuple):
-    """The lengths of all axes, in the order of ``UneptSizes``."""
+    """Lengths of all axes, in the order of ``UneptSizes``."""
 
     batch: int
     tokens: int
@@ -34,14 +34,28 @@ class Sizes(ctypes.Structure):
 
 
 def computed_in(value_type: torch.dtype) -> torch.dtype:
-    """The type that values of ``value_type`` are computed in: double for double values, else single precision."""
+    """Return the type that values of ``value_type`` are computed in.
+
+    Double for double values, else single precision.
+    """
     return torch.promote_types(value_type, torch.float32)
 
 
 def axes_of(
     value_BSHD: Tensor, reference_Q2: Tensor, offsets_BQHLP2: Tensor, logits_BQHLP: Tensor, shapes: Sequence[int]
 ) -> Axes:
-    """The lengths of all axes. ValueError, in one line, unless the four tensors fit each other and the levels."""
+    """Return the lengths of all axes.
+
+    Args:
+        value_BSHD: Values, of a type in VALUE_TYPES.
+        reference_Q2: Reference points.
+        offsets_BQHLP2: Offsets.
+        logits_BQHLP: Attention logits.
+        shapes: Height and width of each level in turn.
+
+    Raises:
+        ValueError: In one line, unless the four tensors fit each other and the levels.
+    """
     if value_BSHD.dim() != 4 or logits_BQHLP.dim() != 5:
         raise ValueError(f"value must have 4 axes and logits 5, not {value_BSHD.dim()} and {logits_BQHLP.dim()}")
     if value_BSHD.dtype not in VALUE_TYPES:
@@ -63,7 +77,7 @@ def axes_of(
     ):
         if not tensor.is_floating_point():
             raise ValueError(f"{name} must be of floating-point numbers, not {tensor.dtype}")
-        check(name, tensor, shape, device=value_BSHD.device)
+        check_tensor(name, tensor, shape, device=value_BSHD.device)
     return axes
 
 
@@ -75,19 +89,42 @@ def sizes_of(
     logits_BQHLP: Tensor,
     shapes: Sequence[int],
 ) -> Sizes:
-    """The lengths as a kernel on ``device`` takes them. ValueError as `axes_of`, and for another device or type."""
-    check("value", value_BSHD, tuple(value_BSHD.shape), device=device)
+    """Return the lengths of all axes for a kernel.
+
+    Args:
+        device: Device that all tensors must be on.
+        value_BSHD: Values, of a type in VALUE_TYPES.
+        reference_Q2: Reference points, in the type of the computation like all that follow.
+        offsets_BQHLP2: Offsets.
+        logits_BQHLP: Attention logits.
+        shapes: Height and width of each level in turn.
+
+    Raises:
+        ValueError: As in `axes_of`, and for another device or type.
+    """
+    check_tensor("value", value_BSHD, tuple(value_BSHD.shape), device=device)
     axes = axes_of(value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, shapes)
     wide = computed_in(value_BSHD.dtype)
     for name, tensor in (("reference", reference_Q2), ("offsets", offsets_BQHLP2), ("logits", logits_BQHLP)):
-        check(name, tensor, tuple(tensor.shape), device=device, dtype=wide)
+        check_tensor(name, tensor, tuple(tensor.shape), device=device, dtype=wide)
     return Sizes(*axes)
 
 
-def check(
+def check_tensor(
     name: str, tensor: Tensor, shape: tuple[int, ...], *, device: torch.device, dtype: torch.dtype | None = None
 ) -> None:
-    """ValueError unless the tensor is on that device, of that shape and, if one is given, of that type."""
+    """Check the device, shape and type of a tensor.
+
+    Args:
+        name: Name of the tensor in messages.
+        tensor: The tensor.
+        shape: Expected shape.
+        device: Expected device.
+        dtype: Expected type; None for any.
+
+    Raises:
+        ValueError: In one line, for the first that differs.
+    """
     if tensor.device != device:
         raise ValueError(f"{name} must be on {device}, not on {tensor.device}")
     if dtype not in (None, tensor.dtype):

@@ -1,12 +1,11 @@
 """The networks that the paper compares with, rebuilt from their public configurations: one a file, on one frame.
 
 >>> import unept
->>> rival = unept.build(unept.ModelConfig(architecture="ccnet", backbone="tiny_conv", size=64, classes=8, width=64))
+>>> network = unept.build(unept.ModelConfig(architecture="ccnet", backbone="tiny_conv", size=64, classes=8, width=64))
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 
 from torch import nn
@@ -14,11 +13,12 @@ from torch import nn
 from unept.config import ModelConfig
 from unept.published import anl, backbones, ccnet, dnlnet, encnet, ocrnet, pointrend, psanet, setr, upernet
 from unept.published.loss import total_loss
-from unept.published.parts import Auxiliary, Output, Rival
+from unept.published.parts import Auxiliary, Output, PublishedNetwork
+from unept.utils.messages import nearest_clause
 
-__all__ = ["RIVALS", "Auxiliary", "Output", "Rival", "build", "check", "total_loss"]
+__all__ = ["PUBLISHED", "Auxiliary", "Output", "PublishedNetwork", "build_network", "check_network", "total_loss"]
 
-RIVALS: dict[str, Callable[..., nn.Module]] = {
+PUBLISHED: dict[str, Callable[..., nn.Module]] = {
     "psanet": psanet.psanet,
     "upernet": upernet.upernet,
     "encnet": encnet.encnet,
@@ -31,21 +31,24 @@ RIVALS: dict[str, Callable[..., nn.Module]] = {
     "setr_pup": setr.setr_pup,
     "setr_mla": setr.setr_mla,
 }
-COARSE = ("upernet", "pointrend")  # with a pyramid of their own: a ResNet below them goes down to 1/32
-AGGREGATED = (5, 11, 17, 23)  # ViT-large blocks, counted from 0, whose tokens SETR's three heads take
-SUPERVISED = (9, 14, 19, 23)
+_COARSE = ("upernet", "pointrend")  # with a pyramid of their own: a ResNet below them goes down to 1/32
+_AGGREGATED = (5, 11, 17, 23)  # ViT-large blocks, counted from 0, whose tokens SETR's three heads take
+_SUPERVISED = (9, 14, 19, 23)
 MASK, MASK_SIZE = 66, 480  # PSANet's mask, and the crop in pixels from which on it is the published one
 
 
-def check(config: ModelConfig) -> None:
-    """ValueError for the first setting that cannot be; cheap, builds nothing."""
+def check_network(config: ModelConfig) -> None:
+    """Check the configuration of a published network without building it.
+
+    ValueError for the first impossible setting.
+    """
     name = config.architecture
-    if name not in RIVALS:
-        allowed = ("unept", *RIVALS)
-        near = difflib.get_close_matches(name, allowed, n=1)
-        guess = f" (nearest: {near[0]})" if near else ""
-        raise ValueError(f"architecture cannot be {name!r}{guess}; it is one of {', '.join(allowed)}")
-    backbones.check(config.backbone)
+    if name not in PUBLISHED:
+        allowed = ("unept", *PUBLISHED)
+        raise ValueError(
+            f"architecture cannot be {name!r}{nearest_clause(name, allowed)}; it is one of {', '.join(allowed)}"
+        )
+    backbones.check_published_backbone(config.backbone)
     for field in ("classes", "size"):
         if getattr(config, field) < 1:
             raise ValueError(f"{field}={getattr(config, field)}: at least 1")
@@ -57,25 +60,33 @@ def check(config: ModelConfig) -> None:
         raise ValueError(f"dropout={config.dropout}: from 0 to below 1")
 
 
-def build(config: ModelConfig, *, weights: str = "") -> nn.Module:
-    """The rival that ``config`` names; of its other fields, backbone, classes, size, width and dropout count.
+def build_network(config: ModelConfig, *, weights: str = "") -> nn.Module:
+    """Build the published network that ``config`` names.
 
-    ``width`` is 512 in every public configuration; each narrower layer is a fixed fraction of it. ``weights`` is a file
-    for the backbone. ValueError, in one line, for settings that do not go together and a missing or unfit file.
+    Args:
+        config: Only architecture, backbone, classes, size, width and dropout are read. ``width`` is 512 in every public
+            configuration; each narrower layer is a fixed fraction of it.
+        weights: File of backbone weights; "" for none.
+
+    Raises:
+        ValueError: In one line, for settings that do not go together and for a missing or unfit file.
     """
-    check(config)
+    check_network(config)
     name = config.architecture
-    backbone = backbones.build(
+    backbone = backbones.build_published_backbone(
         config.backbone,
         config.size,
-        stride=32 if name in COARSE else 8,
-        blocks=AGGREGATED if name == "setr_mla" else SUPERVISED,
+        stride=32 if name in _COARSE else 8,
+        blocks=_AGGREGATED if name == "setr_mla" else _SUPERVISED,
         weights=weights,
     )
     extra = {"mask": _mask(config.size)} if name == "psanet" else {}
-    return RIVALS[name](backbone, classes=config.classes, width=config.width, dropout=config.dropout, **extra)
+    return PUBLISHED[name](backbone, classes=config.classes, width=config.width, dropout=config.dropout, **extra)
 
 
 def _mask(size: int) -> int:
-    """The published mask from the published crop on; for smaller crops one that just covers the map at 1/16."""
+    """Return PSANet's mask.
+
+    The published size from the published crop on, else one that just covers the map at 1/16.
+    """
     return MASK if size >= MASK_SIZE else 2 * -(-size // 16) - 1

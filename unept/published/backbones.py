@@ -1,19 +1,22 @@
-"""The rivals' backbones at full size: timm's networks, and any backbone of `unept.backbones` for reduced widths."""
+"""Backbones of the published networks at full size.
+
+Timm's, and any backbone of `unept.backbones` for reduced widths.
+"""
 
 from __future__ import annotations
 
-import difflib
 from functools import partial
 from typing import Any, cast
 
 from torch import Tensor, nn
 
-from unept.backbones import BACKBONES, Backbone, load, make
+from unept.backbones import BACKBONES, Backbone, load_backbone_weights, make_backbone
 from unept.published.parts import MULTIPLE, resize
 from unept.utils import torchvision_shim
+from unept.utils.messages import nearest_clause
 
 RESNETS = {"resnet50": "resnet50c", "resnet101": "resnet101c"}
-PUBLISHED = {
+TIMM_WEIGHTS = {
     "resnet50c": "resnet50c.gluon_in1k",
     "resnet101c": "resnet101c.gluon_in1k",
     "hrnet_w48": "hrnet_w48.ms_in1k",
@@ -35,25 +38,27 @@ class Features(Backbone):
         for module in net.modules():
             for child, own in module.named_children():
                 if isinstance(own, nn.Upsample):
-                    setattr(module, child, Enlarge(cast(float, own.scale_factor)))
+                    setattr(module, child, Upsample(cast(float, own.scale_factor)))
         self.net = net
-        self.published = PUBLISHED[name]
+        self.published = TIMM_WEIGHTS[name]
         self.channels = tuple(net.feature_info.channels())
         self.strides = tuple(net.feature_info.reduction())
 
     def forward(self, image_B3HW: Tensor) -> list[Tensor]:
-        """One map a level."""
+        """Return one map for each level."""
         return list(self.net(image_B3HW))
 
     def convert(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """From timm's own names."""
+        """Convert a state dict in timm's own names."""
         return super().convert({f"net.{name}": tensor for name, tensor in tensors.items()})
 
 
-class Enlarge(nn.Module):
-    """Bilinear enlargement, as HRNet has between its branches where it segments; timm's classifier takes the nearest.
+class Upsample(nn.Module):
+    """Bilinear upsampling between HRNet's branches, as in its segmentation network.
 
-    It is no `torch.nn.Upsample`, and nor is that of the public segmentation network.
+    Timm's classifier takes the nearest pixel.
+
+    It is no `torch.nn.Upsample`; neither is the one of the public segmentation network.
     """
 
     def __init__(self, factor: float) -> None:
@@ -61,7 +66,7 @@ class Enlarge(nn.Module):
         self.factor = round(factor)
 
     def forward(self, x_BChw: Tensor) -> Tensor:
-        """(B, C, factor * h, factor * w)."""
+        """Return (B, C, factor * h, factor * w)."""
         return resize(x_BChw, [self.factor * side for side in x_BChw.shape[2:]])
 
 
@@ -85,37 +90,44 @@ class TokenMaps(Backbone):
             **options,
         )
         self.net, self.outputs = net, outputs
-        self.published = PUBLISHED[name]
+        self.published = TIMM_WEIGHTS[name]
         self.channels = (net.embed_dim,) * len(outputs)
         self.strides = (net.patch_embed.patch_size[0],) * len(outputs)
 
     def forward(self, image_B3HW: Tensor) -> list[Tensor]:
-        """One map (B, width, H / patch, W / patch) a block."""
+        """Return one map (B, width, H / patch, W / patch) for each block."""
         maps: list[Tensor] = self.net.forward_intermediates(
             image_B3HW, indices=list(self.outputs), norm=False, intermediates_only=True
         )
         return maps
 
     def convert(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """From timm's own names."""
+        """Convert a state dict in timm's own names."""
         return super().convert({f"net.{name}": tensor for name, tensor in tensors.items()})
 
 
-def check(name: str) -> None:
-    """ValueError where there is no backbone ``name``."""
+def check_published_backbone(name: str) -> None:
+    """Raise ValueError if there is no backbone ``name``."""
     if name not in NAMES:
-        near = difflib.get_close_matches(name, NAMES, n=1)
-        guess = f" (nearest: {near[0]})" if near else ""
-        raise ValueError(f"no backbone {name!r}{guess}; there are {', '.join(NAMES)}")
+        raise ValueError(f"no backbone {name!r}{nearest_clause(name, NAMES)}; there are {', '.join(NAMES)}")
 
 
-def build(name: str, size: int, *, stride: int = 8, blocks: tuple[int, ...] = (), weights: str = "") -> Backbone:
-    """The backbone ``name``: ``stride`` is a ResNet's last one, ``blocks`` those whose tokens a ViT-large gives.
+def build_published_backbone(
+    name: str, size: int, *, stride: int = 8, blocks: tuple[int, ...] = (), weights: str = ""
+) -> Backbone:
+    """Build the backbone ``name``.
 
-    ``size`` is the side of the crop that a smaller transformer stores its positions for. ValueError for an unknown
-    name and for weights that are missing or do not fit.
+    Args:
+        name: A name of NAMES.
+        size: Side of the crop in pixels, for the stored positions of a smaller transformer.
+        stride: Output stride of a ResNet.
+        blocks: Blocks whose tokens a ViT-large returns.
+        weights: File of weights; "" for none.
+
+    Raises:
+        ValueError: For an unknown name and for weights that are missing or do not fit.
     """
-    check(name)
+    check_published_backbone(name)
     own: Backbone
     if name in RESNETS:
         own = Features(RESNETS[name], output_stride=stride, out_indices=(1, 2, 3, 4))
@@ -124,7 +136,7 @@ def build(name: str, size: int, *, stride: int = 8, blocks: tuple[int, ...] = ()
     elif name == "vit_large":
         own = TokenMaps("vit_large_patch16_384", blocks, VIT_SIZE)
     else:
-        return make(name, -(-size // MULTIPLE) * MULTIPLE, weights=weights)
+        return make_backbone(name, -(-size // MULTIPLE) * MULTIPLE, weights=weights)
     if weights:
-        load(own, weights)
+        load_backbone_weights(own, weights)
     return own

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from unept.backbones import Backbone
-from unept.published.parts import Auxiliary, Output, Rival, block, classifier, fcn
+from unept.published.parts import Auxiliary, Output, PublishedNetwork, classifier, conv_bn_relu, fcn
 
 CODES = 32
 PRESENCE_WEIGHT = 0.2
 
 
 class Encoding(nn.Module):
-    """Residuals of all places to each codeword, weighted by a soft assignment and summed over the map."""
+    """Residuals of all pixels to each codeword, weighted by a soft assignment and summed over the map."""
 
     def __init__(self, width: int, codes: int) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class Encoding(nn.Module):
         self.scale = nn.Parameter(torch.empty(codes).uniform_(-1, 0))
 
     def forward(self, x_BChw: Tensor) -> Tensor:
-        """(B, codes, C). The distances come from products, so that no (places, codes, C) tensor is held."""
+        """Return (B, codes, C). Distances are computed by products, so that no (pixels, codes, C) tensor is stored."""
         x_BNC = x_BChw.flatten(2).transpose(1, 2)
         squares_BN1 = x_BNC.square().sum(-1, keepdim=True)
         distance_BNK = squares_BN1 - 2 * x_BNC @ self.codewords.T + self.codewords.square().sum(-1)
@@ -31,19 +31,22 @@ class Encoding(nn.Module):
 
 
 class EncHead(nn.Module):
-    """A 3x3 block, gated by the encoding of the image; in training also which classes the image holds."""
+    """Head with a 3x3 block gated by the encoding of the image.
+
+    In training it also predicts the classes of the image.
+    """
 
     def __init__(self, channels: int, width: int, classes: int, dropout: float) -> None:
         super().__init__()
-        self.bottleneck = block(channels, width, 3)
-        self.project = block(width, width, 1)
+        self.bottleneck = conv_bn_relu(channels, width, 3)
+        self.project = conv_bn_relu(width, width, 1)
         self.encode = nn.Sequential(Encoding(width, CODES), nn.BatchNorm1d(CODES), nn.ReLU(inplace=True))
         self.gate = nn.Sequential(nn.Linear(width, width), nn.Sigmoid())
         self.presence = nn.Linear(width, classes)
         self.classify = classifier(width, classes, dropout)
 
     def forward(self, maps: list[Tensor]) -> Output:
-        """Logits at the stride of the last map."""
+        """Return logits at the stride of the last map."""
         x_BChw = self.bottleneck(maps[-1])
         encoded_BC = self.encode(self.project(x_BChw)).mean(1)
         gated = torch.relu(x_BChw + x_BChw * self.gate(encoded_BC)[..., None, None])
@@ -51,7 +54,7 @@ class EncHead(nn.Module):
         return Output(self.classify(gated), extra)
 
 
-def encnet(backbone: Backbone, *, classes: int = 150, width: int = 512, dropout: float = 0.1) -> Rival:
-    """The network of the public ADE20K configuration; on ResNet-101 with output stride 8 there."""
+def encnet(backbone: Backbone, *, classes: int = 150, width: int = 512, dropout: float = 0.1) -> PublishedNetwork:
+    """Build EncNet as in the public ADE20K configuration, where it has a ResNet-101 with output stride 8."""
     head = EncHead(backbone.channels[-1], width, classes, dropout)
-    return Rival(backbone, head, fcn(backbone.channels[-2], width // 2, classes, dropout))
+    return PublishedNetwork(backbone, head, fcn(backbone.channels[-2], width // 2, classes, dropout))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unept.backbones import Backbone
-from unept.published.parts import Auxiliary, Output, Rival, block, classifier, resize
+from unept.published.parts import Auxiliary, Output, PublishedNetwork, classifier, conv_bn_relu, resize
 
 SUBDIVISIONS = 2  # each doubles the map
 TEST_POINTS = 8196  # refined in each subdivision
@@ -20,7 +20,7 @@ IMPORTANT = 0.75  # share of the training points that are taken where the coarse
 
 
 class Pyramid(nn.Module):
-    """A feature pyramid: ``width`` channels on every level, the coarser added to the finer."""
+    """Feature pyramid: ``width`` channels on every level, the coarser added to the finer."""
 
     def __init__(self, channels: tuple[int, ...], width: int) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class Pyramid(nn.Module):
         self.smooth = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in channels)
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        """One map a level, at the sizes of the inputs."""
+        """Return one map for each level, at the sizes of the inputs."""
         levels = [lateral(level) for lateral, level in zip(self.laterals, maps, strict=True)]
         for index in range(len(levels) - 2, -1, -1):
             levels[index] = levels[index] + F.interpolate(levels[index + 1], size=levels[index].shape[2:])
@@ -36,19 +36,22 @@ class Pyramid(nn.Module):
 
 
 class Coarse(nn.Module):
-    """Each level brought to the finest in steps of a 3x3 block and a doubling, summed, classified."""
+    """Coarse prediction.
+
+    Each level brought to the finest in steps of a 3x3 block and a doubling, summed, classified.
+    """
 
     def __init__(self, strides: tuple[int, ...], width: int, hidden: int, classes: int, dropout: float) -> None:
         super().__init__()
         self.doublings = tuple(round(math.log2(stride / strides[0])) for stride in strides)
         self.steps = nn.ModuleList(
-            nn.Sequential(*(block(hidden if step else width, hidden, 3) for step in range(max(1, doublings))))
+            nn.Sequential(*(conv_bn_relu(hidden if step else width, hidden, 3) for step in range(max(1, doublings))))
             for doublings in self.doublings
         )
         self.classify = classifier(hidden, classes, dropout)
 
     def forward(self, levels: list[Tensor]) -> Tensor:
-        """(B, K, h, w) of the finest level."""
+        """Return logits (B, K, h, w) at the size of the finest level."""
         total: Tensor | None = None
         for x, steps, doublings in zip(levels, self.steps, self.doublings, strict=True):
             for step in cast(nn.Sequential, steps):
@@ -78,7 +81,10 @@ class PointMLP(nn.Module):
 
 
 class PointHead(nn.Module):
-    """The coarse map, and the points: at random and where it is uncertain in training, the most uncertain in tests."""
+    """Coarse prediction and point-wise refinement.
+
+    Random and uncertain points in training, the most uncertain in evaluation.
+    """
 
     def __init__(self, backbone: Backbone, width: int, classes: int, dropout: float) -> None:
         super().__init__()
@@ -87,13 +93,15 @@ class PointHead(nn.Module):
         self.points = PointMLP(width // 2, classes)
 
     def forward(self, maps: list[Tensor]) -> Output:
-        """Logits at the stride of the first map in training, at a quarter of it in evaluation."""
+        """Return logits at the stride of the first map in training, at a quarter of it in evaluation."""
+        # Feature pyramid and coarse logits, (B, K, h, w).
         finest, *_ = levels = self.pyramid(maps)
         coarse = self.coarse(levels)
         if self.training:
             places = training_places(coarse)
             logits_BKP = self.points(sample(finest, places), sample(coarse, places))
             return Output(coarse, (Auxiliary(logits_BKP, 1.0, places),))
+        # Double the map and predict its least certain pixels anew.
         refined = coarse
         for _ in range(SUBDIVISIONS):
             refined = resize(refined, [2 * side for side in refined.shape[2:]])
@@ -105,19 +113,19 @@ class PointHead(nn.Module):
 
 
 def sample(map_BChw: Tensor, places_BP2: Tensor) -> Tensor:
-    """The map at ``places`` (fractions of width and height), bilinear; (B, C, P)."""
+    """Sample a map bilinearly at ``places``, fractions (x, y) of width and height; (B, C, P)."""
     grid_B1P2 = 2 * places_BP2[:, None] - 1
     return F.grid_sample(map_BChw, grid_B1P2, mode="bilinear", align_corners=False)[:, :, 0]
 
 
 def uncertainty(logits_BKN: Tensor) -> Tensor:
-    """Second-largest logit less the largest: 0 where two classes are even, negative elsewhere; (B, N)."""
+    """Return the second-largest logit minus the largest: 0 if two classes are even, negative elsewhere; (B, N)."""
     top = logits_BKN.topk(2, dim=1).values
     return top[:, 1] - top[:, 0]
 
 
 def uncertain_places(logits_BKhw: Tensor) -> tuple[Tensor, Tensor]:
-    """Flat indices (B, P) and centres (B, P, 2), as fractions (x, y), of the least certain pixels of a map."""
+    """Return flat indices (B, P) and centres (B, P, 2), as fractions (x, y), of the least certain pixels of a map."""
     h, w = logits_BKhw.shape[2:]
     index_BP = uncertainty(logits_BKhw.flatten(2)).topk(min(h * w, TEST_POINTS), dim=1).indices
     x = ((index_BP % w) + 0.5) / w
@@ -127,7 +135,7 @@ def uncertain_places(logits_BKhw: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def training_places(logits_BKhw: Tensor) -> Tensor:
-    """Random places (B, P, 2), most of them the least certain ones of a larger random draw."""
+    """Draw random places (B, P, 2), most of them the least certain ones of a larger random draw."""
     B, points = logits_BKhw.shape[0], min(TRAIN_POINTS, 4 * logits_BKhw.shape[2] * logits_BKhw.shape[3])
     important = int(IMPORTANT * points)
     drawn_BD2 = torch.rand(B, OVERSAMPLE * points, 2, device=logits_BKhw.device)
@@ -136,6 +144,6 @@ def training_places(logits_BKhw: Tensor) -> Tensor:
     return torch.cat((chosen, torch.rand(B, points - important, 2, device=logits_BKhw.device)), dim=1)
 
 
-def pointrend(backbone: Backbone, *, classes: int = 150, width: int = 512, dropout: float = 0.1) -> Rival:
-    """The network of the public ADE20K configuration; on ResNet-101 with output stride 32 there, no auxiliary head."""
-    return Rival(backbone, PointHead(backbone, width, classes, dropout))
+def pointrend(backbone: Backbone, *, classes: int = 150, width: int = 512, dropout: float = 0.1) -> PublishedNetwork:
+    """Build PointRend as in the public ADE20K configuration: a ResNet-101 with output stride 32, no auxiliary head."""
+    return PublishedNetwork(backbone, PointHead(backbone, width, classes, dropout))

@@ -6,41 +6,42 @@ import torch
 from torch import Tensor, nn
 
 from unept.backbones import Backbone
-from unept.published.parts import Output, Rival, block, classifier, fcn, resize
+from unept.published.parts import Output, PublishedNetwork, classifier, conv_bn_relu, fcn, resize
 
 
 class Branch(nn.Module):
-    """One of the two directions: features at half the size, and ``mask`` x ``mask`` weights around each place."""
+    """One of the two directions: features at half the size, and ``mask`` x ``mask`` weights around each pixel."""
 
     def __init__(self, before: int, width: int, mask: int) -> None:
         super().__init__()
-        self.reduce = block(before, width, 1)
-        self.attention = nn.Sequential(block(width, width, 1), nn.Conv2d(width, mask**2, 1, bias=False))
+        self.reduce = conv_bn_relu(before, width, 1)
+        self.attention = nn.Sequential(conv_bn_relu(width, width, 1), nn.Conv2d(width, mask**2, 1, bias=False))
         self.mask = mask
 
     def forward(self, x_BChw: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (B, C, h/2, w/2), and weights (B, other, own) between each place and every other."""
+        """Return features (B, C, h/2, w/2), and weights (B, other, own) between each pixel and every other."""
         reduced = self.reduce(x_BChw)
         reduced = resize(reduced, [max(side // 2, 1) for side in reduced.shape[2:]])
         return reduced, spread(self.attention(reduced), self.mask)
 
 
 class PSAHead(nn.Module):
-    """Collect and distribute, projected back to the backbone's channels and fused with its last map."""
+    """Collect and distribute branches, projected back to the backbone's channels and fused with its last map."""
 
     def __init__(self, channels: int, width: int, classes: int, mask: int, dropout: float) -> None:
         super().__init__()
         self.collect = Branch(channels, width, mask)
         self.distribute = Branch(channels, width, mask)
-        self.project = block(2 * width, channels, 1, padding=1)  # the public head pads its 1x1 convolution
-        self.bottleneck = block(2 * channels, width, 3)
+        self.project = conv_bn_relu(2 * width, channels, 1, padding=1)  # the public head pads its 1x1 convolution
+        self.bottleneck = conv_bn_relu(2 * channels, width, 3)
         self.classify = classifier(width, classes, dropout)
 
     def forward(self, maps: list[Tensor]) -> Output:
-        """Logits at the stride of the last map."""
+        """Return logits at the stride of the last map."""
         x = maps[-1]
         collected, from_others = self.collect(x)
         distributed, to_others = self.distribute(x)
+        # Collect from and distribute to all pixels of the halved map.
         both = [
             (features.flatten(2) @ weights.softmax(1)).view_as(features)
             for features, weights in ((collected, from_others), (distributed, to_others.transpose(1, 2)))
@@ -50,10 +51,10 @@ class PSAHead(nn.Module):
 
 
 def spread(mask_BMhw: Tensor, side: int) -> Tensor:
-    """Each place's weights, given around itself, laid out over the whole map: (B, other place, own place).
+    """Lay each pixel's weights, stored relative to it, out over the whole map: (B, other pixel, own pixel).
 
-    Channel (r, c) of a place's ``side`` x ``side`` mask belongs to the place r - (side - 1) // 2 rows below it and as
-    many columns to its right; what the mask does not reach is 0.
+    Channel (r, c) of a pixel's ``side`` x ``side`` mask belongs to the pixel r - (side - 1) // 2 rows below it and c -
+    (side - 1) // 2 columns to its right; pixels outside the mask get 0.
     """
     h, w = mask_BMhw.shape[2:]
     rows_hh, inside_hh = _offsets(h, side, mask_BMhw.device)
@@ -65,13 +66,15 @@ def spread(mask_BMhw: Tensor, side: int) -> Tensor:
 
 
 def _offsets(length: int, side: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Row (or column) of the mask for each (other, own) pair along one axis, and whether the mask has it."""
-    place = torch.arange(length, device=device)
-    offset = place[:, None] - place + (side - 1) // 2
+    """Return the mask's row (or column) for each (other, own) pair along one axis, and whether the mask contains it."""
+    position = torch.arange(length, device=device)
+    offset = position[:, None] - position + (side - 1) // 2
     return offset.clamp(0, side - 1), (offset >= 0) & (offset < side)
 
 
-def psanet(backbone: Backbone, *, classes: int = 150, width: int = 512, mask: int = 66, dropout: float = 0.1) -> Rival:
-    """The network of the public ADE20K configuration; on ResNet-101 with output stride 8 there."""
+def psanet(
+    backbone: Backbone, *, classes: int = 150, width: int = 512, mask: int = 66, dropout: float = 0.1
+) -> PublishedNetwork:
+    """Build PSANet as in the public ADE20K configuration, where it has a ResNet-101 with output stride 8."""
     head = PSAHead(backbone.channels[-1], width, classes, mask, dropout)
-    return Rival(backbone, head, fcn(backbone.channels[-2], width // 2, classes, dropout))
+    return PublishedNetwork(backbone, head, fcn(backbone.channels[-2], width // 2, classes, dropout))

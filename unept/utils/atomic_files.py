@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all. Imports no torch."""
+"""Files that are written completely or not at all. Imports no torch."""
 
 from __future__ import annotations
 
@@ -7,10 +7,20 @@ import os
 from pathlib import Path
 
 
-def write_whole(path: Path, data: bytes) -> Path:
-    """Replace `path` by `data`, synced to the disk; a crash at any instant leaves the old file or the new one.
+def atomic_write(path: Path, data: bytes) -> Path:
+    """Replace the file `path` by `data`, synced to the disk; a crash at any time leaves the old file or the new one.
 
-    Returns the path; an OSError names it. Two processes must not write one path at once.
+    Two processes must not write one path at once.
+
+    Args:
+        path: File to replace; the temporary file is `path` with the suffix ".tmp".
+        data: Its new content.
+
+    Returns:
+        `path`.
+
+    Raises:
+        OSError: Names the file.
     """
     temporary = path.with_name(f"{path.name}.tmp")
     try:
@@ -29,7 +39,7 @@ def write_whole(path: Path, data: bytes) -> Path:
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring a folder's names to the disk, where folders can be opened."""
+    """Sync a folder's names to the disk, if the system can open folders."""
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""Files of tensors that others have written, read without unpickling anything but tensors and plain values."""
+"""Reads files of tensors from others; unpickles nothing but tensors and plain values."""
 
 from __future__ import annotations
 
@@ -15,16 +15,23 @@ _REFUSED = re.compile(r"GLOBAL (\S+)")
 
 
 def read_tensors(path: Path, what: str) -> Any:
-    """What a .safetensors file or one of `torch.save` holds, on the CPU. ValueError that names the file and `what`.
+    """Read a .safetensors file or one of `torch.save`, on the CPU.
 
-    `torch.load` is asked for tensors and plain values alone: a file that holds any other object is refused, and its
-    class is named.
+    Args:
+        path: File to read.
+        what: Description of the expected content, for messages.
+
+    Returns:
+        The content. A file with any object besides tensors and plain values is refused, and its class is named.
+
+    Raises:
+        ValueError: Names the file and `what`.
     """
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickles of other versions, which are refused or read like any
+            warnings.simplefilter("ignore")  # warnings about pickles of other versions
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         refused = _REFUSED.search(str(error))

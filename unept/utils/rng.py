@@ -1,4 +1,4 @@
-"""The random numbers of a computation, drawn once more when it is repeated for the gradient."""
+"""State of the random number generators, so that a recomputation for the gradient draws the same numbers."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-State = tuple[Tensor, Tensor | None]  # of the CPU's generator, and of the card's
+State = tuple[Tensor, Tensor | None]  # states of the CPU's generator and of the device's
 
 
-def now(like: Tensor) -> State:
-    """The state of the CPU's random numbers, and of those of the card that ``like`` is on."""
+def get_rng_state(like: Tensor) -> State:
+    """Return the state of the CPU's generator, and that of the device that ``like`` is on."""
     own = None
     if _cards(like):
         own = torch.get_device_module(like.device.type).get_rng_state(like.device)
@@ -20,8 +20,8 @@ def now(like: Tensor) -> State:
 
 
 @contextmanager
-def again(state: State, like: Tensor) -> Iterator[None]:
-    """Within it random numbers begin at ``state``; after it they go on from where they were."""
+def replay_rng(state: State, like: Tensor) -> Iterator[None]:
+    """Context in which random numbers start at ``state``; afterwards they continue from where they were before."""
     kind = like.device.type if _cards(like) else "cuda"
     with torch.random.fork_rng(devices=_cards(like), device_type=kind):
         torch.set_rng_state(state[0])

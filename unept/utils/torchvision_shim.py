@@ -1,4 +1,4 @@
-"""Lets timm be imported beside a torch for which torchvision's compiled part does not load."""
+"""Lets timm be imported with a torch for which torchvision's compiled library does not load."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ SCHEMAS = (
 
 @functools.cache
 def ensure() -> torch.library.Library | None:
-    """Call before the first import of torchvision or timm; a second call does nothing.
+    """Declare torchvision's missing operators; call before the first import of torchvision or timm.
 
-    torchvision's import ends with `operator torchvision::nms does not exist` where its library cannot be loaded, though
-    nothing here calls that operator. Then, and only then, two schemas are declared; the library that holds them is
-    returned and kept.
+    A second call does nothing.
+
+    torchvision's import fails with `operator torchvision::nms does not exist` if its library cannot be loaded, although
+    nothing here calls that operator. Only then two schemas are declared.
+
+    Returns:
+        The library that holds the schemas, kept alive by a cache; None if torchvision's own library loads.
     """
     spec = importlib.util.find_spec("torchvision")
     folders = spec.submodule_search_locations if spec else None

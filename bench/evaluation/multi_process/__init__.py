@@ -1,5 +1,5 @@
-"""Checkpoints scored on a data set picture by picture: by several processes, resumable, compared in pairs."""
+"""Checkpoints scored on a data set image by image: by several processes, resumable, compared in pairs."""
 
-from bench.evaluation.multi_process.request import Request, Scored, comparisons, evaluate, is_first
+from bench.evaluation.multi_process.request import CheckpointScores, evaluate_checkpoints, paired_comparisons
 
-__all__ = ["Request", "Scored", "comparisons", "evaluate", "is_first"]
+__all__ = ["CheckpointScores", "evaluate_checkpoints", "paired_comparisons"]

@@ -1,4 +1,4 @@
-"""From what a user typed to scores: checkpoints checked against the data, evaluated, and compared in pairs."""
+"""Scores from what a user typed: checkpoints checked against the data, evaluated, and compared in pairs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,83 +14,80 @@ import torch
 from filelock import FileLock
 
 from bench import environment
-from bench.config.fields import LARGEST
+from bench.config.option_fields import check_options
 from bench.evaluation.multi_process import work
-from bench.evaluation.multi_process.results import KINDS, Results
-from bench.evaluation.multi_process.work import Job
-from bench.evaluation.protocol import Asked, published
-from bench.launchers.progress import Counter
-from bench.results.rows import content_key, plain
+from bench.evaluation.multi_process.results import KINDS, ImageResults
+from bench.evaluation.multi_process.work import ScoringJob
+from bench.evaluation.options import EvaluationRequest
+from bench.evaluation.protocol import published_protocol
+from bench.launchers.progress import ProgressCounter
+from bench.results.rows import content_key, json_value
 from bench.results.source_hash import source_hash
 from bench.stats import bootstrap
 from unept.checkpoints import model_file
 from unept.config import SLOTS
 from unept.data import Dataset, open_data
-from unept.utils.atomic_files import write_whole
+from unept.utils.atomic_files import atomic_write
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """The options of an evaluation. 0 stands for the default, which depends on data and machine."""
-
-    checkpoints: tuple[Path, ...]
-    data: str
-    split: str = "val"
-    images: int = 0
-    asked: Asked = field(default_factory=Asked)
-    device: str = "auto"
-    processes: int = 0
-    gpus: int = 0
-    threads: int = 0
-    own_modules: bool = False
-    results: Path | None = None
-    out: Path = Path("study/evaluation")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scored:
-    """One checkpoint's results: what a report says of them, and the counts of every picture."""
+class CheckpointScores:
+    """One checkpoint's results: the record for a report, and the counts of every image."""
 
     record: dict[str, Any]
-    results: Results
+    results: ImageResults
 
 
-def evaluate(request: Request, say: Say) -> list[Scored]:
-    """Score each checkpoint, continuing what an earlier call began. Raises ValueError for every user's mistake."""
+def evaluate_checkpoints(request: EvaluationRequest, say: Say) -> list[CheckpointScores]:
+    """Score each checkpoint, continuing what an earlier call began.
+
+    Args:
+        request: Checkpoints, data, protocol and processes.
+        say: Called with a line of progress.
+
+    Raises:
+        ValueError: The request contains a user's mistake; one line.
+    """
     _check(request)
     dataset = open_data(request.data, request.split)
     _check_split(request, dataset)
     count = min(request.images or len(dataset), len(dataset))
-    devices = devices_of(request)
+    devices = process_devices(request)
     jobs = [_job(request, path, dataset, count, devices, say) for path in request.checkpoints]
-    called = names(request.checkpoints)
-    return [_scored(job, found, name, dataset, devices, say) for (job, found), name in zip(jobs, called, strict=True)]
+    called = short_names(request.checkpoints)
+    return [
+        _scored(job, checkpoint, name, dataset, devices, say)
+        for (job, checkpoint), name in zip(jobs, called, strict=True)
+    ]
 
 
-def is_first() -> bool:
-    """Whether this is the process that speaks: the only one, or under torchrun the one of rank 0."""
-    return os.environ.get("RANK", "0") == "0"
+def process_devices(request: EvaluationRequest) -> list[str]:
+    """Return the device of each process that this one starts, or this one's own alone.
 
-
-def devices_of(request: Request) -> list[str]:
-    """The device of each process that this one starts, or this one's own alone."""
-    if "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ:
+    Raises:
+        ValueError: There are fewer GPUs, or the options conflict with torchrun.
+    """
+    if environment.torchrun_size():
         if request.processes or request.gpus:
             raise ValueError("--processes and --gpus: under torchrun its own options say how many")
         own = torch.cuda.is_available() and request.device == "auto"
-        return [f"cuda:{os.environ['LOCAL_RANK']}" if own else device_of(request.device)]
+        return [f"cuda:{os.environ['LOCAL_RANK']}" if own else resolve_device(request.device)]
     if request.gpus:
         have = torch.cuda.device_count()
         if request.gpus > have:
             raise ValueError(f"--gpus {request.gpus}: this machine has {have}")
         return [f"cuda:{index}" for index in range(request.gpus)]
-    return [device_of(request.device)] * (request.processes or 1)
+    return [resolve_device(request.device)] * (request.processes or 1)
 
 
-def device_of(name: str) -> str:
-    """A device of this machine: `auto` is a GPU where there is one. ValueError for one that is not there."""
+def resolve_device(name: str) -> str:
+    """Return the name of a device of this machine: `auto` is a GPU where there is one.
+
+    Raises:
+        ValueError: The device is not available.
+    """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -102,47 +99,49 @@ def device_of(name: str) -> str:
     return name
 
 
-def names(checkpoints: Sequence[Path]) -> list[str]:
-    """A short name for each file: its own without suffix, with its folder's where two are called alike, or numbered."""
+def short_names(checkpoints: Sequence[Path]) -> list[str]:
+    """Return a short name for each file: its stem, with its folder's name where two are alike, else numbered."""
     for make in (lambda path: path.stem, lambda path: f"{path.resolve().parent.name}-{path.stem}"):
-        found = [make(path) for path in checkpoints]
-        if len(set(found)) == len(found):
-            return found
+        candidates = [make(path) for path in checkpoints]
+        if len(set(candidates)) == len(candidates):
+            return candidates
     return [f"{path.stem}-{number}" for number, path in enumerate(checkpoints, 1)]
 
 
-def comparisons(scored: Sequence[Scored]) -> list[dict[str, Any]]:
-    """Each checkpoint against the first, and each refined result against its own plain one."""
-    found = []
-    for one in scored[1:]:
-        found += _compared(one.record["name"], scored[0].record["name"], one.results.per_picture(), scored[0])
-    for one in scored:
-        if one.results.refines:
-            name = one.record["name"]
-            found += _compared(f"{name}, refined", f"{name}, plain", one.results.per_picture("refined"), one)
-    return found
+def paired_comparisons(scored: Sequence[CheckpointScores]) -> list[dict[str, Any]]:
+    """Compare each checkpoint with the first, and each refined result with its own plain one, by a paired bootstrap."""
+    compared = []
+    for checkpoint in scored[1:]:
+        compared += _compared(
+            checkpoint.record["name"], scored[0].record["name"], checkpoint.results.per_picture(), scored[0]
+        )
+    for checkpoint in scored:
+        if checkpoint.results.refines:
+            name = checkpoint.record["name"]
+            compared += _compared(
+                f"{name}, refined", f"{name}, plain", checkpoint.results.per_picture("refined"), checkpoint
+            )
+    return compared
 
 
-def _compared(first: str, second: str, counts: bootstrap.Counts, other: Scored) -> list[dict[str, Any]]:
+def _compared(first: str, second: str, counts: bootstrap.Counts, other: CheckpointScores) -> list[dict[str, Any]]:
     if len(other.results.names) < 2 or not counts[1].any():
         return []
-    pairs = bootstrap.paired(counts, other.results.per_picture())
+    pairs = bootstrap.paired_bootstrap(counts, other.results.per_picture())
     return [{"first": first, "second": second} | {"value": asdict(pair), "pictures": counts.shape[1]} for pair in pairs]
 
 
-def _check(request: Request) -> None:
-    """Ranges. Raises ValueError."""
+def _check(request: EvaluationRequest) -> None:
+    """Check the ranges of a request. Raises ValueError."""
     if not request.checkpoints:
         raise ValueError("evaluate: expected at least one checkpoint")
-    for name in ("images", "processes", "gpus", "threads"):
-        if not 0 <= getattr(request, name) <= LARGEST:
-            raise ValueError(f"--{name} {getattr(request, name)}: expected 0 to {LARGEST}")
+    check_options(request)
     if request.gpus and request.processes:
         raise ValueError("--processes and --gpus: give one of them")
 
 
-def _check_split(request: Request, dataset: Dataset) -> None:
-    """Refuse what gives neither scores nor files. Raises ValueError."""
+def _check_split(request: EvaluationRequest, dataset: Dataset) -> None:
+    """Refuse a split that gives neither scores nor files. Raises ValueError."""
     if request.results is not None and request.data.partition(":")[0] != "cityscapes":
         raise ValueError(f"--results: files for the test server of cityscapes:PATH, not of {request.data}")
     if request.results is not None and len(request.checkpoints) > 1:
@@ -153,81 +152,85 @@ def _check_split(request: Request, dataset: Dataset) -> None:
 
 
 def _job(
-    request: Request, path: Path, dataset: Dataset, count: int, devices: Sequence[str], say: Say
-) -> tuple[Job, model_file.Saved]:
-    """The job of one checkpoint, and what the checkpoint says of itself."""
-    found = model_file.load(path, own_modules=request.own_modules)
-    if len(dataset.classes) != found.config.classes:
-        raise ValueError(f"{path}: {found.config.classes} classes, but {request.data} has {len(dataset.classes)}")
-    if found.classes != dataset.classes and is_first():
+    request: EvaluationRequest, path: Path, dataset: Dataset, count: int, devices: Sequence[str], say: Say
+) -> tuple[ScoringJob, model_file.SavedModel]:
+    """Return the job of one checkpoint, and the loaded checkpoint."""
+    checkpoint = model_file.load_model(path, own_modules=request.own_modules)
+    if len(dataset.classes) != checkpoint.config.classes:
+        raise ValueError(f"{path}: {checkpoint.config.classes} classes, but {request.data} has {len(dataset.classes)}")
+    if checkpoint.classes != dataset.classes and environment.is_main_process():
         say(f"{path}: its classes are called otherwise than the data's; they are compared by number")
-    protocol = request.asked.over(published(request.data, found.config.size, found.facts.get("base")))
-    kind, _, place = request.data.partition(":")
+    protocol = request.overrides.over(
+        published_protocol(request.data, checkpoint.config.size, checkpoint.facts.get("base"))
+    )
+    kind, _, folder = request.data.partition(":")
     decides = {
-        "checkpoint": found.digest,
-        "data": f"{kind}:{Path(place).expanduser().resolve()}" if place else kind,
+        "checkpoint": checkpoint.digest,
+        "data": f"{kind}:{Path(folder).expanduser().resolve()}" if folder else kind,
         "split": request.split,
         "pictures": count,
         "protocol": asdict(protocol),
         "results": str(request.results.resolve()) if request.results else "",
-        "sources": source_hash("run", [getattr(found.config, slot) for slot in SLOTS]),
+        "sources": source_hash("run", [getattr(checkpoint.config, slot) for slot in SLOTS]),
     }
     sharing = max(len(devices), int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-    job = Job(
+    job = ScoringJob(
         checkpoint=path,
         own_modules=request.own_modules,
         data=request.data,
         split=request.split,
         count=count,
-        classes=found.config.classes,
+        classes=checkpoint.config.classes,
         protocol=protocol,
         results=request.results,
-        folder=request.out / content_key(plain(decides)) / "chunks",
+        folder=request.out / content_key(json_value(decides)) / "chunks",
         device=devices[0],
-        threads=request.threads or max(1, environment.cores() // sharing),
+        threads=request.threads or max(1, environment.usable_cores() // sharing),
     )
-    return job, found
+    return job, checkpoint
 
 
-def _scored(job: Job, found: model_file.Saved, name: str, dataset: Dataset, devices: Sequence[str], say: Say) -> Scored:
-    """Score one checkpoint, and write down what came out beside its chunks."""
-    if is_first():
-        for line in work.clear_damaged(job):
+def _scored(
+    job: ScoringJob, checkpoint: model_file.SavedModel, name: str, dataset: Dataset, devices: Sequence[str], say: Say
+) -> CheckpointScores:
+    """Score one checkpoint, and write the results beside its chunks."""
+    if environment.is_main_process():
+        for line in work.remove_damaged_chunks(job):
             say(line)
     done = job.done()
-    if is_first():
+    if environment.is_main_process():
         already = f", {done} of them done already" if done else ""
-        say(f"{name}: {job.count} pictures of {job.data}, {job.split}; {job.protocol.words()}{already}")
-    with Counter(f"evaluating {name}") if is_first() else nullcontext() as counter:
+        say(f"{name}: {job.count} pictures of {job.data}, {job.split}; {job.protocol.describe()}{already}")
+    with ProgressCounter(f"evaluating {name}") if environment.is_main_process() else nullcontext() as counter:
         at = (lambda done: counter(done, job.count)) if counter else (lambda _: None)
         at(done)
-        work.score(job, devices, at=at)
-    results = work.collected(job)
+        work.run_scoring(job, devices, at=at)
+    results = work.collect_results(job)
     record = {
         "name": name,
         "checkpoint": str(job.checkpoint),
-        "sha256": found.digest,
-        "facts": found.facts,
+        "sha256": checkpoint.digest,
+        "facts": checkpoint.facts,
         "data": job.data,
         "split": job.split,
         "pictures": job.count,
-        "protocol": asdict(job.protocol) | {"words": job.protocol.words()},
+        "protocol": asdict(job.protocol) | {"words": job.protocol.describe()},
         "classes": [*dataset.classes],
         "scores": {kind: _metrics(results, kind) for kind in KINDS if kind == "plain" or results.refines},
-        "environment": environment.record(threads=job.threads) | {"devices": [*devices]},
+        "environment": environment.collect_environment(threads=job.threads) | {"devices": [*devices]},
     }
-    if is_first():
-        place = job.folder.parent
-        text = json.dumps(plain(record), indent=1, allow_nan=False) + "\n"
-        with FileLock(place / "scores.lock"):  # the first processes of several machines end at the same time
-            results.write(place / "pictures.npz")
-            write_whole(place / "scores.json", text.encode())
-        record["folder"] = str(place)
-    return Scored(record=record, results=results)
+    if environment.is_main_process():
+        folder = job.folder.parent
+        text = json.dumps(json_value(record), indent=1, allow_nan=False) + "\n"
+        with FileLock(folder / "scores.lock"):  # the first processes of several machines end at the same time
+            results.write(folder / "pictures.npz")
+            atomic_write(folder / "scores.json", text.encode())
+        record["folder"] = str(folder)
+    return CheckpointScores(record=record, results=results)
 
 
-def _metrics(results: Results, kind: str) -> dict[str, Any]:
-    """Fractions, None where there is none; per class in the order of the classes."""
+def _metrics(results: ImageResults, kind: str) -> dict[str, Any]:
+    """Return fractions, None where there is none; per class in the order of the classes."""
     scores, edges = results.scores(kind)
     return {
         "miou": scores.miou,

@@ -1,6 +1,6 @@
-"""What is known of each picture: its confusion matrix, and the sums that boundary scores are made of.
+"""Results of images: their confusion matrices, and the sums that boundary scores are made of.
 
-Results add up: those of a few pictures are a file, and the files of all pictures together are the result, whoever made
+Results add up: those of a few images are a file, and the files of all images together are the result, whoever made
 them. Files are NumPy archives without pickles.
 """
 
@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.evaluation.boundary_metrics import BoundaryScorer, BoundaryScores
-from bench.evaluation.metrics import Confusion, Scores
-from bench.evaluation.protocol import Labels
+from bench.evaluation.metrics import ConfusionMatrix, Scores
+from bench.evaluation.protocol import LabelMaps
 from unept.data import IGNORE
-from unept.utils.atomic_files import write_whole
+from unept.utils.atomic_files import atomic_write
 
 KINDS = ("plain", "refined")  # before and after refinement; the second is empty where a model does not refine
 
@@ -26,8 +26,8 @@ Bytes = npt.NDArray[np.uint8]
 Cells = npt.NDArray[np.int64]  # (m, 4): picture's number, true class, predicted class, pixels
 
 
-class Results:
-    """Results of some pictures of one split, by one model."""
+class ImageResults:
+    """Results of some images of one split, by one model."""
 
     def __init__(self, classes: int) -> None:
         self.classes = classes
@@ -35,22 +35,36 @@ class Results:
         self.cells: dict[str, list[Cells]] = {kind: [] for kind in KINDS}
         self.scorers = {kind: BoundaryScorer(classes, IGNORE) for kind in KINDS}
 
-    def add(self, number: int, name: str, truth: Bytes, labels: Labels) -> None:
-        """Count one picture. ValueError for a label outside the classes."""
+    def add(self, number: int, name: str, truth: Bytes, labels: LabelMaps) -> None:
+        """Count one image.
+
+        Args:
+            number: Its number in the split.
+            name: Its name.
+            truth: Labels, uint8 (H, W).
+            labels: Predicted classes.
+
+        Raises:
+            ValueError: A label lies outside the classes.
+        """
         assert number not in self.names, f"picture {number} is counted already"
         for kind, predicted in zip(KINDS, labels, strict=True):
             if predicted is None:
                 continue
-            own = Confusion(self.classes, IGNORE)
-            own.add(truth, predicted)
+            confusion = ConfusionMatrix(self.classes, IGNORE)
+            confusion.add(truth, predicted)
             self.scorers[kind].add(truth, predicted)
-            true, guessed = np.nonzero(own.counts)
-            place = np.full(len(true), number)
-            self.cells[kind].append(np.stack([place, true, guessed, own.counts[true, guessed]], axis=1))
+            true, guessed = np.nonzero(confusion.counts)
+            numbers = np.full(len(true), number)
+            self.cells[kind].append(np.stack([numbers, true, guessed, confusion.counts[true, guessed]], axis=1))
         self.names[number] = name
 
-    def merge(self, other: Results) -> None:
-        """Count the pictures of `other`, none of which may be here."""
+    def merge(self, other: ImageResults) -> None:
+        """Count the images of `other`.
+
+        Raises:
+            ValueError: An image is in both, or the numbers of classes differ.
+        """
         twice = self.names.keys() & other.names.keys()
         if twice or other.classes != self.classes:
             raise ValueError(f"picture {min(twice)} is counted twice" if twice else f"{other.classes} classes")
@@ -61,31 +75,31 @@ class Results:
 
     @property
     def refines(self) -> bool:
-        """Whether there are refined predictions."""
+        """True where there are refined predictions."""
         return bool(self.cells["refined"])
 
     def scores(self, kind: str = "plain") -> tuple[Scores, BoundaryScores]:
-        """mIoU and pixel accuracy, and the boundary scores, over all pictures."""
-        return self.scorers[kind].whole.scores(), self.scorers[kind].scores()
+        """Return mIoU and pixel accuracy, and the boundary scores, over all images."""
+        return self.scorers[kind].confusion.scores(), self.scorers[kind].scores()
 
     def table(self, kind: str = "plain") -> Cells:
-        """Every count that is not 0, (m, 4): number, true class, predicted class, pixels; by number."""
+        """Return every count that is not 0, int64 (m, 4): number, true class, predicted class, pixels; by number."""
         cells = np.concatenate([np.empty((0, 4), np.int64), *self.cells[kind]])
         return cells[np.lexsort(cells.T[::-1])]
 
     def per_picture(self, kind: str = "plain") -> npt.NDArray[np.int64]:
-        """Pixels of each class that are hit, true and predicted: (3, pictures, classes), by number."""
+        """Return pixels of each class that are hit, true and predicted, int64 (3, images, classes); by number."""
         numbers = np.array(sorted(self.names), dtype=np.int64)
         number, true, predicted, pixels = self.table(kind).T
         row = np.searchsorted(numbers, number)
-        found = np.zeros((3, len(numbers), self.classes), dtype=np.int64)
+        counts = np.zeros((3, len(numbers), self.classes), dtype=np.int64)
         right = true == predicted
         for into, column, which in ((0, true, right), (1, true, slice(None)), (2, predicted, slice(None))):
-            np.add.at(found[into], (row[which], column[which]), pixels[which])
-        return found
+            np.add.at(counts[into], (row[which], column[which]), pixels[which])
+        return counts
 
     def write(self, path: Path) -> None:
-        """Replace the file `path`, whole or not at all."""
+        """Replace the file `path`, atomically."""
         numbers = sorted(self.names)
         arrays: dict[str, npt.NDArray[Any]] = {
             "classes": np.array(self.classes, dtype=np.int64),
@@ -98,11 +112,15 @@ class Results:
         file = io.BytesIO()
         np.savez_compressed(file, allow_pickle=False, **arrays)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, file.getvalue())
+        atomic_write(path, file.getvalue())
 
 
-def read(path: Path, classes: int) -> Results:
-    """The results in a file. ValueError, naming it, where it is damaged or of another number of classes."""
+def read_results(path: Path, classes: int) -> ImageResults:
+    """Return the results in a file.
+
+    Raises:
+        ValueError: The file is damaged or of another number of classes; the message names it.
+    """
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
@@ -113,26 +131,30 @@ def read(path: Path, classes: int) -> Results:
         raise ValueError(f"{path}: damaged, or no results of {classes} classes ({type(error).__name__})") from None
 
 
-def _from_arrays(arrays: Mapping[str, npt.NDArray[Any]], classes: int) -> Results:
+def _from_arrays(arrays: Mapping[str, npt.NDArray[Any]], classes: int) -> ImageResults:
     if int(arrays["classes"]) != classes:
         raise ValueError("classes")
-    found = Results(classes)
-    found.names = dict(zip(arrays["numbers"].tolist(), arrays["names"].tolist(), strict=True))
+    loaded = ImageResults(classes)
+    loaded.names = dict(zip(arrays["numbers"].tolist(), arrays["names"].tolist(), strict=True))
     for kind in KINDS:
         cells = arrays[f"{kind}_confusion"]
         if cells.ndim != 2 or cells.shape[1] != 4 or cells.dtype != np.int64:
             raise ValueError("confusion")
-        found.cells[kind] = [cells] if len(cells) else []
+        loaded.cells[kind] = [cells] if len(cells) else []
         prefix = f"{kind}_"
-        found.scorers[kind].merge(
+        loaded.scorers[kind].merge(
             {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
         )
-    return found
+    return loaded
 
 
-def together(parts: Iterable[Results], classes: int) -> Results:
-    """The results of all pictures of `parts`. ValueError where one is counted twice."""
-    found = Results(classes)
+def merge_results(parts: Iterable[ImageResults], classes: int) -> ImageResults:
+    """Return the results of all images of `parts`.
+
+    Raises:
+        ValueError: An image is counted twice.
+    """
+    merged = ImageResults(classes)
     for part in parts:
-        found.merge(part)
-    return found
+        merged.merge(part)
+    return merged

@@ -1,8 +1,8 @@
-"""Scoring by any number of processes, on one machine or several with a shared folder: each picture once.
+"""Scoring by any number of processes, on one machine or several with a shared folder: each image once.
 
-The pictures of a split are cut into small chunks, taken by whoever is free. A chunk is claimed by a file lock, which
-dies with its process; its results are a file that appears whole. So the same command continues after any end, processes
-may join or be killed at any time, and neither their number nor their order changes a result.
+The images of a split are cut into small chunks, taken by whichever process is free. A chunk is claimed by a file lock,
+which dies with its process; its results are a file that appears whole. So the same command continues after any end,
+processes may join or be killed at any time, and neither their number nor their order changes a result.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from filelock import FileLock, Timeout
 from torch import nn
 
 from bench.evaluation.multi_process import results
-from bench.evaluation.multi_process.results import Results
-from bench.evaluation.protocol import Protocol
+from bench.evaluation.multi_process.results import ImageResults
+from bench.evaluation.protocol import EvaluationProtocol
 from unept.checkpoints import model_file
 from unept.data import Dataset, open_data
 from unept.data.cityscapes import result_path, write_result
@@ -36,8 +36,22 @@ At = Callable[[int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
-    """Everything that a process must be told: the first `count` pictures of the split, and the chunks' folder."""
+class ScoringJob:
+    """Everything that a process needs to score a checkpoint.
+
+    Attributes:
+        checkpoint: The file.
+        own_modules: Allow attention modules of the user's own.
+        data: Specification of the data set.
+        split: Name of the split.
+        count: Its first so many images are scored.
+        classes: Number of classes.
+        protocol: Protocol of the evaluation.
+        results: Where unrefined predictions go as files for Cityscapes' test server, if anywhere.
+        folder: Folder of the chunks.
+        device: Device of the process.
+        threads: Threads of torch.
+    """
 
     checkpoint: Path
     own_modules: bool
@@ -45,28 +59,28 @@ class Job:
     split: str
     count: int
     classes: int
-    protocol: Protocol
+    protocol: EvaluationProtocol
     results: Path | None  # where unrefined predictions go as files for Cityscapes' test server, if anywhere
     folder: Path
     device: str
     threads: int
 
     def chunks(self) -> list[tuple[Path, range]]:
-        """Each chunk's file and the numbers of its pictures."""
+        """Return each chunk's file and the numbers of its images."""
         starts = range(0, self.count, CHUNK)
         return [(self.folder / f"{s:06d}.npz", range(s, min(s + CHUNK, self.count))) for s in starts]
 
     def done(self) -> int:
-        """How many pictures are in the files that are there."""
+        """Return how many images are in the files that are there."""
         return sum(len(numbers) for path, numbers in self.chunks() if path.exists())
 
 
-def clear_damaged(job: Job) -> list[str]:
-    """Remove chunks' files that cannot be read, so that their pictures are due again; a line for each.
+def remove_damaged_chunks(job: ScoringJob) -> list[str]:
+    """Remove chunks' files that cannot be read, so that their images are due again; return a line for each.
 
     Also those whose files for the test server are gone. A chunk that another process holds is left to it.
     """
-    said = []
+    lines = []
     for path, numbers in job.chunks():
         if not path.exists() or not _damage(path, numbers, job):
             continue
@@ -74,47 +88,57 @@ def clear_damaged(job: Job) -> list[str]:
             wrong = _damage(path, numbers, job) if mine and path.exists() else ""  # it may be anew by now
             if wrong:
                 path.unlink()
-                said.append(f"{wrong}; removed, its pictures are evaluated again")
-    return said
+                lines.append(f"{wrong}; removed, its pictures are evaluated again")
+    return lines
 
 
-def _damage(path: Path, numbers: range, job: Job) -> str:
-    """What is wrong with a chunk's file; "" if nothing."""
+def _damage(path: Path, numbers: range, job: ScoringJob) -> str:
+    """Return what is wrong with a chunk's file; "" if nothing."""
     try:
-        held = results.read(path, job.classes).names
+        names = results.read_results(path, job.classes).names
     except ValueError as error:
         return str(error)
-    if sorted(held) != [*numbers]:
+    if sorted(names) != [*numbers]:
         return f"{path}: results of other pictures"
     if job.results is not None:
-        gone = [file for name in held.values() if not (file := result_path(job.results, name)).is_file()]
+        gone = [file for name in names.values() if not (file := result_path(job.results, name)).is_file()]
         return f"{path}: {gone[0]} is gone" if gone else ""
     return ""
 
 
-def collected(job: Job) -> Results:
-    """The results of all pictures, once every chunk is there. ValueError, naming the file, where one is not."""
-    return results.together((results.read(path, job.classes) for path, _ in job.chunks()), job.classes)
+def collect_results(job: ScoringJob) -> ImageResults:
+    """Return the results of all images, once every chunk is there.
+
+    Raises:
+        ValueError: A chunk is missing or damaged; the message names it.
+    """
+    return results.merge_results((results.read_results(path, job.classes) for path, _ in job.chunks()), job.classes)
 
 
-def refining(model: nn.Module) -> nn.Module:
-    """The model, refining at test if it has the heads for it: plain and refined come from one pass."""
+def with_refinement(model: nn.Module) -> nn.Module:
+    """Return the model, refining at test if it has the heads for it: plain and refined come from one pass."""
     if isinstance(model, UNEPT) and model.mask_head is not None and not model.config.refine_test:
         model.config = replace(model.config, refine_test=True)
     return model
 
 
-def score(job: Job, devices: Sequence[str], *, at: At = lambda _: None) -> None:
-    """Do whatever is left of `job`, on each of the devices in a process of its own, and say how many are done.
+def run_scoring(job: ScoringJob, devices: Sequence[str], *, at: At = lambda _: None) -> None:
+    """Score what is left of a job, on each of the devices in a process of its own.
 
-    ValueError as from the checkpoint's and the pictures' own readers, and where a process died.
+    Args:
+        job: What to score.
+        devices: One runs in this process; more start a process each.
+        at: Called with the number of images that are done.
+
+    Raises:
+        ValueError: The checkpoint or an image cannot be read, or a process died.
     """
     if len(devices) == 1:
         _score(replace(job, device=devices[0]), at)
         return
     context = multiprocessing.get_context("spawn")
-    said: Any = context.SimpleQueue()
-    processes = [context.Process(target=_child, args=(replace(job, device=d), said), daemon=True) for d in devices]
+    refusals: Any = context.SimpleQueue()
+    processes = [context.Process(target=_child, args=(replace(job, device=d), refusals), daemon=True) for d in devices]
     try:
         for process in processes:
             process.start()
@@ -128,57 +152,57 @@ def score(job: Job, devices: Sequence[str], *, at: At = lambda _: None) -> None:
             process.terminate()
         for process in processes:
             process.join()
-    if not said.empty():
-        raise ValueError(said.get())
+    if not refusals.empty():
+        raise ValueError(refusals.get())
     ended = [process.exitcode for process in processes if process.exitcode]
     if job.done() < job.count:
         raise ValueError(f"a process ended with exit status {ended[0]}; the same command continues")
 
 
-def _child(job: Job, said: Any) -> None:
-    """A process of `score`: what it refuses is handed to the parent, who alone hears the keyboard."""
+def _child(job: ScoringJob, refusals: Any) -> None:
+    """Run one process of `run_scoring`: its refusals go to the parent, who alone hears the keyboard."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         _score(job, lambda _: None)
     except ValueError as error:
-        said.put(str(error))
+        refusals.put(str(error))
         sys.exit(1)
 
 
-def _score(job: Job, at: At) -> None:
+def _score(job: ScoringJob, at: At) -> None:
     torch.set_num_threads(job.threads)
-    model = refining(model_file.load(job.checkpoint, own_modules=job.own_modules).model).to(job.device)
+    model = with_refinement(model_file.load_model(job.checkpoint, own_modules=job.own_modules).model).to(job.device)
     dataset = open_data(job.data, job.split)
     job.folder.mkdir(parents=True, exist_ok=True)
     while left := [chunk for chunk in job.chunks() if not chunk[0].exists()]:
-        taken = [_take(model, dataset, path, numbers, job, at) for path, numbers in left]
-        if not any(taken):  # others have claimed what is left; should one of them die, its chunk is free again
+        scored = [_take(model, dataset, path, numbers, job, at) for path, numbers in left]
+        if not any(scored):  # others have claimed what is left; should one of them die, its chunk is free again
             time.sleep(PAUSE)
             at(job.done())
             _end_with_parent()
 
 
-def _take(model: nn.Module, dataset: Dataset, path: Path, numbers: range, job: Job, at: At) -> bool:
-    """Score one chunk unless another process has it; whether it was this one."""
+def _take(model: nn.Module, dataset: Dataset, path: Path, numbers: range, job: ScoringJob, at: At) -> bool:
+    """Score one chunk unless another process has it; return True where it was this one."""
     with _claim(path) as mine:
         if not mine or path.exists():
             return False
-        found = Results(job.classes)
+        results_of_chunk = ImageResults(job.classes)
         for number in numbers:
             _end_with_parent()
             sample = dataset[number]
-            labels = job.protocol.labels(model, sample.image, job.classes)
-            found.add(number, sample.name, sample.label, labels)
+            labels = job.protocol.predict_labels(model, sample.image, job.classes)
+            results_of_chunk.add(number, sample.name, sample.label, labels)
             if job.results is not None:
                 write_result(job.results, sample.name, labels.plain)
-            at(job.done() + len(found.names))
-        found.write(path)
+            at(job.done() + len(results_of_chunk.names))
+        results_of_chunk.write(path)
         return True
 
 
 @contextmanager
 def _claim(path: Path) -> Iterator[bool]:
-    """Whether this process holds the chunk."""
+    """Enter a context that is True where this process holds the chunk."""
     lock = FileLock(path.with_suffix(".lock"))
     try:
         lock.acquire(blocking=False)

@@ -1,6 +1,7 @@
-"""A whole run: each comparison at each size in a fresh process for its times and another for its memory; one table.
+"""A whole attention benchmark: each comparison at each size in a fresh process for its times, and another for its
+memory.
 
-What has been measured under the same setting is kept, so the same command goes on where it was stopped.
+What has been measured under the same setting is kept, so the same command continues where it was stopped.
 """
 
 from __future__ import annotations
@@ -9,89 +10,51 @@ import csv
 import io
 import json
 import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from bench import environment
+from bench.child_process import run_child
 from bench.microbench import malloc_count
-from bench.microbench.attention.implementations import Comparison, Size
-from bench.microbench.rows import COLUMNS
+from bench.microbench.attention.implementations import Comparison, MapSize
+from bench.microbench.attention.request import AttentionBenchRequest
+from bench.microbench.rows import ROW_COLUMNS
 from bench.results.source_hash import source_hash
 from unept.ops import cpu_build
+from unept.utils.atomic_files import atomic_write
 
 TABLE, FACTS = "attention.csv", "attention.json"
-SIZES = (Size(height=60, width=60), Size(height=180, width=60))  # a level at 480 px with the stride 8, and three
-TINY = (Size(height=26, width=50, heads=2, head_width=8),)  # no multiple of any block, and larger than every window
+SIZES = (MapSize(height=60, width=60), MapSize(height=180, width=60))  # a level at 480 px with the stride 8, and three
+# No multiple of any block, and larger than every window.
+QUICK_SIZES = (MapSize(height=26, width=50, heads=2, head_width=8),)
 KINDS = ("time", "memory")
-SAID = ("status", "message", "disagreement")
+STATUS_COLUMNS = ("status", "message", "disagreement")
 PACKAGES = ("torch", "reformer-pytorch", "transformers", "local-attention")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What to measure and where to write it. ValueError, in one line, for what makes no sense.
+def run_attention_benchmark(request: AttentionBenchRequest, say: Callable[[str], None] = print) -> None:
+    """Measure what is not measured yet, and write the table and the facts after each process.
 
-    ``comparisons`` names the function that gives them, as ``module:function``; ``malloc`` is that of the timed
-    processes, tuned or default.
+    Args:
+        request: What to measure and where to write it.
+        say: Called with a line of progress.
+
+    Raises:
+        KeyboardInterrupt: The user stopped a process; what it had finished is written.
     """
-
-    out: Path
-    comparisons: str
-    known: tuple[Comparison, ...]
-    only: tuple[str, ...] = ()
-    threads: int = 2
-    repeats: int = 5
-    malloc: str = "tuned"
-    quick: bool = False
-    command: str = ""
-
-    def __post_init__(self) -> None:
-        environment.check_timing(threads=self.threads, repeats=self.repeats)
-        if self.malloc not in ("tuned", "default"):
-            raise ValueError(f"--malloc {self.malloc}: expected tuned or default")
-        names = [each.name for each in self.known]
-        for name in self.only:
-            if name not in names:
-                raise ValueError(f"--only {name}: there are {', '.join(names)}")
-        if self.out.exists() and not self.out.is_dir():
-            raise ValueError(f"--out {self.out}: there is a file of that name")
-
-    @property
-    def names(self) -> list[str]:
-        """Of the comparisons to make."""
-        return [each.name for each in self.known if each.name in self.only or not self.only]
-
-    def spec(self, kind: str, size: Size) -> dict[str, Any]:
-        """What a process is to do, but for the names of the comparisons."""
-        return {
-            "comparisons": self.comparisons,
-            "size": asdict(size),
-            "kind": kind,
-            "malloc": self.malloc if kind == "time" else "counted",
-            "threads": self.threads,
-            "repeats": self.repeats,
-        }
-
-
-def perform(request: Request, say: Callable[[str], None] = print) -> None:
-    """Measure what is not measured yet, and write the table and the facts after each process."""
     request.out.mkdir(parents=True, exist_ok=True)
     setting = _setting(request)
     done = _done(request.out / FACTS, setting)
     notes: list[str] = []
     preload: dict[str, dict[str, str] | None] = {"time": {}, "memory": _preload(notes)}
     for kind in KINDS:
-        for size in TINY if request.quick else SIZES:
+        for size in QUICK_SIZES if request.quick else SIZES:
             due = [name for name in request.names if _key(name, size, kind) not in done]
             while due and preload[kind] is not None:
                 say(f"{kind} at {size.tokens} tokens: {', '.join(due)}")
-                found, stopped = _process({**request.spec(kind, size), "names": due}, preload[kind] or {})
-                for name, job in found.items():
+                results, stopped = _process({**request.spec(kind, size), "names": due}, preload[kind] or {})
+                for name, job in results.items():
                     done[_key(name, size, kind)] = job
                     due.remove(name)
                 _write(request, setting, done, notes)
@@ -100,22 +63,24 @@ def perform(request: Request, say: Callable[[str], None] = print) -> None:
     _write(request, setting, done, notes)
 
 
-def _key(name: str, size: Size, kind: str) -> str:
+def _key(name: str, size: MapSize, kind: str) -> str:
     return f"{name}/{size.tokens}/{kind}"
 
 
 def _preload(notes: list[str]) -> dict[str, str] | None:
     try:
-        return malloc_count.preloaded(malloc_count.counter())
+        return malloc_count.preload_variables(malloc_count.counter_library())
     except cpu_build.Unavailable as error:
         notes.append(f"memory is not measured: {error}")
         return None
 
 
-def _setting(request: Request) -> dict[str, Any]:
-    """What must be the same for an older measurement to be kept, but for the commit."""
-    facts = environment.record(threads=request.threads, malloc=request.malloc)
-    facts["packages"] |= {name: environment.version(name) for name in PACKAGES if environment.version(name)}
+def _setting(request: AttentionBenchRequest) -> dict[str, Any]:
+    """Return what must be the same for an older measurement to be kept, except for the commit."""
+    facts = environment.collect_environment(threads=request.threads, malloc=request.malloc)
+    facts["packages"] |= {
+        name: environment.package_version(name) for name in PACKAGES if environment.package_version(name)
+    }
     return facts | {"repeats": request.repeats, "quick": request.quick, "sources": source_hash("run")}
 
 
@@ -129,59 +94,57 @@ def _done(path: Path, setting: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _process(spec: Mapping[str, Any], more: Mapping[str, str]) -> tuple[dict[str, Any], bool]:
-    """By comparison what a process found, and whether the user stopped it.
+    """Return the results of a process by comparison, and True where the user stopped it.
 
-    One that ended early leaves out the comparisons that it did not come to; what was stopped, the unfinished one too.
+    One that ended early leaves out the comparisons that it did not come to; one that was stopped, the unfinished one
+    too.
     """
-    load, ended, stopped = os.getloadavg()[0], 0, False
-    variables = {**os.environ, **environment.pinned(spec["threads"]), **more}
-    with tempfile.TemporaryDirectory() as folder:
-        given, found = Path(folder, "spec.json"), Path(folder, "result.json")
-        given.write_text(json.dumps(spec), encoding="utf-8")
-        command = [sys.executable, "-m", "bench.microbench.attention.worker", str(given), str(found)]
-        try:
-            ended = subprocess.run(command, env=variables, check=False).returncode
-        except KeyboardInterrupt:
-            stopped = True
-        result: dict[str, Any] = json.loads(found.read_text(encoding="utf-8")) if found.exists() else {}
-    if stopped:
+    load = os.getloadavg()[0]
+    variables = environment.thread_variables(spec["threads"]) | dict(more)
+    outcome = run_child("bench.microbench.attention.worker", spec, variables=variables)
+    result: dict[str, Any] = outcome.result or {}
+    if outcome.interrupted:
         result = {name: job for name, job in result.items() if job["whole"]}
     elif not result:
         result = {spec["names"][0]: {"rows": [], "sides": {}, "malloc": "", "whole": False}}
     for job in result.values():
-        job["problem"] = "" if job.pop("whole") else f"the process ended with exit status {ended}"
+        job["problem"] = "" if job.pop("whole") else f"the process ended with exit status {outcome.exit_status}"
         job |= {"load": load, "kind": spec["kind"], "place": {name: spec[name] for name in ("malloc", "threads")}}
-    return result, stopped
+    return result, outcome.interrupted
 
 
-def _write(request: Request, setting: Mapping[str, Any], done: dict[str, Any], notes: Sequence[str]) -> None:
-    """The table and the facts of what has been measured by now, each in one stroke."""
-    keys = [(each, size, kind) for kind in KINDS for size in (*TINY, *SIZES) for each in request.known]
+def _write(
+    request: AttentionBenchRequest, setting: Mapping[str, Any], done: dict[str, Any], notes: Sequence[str]
+) -> None:
+    """Write the table and the facts of what has been measured by now, each file atomically."""
+    keys = [
+        (comparison, size, kind) for kind in KINDS for size in (*QUICK_SIZES, *SIZES) for comparison in request.known
+    ]
     lines: list[dict[str, Any]] = []
-    for each, size, kind in keys:
-        job = done.get(_key(each.name, size, kind))
-        lines += _lines(job, each, size) if job else ()
+    for comparison, size, kind in keys:
+        job = done.get(_key(comparison.name, size, kind))
+        lines += _lines(job, comparison, size) if job else ()
     text = io.StringIO()
-    writer = csv.DictWriter(text, (*COLUMNS, "ours", *SAID, "difference"), lineterminator="\n", restval="")
+    writer = csv.DictWriter(
+        text, (*ROW_COLUMNS, "ours", *STATUS_COLUMNS, "difference"), lineterminator="\n", restval=""
+    )
     writer.writeheader()
     writer.writerows(lines)
     facts = {"setting": setting, "command": request.command, "notes": notes, "jobs": done}
     for name, content in ((TABLE, text.getvalue()), (FACTS, json.dumps(facts, indent=1) + "\n")):
-        part = request.out / f"{name}.part"
-        part.write_text(content, encoding="utf-8")
-        part.replace(request.out / name)
+        atomic_write(request.out / name, content.encode())
 
 
-def _lines(job: Mapping[str, Any], comparison: Comparison, size: Size) -> Iterator[dict[str, Any]]:
-    """The rows of each side with its status; one without a value where there are none."""
-    place = {"part": comparison.name, "shape": f"{size.tokens} tokens", **job["place"]}
-    for side in comparison.sides:
-        said = job["sides"].get(side.name, {"status": "ok"})
-        found = [row for row in job["rows"] if row["side"] == side.name]
-        if not found and said["status"] == "ok":
-            said = {"status": "failed", "message": job["problem"] or "nothing was measured"}
-        more = {name: said.get(name) for name in SAID} | {"difference": side.difference, "ours": side.ours}
-        for row in found or [place | {"side": side.name, "phase": "", "quantity": ""}]:
+def _lines(job: Mapping[str, Any], comparison: Comparison, size: MapSize) -> Iterator[dict[str, Any]]:
+    """Yield the rows of each implementation with its status; one without a value where there are none."""
+    context = {"part": comparison.name, "shape": f"{size.tokens} tokens", **job["place"]}
+    for side in comparison.implementations:
+        status = job["sides"].get(side.name, {"status": "ok"})
+        measured = [row for row in job["rows"] if row["side"] == side.name]
+        if not measured and status["status"] == "ok":
+            status = {"status": "failed", "message": job["problem"] or "nothing was measured"}
+        extra = {name: status.get(name) for name in STATUS_COLUMNS} | {"difference": side.difference, "ours": side.ours}
+        for row in measured or [context | {"side": side.name, "phase": "", "quantity": ""}]:
             key = "/".join(str(row[name]) for name in ("part", "malloc", "shape", "side", "phase", "quantity"))
             numbers = {name: f"{row[name]:.6g}" for name in ("value", "q1", "q3") if name in row}
-            yield row | numbers | more | {"key": key}
+            yield row | numbers | extra | {"key": key}

@@ -1,141 +1,161 @@
-"""One process of a comparison: `python -m bench.microbench.attention.worker SPEC.json RESULT.json`.
+"""One process of an attention benchmark: times comparisons at one size, or counts their memory.
 
-It times the sides of comparisons at one size, or counts their memory. The result is written again after each side, so
-that a process that is killed leaves what it has found.
+The result is written again after each implementation, so that a process that is killed leaves what it has measured.
 """
 
 from __future__ import annotations
 
 import importlib
-import json
 import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from torch import Tensor
 
 from bench import environment
+from bench.child_process import serve_child
+from bench.environment import USABLE_MEMORY_SHARE
 from bench.errors import one_line
 from bench.microbench import malloc_count, rows, timing
-from bench.microbench.attention.implementations import SAME, Comparison, Core, Side, Size, answer, disagreement
-from bench.microbench.rows import Place, Row
-
-SHARE = 0.8  # of the memory that is free, to be used
-GIB = 2**30
+from bench.microbench.attention.implementations import (
+    RESULT_TOLERANCE,
+    Comparison,
+    Implementation,
+    MapSize,
+    PreparedCall,
+    compute_result,
+    result_disagreement,
+)
+from bench.microbench.rows import BenchmarkRow, RowContext
+from bench.units import GIB
 
 
 def main(arguments: list[str]) -> int:
-    """Carry out the spec in the first file and write the result to the second; returns the exit status."""
-    spec = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
-    place = Path(arguments[1])
-    for result in work(spec):
-        part = place.with_suffix(".part")
-        part.write_text(json.dumps(result), encoding="utf-8")
-        part.replace(place)
-    return 0
+    """Carry out the spec in the first file and write the result to the second; return the exit status."""
+    return serve_child(run_comparisons, arguments)
 
 
-def work(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """What is known by now, by comparison: rows, the status of each side, and whether that is all."""
+def run_comparisons(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield what is known by now, by comparison: `rows`, the status of each implementation, and `whole` where that is
+    all.
+
+    Args:
+        spec: What `attention.run` wants of this process, as plain values.
+    """
     malloc = environment.raise_malloc_thresholds() if spec["malloc"] == "tuned" else "system default"
     torch.set_num_threads(spec["threads"])
     warnings.simplefilter("ignore")  # of the others' imports
-    size = Size(**spec["size"])
-    known = {each.name: each for each in find(spec["comparisons"])}
+    size = MapSize(**spec["size"])
+    comparisons = {comparison.name: comparison for comparison in load_comparisons(spec["comparisons"])}
     result: dict[str, Any] = {}
     for name in spec["names"]:
-        found: dict[str, Any] = {"rows": [], "sides": {}, "malloc": malloc, "whole": False}
-        result[name] = found
-        place = Place(part=name, malloc=spec["malloc"], shape=f"{size.tokens} tokens", threads=spec["threads"])
-        steps = _memory(known[name], size, place, found) if spec["kind"] == "memory" else None
-        for _ in steps or _times(known[name], size, place, found, spec["repeats"]):
+        record: dict[str, Any] = {"rows": [], "sides": {}, "malloc": malloc, "whole": False}
+        result[name] = record
+        context = RowContext(part=name, malloc=spec["malloc"], shape=f"{size.tokens} tokens", threads=spec["threads"])
+        steps = _memory(comparisons[name], size, context, record) if spec["kind"] == "memory" else None
+        for _ in steps or _times(comparisons[name], size, context, record, spec["repeats"]):
             yield result
-        found["whole"] = True
+        record["whole"] = True
         yield result
 
 
-def _memory(comparison: Comparison, size: Size, place: Place, found: dict[str, Any]) -> Iterator[None]:
-    """Count each side by itself; a step a side."""
-    for side, core, said in _checked(comparison, size):
-        found["sides"][side.name] = said
+def _memory(comparison: Comparison, size: MapSize, context: RowContext, record: dict[str, Any]) -> Iterator[None]:
+    """Count each implementation by itself; a step per implementation."""
+    for side, call, status in _checked(comparison, size):
+        record["sides"][side.name] = status
         try:
-            if core is not None:
-                found["rows"] += map(asdict, _counted(comparison, size, place, side, core, found["rows"]))
+            if call is not None:
+                record["rows"] += map(asdict, _counted(comparison, size, context, side, call, record["rows"]))
         except (RuntimeError, MemoryError) as error:
-            said |= {"status": "failed", "message": one_line(error, most=200)}
+            status |= {"status": "failed", "message": one_line(error, most=200)}
         yield
 
 
-def _times(comparison: Comparison, size: Size, place: Place, found: dict[str, Any], repeats: int) -> Iterator[None]:
-    """Time all sides in turns."""
+def _times(
+    comparison: Comparison, size: MapSize, context: RowContext, record: dict[str, Any], repeats: int
+) -> Iterator[None]:
+    """Time all implementations in turns."""
     tasks = {}
-    for side, core, said in _checked(comparison, size):
-        found["sides"][side.name] = said
-        if core is not None:
-            tasks[side.name] = _task(core, comparison, size)
+    for side, call, status in _checked(comparison, size):
+        record["sides"][side.name] = status
+        if call is not None:
+            tasks[side.name] = _task(call, comparison, size)
         yield
-    samples = timing.interleaved(tasks, repeats) if tasks else {}
-    made = [place.row(name, phase, "seconds", each, every=True) for (name, phase), each in samples.items()]
-    found["rows"] += map(asdict, [*made, *rows.ratios(place, samples, comparison.sides[0].name)])
+    samples = timing.time_interleaved(tasks, repeats) if tasks else {}
+    timings = [context.row(name, phase, "seconds", seconds, every=True) for (name, phase), seconds in samples.items()]
+    record["rows"] += map(asdict, [*timings, *rows.ratio_rows(context, samples, comparison.implementations[0].name)])
     yield
 
 
-def find(where: str) -> tuple[Comparison, ...]:
-    """The comparisons that `module:function` gives."""
-    module, _, function = where.partition(":")
-    found: tuple[Comparison, ...] = getattr(importlib.import_module(module), function)()
-    return found
+def load_comparisons(spec: str) -> tuple[Comparison, ...]:
+    """Return the comparisons that the function `module:function` gives."""
+    module, _, function = spec.partition(":")
+    comparisons: tuple[Comparison, ...] = getattr(importlib.import_module(module), function)()
+    return comparisons
 
 
-def _checked(comparison: Comparison, size: Size) -> Iterator[tuple[Side, Core | None, dict[str, Any]]]:
-    """Each side with its core, if it is there and answers as it should; and its status."""
+def _checked(
+    comparison: Comparison, size: MapSize
+) -> Iterator[tuple[Implementation, PreparedCall | None, dict[str, Any]]]:
+    """Yield each implementation with its prepared call, if it is installed and gives the right result; and its
+    status.
+    """
     expected: Tensor | None = None
-    for side in comparison.sides:
-        said: dict[str, Any] = {"status": "ok", "message": "", "disagreement": None}
-        core = None
+    for side in comparison.implementations:
+        status: dict[str, Any] = {"status": "ok", "message": "", "disagreement": None}
+        call = None
         try:
-            needs, free = side.needs(size), psutil.virtual_memory().available
-            if needs > SHARE * free:
-                short = f"needs {needs / GIB:.1f} GiB, more than {SHARE:.0%} of the {free / GIB:.1f} that are free"
-                said |= {"status": "skipped", "message": short}
+            needs, free = side.needed_bytes(size), environment.available_memory_bytes()
+            if needs > USABLE_MEMORY_SHARE * free:
+                most = f"{USABLE_MEMORY_SHARE:.0%} of the {free / GIB:.1f} that are free"
+                short = f"needs {needs / GIB:.1f} GiB, more than {most}"
+                status |= {"status": "skipped", "message": short}
             else:
-                core = side.make(size)
-                found = answer(core, comparison.draw(size))
-                expected = found if expected is None else expected
-                said["disagreement"] = disagreement(found, expected) if side.same else None
-                if side.same and not said["disagreement"] <= SAME:
-                    raise ValueError(f"its result differs from the first side's by {said['disagreement']:.1e}")
+                call = side.prepare(size)
+                result = compute_result(call, comparison.draw_inputs(size))
+                expected = result if expected is None else expected
+                status["disagreement"] = result_disagreement(result, expected) if side.same_result else None
+                if side.same_result and not status["disagreement"] <= RESULT_TOLERANCE:
+                    raise ValueError(f"its result differs from the first side's by {status['disagreement']:.1e}")
         except ImportError as error:
-            core = None
-            said |= {"status": "unsupported", "message": f"not installed ({one_line(error, most=200)}): {side.install}"}
+            call = None
+            status |= {
+                "status": "unsupported",
+                "message": f"not installed ({one_line(error, most=200)}): {side.install}",
+            }
         except Exception as error:  # of code that is not ours: a row that says so, and the others go on
-            core = None
-            said |= {"status": "failed", "message": one_line(error, most=200)}
-        yield side, core, said
+            call = None
+            status |= {"status": "failed", "message": one_line(error, most=200)}
+        yield side, call, status
 
 
-def _task(core: Core, comparison: Comparison, size: Size) -> timing.Task:
-    given = core.take(comparison.draw(size))
+def _task(call: PreparedCall, comparison: Comparison, size: MapSize) -> timing.TimedTask:
+    inputs = call.take(comparison.draw_inputs(size))
     with torch.no_grad():
-        gradient = torch.ones_like(core.run(given))
-    return timing.call_task(core.run, given, gradient)
+        gradient = torch.ones_like(call.run(inputs))
+    return timing.call_task(call.run, inputs, gradient)
 
 
 def _counted(
-    comparison: Comparison, size: Size, place: Place, side: Side, core: Core, before: list[dict[str, Any]]
-) -> Iterator[Row]:
-    """Bytes of each phase, what the side keeps with them, and how many times those of the first side they are."""
-    kept = sum(tensor.nbytes for tensor in core.kept)
-    first = {row["phase"]: row["value"] for row in before if row["side"] == comparison.sides[0].name}
-    for phase, count in malloc_count.count(core.run, core.take(comparison.draw(size))).items():
-        yield place.row(side.name, phase, "bytes", [float(count + kept)])
+    comparison: Comparison,
+    size: MapSize,
+    context: RowContext,
+    side: Implementation,
+    call: PreparedCall,
+    before: list[dict[str, Any]],
+) -> Iterator[BenchmarkRow]:
+    """Yield the bytes of each phase, with what the implementation keeps, and their ratio to the first
+    implementation's.
+    """
+    kept = sum(tensor.nbytes for tensor in call.kept)
+    first = {row["phase"]: row["value"] for row in before if row["side"] == comparison.implementations[0].name}
+    for phase, count in malloc_count.count_call_bytes(call.run, call.take(comparison.draw_inputs(size))).items():
+        yield context.row(side.name, phase, "bytes", [float(count + kept)])
         if phase in first:
-            yield place.row(side.name, phase, "ratio", [(count + kept) / first[phase]])
+            yield context.row(side.name, phase, "ratio", [(count + kept) / first[phase]])
 
 
 if __name__ == "__main__":

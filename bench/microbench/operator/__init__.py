@@ -1,1 +1,1 @@
-"""The compiled attention kernel against what computes the same: times, memory, what the machine allows."""
+"""The compiled deformable-attention kernel against what computes the same: times, memory, what the machine allows."""

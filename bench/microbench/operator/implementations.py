@@ -1,6 +1,6 @@
-"""Who is compared: functions of the same inputs with the same result, and what to install where one is not there.
+"""Implementations of deformable attention with the same inputs and result, and what to install where one is missing.
 
-Every side starts from offsets and logits and holds its own softmax and its own arithmetic of locations.
+Every implementation starts from offsets and logits and holds its own softmax and its own arithmetic of locations.
 """
 
 from __future__ import annotations
@@ -16,47 +16,54 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.errors import message_line
 from unept.ops import Shapes, cpu_build, cpu_ops, reference
 
-Run = Callable[[Tensor, Tensor, Tensor, Tensor, Shapes], Tensor]
+OperatorCall = Callable[[Tensor, Tensor, Tensor, Tensor, Shapes], Tensor]
 OURS = "native"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Side:
-    """Something that computes the operator; `run` is None where it is not there, and `missing` says what to do."""
+class OperatorImplementation:
+    """An implementation of the operator; `run` is None where it is not installed, and `missing` says what to do."""
 
     name: str
-    run: Run | None
+    run: OperatorCall | None
     missing: str = ""
 
 
-def sides() -> list[Side]:
-    """All of them, ours first. Builds the kernel if that has not been done."""
+def operator_implementations() -> list[OperatorImplementation]:
+    """Return all of them, ours first. Builds the kernel if that has not been done."""
     problem = cpu_build.problem()
-    ours = Side(name=OURS, run=None, missing=f"the native kernel is not there: {problem}")
+    ours = OperatorImplementation(name=OURS, run=None, missing=f"the native kernel is not there: {problem}")
     return [
-        ours if problem else Side(name=OURS, run=cpu_ops.msda),
-        Side(name="reference", run=reference.msda),
+        ours if problem else OperatorImplementation(name=OURS, run=cpu_ops.msda),
+        OperatorImplementation(name="reference", run=reference.msda),
         _side("mmcv", _mmcv, "pip install 'mmcv-lite>=2.2,<3'"),
-        _side("torch-ms-deform-attn", _rival, "pip install --no-deps --no-build-isolation torch-ms-deform-attn"),
+        _side(
+            "torch-ms-deform-attn",
+            _torch_ms_deform_attn,
+            "pip install --no-deps --no-build-isolation torch-ms-deform-attn",
+        ),
     ]
 
 
-def _side(name: str, find: Callable[[], Run], line: str) -> Side:
-    """ImportError: not installed, or installed for another torch."""
+def _side(name: str, find: Callable[[], OperatorCall], line: str) -> OperatorImplementation:
+    """Return the implementation, or one without `run` where it is not installed, or installed for another torch."""
     try:
-        return Side(name=name, run=find())
+        return OperatorImplementation(name=name, run=find())
     except (ImportError, OSError) as error:
-        return Side(name=name, run=None, missing=f"{name} is not installed ({_one_line(error)}): {line}")
+        return OperatorImplementation(
+            name=name, run=None, missing=f"{name} is not installed ({message_line(error, 200)}): {line}"
+        )
 
 
-def _mmcv() -> Run:
-    """mmcv's function in plain PyTorch."""
+def _mmcv() -> OperatorCall:
+    """Return mmcv's function in plain PyTorch."""
     function = _mmcv_operator()
 
-    def run(value: Tensor, place: Tensor, offsets: Tensor, logits: Tensor, shapes: Shapes) -> Tensor:
-        locations, weights = reference.materialised(place, offsets, logits, shapes)
+    def run(value: Tensor, reference_points: Tensor, offsets: Tensor, logits: Tensor, shapes: Shapes) -> Tensor:
+        locations, weights = reference.materialised(reference_points, offsets, logits, shapes)
         return function(value, shapes, locations, weights)
 
     return run
@@ -64,10 +71,10 @@ def _mmcv() -> Run:
 
 @cache
 def _mmcv_operator() -> Callable[..., Tensor]:
-    """`multi_scale_deformable_attn_pytorch`, from an mmcv with or without its compiled part.
+    """Return `multi_scale_deformable_attn_pytorch`, from an mmcv with or without its compiled part.
 
-    Without it the import of `mmcv.ops` asks for functions that are not there; for the time of that import it is given
-    some that refuse by name.
+    Without it the import of `mmcv.ops` asks for functions that are not there; during that import it is given some that
+    refuse by name.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what mmcv.ops imports: not ours to mend
@@ -83,7 +90,7 @@ def _mmcv_operator() -> Callable[..., Tensor]:
 
 
 class _Absent:
-    """Stands for mmcv's compiled functions where there are none."""
+    """Stand-in for mmcv's compiled functions where there are none."""
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         def refuse(*_: object, **__: object) -> None:
@@ -92,8 +99,8 @@ class _Absent:
         return refuse
 
 
-def _rival() -> Run:
-    """The C++ operator of torch-ms-deform-attn."""
+def _torch_ms_deform_attn() -> OperatorCall:
+    """Return the C++ operator of torch-ms-deform-attn."""
     function = importlib.import_module("torch_ms_deform_attn").ms_deform_attn
 
     @cache
@@ -102,11 +109,7 @@ def _rival() -> Run:
         tokens = sizes.prod(1)
         return sizes, tokens.cumsum(0) - tokens
 
-    def run(value: Tensor, place: Tensor, offsets: Tensor, logits: Tensor, shapes: Shapes) -> Tensor:
-        return function(value, *layout(shapes), *reference.materialised(place, offsets, logits, shapes))
+    def run(value: Tensor, reference_points: Tensor, offsets: Tensor, logits: Tensor, shapes: Shapes) -> Tensor:
+        return function(value, *layout(shapes), *reference.materialised(reference_points, offsets, logits, shapes))
 
     return run
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -1,4 +1,4 @@
-"""The sizes of a call of the operator and its inputs: the same for speed, memory and correctness.
+"""Sizes of a call of the operator and its inputs: the same for speed, memory and correctness.
 
 Shape legend: see `unept.ops.reference`.
 """
@@ -15,10 +15,19 @@ from unept.layers import positions
 from unept.ops import Shapes
 
 
-class Case(NamedTuple):
-    """The sizes of a call, and how its offsets are drawn: normally, `spread` pixels wide.
+class OperatorCase(NamedTuple):
+    """Sizes of a call of the operator.
 
-    The queries look from random places or, if `ordered`, as in the models: from one pixel's centre after the other.
+    Attributes:
+        shapes: Height and width of each level.
+        batch: B.
+        queries: Q.
+        heads: H.
+        channels: D, per head.
+        points: P, per level.
+        spread: Standard deviation of the offsets, in pixels.
+        seed: Of the random inputs.
+        ordered: Queries look from one pixel's centre after the other, as in the models; else from random positions.
     """
 
     shapes: Shapes
@@ -42,26 +51,36 @@ class Case(NamedTuple):
         return self.batch * self.queries * self.heads * len(self.shapes) * self.points
 
 
-def usual(side: int, batch: int, queries: int, *, levels: int = 3, points: int = 16) -> Case:
-    """A call as the models make it: 8 heads of 32 channels, square maps, a query a pixel, offsets of about 4 pixels."""
-    return Case(((side, side),) * levels, batch, queries, 8, 32, points, 4.0, ordered=True)
+def model_case(side: int, batch: int, queries: int, *, levels: int = 3, points: int = 16) -> OperatorCase:
+    """Return a call as the models make it: 8 heads of 32 channels, square maps, ordered queries, offsets of about 4
+    pixels.
+
+    Args:
+        side: Side of the maps, in tokens.
+        batch: Number of images.
+        queries: Number of queries.
+        levels: Number of maps.
+        points: Points per level.
+    """
+    return OperatorCase(((side, side),) * levels, batch, queries, 8, 32, points, 4.0, ordered=True)
 
 
 # A small one, and the layers of the two backbones at 480 px. The queries of an encoder are its tokens.
-SHAPES = {
-    "small": usual(12, 2, 432),
-    "deit-encoder": usual(30, 1, 2700),
-    "deit-encoder-2": usual(30, 2, 2700),
-    "r50-decoder": usual(60, 1, 3600),
-    "r50-encoder": usual(60, 1, 10800),
+CASES = {
+    "small": model_case(12, 2, 432),
+    "deit-encoder": model_case(30, 1, 2700),
+    "deit-encoder-2": model_case(30, 2, 2700),
+    "r50-decoder": model_case(60, 1, 3600),
+    "r50-encoder": model_case(60, 1, 10800),
 }
-TINY = {"tiny": usual(6, 1, 108)}
+QUICK_CASES = {"tiny": model_case(6, 1, 108)}
 
 
-def make(case: Case, dtype: torch.dtype = torch.float64) -> list[Tensor]:
-    """Value, reference, offsets, logits and a gradient; single-precision numbers, whatever the type.
+def make_inputs(case: OperatorCase, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    """Return value, reference points, offsets, logits and a gradient of the result.
 
-    No point lies within 1e-3 px of a pixel line, where the derivative jumps.
+    The numbers have single precision, whatever the type. No point lies within 1e-3 px of a pixel line, where the
+    derivative jumps.
     """
     shapes, B, Q, H, D, P, spread, seed, ordered = case
     generator = torch.Generator().manual_seed(seed)
@@ -69,19 +88,23 @@ def make(case: Case, dtype: torch.dtype = torch.float64) -> list[Tensor]:
     def normal(*size: int) -> Tensor:
         return torch.randn(*size, generator=generator)
 
-    value, place = normal(B, case.tokens, H, D), torch.rand(Q, 2, generator=generator)
+    value, reference_Q2 = normal(B, case.tokens, H, D), torch.rand(Q, 2, generator=generator)
     if ordered:
-        place = positions.centres(shapes, like=value).repeat(-(-Q // case.tokens), 1)[:Q]
+        reference_Q2 = positions.pixel_centres(shapes, like=value).repeat(-(-Q // case.tokens), 1)[:Q]
     sizes = torch.tensor([(w, h) for h, w in shapes])[:, None]
     offsets = spread * normal(B, Q, H, len(shapes), P, 2)
-    pixels = (place[:, None, None, None] * sizes).double() - 0.5 + offsets.double()
+    pixels = (reference_Q2[:, None, None, None] * sizes).double() - 0.5 + offsets.double()
     offsets += ((pixels - pixels.round()).abs() < 2e-3) * 8e-3
-    made = [value, place, offsets, normal(B, Q, H, len(shapes), P), normal(B, Q, H * D)]
-    return [tensor.to(dtype) for tensor in made]
+    tensors = [value, reference_Q2, offsets, normal(B, Q, H, len(shapes), P), normal(B, Q, H * D)]
+    return [tensor.to(dtype) for tensor in tensors]
 
 
-def chosen(names: Sequence[str], shapes: dict[str, Case]) -> dict[str, Case]:
-    """The shapes of these names, all of them for none. ValueError for a name that there is not."""
+def select_cases(names: Sequence[str], shapes: dict[str, OperatorCase]) -> dict[str, OperatorCase]:
+    """Return the cases of these names, all of them for none.
+
+    Raises:
+        ValueError: There is no case of a name.
+    """
     for name in names:
         if name not in shapes:
             raise ValueError(f"unknown shape {name!r}; there are {', '.join(shapes)}")

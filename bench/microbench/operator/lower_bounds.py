@@ -1,6 +1,6 @@
-"""The most that a ratio could be, were the kernel itself as fast as the machine's probes, free, or without scratch.
+"""Upper bounds of a ratio: the kernel itself as fast as the machine's probes, free, or without scratch memory.
 
-A goal that lies beyond is not to be reached on the machine at hand, whatever the kernel.
+A goal beyond such a bound cannot be reached on the machine at hand, whatever the kernel.
 """
 
 from __future__ import annotations
@@ -11,51 +11,65 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.microbench.operator.inputs import Case
-from bench.microbench.rows import AT_MOST, Place, Row, Samples, paired
+from bench.microbench.operator.inputs import OperatorCase
+from bench.microbench.rows import RATIO_AT_MOST, BenchmarkRow, RowContext, Samples, paired_ratios
 from unept.ops import Shapes
 
-LAYERS = "linear layers"  # the side of a module whose operator takes no time
-FLOAT = 4  # bytes
+LINEAR_LAYERS = "linear layers"  # the side of a module whose operator takes no time
+BYTES_PER_FLOAT = 4  # bytes
 
 
-def of_operator(place: Place, samples: Samples, others: Sequence[str], tables: str) -> Iterator[Row]:
-    """Of each other side: its seconds over those of the probes' gathers and scatters of as many points, by round.
+def operator_bound_rows(
+    context: RowContext, samples: Samples, others: Sequence[str], tables: str
+) -> Iterator[BenchmarkRow]:
+    """Yield each other implementation's seconds over those of the probes' gathers and scatters of as many points, by
+    round.
 
     A forward pass gathers; a backward pass gathers once more and scatters.
+
+    Args:
+        context: Columns that the rows share.
+        samples: Seconds by (implementation or table, phase).
+        others: Implementations to compare.
+        tables: Name of the probe's tables in the samples.
     """
     gather, scatter = (samples.get((tables, phase), ()) for phase in ("gather", "scatter"))
-    least = {
+    lower_bounds = {
         "forward": gather,
-        "forward+backward": [2 * one + other for one, other in zip(gather, scatter, strict=True)],
+        "forward+backward": [2 * first + second for first, second in zip(gather, scatter, strict=True)],
     }
-    yield from _over(place, samples, others, least)
+    yield from _over(context, samples, others, lower_bounds)
 
 
-def of_module(place: Place, samples: Samples, others: Sequence[str]) -> Iterator[Row]:
-    """Of each other side: its seconds over those of the linear layers alone, by round."""
-    least = {phase: seconds for (side, phase), seconds in samples.items() if side == LAYERS}
-    yield from _over(place, samples, others, least)
+def module_bound_rows(context: RowContext, samples: Samples, others: Sequence[str]) -> Iterator[BenchmarkRow]:
+    """Yield each other implementation's seconds over those of the linear layers alone, by round."""
+    lower_bounds = {phase: seconds for (side, phase), seconds in samples.items() if side == LINEAR_LAYERS}
+    yield from _over(context, samples, others, lower_bounds)
 
 
-def _over(place: Place, samples: Samples, others: Sequence[str], least: Mapping[str, Sequence[float]]) -> Iterator[Row]:
+def _over(
+    context: RowContext, samples: Samples, others: Sequence[str], lower_bounds: Mapping[str, Sequence[float]]
+) -> Iterator[BenchmarkRow]:
     for side in others:
-        for phase, seconds in least.items():
+        for phase, seconds in lower_bounds.items():
             if seconds and (side, phase) in samples:
-                yield place.row(side, phase, AT_MOST, paired(samples[side, phase], seconds))
+                yield context.row(side, phase, RATIO_AT_MOST, paired_ratios(samples[side, phase], seconds))
 
 
-def least_bytes(case: Case) -> dict[str, int]:
-    """What a call in single precision must take: its result, and for both passes the gradients that are its output."""
+def min_bytes(case: OperatorCase) -> dict[str, int]:
+    """Return the bytes that a call in single precision must take, by phase.
+
+    They are its result, and for both passes the gradients that are its output.
+    """
     queries = case.batch * case.queries
-    result = queries * case.heads * case.channels * FLOAT
-    value = case.batch * case.tokens * case.heads * case.channels * FLOAT
-    offsets_and_logits = 3 * case.samples * FLOAT
+    result = queries * case.heads * case.channels * BYTES_PER_FLOAT
+    value = case.batch * case.tokens * case.heads * case.channels * BYTES_PER_FLOAT
+    offsets_and_logits = 3 * case.samples * BYTES_PER_FLOAT
     return {"forward": result, "held": result, "forward+backward": result + value + offsets_and_logits}
 
 
-def free(value: Tensor, _place: Tensor, offsets: Tensor, logits: Tensor, _shapes: Shapes) -> Tensor:
-    """Stands for the operator in a module: zeros for the result and the gradients, and nothing computed."""
+def zero_operator(value: Tensor, _place: Tensor, offsets: Tensor, logits: Tensor, _shapes: Shapes) -> Tensor:
+    """Return zeros in place of the operator's result, with zero gradients: nothing is computed."""
     result: Tensor = _Free.apply(value, offsets, logits)
     return result
 

@@ -1,6 +1,6 @@
-"""The parts of a kernel benchmark: the operator, the machine beside it, a whole module, instruction sets, scaling.
+"""Parts of a kernel benchmark: the operator, the machine beside it, a whole module, instruction sets, scaling, memory.
 
-Each takes a `Setting` and gives rows. A part that cannot be had gives none and a note that says why.
+Each takes a `BenchmarkSetting` and yields rows. A part that is not available yields none and adds a note that says why.
 """
 
 from __future__ import annotations
@@ -19,85 +19,105 @@ from torch import nn
 
 from bench.microbench import malloc_count, rows, timing
 from bench.microbench.operator import lower_bounds, machine_probes
-from bench.microbench.operator.implementations import OURS, Side
-from bench.microbench.operator.inputs import Case, make, usual
-from bench.microbench.rows import Place, Row
+from bench.microbench.operator.implementations import OURS, OperatorImplementation
+from bench.microbench.operator.inputs import OperatorCase, make_inputs, model_case
+from bench.microbench.rows import BenchmarkRow, RowContext
 from unept import attention
 from unept.config import ModelConfig
 from unept.ops import cpu_build, cpu_ops, reference
 
-MODULE_SIDES = (OURS, "mmcv", "reference")
-DISAGREE = 1e-3  # relative; sides that differ more do not compute the same
-OLDER = "x86-64-v3"  # the instruction set of processors with AVX2
+MODULE_IMPLEMENTATIONS = (OURS, "mmcv", "reference")
+MAX_DISAGREEMENT = 1e-3  # relative; sides that differ more do not compute the same
+AVX2_ARCH = "x86-64-v3"  # the instruction set of processors with AVX2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
-    """What is measured, and how."""
+class BenchmarkSetting:
+    """Conditions and cases of the parts of a benchmark.
+
+    Attributes:
+        malloc: Setting of malloc: default, tuned or counted.
+        threads: Threads of every implementation.
+        repeats: Rounds, at least.
+        cases: Calls by name.
+        implementations: Ours first.
+        say: Called with a line of progress.
+        notes: What could not be measured, and why.
+    """
 
     malloc: str
     threads: int
     repeats: int
-    cases: Mapping[str, Case]
-    sides: list[Side]
+    cases: Mapping[str, OperatorCase]
+    implementations: list[OperatorImplementation]
     say: Callable[[str], None]
     notes: list[str] = field(default_factory=list)
 
-    def place(self, part: str, shape: str) -> Place:
-        """Where a part's rows of a shape belong."""
-        return Place(part=part, malloc=self.malloc, shape=shape, threads=self.threads)
+    def context(self, part: str, shape: str) -> RowContext:
+        """Return the columns that a part's rows of a shape share."""
+        return RowContext(part=part, malloc=self.malloc, shape=shape, threads=self.threads)
 
     def note(self, text: str) -> None:
-        """Say something once."""
+        """Add a note, once."""
         if text not in self.notes:
             self.notes.append(text)
 
 
-def operator(setting: Setting) -> Iterator[Row]:
-    """Every side at every shape, and the gather and scatter probes in the same rounds."""
+def operator_rows(setting: BenchmarkSetting) -> Iterator[BenchmarkRow]:
+    """Time every implementation at every shape, with the gather and scatter probes in the same rounds.
+
+    Raises:
+        RuntimeError: An implementation differs from the reference by more than MAX_DISAGREEMENT.
+    """
     for name, case in setting.cases.items():
         setting.say(name)
-        place = setting.place("operator", name)
-        runs = {side.name: side.run for side in setting.sides if side.run}
+        context = setting.context("operator", name)
+        runs = {side.name: side.run for side in setting.implementations if side.run}
         if setting.malloc == "tuned":
             for side, run in runs.items():
-                yield place.row(side, "forward+backward", "disagreement", [_agreed(side, run, case)])
+                yield context.row(side, "forward+backward", "disagreement", [_agreed(side, run, case)])
         tasks = {side: timing.operator_task(run, case) for side, run in runs.items()}
-        with _probes(case, setting) as more:
-            samples = timing.interleaved({**tasks, **more}, setting.repeats)
-        yield from rows.timed(place, samples, case.samples)
-        yield from rows.ratios(place, samples, OURS)
-        yield from _over_probes(place, samples)
-        yield from lower_bounds.of_operator(place, samples, [side for side in runs if side != OURS], "pyramid")
+        with _probes(case, setting) as probe_tasks:
+            samples = timing.time_interleaved({**tasks, **probe_tasks}, setting.repeats)
+        yield from rows.timing_rows(context, samples, case.samples)
+        yield from rows.ratio_rows(context, samples, OURS)
+        yield from _over_probes(context, samples)
+        yield from lower_bounds.operator_bound_rows(
+            context, samples, [side for side in runs if side != OURS], "pyramid"
+        )
 
 
-def _agreed(side: str, run: Callable[..., torch.Tensor], case: Case) -> float:
-    differ = timing.disagreement(run, reference.msda, case)
-    if not differ <= DISAGREE:
+def _agreed(side: str, run: Callable[..., torch.Tensor], case: OperatorCase) -> float:
+    differ = timing.operator_disagreement(run, reference.msda, case)
+    if not differ <= MAX_DISAGREEMENT:
         raise RuntimeError(f"{side} and the reference differ by {differ:.1e} at {case}: nothing to compare")
     return differ
 
 
 @contextmanager
-def _probes(case: Case, setting: Setting) -> Iterator[dict[str, timing.Task]]:
-    """Gather and scatter from tables as large as a head's pyramid, and as one of its levels; {} without a compiler."""
+def _probes(case: OperatorCase, setting: BenchmarkSetting) -> Iterator[dict[str, timing.TimedTask]]:
+    """Enter a context with tasks that gather and scatter from tables as large as a head's pyramid, and as one of its
+    levels.
+
+    Without a compiler there are no tasks.
+    """
     largest = max(height * width for height, width in case.shapes)
     try:
         with (
-            machine_probes.probe(case.tokens, setting.threads) as whole,
-            machine_probes.probe(largest, setting.threads) as level,
+            machine_probes.open_probe(case.tokens, setting.threads) as whole,
+            machine_probes.open_probe(largest, setting.threads) as level,
         ):
             yield {
-                "pyramid": lambda: whole.per_point(case.samples),
-                "level": lambda: level.per_point(case.samples),
+                "pyramid": lambda: whole.gather_scatter_seconds(case.samples),
+                "level": lambda: level.gather_scatter_seconds(case.samples),
             }
     except cpu_build.Unavailable as error:
         setting.note(f"the machine's own speed is not measured: {error}")
         yield {}
 
 
-def _over_probes(place: Place, samples: rows.Samples) -> Iterator[Row]:
-    """Our forward pass over a gather, and our backward pass over a gather and a scatter, of as many points."""
+def _over_probes(context: RowContext, samples: rows.Samples) -> Iterator[BenchmarkRow]:
+    """Yield our forward pass over a gather, and our backward pass over a gather and a scatter, of as many points."""
     if (OURS, "forward") not in samples:
         return
     forward, both = (samples[OURS, phase] for phase in timing.PHASES)
@@ -106,28 +126,28 @@ def _over_probes(place: Place, samples: rows.Samples) -> Iterator[Row]:
         if (tables, "gather") in samples:
             gather, scatter = samples[tables, "gather"], samples[tables, "scatter"]
             floor = [one + other for one, other in zip(gather, scatter, strict=True)]
-            yield place.row(tables, "forward", "over_probe", rows.paired(forward, gather))
-            yield place.row(tables, "backward", "over_probe", rows.paired(backward, floor))
+            yield context.row(tables, "forward", "over_probe", rows.paired_ratios(forward, gather))
+            yield context.row(tables, "backward", "over_probe", rows.paired_ratios(backward, floor))
 
 
-def machine(setting: Setting) -> Iterator[Row]:
-    """Multiply-adds and bytes read a second, by as many threads as the kernel has."""
-    place = setting.place("machine", "all")
+def machine_rows(setting: BenchmarkSetting) -> Iterator[BenchmarkRow]:
+    """Measure multiply-adds and bytes read per second, on as many threads as the kernel has."""
+    context = setting.context("machine", "all")
     setting.say("the machine")
     try:
-        with machine_probes.probe(1, setting.threads) as probe:
+        with machine_probes.open_probe(1, setting.threads) as probe:
             for kind, amount, side in (
                 ("multiply-add", machine_probes.MULTIPLY_ADDS, "multiply_adds_per_second"),
                 ("read", machine_probes.PASSES, "bytes_read_per_second"),
             ):
-                found = [probe.seconds(kind, amount) for _ in range(setting.repeats + 1)][1:]
-                yield place.row("machine", kind, side, [done / seconds for seconds, done in found])
+                measured = [probe.seconds(kind, amount) for _ in range(setting.repeats + 1)][1:]
+                yield context.row("machine", kind, side, [done / seconds for seconds, done in measured])
     except cpu_build.Unavailable as error:
         setting.note(f"the machine's own speed is not measured: {error}")
 
 
-def module(setting: Setting) -> Iterator[Row]:
-    """The encoder's self-attention with its linear layers, by the operator in it: shapes that are an encoder's."""
+def module_rows(setting: BenchmarkSetting) -> Iterator[BenchmarkRow]:
+    """Time the encoder's self-attention with its linear layers, by the operator in it, at the shapes of encoders."""
     if cpu_build.problem():
         return
     config = ModelConfig()
@@ -145,99 +165,113 @@ def module(setting: Setting) -> Iterator[Row]:
             "dropout": 0.0,
             "layer": 0,
         }
-        made = attention.make("encoder_self", config.encoder_self, settings)
+        layer = attention.make_attention("encoder_self", config.encoder_self, settings)
         generator = torch.Generator().manual_seed(case.seed)
-        for parameter in made.parameters():  # as initialised, all offsets would be the same
+        for parameter in layer.parameters():  # as initialised, all offsets would be the same
             nn.init.normal_(parameter, std=case.spread / width**0.5, generator=generator)
         tokens, gradient = torch.randn(2, case.batch, case.tokens, width, generator=generator)
-        runs = {side.name: side.run for side in setting.sides if side.run and side.name in MODULE_SIDES}
-        runs[lower_bounds.LAYERS] = lower_bounds.free
-        tasks = {side: _module_task(made, tokens, gradient, case, run) for side, run in runs.items()}
-        samples = timing.interleaved(tasks, setting.repeats)
-        place = setting.place("module", name)
-        yield from rows.timed(place, samples, case.samples)
-        yield from rows.ratios(place, samples, OURS)
-        yield from lower_bounds.of_module(place, samples, [side for side in MODULE_SIDES if side != OURS])
+        runs = {
+            side.name: side.run for side in setting.implementations if side.run and side.name in MODULE_IMPLEMENTATIONS
+        }
+        runs[lower_bounds.LINEAR_LAYERS] = lower_bounds.zero_operator
+        tasks = {side: _module_task(layer, tokens, gradient, case, run) for side, run in runs.items()}
+        samples = timing.time_interleaved(tasks, setting.repeats)
+        context = setting.context("module", name)
+        yield from rows.timing_rows(context, samples, case.samples)
+        yield from rows.ratio_rows(context, samples, OURS)
+        yield from lower_bounds.module_bound_rows(
+            context, samples, [side for side in MODULE_IMPLEMENTATIONS if side != OURS]
+        )
 
 
-def _module_task(made: nn.Module, tokens: torch.Tensor, gradient: torch.Tensor, case: Case, run: Any) -> timing.Task:
-    """The module with another operator in it: where its own module finds `msda`."""
-    given = [tokens, *made.parameters()]
+def _module_task(
+    layer: nn.Module, tokens: torch.Tensor, gradient: torch.Tensor, case: OperatorCase, run: Any
+) -> timing.TimedTask:
+    """Return a task that times the module with another operator in place of `msda`."""
+    inputs = [tokens, *layer.parameters()]
     return timing.call_task(
-        lambda tensors: made(tensors[0], None, case.shapes),
-        given,
+        lambda tensors: layer(tensors[0], None, case.shapes),
+        inputs,
         gradient,
-        around=lambda: mock.patch.object(sys.modules[type(made).__module__], "msda", run),
+        around=lambda: mock.patch.object(sys.modules[type(layer).__module__], "msda", run),
     )
 
 
-def instructions(setting: Setting) -> Iterator[Row]:
-    """The kernel built for AVX2 against the one built for this machine, where that has wider vectors; no autograd."""
+def instruction_set_rows(setting: BenchmarkSetting) -> Iterator[BenchmarkRow]:
+    """Time the kernel built for AVX2 against the one built for this machine, without autograd.
+
+    Only where this machine has wider vectors.
+    """
     try:
-        usual = cpu_build.load().library
-        if usual.unept_vector_bytes() != 64:
+        native = cpu_build.load().library
+        if native.unept_vector_bytes() != 64:
             return setting.note("AVX2 and AVX-512 are not compared: this machine's kernel has no AVX-512")
-        libraries = {"avx512": cpu_ops.declared(usual), "avx2": cpu_ops.declared(cpu_build.load(march=OLDER).library)}
+        libraries = {
+            "avx512": cpu_ops.declared(native),
+            "avx2": cpu_ops.declared(cpu_build.load(march=AVX2_ARCH).library),
+        }
     except cpu_build.Unavailable as error:
         return setting.note(f"AVX2 and AVX-512 are not compared: {error}")
     for name, case in setting.cases.items():
         setting.say(f"{name}, instruction sets")
         tasks = {which: _library_task(library, case) for which, library in libraries.items()}
-        samples = timing.interleaved(tasks, setting.repeats)
-        place = setting.place("instructions", name)
-        yield from rows.timed(place, samples, case.samples)
-        yield from rows.ratios(place, samples, "avx512")
+        samples = timing.time_interleaved(tasks, setting.repeats)
+        context = setting.context("instructions", name)
+        yield from rows.timing_rows(context, samples, case.samples)
+        yield from rows.ratio_rows(context, samples, "avx512")
     return None
 
 
-def _library_task(library: ctypes.CDLL, case: Case) -> timing.Task:
-    value, place, offsets, logits, gradient = make(case, torch.float32)
+def _library_task(library: ctypes.CDLL, case: OperatorCase) -> timing.TimedTask:
+    value, reference_points, offsets, logits, gradient = make_inputs(case, torch.float32)
     sides = [side for shape in case.shapes for side in shape]
 
     def task() -> dict[str, float]:
-        began = time.perf_counter()
-        out, softmax = cpu_ops.forward(value, place, offsets, logits, sides, library=library)
+        start = time.perf_counter()
+        out, softmax = cpu_ops.forward(value, reference_points, offsets, logits, sides, library=library)
         between = time.perf_counter()
-        cpu_ops.backward(gradient, value, place, offsets, logits, out, softmax, sides, library=library)
-        return {"forward": between - began, "backward": time.perf_counter() - between}
+        cpu_ops.backward(gradient, value, reference_points, offsets, logits, out, softmax, sides, library=library)
+        return {"forward": between - start, "backward": time.perf_counter() - between}
 
     return task
 
 
-def sweep(quick: bool) -> dict[str, Case]:
-    """The calls whose cost is looked at along an axis: queries, levels, points."""
+def scaling_cases(quick: bool) -> dict[str, OperatorCase]:
+    """Return the calls whose cost is measured along an axis: queries, levels, points."""
     side, queries = (6, 108) if quick else (30, 900)
     axes: dict[str, tuple[int, ...]] = {
         "queries": (27, 108) if quick else (225, 900, 2700, 8100),
         "levels": (1, 2) if quick else (1, 2, 3, 4),
         "points": (1, 4) if quick else (1, 2, 4, 8, 16, 32, 64),
     }
-    cases = {f"queries={count}": usual(side, 1, count) for count in axes["queries"]}
-    cases |= {f"levels={count}": usual(side, 1, queries, levels=count) for count in axes["levels"]}
-    return cases | {f"points={count}": usual(side, 1, queries, points=count) for count in axes["points"]}
+    cases = {f"queries={count}": model_case(side, 1, count) for count in axes["queries"]}
+    cases |= {f"levels={count}": model_case(side, 1, queries, levels=count) for count in axes["levels"]}
+    return cases | {f"points={count}": model_case(side, 1, queries, points=count) for count in axes["points"]}
 
 
-def scaling(setting: Setting) -> Iterator[Row]:
-    """Ours and the reference along the axes of a sweep: `setting.cases` are its calls."""
+def scaling_rows(setting: BenchmarkSetting) -> Iterator[BenchmarkRow]:
+    """Time ours and the reference along the axes of `scaling_cases`, which are the setting's cases."""
     for name, case in setting.cases.items():
         setting.say(name)
-        runs = {side.name: side.run for side in setting.sides if side.run and side.name in (OURS, "reference")}
+        runs = {
+            side.name: side.run for side in setting.implementations if side.run and side.name in (OURS, "reference")
+        }
         tasks = {side: timing.operator_task(run, case) for side, run in runs.items()}
-        samples = timing.interleaved(tasks, setting.repeats)
-        yield from rows.timed(setting.place("scaling", name), samples, case.samples)
+        samples = timing.time_interleaved(tasks, setting.repeats)
+        yield from rows.timing_rows(setting.context("scaling", name), samples, case.samples)
 
 
-def allocations(setting: Setting) -> Iterator[Row]:
-    """Bytes that a call of each side takes, and how many times ours that is."""
+def memory_rows(setting: BenchmarkSetting) -> Iterator[BenchmarkRow]:
+    """Count the bytes of a call of each implementation, and their ratio to ours."""
     for name, case in setting.cases.items():
         setting.say(f"{name}, memory")
-        place, ours, least = setting.place("memory", name), dict[str, float](), lower_bounds.least_bytes(case)
-        for side in setting.sides:
+        context, ours, lower_bound = setting.context("memory", name), dict[str, float](), lower_bounds.min_bytes(case)
+        for side in setting.implementations:
             if side.run is None:
                 continue
-            for row in malloc_count.measure(place, side.name, side.run, case):
+            for row in malloc_count.operator_memory_rows(context, side.name, side.run, case):
                 yield row
                 ours.setdefault(row.phase, row.value)
-                if side.name != OURS and setting.sides[0].run:
-                    yield place.row(side.name, row.phase, "ratio", [row.value / ours[row.phase]])
-                    yield place.row(side.name, row.phase, rows.AT_MOST, [row.value / least[row.phase]])
+                if side.name != OURS and setting.implementations[0].run:
+                    yield context.row(side.name, row.phase, "ratio", [row.value / ours[row.phase]])
+                    yield context.row(side.name, row.phase, rows.RATIO_AT_MOST, [row.value / lower_bound[row.phase]])

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from bench import environment
+from bench.child_process import run_child
 from bench.microbench import malloc_count
 from bench.microbench.operator import machine_probes
-from bench.microbench.operator.inputs import SHAPES, TINY, chosen
-from bench.microbench.operator.parts import OLDER
-from bench.microbench.rows import Row, to_csv
+from bench.microbench.operator.inputs import CASES, QUICK_CASES, select_cases
+from bench.microbench.operator.parts import AVX2_ARCH
+from bench.microbench.operator.request import OperatorBenchRequest
+from bench.microbench.rows import BenchmarkRow, rows_to_csv
 from unept.ops import cpu_build
 
 TABLE, FACTS = "kernels.csv", "kernels.json"
@@ -31,35 +28,26 @@ PROCESSES = (  # the malloc of each, and what it measures
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What to measure and where to write it. ValueError, in one line, for what makes no sense."""
+def run_operator_benchmark(request: OperatorBenchRequest, say: Callable[[str], None] = print) -> None:
+    """Measure, and write the table and the facts to the request's folder, in place of older ones.
 
-    out: Path
-    threads: int = 2
-    repeats: int = 7
-    shapes: tuple[str, ...] = ()
-    quick: bool = False
-    command: str = ""
+    Args:
+        request: What to measure and where to write it.
+        say: Called with a line of progress.
 
-    def __post_init__(self) -> None:
-        environment.check_timing(threads=self.threads, repeats=self.repeats)
-        chosen(self.shapes, TINY if self.quick else SHAPES)
-        if self.out.exists() and not self.out.is_dir():
-            raise ValueError(f"--out {self.out}: there is a file of that name")
-
-
-def perform(request: Request, say: Callable[[str], None] = print) -> None:
-    """Measure, and write the table and the facts to the request's folder, in place of older ones."""
+    Raises:
+        ValueError: A shape is not known; nothing has been written.
+    """
+    select_cases(request.shapes, QUICK_CASES if request.quick else CASES)
     request.out.mkdir(parents=True, exist_ok=True)
     load = [os.getloadavg()[0]]
     _build(say)
     notes: list[str] = []
-    rows: list[Row] = []
+    rows: list[BenchmarkRow] = []
     mallocs: dict[str, str] = {}
     for malloc, parts in PROCESSES:
         try:
-            more = malloc_count.preloaded(malloc_count.counter()) if malloc == "counted" else {}
+            more = malloc_count.preload_variables(malloc_count.counter_library()) if malloc == "counted" else {}
         except cpu_build.Unavailable as error:
             notes.append(f"memory is not measured: {error}")
         else:
@@ -67,39 +55,41 @@ def perform(request: Request, say: Callable[[str], None] = print) -> None:
             if isinstance(result, str):
                 notes.append(result)
             else:
-                rows += [Row(**row) for row in result["rows"]]
+                rows += [BenchmarkRow(**row) for row in result["rows"]]
                 notes += [note for note in result["notes"] if note not in notes]
                 mallocs[malloc] = result["malloc"]
         _write(request, rows, {"malloc": mallocs, "load": [*load, os.getloadavg()[0]], "notes": notes})
 
 
-def _write(request: Request, rows: list[Row], found: dict[str, Any]) -> None:
-    """The table and the facts of what has been measured by now, so that a stop loses one process at most."""
-    facts = environment.record(threads=request.threads) | found | {"command": request.command}
+def _write(request: OperatorBenchRequest, rows: list[BenchmarkRow], measured: dict[str, Any]) -> None:
+    """Write the table and the facts of what has been measured by now, so that a stop loses one process at most."""
+    facts = environment.collect_environment(threads=request.threads) | measured | {"command": request.command}
     facts |= {"repeats": _repeats(request), "quick": request.quick}
     facts |= {"kernel": "" if cpu_build.problem() else cpu_build.load().origin}
-    (request.out / TABLE).write_text(to_csv(rows), encoding="utf-8")
+    (request.out / TABLE).write_text(rows_to_csv(rows), encoding="utf-8")
     (request.out / FACTS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
 def _build(say: Callable[[str], None]) -> None:
-    """Have the libraries built before anything is timed; what cannot be built, the workers say."""
+    """Build the libraries before anything is timed; what cannot be built, the workers say."""
     say("building what is not built yet")
     for main, march in (
         (cpu_build.MAIN, cpu_build.NATIVE),
-        (cpu_build.MAIN, OLDER),
-        (machine_probes.MAIN, cpu_build.NATIVE),
+        (cpu_build.MAIN, AVX2_ARCH),
+        (machine_probes.PROBE_SOURCE, cpu_build.NATIVE),
     ):
         with suppress(cpu_build.Unavailable):
             cpu_build.load(main, march)
 
 
-def _repeats(request: Request) -> int:
+def _repeats(request: OperatorBenchRequest) -> int:
     return min(request.repeats, QUICK_REPEATS) if request.quick else request.repeats
 
 
-def _process(request: Request, malloc: str, parts: tuple[str, ...], more: dict[str, str]) -> dict[str, Any] | str:
-    """What a worker found, or a line on a worker that ended without a result."""
+def _process(
+    request: OperatorBenchRequest, malloc: str, parts: tuple[str, ...], more: dict[str, str]
+) -> dict[str, Any] | str:
+    """Return the result of a worker, or a line on a worker that ended without one."""
     spec = {
         "malloc": malloc,
         "parts": parts,
@@ -108,14 +98,12 @@ def _process(request: Request, malloc: str, parts: tuple[str, ...], more: dict[s
         "shapes": request.shapes,
         "quick": request.quick,
     }
-    variables = {**os.environ, **environment.pinned(request.threads), **more}
-    with tempfile.TemporaryDirectory() as folder:
-        given, found = Path(folder, "spec.json"), Path(folder, "result.json")
-        given.write_text(json.dumps(spec), encoding="utf-8")
-        command = [sys.executable, "-m", "bench.microbench.operator.worker", str(given), str(found)]
-        done = subprocess.run(command, env=variables, check=False)
-        if done.returncode or not found.exists():
-            missing = ", ".join(parts)
-            return f"not measured: {missing}; the process with {malloc} malloc ended with exit status {done.returncode}"
-        result: dict[str, Any] = json.loads(found.read_text(encoding="utf-8"))
-        return result
+    variables = environment.thread_variables(request.threads) | more
+    outcome = run_child("bench.microbench.operator.worker", spec, variables=variables)
+    if outcome.interrupted:
+        raise KeyboardInterrupt
+    if outcome.exit_status or outcome.result is None:
+        missing, status = ", ".join(parts), outcome.exit_status
+        return f"not measured: {missing}; the process with {malloc} malloc ended with exit status {status}"
+    result: dict[str, Any] = outcome.result
+    return result

@@ -1,9 +1,9 @@
 """Parameters and operations of a model, part by part, counted on the meta device: no weights, no data, no time.
 
-Two conventions from one forward pass. `module` is what the paper's tool counts (`bench.profiling.flops.mmcv_counter`).
-`complete` looks at every operator that runs, whoever calls it: convolutions, matrix products and attention, and
-sampling at computed places, each by formula (`bench.profiling.flops.formulas`). An operator that is neither counted nor
-listed as free is an error that names it, so that nothing is left out unseen.
+One forward pass gives two conventions. `module` is what the paper's tool counts
+(`bench.profiling.flops.mmcv_counter`). `complete` looks at every operator that runs: convolutions, matrix products,
+attention, and sampling at computed positions, each by formula (`bench.profiling.flops.formulas`). An operator without a
+formula that is not listed as free is an error, never a silent zero.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from bench.profiling.flops import formulas, mmcv_counter
 from bench.profiling.flops.formulas import UncountedError
 from unept.ops import MACS
 
-SAMPLING = frozenset(("aten::grid_sampler_2d", "aten::grid_sampler_3d", *MACS))
-OWN = "(own)"  # what a model computes or holds outside its children
+SAMPLING_OPERATORS = frozenset(("aten::grid_sampler_2d", "aten::grid_sampler_3d", *MACS))
+OWN_PART = "(own)"  # what a model computes or holds outside its children
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
-    """A child of the model by name: parameters, and multiply-adds in units of 1e9 in both conventions."""
+class PartOperations:
+    """A child of the model by name: parameters, and 1e9 multiply-adds in both conventions."""
 
     name: str
     parameters: int
@@ -38,34 +38,47 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Operations:
-    """Multiply-adds in units of 1e9; GFLOPs are twice as many. `module_gmacs` is the paper's convention."""
+    """Operations of one image, in 1e9 multiply-adds; GFLOPs are twice as many.
+
+    Attributes:
+        module_gmacs: The paper's convention.
+        matrix_gmacs: Convolutions, matrix products and attention.
+        sampling_gmacs: Sampling at computed positions.
+        parameters: Number of parameters.
+        parts: The same by child of the model.
+    """
 
     module_gmacs: float
     matrix_gmacs: float
     sampling_gmacs: float
     parameters: int = 0
-    parts: tuple[Part, ...] = ()
+    parts: tuple[PartOperations, ...] = ()
 
     @property
     def gmacs(self) -> float:
-        """Multiply-adds in the complete convention."""
+        """Multiply-adds in the complete convention, in 1e9."""
         return self.matrix_gmacs + self.sampling_gmacs
 
     @property
     def gflops(self) -> float:
-        """Floating-point operations in the complete convention, 2 a multiply-add."""
+        """Floating-point operations in the complete convention, in 1e9: two per multiply-add."""
         return 2 * self.gmacs
 
     @property
     def module_gflops(self) -> float:
-        """Twice `module_gmacs`. What the paper calls GFLOPs is `module_gmacs` itself."""
+        """Twice `module_gmacs`. The paper's "GFLOPs" are `module_gmacs` itself."""
         return 2 * self.module_gmacs
 
 
-def count(model: nn.Module, size: tuple[int, int]) -> Operations:
-    """Count one image of `size` (height, width) in evaluation mode. `model` must be on the meta device.
+def count_model(model: nn.Module, size: tuple[int, int]) -> Operations:
+    """Count one image in evaluation mode.
 
-    Raises UncountedError, a ValueError, that names an operator without a formula and the part that called it.
+    Args:
+        model: A network on the meta device.
+        size: Height and width of the image, in pixels.
+
+    Raises:
+        UncountedError: An operator has no formula; the message names it and the part that called it.
     """
     counter = _Counter()
     handles = [handle for name, module in model.named_modules() for handle in counter.watch(name, module)]
@@ -76,14 +89,14 @@ def count(model: nn.Module, size: tuple[int, int]) -> Operations:
         for handle in handles:
             handle.remove()
     names = [name for name, _ in model.named_children()]
-    names += [OWN] * (OWN in counter.complete or any("." not in name for name, _ in model.named_parameters()))
+    names += [OWN_PART] * (OWN_PART in counter.complete or any("." not in name for name, _ in model.named_parameters()))
     return Operations(
         module_gmacs=sum(counter.module.values()) / 1e9,
         matrix_gmacs=(sum(counter.complete.values()) - counter.sampling) / 1e9,
         sampling_gmacs=counter.sampling / 1e9,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         parts=tuple(
-            Part(
+            PartOperations(
                 name=name,
                 parameters=_parameters(model, name),
                 module_gmacs=counter.module.get(name, 0) / 1e9,
@@ -95,19 +108,19 @@ def count(model: nn.Module, size: tuple[int, int]) -> Operations:
 
 
 class _Counter(TorchDispatchMode):
-    """Adds up by part what operators cost, and by hooks what modules do."""
+    """Dispatch mode that adds up the cost of operators by part, and by hooks that of modules."""
 
     def __init__(self) -> None:
         super().__init__()
         self.complete: dict[str, int] = {}
         self.module: dict[str, int] = {}
         self.sampling = 0
-        self._inside = [OWN]
+        self._inside = [OWN_PART]
         self._called = [""]
 
     def watch(self, name: str, module: nn.Module) -> Sequence[Any]:
-        """Hooks that follow which part runs, and count the module if the paper's tool does."""
-        part = name.partition(".")[0] or OWN
+        """Add hooks that follow which part runs and count the module if the paper's tool does; return the handles."""
+        part = name.partition(".")[0] or OWN_PART
 
         def enter(*_: Any) -> None:
             self._inside.append(part)
@@ -116,28 +129,28 @@ class _Counter(TorchDispatchMode):
         def leave(module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
             self._inside.pop()
             self._called.pop()
-            if args and isinstance(args[0], Tensor) and isinstance(result, Tensor) and mmcv_counter.counts(module):
-                self._add(self.module, part, mmcv_counter.operations(module, args[0], result))
+            if args and isinstance(args[0], Tensor) and isinstance(result, Tensor) and mmcv_counter.is_counted(module):
+                self._add(self.module, part, mmcv_counter.module_operations(module, args[0], result))
 
         return module.register_forward_pre_hook(enter), module.register_forward_hook(leave)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if not formulas.known(func):
+        if not formulas.is_known(func):
             if _decomposes(func):
                 with self:
                     return func.decompose(*args, **kwargs)
             raise UncountedError(self._message(func._schema.name))
         result = func(*args, **kwargs)
-        macs = formulas.macs(func, args, kwargs, result)
+        macs = formulas.count_macs(func, args, kwargs, result)
         self._add(self.complete, self._inside[-1], macs)
-        self.sampling += macs if func._schema.name in SAMPLING else 0
+        self.sampling += macs if func._schema.name in SAMPLING_OPERATORS else 0
         return result
 
     def _message(self, operator: str) -> str:
-        place = f" in {self._called[-1]}" if self._called[-1] else ""
+        caller = f" in {self._called[-1]}" if self._called[-1] else ""
         return (
-            f"operator {operator}{place} is neither counted nor free; "
+            f"operator {operator}{caller} is neither counted nor free; "
             "torch.utils.flop_counter.register_flop_formula gives it a formula"
         )
 
@@ -149,14 +162,16 @@ class _Counter(TorchDispatchMode):
 
 @functools.cache
 def _decomposes(func: Any) -> bool:
-    """Whether the operator is written in terms of others, which then are what is counted."""
+    """Return True for an operator that is written in terms of others, which are then counted."""
     return func.has_kernel_for_dispatch_key(torch.DispatchKey.CompositeImplicitAutograd)
 
 
 def _parameters(model: nn.Module, part: str) -> int:
-    """Parameters of one child, or of the model outside its children; what is shared counts where it is first."""
+    """Return the parameters of one child, or of the model outside its children; shared ones count where they come
+    first.
+    """
     return sum(
         parameter.numel()
         for name, parameter in model.named_parameters()
-        if (name.partition(".")[0] if "." in name else OWN) == part
+        if (name.partition(".")[0] if "." in name else OWN_PART) == part
     )

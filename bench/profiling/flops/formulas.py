@@ -1,6 +1,6 @@
 """Multiply-adds of one call of an operator, and the operators that are free: together every one that may occur.
 
-Counted are convolutions, matrix products, fused attention and sampling at computed places; biases are not. Free are
+Counted are convolutions, matrix products, fused attention and sampling at computed positions; biases are not. Free are
 element-wise operators (by torch's own tag), views, and a short list: moving data, reductions and norms, pooling and
 resizing, sorting, and making constants.
 """
@@ -18,7 +18,7 @@ from unept.ops import MACS
 
 Formula = Callable[..., int]
 
-FREE = frozenset(
+FREE_OPERATORS = frozenset(
     f"aten::{name}"
     for names in (
         # making and moving data
@@ -47,14 +47,14 @@ class UncountedError(ValueError):
     """An operator that has no formula here and is not free."""
 
 
-def known(func: Any) -> bool:
-    """Whether this operator is counted or free."""
+def is_known(func: Any) -> bool:
+    """Return True for an operator that is counted or free."""
     name = func._schema.name
-    return name in _FORMULAS or name in FREE or _elementwise(func) or _registered(func) is not None
+    return name in _FORMULAS or name in FREE_OPERATORS or _elementwise(func) or _registered(func) is not None
 
 
-def macs(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> int:
-    """Multiply-adds of this call of a known operator; 0 for a free one."""
+def count_macs(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> int:
+    """Return the multiply-adds of this call of a known operator; 0 for a free one."""
     name = func._schema.name
     if name in _FORMULAS:
         return _FORMULAS[name](*args, **({"out_": result} if name in _BY_RESULT else {}))
@@ -67,20 +67,20 @@ def _elementwise(func: Any) -> bool:
 
 
 def _registered(func: Any) -> Formula | None:
-    """A formula for torch's own counter, in operations, which are two a multiply-add."""
-    found: Formula | None = flop_registry.get(func) or flop_registry.get(func._overloadpacket)
-    return found
+    """Return the formula for torch's own counter, in operations, which are two per multiply-add."""
+    formula: Formula | None = flop_registry.get(func) or flop_registry.get(func._overloadpacket)
+    return formula
 
 
 def _convolution(_: Any, weight: Any, *__: Any, out_: Any) -> int:
-    """From the result's places and the weights that meet at each."""
+    """Multiply the positions of the result by the weights that meet at each."""
     return math.prod((out_.shape[0], *out_.shape[2:])) * weight.numel()
 
 
-def _transposed_or_not(given: Any, weight: Any, *rest: Any, out_: Any) -> int:
+def _transposed_or_not(image: Any, weight: Any, *rest: Any, out_: Any) -> int:
     if rest[4]:  # transposed: every input place meets every weight
-        return math.prod((given.shape[0], *given.shape[2:])) * weight.numel()
-    return _convolution(given, weight, out_=out_)
+        return math.prod((image.shape[0], *image.shape[2:])) * weight.numel()
+    return _convolution(image, weight, out_=out_)
 
 
 def _product(left: Any, right: Any, *_: Any) -> int:
@@ -109,7 +109,7 @@ def _distances(left: Any, right: Any, *_: Any) -> int:
 
 
 def _grid_sample(_: Any, __: Any, mode: int, *___: Any, out_: Any) -> int:
-    """4 neighbours of each sampled value (8 in volumes), 16 where bicubic, none where nearest."""
+    """Count 4 neighbours of each sampled value (8 in volumes), 16 where bicubic, none where nearest."""
     dimensions = out_.dim() - 2
     return out_.numel() * {0: 2**dimensions, 1: 0, 2: 4**dimensions}[mode]
 

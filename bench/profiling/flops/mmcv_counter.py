@@ -2,7 +2,7 @@
 
 The tool is mmcv's counter (`mmcv.cnn.get_model_complexity_info`), by its rules of which module counts what: the
 multiply-adds of convolutions with one addition for a bias, of linear layers without one, an operation for each input of
-a pooling, for each output of an activation or an enlargement, and two for each input of a norm with a learned scale.
+a pooling, for each output of an activation or an upsampling, and two for each input of a norm with a learned scale.
 Only these very classes count, not classes derived from them, and no function: attention's products, functional
 resizing and sampling are 0. Batch norm is 0, as it was where the models were counted with synchronised batch norm,
 which the tool does not know. One multiply-add is one operation.
@@ -19,38 +19,38 @@ from torch import Tensor, nn
 Count = Callable[[Any, Tensor, Tensor], int]
 
 
-def operations(module: nn.Module, given: Tensor, result: Tensor) -> int:
-    """What the tool adds for one call of ``module`` with its first input and its output; 0 for other modules."""
+def module_operations(module: nn.Module, inputs: Tensor, result: Tensor) -> int:
+    """Return what the tool adds for one call of `module`, from its first input and its output; 0 for other modules."""
     count = _COUNTS.get(type(module))
-    return count(module, given, result) if count else 0
+    return count(module, inputs, result) if count else 0
 
 
-def counts(module: nn.Module) -> bool:
-    """Whether the tool knows this module's class."""
+def is_counted(module: nn.Module) -> bool:
+    """Return True where the tool knows this module's class."""
     return type(module) in _COUNTS
 
 
-def _convolution(module: Any, given: Tensor, result: Tensor) -> int:
-    places = given.shape[0] * math.prod(result.shape[2:])
-    return places * (module.weight.numel() + (module.out_channels if module.bias is not None else 0))
+def _convolution(module: Any, inputs: Tensor, result: Tensor) -> int:
+    positions = inputs.shape[0] * math.prod(result.shape[2:])
+    return positions * (module.weight.numel() + (module.out_channels if module.bias is not None else 0))
 
 
-def _transposed(module: Any, given: Tensor, result: Tensor) -> int:
-    places = given.shape[0] * math.prod(given.shape[2:])
-    return places * module.weight.numel() + (result.numel() if module.bias is not None else 0)
+def _transposed(module: Any, inputs: Tensor, result: Tensor) -> int:
+    positions = inputs.shape[0] * math.prod(inputs.shape[2:])
+    return positions * module.weight.numel() + (result.numel() if module.bias is not None else 0)
 
 
-def _linear(_: Any, given: Tensor, result: Tensor) -> int:
-    return given.numel() * result.shape[-1]
+def _linear(_: Any, inputs: Tensor, result: Tensor) -> int:
+    return inputs.numel() * result.shape[-1]
 
 
-def _norm(module: Any, given: Tensor, _: Tensor) -> int:
+def _norm(module: Any, inputs: Tensor, _: Tensor) -> int:
     learned = getattr(module, "affine", False) or getattr(module, "elementwise_affine", False)
-    return given.numel() * (2 if learned else 1)
+    return inputs.numel() * (2 if learned else 1)
 
 
-def _inputs(_: Any, given: Tensor, __: Tensor) -> int:
-    return given.numel()
+def _inputs(_: Any, inputs: Tensor, __: Tensor) -> int:
+    return inputs.numel()
 
 
 def _outputs(_: Any, __: Tensor, result: Tensor) -> int:

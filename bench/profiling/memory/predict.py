@@ -1,8 +1,8 @@
 """Peak memory of one training step, predicted: the real step is traced on tensors that have sizes and no data.
 
-Model, loss, backward pass and optimiser are those of the recipe, so nothing is left out that holds a tensor. Not seen
-are an operator's own work space, the allocator's rounding and slack, and what a driver keeps: a lower bound of what a
-GPU shows, and what a counting allocator sees on a CPU.
+Model, loss, backward pass and optimiser are those of the recipe. Not seen are an operator's own work space, the
+allocator's rounding and slack, and what a driver keeps: a lower bound of what a GPU shows, and what a counting
+allocator sees on a CPU.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import dataclasses
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import Any
 from unittest import mock
@@ -24,66 +23,52 @@ from torch.overrides import TorchFunctionMode
 
 import unept
 from bench.config.settings import Settings
-from bench.profiling.memory.tracker import GRADIENTS, INPUTS, OPTIMIZER, PARAMETERS, Ledger, Peak, without_data
-from bench.training.activation_checkpointing import recompute
-from bench.training.loop import loss_of, make_optimizer
+from bench.profiling.memory.setting import PRECISIONS, StepSetting
+from bench.profiling.memory.tracker import (
+    GRADIENTS,
+    INPUTS,
+    OPTIMIZER,
+    PARAMETERS,
+    MemoryTracker,
+    PeakMemory,
+    reallocate_on_cpu,
+)
+from bench.training.activation_checkpointing import enable_activation_checkpointing
+from bench.training.loop import compute_losses, make_optimizer
 from unept.losses import banded_cross_entropy
 from unept.ops import dispatch
 
-PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-OPTIMIZERS = ("adamw", "sgd")
-DEVICES = ("cuda", "cpu")
 
+def predict_peak(settings: Settings, setting: StepSetting, *, backend: str = "native") -> PeakMemory:
+    """Predict the peak of the second training step, when the optimiser has its state.
 
-@dataclass(frozen=True, kw_only=True)
-class StepSetting:
-    """How a step is taken. ValueError for what cannot be.
+    Args:
+        settings: The model and the recipe.
+        setting: How the step is taken.
+        backend: Backend of deformable attention; "native" and "cuda" hold the same.
 
-    `device` says whose temporaries are counted: on "cuda" a dropout mask has a byte an element and fused products
-    keep no weights, on "cpu" torch's own code has float masks and falls back to plain products under dropout.
+    Raises:
+        ValueError: The settings cannot be built.
     """
-
-    batch: int = 2
-    size: int = 480  # pixels, of a square crop
-    precision: str = "fp32"
-    optimizer: str = "adamw"
-    checkpointing: bool = False
-    bounded: bool = False
-    device: str = "cuda"
-
-    def __post_init__(self) -> None:
-        for name in ("batch", "size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} {getattr(self, name)}: expected at least 1")
-        for name, known in (("precision", PRECISIONS), ("optimizer", OPTIMIZERS), ("device", DEVICES)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"--{name} {getattr(self, name)}: expected one of {', '.join(known)}")
-
-
-def predict(settings: Settings, setting: StepSetting, *, backend: str = "native") -> Peak:
-    """The peak of the second step, when the optimiser has its state; ValueError for settings that cannot be.
-
-    `backend` is what computes deformable attention; "native" and "cuda" hold the same.
-    """
-    settings = at_size(settings, setting)
+    settings = settings_at_size(settings, setting)
     with torch.device("meta"), warnings.catch_warnings(action="ignore"):
         model = unept.build(settings.model).train()
-    with FakeTensorMode(), operator_of(backend), as_on(setting.device), _few_bands():
-        without_data(model)
-        batch = empty_batch(setting)
-        ledger = Ledger()
-        ledger.mark([*model.parameters(), *model.buffers()], PARAMETERS)
-        ledger.mark(batch.values(), INPUTS)
-        with ledger:
-            step = StepUnderWatch(model, settings, setting, ledger)
+    with FakeTensorMode(), assume_backend(backend), assume_device(setting.device), _few_bands():
+        reallocate_on_cpu(model)
+        batch = zero_batch(setting)
+        tracker = MemoryTracker()
+        tracker.mark([*model.parameters(), *model.buffers()], PARAMETERS)
+        tracker.mark(batch.values(), INPUTS)
+        with tracker:
+            step = TrackedStep(model, settings, setting, tracker)
             step.prepare()
-            ledger.begin()
+            tracker.start_peak()
             step(batch)
-    return ledger.peak()
+    return tracker.peak()
 
 
-def at_size(settings: Settings, setting: StepSetting) -> Settings:
-    """The settings at the step's size, with bounded losses or without."""
+def settings_at_size(settings: Settings, setting: StepSetting) -> Settings:
+    """Return the settings at the step's size, with bounded losses or without."""
     return dataclasses.replace(
         settings,
         model=dataclasses.replace(settings.model, size=setting.size),
@@ -91,13 +76,18 @@ def at_size(settings: Settings, setting: StepSetting) -> Settings:
     )
 
 
-class StepUnderWatch:
-    """One optimisation step by the recipe, its phases told to a ledger; also used on real tensors to verify."""
+class TrackedStep:
+    """One optimisation step by the recipe, its phases told to a `MemoryTracker` where there is one.
 
-    def __init__(self, model: nn.Module, settings: Settings, setting: StepSetting, ledger: Ledger | None) -> None:
-        self.model, self.settings, self.setting, self.ledger = model, settings, setting, ledger
+    Without a tracker it takes real steps, to verify predictions.
+    """
+
+    def __init__(
+        self, model: nn.Module, settings: Settings, setting: StepSetting, tracker: MemoryTracker | None
+    ) -> None:
+        self.model, self.settings, self.setting, self.tracker = model, settings, setting, tracker
         if setting.checkpointing:
-            recompute(model)
+            enable_activation_checkpointing(model)
         if setting.optimizer == "adamw":
             self.optimizer: torch.optim.Optimizer = make_optimizer(model, settings.train)
         else:
@@ -111,15 +101,16 @@ class StepUnderWatch:
         self._mark(self._state(), OPTIMIZER)
 
     def __call__(self, batch: dict[str, Tensor]) -> None:
-        """Forward, loss, backward, optimiser, in the order of `bench.training.loop.train_step`."""
-        low = PRECISIONS[self.setting.precision]
+        """Take a step: forward, loss, backward, optimiser, in the order of `bench.training.loop.train_step`."""
+        name = PRECISIONS[self.setting.precision]
+        low = getattr(torch, name) if name else None
         device = batch["image"].device.type
         self.optimizer.zero_grad(set_to_none=True)
         self._phase("forward")
         with nullcontext() if low is None else torch.autocast(device, low):
             output = self.model(batch["image"])
             self._phase("loss")
-            total = loss_of(output, batch, self.settings).total
+            total = compute_losses(output, batch, self.settings).total
         del output
         self._phase("backward")
         total.backward()
@@ -130,7 +121,7 @@ class StepUnderWatch:
         self.optimizer.step()
 
     def tensors(self) -> list[Tensor]:
-        """What is there between two steps: parameters, buffers, gradients and the optimiser's state."""
+        """Return what is there between two steps: parameters, buffers, gradients and the optimiser's state."""
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
         return [*self.model.parameters(), *self.model.buffers(), *gradients, *self._state()]
 
@@ -139,31 +130,34 @@ class StepUnderWatch:
         return [value for state in states for value in state.values() if isinstance(value, Tensor)]
 
     def _mark(self, tensors: Any, kind: str) -> None:
-        if self.ledger is not None:
-            self.ledger.mark(tensors, kind)
+        if self.tracker is not None:
+            self.tracker.mark(tensors, kind)
 
     def _phase(self, name: str) -> None:
-        if self.ledger is not None:
-            self.ledger.phase = name
+        if self.tracker is not None:
+            self.tracker.phase = name
 
 
-def empty_batch(setting: StepSetting) -> dict[str, Tensor]:
-    """Pictures and truth in a step's shapes, all 0."""
+def zero_batch(setting: StepSetting) -> dict[str, Tensor]:
+    """Return images and targets in a step's shapes, all 0."""
     shape = (setting.batch, setting.size, setting.size)
     truth = {name: torch.zeros(shape, dtype=torch.int64) for name in ("label", "boundary", "direction")}
     return {"image": torch.zeros(setting.batch, 3, setting.size, setting.size), **truth}
 
 
-def operator_of(backend: str) -> Any:
-    """Within it deformable attention holds what that backend holds, whether or not it can be built here: fake tensors
-    need no kernel.
+def assume_backend(backend: str) -> Any:
+    """Return a context in which deformable attention holds what that backend holds, built here or not.
+
+    Fake tensors need no kernel.
     """
     return mock.patch.object(dispatch, "_name", return_value="reference" if backend == "reference" else "native")
 
 
 @contextmanager
-def as_on(device: str) -> Iterator[None]:
-    """Within it dropout masks, fused products and the bands of losses hold what they hold on "cuda" or on "cpu"."""
+def assume_device(device: str) -> Iterator[None]:
+    """Enter a context in which dropout masks, fused products and the bands of losses hold what they hold on "cuda" or
+    "cpu".
+    """
     if device == "cpu":
         yield
         return
@@ -172,11 +166,14 @@ def as_on(device: str) -> Iterator[None]:
 
 
 def _few_bands() -> AbstractContextManager[object]:
-    """Within it a loss in bands does three of each run of equal ones, twice over the images: others hold the same."""
+    """Return a context in which a banded loss does three of each run of equal bands, twice over the images.
+
+    The others hold the same.
+    """
     of_a_loss = banded_cross_entropy._bands
 
     def shape(band: banded_cross_entropy._Band) -> list[int]:
-        return [each.stop - each.start for each in band]
+        return [part.stop - part.start for part in band]
 
     def few(*args: Any, **kwargs: Any) -> Iterator[banded_cross_entropy._Band]:
         for (images, *_), equal in groupby(of_a_loss(*args, **kwargs), key=shape):

@@ -1,7 +1,7 @@
-"""A ledger of live tensors: what is allocated and freed while it is open, of what kind it is, and what the peak holds.
+"""Live tensors: what is allocated and freed while a tracker is open, of what kind it is, and what the peak holds.
 
-It counts storages at the dispatcher, on real tensors and on fake ones alike: a storage begins with the operator that
-returns it and ends when nothing refers to it. What an operator uses inside itself is not seen.
+Storages are counted at the dispatcher, on real tensors and on fake ones alike: a storage begins with the operator that
+returns it and ends when nothing refers to it. The memory that an operator uses inside itself is not seen.
 """
 
 from __future__ import annotations
@@ -27,19 +27,27 @@ KINDS = (PARAMETERS, GRADIENTS, OPTIMIZER, INPUTS, ACTIVATIONS, TEMPORARIES)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Peak:
-    """The largest number of live bytes, by kind, and where it came: the phase of the step, and the module at work."""
+class PeakMemory:
+    """The largest number of live bytes.
+
+    Attributes:
+        bytes: Bytes at the peak.
+        kinds: The same by KINDS.
+        location: The phase of the step and the module at work when it came.
+    """
 
     bytes: int
     kinds: dict[str, int]
-    place: str
+    location: str
 
 
-class Ledger(TorchDispatchMode):
-    """Open it around a step with `with`; tell it by `mark` what is there before and what gradients and state are.
+class MemoryTracker(TorchDispatchMode):
+    """Dispatch mode that tracks live tensors around a training step.
 
-    Activations are what autograd keeps for the backward pass and is no parameter, input or gradient; temporaries are
-    the rest. Only tensors that `mark` named or that were made while the ledger is open are counted.
+    Usage: `mark` what is there before, run the step inside `with tracker:`, `mark` gradients and optimiser state, and
+    read `peak()`. Activations are what autograd keeps for the backward pass and is no parameter, input or gradient;
+    temporaries are the rest. Only tensors that `mark` named or that were made while the tracker is open are counted.
+    Set `phase` to name the part of the step that runs.
     """
 
     def __init__(self) -> None:
@@ -57,7 +65,7 @@ class Ledger(TorchDispatchMode):
         self._from = 0
         self.phase = ""  # what the step is at, for the peak's place
 
-    def __enter__(self) -> Ledger:
+    def __enter__(self) -> MemoryTracker:
         self._hooks = [
             register_module_forward_pre_hook(lambda module, _: self._inside.append(self._name(module))),
             register_module_forward_hook(lambda *_: self._leave(), always_call=True),
@@ -84,30 +92,30 @@ class Ledger(TorchDispatchMode):
         return result
 
     def mark(self, tensors: Iterable[Tensor | None], kind: str) -> None:
-        """Say what kind these are; those that were not known count from now on."""
+        """Set the kind of these tensors; those that were not known count from now on."""
         assert kind in KINDS, kind
         for tensor in tensors:
             if tensor is not None:
                 self._kinds[self._enter(tensor)] = kind
 
-    def live(self) -> int:
-        """Bytes alive now, of what is counted."""
+    def live_bytes(self) -> int:
+        """Return the counted bytes that are alive now."""
         return sum(self._sizes[number] for number in self._numbers.values())
 
-    def begin(self) -> None:
+    def start_peak(self) -> None:
         """Look for the peak from here on."""
         self._from = len(self._events)
 
-    def peak(self) -> Peak:
-        """The peak since `begin`, by what was known of each storage in the end."""
+    def peak(self) -> PeakMemory:
+        """Return the peak since `start_peak`, with the kinds that storages have in the end."""
         live = highest = 0
-        place, where = -1, ""
-        for index, (number, step) in enumerate(self._events):
+        peak_index, location = -1, ""
+        for index, (number, event_location) in enumerate(self._events):
             live += self._sizes[number] if number >= 0 else -self._sizes[~number]
             if index >= self._from and live > highest:
-                highest, place, where = live, index, step
+                highest, peak_index, location = live, index, event_location
         alive: set[int] = set()
-        for number, _ in self._events[: place + 1]:
+        for number, _ in self._events[: peak_index + 1]:
             if number >= 0:
                 alive.add(number)
             else:
@@ -115,10 +123,10 @@ class Ledger(TorchDispatchMode):
         kinds = Counter(dict.fromkeys(KINDS, 0))
         for number in alive:
             kinds[self._kinds[number]] += self._sizes[number]
-        return Peak(bytes=highest, kinds=dict(kinds), place=where)
+        return PeakMemory(bytes=highest, kinds=dict(kinds), location=location)
 
     def _enter(self, tensor: Tensor) -> int:
-        """The number of the tensor's storage, which is born now if it was not known."""
+        """Return the number of the tensor's storage, which is born now if it was not known."""
         storage = tensor.untyped_storage()
         address = storage._cdata
         if address in self._numbers:
@@ -146,12 +154,12 @@ class Ledger(TorchDispatchMode):
         return tensor
 
     def _place(self) -> str:
-        """The phase of the step, and the innermost module that is at work."""
+        """Return the phase of the step, and the innermost module that is at work."""
         module = self._inside[-1] if self._inside else self._behind if self.phase == "backward" else ""
         return f"{self.phase}: {module}" if self.phase and module else self.phase or module
 
     def _name(self, module: nn.Module) -> str:
-        """Its name in the outermost module that was called, which is the model."""
+        """Return the module's name in the outermost module that was called, which is the model."""
         if not self._inside and module not in self._names:
             self._names = {part: name for name, part in module.named_modules()}
         return self._names.get(module, type(module).__name__)
@@ -160,15 +168,16 @@ class Ledger(TorchDispatchMode):
         self._inside.pop()
 
 
-def without_data(model: nn.Module) -> nn.Module:
-    """A model that was built on the meta device, its parameters and buffers made anew on the CPU: inside a fake-tensor
-    mode they have sizes but no data.
+def reallocate_on_cpu(model: nn.Module) -> nn.Module:
+    """Give a model from the meta device new parameters and buffers on the CPU, and return it.
+
+    Inside a fake-tensor mode they have sizes but no data.
     """
     for module in model.modules():
         for name, parameter in module._parameters.items():
             if parameter is not None:
-                made = torch.empty(parameter.shape, dtype=parameter.dtype)
-                module._parameters[name] = nn.Parameter(made, requires_grad=parameter.requires_grad)
+                empty = torch.empty(parameter.shape, dtype=parameter.dtype)
+                module._parameters[name] = nn.Parameter(empty, requires_grad=parameter.requires_grad)
         for name, buffer in module._buffers.items():
             if buffer is not None:
                 module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)

@@ -1,9 +1,10 @@
-"""Will a training step fit into this machine's memory? Advice, said before hours are spent; never a gate.
+"""Prediction whether a training step fits into this machine's memory, made before hours are spent: advice, never a
+gate.
 
-Arithmetic first: a bound that is generous for any attention, up to all pairs in every head. A step whose bound is below
-what there is fits, and nothing more is done, so that a small study starts at once. Only a bound that reaches it has the
-step predicted by tracing (`bench.profiling.memory.predict`), in seconds and without memory. What is predicted are live
-tensors, of which a process holds more than that: what is said not to fit does not.
+Arithmetic comes first: an upper bound that assumes all pairs in every head. A step whose bound is below the available
+memory fits, and nothing more is done, so that a small study starts at once. Only a bound that reaches it has the step
+predicted by tracing (`bench.profiling.memory.predict`), in seconds and without memory. Predicted are live tensors, of
+which a process holds more than that: a step that is said not to fit does not.
 """
 
 from __future__ import annotations
@@ -14,24 +15,40 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench import environment
-from bench.config.settings import Settings, from_dict
-from bench.results.rows import content_key
+from bench.config.settings import Settings, settings_from_dict
+from bench.results.rows import content_key, nested_items
+from bench.units import GIB
 
-GIB = 1 << 30
-PIXEL = 32 << 10  # bytes an input pixel of backbone, branches and heads; the most of any network here is 11 KiB
-PAIR = 24  # bytes of a pair of tokens in a head: scores, weights, dropout, their gradients
-SAMPLE = 16  # bytes of a channel of a sampled value, where they are held
-LOGIT = 24  # bytes of a class at a pixel of the label
-PARAMETER = 20  # bytes: itself, gradient, two moments, and what an update takes
-MILLIONS = {"tiny_conv": 1, "tiny_vit": 1, "lite0": 5, "resnet50": 26, "resnet101": 45, "hrnet_w48": 70}
-MOST_MILLIONS = 400  # parameters of any other backbone
+BYTES_PER_PIXEL = 32 << 10  # an input pixel in backbone, branches and heads; no network here has more than 11 KiB
+BYTES_PER_PAIR = 24  # a pair of tokens in a head: scores, weights, dropout, their gradients
+BYTES_PER_SAMPLE = 16  # a channel of a sampled value, where they are held
+BYTES_PER_LOGIT = 24  # a class at a pixel of the label
+BYTES_PER_PARAMETER = 20  # itself, gradient, two moments, and what an update takes
+BACKBONE_MILLIONS = {"tiny_conv": 1, "tiny_vit": 1, "lite0": 5, "resnet50": 26, "resnet101": 45, "hrnet_w48": 70}
+MAX_BACKBONE_MILLIONS = 400  # parameters of any other backbone
 HEAD_MILLIONS = 50  # of what stands on it with a width of 256, and 5 more of any
-MORE = ("points", "levels", "size", "width", "heads", "ffn", "encoder_layers", "decoder_layers", "classes", "batch")
+GROWING_FIELDS = (
+    "points",
+    "levels",
+    "size",
+    "width",
+    "heads",
+    "ffn",
+    "encoder_layers",
+    "decoder_layers",
+    "classes",
+    "batch",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Room:
-    """What a training can have, in bytes: a GPU's memory, by its name, or what is free of this machine's."""
+class AvailableMemory:
+    """Memory for a training.
+
+    Attributes:
+        bytes: A GPU's memory, or the available memory of this machine.
+        gpu: Name of the GPU; "" for the machine's memory.
+    """
 
     bytes: int
     gpu: str = ""
@@ -41,81 +58,94 @@ class Room:
         return f"{self.bytes / GIB:.1f} GiB {what}"
 
 
-def room() -> Room:
-    """That of the device which runs take."""
+def available_memory() -> AvailableMemory:
+    """Return the memory of the device that runs use."""
     import torch
 
     if torch.cuda.is_available():
         card = torch.cuda.get_device_properties(0)
-        return Room(bytes=card.total_memory, gpu=card.name)
-    return Room(bytes=environment.available_bytes())
+        return AvailableMemory(bytes=card.total_memory, gpu=card.name)
+    return AvailableMemory(bytes=environment.available_memory_bytes())
 
 
-def needs(settings: Sequence[Mapping[str, Any]], backend: str, there: Room, *, at_once: int = 1) -> dict[str, int]:
-    """Bytes of a training step as predicted, by `content_key` of the settings (as `settings.to_dict` gives them).
+def predict_needs(
+    settings: Sequence[Mapping[str, Any]], backend: str, available: AvailableMemory, *, at_once: int = 1
+) -> dict[str, int]:
+    """Predict the bytes of a training step for settings that may not fit.
 
-    Left out are settings of which so many fit at once by their bound, and those whose step cannot be traced, as it may
-    be with a user's own module.
+    Left out are settings of which `at_once` fit together by their bound, and those whose step cannot be traced, as it
+    may be with a user's own module.
+
+    Args:
+        settings: Settings as plain values.
+        backend: Backend of deformable attention.
+        available: The available memory.
+        at_once: Number of runs side by side.
+
+    Returns:
+        Bytes by `content_key` of the settings.
     """
-    found = {}
-    for key, each in {content_key(each): from_dict(dict(each)) for each in settings}.items():
-        if at_once * bound(each, backend) >= there.bytes and (needed := _predicted(each, backend, there)):
-            found[key] = needed
-    return found
+    needed_by_key = {}
+    for key, one in {content_key(one): settings_from_dict(dict(one)) for one in settings}.items():
+        if at_once * step_upper_bound(one, backend) >= available.bytes and (
+            needed := _predicted(one, backend, available)
+        ):
+            needed_by_key[key] = needed
+    return needed_by_key
 
 
-def _predicted(settings: Settings, backend: str, there: Room) -> int | None:
-    from bench.profiling.memory.predict import StepSetting, predict
+def _predicted(settings: Settings, backend: str, available: AvailableMemory) -> int | None:
+    from bench.profiling.memory.predict import predict_peak
+    from bench.profiling.memory.setting import StepSetting
 
     setting = StepSetting(
         batch=settings.train.batch,
         size=settings.model.size,
         bounded=settings.loss.bounded,
-        device="cuda" if there.gpu else "cpu",
+        device="cuda" if available.gpu else "cpu",
     )
     try:
         with warnings.catch_warnings(action="ignore"):
-            return predict(settings, setting, backend=backend).bytes
+            return predict_peak(settings, setting, backend=backend).bytes
     except Exception:  # of a user's module or of the tracer: a run that fails has its row, and this is advice alone
         return None
 
 
-def bound(settings: Settings, backend: str) -> int:
-    """Bytes that no attention's training step exceeds that holds all pairs, or all samples where it takes those."""
+def step_upper_bound(settings: Settings, backend: str) -> int:
+    """Return an upper bound in bytes of one training step, assuming all pairs are stored (for "reference", all samples
+    too).
+    """
     model, batch = settings.model, settings.train.batch
     pixels = batch * model.size**2
     queries = (-(-model.size // 8)) ** 2
     pairs = model.encoder_layers * (model.levels * queries) ** 2 + model.decoder_layers * queries**2
     tokens = queries * (model.levels * model.encoder_layers + 2 * model.decoder_layers)
     samples = tokens * model.levels * model.points * model.width if backend == "reference" else 0
-    millions = MILLIONS.get(model.backbone, MOST_MILLIONS) + 5 + HEAD_MILLIONS * (model.width / 256) ** 2
+    millions = (
+        BACKBONE_MILLIONS.get(model.backbone, MAX_BACKBONE_MILLIONS) + 5 + HEAD_MILLIONS * (model.width / 256) ** 2
+    )
     return round(
-        pixels * (PIXEL + LOGIT * model.classes)
-        + batch * (PAIR * model.heads * pairs + SAMPLE * samples + LOGIT * tokens * model.ffn)
-        + PARAMETER * 1e6 * millions
+        pixels * (BYTES_PER_PIXEL + BYTES_PER_LOGIT * model.classes)
+        + batch
+        * (BYTES_PER_PAIR * model.heads * pairs + BYTES_PER_SAMPLE * samples + BYTES_PER_LOGIT * tokens * model.ffn)
+        + BYTES_PER_PARAMETER * 1e6 * millions
     )
 
 
-def beyond(settings: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
-    """What `settings` ask for beyond `other`: "points=64 for 16"; "" where both are the same.
+def extra_demand(settings: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
+    """Return what `settings` ask for beyond `other`: "points=64 for 16"; "" where both are the same.
 
-    None where they differ in anything but fields of which more takes at least as much memory, or ask for less.
+    None where they ask for less, or differ in a field outside GROWING_FIELDS (of which more takes at least as much
+    memory).
     """
-    mine, theirs = _flat(settings), _flat(other)
+    mine, theirs = ({".".join(path): value for path, value in nested_items(values)} for values in (settings, other))
     if mine.keys() != theirs.keys():
         return None
     more = []
     for name in mine:
         if mine[name] == theirs[name]:
             continue
-        if name.rpartition(".")[2] not in MORE or not mine[name] > theirs[name]:
+        if name.rpartition(".")[2] not in GROWING_FIELDS or not mine[name] > theirs[name]:
             return None
         more.append(f"{name.rpartition('.')[2]}={mine[name]} for {theirs[name]}")
     return ", ".join(more)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return found

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from torch import Tensor, nn
 
-from bench.attention_layer import Subject, scaling, subject
-from bench.attention_layer.scaling import Effort, Size
-from experiments.attention.layer_scaling import subjects
+from bench.attention_layer import AttentionUnderTest, attention_from_options, scaling
+from bench.attention_layer.scaling import LayerSize, ScalingSweep
+from experiments.attention.layer_scaling import attentions_to_scale
 
-TINY = Effort(base=Size(side=6, points=4), side=(6, 8), points=(2, 4), levels=(1, 2), batch=(1, 2), rounds=1)
+TINY = ScalingSweep(base=LayerSize(side=6, points=4), side=(6, 8), points=(2, 4), levels=(1, 2), batch=(1, 2), rounds=1)
 
 
 def of(records: list[dict[str, Any]], attention: str, axis: str) -> list[dict[str, Any]]:
@@ -18,8 +18,8 @@ def of(records: list[dict[str, Any]], attention: str, axis: str) -> list[dict[st
 
 
 def test_every_axis_has_every_attention_and_time_only_where_something_changes() -> None:
-    chosen = {name: subject("encoder_self", name, []) for name in ("deformable", "dense_math", "none")}
-    records = scaling.grow(chosen, TINY)
+    chosen = {name: attention_from_options("encoder_self", name, []) for name in ("deformable", "dense_math", "none")}
+    records = scaling.measure_layer_scaling(chosen, TINY)
     assert len(records) == 3 * 4 * 2
     for axis in ("side", "points", "levels", "batch"):
         assert all("seconds" in each for each in of(records, "deformable", axis))
@@ -29,7 +29,7 @@ def test_every_axis_has_every_attention_and_time_only_where_something_changes() 
     assert large["gmacs"] == pytest.approx(2 * small["gmacs"])
     assert large["saved"] == 2 * small["saved"]
     assert small["seconds"]["forward"]["n"] >= 1
-    found = {(each["attention"], each["axis"], each["quantity"]): each for each in scaling.exponents(records)}
+    found = {(each["attention"], each["axis"], each["quantity"]): each for each in scaling.fit_exponents(records)}
     assert found["dense_math", "batch", "gmacs"]["exponent"] == pytest.approx(1)
     assert found["dense_math", "points", "peak"]["exponent"] == pytest.approx(0)
     assert ("none", "side", "gmacs") not in found
@@ -41,7 +41,9 @@ def test_the_matrix_of_dense_attention_by_hand(monkeypatch: pytest.MonkeyPatch) 
     """40 x 40 tokens: scores, weights, a byte of mask and what is dropped at once, of 8 heads."""
     monkeypatch.setattr(scaling, "_time", lambda *_: None)
     effort = replace(TINY, side=(40,), points=(4,), levels=(1,), batch=(1,))
-    (record, *_) = scaling.grow({"dense_math": subject("encoder_self", "dense_math", [])}, effort)
+    (record, *_) = scaling.measure_layer_scaling(
+        {"dense_math": attention_from_options("encoder_self", "dense_math", [])}, effort
+    )
     matrix = 8 * 1600**2
     assert 9 * matrix < record["saved"] < 9 * matrix + 20 * 1600 * 256 * 4  # weights, the mask, weights with dropout
     assert record["peak"] > record["saved"] + 4 * matrix
@@ -50,11 +52,11 @@ def test_the_matrix_of_dense_attention_by_hand(monkeypatch: pytest.MonkeyPatch) 
 
 def test_what_is_too_large_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     record = {"gmacs": 1.0, "peak": 1 << 30}
-    assert scaling.timed(record)
-    assert not scaling.timed(record | {"gmacs": scaling.MOST_GMACS + 1})
-    assert not scaling.timed(record | {"peak": scaling.MOST_BYTES + 1})
-    assert not scaling.timed(record | {"gmacs": 0.0})
-    assert not scaling.timed({"message": "ValueError: no"})
+    assert scaling.is_timed(record)
+    assert not scaling.is_timed(record | {"gmacs": scaling.MAX_TIMED_GMACS + 1})
+    assert not scaling.is_timed(record | {"peak": scaling.MAX_TIMED_BYTES + 1})
+    assert not scaling.is_timed(record | {"gmacs": 0.0})
+    assert not scaling.is_timed({"message": "ValueError: no"})
 
 
 def test_an_attention_that_cannot_be_traced_has_a_message() -> None:
@@ -62,19 +64,19 @@ def test_an_attention_that_cannot_be_traced_has_a_message() -> None:
         def forward(self, tokens: Tensor, *_: Any) -> Tensor:
             return tokens * tokens.sum().item()
 
-    class Own(Subject):
+    class Own(AttentionUnderTest):
         def make(self, layer: int = 0, **changes: Any) -> nn.Module:  # noqa: ARG002 - a subject's form
             return Reading()
 
-    given = Own(slot="encoder_self", model=subject("encoder_self", "none", []).model)
-    records = scaling.grow({"reading": given}, TINY)
+    given = Own(slot="encoder_self", model=attention_from_options("encoder_self", "none", []).model)
+    records = scaling.measure_layer_scaling({"reading": given}, TINY)
     assert all("message" in each and "seconds" not in each for each in records)
-    assert scaling.exponents(records) == []
+    assert scaling.fit_exponents(records) == []
 
 
 def test_the_names_are_those_that_the_slots_take() -> None:
-    assert {"deformable", "dense_math", "dense_fused", "none"} < set(subjects())
-    efforts = (Effort(), scaling.QUICK)
+    assert {"deformable", "dense_math", "dense_fused", "none"} < set(attentions_to_scale())
+    efforts = (ScalingSweep(), scaling.QUICK_SWEEP)
     for effort in efforts:
         for axis, sizes in effort.sweeps().items():
             assert len({getattr(size, axis) for size in sizes}) == len(sizes) > 1

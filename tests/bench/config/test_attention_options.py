@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 import unept
-from bench.config.grid import Variant, expand, parse_axes
+from bench.config.grid import Variant, expand_axes, parse_axes
 from bench.config.presets import preset
-from bench.config.settings import from_dict, to_dict
+from bench.config.settings import settings_from_dict, settings_to_dict
 from bench.results.rows import content_key
 from experiments.tables.baselines import without_self_attention
 
@@ -57,7 +57,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 
 def variants(*words: str) -> tuple[Variant, ...]:
-    return expand(parse_axes(words), preset("quick"))
+    return expand_axes(parse_axes(words), preset("quick"))
 
 
 def options(variant: Variant) -> dict[str, Any]:
@@ -181,28 +181,31 @@ def test_what_cannot_be_is_one_clear_line(workplace: Path, words: list[str], mes
 
 def test_settings_survive_being_written_and_read() -> None:
     (found,) = variants("encoder_self=longformer", "encoder_self.window=6", "encoder_self.dilation=1+2", "ffn_chunks=2")
-    written = to_dict(found.settings)
+    written = settings_to_dict(found.settings)
     assert written["model"]["attention_options"] == {"encoder_self.window": 6, "encoder_self.dilation": [1, 2]}
-    assert from_dict(json.loads(json.dumps(written))) == found.settings
+    assert settings_from_dict(json.loads(json.dumps(written))) == found.settings
 
 
 def test_options_are_part_of_the_key_and_their_absence_is_not() -> None:
-    plain = to_dict(preset("quick"))
+    plain = settings_to_dict(preset("quick"))
     assert "attention_options" not in plain["model"]
     assert "reversible" not in plain["model"]
-    assert from_dict(plain) == preset("quick")
+    assert settings_from_dict(plain) == preset("quick")
     keys = {
-        content_key(to_dict(each.settings)) for each in variants("encoder_self=longformer", "encoder_self.window=6,7")
+        content_key(settings_to_dict(each.settings))
+        for each in variants("encoder_self=longformer", "encoder_self.window=6,7")
     }
     assert len(keys | {content_key(plain)}) == 3
 
 
 def test_an_unknown_option_of_a_row_is_refused() -> None:
-    from unept.model import check
+    from unept.model import check_model_config
 
     for name, message in (("encoder_self.windw", "no parameter 'windw'"), ("window", "names no slot")):
         with pytest.raises(ValueError, match=message):
-            check(replace(preset("quick").model, encoder_self="longformer", attention_options=((name, 7),)))
+            check_model_config(
+                replace(preset("quick").model, encoder_self="longformer", attention_options=((name, 7),))
+            )
 
 
 def test_the_control_has_none_of_the_slots_options() -> None:

@@ -32,7 +32,7 @@ def test_gpus_are_named_as_cuda_names_them(
 
 
 def test_runs_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment, "cores", lambda: 6)
+    monkeypatch.setattr(environment, "usable_cores", lambda: 6)
     assert default_jobs(4, ("0", "1", "2")) == 3
     assert default_jobs(1, ()) == 6
     assert default_jobs(4, ()) == 1

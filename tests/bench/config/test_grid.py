@@ -6,8 +6,18 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from bench.config.fields import ALIASES, NO_AXIS, RANGES, apply, convert, fields, nearest, text_of, value_of
-from bench.config.grid import Axis, expand, parse_axes, profile_fields, validate
+from bench.config.fields import (
+    AXIS_ALIASES,
+    NO_AXIS,
+    RANGES,
+    config_fields,
+    field_value,
+    format_value,
+    nearest_name,
+    parse_field,
+    replace_fields,
+)
+from bench.config.grid import Axis, expand_axes, parse_axes, profile_fields, validate_settings
 from bench.config.presets import PRESETS, preset
 from bench.config.settings import Settings
 from unept.config import SLOTS, paper_profile, released_profile
@@ -22,29 +32,29 @@ def names_of_all_parts() -> list[str]:
 def test_field_names_are_unique_over_the_parts() -> None:
     names = names_of_all_parts()
     assert [name for name, count in Counter(names).items() if count > 1] == []
-    assert set(fields()) == set(names) - set(NO_AXIS)
-    assert not set(ALIASES) & set(names)
+    assert set(config_fields()) == set(names) - set(NO_AXIS)
+    assert not set(AXIS_ALIASES) & set(names)
     assert "profile" not in names
 
 
 def test_ranges_and_aliases_name_fields() -> None:
-    assert set(RANGES) <= set(fields())
-    assert set(ALIASES.values()) <= set(fields())
+    assert set(RANGES) <= set(config_fields())
+    assert set(AXIS_ALIASES.values()) <= set(config_fields())
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_field_of_every_preset_survives_being_written_and_read(name: str) -> None:
     settings = preset(name)
-    for field in fields().values():
-        value = value_of(settings, field.name)
-        read = convert(field, text_of(value))
+    for field in config_fields().values():
+        value = field_value(settings, field.name)
+        read = parse_field(field, format_value(value))
         assert type(read) is type(value), field.name
         assert read == value, field.name
 
 
 def test_presets_are_valid() -> None:
     for name in PRESETS:
-        validate(preset(name))
+        validate_settings(preset(name))
 
 
 @pytest.mark.parametrize(
@@ -128,16 +138,16 @@ def test_a_malformed_grid_is_one_clear_line(words: list[str], message: str) -> N
 
 def test_variants_are_row_major_with_names_and_settings() -> None:
     base = preset("quick")
-    variants = expand(parse_axes(["points=4,16", "L=1,3"]), base)
+    variants = expand_axes(parse_axes(["points=4,16", "L=1,3"]), base)
     assert [variant.name for variant in variants] == ["N=4 L=1", "N=4 L=3", "N=16 L=1", "N=16 L=3"]
     assert [dict(variant.axes) for variant in variants[:2]] == [{"points": 4, "levels": 1}, {"points": 4, "levels": 3}]
-    assert variants[1].settings == apply(base, {"points": 4, "levels": 3})
+    assert variants[1].settings == replace_fields(base, {"points": 4, "levels": 3})
     assert variants[1].settings.train == base.train
 
 
 def test_an_axis_reaches_every_part() -> None:
     words = ["steps=7", "weight_ce=2", "scene_noise=3", "mode=slide", "heads=1"]
-    (variant,) = expand(parse_axes(words), preset("quick"))
+    (variant,) = expand_axes(parse_axes(words), preset("quick"))
     settings = variant.settings
     assert settings.train.steps == 7
     assert settings.loss.weight_ce == 2.0
@@ -149,7 +159,7 @@ def test_an_axis_reaches_every_part() -> None:
 
 def test_a_profile_sets_what_the_profiles_differ_in_and_an_axis_has_the_last_word() -> None:
     base = preset("quick")
-    paper, released = expand(parse_axes(["profile=paper,released"]), base)
+    paper, released = expand_axes(parse_axes(["profile=paper,released"]), base)
     assert released.settings.model.decoder_self == "batch"
     assert released.settings.loss.weight_boundary == 5.0
     assert paper.settings.model.refine_test
@@ -163,7 +173,7 @@ def test_a_profile_sets_what_the_profiles_differ_in_and_an_axis_has_the_last_wor
     assert set(profile_fields("paper")) == set(profile_fields("released")) == differing | {"lr_drop"}
     assert paper.settings.train == dataclasses.replace(base.train, lr_drop=2 / 3)
     assert released.settings.train == dataclasses.replace(base.train, lr_drop=0.7875)
-    (mixed,) = expand(parse_axes(["decoder_self=dense", "profile=released"]), base)
+    (mixed,) = expand_axes(parse_axes(["decoder_self=dense", "profile=released"]), base)
     assert mixed.settings.model.decoder_self == "dense"
     assert mixed.name == "decoder_self=dense profile=released"
 
@@ -185,7 +195,7 @@ def test_a_profile_sets_what_the_profiles_differ_in_and_an_axis_has_the_last_wor
 )
 def test_an_impossible_combination_is_one_clear_line(words: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=r".") as caught:
-        expand(parse_axes(words), preset("quick"))
+        expand_axes(parse_axes(words), preset("quick"))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -193,10 +203,10 @@ def test_an_impossible_combination_is_one_clear_line(words: list[str], message: 
 def test_two_variants_of_the_same_settings_are_refused() -> None:
     paper = tuple(Axis(name=name, values=(value,)) for name, value in profile_fields("paper").items())
     with pytest.raises(ValueError, match="the same settings"):
-        expand((*parse_axes(["profile=paper,released"]), *paper), preset("quick"))
+        expand_axes((*parse_axes(["profile=paper,released"]), *paper), preset("quick"))
 
 
 def test_nearest_names() -> None:
-    assert nearest("ponts", fields()) == "points"
-    assert nearest("ENCODER_SELF", SLOTS) == "encoder_self"
-    assert nearest("zzzz", SLOTS) == ""
+    assert nearest_name("ponts", config_fields()) == "points"
+    assert nearest_name("ENCODER_SELF", SLOTS) == "encoder_self"
+    assert nearest_name("zzzz", SLOTS) == ""

@@ -6,18 +6,18 @@ import dataclasses
 
 import pytest
 
-from bench.config.fields import apply, value_of
-from bench.config.grid import expand, parse_axes, validate
-from bench.config.presets import PRESETS, estimate_seconds, preset
-from bench.config.settings import from_dict, to_dict
+from bench.config.fields import field_value, replace_fields
+from bench.config.grid import expand_axes, parse_axes, validate_settings
+from bench.config.presets import PRESETS, estimate_training_seconds, preset
+from bench.config.settings import settings_from_dict, settings_to_dict
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_can_run_and_survives_its_own_json(name: str) -> None:
     settings = preset(name)
-    validate(settings)
-    assert from_dict(to_dict(settings)) == settings
-    assert estimate_seconds(settings, threads=1) > 0
+    validate_settings(settings)
+    assert settings_from_dict(settings_to_dict(settings)) == settings
+    assert estimate_training_seconds(settings, threads=1) > 0
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_preset_can_run_and_survives_its_own_json(name: str) -> None:
     ],
 )
 def test_the_paper_preset_has_the_papers_figure(field: str, value: object) -> None:
-    assert value_of(preset("paper"), field) == value
+    assert field_value(preset("paper"), field) == value
 
 
 # The paper's recipes, from its section 4.2 and the configurations that its authors released (spec, section 2). Of
@@ -94,13 +94,13 @@ def test_the_recipe_of_each_data_set(kind: str) -> None:
     dropped = figures.pop("dropped")
     settings = preset("paper", f"{kind}:data/somewhere")
     assert settings.data == f"{kind}:data/somewhere"
-    assert {name: value_of(settings, name) for name in figures | SHARED} == figures | SHARED
-    validate(settings)
+    assert {name: field_value(settings, name) for name in figures | SHARED} == figures | SHARED
+    validate_settings(settings)
     assert isinstance(dropped, dict)
     for profile, step in dropped.items():
-        (variant,) = expand(parse_axes([f"profile={profile}"]), settings)
+        (variant,) = expand_axes(parse_axes([f"profile={profile}"]), settings)
         assert round(variant.settings.train.steps * variant.settings.train.lr_drop) == step
-        assert {name: value_of(variant.settings, name) for name in figures | SHARED} == figures | SHARED
+        assert {name: field_value(variant.settings, name) for name in figures | SHARED} == figures | SHARED
 
 
 def test_the_classes_are_those_of_the_readers() -> None:
@@ -130,6 +130,8 @@ def test_other_data_and_an_unknown_name() -> None:
 
 def test_an_estimate_grows_with_the_work() -> None:
     base = preset("quick")
-    assert estimate_seconds(apply(base, {"points": 64}), 1) > estimate_seconds(base, 1)
-    assert estimate_seconds(apply(base, {"steps": 2 * base.train.steps}), 1) == 2 * estimate_seconds(base, 1)
-    assert estimate_seconds(base, 2) < estimate_seconds(base, 1)
+    assert estimate_training_seconds(replace_fields(base, {"points": 64}), 1) > estimate_training_seconds(base, 1)
+    assert estimate_training_seconds(
+        replace_fields(base, {"steps": 2 * base.train.steps}), 1
+    ) == 2 * estimate_training_seconds(base, 1)
+    assert estimate_training_seconds(base, 2) < estimate_training_seconds(base, 1)

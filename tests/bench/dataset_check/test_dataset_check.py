@@ -13,7 +13,7 @@ import trees
 from camvid_as_cityscapes import CAMVID, lay_out
 from PIL import Image
 
-from bench.dataset_check import Verification, verify
+from bench.dataset_check import DatasetCheck, check_dataset
 from bench.dataset_check.reading import broken_chunk
 from unept.data import ade20k, cityscapes, pascal_context
 from unept.data.image_dataset import Official, read_label
@@ -29,11 +29,11 @@ def owners(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setitem(official, split, Official(pictures=2, size=size, void=void))
 
 
-def told(found: Verification, *, wrong: bool = True) -> list[tuple[str, str]]:
+def told(found: DatasetCheck, *, wrong: bool = True) -> list[tuple[str, str]]:
     return [(finding.check, finding.split) for finding in found.findings if finding.wrong == wrong]
 
 
-def only(found: Verification, check: str, split: str, *, said: str, fix: str) -> None:
+def only(found: DatasetCheck, check: str, split: str, *, said: str, fix: str) -> None:
     """Nothing is wrong but this, in words that hold `said` and `fix`."""
     assert told(found) == [(check, split)], [finding.what for finding in found.findings]
     finding = next(finding for finding in found.findings if finding.wrong)
@@ -75,11 +75,11 @@ def test_the_official_numbers() -> None:
 )
 def test_nothing_is_wrong_with_a_good_tree(tmp_path: Path, owners: None, kind: str, make: Any, splits: int) -> None:
     root = make(tmp_path / "data")
-    found = verify(f"{kind}:{root}")
+    found = check_dataset(f"{kind}:{root}")
     assert found.findings == ()
     assert not found.wrong
     assert len(found.splits) == splits
-    assert verify(str(root), jobs=1) == found, "the layout is seen, and order does not depend on threads"
+    assert check_dataset(str(root), jobs=1) == found, "the layout is seen, and order does not depend on threads"
     for split in found.splits:
         assert (split["pictures"], split["read"]) == (2, 2)
         assert (split["width_min"], split["height_max"]) == (trees.WIDTH, trees.HEIGHT)
@@ -89,7 +89,7 @@ def test_what_is_counted(tmp_path: Path) -> None:
     root = trees.folder(tmp_path)
     write(root / "labels" / "val" / "0.png", np.full((trees.HEIGHT, trees.WIDTH), 2))
     seen: list[tuple[int, int]] = []
-    found = verify(f"folder:{root}", progress=lambda done, total: seen.append((done, total)))
+    found = check_dataset(f"folder:{root}", progress=lambda done, total: seen.append((done, total)))
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
     side = trees.HEIGHT * trees.WIDTH
     train, val = found.splits
@@ -106,7 +106,7 @@ def test_what_is_counted(tmp_path: Path) -> None:
 
 
 def test_the_number_of_pictures(tmp_path: Path) -> None:
-    found = verify(f"ade20k:{trees.ade20k(tmp_path)}")
+    found = check_dataset(f"ade20k:{trees.ade20k(tmp_path)}")
     assert told(found) == [("count", "train"), ("count", "val")]
     assert found.findings[0].what == "2 pictures, but the owners' split has 20,210"
     assert "download" in found.findings[0].fix
@@ -114,7 +114,7 @@ def test_the_number_of_pictures(tmp_path: Path) -> None:
 
 def test_a_picture_too_many(tmp_path: Path, owners: None) -> None:
     root = trees.ade20k(tmp_path, images=3)
-    found = verify(f"ade20k:{root}")
+    found = check_dataset(f"ade20k:{root}")
     assert told(found) == [("count", "train"), ("count", "val")]
     assert "take out" in found.findings[0].fix
 
@@ -122,9 +122,9 @@ def test_a_picture_too_many(tmp_path: Path, owners: None) -> None:
 def test_missing_halves(tmp_path: Path, owners: None) -> None:
     root = trees.ade20k(tmp_path)
     (root / "annotations" / "training" / "ADE_train_00000002.png").unlink()
-    only(verify(str(root)), "pair", "train", said="ADE_train_00000002.jpg: no label ", fix="extract")
+    only(check_dataset(str(root)), "pair", "train", said="ADE_train_00000002.jpg: no label ", fix="extract")
     write(root / "annotations" / "training" / "ADE_train_00000007.png", [[1]])
-    found = verify(str(root))
+    found = check_dataset(str(root))
     assert told(found, wrong=False) == [("pair", "train")]
     assert "1 label without picture" in found.findings[-1].what
 
@@ -134,13 +134,15 @@ def test_a_label_saved_as_jpeg(tmp_path: Path) -> None:
     path = root / "labels" / "val" / "1.png"
     Image.open(path).convert("L").save(path.with_suffix(".jpg"))
     path.unlink()
-    only(verify(str(root)), "pair", "val", said="1.jpg: no label", fix="lost its values: export it again, as PNG")
+    only(
+        check_dataset(str(root)), "pair", "val", said="1.jpg: no label", fix="lost its values: export it again, as PNG"
+    )
 
 
 def test_a_list_that_names_what_is_not_there(tmp_path: Path, owners: None) -> None:
     root = trees.pascal_mat(tmp_path)
     (root / "JPEGImages" / "2010_000001.jpg").unlink()
-    found = verify(str(root))
+    found = check_dataset(str(root))
     assert told(found) == [("count", "val"), ("pair", "val")]
     assert "val.txt, line 2: no image" in found.findings[1].what
 
@@ -150,7 +152,9 @@ def test_a_list_that_names_what_is_not_there(tmp_path: Path, owners: None) -> No
 def test_truncated_files(tmp_path: Path, place: str, kept: int) -> None:
     path = trees.folder(tmp_path) / place
     path.write_bytes(path.read_bytes()[:kept])
-    only(verify(str(tmp_path)), "damaged", "val", said=f"{path}: truncated", fix="download or extract them again")
+    only(
+        check_dataset(str(tmp_path)), "damaged", "val", said=f"{path}: truncated", fix="download or extract them again"
+    )
 
 
 def test_a_broken_checksum_that_decodes_all_the_same(tmp_path: Path, owners: None) -> None:
@@ -167,7 +171,7 @@ def test_a_broken_checksum_that_decodes_all_the_same(tmp_path: Path, owners: Non
         assert broken_chunk(path.read_bytes()) is None
         assert broken_chunk(bytes(content)) == "IDAT"
         path.write_bytes(bytes(content))
-    found = verify(str(root))
+    found = check_dataset(str(root))
     assert told(found) == [("damaged", "train"), ("damaged", "val")]
     assert "leftImg8bit.png: damaged: the checksum of its chunk IDAT is wrong" in found.findings[0].what
 
@@ -175,23 +179,29 @@ def test_a_broken_checksum_that_decodes_all_the_same(tmp_path: Path, owners: Non
 def test_files_of_the_wrong_sort(tmp_path: Path) -> None:
     root = trees.folder(tmp_path)
     trees.write(root / "labels" / "train" / "0.png", trees.noise(0))
-    only(verify(str(root)), "label", "train", said="0.png: label of mode RGB", fix="colours have to be turned back")
+    only(
+        check_dataset(str(root)),
+        "label",
+        "train",
+        said="0.png: label of mode RGB",
+        fix="colours have to be turned back",
+    )
     trees.folder(tmp_path)
     (root / "images" / "train" / "0.jpg").unlink()
     trees.write(root / "images" / "train" / "0.png", np.full((trees.HEIGHT, trees.WIDTH), 3000, np.uint16))
-    only(verify(str(root)), "image", "train", said="0.png: image of mode I;16", fix="8 bits")
+    only(check_dataset(str(root)), "image", "train", said="0.png: image of mode I;16", fix="8 bits")
 
 
 def test_a_damaged_label_map(tmp_path: Path, owners: None) -> None:
     path = trees.pascal_mat(tmp_path) / "trainval" / "2008_000001.mat"
     path.write_bytes(path.read_bytes()[:-9])
-    only(verify(str(tmp_path)), "damaged", "train", said="2008_000001.mat: truncated", fix="extract")
+    only(check_dataset(str(tmp_path)), "damaged", "train", said="2008_000001.mat: truncated", fix="extract")
 
 
 def test_a_split_that_cannot_be_opened(tmp_path: Path) -> None:
     root = trees.folder(tmp_path)
     (root / "images" / "val" / "notes.txt").write_text("x")
-    found = verify(str(root))
+    found = check_dataset(str(root))
     only(found, "split", "val", said="notes.txt: not an image", fix="mend what this names")
     assert [split["split"] for split in found.splits] == ["train"]
 
@@ -203,7 +213,7 @@ def test_sizes(tmp_path: Path, owners: None) -> None:
     root = trees.cityscapes(tmp_path)
     name = "aachen_000000_000019"
     trees.write(root / f"leftImg8bit/train/aachen/{name}_leftImg8bit.png", trees.noise(0, 8, 12))
-    found = verify(str(root))
+    found = check_dataset(str(root))
     assert told(found) == [("size", "train"), ("size", "train")]
     assert f"{name}_gtFine_labelIds.png: 24x16 for 12x8" in found.findings[0].what
     assert "by nearest value" in found.findings[0].fix
@@ -213,7 +223,7 @@ def test_sizes(tmp_path: Path, owners: None) -> None:
 def test_a_label_that_is_turned(tmp_path: Path) -> None:
     root = trees.folder(tmp_path)
     relabel(root / "labels" / "val", lambda values: values.T, "1.png")
-    only(verify(str(root)), "size", "val", said="1.png: 16x24 for 24x16", fix="EXIF orientation")
+    only(check_dataset(str(root)), "size", "val", said="1.png: 16x24 for 24x16", fix="EXIF orientation")
 
 
 # --- values ---
@@ -222,7 +232,7 @@ def test_a_label_that_is_turned(tmp_path: Path) -> None:
 def test_counted_from_one(tmp_path: Path) -> None:
     root = trees.folder(tmp_path)
     relabel(root / "labels", lambda values: np.where(values == 255, 255, values + 1))
-    found = verify(str(root))
+    found = check_dataset(str(root))
     assert told(found) == [("value", "train"), ("value", "val")]
     assert "labels run from 1 to 3, one above 0 to 2: they are counted from 1, in 2 labels" in found.findings[0].what
     assert "take 1 off" in found.findings[0].fix
@@ -233,7 +243,7 @@ def test_unlabelled_as_class_0(tmp_path: Path) -> None:
     """Classes 1 to 3 and 0 for unlabelled: what `reduce_zero_label` is for."""
     root = trees.folder(tmp_path)
     relabel(root / "labels", lambda values: np.where(values == 255, 0, values + 1))
-    found = verify(str(root))
+    found = check_dataset(str(root))
     assert told(found) == [("value", "train"), ("value", "val")]
     assert "labels hold 0 to 3, one value more than the 3 classes" in found.findings[0].what
     assert "if 0 means unlabelled, write 255 for it and take 1 off the others" in found.findings[0].fix
@@ -242,7 +252,7 @@ def test_unlabelled_as_class_0(tmp_path: Path) -> None:
 def test_255_is_neither_class_nor_unlabelled(tmp_path: Path) -> None:
     root = trees.folder(tmp_path)
     (root / "meta.json").write_text('{"classes": 3, "ignore": 3}')
-    found = verify(str(root))
+    found = check_dataset(str(root))
     assert told(found) == [("value", "train"), ("value", "val")]
     assert "labels hold 255 in 25.00% of the pixels, which is no class, and unlabelled is 3" in found.findings[0].what
     assert "'ignore' of meta.json" in found.findings[0].fix
@@ -251,7 +261,7 @@ def test_255_is_neither_class_nor_unlabelled(tmp_path: Path) -> None:
 def test_255_as_a_class(tmp_path: Path) -> None:
     root = trees.folder(tmp_path, classes=2)
     relabel(root / "labels", lambda values: np.where(values % 2 == 1, 255, 0))
-    found = verify(str(root))
+    found = check_dataset(str(root))
     assert told(found) == [("void", "train"), ("void", "val")]
     assert "255 is unlabelled: class 1 ('c1') is never there" in found.findings[0].what
     assert "write 1 for 255" in found.findings[0].fix
@@ -261,7 +271,7 @@ def test_0_as_unlabelled_and_as_a_class(tmp_path: Path) -> None:
     root = trees.folder(tmp_path)
     (root / "meta.json").write_text('{"classes": ["sky", "road", "car"], "ignore": 0}')
     relabel(root / "labels", lambda values: np.where(values == 255, 0, values))
-    found = verify(str(root))
+    found = check_dataset(str(root))
     assert told(found) == [("void", "train"), ("void", "val")]
     assert "unlabelled is 0, which is also class 0 ('sky'): that class is never scored" in found.findings[0].what
 
@@ -270,7 +280,7 @@ def test_a_class_that_is_called_void(tmp_path: Path) -> None:
     root = trees.folder(tmp_path)
     (root / "meta.json").write_text('{"classes": ["Void", "road", "car"]}')
     relabel(root / "labels", lambda values: np.where(values == 255, 0, values))
-    found = verify(str(root))
+    found = check_dataset(str(root))
     assert told(found) == [("void", "train"), ("void", "val")]
     assert "class 0 is called 'Void' and no pixel is 255: it is scored as a class" in found.findings[0].what
 
@@ -281,7 +291,11 @@ def test_interpolated_labels(tmp_path: Path) -> None:
     blurred[0, :12] = range(20, 32)
     write(root / "labels" / "train" / "0.png", blurred)
     only(
-        verify(str(root)), "value", "train", said="12 strange values (20, 21, 22, 23, 24, 25 and 6 more)", fix="nearest"
+        check_dataset(str(root)),
+        "value",
+        "train",
+        said="12 strange values (20, 21, 22, 23, 24, 25 and 6 more)",
+        fix="nearest",
     )
 
 
@@ -289,7 +303,7 @@ def test_other_values(tmp_path: Path) -> None:
     root = trees.folder(tmp_path)
     write(root / "labels" / "train" / "0.png", np.full((trees.HEIGHT, trees.WIDTH), 7))
     only(
-        verify(str(root)),
+        check_dataset(str(root)),
         "value",
         "train",
         said="labels hold 7, outside 0..2 (ignore is 255), in 50.00% of the pixels, in 1 label, first ",
@@ -323,7 +337,7 @@ def test_another_version_of_the_owners_labels(tmp_path: Path, owners: None, kind
         root = trees.pascal_png(tmp_path) if kind == "pascal_png" else trees.ade20k(tmp_path)
         folder, pattern = root / ("annotations/validation" if kind == "ade20k" else "SegmentationClassContext"), "*.png"
     relabel(folder, change, pattern)
-    found = verify(str(root))
+    found = check_dataset(str(root))
     first = next(finding for finding in found.findings if finding.check == "value")
     assert said in first.what, first.what
     assert first.fix
@@ -335,7 +349,7 @@ def test_label_maps_of_59_classes(tmp_path: Path, owners: None) -> None:
     root = trees.pascal_mat(tmp_path)
     for path in (root / "trainval").glob("2010*.mat"):
         trees.label_map(path, trees.values(*range(60)))
-    found = verify(str(root))
+    found = check_dataset(str(root))
     only(found, "value", "val", said="no category above 59", fix="trainval.tar.gz")
 
 
@@ -347,7 +361,7 @@ def test_no_void_where_there_must_be_some(tmp_path: Path, owners: None, kind: st
     else:
         root = trees.cityscapes(tmp_path, kind="labelTrainIds")
         relabel(root / "gtFine" / "train", lambda values: values % 18, "*labelTrainIds.png")
-    found = verify(str(root))
+    found = check_dataset(str(root))
     only(found, "void", "train", said="not one pixel is unlabelled", fix="extract the owners' labels again")
 
 
@@ -355,7 +369,7 @@ def test_remarks(tmp_path: Path) -> None:
     root = trees.folder(tmp_path)
     write(root / "labels" / "val" / "0.png", np.full((trees.HEIGHT, trees.WIDTH), 255))
     write(root / "labels" / "val" / "1.png", np.full((trees.HEIGHT, trees.WIDTH), 1))
-    found = verify(str(root))
+    found = check_dataset(str(root))
     assert not found.wrong
     assert [finding.what for finding in found.findings] == [
         f"1 label in which every pixel is unlabelled: {root / 'labels/val/0.png'}",
@@ -369,12 +383,14 @@ def test_remarks(tmp_path: Path) -> None:
 def test_duplicates_in_a_split_and_across(tmp_path: Path) -> None:
     root = trees.folder(tmp_path)
     shutil.copy(root / "images" / "train" / "0.jpg", root / "images" / "train" / "1.jpg")
-    only(verify(str(root)), "duplicate", "train", said="1 picture there more than once: ", fix="keep one of each")
+    only(
+        check_dataset(str(root)), "duplicate", "train", said="1 picture there more than once: ", fix="keep one of each"
+    )
     write(root / "labels" / "train" / "1.png", trees.values(2, 1, 0))
-    found = verify(str(root))
+    found = check_dataset(str(root))
     only(found, "duplicate", "train", said="1 picture there more than once, 1 time with labels that differ", fix="keep")
     shutil.copy(root / "images" / "train" / "0.jpg", root / "images" / "val" / "1.jpg")
-    found = verify(str(root))
+    found = check_dataset(str(root))
     assert told(found) == [("duplicate", "train"), ("duplicate", "train, val")]
     assert "1 picture in both splits: " in found.findings[1].what
     assert "must not be scored" in found.findings[1].fix
@@ -385,7 +401,7 @@ def test_duplicates_that_the_owners_distribute_are_remarks(tmp_path: Path, owner
     images = root / "images"
     shutil.copy(images / "training" / "ADE_train_00000001.jpg", images / "training" / "ADE_train_00000002.jpg")
     shutil.copy(images / "training" / "ADE_train_00000001.jpg", images / "validation" / "ADE_val_00000002.jpg")
-    found = verify(str(root))
+    found = check_dataset(str(root))
     assert not found.wrong
     assert told(found, wrong=False) == [("duplicate", "train"), ("duplicate", "train, val")]
 
@@ -408,7 +424,7 @@ def test_duplicates_that_the_owners_distribute_are_remarks(tmp_path: Path, owner
 def test_what_cannot_be_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: str, message: str) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=r"^[^\n]+$") as caught:
-        verify(spec)
+        check_dataset(spec)
     assert message in str(caught.value)
 
 
@@ -420,11 +436,11 @@ def test_an_interruption_ends_it(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        verify(str(root), progress=stop)
+        check_dataset(str(root), progress=stop)
 
 
 def test_a_record_is_plain(tmp_path: Path) -> None:
-    record = verify(str(trees.ade20k(tmp_path))).record()
+    record = check_dataset(str(trees.ade20k(tmp_path))).record()
     assert json.loads(json.dumps(record)) == record
 
 
@@ -432,7 +448,7 @@ def test_a_record_is_plain(tmp_path: Path) -> None:
 def test_camvid_as_cityscapes(tmp_path: Path) -> None:
     """Real photographs: nothing is wrong but that they are fewer and smaller than the owners'."""
     lay_out(tmp_path, images=6)
-    found = verify(str(tmp_path))
+    found = check_dataset(str(tmp_path))
     assert found.spec == f"cityscapes:{tmp_path}"
     assert told(found) == [("count", "train"), ("size", "train"), ("count", "val"), ("size", "val")]
     seen = {line["name"] for line in found.classes if line["pixels"]}

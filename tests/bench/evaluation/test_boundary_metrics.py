@@ -258,7 +258,7 @@ def test_spread_is_a_disc(shape: tuple[int, int], radius: int) -> None:
     marks = rng.random((3, *shape)) < 0.03
     bits = np.array([0, 5, 63], dtype=np.uint64)
     together = np.bitwise_or.reduce(marks.astype(np.uint64) << bits[:, None, None])
-    spread = boundary_metrics.spread(together, radius)
+    spread = boundary_metrics.dilate_marks(together, radius)
     for plane, bit in zip(marks, bits, strict=True):
         reached = (spread >> bit) & np.uint64(1)
         np.testing.assert_array_equal(reached == 1, slow_distance(plane, euclidean) <= radius)
@@ -356,7 +356,7 @@ def test_sizes_add_up_to_the_whole_confusion(seed: int) -> None:
     scorer = BoundaryScorer(5)
     for i in range(3):
         scorer.add(*picture(10 * seed + i, (31, 43)))
-    counts = scorer.whole.counts
+    counts = scorer.confusion.counts
     hits = np.diag(counts)
     np.testing.assert_array_equal(scorer.hits.sum(0), hits)
     np.testing.assert_array_equal(scorer.misses.sum(0), counts.sum(1) - hits)

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 import cli
 import unept
-from bench.evaluation.convert import convert
+from bench.evaluation.convert import convert_checkpoint
 from unept.backbones import ResNet
 from unept.checkpoints import model_file
 from unept.checkpoints.released_file import read_released
@@ -63,8 +63,8 @@ def mmcv_file(path: Path, state: State, **meta: Any) -> Path:
 def test_a_checkpoint_becomes_ours(tmp_path: Path, state: State) -> None:
     path = mmcv_file(tmp_path / "iter_160000.pth", state, CLASSES=NAMES, PALETTE=PALETTE)
     said: list[str] = []
-    convert(path, tmp_path / "ours.safetensors", heads=4, say=said.append)
-    found = model_file.load(tmp_path / "ours.safetensors")
+    convert_checkpoint(path, tmp_path / "ours.safetensors", heads=4, say=said.append)
+    found = model_file.load_model(tmp_path / "ours.safetensors")
     assert found.classes == NAMES
     assert [[*colour] for colour in found.palette] == PALETTE
     assert found.facts == {"source": "iter_160000.pth", "profile": "released", "step": 160_000}
@@ -89,8 +89,8 @@ def test_other_files_of_the_same_weights(tmp_path: Path, how: str) -> None:
     else:
         torch.save(OrderedDict(state), path, _use_new_zipfile_serialization=how != "older")
     said: list[str] = []
-    convert(path, tmp_path / "ours.safetensors", heads=2, say=said.append)
-    found = model_file.load(tmp_path / "ours.safetensors")
+    convert_checkpoint(path, tmp_path / "ours.safetensors", heads=2, say=said.append)
+    found = model_file.load_model(tmp_path / "ours.safetensors")
     assert found.classes == tuple(f"class {number}" for number in range(1, 6))
     assert found.facts["step"] is None
     assert "class names: not in the file for its 5 classes; they are numbered" in said
@@ -101,8 +101,8 @@ def test_other_files_of_the_same_weights(tmp_path: Path, how: str) -> None:
 
 def test_names_of_another_number_of_classes_are_left_out(tmp_path: Path, state: State) -> None:
     path = mmcv_file(tmp_path / "a.pth", state, CLASSES=NAMES[:3], PALETTE=[[0, 0, 300]] * 7)
-    convert(path, tmp_path / "a.safetensors", heads=4, say=lambda _: None)
-    found = model_file.load(tmp_path / "a.safetensors")
+    convert_checkpoint(path, tmp_path / "a.safetensors", heads=4, say=lambda _: None)
+    found = model_file.load_model(tmp_path / "a.safetensors")
     assert found.classes[0] == "class 1"
     assert found.palette[0] != (0, 0, 300)
 
@@ -138,7 +138,7 @@ def test_what_does_not_fit_is_listed_and_nothing_is_written(tmp_path: Path, stat
     path = mmcv_file(tmp_path / "a.pth", changed)
     said: list[str] = []
     with pytest.raises(ValueError, match=r"a\.pth: not a checkpoint of the released models: 1 tensors missing, 1 unk"):
-        convert(path, tmp_path / "ours.safetensors", heads=4, say=said.append)
+        convert_checkpoint(path, tmp_path / "ours.safetensors", heads=4, say=said.append)
     assert said == [
         f"tensors: {len(state) - 2} matched, 1 missing, 1 unknown, 1 of another shape",
         "  missing: dir_head.3.weight",
@@ -150,17 +150,17 @@ def test_what_does_not_fit_is_listed_and_nothing_is_written(tmp_path: Path, stat
 
 def test_an_output_that_differs_removes_the_file(tmp_path: Path, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
     path = mmcv_file(tmp_path / "a.pth", state)
-    load = model_file.load
+    load = model_file.load_model
 
-    def other(path: Path) -> model_file.Saved:
+    def other(path: Path) -> model_file.SavedModel:
         found = load(path)
         with torch.no_grad():
             found.model.cls.bias.add_(1)
         return found
 
-    monkeypatch.setattr(model_file, "load", other)
+    monkeypatch.setattr(model_file, "load_model", other)
     with pytest.raises(ValueError, match=r"logits of the converted file differ from the source's by"):
-        convert(path, tmp_path / "ours.safetensors", heads=4, say=lambda _: None)
+        convert_checkpoint(path, tmp_path / "ours.safetensors", heads=4, say=lambda _: None)
     assert [each.name for each in tmp_path.iterdir()] == ["a.pth"]
 
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from bench.evaluation.metrics import Confusion
+from bench.evaluation.metrics import ConfusionMatrix
 from unept.utils import torchvision_shim
 
 
-def confusion(truth: list[list[int]], prediction: list[list[int]], classes: int = 3) -> Confusion:
-    counted = Confusion(classes)
+def confusion(truth: list[list[int]], prediction: list[list[int]], classes: int = 3) -> ConfusionMatrix:
+    counted = ConfusionMatrix(classes)
     counted.add(np.array(truth, dtype=np.uint8), np.array(prediction))
     return counted
 
@@ -61,7 +61,7 @@ def test_equals_torchmetrics_on_random_maps() -> None:
     from torchmetrics.classification import MulticlassJaccardIndex
 
     rng = np.random.default_rng(0)
-    counted = Confusion(7)
+    counted = ConfusionMatrix(7)
     theirs = MulticlassJaccardIndex(7, average="none", ignore_index=255, validate_args=False)
     for shape in ((31, 17), (8, 64), (1, 5)):
         truth = rng.choice([0, 1, 2, 3, 4, 6, 255], size=shape).astype(np.uint8)  # class 5 never occurs
@@ -79,7 +79,7 @@ def test_equals_torchmetrics_on_random_maps() -> None:
 
 def test_share_of_the_right_class_among_lookalikes() -> None:
     counted = confusion([[0, 0, 1, 1, 2, 3]], [[0, 1, 1, 2, 2, 2]], classes=4)
-    assert counted.among([(0, 1)]) == pytest.approx(2 / 3)
-    assert counted.among([(0, 1), (2, 3)]) == pytest.approx(3 / 5)
-    assert counted.among([]) is None
-    assert confusion([[0]], [[0]], classes=4).among([(2, 3)]) is None
+    assert counted.group_accuracy([(0, 1)]) == pytest.approx(2 / 3)
+    assert counted.group_accuracy([(0, 1), (2, 3)]) == pytest.approx(3 / 5)
+    assert counted.group_accuracy([]) is None
+    assert confusion([[0]], [[0]], classes=4).group_accuracy([(2, 3)]) is None

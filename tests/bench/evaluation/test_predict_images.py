@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from bench.evaluation.predict import Request, look, pictures_at, predictors, wheel
-from bench.evaluation.protocol import Asked
+from bench.evaluation.options import PredictRequest, ProtocolOverrides
+from bench.evaluation.predict import direction_colours, image_paths, load_predictors, predict_image
 from unept.boundary import OFFSETS
 from unept.inference import prepare
 
@@ -30,7 +30,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_maps_are_those_of_the_heads(tmp_path: Path, head: str) -> None:
     path = tmp_path / "m.safetensors"
     tiny_checkpoint.write(path, boundary_head=head, refine_test=False)
-    (one,) = predictors(Request(checkpoints=(path,), asked=Asked(mode="whole"), device="cpu"))
+    (one,) = load_predictors(
+        PredictRequest(checkpoints=(path,), overrides=ProtocolOverrides(mode="whole"), device="cpu")
+    )
     found = one(PICTURE)
     with torch.no_grad():
         output = one.model(prepare(torch.from_numpy(PICTURE).permute(2, 0, 1), (64, 64))[None])
@@ -53,7 +55,9 @@ def test_the_maps_are_those_of_the_heads(tmp_path: Path, head: str) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 200), (3, 2), (150, 90)])
 @pytest.mark.parametrize("mode", ["slide", "whole"])
 def test_pictures_smaller_and_larger_than_the_crop(checkpoint: Path, size: tuple[int, int], mode: str) -> None:
-    (one,) = predictors(Request(checkpoints=(checkpoint,), asked=Asked(mode=mode), device="cpu"))  # type: ignore[arg-type]
+    (one,) = load_predictors(
+        PredictRequest(checkpoints=(checkpoint,), overrides=ProtocolOverrides(mode=mode), device="cpu")
+    )  # type: ignore[arg-type]
     image = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
     for made in one(image):
         assert made is not None
@@ -64,7 +68,7 @@ def test_pictures_smaller_and_larger_than_the_crop(checkpoint: Path, size: tuple
 def test_a_model_without_heads(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     tiny_checkpoint.write(path, architecture="ccnet")
-    (one,) = predictors(Request(checkpoints=(path,), device="cpu"))
+    (one,) = load_predictors(PredictRequest(checkpoints=(path,), device="cpu"))
     found = one(PICTURE)
     assert (found.refined, found.boundary, found.direction) == (None, None, None)
     assert found.best is found.plain
@@ -74,7 +78,7 @@ def test_checkpoints_side_by_side_have_as_many_classes(checkpoint: Path, tmp_pat
     other = tmp_path / "other.safetensors"
     tiny_checkpoint.write(other, classes=3)
     with pytest.raises(ValueError, match="checkpoints of 3 and 8 classes"):
-        predictors(Request(checkpoints=(checkpoint, other)))
+        load_predictors(PredictRequest(checkpoints=(checkpoint, other)))
 
 
 def test_names_of_pictures(tmp_path: Path) -> None:
@@ -84,23 +88,23 @@ def test_names_of_pictures(tmp_path: Path) -> None:
     out = tmp_path / "results"
     out.mkdir()
     (out / "a-mask.png").write_bytes(b"")  # of another time
-    assert [*pictures_at(tmp_path, out)] == ["a.jpg", "a.png", "b", "deep/a"]
-    assert [*pictures_at(tmp_path / "b.png", tmp_path)] == ["b"]
+    assert [*image_paths(tmp_path, out)] == ["a.jpg", "a.png", "b", "deep/a"]
+    assert [*image_paths(tmp_path / "b.png", tmp_path)] == ["b"]
     with pytest.raises(ValueError, match="no such picture or folder"):
-        pictures_at(tmp_path / "nothing", out)
+        image_paths(tmp_path / "nothing", out)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="empty: no pictures in it"):
-        pictures_at(tmp_path / "empty", out)
+        image_paths(tmp_path / "empty", out)
     with pytest.raises(ValueError, match="the pictures lie there, and results would be among them"):
-        pictures_at(tmp_path, tmp_path)
+        image_paths(tmp_path, tmp_path)
 
 
 def test_want_of_memory_is_the_pictures_and_other_faults_are_not(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Image.fromarray(PICTURE).save(tmp_path / "a.png")
-    made = predictors(Request(checkpoints=(checkpoint,), device="cpu"))
-    photo, found = look(tmp_path / "a.png", made)
+    made = load_predictors(PredictRequest(checkpoints=(checkpoint,), device="cpu"))
+    photo, found = predict_image(tmp_path / "a.png", made)
     assert (photo.image == PICTURE).all()
     assert [*found] == ["model"]
     for error, expected in (
@@ -112,11 +116,11 @@ def test_want_of_memory_is_the_pictures_and_other_faults_are_not(
         def fail(*_: object, error: Exception = error) -> None:
             raise error
 
-        monkeypatch.setattr(made[0].protocol.__class__, "labels", fail)
+        monkeypatch.setattr(made[0].protocol.__class__, "predict_labels", fail)
         with pytest.raises(expected, match=r"memory|size mismatch"):
-            look(tmp_path / "a.png", made)
+            predict_image(tmp_path / "a.png", made)
 
 
 def test_the_wheel_has_every_direction_once() -> None:
-    assert [(down, right) for down, right, _ in wheel()] == [*OFFSETS]
-    assert len({colour for _, _, colour in wheel()}) == 8
+    assert [(down, right) for down, right, _ in direction_colours()] == [*OFFSETS]
+    assert len({colour for _, _, colour in direction_colours()}) == 8

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from driving import jobs
 
-from bench.launchers.eta import estimates, finish, in_words
-from bench.launchers.progress import Bars, Clock, Plain, result_line
+from bench.launchers.eta import estimate_durations, format_duration, remaining_seconds
+from bench.launchers.progress import BarDisplay, JobClock, PlainDisplay, result_line
 from bench.launchers.queue import Job, Outcome
 
 
@@ -29,21 +29,21 @@ def nothing(_: Any) -> None:
 
 def test_runs_of_the_same_variant_are_the_measure() -> None:
     rows = [row(4, 10), row(4, 20), row(16, 60), row(4, 1, status="failed")]
-    assert estimates([spec(4), spec(16, seed=9), spec(64)], rows, nothing) == [15, 60, 30]
-    assert estimates([spec(4) | {"sources": "b"}], rows, nothing) == [15], "an edit hardly changes the time"
-    assert estimates([spec(4) | {"threads": 2}], [row(4, 10)], nothing) == [10]
+    assert estimate_durations([spec(4), spec(16, seed=9), spec(64)], rows, nothing) == [15, 60, 30]
+    assert estimate_durations([spec(4) | {"sources": "b"}], rows, nothing) == [15], "an edit hardly changes the time"
+    assert estimate_durations([spec(4) | {"threads": 2}], [row(4, 10)], nothing) == [10]
 
 
 def test_a_guess_is_scaled_by_what_was_measured() -> None:
     def guess(settings: Any) -> float:
         return float(settings["model"]["points"])
 
-    assert estimates([spec(16)], [], guess) == [16]
-    assert estimates([spec(16), spec(4)], [row(4, 8)], guess) == [32, 8]
+    assert estimate_durations([spec(16)], [], guess) == [16]
+    assert estimate_durations([spec(16), spec(4)], [row(4, 8)], guess) == [32, 8]
 
 
 def test_nothing_known_is_none() -> None:
-    assert estimates([spec(4)], [], nothing) == [None]
+    assert estimate_durations([spec(4)], [], nothing) == [None]
 
 
 @pytest.mark.parametrize(
@@ -51,12 +51,12 @@ def test_nothing_known_is_none() -> None:
     [([10, 10, 10], [5], 2, 17.5), ([], [], 2, 0), ([30], [], 4, 30), ([None], [5], 2, None)],
 )
 def test_time_left(due: list[float | None], running: list[float | None], parallel: int, left: float | None) -> None:
-    assert finish(due, running, parallel) == left
+    assert remaining_seconds(due, running, parallel) == left
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0.4, "0 s"), (62, "62 s"), (720, "12 min"), (12600, "3.5 h")])
 def test_times_in_words(seconds: float, words: str) -> None:
-    assert in_words(seconds) == words
+    assert format_duration(seconds) == words
 
 
 def outcome(job: Job, **changes: Any) -> Outcome:
@@ -65,7 +65,7 @@ def outcome(job: Job, **changes: Any) -> Outcome:
 
 def test_a_jobs_last_line(tmp_path: Any) -> None:
     todo = jobs(tmp_path, "quick", points=(16,), seeds=25)
-    clock = Clock(todo, 2, already=5)
+    clock = JobClock(todo, 2, already=5)
     clock.started(todo[0])
     clock.ended(outcome(todo[0]))
     assert result_line(outcome(todo[0]), clock) == "6/30 N=16 seed 0: mIoU 45.1 (62 s), 12 min left"
@@ -80,7 +80,7 @@ def test_a_jobs_last_line(tmp_path: Any) -> None:
 
 def test_estimates_are_corrected_by_how_far_off_they_were(tmp_path: Any) -> None:
     todo = [Job(spec=job.spec, label=job.label, estimate=10.0) for job in jobs(tmp_path, "quick", seeds=11)]
-    clock = Clock(todo, 1, already=0)
+    clock = JobClock(todo, 1, already=0)
     assert clock.left() == ", 2 min left"
     clock.started(todo[0])
     clock.ended(outcome(todo[0], seconds=60.0))
@@ -92,7 +92,7 @@ def test_a_running_jobs_rest_follows_its_pace_and_not_its_start(tmp_path: Any, m
     instant = 0.0
     monkeypatch.setattr("bench.launchers.progress.time.monotonic", lambda: instant)
     (job,) = [Job(spec=job.spec, label=job.label, estimate=80.0) for job in jobs(tmp_path, "quick")]
-    clock = Clock([job], 1, already=0)
+    clock = JobClock([job], 1, already=0)
     clock.started(job)
     instant = 20.0
     clock.running[job.key].reach(50, 100)
@@ -104,7 +104,7 @@ def test_a_running_jobs_rest_follows_its_pace_and_not_its_start(tmp_path: Any, m
 
 def test_plain_lines_are_few(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
     (job,) = jobs(tmp_path, "quick")
-    with Plain(Clock([job], 1, already=0)) as plain:
+    with PlainDisplay(JobClock([job], 1, already=0)) as plain:
         plain.started(job)
         for step in range(1000):
             plain.stepped(job, step, 1000, "loss 1.0")
@@ -119,7 +119,7 @@ def test_plain_lines_are_few(tmp_path: Any, capsys: pytest.CaptureFixture[str]) 
 
 def test_bars_end_every_job_with_the_same_line(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
     todo = jobs(tmp_path, "quick", seeds=2)
-    with Bars(Clock(todo, 1, already=0)) as bars:
+    with BarDisplay(JobClock(todo, 1, already=0)) as bars:
         bars.note("a [bold]word[/bold]")
         for job in todo:
             bars.started(job)

@@ -15,7 +15,7 @@ import pytest
 from driving import SETTINGS, Silent, jobs, opened, spec
 from locations import TESTS
 
-from bench.launchers.local import run_jobs
+from bench.launchers.local import run_local_jobs
 from bench.launchers.queue import Job, SourcesChanged, StoreUnwritable
 from bench.results.source_hash import source_hash
 from bench.results.store import Store
@@ -55,7 +55,7 @@ def ledger(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
 
 def test_every_end_of_a_task_is_a_row(tmp_path: Path) -> None:
     store = opened(tmp_path)
-    run_jobs(store, jobs(tmp_path, "by_seed", seeds=11), parallel=2, progress=Silent())
+    run_local_jobs(store, jobs(tmp_path, "by_seed", seeds=11), parallel=2, progress=Silent())
     rows = {row["seed"]: (row["status"], row["message"]) for row in store.read("run").rows}
     log = store.log(jobs(tmp_path, "by_seed", seeds=9)[8].key)
     assert rows == {
@@ -81,7 +81,7 @@ def test_a_variant_that_raises_makes_nan_or_exceeds_memory_harms_no_other(tmp_pa
     points = (2, 4, 8, 16, 32, 64, 128)
     store, todo = opened(tmp_path), jobs(tmp_path, "unwell", points=points)
     store.register("test", {"runs": [{"key": job.key} for job in todo], "measures": []})
-    run_jobs(store, todo, parallel=2, progress=Silent())
+    run_local_jobs(store, todo, parallel=2, progress=Silent())
     rows = {row["axes"]["points"]: row for row in store.read("run", "test").rows}
     statuses = {number: row["status"] for number, row in rows.items()}
     assert statuses == {2: "ok", 4: "failed", 8: "ok", 16: "oom", 32: "oom", 64: "oom", 128: "ok"}
@@ -100,7 +100,7 @@ def test_a_variant_that_raises_makes_nan_or_exceeds_memory_harms_no_other(tmp_pa
 
 def test_steps_are_heard_and_a_row_ends_the_job(tmp_path: Path) -> None:
     store, silent = opened(tmp_path), Silent()
-    (outcome,) = run_jobs(store, jobs(tmp_path, "in_steps"), parallel=1, progress=silent)
+    (outcome,) = run_local_jobs(store, jobs(tmp_path, "in_steps"), parallel=1, progress=silent)
     assert [step for _, step, _, _ in silent.steps] == list(range(1, 11))
     assert outcome.status == "ok"
     assert outcome.metrics["sum"] == 1023
@@ -113,14 +113,14 @@ def test_steps_are_heard_and_a_row_ends_the_job(tmp_path: Path) -> None:
 
 
 def test_a_task_may_name_its_status(tmp_path: Path) -> None:
-    (outcome,) = run_jobs(opened(tmp_path), jobs(tmp_path, "own_status"), parallel=1, progress=Silent())
+    (outcome,) = run_local_jobs(opened(tmp_path), jobs(tmp_path, "own_status"), parallel=1, progress=Silent())
     assert (outcome.status, outcome.message) == ("skipped", "a smaller one ran out of memory")
 
 
 def test_threads_are_pinned(tmp_path: Path) -> None:
     store = opened(tmp_path)
     made = spec(tmp_path, "threads", threads=3)
-    run_jobs(store, [Job(spec=made, label="x")], parallel=1, progress=Silent())
+    run_local_jobs(store, [Job(spec=made, label="x")], parallel=1, progress=Silent())
     row = store.row("run", made["key"])
     assert row is not None
     assert row["training"] == {"OMP_NUM_THREADS": "3", "MKL_NUM_THREADS": "3", "PYTHONHASHSEED": "0"}
@@ -128,7 +128,7 @@ def test_threads_are_pinned(tmp_path: Path) -> None:
 
 def test_each_run_has_a_gpu_of_its_own(tmp_path: Path) -> None:
     store = opened(tmp_path)
-    run_jobs(store, jobs(tmp_path, "gpu", seeds=8), parallel=3, progress=Silent(), gpus=("2", "GPU-5a", "0"))
+    run_local_jobs(store, jobs(tmp_path, "gpu", seeds=8), parallel=3, progress=Silent(), gpus=("2", "GPU-5a", "0"))
     facts = [row["training"] for row in store.read("run").rows]
     assert {fact["gpu"] for fact in facts} == {"2", "GPU-5a", "0"}
     together = [
@@ -140,21 +140,21 @@ def test_each_run_has_a_gpu_of_its_own(tmp_path: Path) -> None:
 
 def test_a_gpu_is_shared_only_where_there_are_more_runs_than_gpus(tmp_path: Path) -> None:
     store = opened(tmp_path)
-    run_jobs(store, jobs(tmp_path, "gpu", seeds=4), parallel=4, progress=Silent(), gpus=("0", "1"))
+    run_local_jobs(store, jobs(tmp_path, "gpu", seeds=4), parallel=4, progress=Silent(), gpus=("0", "1"))
     assert sorted(row["training"]["gpu"] for row in store.read("run").rows) == ["0", "0", "1", "1"]
 
 
 def test_without_gpus_a_worker_sees_what_the_program_sees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     store = opened(tmp_path)
-    run_jobs(store, jobs(tmp_path, "gpu"), parallel=1, progress=Silent())
+    run_local_jobs(store, jobs(tmp_path, "gpu"), parallel=1, progress=Silent())
     assert [row["training"]["gpu"] for row in store.read("run").rows] == ["7"]
 
 
 def test_a_second_time_does_nothing(tmp_path: Path, ledger: Path) -> None:
     store = opened(tmp_path)
     for _ in range(2):
-        outcomes = run_jobs(store, jobs(tmp_path, "quick", seeds=3), parallel=2, progress=Silent())
+        outcomes = run_local_jobs(store, jobs(tmp_path, "quick", seeds=3), parallel=2, progress=Silent())
     assert [outcome.status for outcome in outcomes] == ["elsewhere"] * 3
     assert len(ledger.read_text().splitlines()) == 3
 
@@ -166,7 +166,7 @@ def processes(ledger: Path) -> list[str]:
 
 def test_runs_follow_each_other_in_one_process_and_each_has_its_own_log(tmp_path: Path, ledger: Path) -> None:
     store, todo = opened(tmp_path), jobs(tmp_path, "quick", seeds=4)
-    outcomes = run_jobs(store, todo, parallel=1, progress=Silent())
+    outcomes = run_local_jobs(store, todo, parallel=1, progress=Silent())
     assert [outcome.status for outcome in outcomes] == ["ok"] * 4
     assert len(processes(ledger)) == 4
     assert len(set(processes(ledger))) == 1
@@ -176,7 +176,7 @@ def test_runs_follow_each_other_in_one_process_and_each_has_its_own_log(tmp_path
 
 def test_after_a_run_that_is_not_ok_the_next_gets_a_new_process(tmp_path: Path, ledger: Path) -> None:
     store, todo = opened(tmp_path), jobs(tmp_path, "by_seed", seeds=4)
-    run_jobs(store, todo, parallel=1, progress=Silent())
+    run_local_jobs(store, todo, parallel=1, progress=Silent())
     well, raised, diverged, oom = processes(ledger)
     assert well == raised
     assert len({raised, diverged, oom}) == 3
@@ -188,7 +188,7 @@ def test_a_users_module_and_other_threads_get_their_own_process(tmp_path: Path, 
     users = spec(tmp_path, "quick", settings=SETTINGS | {"model": slot}, sources=source_hash("run", ["nowhere:Mine"]))
     todo = [users | {"key": f"{seed:016x}", "seed": seed} for seed in (0, 1)]
     todo += [spec(tmp_path, "quick", threads=threads) for threads in (1, 2)]
-    run_jobs(opened(tmp_path), [Job(spec=made, label="x") for made in todo], parallel=1, progress=Silent())
+    run_local_jobs(opened(tmp_path), [Job(spec=made, label="x") for made in todo], parallel=1, progress=Silent())
     assert len(set(processes(ledger))) == len(processes(ledger)) == 4
 
 
@@ -198,12 +198,12 @@ def test_sources_edited_between_two_runs_stop_the_queue(tmp_path: Path, ledger: 
     edited = Job(spec=second.spec | {"sources": "another"}, label="edited")
     store = opened(tmp_path)
     with pytest.raises(SourcesChanged):
-        run_jobs(store, [first, edited], parallel=1, progress=Silent())
+        run_local_jobs(store, [first, edited], parallel=1, progress=Silent())
     assert len(store.read("run").rows) == len(processes(ledger)) == 1
 
 
 def test_the_same_key_twice_is_one_run(tmp_path: Path, ledger: Path) -> None:
-    run_jobs(opened(tmp_path), jobs(tmp_path, "quick") * 2, parallel=2, progress=Silent())
+    run_local_jobs(opened(tmp_path), jobs(tmp_path, "quick") * 2, parallel=2, progress=Silent())
     assert len(ledger.read_text().splitlines()) == 1
 
 
@@ -211,7 +211,7 @@ def test_a_damaged_row_is_made_again(tmp_path: Path) -> None:
     store, silent = opened(tmp_path), Silent()
     (job,) = jobs(tmp_path, "quick")
     store.path("run", job.key).write_text("{")
-    run_jobs(store, [job], parallel=1, progress=silent)
+    run_local_jobs(store, [job], parallel=1, progress=silent)
     assert store.has("run", job.key)
     assert "set aside" in silent.notes[0]
 
@@ -221,7 +221,7 @@ def test_left_over_files_in_the_place_of_a_claim_do_no_harm(tmp_path: Path, ledg
     for job, content in zip(todo, (b"", b"\xff\0 of another program", b"x" * 5000), strict=True):
         store.path("run", job.key).with_suffix(".lock").write_bytes(content)
     (tmp_path / "study.lock").write_bytes(b"12345")
-    assert {outcome.status for outcome in run_jobs(store, todo, parallel=2, progress=Silent())} == {"ok"}
+    assert {outcome.status for outcome in run_local_jobs(store, todo, parallel=2, progress=Silent())} == {"ok"}
     store.write_tables()
     assert len(ledger.read_text().splitlines()) == len(store.read("run").rows) == 3
 
@@ -230,14 +230,14 @@ def test_edited_sources_stop_the_queue(tmp_path: Path) -> None:
     store = opened(tmp_path)
     made = spec(tmp_path, "quick", sources="another")
     with pytest.raises(SourcesChanged):
-        run_jobs(store, [Job(spec=made, label="x")], parallel=1, progress=Silent())
+        run_local_jobs(store, [Job(spec=made, label="x")], parallel=1, progress=Silent())
     assert store.read("run").rows == ()
 
 
 def test_a_full_disk_stops_the_queue_and_keeps_the_rest(tmp_path: Path) -> None:
     store = opened(tmp_path)
     with pytest.raises(StoreUnwritable, match="no space left"):
-        run_jobs(store, jobs(tmp_path, "disk_full", seeds=3), parallel=1, progress=Silent())
+        run_local_jobs(store, jobs(tmp_path, "disk_full", seeds=3), parallel=1, progress=Silent())
     assert [row["seed"] for row in store.read("run").rows] == [0]
 
 
@@ -254,12 +254,12 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
     try:
         store = opened(disk / "study")
         with pytest.raises(StoreUnwritable, match=r"(?i)no space left"):
-            run_jobs(store, jobs(disk / "study", "large_row", seeds=9), parallel=1, progress=Silent())
+            run_local_jobs(store, jobs(disk / "study", "large_row", seeds=9), parallel=1, progress=Silent())
         found = store.read("run")
         assert 1 <= len(found.rows) < 9
         assert found.problems == ()
         subprocess.run(["mount", "-o", "remount,size=20m", disk], check=True)
-        run_jobs(store, jobs(disk / "study", "large_row", seeds=9), parallel=1, progress=Silent())
+        run_local_jobs(store, jobs(disk / "study", "large_row", seeds=9), parallel=1, progress=Silent())
         assert len(store.read("run").rows) == 9
     finally:
         subprocess.run(["umount", disk], check=True)

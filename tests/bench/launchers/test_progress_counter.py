@@ -7,7 +7,7 @@ import io
 import pytest
 
 from bench.launchers import progress
-from bench.launchers.progress import Counter
+from bench.launchers.progress import ProgressCounter
 
 
 class Terminal(io.StringIO):
@@ -19,7 +19,7 @@ def test_lines_are_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)
     stream = io.StringIO()
-    with Counter("reading", stream) as counter:
+    with ProgressCounter("reading", stream) as counter:
         for done in range(1, 31):
             now = float(done)
             counter(done, 30)
@@ -34,7 +34,7 @@ def test_the_pace_of_continued_work_is_that_of_this_process(monkeypatch: pytest.
     now = 0.0
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)
     stream = io.StringIO()
-    with Counter("reading", stream) as counter:
+    with ProgressCounter("reading", stream) as counter:
         counter(60, 100)
         now = 10.0
         counter(70, 100)
@@ -45,7 +45,7 @@ def test_the_pace_of_continued_work_is_that_of_this_process(monkeypatch: pytest.
 
 def test_a_bar_in_a_terminal() -> None:
     stream = Terminal()
-    with Counter("reading", stream) as counter:
+    with ProgressCounter("reading", stream) as counter:
         counter(1, 4)
         counter(4, 4)
     assert "reading" in stream.getvalue()
@@ -53,6 +53,6 @@ def test_a_bar_in_a_terminal() -> None:
 
 
 def test_nothing_to_count(capsys: pytest.CaptureFixture[str]) -> None:
-    with Counter("reading"):
+    with ProgressCounter("reading"):
         pass
     assert capsys.readouterr() == ("", "")

@@ -108,7 +108,7 @@ def stand_in(
 
 def on_cluster(store: Store, todo: list[Job], listener: Silent | None = None, **options: Any) -> list[Any]:
     chosen = {"most": 0, "threads": 1, "gpu": False} | options
-    return ray_cluster.run_jobs(store, todo, progress=listener or Silent(), **chosen)
+    return ray_cluster.run_ray_jobs(store, todo, progress=listener or Silent(), **chosen)
 
 
 def test_rows_are_those_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,13 +152,13 @@ def test_how_many_runs_a_cluster_takes(
     monkeypatch: pytest.MonkeyPatch, nodes: list[dict[str, Any]], threads: int, gpu: bool, slots: int
 ) -> None:
     stand_in(monkeypatch, *nodes)
-    assert ray_cluster.slots(threads, gpu=gpu) == slots
+    assert ray_cluster.count_cluster_slots(threads, gpu=gpu) == slots
 
 
 def test_nodes_that_join_are_used_and_most_is_the_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_cluster, "LOOK", 0.0)
+    monkeypatch.setattr(ray_cluster, "NODE_POLL_SECONDS", 0.0)
     ray = stand_in(monkeypatch, machine(CPU=1))
-    work = ray_cluster._Tasks(opened(tmp_path), jobs(tmp_path, "gpu", seeds=6), 3, 1, False, Silent())
+    work = ray_cluster._RayQueue(opened(tmp_path), jobs(tmp_path, "gpu", seeds=6), 3, 1, False, Silent())
     try:
         work.step()
         assert work.working() == 1
@@ -289,15 +289,15 @@ def test_told_to_stop_tasks_are_cancelled_and_claims_let_go(tmp_path: Path, monk
 def test_an_address_that_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     with pytest.raises(ValueError, match="expected auto, local or HOST:PORT"):
-        ray_cluster.check(address)
+        ray_cluster.check_ray(address)
     for good in ("", "auto", "local", "head:6379", "10.0.0.1:6379", "[::1]:6379"):
-        ray_cluster.check(good)
+        ray_cluster.check_ray(good)
 
 
 def test_where_ray_is_absent_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ValueError, match=r"Ray is not installed; pip install 'ray>=2.40,<3'"):
-        ray_cluster.check("auto")
+        ray_cluster.check_ray("auto")
 
 
 # --- on Ray itself: a cluster of two nodes on this machine -----------------------------------------------------------
@@ -369,6 +369,6 @@ def test_told_to_stop_it_ends_its_tasks_and_keeps_what_is_finished(
 @needs_ray
 def test_a_cluster_that_is_not_there_is_one_line() -> None:
     with pytest.raises(ValueError, match=r"--address 127.0.0.1:1: no Ray cluster could be joined") as caught:  # noqa: SIM117
-        with ray_cluster.connected("127.0.0.1:1"):
+        with ray_cluster.ray_connection("127.0.0.1:1"):
             pass
     assert "\n" not in str(caught.value)

@@ -13,13 +13,13 @@ from driving import Job, Silent, opened, spec
 from filelock import FileLock
 
 from bench.launchers import ray_node
-from bench.launchers.local import run_jobs
+from bench.launchers.local import run_local_jobs
 
 
 def events(out: Path, task: str, *, token: str | None = None, **changes: Any) -> list[ray_node.Event]:
     made = spec(out, task, **changes)
     chosen = opened(out).token() if token is None else token
-    return list(ray_node.carry_out(made, token=chosen, folder=os.getcwd(), gpu=False))
+    return list(ray_node.run_job_on_node(made, token=chosen, folder=os.getcwd(), gpu=False))
 
 
 def test_a_run_is_told_and_handed_back_and_nothing_is_written(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_a_run_is_told_and_handed_back_and_nothing_is_written(tmp_path: Path) ->
 def test_every_end_is_the_one_it_has_on_this_machine(tmp_path: Path, seed: int) -> None:
     store = opened(tmp_path / "local")
     made = spec(tmp_path / "local", "by_seed", seed=seed)
-    run_jobs(store, [Job(spec=made, label="x")], parallel=1, progress=Silent())
+    run_local_jobs(store, [Job(spec=made, label="x")], parallel=1, progress=Silent())
     here = store.row("run", made["key"])
     *_, done = events(tmp_path / "away", "by_seed", seed=seed)
     assert here is not None
@@ -50,7 +50,7 @@ def test_checkpoints_are_shared_where_the_studys_folder_is(tmp_path: Path) -> No
     out = tmp_path / "out"
     store = opened(out)
     made = spec(out, "in_steps")
-    first = ray_node.carry_out(made, token=store.token(), folder=os.getcwd(), gpu=False)
+    first = ray_node.run_job_on_node(made, token=store.token(), folder=os.getcwd(), gpu=False)
     while next(first).get("step") != 4:
         pass
     first.close()
@@ -72,7 +72,7 @@ def test_another_folder_of_that_name_is_left_alone(tmp_path: Path) -> None:
 def test_a_node_that_still_writes_is_waited_for_and_then_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_node, "PATIENCE", 0.1)
+    monkeypatch.setattr(ray_node, "LOCK_TIMEOUT_SECONDS", 0.1)
     shared = opened(tmp_path).checkpoints(spec(tmp_path, "in_steps")["key"])
     shared.mkdir()
     with FileLock(shared / "node.lock"):
@@ -86,7 +86,7 @@ def test_a_node_that_still_writes_is_waited_for_and_then_left_alone(
 
 def test_the_job_ends_with_the_iteration(tmp_path: Path) -> None:
     before = set(psutil.Process().children())
-    work = ray_node.carry_out(spec(tmp_path, "in_steps"), token="", folder=os.getcwd(), gpu=False)
+    work = ray_node.run_job_on_node(spec(tmp_path, "in_steps"), token="", folder=os.getcwd(), gpu=False)
     while next(work)["event"] != "step":
         pass
     (worker,) = set(psutil.Process().children()) - before
@@ -110,7 +110,7 @@ def test_without_a_gpu_of_its_own_a_job_sees_none(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     for gpu, seen in ((False, ""), (True, "0,1")):  # Ray has given the task its GPU by the same variable
         made = spec(tmp_path, "gpu")
-        *_, done = ray_node.carry_out(made, token="", folder=os.getcwd(), gpu=gpu)
+        *_, done = ray_node.run_job_on_node(made, token="", folder=os.getcwd(), gpu=gpu)
         assert done["row"]["training"]["gpu"] == seen
 
 

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 import unept
-from bench.profiling.complexity import named, parse_size, record
-from bench.profiling.network_timing import interleaved, protocol
-from experiments.tables.published_networks import chosen, counted, times
-from experiments.tables.table7 import LARGE, networks
+from bench.profiling.complexity import complexity_record, network_from_spec
+from bench.profiling.image_size import parse_size
+from bench.profiling.network_timing import time_networks, timing_protocol
+from experiments.tables.published_networks import add_network_times, count_networks, select_networks
+from experiments.tables.table7 import LARGE_SIZE, table7_networks
 from reports.paper import figures
 
 # GMACs by module at 480x480, to the digit of an independent count with mmcv's tool; parameters of ours
@@ -34,7 +35,7 @@ COMPLETE = {"DNLNet": 250.621, "OCRNet": 146.893, "CCNet": 244.952, "PSANet": 24
 @pytest.fixture(scope="module")
 def records() -> dict[str, dict]:
     """Every network with a figure to reproduce but SETR, counted once."""
-    return {line["name"]: line for line in counted(chosen((480, 480), names=[*COUNTED]))}
+    return {line["name"]: line for line in count_networks(select_networks((480, 480), names=[*COUNTED]))}
 
 
 @pytest.mark.parametrize(("name", "gmacs"), COUNTED.items())
@@ -45,7 +46,7 @@ def test_operations_by_module(records: dict[str, dict], name: str, gmacs: float)
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "gmacs"), SLOW.items())
 def test_operations_of_the_other_rows(name: str, gmacs: float) -> None:
-    (line,) = counted(chosen((480, 480), names=[name]))
+    (line,) = count_networks(select_networks((480, 480), names=[name]))
     assert line["module_gmacs"] == pytest.approx(gmacs, abs=0.0006)
 
 
@@ -56,20 +57,20 @@ def test_operations_in_all(records: dict[str, dict], name: str, gmacs: float) ->
 
 @pytest.mark.parametrize("row", [row for row in figures.TABLES[7].rows if row not in ("PointRend", "SETR")])
 def test_every_printed_figure_at_480_is_within_a_tenth(records: dict[str, dict], row: str) -> None:
-    printed = figures.figure(7, row, "GFLOPs").value
+    printed = figures.printed_figure(7, row, "GFLOPs").value
     assert records[row]["module_gmacs"] == pytest.approx(printed, abs=0.1)
     assert records[row]["size"] == [480, 480]
 
 
 def test_pointrends_figure_is_that_of_another_size(records: dict[str, dict]) -> None:
-    printed = figures.figure(7, "PointRend", "GFLOPs").value
-    assert records["PointRend, 2048x1024"]["size"] == [*LARGE]
+    printed = figures.printed_figure(7, "PointRend", "GFLOPs").value
+    assert records["PointRend, 2048x1024"]["size"] == [*LARGE_SIZE]
     assert records["PointRend, 2048x1024"]["module_gmacs"] == pytest.approx(printed, abs=0.1)
     assert records["PointRend"]["module_gmacs"] < records["Ours"]["module_gmacs"]
 
 
 def test_counted_figures_in_the_notes_are_those_counted_here(records: dict[str, dict]) -> None:
-    notes = " ".join(figures.notes(7))
+    notes = " ".join(figures.notes_of_table(7))
     for name, form in (("Ours", "{:.2f}"), ("Ours, ResNet50", "{:.1f}"), ("PointRend", "{:.1f}")):
         assert form.format(records[name]["module_gmacs"]) in notes
     assert f"in all there are {records['Ours']['gmacs']:.1f} (counted)" in notes
@@ -80,13 +81,13 @@ def test_counted_figures_in_the_notes_are_those_counted_here(records: dict[str, 
 @pytest.mark.slow
 def test_what_the_notes_say_of_setr() -> None:
     """With modules for the projections, and as the public variants have them: inside torch's own attention module."""
-    lines = counted(chosen((480, 480), names=["SETR", "SETR, PUP", "SETR, Naive"]))
+    lines = count_networks(select_networks((480, 480), names=["SETR", "SETR, PUP", "SETR, Naive"]))
     seen = sorted(line["module_gmacs"] for line in lines)
     width, tokens, blocks = 1024, 901, 24
     projections = blocks * tokens * 4 * width**2 / 1e9
     found = [seen[0] - projections, seen[-1] - projections, seen[0], seen[-1]]
     found += [min(line["gmacs"] for line in lines), max(line["gmacs"] for line in lines)]
-    notes = " ".join(figures.notes(7))
+    notes = " ".join(figures.notes_of_table(7))
     assert all(f"{figure:.1f}" in notes for figure in found), found
 
 
@@ -100,17 +101,17 @@ def test_parts_add_up(records: dict[str, dict]) -> None:
 
 
 def test_rows_are_those_of_the_paper() -> None:
-    assert [network.quoted for network in networks() if network.quoted] == [*figures.TABLES[7].rows]
-    assert {network.config.classes for network in networks(19)} == {19}
+    assert [network.quoted for network in table7_networks() if network.quoted] == [*figures.TABLES[7].rows]
+    assert {network.config.classes for network in table7_networks(19)} == {19}
     with pytest.raises(ValueError, match=r"--network CCnet: expected one of PSANet; .*; did you mean 'CCNet'\?"):
-        chosen((480, 480), names=["CCnet"])
+        select_networks((480, 480), names=["CCnet"])
 
 
 # --- any model --------------------------------------------------------------------------------------------------------
 
 
 def test_a_model_of_timm() -> None:
-    line = record("timm:resnet18", named("timm:resnet18"), (224, 224))
+    line = complexity_record("timm:resnet18", network_from_spec("timm:resnet18"), (224, 224))
     assert line["parameters"] == 11_689_512
     assert line["gmacs"] == pytest.approx(1.814, abs=0.001)
 
@@ -126,7 +127,9 @@ def test_a_module_from_the_working_directory(tmp_path: Path, monkeypatch: pytest
         "class Odd(torch.nn.Module):\n    def forward(self, x):\n        return torch.fft.fft2(x)\n"
         "value = 3\n"
     )
-    assert record("own", named("own_network:small"), (10, 20))["gmacs"] == pytest.approx(200 * 12 / 1e9)
+    assert complexity_record("own", network_from_spec("own_network:small"), (10, 20))["gmacs"] == pytest.approx(
+        200 * 12 / 1e9
+    )
     for name, message in (
         ("number", r"^own: own_network.number\(\) gave a int, expected a torch.nn.Module$"),
         ("stuck", "^own: cannot be counted: KeyError: 'lost'$"),
@@ -134,7 +137,7 @@ def test_a_module_from_the_working_directory(tmp_path: Path, monkeypatch: pytest
         ("Odd", "^own: operator aten::_fft_.* is neither counted nor free"),
     ):
         with pytest.raises(ValueError, match=message):
-            record("own", named(f"own_network:{name}"), (10, 20))
+            complexity_record("own", network_from_spec(f"own_network:{name}"), (10, 20))
     for spec, message in (
         ("own_network:absent", "own_network has no callable absent"),
         ("own_network:value", "own_network has no callable value"),
@@ -145,7 +148,7 @@ def test_a_module_from_the_working_directory(tmp_path: Path, monkeypatch: pytest
         ("a b:c", "expected timm:NAME or module:callable"),
     ):
         with pytest.raises(ValueError, match=f"--model {spec}: {message}"):
-            named(spec)
+            network_from_spec(spec)
 
 
 @pytest.mark.parametrize(
@@ -178,10 +181,10 @@ def test_times_are_taken_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
         "own": (lambda: torch.nn.Conv2d(3, 4, 1), None),
         "broken": (broken, None),
     }
-    found = interleaved(subjects, (32, 48), batch=2, rounds=3, say=said.append)
+    found = time_networks(subjects, (32, 48), batch=2, rounds=3, say=said.append)
     assert [line.partition(",")[0] for line in said] == [
         *("timing rival", "timing own", "timing broken"),
-        *("timing rival", "timing own"),
+        *("timing own", "timing rival"),
         *("timing rival", "timing own"),
     ]
     assert set(found["rival"]) == {"inference", "training"}
@@ -190,12 +193,12 @@ def test_times_are_taken_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     for spread in found["rival"].values():
         assert 0 < spread["q1"] <= spread["median"] <= spread["q3"]
         assert spread["n"] == 3
-    assert protocol((32, 48), 2, 3)["batch"] == 2
+    assert timing_protocol((32, 48), 2, 3)["batch"] == 2
 
 
 def test_times_join_the_records_of_that_size() -> None:
-    subjects = chosen((64, 64), models=["timm:resnet18"])
-    lines = counted(subjects)
-    timing = times(subjects, lines, (64, 64), batch=1, rounds=1, say=lambda _: None)
+    subjects = select_networks((64, 64), models=["timm:resnet18"])
+    lines = count_networks(subjects)
+    timing = add_network_times(subjects, lines, (64, 64), batch=1, rounds=1, say=lambda _: None)
     assert set(lines[0]["times"]) == {"inference"}
     assert timing["rounds"] == 1

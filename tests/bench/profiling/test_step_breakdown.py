@@ -5,20 +5,22 @@ import os
 
 import pytest
 import torch
+from golden_pages import assert_golden
 
 from bench.config.presets import preset
 from bench.profiling import step_breakdown
-from bench.profiling.step_breakdown import (
+from bench.results.step_parts import (
     ATTENTION,
     BACKBONE,
     CONTEXT,
-    DRAWN,
-    KEPT,
+    DATA_CACHED,
+    DATA_GENERATED,
     LOSS,
     OPTIMIZER,
     PARTS,
     SPATIAL,
-    WHOLE,
+    WHOLE_STEP,
+    PartTime,
 )
 from reports.pages import step_breakdown as pages
 
@@ -31,7 +33,9 @@ def test_every_part_is_timed_under_every_backend(monkeypatch: pytest.MonkeyPatch
         step_breakdown, "train_step", lambda *words: seen.append(os.environ["UNEPT_BACKEND"]) or train_step(*words)
     )
     times = step_breakdown.time_step(preset("quick"), ["reference"], images=2, rounds=2)
-    assert [(time.part, time.backend) for time in times] == [(part, "reference") for part in (*PARTS, DRAWN, KEPT)]
+    assert [(time.part, time.backend) for time in times] == [
+        (part, "reference") for part in (*PARTS, DATA_GENERATED, DATA_CACHED)
+    ]
     assert all(0 < time.low <= time.seconds <= time.high for time in times)
     assert seen == ["reference"] * 4  # one prepares, one warms up, two count
     assert "UNEPT_BACKEND" not in os.environ
@@ -55,23 +59,20 @@ def test_a_part_gets_what_it_gets_in_the_model() -> None:
 
 
 def test_what_the_parts_do_not_explain_is_said() -> None:
-    seconds = {WHOLE: 1.0, BACKBONE: 0.3, SPATIAL: 0.1, CONTEXT: 0.2, ATTENTION: 0.15, LOSS: 0.1, OPTIMIZER: 0.05}
+    seconds = {WHOLE_STEP: 1.0, BACKBONE: 0.3, SPATIAL: 0.1, CONTEXT: 0.2, ATTENTION: 0.15, LOSS: 0.1, OPTIMIZER: 0.05}
     times = [
-        step_breakdown.PartTime(part=part, backend=name, seconds=factor * value, low=value, high=2 * value)
+        PartTime(part=part, backend=name, seconds=factor * value, low=value, high=2 * value)
         for part, value in seconds.items()
         for name, factor in (("native", 1), ("reference", 2))
     ]
-    page = pages.page({"quick: 8 x 64 px": times}, ["a machine"])
-    assert "| whole step | 1000.0 (1000.0 to 2000.0) | 2000.0 (1000.0 to 2000.0) | 2.00x |" in page
-    assert "| the rest of the step | 250.0 | 500.0 | – |" in page
-    assert "native: the context branch takes 0.67 of the backbone's time, less than it" in page
-    assert "With reference a whole step takes 2.00 times as long as with native." in page
+    page = pages.step_breakdown_markdown({"quick: 8 x 64 px": times}, ["a machine"])
+    assert_golden("step_breakdown.md", page)
 
 
 def test_a_case_is_a_preset_and_fields() -> None:
     base = preset("quick")
-    assert step_breakdown.case_of("quick").settings == base
-    changed = step_breakdown.case_of("quick N=4 heads=4")
+    assert step_breakdown.parse_case("quick").settings == base
+    changed = step_breakdown.parse_case("quick N=4 heads=4")
     assert changed.settings == dataclasses.replace(base, model=dataclasses.replace(base.model, points=4, heads=4))
     for words, message in (
         ("quik", "preset 'quik'"),
@@ -81,7 +82,7 @@ def test_a_case_is_a_preset_and_fields() -> None:
         ("quick architecture=ccnet", "architecture=unept only"),
     ):
         with pytest.raises(ValueError, match=message):
-            step_breakdown.case_of(words)
+            step_breakdown.parse_case(words)
     for bad in ({"rounds": 0}, {"images": -1}, {"threads": -1}, {"backends": ("native", "native")}):
         with pytest.raises(ValueError, match=f"--{next(iter(bad))}"):
-            step_breakdown.Protocol(**({"cases": (), "backends": ()} | bad))
+            step_breakdown.BreakdownProtocol(**({"cases": (), "backends": ()} | bad))

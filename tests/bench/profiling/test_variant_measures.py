@@ -9,15 +9,16 @@ import torch
 
 import unept
 from bench import environment
-from bench.config.fields import apply
+from bench.config.fields import replace_fields
 from bench.config.presets import preset
-from bench.config.settings import to_dict
-from bench.profiling import measure, variant
+from bench.config.settings import settings_to_dict
+from bench.profiling import variant
+from bench.profiling.variant import measure_variant
 
 
 def test_measures_of_a_small_variant(tmp_path: Path) -> None:
-    settings = apply(preset("quick"), {"batch": 2, "levels": 1, "points": 4, "scene_train": 4})
-    result = measure({"settings": to_dict(settings)}, tmp_path, lambda *_: None)
+    settings = replace_fields(preset("quick"), {"batch": 2, "levels": 1, "points": 4, "scene_train": 4})
+    result = measure_variant({"settings": settings_to_dict(settings)}, tmp_path, lambda *_: None)
     metrics = result["metrics"]
     model = unept.build(settings.model)
     assert metrics["parameters"] == sum(p.numel() for p in model.parameters())
@@ -25,7 +26,7 @@ def test_measures_of_a_small_variant(tmp_path: Path) -> None:
     for name in ("train_images_per_second", "inference_images_per_second"):
         spread = metrics[name]
         assert 0 < spread["q1"] <= spread["median"] <= spread["q3"]
-        assert spread["n"] == variant.REPEATS
+        assert spread["n"] == variant.TIMED_STEPS
     assert result["protocol"]["batch"] == 2
 
 
@@ -43,8 +44,8 @@ def test_peak_resident_memory_sees_what_was_held_and_let_go() -> None:
 def test_share_of_points_inside_the_map_falls_with_their_number() -> None:
     shares = []
     for points in (4, 16, 64):
-        settings = apply(preset("quick"), {"points": points, "levels": 1})
-        shares.append(variant.inside_share(unept.build(settings.model), torch.zeros(1, 3, 64, 64)))
+        settings = replace_fields(preset("quick"), {"points": points, "levels": 1})
+        shares.append(variant.mean_inside_share(unept.build(settings.model), torch.zeros(1, 3, 64, 64)))
     assert shares[0] > shares[1] > shares[2]
-    bare = apply(preset("quick"), {"encoder_self": "none", "decoder_self": "none", "decoder_cross": "none"})
-    assert variant.inside_share(unept.build(bare.model), torch.zeros(1, 3, 64, 64)) is None
+    bare = replace_fields(preset("quick"), {"encoder_self": "none", "decoder_self": "none", "decoder_cross": "none"})
+    assert variant.mean_inside_share(unept.build(bare.model), torch.zeros(1, 3, 64, 64)) is None

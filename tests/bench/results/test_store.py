@@ -14,8 +14,8 @@ import pytest
 from driving import jobs, opened, spec
 
 from bench.launchers.worker import make_row
-from bench.results.rows import content_key, from_text, key_of, plain, to_text
-from bench.results.store import Busy, Store
+from bench.results.rows import content_key, json_value, row_from_text, row_key, row_to_text
+from bench.results.store import ClaimBusy, Store
 
 
 def row_of(out: Path, **changes: Any) -> dict[str, Any]:
@@ -60,12 +60,12 @@ def test_the_key_is_made_of_what_decides_the_numbers() -> None:
         "threads": 2,
         "sources": "0",
     }.items():
-        assert key_of("run", base | {name: value}) != base["key"], name
+        assert row_key("run", base | {name: value}) != base["key"], name
     for name in ("variant", "study", "command", "out", "label", "task"):
-        assert key_of("run", base | {name: "else"}) == base["key"], name
+        assert row_key("run", base | {name: "else"}) == base["key"], name
     measure = base | {"machine": "a"}
-    assert key_of("measure", measure) != key_of("measure", measure | {"machine": "b"})
-    assert key_of("measure", measure) == key_of("measure", measure | {"seed": 7})
+    assert row_key("measure", measure) != row_key("measure", measure | {"machine": "b"})
+    assert row_key("measure", measure) == row_key("measure", measure | {"seed": 7})
 
 
 def test_the_key_ignores_the_order_of_fields() -> None:
@@ -73,7 +73,7 @@ def test_the_key_ignores_the_order_of_fields() -> None:
 
 
 def test_what_is_not_finite_becomes_null() -> None:
-    assert plain({"a": [math.nan, math.inf, 1.0], 3: (1, 2)}) == {"a": [None, None, 1.0], "3": [1, 2]}
+    assert json_value({"a": [math.nan, math.inf, 1.0], 3: (1, 2)}) == {"a": [None, None, 1.0], "3": [1, 2]}
 
 
 def _truncate(path: Path) -> None:
@@ -112,12 +112,12 @@ def _nan(path: Path) -> None:
 
 def _newer(path: Path) -> None:
     row = json.loads(path.read_text())
-    path.write_text(to_text(row | {"schema": 2}))
+    path.write_text(row_to_text(row | {"schema": 2}))
 
 
 def _of_another_key(path: Path) -> None:
     row = json.loads(path.read_text())
-    path.write_text(to_text(row | {"key": "0" * 16}))
+    path.write_text(row_to_text(row | {"key": "0" * 16}))
 
 
 DAMAGES = [
@@ -168,7 +168,7 @@ def test_no_changed_bit_and_no_cut_of_a_row_is_believed(tmp_path: Path) -> None:
     believed = []
     for changed in (*cut, *flipped):
         with contextlib.suppress(ValueError):
-            believed.append(from_text(changed.decode(), "run", key))
+            believed.append(row_from_text(changed.decode(), "run", key))
     assert all(row == whole for row in believed)  # `1e-3` is `1E-3`
     assert len(believed) < 5
 
@@ -241,7 +241,7 @@ def test_a_claim_excludes_and_dies_with_its_process(tmp_path: Path) -> None:
     with holder.stdout:
         holder.stdout.readline()
         assert store.is_claimed("run", "k")
-        with pytest.raises(Busy), store.claim("run", "k"):
+        with pytest.raises(ClaimBusy), store.claim("run", "k"):
             pass
         holder.kill()
         holder.wait()

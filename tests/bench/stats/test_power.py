@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from bench.stats.power import lines, plan
+from bench.stats.power import plan_seeds, seed_plan_lines
 from bench.stats.seed_statistics import achieved_power, detectable_difference, seeds_needed
 
 
 def test_a_plan_is_made_for_the_strictest_comparison() -> None:
-    alone, family = plan(1.0, 0.5), plan(1.0, 0.5, family=5)
+    alone, family = plan_seeds(1.0, 0.5), plan_seeds(1.0, 0.5, family=5)
     assert alone.seeds == seeds_needed(1.0, 0.5)
     assert family.seeds == seeds_needed(1.0, 0.5, alpha=0.01)
     assert (alone.permutation_seeds, family.permutation_seeds) == (4, 5)
@@ -21,29 +21,29 @@ def test_a_plan_is_made_for_the_strictest_comparison() -> None:
 
 
 def test_more_seeds_show_more() -> None:
-    sizes = plan(0.5, 0.4, family=3).sizes
+    sizes = plan_seeds(0.5, 0.4, family=3).sizes
     assert [size.detectable for size in sizes] == sorted((size.detectable for size in sizes), reverse=True)
     assert [size.power for size in sizes] == sorted(size.power for size in sizes)
 
 
 def test_the_plan_in_words() -> None:
-    said = list(lines(plan(1.0, 0.5, family=5)))
+    said = list(seed_plan_lines(plan_seeds(1.0, 0.5, family=5)))
     seeds = seeds_needed(1.0, 0.5, alpha=0.01)
     assert said[0] == (
         f"{seeds} seeds a variant show a difference of 1 point with 80 % probability, if seeds spread by 0.5 points "
         "(the strictest of 5 comparisons, two-sided t test at 0.01)."
     )
     assert said[2] == "seeds  detectable, points  power for 1"
-    five = plan(1.0, 0.5, family=5).sizes[1]
+    five = plan_seeds(1.0, 0.5, family=5).sizes[1]
     assert said[4] == f"    5  {five.detectable:18.2f}  {100 * five.power:9.0f} %"
     assert "from 5 seeds" in said[-2]
     assert "takes 29 pairs" in said[-1]
     assert all(len(line) < 180 for line in said)
-    assert "strictest" not in next(lines(plan(1.0, 0.5)))
+    assert "strictest" not in next(seed_plan_lines(plan_seeds(1.0, 0.5)))
 
 
 def test_a_hopeless_difference_is_said_to_be_one() -> None:
-    assert next(lines(plan(0.0001, 1))).startswith("more than 100000 seeds a variant show")
+    assert next(seed_plan_lines(plan_seeds(0.0001, 1))).startswith("more than 100000 seeds a variant show")
 
 
 @pytest.mark.parametrize(
@@ -59,4 +59,4 @@ def test_a_hopeless_difference_is_said_to_be_one() -> None:
 )
 def test_impossible_plans_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        plan(**({"difference": 1.0, "sd": 0.5} | changes))  # type: ignore[arg-type]
+        plan_seeds(**({"difference": 1.0, "sd": 0.5} | changes))  # type: ignore[arg-type]

@@ -12,16 +12,16 @@ from scipy import stats
 from bench.stats.seed_statistics import (
     achieved_power,
     detectable_difference,
-    holm,
+    holm_adjust,
+    is_enumerable,
     pairs_needed,
-    permutation,
     permutation_seeds,
+    permutation_test,
     pooled_sd,
     seeds_needed,
-    smallest_p,
-    summarise,
-    walkable,
-    welch,
+    smallest_permutation_p,
+    summarize_sample,
+    welch_test,
 )
 
 FIRST = [42.1, 42.9, 41.7, 43.3, 42.4]
@@ -29,7 +29,7 @@ SECOND = [44.0, 43.1, 45.2, 44.4, 43.9]
 
 
 def test_five_seeds_by_hand() -> None:
-    summary = summarise([1.0, 2.0, 3.0, 4.0, 5.0])
+    summary = summarize_sample([1.0, 2.0, 3.0, 4.0, 5.0])
     assert summary.mean == 3
     assert summary.sd == pytest.approx(math.sqrt(2.5))  # ddof = 1; ddof = 0 would be sqrt(2)
     half = 2.776445 * math.sqrt(2.5 / 5)
@@ -38,24 +38,24 @@ def test_five_seeds_by_hand() -> None:
 
 
 def test_one_seed_has_no_spread_and_none_has_no_mean() -> None:
-    one = summarise([7.0])
+    one = summarize_sample([7.0])
     assert (one.n, one.mean, one.sd, one.low, one.high) == (1, 7.0, None, None, None)
-    none = summarise([])
+    none = summarize_sample([])
     assert (none.n, none.mean, none.sd) == (0, None, None)
 
 
 def test_interval_is_scipys() -> None:
-    summary = summarise(FIRST)
+    summary = summarize_sample(FIRST)
     expected = stats.ttest_1samp(FIRST, 0).confidence_interval(0.95)
     assert (summary.low, summary.high) == pytest.approx((expected.low, expected.high))
 
 
 def test_order_does_not_change_a_summary() -> None:
-    assert summarise(FIRST) == summarise(FIRST[::-1])
+    assert summarize_sample(FIRST) == summarize_sample(FIRST[::-1])
 
 
 def test_welch_is_scipys() -> None:
-    ours = welch(FIRST, SECOND)
+    ours = welch_test(FIRST, SECOND)
     theirs = stats.ttest_ind(FIRST, SECOND, equal_var=False)
     interval = theirs.confidence_interval(0.95)
     assert ours.p == pytest.approx(theirs.pvalue)
@@ -64,14 +64,14 @@ def test_welch_is_scipys() -> None:
 
 
 def test_welch_without_spread() -> None:
-    assert welch([1.0, 1.0], [2.0, 2.0]).p == 0
-    assert welch([1.0, 1.0], [1.0, 1.0]).p == 1
+    assert welch_test([1.0, 1.0], [2.0, 2.0]).p == 0
+    assert welch_test([1.0, 1.0], [1.0, 1.0]).p == 1
     with pytest.raises(ValueError, match="samples of 1 and 2"):
-        welch([1.0], [1.0, 2.0])
+        welch_test([1.0], [1.0, 2.0])
 
 
 def test_permutation_is_scipys() -> None:
-    ours = permutation(FIRST, SECOND)
+    ours = permutation_test(FIRST, SECOND)
     theirs = stats.permutation_test(
         (FIRST, SECOND), lambda a, b, axis: np.mean(a, axis) - np.mean(b, axis), vectorized=True, n_resamples=np.inf
     )
@@ -81,19 +81,19 @@ def test_permutation_is_scipys() -> None:
 
 @pytest.mark.parametrize(("n", "m", "smallest"), [(5, 5, 2 / 252), (3, 3, 2 / 20), (4, 5, 1 / 126), (1, 1, 1.0)])
 def test_smallest_attainable_p_is_attained(n: int, m: int, smallest: float) -> None:
-    apart = permutation([float(i) for i in range(n)], [100.0 + i for i in range(m)])
+    apart = permutation_test([float(i) for i in range(n)], [100.0 + i for i in range(m)])
     assert apart.smallest == pytest.approx(smallest)
     assert apart.p == pytest.approx(smallest)
 
 
 def test_permutation_of_ties_is_one() -> None:
-    assert permutation([0.1, 0.1, 0.1], [0.1, 0.1, 0.1]).p == 1
+    assert permutation_test([0.1, 0.1, 0.1], [0.1, 0.1, 0.1]).p == 1
 
 
 def test_holm_by_hand() -> None:
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.5, 0.9]) == [1.0, 1.0]
-    assert holm([]) == []
+    assert holm_adjust([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm_adjust([0.5, 0.9]) == [1.0, 1.0]
+    assert holm_adjust([]) == []
 
 
 def test_detectable_difference_has_the_power_it_claims() -> None:
@@ -201,17 +201,17 @@ def test_seeds_for_a_permutation_test() -> None:
     assert [permutation_seeds(0.05, family) for family in (1, 5, 6, 7, 23, 24)] == [4, 5, 5, 6, 6, 7]
     assert permutation_seeds(1 / 252) == 6
     assert permutation_seeds(2 / 252) == 5
-    assert smallest_p(5, 5) == 2 / 252
-    assert smallest_p(4, 5) == 1 / 126
-    assert walkable(10, 10)
-    assert not walkable(11, 11)
-    assert not walkable(0, 5)
+    assert smallest_permutation_p(5, 5) == 2 / 252
+    assert smallest_permutation_p(4, 5) == 1 / 126
+    assert is_enumerable(10, 10)
+    assert not is_enumerable(11, 11)
+    assert not is_enumerable(0, 5)
 
 
 def test_pooled_spread() -> None:
-    a, b = summarise(FIRST), summarise([1.0, 3.0])
+    a, b = summarize_sample(FIRST), summarize_sample([1.0, 3.0])
     assert pooled_sd(a, b) == pytest.approx(math.sqrt((4 * np.var(FIRST, ddof=1) + 2) / 5))
-    assert pooled_sd(a, summarise([1.0])) is None
+    assert pooled_sd(a, summarize_sample([1.0])) is None
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_no_more_than_five_percent_of_false_positives_in_a_family() -> None:
     trials = 4000
     samples = rng.normal(size=(trials, 6, 5))
     p = stats.ttest_ind(samples[:, 1:], samples[:, :1], axis=2, equal_var=False).pvalue
-    erred = np.mean([min(holm(ps)) <= 0.05 for ps in p.tolist()])
+    erred = np.mean([min(holm_adjust(ps)) <= 0.05 for ps in p.tolist()])
     assert 0.01 < erred <= 0.05 + 4 * math.sqrt(0.05 * 0.95 / trials)
     bare = np.mean((p <= 0.05).any(axis=1))
     assert bare > 0.12  # without the correction most of it would be chance
@@ -265,7 +265,7 @@ def test_permutation_keeps_its_level() -> None:
     """A thousand null experiments, no more than 5 % below .05: its p takes steps of 2/252, so 12/252 is the level."""
     rng = np.random.default_rng(5)
     trials = 1000
-    ps = [permutation(*pair).p for pair in rng.normal(size=(trials, 2, 5)).tolist()]
+    ps = [permutation_test(*pair).p for pair in rng.normal(size=(trials, 2, 5)).tolist()]
     level = 12 / 252
     assert np.mean([p <= 0.05 for p in ps]) == pytest.approx(level, abs=4 * math.sqrt(level * (1 - level) / trials))
 
@@ -277,10 +277,10 @@ def test_intervals_cover_and_false_positives_are_rare() -> None:
     error = 4 * math.sqrt(0.95 * 0.05 / trials)
     covered = rejected = 0
     for first, second in rng.normal(size=(trials, 2, 5)):
-        summary = summarise(first.tolist())
+        summary = summarize_sample(first.tolist())
         assert summary.low is not None
         assert summary.high is not None
         covered += summary.low <= 0 <= summary.high
-        rejected += welch(first.tolist(), second.tolist()).p < 0.05
+        rejected += welch_test(first.tolist(), second.tolist()).p < 0.05
     assert covered / trials == pytest.approx(0.95, abs=error)
     assert 0.03 < rejected / trials < 0.05 + error

@@ -13,19 +13,19 @@ from pathlib import Path
 import pytest
 from driving import jobs
 
-from bench.config.grid import expand, parse_axes
+from bench.config.grid import expand_axes, parse_axes
 from bench.config.presets import preset
 from bench.results.store import Store
-from bench.study.shard import WHOLE, Shard, parse
-from bench.study.study import Study, Tasks, finished, perform, remaining
+from bench.study.shard import WHOLE_STUDY, Shard, parse_shard
+from bench.study.study import Study, WorkerTasks, count_finished_runs, remaining_work_line, run_study
 
 PROGRAM = """
 import sys
 from pathlib import Path
 from test_shard import study
-from bench.study import perform
+from bench.study.study import run_study
 
-perform(study(Path(sys.argv[1]), "1/2", "in_steps"))
+run_study(study(Path(sys.argv[1]), "1/2", "in_steps"))
 """
 
 
@@ -34,14 +34,14 @@ def study(out: Path, shard: str, task: str = "quick") -> Study:
     return Study(
         name="test",
         kind="ablate",
-        variants=expand(parse_axes(["N=4,16"]), preset("quick")),
+        variants=expand_axes(parse_axes(["N=4,16"]), preset("quick")),
         seeds=3,
         preset="quick",
         data="scenes",
         out=out,
         jobs=2,
-        shard=parse(shard),
-        tasks=Tasks(run=f"fake_tasks:{task}", measure="fake_tasks:measure"),
+        shard=parse_shard(shard),
+        tasks=WorkerTasks(run=f"fake_tasks:{task}", measure="fake_tasks:measure"),
     )
 
 
@@ -49,8 +49,8 @@ def do(out: Path, shard: str, task: str = "quick") -> tuple[tuple[int, int], int
     """Its own runs done of how many, its rows, what is left to others, and what it said."""
     said: list[str] = []
     one = study(out, shard, task)
-    rows = perform(one, said.append)
-    return finished(one), len(rows), remaining(one), said
+    rows = run_study(one, said.append)
+    return count_finished_runs(one), len(rows), remaining_work_line(one), said
 
 
 @pytest.mark.parametrize(
@@ -58,21 +58,21 @@ def do(out: Path, shard: str, task: str = "quick") -> tuple[tuple[int, int], int
 )
 def test_what_is_no_shard_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected i/n with 1 <= i <= n, as in 2/8") as caught:
-        parse(text)
+        parse_shard(text)
     assert str(caught.value).startswith(f"--shard {text}: ")
 
 
 def test_a_shard_is_every_nth_of_the_list() -> None:
     todo = jobs(Path("x"), "quick", points=(4, 16, 64), seeds=4)
-    assert parse("") == WHOLE == Shard(index=1, count=1)
-    assert str(parse("2/5")) == "2/5"
-    assert list(WHOLE.of(todo)) == todo
-    assert [job.label for job in parse("2/5").of(todo)] == ["N=16 seed 0", "N=4 seed 2", "N=64 seed 3"]
+    assert parse_shard("") == WHOLE_STUDY == Shard(index=1, count=1)
+    assert str(parse_shard("2/5")) == "2/5"
+    assert list(WHOLE_STUDY.of(todo)) == todo
+    assert [job.label for job in parse_shard("2/5").of(todo)] == ["N=16 seed 0", "N=4 seed 2", "N=64 seed 3"]
     for count in (1, 2, 5, 12, 13):
         parts = [Shard(index=index, count=count).of(todo) for index in range(1, count + 1)]
         assert Counter(job.key for part in parts for job in part) == Counter(job.key for job in todo)
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
-    assert [shard.measures for shard in (WHOLE, parse("1/3"), parse("3/3"))] == [True, True, False]
+    assert [shard.measures for shard in (WHOLE_STUDY, parse_shard("1/3"), parse_shard("3/3"))] == [True, True, False]
 
 
 def test_more_seeds_move_no_run_to_another_shard() -> None:
@@ -134,7 +134,7 @@ def test_the_measures_that_a_report_takes_are_those_of_shard_1(
     """Machines of several kinds have several keys for a measure."""
     do(tmp_path, "1/2")
     listed = Store(tmp_path).experiments()["test"]["measures"]
-    monkeypatch.setattr("bench.environment.machine", lambda: "another")
+    monkeypatch.setattr("bench.environment.machine_key", lambda: "another")
     assert do(tmp_path, "2/2")[1:3] == (3, "")
     assert Store(tmp_path).experiments()["test"]["measures"] == listed
     assert len(Store(tmp_path).read("measure", "test").rows) == 2
@@ -147,7 +147,7 @@ def test_shards_that_do_not_agree_on_the_runs_say_so(tmp_path: Path, ledger: Pat
     other = replace(study(tmp_path, "1/2"), backend="native")
     for expected in (1, 0):
         said: list[str] = []
-        perform(other, said.append)
+        run_study(other, said.append)
         assert (
             sum("test was listed with other runs, of another backend or other sources" in line for line in said)
             == expected

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 import unept
-from bench.config.fields import apply
+from bench.config.fields import replace_fields
 from bench.config.presets import preset
 from bench.config.settings import Settings
-from bench.distributed import ALONE, Ranks
+from bench.distributed import SINGLE, ProcessGroup
 from bench.training import loop
-from bench.training.execution import Execution, prepared
+from bench.training.execution import prepare_model
+from bench.training.options import Execution
 
 STEPS, BATCH, SIDE = 3, 4, 32
 PAPER = {
@@ -37,17 +38,17 @@ PLAIN = {"backbone": "tiny_vit", "spatial": False, "queries": "embed"}  # no bat
 CASES: dict[str, tuple[dict[str, Any], Execution]] = {
     "paper": (PAPER, Execution()),
     "released": (RELEASED, Execution()),
-    "released, per device": (RELEASED, Execution(denominators="device")),
+    "released, per device": (RELEASED, Execution(loss_normalization="device")),
     "lite0": (PAPER | {"backbone": "lite0"}, Execution()),
     "encnet": (PAPER | {"architecture": "encnet", "spatial": False, "queries": "embed", "width": 32}, Execution()),
     "accumulated": (PAPER | PLAIN, Execution(accumulation=2)),
-    "accumulated, per device": (PAPER | PLAIN, Execution(accumulation=2, denominators="device")),
+    "accumulated, per device": (PAPER | PLAIN, Execution(accumulation=2, loss_normalization="device")),
     "unused parameters": (PAPER | {"encoder_layers": 0}, Execution()),
 }
 
 
 def settings_of(case: str) -> Settings:
-    return apply(preset("quick"), CASES[case][0])
+    return replace_fields(preset("quick"), CASES[case][0])
 
 
 def model_of(case: str) -> nn.Module:
@@ -71,20 +72,20 @@ def batch_of(step: int) -> dict[str, Tensor]:
     return batch
 
 
-def steps(case: str, execution: Execution, ranks: Ranks = ALONE) -> dict[str, Tensor]:
+def steps(case: str, execution: Execution, group: ProcessGroup = SINGLE) -> dict[str, Tensor]:
     """The model's state and every step's losses after STEPS steps."""
     settings, model = settings_of(case), model_of(case)
     optimizer = loop.make_optimizer(model, settings.train)
-    called = prepared(model, execution, ranks, size=SIDE)
+    called = prepare_model(model, execution, group, size=SIDE)
     losses = []
     for step in range(STEPS):
-        part = {name: tensor.chunk(ranks.size)[ranks.rank] for name, tensor in batch_of(step).items()}
-        losses.append(torch.stack(loop.train_step(called, optimizer, part, settings, execution, ranks)))
+        part = {name: tensor.chunk(group.size)[group.rank] for name, tensor in batch_of(step).items()}
+        losses.append(torch.stack(loop.train_step(called, optimizer, part, settings, execution, group)))
     return {**model.state_dict(), "losses": torch.stack(losses)}
 
 
-def work(given: tuple[str, tuple[str, ...]], ranks: Ranks, device: torch.device) -> None:
+def work(given: tuple[str, tuple[str, ...]], group: ProcessGroup, device: torch.device) -> None:
     """The cases that are named; each process's state goes to a file of its own in the folder."""
     folder, cases = given
     for case in cases:
-        torch.save(steps(case, CASES[case][1], ranks), Path(folder, f"{case} {ranks.rank}.pt"))
+        torch.save(steps(case, CASES[case][1], group), Path(folder, f"{case} {group.rank}.pt"))

@@ -16,11 +16,13 @@ def trained(steps: int, folder: Path | None = None, stop_at: int = -1) -> list[t
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)
-    start = checkpoint.load(folder, model, optimizer).step if folder else 0
+    start = checkpoint.load_checkpoint(folder, model, optimizer).step if folder else 0
     for step in range(start, steps):
         if step == stop_at:
             assert folder is not None
-            checkpoint.save(folder, model, optimizer, checkpoint.State(step=step, seconds=1.5, curve=[[1, 0.5]]))
+            checkpoint.save_checkpoint(
+                folder, model, optimizer, checkpoint.TrainState(step=step, seconds=1.5, curve=[[1, 0.5]])
+            )
             return []
         torch.manual_seed(step)
         optimizer.zero_grad()
@@ -39,15 +41,15 @@ def test_continuing_equals_not_stopping(tmp_path: Path) -> None:
 def test_state_travels(tmp_path: Path) -> None:
     trained(6, tmp_path, stop_at=3)
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
-    state = checkpoint.load(tmp_path, model, torch.optim.AdamW(model.parameters()))
-    assert state == checkpoint.State(step=3, seconds=1.5, curve=[[1, 0.5]])
+    state = checkpoint.load_checkpoint(tmp_path, model, torch.optim.AdamW(model.parameters()))
+    assert state == checkpoint.TrainState(step=3, seconds=1.5, curve=[[1, 0.5]])
 
 
 def test_a_layer_that_stands_in_two_places_travels(tmp_path: Path) -> None:
     layer, other = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
     model, copy = nn.Sequential(layer, nn.BatchNorm2d(3), layer), nn.Sequential(other, nn.BatchNorm2d(3), other)
-    checkpoint.save(tmp_path, model, torch.optim.AdamW(model.parameters()), checkpoint.State(step=1))
-    assert checkpoint.load(tmp_path, copy, torch.optim.AdamW(copy.parameters())).step == 1
+    checkpoint.save_checkpoint(tmp_path, model, torch.optim.AdamW(model.parameters()), checkpoint.TrainState(step=1))
+    assert checkpoint.load_checkpoint(tmp_path, copy, torch.optim.AdamW(copy.parameters())).step == 1
     assert torch.equal(other.weight, layer.weight)
     assert copy[0].weight is copy[2].weight
 
@@ -77,13 +79,15 @@ def test_damaged_file_is_set_aside_and_the_run_starts_over(
     tmp_path: Path, damage: Callable[[bytes], bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
     trained(6, tmp_path, stop_at=4)
-    path = tmp_path / checkpoint.FILE
+    path = tmp_path / checkpoint.CHECKPOINT_FILE
     path.write_bytes(damage(path.read_bytes()))
     for ours, expected in zip(trained(6, tmp_path), trained(6), strict=True):
         assert torch.equal(ours, expected)
-    assert path.with_name(f"{checkpoint.FILE}.damaged").exists()
+    assert path.with_name(f"{checkpoint.CHECKPOINT_FILE}.damaged").exists()
     assert "damaged" in capsys.readouterr().err
 
 
 def test_no_checkpoint_is_a_fresh_state(tmp_path: Path) -> None:
-    assert checkpoint.load(tmp_path, nn.Linear(1, 1), torch.optim.AdamW(nn.Linear(1, 1).parameters())).step == 0
+    assert (
+        checkpoint.load_checkpoint(tmp_path, nn.Linear(1, 1), torch.optim.AdamW(nn.Linear(1, 1).parameters())).step == 0
+    )

@@ -8,23 +8,24 @@ from parallel_work import CASES, PAPER, steps
 from torch import Tensor, nn
 
 import unept
-from bench.config.fields import apply
+from bench.config.fields import replace_fields
 from bench.config.presets import preset
 from bench.config.settings import Settings
 from bench.training import loop
-from bench.training.activation_checkpointing import recompute
-from bench.training.execution import Execution, check_batch, has_unused, prepared
+from bench.training.activation_checkpointing import enable_activation_checkpointing
+from bench.training.execution import check_batch, has_unused_parameters, prepare_model
+from bench.training.options import Execution
 from unept.backbones import ResNet
 from unept.ops import cpu_build
 
 
 def stepped(execution: Execution, **changes: object) -> tuple[dict[str, Tensor], Tensor]:
     """The state after two steps in float32 with dropout, and the losses of both."""
-    settings: Settings = apply(preset("quick"), {**PAPER, "dropout": 0.1, **changes})
+    settings: Settings = replace_fields(preset("quick"), {**PAPER, "dropout": 0.1, **changes})
     torch.manual_seed(0)
     model = unept.build(settings.model).train()
     optimizer = loop.make_optimizer(model, settings.train)
-    called = prepared(model, execution)
+    called = prepare_model(model, execution)
     losses = []
     for step in range(2):
         torch.manual_seed(step)
@@ -54,7 +55,7 @@ def test_a_recomputed_batch_counts_once_in_batch_norms(synced: bool) -> None:
     if synced:
         one, other = (nn.SyncBatchNorm.convert_sync_batchnorm(each) for each in (one, other))
     other.load_state_dict(one.state_dict())
-    recompute(other)
+    enable_activation_checkpointing(other)
     image = torch.randn(2, 3, 32, 32)
     for model in (one, other):
         sum(level.sum() for level in model(image)).backward()
@@ -72,8 +73,8 @@ def test_checkpointing_holds_less() -> None:
         with torch.autograd.graph.saved_tensors_hooks(
             lambda tensor, saved=saved: saved.append(tensor.numel()) or tensor, lambda tensor: tensor
         ):
-            settings = apply(preset("quick"), {**PAPER, "backbone": "tiny_vit"})
-            model = prepared(unept.build(settings.model).train(), Execution(checkpointing=checkpointing))
+            settings = replace_fields(preset("quick"), {**PAPER, "backbone": "tiny_vit"})
+            model = prepare_model(unept.build(settings.model).train(), Execution(checkpointing=checkpointing))
             model(torch.randn(1, 3, 32, 32))
         held.append(sum(saved))
     assert held[1] < 0.7 * held[0]
@@ -108,32 +109,32 @@ def test_a_compiled_step_agrees_to_rounding() -> None:
 
 @pytest.mark.parametrize(("changes", "unused"), [({}, False), ({"encoder_layers": 0}, True)])
 def test_parameters_without_a_part_in_it_are_found(changes: dict[str, object], unused: bool) -> None:
-    model = unept.build(apply(preset("quick"), {**PAPER, **changes}).model).train()
+    model = unept.build(replace_fields(preset("quick"), {**PAPER, **changes}).model).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    assert has_unused(model, 32) is unused
+    assert has_unused_parameters(model, 32) is unused
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
 def test_every_network_can_be_asked_for_unused_parameters() -> None:
     for name in ("psanet", "encnet", "pointrend", "dnlnet"):
         changes = {"architecture": name, "spatial": False, "queries": "embed", "width": 32}
-        model = unept.build(apply(preset("quick"), {**PAPER, **changes}).model).train()
-        assert has_unused(model, 32) is False, name
+        model = unept.build(replace_fields(preset("quick"), {**PAPER, **changes}).model).train()
+        assert has_unused_parameters(model, 32) is False, name
 
 
 def test_pieces_of_a_batch_are_the_batch_where_there_is_no_batch_norm() -> None:
     """Whatever the labels: a piece's cross-entropy is divided by the labelled pixels of all."""
-    whole, pieces = (steps("accumulated", Execution(accumulation=turns)) for turns in (1, 4))
+    whole, pieces = (steps("accumulated", Execution(accumulation=micro_batches)) for micro_batches in (1, 4))
     assert max((whole[name] - pieces[name]).abs().max().item() for name in whole) < 1e-9
 
 
 def test_the_truths_area_is_whole_in_one_piece_after_the_other_too() -> None:
     """Without batch norm every term of Eq. 7 adds up, but for the direction's, whose class shares are each piece's."""
-    settings = apply(preset("quick"), {**PAPER, "batch": 4})
+    settings = replace_fields(preset("quick"), {**PAPER, "batch": 4})
     model = unept.build(settings.model).double().eval()
     from parallel_work import batch_of
 
-    from unept.losses.total_loss import Whole
+    from unept.losses.total_loss import BatchTotals
     from unept.model import Output
 
     batch = batch_of(0)
@@ -141,13 +142,15 @@ def test_the_truths_area_is_whole_in_one_piece_after_the_other_too() -> None:
         made = model(batch["image"])
     h = made.boundary.shape[2:]
     output = Output(nn.functional.interpolate(made.logits, size=h), made.boundary, made.direction, None)
-    want = loop.loss_of(output, batch, settings)
-    whole = Whole.of(batch["label"], batch["boundary"], summed=lambda counts: counts, turns=2)
+    want = loop.compute_losses(output, batch, settings)
+    totals = BatchTotals.from_targets(
+        batch["label"], batch["boundary"], all_reduce_sum=lambda counts: counts, micro_batches=2
+    )
     found = torch.zeros(5, dtype=torch.float64)
     for half in (slice(0, 2), slice(2, 4)):
         part = Output(output.logits[half], made.boundary[half], made.direction[half], None)
         piece = {name: value[half] for name, value in batch.items()}
-        found += torch.stack(loop.loss_of(part, piece, settings, whole))
+        found += torch.stack(loop.compute_losses(part, piece, settings, totals))
     torch.testing.assert_close(found[1:4], torch.stack(want)[1:4], rtol=0, atol=1e-12)
     assert abs(found[4] - want.direction) > 1e-6
 
@@ -156,7 +159,7 @@ def test_the_truths_area_is_whole_in_one_piece_after_the_other_too() -> None:
     ("changes", "message"),
     [
         ({"precision": "fp8"}, "--precision fp8: expected fp32 or bf16"),
-        ({"denominators": "none"}, "--denominators none: expected global or device"),
+        ({"loss_normalization": "none"}, "--denominators none: expected global or device"),
         ({"accumulation": 0}, "--accumulation 0: expected at least 1"),
         ({"workers": -1}, "--workers -1: expected at least 0"),
         ({"compile": True, "checkpointing": True}, "give one of them"),
@@ -174,7 +177,7 @@ def test_a_batch_that_does_not_come_out_even() -> None:
 
 
 def test_a_part_of_a_batch_is_that_of_the_batch() -> None:
-    batches = loop.training_batches(apply(preset("quick"), PAPER), seed=1)
+    batches = loop.training_batches(replace_fields(preset("quick"), PAPER), seed=1)
     whole = batches.batch_at(3)
     parts = [batches.batch_at(3, part=part, parts=2) for part in range(2)]
     for name, tensor in whole.items():
@@ -188,6 +191,6 @@ def test_processes_draw_their_own_dropout() -> None:
 
 def test_the_cases_have_batch_norm_where_they_should() -> None:
     for case, (changes, _) in CASES.items():
-        model = unept.build(apply(preset("quick"), changes).model)
+        model = unept.build(replace_fields(preset("quick"), changes).model)
         norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
         assert bool(norms) == ("accumulated" not in case), case

@@ -11,8 +11,8 @@ from parallel_work import CASES, batch_of, model_of, settings_of, steps
 from torch import Tensor
 
 from bench.training import loop
-from bench.training.execution import Execution
-from bench.training.spawn import launch
+from bench.training.options import Execution
+from bench.training.spawn import launch_processes
 
 TOLERANCE = 1e-9
 LARGE = "lite0"
@@ -23,7 +23,7 @@ PER_DEVICE = [case for case in CASES if "per device" in case]
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results")
-    launch(parallel_work.work, (str(folder), QUICK), processes=2, gpus=False, threads=1)
+    launch_processes(parallel_work.work, (str(folder), QUICK), processes=2, gpus=False, threads=1)
     return folder
 
 
@@ -51,7 +51,7 @@ def test_two_processes_are_one_of_the_whole_batch(case: str, results: Path) -> N
 
 @pytest.mark.slow
 def test_a_network_of_norms_that_activate_too(tmp_path: Path) -> None:
-    launch(parallel_work.work, (str(tmp_path), (LARGE,)), processes=2, gpus=False, threads=1)
+    launch_processes(parallel_work.work, (str(tmp_path), (LARGE,)), processes=2, gpus=False, threads=1)
     first, second = read(tmp_path, LARGE)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert furthest(first, steps(LARGE, Execution())) < TOLERANCE
@@ -64,7 +64,7 @@ def test_with_denominators_of_each_device_they_are_not(case: str, results: Path)
 
 def test_four_pieces_of_one_process_are_two_of_two(results: Path) -> None:
     """Where there is no batch norm, that is; each piece has denominators of its own."""
-    whole = steps("accumulated, per device", Execution(accumulation=4, denominators="device"))
+    whole = steps("accumulated, per device", Execution(accumulation=4, loss_normalization="device"))
     assert furthest(read(results, "accumulated, per device")[0], whole) < TOLERANCE
 
 
@@ -75,7 +75,9 @@ def test_denominators_of_each_device_are_the_mean_of_its_losses(results: Path) -
     halves = []
     for half in (slice(0, 2), slice(2, 4)):
         own = type(output)(*(part if part is None else part[half] for part in output))
-        halves.append(torch.stack(loop.loss_of(own, {name: value[half] for name, value in batch.items()}, settings)))
+        halves.append(
+            torch.stack(loop.compute_losses(own, {name: value[half] for name, value in batch.items()}, settings))
+        )
     expected = torch.stack(halves).mean(0)
     found = read(results, "released, per device")[0]["losses"][0]
     torch.testing.assert_close(found, expected.detach(), rtol=0, atol=TOLERANCE)

@@ -11,8 +11,9 @@ from pathlib import Path
 import failing_work
 import pytest
 
-from bench.training.loop import Stopped
-from bench.training.spawn import Failed, _raise_cause, launch, torchrun_size
+from bench import environment
+from bench.training.loop import TrainingStopped
+from bench.training.spawn import TrainingFailed, _raise_cause, launch_processes
 
 
 def alive(folder: Path) -> list[int]:
@@ -30,16 +31,18 @@ def alive(folder: Path) -> list[int]:
 
 @pytest.mark.slow
 def test_one_that_raises_ends_all(tmp_path: Path) -> None:
-    with pytest.raises(Failed, match=r"^process 1 of 2: ValueError: picture 7 is damaged$"):
-        launch(failing_work.raising, str(tmp_path), processes=2, gpus=False, threads=1)
+    with pytest.raises(TrainingFailed, match=r"^process 1 of 2: ValueError: picture 7 is damaged$"):
+        launch_processes(failing_work.raising, str(tmp_path), processes=2, gpus=False, threads=1)
     assert len(list(tmp_path.iterdir())) == 2
     assert alive(tmp_path) == []
 
 
 @pytest.mark.slow
 def test_one_that_is_killed_ends_all(tmp_path: Path) -> None:
-    with pytest.raises(Failed, match=r"^process 1 of 2 was killed by signal 9 \(SIGKILL\); the others are ended$"):
-        launch(failing_work.killed, str(tmp_path), processes=2, gpus=False, threads=1)
+    with pytest.raises(
+        TrainingFailed, match=r"^process 1 of 2 was killed by signal 9 \(SIGKILL\); the others are ended$"
+    ):
+        launch_processes(failing_work.killed, str(tmp_path), processes=2, gpus=False, threads=1)
     assert alive(tmp_path) == []
 
 
@@ -51,14 +54,14 @@ def test_told_to_stop_they_all_do(tmp_path: Path) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=tell, daemon=True).start()
-    with pytest.raises(Stopped, match="12"):
-        launch(failing_work.stopping, str(tmp_path), processes=2, gpus=False, threads=1)
+    with pytest.raises(TrainingStopped, match="12"):
+        launch_processes(failing_work.stopping, str(tmp_path), processes=2, gpus=False, threads=1)
     assert alive(tmp_path) == []
 
 
 @pytest.mark.slow
 def test_what_they_tell_each_other(tmp_path: Path) -> None:
-    launch(failing_work.both, str(tmp_path), processes=2, gpus=False, threads=1)
+    launch_processes(failing_work.both, str(tmp_path), processes=2, gpus=False, threads=1)
     assert [(tmp_path / f"seen {rank}").read_text() for rank in (0, 1)] == [
         "[3, True, [0, 1], True]",
         "[3, True, [0, 1], False]",
@@ -74,22 +77,22 @@ def test_what_they_tell_each_other(tmp_path: Path) -> None:
     ],
 )
 def test_the_first_cause(codes: list[int | None], said: list[tuple[int, int, str]], told: str, message: str) -> None:
-    with pytest.raises(Failed, match=message):
+    with pytest.raises(TrainingFailed, match=message):
         _raise_cause(codes, said, told)
 
 
 def test_an_end_without_a_cause() -> None:
     _raise_cause([0, 0], [], "")
-    with pytest.raises(Stopped, match="8"):
+    with pytest.raises(TrainingStopped, match="8"):
         _raise_cause([130, 130], [(0, 130, "8"), (1, 130, "8")], "signal 15 (SIGTERM)")
-    with pytest.raises(Stopped, match="8"):
+    with pytest.raises(TrainingStopped, match="8"):
         _raise_cause([1, 130], [(0, 1, "RuntimeError: connection closed"), (1, 130, "8")], "signal 15 (SIGTERM)")
 
 
 def test_torchrun_is_known_by_its_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR"):
         monkeypatch.delenv(name, raising=False)
-    assert torchrun_size() == 0
+    assert environment.torchrun_size() == 0
     for name, value in (("RANK", "1"), ("LOCAL_RANK", "1"), ("WORLD_SIZE", "4"), ("MASTER_ADDR", "here")):
         monkeypatch.setenv(name, value)
-    assert torchrun_size() == 4
+    assert environment.torchrun_size() == 4

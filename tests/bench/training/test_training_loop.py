@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 import unept
-from bench.config.fields import apply
+from bench.config.fields import replace_fields
 from bench.config.presets import preset
-from bench.config.settings import Settings, to_dict
+from bench.config.settings import Settings, settings_to_dict
 from bench.evaluation import evaluate as evaluation
 from bench.evaluation import protocol
 from bench.training import checkpoint, loop
@@ -38,11 +38,11 @@ def small(**changes: Any) -> Settings:
         "scene_train": 8,
         "scene_val": 3,
     }
-    return apply(preset("quick"), base | changes)
+    return replace_fields(preset("quick"), base | changes)
 
 
 def run(settings: Settings, folder: Path, seed: int = 3) -> dict[str, Any]:
-    return loop.run({"settings": to_dict(settings), "seed": seed}, folder, silent)
+    return loop.train_and_evaluate({"settings": settings_to_dict(settings), "seed": seed}, folder, silent)
 
 
 def numbers(result: dict[str, Any]) -> str:
@@ -123,16 +123,16 @@ def test_the_last_probe_of_all_pictures_is_the_evaluation(tmp_path: Path) -> Non
 def test_where_to_look_and_what_to_keep() -> None:
     assert evaluation.probe_steps(500, 20) == frozenset(range(25, 501, 25))
     assert evaluation.probe_steps(3, 20) == {1, 2, 3}
-    assert evaluation.evenly(10, 4) == [0, 2, 5, 7]
-    assert evaluation.evenly(2, 4) == [0, 1]
-    assert evaluation.evenly(2, 0) == []
+    assert evaluation.evenly_spaced(10, 4) == [0, 2, 5, 7]
+    assert evaluation.evenly_spaced(2, 4) == [0, 1]
+    assert evaluation.evenly_spaced(2, 0) == []
 
 
 def test_kept_pictures(tmp_path: Path) -> None:
     path = tmp_path / "pictures" / "key.npz"
     settings = small(keep=2)
-    result = loop.run(
-        {"settings": to_dict(settings), "seed": 3, "pictures": str(path)}, tmp_path / "checkpoints", silent
+    result = loop.train_and_evaluate(
+        {"settings": settings_to_dict(settings), "seed": 3, "pictures": str(path)}, tmp_path / "checkpoints", silent
     )
     with np.load(path, allow_pickle=False) as arrays:
         assert arrays["index"].tolist() == [0, 1]
@@ -173,7 +173,7 @@ def test_rates_backbone_factor_and_drop() -> None:
     assert sizes == [3, 6]
     rates = []
     for step in range(config.steps):
-        loop.set_rates(optimizer, config, step)
+        loop.set_learning_rates(optimizer, config, step)
         rates.append([group["lr"] for group in optimizer.param_groups])
     assert rates[5] == [1.0, 0.1]
     assert rates[6] == pytest.approx([0.1, 0.01])
@@ -186,7 +186,7 @@ def test_the_papers_drops() -> None:
     for drop, step in ((2 / 3, 106_667), (126 / 160, 126_000)):
         changed = dataclasses.replace(config, lr_drop=drop)
         for now, rate in ((step - 1, 1e-4), (step, 1e-5)):
-            loop.set_rates(optimizer, changed, now)
+            loop.set_learning_rates(optimizer, changed, now)
             assert optimizer.param_groups[0]["lr"] == pytest.approx(rate)
 
 
@@ -230,7 +230,7 @@ def test_evaluation_follows_its_protocol(monkeypatch: pytest.MonkeyPatch) -> Non
     settings = small(
         mode="slide", window=32, stride=16, scales=(0.5, 2.0), flip_test=True, base_long=90, base_short=48, images=2
     )
-    metrics = loop.evaluate(unept.build(settings.model).train(), settings, progress=silent).metrics
+    metrics = loop.evaluate_model(unept.build(settings.model).train(), settings, progress=silent).metrics
     assert (
         asked
         == [{"mode": "slide", "window": 32, "stride": 16, "scales": (0.5, 2.0), "flip": True, "base": (90, 48)}] * 2
@@ -266,9 +266,9 @@ def test_variants_differ_in_their_slot_and_in_nothing_else() -> None:
 
 def test_checkpoints_are_written_on_the_way_and_not_after_the_last_step(tmp_path: Path) -> None:
     run(small(), tmp_path)
-    assert (tmp_path / checkpoint.FILE).exists()
+    assert (tmp_path / checkpoint.CHECKPOINT_FILE).exists()
     model = unept.build(small().model)
-    state = checkpoint.load(tmp_path, model, loop.make_optimizer(model, small().train))
+    state = checkpoint.load_checkpoint(tmp_path, model, loop.make_optimizer(model, small().train))
     assert state.step == 4
 
 
@@ -276,8 +276,8 @@ def test_seeds_of_what_is_random_in_evaluation_are_recorded() -> None:
     torch.manual_seed(7)
     model = unept.build(small(encoder_self="reformer").model)
     name = "context_branch.encoder.layers.0.self_attn"
-    assert loop.evaluation_seeds(model) == {"attention_seeds": {name: 7 * 1024}}
-    assert loop.evaluation_seeds(unept.build(small().model)) == {}
+    assert loop.attention_seeds(model) == {"attention_seeds": {name: 7 * 1024}}
+    assert loop.attention_seeds(unept.build(small().model)) == {}
 
 
 def test_a_runs_row_has_the_seeds_of_what_is_random_in_evaluation(tmp_path: Path) -> None:

@@ -9,24 +9,23 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from bench.microbench.attention.implementations import Core, Side, Size
-from bench.microbench.attention.run import TINY
+from bench.microbench.attention.implementations import Implementation, MapSize, PreparedCall
+from bench.microbench.attention.run import QUICK_SIZES
 from experiments.attention import core_comparisons, third_party
-from experiments.attention.core_comparisons import comparisons
 from unept.attention.lsh import Look, lsh_attention
 
-(SIZE,) = TINY
-PAIRS = [(each, side) for each in comparisons() for side in each.sides[1:]]
+(SIZE,) = QUICK_SIZES
+PAIRS = [(each, side) for each in core_comparisons.attention_comparisons() for side in each.implementations[1:]]
 
 
-def made(side: Side, size: Size) -> Core:
+def made(side: Implementation, size: MapSize) -> PreparedCall:
     try:
-        return side.make(size)
+        return side.prepare(size)
     except ImportError as error:
         pytest.skip(f"{error}; {side.install}")
 
 
-def derived(core: Core, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
+def derived(core: PreparedCall, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
     """The result and the gradients, in the layout of the inputs."""
     leaves = [x.clone().requires_grad_() for x in inputs]
     found = core.give(core.run(core.take(leaves)))
@@ -36,18 +35,18 @@ def derived(core: Core, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
 
 @pytest.mark.filterwarnings("ignore")  # of their imports
 @pytest.mark.parametrize(("comparison", "side"), PAIRS, ids=lambda each: each.name)
-def test_a_side_with_the_same_pattern_finds_what_ours_does(comparison: Any, side: Side) -> None:
-    core, ours = made(side, SIZE), comparison.sides[0].make(SIZE)
-    inputs = comparison.draw(SIZE)
+def test_a_side_with_the_same_pattern_finds_what_ours_does(comparison: Any, side: Implementation) -> None:
+    core, ours = made(side, SIZE), comparison.implementations[0].prepare(SIZE)
+    inputs = comparison.draw_inputs(SIZE)
     found, expected = derived(core, inputs), derived(ours, inputs)
     assert all(one.shape == other.shape for one, other in zip(found, expected, strict=True))
-    if side.same:
+    if side.same_result:
         for one, other in zip(found, expected, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
 def test_only_the_random_one_may_differ() -> None:
-    assert [side.name for _, side in PAIRS if not side.same] == ["reformer-pytorch"]
+    assert [side.name for _, side in PAIRS if not side.same_result] == ["reformer-pytorch"]
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -79,32 +78,32 @@ def test_with_its_buckets_ours_is_reformer_pytorch(rounds: int, tokens: int) -> 
 @pytest.mark.filterwarnings("ignore")
 def test_padding_that_a_rival_needs_is_never_seen() -> None:
     """Without the mask that hides it, local-attention would see its own padding: the comparison must notice."""
-    size = Size(height=26, width=50, heads=2, head_width=8)
-    (comparison,) = [each for each in comparisons() if each.name == "longformer"]
-    side = next(side for side in comparison.sides if side.name == "local-attention")
+    size = MapSize(height=26, width=50, heads=2, head_width=8)
+    (comparison,) = [each for each in core_comparisons.attention_comparisons() if each.name == "longformer"]
+    side = next(side for side in comparison.implementations if side.name == "local-attention")
     made(side, size)
     kind: Any = importlib.import_module("local_attention").LocalAttention
     module = kind(window_size=256, look_backward=1, look_forward=1, autopad=True, exact_windowsize=True)
-    inputs = comparison.draw(size)
+    inputs = comparison.draw_inputs(size)
     bare = module(*third_party.heads_first(inputs)).transpose(1, 2)
-    ours = comparison.sides[0].make(size).run(inputs)
+    ours = comparison.implementations[0].prepare(size).run(inputs)
     assert (bare - ours).abs().max() > 1e-3
 
 
 def test_masks_by_hand() -> None:
-    size = Size(height=3, width=4)
-    row, column = core_comparisons.row(size), core_comparisons.column(size)
+    size = MapSize(height=3, width=4)
+    row, column = core_comparisons.row_mask(size), core_comparisons.column_mask(size)
     assert row.sum(1).tolist() == [4] * 12
     assert column.sum(1).tolist() == [3] * 12
     assert (row & column).equal(torch.eye(12, dtype=torch.bool))
-    size = Size(height=20, width=20)
-    assert core_comparisons.square(size).sum(1)[[0, 210, 399]].tolist() == [64, 225, 64]
-    assert core_comparisons.block(size).sum(1)[[0, 399]].tolist() == [128, 16]
-    assert core_comparisons.summary(size).sum(1).tolist() == [3 * 32 + 16] * 400
-    assert core_comparisons.raster_band(Size(height=30, width=20)).sum(1)[[0, 300]].tolist() == [257, 513]
+    size = MapSize(height=20, width=20)
+    assert core_comparisons.square_mask(size).sum(1)[[0, 210, 399]].tolist() == [64, 225, 64]
+    assert core_comparisons.block_mask(size).sum(1)[[0, 399]].tolist() == [128, 16]
+    assert core_comparisons.summary_mask(size).sum(1).tolist() == [3 * 32 + 16] * 400
+    assert core_comparisons.raster_band_mask(MapSize(height=30, width=20)).sum(1)[[0, 300]].tolist() == [257, 513]
 
 
 def test_lengths_that_a_rival_pads() -> None:
     for height, chunks in ((60, 58), (180, 170)):
-        assert third_party.buckets(Size(height=height, width=60), 64) == chunks
+        assert third_party.reformer_buckets(MapSize(height=height, width=60), 64) == chunks
     assert F.pad(torch.zeros(1), (0, 1)).numel() == 2

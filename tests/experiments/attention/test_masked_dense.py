@@ -8,7 +8,7 @@ from torch import nn
 
 from experiments.attention.masked_dense import MaskedSelf
 from experiments.tables import table8
-from reports.paper.memory_claims import MASKED, STATEMENTS
+from reports.paper.memory_claims import MASKED_FORMS, MEMORY_STATEMENTS
 from unept.attention.longformer import LongformerSelf
 from unept.attention.sparse_transformer import SparseTransformerSelf
 
@@ -44,10 +44,10 @@ def test_what_makes_no_sense_is_refused() -> None:
 
 
 def test_there_is_a_network_for_every_form_that_a_statement_needs() -> None:
-    rows = {row.name: row.settings.model for row in table8.masked()}
-    assert [*rows] == [*MASKED]
-    named = {row.name for row in table8.networks()} | {row.quoted for row in table8.networks()}
-    assert {statement.by for statement in STATEMENTS} <= named | rows.keys()
+    rows = {row.name: row.settings.model for row in table8.masked_networks()}
+    assert [*rows] == [*MASKED_FORMS]
+    named = {row.name for row in table8.table8_networks()} | {row.quoted for row in table8.table8_networks()}
+    assert {statement.by for statement in MEMORY_STATEMENTS} <= named | rows.keys()
     slots = {(model.encoder_self != "deformable", model.decoder_self != "deformable") for model in rows.values()}
     assert slots == {(True, True), (True, False), (False, True)}
     assert {dict(model.attention_options).get("encoder_self.joint") for model in rows.values()} == {True, False, None}

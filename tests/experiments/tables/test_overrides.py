@@ -6,15 +6,15 @@ import pytest
 
 from bench.config.presets import preset
 from experiments.tables import table8
-from experiments.tables.overrides import with_fields
-from experiments.tables.registry import only
+from experiments.tables.overrides import with_overrides
+from experiments.tables.registry import only_rows
 
-ROWS = only(table8.variants, ("deformable", "none"))
+ROWS = only_rows(table8.table8_variants, ("deformable", "none"))
 
 
 def test_every_row_has_the_values_and_nothing_else_changes() -> None:
     base = preset("quick")
-    found = with_fields(ROWS, ["probes=0 lr=0.01", "size=96"])(base)
+    found = with_overrides(ROWS, ["probes=0 lr=0.01", "size=96"])(base)
     assert [variant.name for variant in found] == ["deformable", "none"]
     for variant, before in zip(found, ROWS(base), strict=True):
         settings = variant.settings
@@ -24,8 +24,8 @@ def test_every_row_has_the_values_and_nothing_else_changes() -> None:
             before.settings.model.decoder_self,
         )
         assert settings.evaluation == before.settings.evaluation
-    assert with_fields(ROWS, []) is ROWS
-    assert with_fields(ROWS, ["probes=20"])(base) == ROWS(base)  # its value as it is
+    assert with_overrides(ROWS, []) is ROWS
+    assert with_overrides(ROWS, ["probes=20"])(base) == ROWS(base)  # its value as it is
 
 
 @pytest.mark.parametrize(
@@ -42,4 +42,4 @@ def test_every_row_has_the_values_and_nothing_else_changes() -> None:
 )
 def test_what_cannot_be_is_refused(words: list[str], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        with_fields(ROWS, words)(preset("quick"))
+        with_overrides(ROWS, words)(preset("quick"))

@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 from synthetic import measure_row, run_row
 
-from reports.analysis.claim_verdicts import judge
-from reports.analysis.study_rows import Study, assemble
+from reports.analysis.claim_verdicts import claims_frame
+from reports.analysis.study_rows import Study, assemble_study
 from reports.paper import figures
 from reports.paper.claims import CLAIMS, STAND_INS
 
@@ -19,7 +19,7 @@ SPREAD = (0.000, 0.004, -0.004, 0.002, -0.002)
 
 def study(means: dict[str, float], kind: str = "table 5", seeds: int = 5, measures: Any = ()) -> Study:
     runs = [run_row(v, s, mean + SPREAD[s]) for v, mean in means.items() for s in range(seeds)]
-    return assemble(kind, runs=runs, planned=runs, measures=measures)
+    return assemble_study(kind, runs=runs, planned=runs, measures=measures)
 
 
 def lines(frame: pd.DataFrame, table: int, column: str = "mIoU") -> list[dict[str, Any]]:
@@ -28,7 +28,7 @@ def lines(frame: pd.DataFrame, table: int, column: str = "mIoU") -> list[dict[st
 
 def test_the_ladder_agrees_disagrees_or_stays_open() -> None:
     ladder = {"baseline": 0.40, "+ pyramid features": 0.45, "+ spatial path": 0.451, "+ stronger backbone": 0.42}
-    frame = judge(study(ladder), 5)
+    frame = claims_frame(study(ladder), 5)
     first, second, third = lines(frame, 5)
     assert [line["outcome"] for line in (first, second, third)] == ["agrees", "undetermined", "disagrees"]
     assert [line["quoted"] for line in (first, second, third)] == [2.7, 1.1, 4.4]
@@ -45,7 +45,7 @@ def test_the_ladder_agrees_disagrees_or_stays_open() -> None:
 
 
 def test_only_claims_that_could_be_tested_are_a_family() -> None:
-    frame = judge(study({"baseline": 0.40, "+ pyramid features": 0.45}), 5)
+    frame = claims_frame(study({"baseline": 0.40, "+ pyramid features": 0.45}), 5)
     first, second, third = lines(frame, 5)
     assert first["p_holm"] == pytest.approx(first["p"])
     assert [line["outcome"] for line in (second, third)] == ["not run", "not run"]
@@ -56,7 +56,7 @@ def test_only_claims_that_could_be_tested_are_a_family() -> None:
 def test_a_grid_in_either_order_is_table_6() -> None:
     for form in ("N={} L={}", "L={1} N={0}"):
         means = {form.format(points, levels): 0.4 + points / 1000 for points in (4, 16) for levels in (1, 3)}
-        frame = judge(study(means, "ablate"), 6)
+        frame = claims_frame(study(means, "ablate"), 6)
         outcomes = {line["claim"]: line["outcome"] for line in lines(frame, 6)}
         assert outcomes["16 points rather than 4 raise mIoU at L=1"] == "agrees"
         assert outcomes["three levels rather than one raise mIoU at N=16"] == "undetermined"
@@ -64,15 +64,15 @@ def test_a_grid_in_either_order_is_table_6() -> None:
 
 
 def test_a_study_of_no_table_judges_nothing() -> None:
-    frame = judge(study({"baseline": 0.40, "+ pyramid features": 0.45}, "ablate"), None)
+    frame = claims_frame(study({"baseline": 0.40, "+ pyramid features": 0.45}, "ablate"), None)
     assert len(frame) == len(CLAIMS)
     assert set(frame["outcome"]) == {"not run"}
     assert frame["difference"].isna().all()
-    assert set(judge(assemble("table 5", runs=[]), 5)["outcome"]) == {"not run"}
+    assert set(claims_frame(assemble_study("table 5", runs=[]), 5)["outcome"]) == {"not run"}
 
 
 def test_one_seed_or_no_spread_leaves_a_claim_open() -> None:
-    first, *_ = lines(judge(study({"baseline": 0.40, "+ pyramid features": 0.45}, seeds=1), 5), 5)
+    first, *_ = lines(claims_frame(study({"baseline": 0.40, "+ pyramid features": 0.45}, seeds=1), 5), 5)
     assert first["outcome"] == "undetermined"
     assert first["difference"] == pytest.approx(5)
     assert pd.isna(first["low"])
@@ -93,7 +93,7 @@ def test_counted_figures_are_compared_exactly() -> None:
         counted("EncNet", None, 1),
         counted("SETR", 300.0, 401_000_000),
     ]
-    frame = judge(study({}, "table 7", measures=measures), 7)
+    frame = claims_frame(study({}, "table 7", measures=measures), 7)
     found = {line["claim"]: line for line in lines(frame, 7, "GFLOPs")}
     assert found["fewer operations than PSANet"]["outcome"] == "disagrees"
     assert found["fewer operations than CCNet"]["outcome"] == "disagrees"
@@ -109,13 +109,13 @@ def test_counted_figures_are_compared_exactly() -> None:
 
 def test_memory_of_a_processor_is_not_judged_by_that_of_a_gpu() -> None:
     rows = {"Ours, ResNet50": 0.4, "CCNet, ResNet50": 0.3}
-    frame = judge(study(rows, "table 8", measures=[measure_row(name) for name in rows]), 8)
+    frame = claims_frame(study(rows, "table 8", measures=[measure_row(name) for name in rows]), 8)
     assert {line["outcome"] for line in lines(frame, 8, "Mem Cost")} == {"not run"}
     assert {line["outcome"] for line in lines(frame, 8)} == {"not run", "agrees"}
 
 
 def test_a_claim_against_its_own_figures_says_so() -> None:
-    frame = judge(assemble("table 6", runs=[]), 6)
+    frame = claims_frame(assemble_study("table 6", runs=[]), 6)
     said = frame[frame["claim"].str.contains("its own figures do not bear it out")]
     assert said["claim"].str.split(" (", regex=False).str[0].tolist() == [
         "three levels rather than one raise pAcc at N=64",
@@ -126,14 +126,14 @@ def test_a_claim_against_its_own_figures_says_so() -> None:
 def test_no_printed_figure_stands_in_the_frame() -> None:
     """Differences only: a value of ours never stands beside an absolute one of theirs."""
     means = {row: 0.4 + 0.01 * index for index, row in enumerate(figures.TABLES[5].rows)}
-    frame = judge(study(means), 5)
+    frame = claims_frame(study(means), 5)
     assert frame[frame["table"] == 5]["difference"].abs().max() < 5
     assert frame[frame["unit"] == "points"]["quoted"].abs().max() < 10
 
 
 def test_variants_on_another_backbone_stand_in_for_the_rows_of_table_8() -> None:
     means = {"deformable": 0.45, "Sparse Transformer": 0.40, "Longformer": 0.48, "dense": 0.3, "SETR": 0.2}
-    found = {line["claim"]: line for line in lines(judge(study(means, "table 8"), 8), 8)}
+    found = {line["claim"]: line for line in lines(claims_frame(study(means, "table 8"), 8), 8)}
     assert found["higher mIoU than Sparse Transformer, ResNet50"]["outcome"] == "agrees"
     assert found["higher mIoU than Longformer, ResNet50"]["outcome"] == "disagrees"
     assert found["higher mIoU than Longformer, ResNet50"]["difference"] == pytest.approx(-3)

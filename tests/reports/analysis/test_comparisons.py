@@ -12,7 +12,7 @@ from synthetic import axes_of, run_row
 
 from bench.stats.seed_statistics import achieved_power, detectable_difference, seeds_needed
 from reports.analysis import comparisons
-from reports.analysis.study_rows import Study, assemble
+from reports.analysis.study_rows import Study, assemble_study
 
 LOW = (0.400, 0.404, 0.396, 0.402, 0.398)
 SAME = (0.401, 0.405, 0.395, 0.403, 0.398)
@@ -21,7 +21,7 @@ HIGH = (0.450, 0.454, 0.446, 0.452, 0.448)
 
 def study(samples: dict[str, Any], **changes: Any) -> Study:
     runs = [run_row(variant, seed, value) for variant, found in samples.items() for seed, value in enumerate(found)]
-    return assemble("ablate", runs=runs, planned=runs, **changes)
+    return assemble_study("ablate", runs=runs, planned=runs, **changes)
 
 
 def cue(variant: str, seed: int, score: float | None, probe: Any = None, **training: Any) -> dict[str, Any]:
@@ -33,24 +33,27 @@ def cue(variant: str, seed: int, score: float | None, probe: Any = None, **train
 
 def test_the_control_is_the_declared_one_else_that_of_the_grid_else_the_first() -> None:
     grid = {f"N={points} L={levels}": LOW for levels, points in itertools.product((1, 3), (4, 16))}
-    assert comparisons.control_of(study(grid)) == "N=16 L=3"
-    assert comparisons.control_of(study(grid, control="N=4 L=1")) == "N=4 L=1"
-    assert comparisons.control_of(study(grid, control="gone")) == "N=16 L=3"
-    assert comparisons.control_of(study({"N=4": LOW, "N=16": LOW})) == "N=4"
-    assert comparisons.control_of(study({"a": LOW, "b": LOW})) == "a"
-    assert comparisons.control_of(study({"a": LOW})) == ""
-    assert comparisons.control_of(study({})) == ""
+    assert comparisons.control_variant(study(grid)) == "N=16 L=3"
+    assert comparisons.control_variant(study(grid, control="N=4 L=1")) == "N=4 L=1"
+    assert comparisons.control_variant(study(grid, control="gone")) == "N=16 L=3"
+    assert comparisons.control_variant(study({"N=4": LOW, "N=16": LOW})) == "N=4"
+    assert comparisons.control_variant(study({"a": LOW, "b": LOW})) == "a"
+    assert comparisons.control_variant(study({"a": LOW})) == ""
+    assert comparisons.control_variant(study({})) == ""
 
 
 def test_the_grids_control_is_known_by_its_axes_and_before_its_first_row() -> None:
     named = [run_row(name, 0, 0.4, axes=axes_of(f"N={n} L=3")) for name, n in (("few", 4), ("sixteen", 16))]
-    assert comparisons.control_of(assemble("ablate", runs=named)) == "sixteen"
+    assert comparisons.control_variant(assemble_study("ablate", runs=named)) == "sixteen"
     planned = [{"variant": name, "seed": 0} for name in ("N=4 L=3", "L=3 N=16")]
-    assert comparisons.control_of(assemble("ablate", runs=[run_row("N=4 L=3", 0, 0.4)], planned=planned)) == "L=3 N=16"
+    assert (
+        comparisons.control_variant(assemble_study("ablate", runs=[run_row("N=4 L=3", 0, 0.4)], planned=planned))
+        == "L=3 N=16"
+    )
 
 
 def test_compare_is_scipys() -> None:
-    frame = comparisons.compare(study({"a": LOW, "b": HIGH, "c": SAME}))
+    frame = comparisons.comparison_frame(study({"a": LOW, "b": HIGH, "c": SAME}))
     assert frame["variant"].tolist() == ["b", "c"]
     assert set(frame["control"]) == {"a"}
     for line, sample in zip(frame.to_dict("records"), (HIGH, SAME), strict=True):
@@ -73,7 +76,7 @@ def test_compare_is_scipys() -> None:
 
 
 def test_direction_is_variant_less_control() -> None:
-    frame = comparisons.compare(study({"a": LOW, "b": HIGH}, control="b"))
+    frame = comparisons.comparison_frame(study({"a": LOW, "b": HIGH}, control="b"))
     assert frame["verdict"].tolist() == ["lower"]
     assert frame["difference"].item() == pytest.approx(-5)
 
@@ -81,10 +84,10 @@ def test_direction_is_variant_less_control() -> None:
 def test_holm_decides_not_the_bare_p() -> None:
     """A p between .05 / 4 and .05 is no difference in a family of four."""
     near = [value + 0.0055 for value in LOW]
-    alone = comparisons.compare(study({"a": LOW, "b": near})).iloc[0]
+    alone = comparisons.comparison_frame(study({"a": LOW, "b": near})).iloc[0]
     assert 0.0125 < alone["p"] < 0.05
     assert alone["verdict"] == "higher"
-    among = comparisons.compare(study({"a": LOW, "b": near, "c": SAME, "d": SAME, "e": SAME})).iloc[0]
+    among = comparisons.comparison_frame(study({"a": LOW, "b": near, "c": SAME, "d": SAME, "e": SAME})).iloc[0]
     assert among["p"] == pytest.approx(alone["p"])
     assert among["p_holm"] == pytest.approx(4 * alone["p"])
     assert among["verdict"] == "no difference seen"
@@ -92,7 +95,7 @@ def test_holm_decides_not_the_bare_p() -> None:
 
 def test_what_cannot_be_judged_is_no_member_of_the_family() -> None:
     samples = {"a": LOW, "b": HIGH, "one": (0.4,), "none": (None, None)}
-    frame = comparisons.compare(study(samples)).set_index("variant")
+    frame = comparisons.comparison_frame(study(samples)).set_index("variant")
     assert frame.loc["b", "p_holm"] == pytest.approx(frame.loc["b", "p"])
     assert frame["verdict"].tolist() == ["higher", "cannot be judged", "cannot be judged"]
     assert frame.loc["one", "difference"] == pytest.approx(0, abs=1e-9)
@@ -102,7 +105,7 @@ def test_what_cannot_be_judged_is_no_member_of_the_family() -> None:
 
 
 def test_no_spread_on_both_sides_cannot_be_judged() -> None:
-    line = comparisons.compare(study({"a": (0.3, 0.3, 0.3), "b": (0.4, 0.4, 0.4)})).iloc[0]
+    line = comparisons.comparison_frame(study({"a": (0.3, 0.3, 0.3), "b": (0.4, 0.4, 0.4)})).iloc[0]
     assert line["verdict"] == "cannot be judged"
     assert line["difference"] == pytest.approx(10)
     assert pd.isna(line["p"])
@@ -111,21 +114,23 @@ def test_no_spread_on_both_sides_cannot_be_judged() -> None:
 
 def test_other_metrics_and_absent_ones() -> None:
     some = study({"a": LOW, "b": HIGH})
-    assert comparisons.compare(some, "pixel_accuracy")["difference"].item() == pytest.approx(5)
-    assert comparisons.compare(some, "boundary_iou")["verdict"].tolist() == ["cannot be judged"]
-    assert comparisons.compare(study({"a": LOW})).empty
+    assert comparisons.comparison_frame(some, "pixel_accuracy")["difference"].item() == pytest.approx(5)
+    assert comparisons.comparison_frame(some, "boundary_iou")["verdict"].tolist() == ["cannot be judged"]
+    assert comparisons.comparison_frame(study({"a": LOW})).empty
 
 
 def test_many_seeds_have_no_permutation_test_but_all_else() -> None:
     many = [0.4 + seed / 1000 for seed in range(40)]
-    line = comparisons.compare(study({"a": many, "b": [value + 0.1 for value in many]})).iloc[0]
+    line = comparisons.comparison_frame(study({"a": many, "b": [value + 0.1 for value in many]})).iloc[0]
     assert pd.isna(line["p_permutation"])
     assert line["p_permutation_smallest"] > 0
     assert line["verdict"] == "higher"
 
 
 def test_verdict_in_words() -> None:
-    said = comparisons.verdict(study({"a": LOW, "b": HIGH, "c": SAME, "d": [value - 0.03 for value in LOW]}))
+    said = comparisons.comparison_sentences(
+        study({"a": LOW, "b": HIGH, "c": SAME, "d": [value - 0.03 for value in LOW]})
+    )
     assert said[0] == (
         "Compared with a, mIoU is higher in b by 5.00 points (4.54 to 5.46), "
         "and lower in d by 3.00 points (2.54 to 3.46)."
@@ -141,8 +146,8 @@ def test_verdict_in_words() -> None:
 
 def test_verdict_of_many_without_a_difference_is_one_short_sentence() -> None:
     shifted = {f"v{i}": [value + 0.0004 * i for value in LOW] for i in range(1, 4)}
-    said = comparisons.verdict(study({"a": LOW} | shifted))
-    frame = comparisons.compare(study({"a": LOW} | shifted))
+    said = comparisons.comparison_sentences(study({"a": LOW} | shifted))
+    frame = comparisons.comparison_frame(study({"a": LOW} | shifted))
     assert said[0] == (
         "No difference from a is seen in v1; v2; v3: differences of +0.04 to +0.12 points, where these seeds would "
         f"show {frame['detectable'].min():.2f} to {frame['detectable_in_family'].max():.2f} with 80 % probability."
@@ -157,23 +162,23 @@ def test_what_refinement_does_in_a_sentence() -> None:
     runs = [run("a", seed, -0.02 - 0.001 * seed) for seed in range(3)]
     runs += [run("b", seed, 0.03 + 0.001 * seed) for seed in range(3)]
     runs += [run("c", seed, 0.05 * (seed - 1)) for seed in range(3)]
-    assert comparisons.refined(assemble("ablate", runs=runs)) == [
+    assert comparisons.refinement_sentences(assemble_study("ablate", runs=runs)) == [
         "Boundary refinement at test changes mIoU by -2.10 to +3.10 points (paired): lower in 1 and higher in 1 of 3 "
         "variants, going by 95 % intervals."
     ]
-    assert comparisons.refined(study({"a": LOW})) == []
+    assert comparisons.refinement_sentences(study({"a": LOW})) == []
 
 
 def test_verdict_never_says_equal() -> None:
     for samples in ({"a": LOW, "b": LOW}, {"a": LOW, "b": SAME}, {"a": (0.4, 0.4), "b": (0.4, 0.4)}):
-        assert "equal" not in " ".join(comparisons.verdict(study(samples)))
+        assert "equal" not in " ".join(comparisons.comparison_sentences(study(samples)))
 
 
 def test_verdict_says_when_the_permutation_test_is_powerless() -> None:
     def powerless(seeds: int, others: int) -> bool:
         samples = {f"v{index}": [value + index / 10 for value in LOW[:seeds]] for index in range(others + 1)}
-        frame = comparisons.compare(study(samples))
-        said = [line for line in comparisons.verdict(study(samples)) if "permutation" in line]
+        frame = comparisons.comparison_frame(study(samples))
+        said = [line for line in comparisons.comparison_sentences(study(samples)) if "permutation" in line]
         assert set(frame["permutation_can_reach"]) == ({"no"} if said else {"yes"})
         return bool(said)
 
@@ -181,24 +186,24 @@ def test_verdict_says_when_the_permutation_test_is_powerless() -> None:
     assert powerless(5, 7)
     assert powerless(3, 1)
     assert not powerless(4, 1)
-    said = comparisons.verdict(study({f"v{index}": LOW for index in range(8)}))
+    said = comparisons.comparison_sentences(study({f"v{index}": LOW for index in range(8)}))
     assert said[-1].endswith("its smallest p, 0.0079, times 7 comparisons is 0.056.")
 
 
 def test_verdict_of_unlike_sizes_and_of_too_few_seeds() -> None:
-    said = comparisons.verdict(study({"a": LOW, "b": HIGH[:3], "c": (0.4,)}))
+    said = comparisons.comparison_sentences(study({"a": LOW, "b": HIGH[:3], "c": (0.4,)}))
     assert "b by 5.00 points" in said[0]
     assert "n = 3 against 5)" in said[0]
     assert said[1] == "Not to be judged against a without two values a side that differ: c (n = 1 against 5)."
     assert "each" not in said[2]
-    alone = comparisons.verdict(study({"a": (0.4,), "b": (0.5,)}))
+    alone = comparisons.comparison_sentences(study({"a": (0.4,), "b": (0.5,)}))
     assert alone == ["Not to be judged against a without two values a side that differ: b (n = 1 against 1)."]
-    assert comparisons.verdict(study({"a": LOW})) == ["There is no second variant to compare with."]
-    assert len(comparisons.verdict(study({"a": (None,), "b": (None,)}))) == 1
+    assert comparisons.comparison_sentences(study({"a": LOW})) == ["There is no second variant to compare with."]
+    assert len(comparisons.comparison_sentences(study({"a": (None,), "b": (None,)}))) == 1
 
 
 def test_a_long_list_is_cut() -> None:
-    said = comparisons.verdict(study({"a": LOW} | {f"v{index}": HIGH for index in range(9)}))
+    said = comparisons.comparison_sentences(study({"a": LOW} | {f"v{index}": HIGH for index in range(9)}))
     assert "; and 3 more." in said[0]
     assert "v5" in said[0]
     assert "v6" not in said[0]
@@ -215,7 +220,7 @@ def test_learned_counts_seeds_and_finds_the_jump() -> None:
         run_row("a", 5, None),
         cue("b", 0, 0.5),
     ]
-    first, second = comparisons.learned(assemble("ablate", runs=runs)).to_dict("records")
+    first, second = comparisons.learned_cue_frame(assemble_study("ablate", runs=runs)).to_dict("records")
     assert (first["seeds"], first["learned"], first["probe_gap"]) == (4, 3, 300)
     assert first["jump_steps"] == "0: 400, 2: 300, 3: -"
     assert (second["seeds"], second["learned"]) == (1, 0)
@@ -225,17 +230,17 @@ def test_learned_counts_seeds_and_finds_the_jump() -> None:
 
 def test_a_jump_that_did_not_last_is_none() -> None:
     run = cue("a", 0, 0.8, [[100, 0.3, 0.9], [200, 0.3, 0.7]])
-    assert comparisons.learned(assemble("ablate", runs=[run]))["jump_steps"].tolist() == ["0: -"]
+    assert comparisons.learned_cue_frame(assemble_study("ablate", runs=[run]))["jump_steps"].tolist() == ["0: -"]
 
 
 def test_probe_columns_are_read_by_name() -> None:
     run = cue("a", 0, 0.8, [[0.9, 50]], probe_columns=["lookalike_accuracy", "step"])
-    assert comparisons.learned(assemble("ablate", runs=[run]))["jump_steps"].tolist() == ["0: 50"]
+    assert comparisons.learned_cue_frame(assemble_study("ablate", runs=[run]))["jump_steps"].tolist() == ["0: 50"]
 
 
 def test_rows_without_look_alikes_have_no_table_of_them() -> None:
-    assert comparisons.learned(study({"a": LOW, "b": HIGH})).empty
-    assert comparisons.learned(study({})).empty
+    assert comparisons.learned_cue_frame(study({"a": LOW, "b": HIGH})).empty
+    assert comparisons.learned_cue_frame(study({})).empty
 
 
 def test_two_groups_of_seeds_are_warned_of() -> None:
@@ -244,13 +249,15 @@ def test_two_groups_of_seeds_are_warned_of() -> None:
         for name, found in (("a", (0.9, 0.5)), ("b", (0.9, 0.9)))
         for seed, score in enumerate(found)
     ]
-    said = comparisons.verdict(assemble("ablate", runs=runs))
+    said = comparisons.comparison_sentences(assemble_study("ablate", runs=runs))
     assert said[-1].endswith("a mean describes no seed: a (1 of 2).")
-    assert not any("groups" in line for line in comparisons.verdict(assemble("ablate", runs=runs[2:])))
+    assert not any(
+        "groups" in line for line in comparisons.comparison_sentences(assemble_study("ablate", runs=runs[2:]))
+    )
 
 
 def test_power_of_a_study() -> None:
-    frame = comparisons.power(study({"a": LOW, "b": HIGH, "c": SAME, "d": (0.4,)}), 0.5)
+    frame = comparisons.power_frame(study({"a": LOW, "b": HIGH, "c": SAME, "d": (0.4,)}), 0.5)
     assert frame["variant"].tolist() == ["b", "c", "d"]
     line = frame.iloc[0]
     sd = line["sd_pooled"]
@@ -262,16 +269,18 @@ def test_power_of_a_study() -> None:
     assert line["power_in_family"] == pytest.approx(achieved_power(0.5, sd, 5, alpha=0.025))
     assert line["detectable"] == pytest.approx(detectable_difference(sd, 5))
     assert frame.iloc[2][["sd", "sd_pooled", "seeds_needed", "power"]].isna().all()
-    assert comparisons.power(study({"a": LOW}), 1).empty
+    assert comparisons.power_frame(study({"a": LOW}), 1).empty
 
 
 def test_an_impossible_difference_is_refused() -> None:
     with pytest.raises(ValueError, match="difference 0: expected a number above 0"):
-        comparisons.power(study({"a": LOW}), 0)
+        comparisons.power_frame(study({"a": LOW}), 0)
 
 
 def test_the_same_rows_in_any_order_give_the_same_tables() -> None:
     runs = [run_row(name, seed, value) for name, found in (("a", LOW), ("b", SAME)) for seed, value in enumerate(found)]
-    forward, backward = (assemble("x", runs=listed, planned=runs) for listed in (runs, runs[::-1]))
-    pd.testing.assert_frame_equal(comparisons.compare(forward), comparisons.compare(backward), check_exact=True)
-    assert comparisons.verdict(forward) == comparisons.verdict(backward)
+    forward, backward = (assemble_study("x", runs=listed, planned=runs) for listed in (runs, runs[::-1]))
+    pd.testing.assert_frame_equal(
+        comparisons.comparison_frame(forward), comparisons.comparison_frame(backward), check_exact=True
+    )
+    assert comparisons.comparison_sentences(forward) == comparisons.comparison_sentences(backward)

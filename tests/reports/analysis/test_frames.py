@@ -10,8 +10,8 @@ import pytest
 from synthetic import SETTINGS, measure_row, page, run_row, section, without_plots
 
 from reports.analysis import frames, protocol
-from reports.analysis.study_rows import Study, assemble, number
-from reports.formats import markdown
+from reports.analysis.study_rows import Study, assemble_study, number_at
+from reports.formats import data_frames, markdown
 from reports.study import report
 
 NAMES = ("N=4 L=1", "N=16 L=1")
@@ -19,7 +19,7 @@ MISSING = float("nan")
 
 
 def study(runs: list[dict[str, Any]], **changes: Any) -> Study:
-    return assemble("ablate", **({"runs": runs, "planned": runs} | changes))
+    return assemble_study("ablate", **({"runs": runs, "planned": runs} | changes))
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def two() -> Study:
 
 
 def test_accuracy_by_hand(two: Study) -> None:
-    first, second = frames.accuracy(two).to_dict("records")
+    first, second = frames.accuracy_frame(two).to_dict("records")
     assert (first["variant"], first["runs"], first["n"]) == (NAMES[0], 3, 3)
     assert first["miou_mean"] == pytest.approx(42)
     assert first["miou_sd"] == pytest.approx(2)
@@ -55,36 +55,34 @@ def test_accuracy_by_hand(two: Study) -> None:
 )
 def test_headings_name_the_data_without_its_folders(data: str, said: str) -> None:
     found = study([run_row("control", 0, 0.4, settings=SETTINGS | {"data": data})])
-    assert protocol.short(found) == f"{said}, 64 px, 500 steps"
-    assert ("data", data) in protocol.protocol(found)
-
-
-def test_accuracy_in_words(two: Study) -> None:
-    lines = section(page(two), "Accuracy").splitlines()
-    assert "(scenes, 64 px, 500 steps)" in lines[0]
-    assert "| N=4 L=1 | 3 | 42.00 ± 2.00 | 37.03 to 46.97 | 72.00 ± 2.00 | 67.03 to 76.97 | 0 |" in lines
-    assert "| N=16 L=1 | 1 | 50.00 | – | 80.00 | – | 1 |" in lines
+    assert protocol.protocol_summary(found) == f"{said}, 64 px, 500 steps"
+    assert ("data", data) in protocol.protocol_table(found)
 
 
 def test_every_seed_and_failure_is_shown(two: Study) -> None:
-    text = page(two)
-    seeds = section(text, "Every seed")
-    assert "| N=4 L=1 | 40.00 / 70.00 | 42.00 / 72.00 | 44.00 / 74.00 |" in seeds
-    assert "| N=16 L=1 | 50.00 / 80.00 | diverged | – |" in seeds
-    assert "| N=16 L=1 | 1 | diverged | loss is nan \\| at 3 |" in section(text, "Failures")
-    assert "- 5 runs of 2 variants: 1 diverged, 4 ok." in text
+    seeds = frames.seeds_frame(two)
+    assert list(zip(seeds["variant"], seeds["seed"], seeds["status"], strict=True)) == [
+        *((NAMES[0], seed, "ok") for seed in range(3)),
+        (NAMES[1], 0, "ok"),
+        (NAMES[1], 1, "diverged"),
+    ]
+    assert seeds["miou"].dropna().tolist() == pytest.approx([40, 42, 44, 50])
+    (failure,) = frames.failures_frame(two).to_dict("records")
+    assert failure == {"variant": NAMES[1], "seed": "1", "status": "diverged", "message": "loss is nan\n| at 3"}
 
 
-def test_cost_in_words_states_its_sources(two: Study) -> None:
-    cost = section(page(two), "Cost")
-    assert "| GMACs (derived) | GFLOPs (derived) | module GMACs (derived) | peak RSS, GiB (measured) |" in cost
-    assert "| N=4 L=1 | 198,765 | 0.0512 | 0.1024 | 0.0498 | 0.71 | 130.3 (128 to 131) | 512.5 (500 to 520) |" in cost
-    assert "| N=16 L=1 | – | – | – | – | – | – |" in cost
-    assert "| size | 64, 64 |" in cost
+def test_cost_states_its_sources(two: Study) -> None:
+    first, second = frames.cost_frame(two).to_dict("records")
+    assert all(name.endswith(("_derived", "_measured")) for name in first if name not in ("variant", "status"))
+    assert (first["parameters_derived"], first["gmacs_derived"]) == (198765, 0.0512)
+    assert [first[f"train_images_per_second_{part}_measured"] for part in ("median", "q1", "q3")] == [130.26, 128, 131]
+    assert second["status"] == "not run"
+    assert all(pd.isna(value) for name, value in second.items() if name not in ("variant", "status"))
+    assert "| size | 64, 64 |" in section(page(two), "Cost")
 
 
 def test_cost_as_csv_keeps_whole_numbers(two: Study) -> None:
-    header, first, second = frames.csv(frames.cost(two)).splitlines()
+    header, first, second = data_frames.frame_to_csv(frames.cost_frame(two)).splitlines()
     assert header.startswith(
         "variant,status,parameters_derived,gmacs_derived,gflops_derived,module_gmacs_derived,inside_share_measured,"
     )
@@ -104,7 +102,7 @@ def test_quoted_stands_apart(two: Study) -> None:
 
 def test_quoted_table_belongs_to_the_question() -> None:
     def number_for(kind: str, variant: str) -> int | None:
-        return report.quoted_table(assemble(kind, runs=[run_row(variant, 0, 0.4)]))
+        return report.quoted_table(assemble_study(kind, runs=[run_row(variant, 0, 0.4)]))
 
     assert number_for("table 5", "baseline") == 5
     assert number_for("ablate", "N=4 L=1") == 6
@@ -117,7 +115,7 @@ def test_refined_accuracies_appear_where_a_run_has_them(two: Study) -> None:
     run = run_row(NAMES[0], 0, 0.4)
     run["metrics"] |= {"miou_refined": 0.41, "pixel_accuracy_refined": 0.71}
     refined = study([run, run_row(NAMES[1], 0, 0.5)])
-    first, second = frames.accuracy(refined).to_dict("records")
+    first, second = frames.accuracy_frame(refined).to_dict("records")
     assert first["miou_refined_mean"] == pytest.approx(41)
     assert pd.isna(second["miou_refined_mean"])
     lines = section(page(refined), "Boundary refinement at test").splitlines()
@@ -130,7 +128,7 @@ def test_class_iou_leaves_out_absent_classes() -> None:
     runs = [run_row("N=4", 0, 0.4), run_row("N=4", 1, 0.5)]
     runs[0]["metrics"]["iou"] = {"ground": 0.5, "pole": None, "sky": None}
     runs[1]["metrics"]["iou"] = {"ground": 0.7, "pole": MISSING, "sky": 0.9}
-    frame = frames.class_iou(study(runs))
+    frame = frames.class_iou_frame(study(runs))
     assert frame["class"].tolist() == ["ground", "pole", "sky"]
     ground, pole, sky = frame["N=4"].tolist()
     assert (ground, sky) == pytest.approx((60, 90))
@@ -142,8 +140,8 @@ def test_what_was_planned_and_not_run_is_said() -> None:
     planned = [{"variant": name, "seed": seed, "axes": {}} for seed in (0, 1) for name in ("a", "b", "c")]
     part = study([run_row("b", 0, 0.4)], planned=planned)
     assert part.variants == ("a", "b", "c")
-    assert frames.accuracy(part)["n"].tolist() == [0, 1, 0]
-    failures = frames.failures(part)
+    assert frames.accuracy_frame(part)["n"].tolist() == [0, 1, 0]
+    failures = frames.failures_frame(part)
     assert failures["seed"].tolist() == ["0, 1", "1", "0, 1"]
     assert set(failures["status"]) == {"not run"}
     text = page(part)
@@ -157,7 +155,7 @@ def test_no_row_at_all() -> None:
     assert "Measured on: no run yet." in text
     assert "0 runs of 1 variant: none yet." in text
     assert "Not measured yet." in text
-    assert set(report.files(empty)) >= {"report.md", "accuracy.csv", "accuracy.png", "accuracy.svg"}
+    assert set(report.study_report_files(empty)) >= {"report.md", "accuracy.csv", "accuracy.png", "accuracy.svg"}
 
 
 def test_one_seed_is_not_called_a_comparison() -> None:
@@ -178,14 +176,14 @@ def test_all_seeds_failed() -> None:
     text = page(failed)
     assert "| N=4 L=1 | 0 | – | – | – | – | 3 |" in text
     assert "| N=4 L=1 | failed | failed | failed |" in text
-    assert frames.failures(failed)["seed"].tolist() == ["0", "1", "2", "cost"]
+    assert frames.failures_frame(failed)["seed"].tolist() == ["0", "1", "2", "cost"]
 
 
 def test_a_run_without_its_number_is_a_failure() -> None:
     for broken in ({}, {"miou": None}, {"miou": MISSING}, {"miou": "0.4"}, {"miou": True}):
         one = study([run_row("a", 0, 0.4, metrics=broken)])
-        assert frames.accuracy(one)["n"].tolist() == [0]
-        assert frames.failures(one)["message"].tolist() == ["ended without an mIoU"]
+        assert frames.accuracy_frame(one)["n"].tolist() == [0]
+        assert frames.failures_frame(one)["message"].tolist() == ["ended without an mIoU"]
 
 
 def test_rows_may_lack_anything_optional_and_hold_anything_more() -> None:
@@ -211,7 +209,7 @@ def test_the_newer_of_two_rows_counts() -> None:
 def test_order_of_rows_changes_nothing() -> None:
     runs = [run_row(name, seed, 0.4 + seed / 100) for name in NAMES for seed in range(4)]
     forward, backward = study(runs), study(runs[::-1], planned=runs)
-    assert report.files(forward) == report.files(backward)
+    assert report.study_report_files(forward) == report.study_report_files(backward)
 
 
 def test_differences_name_what_the_paper_had() -> None:
@@ -241,22 +239,22 @@ def test_many_classes_are_left_to_the_csv() -> None:
     run["metrics"]["iou"] = {f"class {index}": 0.5 for index in range(150)}
     many = study([run])
     assert "150 classes: see class_iou.csv." in page(many)
-    assert len(frames.csv(frames.class_iou(many)).splitlines()) == 151
+    assert len(data_frames.frame_to_csv(frames.class_iou_frame(many)).splitlines()) == 151
 
 
 def test_numbers_are_numbers() -> None:
     row = {"metrics": {"a": 1, "b": float("inf"), "c": True, "d": "2", "e": {"median": 3.5}}}
-    assert number(row, "metrics", "a") == 1
-    assert [number(row, "metrics", name) for name in "bcde"] == [None] * 4
-    assert number(row, "metrics", "e", "median") == 3.5
-    assert number(row, "metrics", "a", "median") is None
+    assert number_at(row, "metrics", "a") == 1
+    assert [number_at(row, "metrics", name) for name in "bcde"] == [None] * 4
+    assert number_at(row, "metrics", "e", "median") == 3.5
+    assert number_at(row, "metrics", "a", "median") is None
 
 
 def test_markdown_cannot_be_broken() -> None:
-    assert markdown.cell("a|b\nc <i> *x* `y` \\") == "a\\|b c \\<i\\> \\*x\\* \\`y\\` \\\\"
-    assert markdown.cell("encoder_self __init__") == "encoder_self \\_\\_init\\_\\_"
-    assert markdown.cell("[a](b) &lt; & c") == "\\[a\\](b) \\&lt; & c"
-    assert markdown.cell(" ") == "–"
-    assert markdown.code("```") == "````\n```\n````\n"
-    lines = markdown.table(["a", "b"], [["1", "2 | 3"]]).splitlines()
+    assert markdown.escape_cell("a|b\nc <i> *x* `y` \\") == "a\\|b c \\<i\\> \\*x\\* \\`y\\` \\\\"
+    assert markdown.escape_cell("encoder_self __init__") == "encoder_self \\_\\_init\\_\\_"
+    assert markdown.escape_cell("[a](b) &lt; & c") == "\\[a\\](b) \\&lt; & c"
+    assert markdown.escape_cell(" ") == "–"
+    assert markdown.code_block("```") == "````\n```\n````\n"
+    lines = markdown.markdown_table(["a", "b"], [["1", "2 | 3"]]).splitlines()
     assert lines == ["| a | b |", "| --- | ---: |", "| 1 | 2 \\| 3 |"]

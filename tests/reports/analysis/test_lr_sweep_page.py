@@ -5,7 +5,7 @@ from __future__ import annotations
 from synthetic import run_row
 
 from reports.analysis import lr_sweep
-from reports.analysis.study_rows import Study, assemble
+from reports.analysis.study_rows import Study, assemble_study
 from reports.study import result_sections
 
 
@@ -16,12 +16,14 @@ def candidates(**means: tuple[float | None, ...]) -> Study:
         for rate, value in zip((0.001, 0.002, 0.004), values, strict=True)
         for seed in range(2)
     ]
-    return assemble("rates", runs=runs)
+    return assemble_study("rates", runs=runs)
 
 
 def test_the_best_rate_of_each_row_and_the_ends() -> None:
     found = list(
-        lr_sweep.verdict(candidates(a=(0.5, 0.6, 0.4), b=(0.6, 0.5, 0.4), c=(0.1, 0.2, 0.3), d=(0.2, 0.3, 0.1)))
+        lr_sweep.best_lr_sentences(
+            candidates(a=(0.5, 0.6, 0.4), b=(0.6, 0.5, 0.4), c=(0.1, 0.2, 0.3), d=(0.2, 0.3, 0.1))
+        )
     )
     assert found == [
         "Best on the validation split: 0.001 for b; 0.002 for a, d; 0.004 for c.",
@@ -31,15 +33,15 @@ def test_the_best_rate_of_each_row_and_the_ends() -> None:
 
 
 def test_a_rate_with_a_run_that_failed_is_out() -> None:
-    (best, *_) = lr_sweep.verdict(candidates(a=(0.5, 0.6, None)))
+    (best, *_) = lr_sweep.best_lr_sentences(candidates(a=(0.5, 0.6, None)))
     assert best == "Best on the validation split: 0.002 for a."
 
 
 def test_a_table_says_which_rate_each_row_had() -> None:
     given = {"ours": 0.001, "dense": 0.004, "none": 0.001}
-    study = assemble("table 8", runs=[run_row(row, 0, 0.5, axes={"lr": rate}) for row, rate in given.items()])
-    assert list(lr_sweep.verdict(study)) == []
-    text = "\n".join(result_sections.accuracy(study))
+    study = assemble_study("table 8", runs=[run_row(row, 0, 0.5, axes={"lr": rate}) for row, rate in given.items()])
+    assert list(lr_sweep.best_lr_sentences(study)) == []
+    text = "\n".join(result_sections.accuracy_section(study))
     assert "Learning rates differ:\n\n- 0.001: ours, none\n- 0.004: dense\n" in text
-    one = assemble("table 8", runs=[run_row(row, 0, 0.5, axes={"lr": 0.001}) for row in given])
-    assert "Learning rates differ" not in "\n".join(result_sections.accuracy(one))
+    one = assemble_study("table 8", runs=[run_row(row, 0, 0.5, axes={"lr": 0.001}) for row in given])
+    assert "Learning rates differ" not in "\n".join(result_sections.accuracy_section(one))

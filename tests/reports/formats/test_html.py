@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from reports.formats.html import page
-from reports.formats.markdown import cell, table
+from reports.formats.html import html_page
+from reports.formats.markdown import escape_cell, markdown_table
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
@@ -27,7 +27,7 @@ FLAGS = [
 ]
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="900" height="300"><rect width="900" height="300"/></svg>'
 LONG = "a_variant_with_a_name_of_one_very_long_word_that_no_line_of_a_phone_can_hold_" * 2
-WIDE = table(["variant", *(f"seed {i}" for i in range(30))], [[LONG, *["68.76 / 93.02"] * 30]])
+WIDE = markdown_table(["variant", *(f"seed {i}" for i in range(30))], [[LONG, *["68.76 / 93.02"] * 30]])
 SAMPLE = f"""# A question of {LONG}?
 
 - a verdict
@@ -47,7 +47,7 @@ unept-bench ablate --grid {LONG * 4}
 
 ## Failures
 
-{table(["what", "value"], [["message", LONG * 3], ["short", "words " * 200]], left=2)}
+{markdown_table(["what", "value"], [["message", LONG * 3], ["short", "words " * 200]], left=2)}
 
 ## Environment
 
@@ -56,7 +56,7 @@ None.
 
 
 def sample() -> str:
-    return page(SAMPLE, {"accuracy.svg": SVG, "accuracy.png": b"png"}, title="study")
+    return html_page(SAMPLE, {"accuracy.svg": SVG, "accuracy.png": b"png"}, title="study")
 
 
 MEASURE = """<script>onload = () => {
@@ -125,11 +125,11 @@ def test_the_policy_forbids_scripts_and_the_network() -> None:
     assert "script-src" not in rules
 
 
-@pytest.mark.parametrize("escape", [cell, str])
+@pytest.mark.parametrize("escape", [escape_cell, str])
 def test_a_variant_called_script_is_text(escape: object) -> None:
     assert callable(escape)
     name = "<script>alert(1)</script>"
-    made = page(f"# {escape(name)}\n\n| variant |\n| --- |\n| {escape(name)} |\n\n{name}\n", {}, title=name)
+    made = html_page(f"# {escape(name)}\n\n| variant |\n| --- |\n| {escape(name)} |\n\n{name}\n", {}, title=name)
     assert "<script" not in made
     assert made.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 5
     assert "<title>&lt;script&gt;" in made
@@ -137,16 +137,16 @@ def test_a_variant_called_script_is_text(escape: object) -> None:
 
 @pytest.mark.parametrize("address", ["javascript:alert(1)", "JaVaScript:alert(1)", "vbscript:x", "file:///etc/passwd"])
 def test_harmful_links_are_refused(address: str) -> None:
-    assert "href" not in page(f"[x]({address}) <{address}>", {}, title="t")
+    assert "href" not in html_page(f"[x]({address}) <{address}>", {}, title="t")
 
 
 def test_ordinary_links_are_links() -> None:
-    assert '<a href="class_iou.csv">classes</a>' in page("[classes](class_iou.csv)", {}, title="t")
+    assert '<a href="class_iou.csv">classes</a>' in html_page("[classes](class_iou.csv)", {}, title="t")
 
 
 @pytest.mark.parametrize("name", ["https://example.org/x.png", "gone.png", "//example.org/x.png", ".", "..", "a/"])
 def test_a_picture_that_is_not_given_is_said_and_not_fetched(name: str) -> None:
-    made = page(f"![a plot]({name})", {"x.png": b"png"}, title="t")
+    made = html_page(f"![a plot]({name})", {"x.png": b"png"}, title="t")
     assert "<img" not in made
     assert "(no picture: a plot)" in made
 
@@ -155,12 +155,12 @@ def test_pictures_are_inside_as_drawings_where_given() -> None:
     made = sample()
     assert f'src="data:image/svg+xml;base64,{base64.b64encode(SVG).decode()}" alt="plot"' in made
     assert "accuracy.png" not in made
-    png = page("![a *b*](my%20plot.png)", {"my plot.png": b"bytes"}, title="t")
+    png = html_page("![a *b*](my%20plot.png)", {"my plot.png": b"bytes"}, title="t")
     assert f'src="data:image/png;base64,{base64.b64encode(b"bytes").decode()}" alt="a b"' in png
 
 
 def test_headings_have_ids_and_the_contents_follow_the_first_section() -> None:
-    made = page("# Q\n\n## One & *two*\n\ntext\n\n## Same\n\n## Same\n\n## \n", {}, title="t")
+    made = html_page("# Q\n\n## One & *two*\n\ntext\n\n## Same\n\n## Same\n\n## \n", {}, title="t")
     assert re.findall(r'<h\d id="([^"]*)"', made) == ["q", "one-two", "same", "same-2", "section"]
     assert re.findall(r'href="#([^"]*)">([^<]*)<', made) == [
         ("one-two", "One &amp; two"),
@@ -173,17 +173,17 @@ def test_headings_have_ids_and_the_contents_follow_the_first_section() -> None:
 
 
 def test_few_sections_need_no_contents() -> None:
-    assert "<nav" not in page("# Q\n\n## One\n\n## Two\n", {}, title="t")
+    assert "<nav" not in html_page("# Q\n\n## One\n\n## Two\n", {}, title="t")
 
 
 def test_tables_scroll_in_a_container_of_their_own() -> None:
-    made = page("## Cost\n\n" + table(["variant", "x"], [["a", "1"]]) + "\ntext", {}, title="t")
+    made = html_page("## Cost\n\n" + markdown_table(["variant", "x"], [["a", "1"]]) + "\ntext", {}, title="t")
     assert '<div class="table wide brief" role="region" aria-label="Table: Cost" tabindex="0">\n<table>' in made
     assert '<td class="number">1</td>' in made
     assert "style=" not in made.split("<body>")[1]
     assert 'class="pair"' not in made
-    assert 'class="table wide" ' in page(table(["variant", "x"], [["a" * 30, "1"]]), {}, title="t")
-    assert 'class="table" ' in page(table(["what", "value"], [["a", "b"]], left=2), {}, title="t")
+    assert 'class="table wide" ' in html_page(markdown_table(["variant", "x"], [["a" * 30, "1"]]), {}, title="t")
+    assert 'class="table" ' in html_page(markdown_table(["what", "value"], [["a", "b"]], left=2), {}, title="t")
 
 
 def test_a_table_and_its_plot_stand_side_by_side() -> None:
@@ -195,4 +195,4 @@ def test_a_table_and_its_plot_stand_side_by_side() -> None:
 
 def test_same_report_same_page() -> None:
     assert sample() == sample()
-    assert sample() != page(SAMPLE, {}, title="study")
+    assert sample() != html_page(SAMPLE, {}, title="study")

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from golden_pages import assert_golden
 
-from bench.microbench.rows import COLUMNS
+from bench.microbench.rows import ROW_COLUMNS
 from reports.pages import attention
 
 SETTING = {
@@ -45,7 +46,7 @@ ROWS = [
 
 def folder(place: Path, rows: list[dict[str, Any]], **setting: Any) -> Path:
     with (place / "attention.csv").open("w", encoding="utf-8", newline="") as file:
-        names = (*COLUMNS, "ours", "status", "message", "disagreement", "difference")
+        names = (*ROW_COLUMNS, "ours", "status", "message", "disagreement", "difference")
         writer = csv.DictWriter(file, names, restval="")
         writer.writeheader()
         writer.writerows(rows)
@@ -55,20 +56,16 @@ def folder(place: Path, rows: list[dict[str, Any]], **setting: Any) -> Path:
 
 
 def test_files_are_written_and_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
-    files = attention.write(folder(tmp_path, ROWS))
+    files = attention.write_attention_report(folder(tmp_path, ROWS))
     assert {file.name for file in files} == {"attention.md", "attention.png", "attention.svg"}
     before = [file.read_bytes() for file in files]
-    assert [file.read_bytes() for file in attention.write(tmp_path)] == before
+    assert [file.read_bytes() for file in attention.write_attention_report(tmp_path)] == before
     page = (tmp_path / "attention.md").read_text(encoding="utf-8")
-    assert "| 3600 | rival | 20 (20 to 20) | – | 2 (1.9 to 2.1) | – |" in page
-    assert "- absent at 3600 tokens: unsupported: not installed: pip install it\n" in page
-    assert "- rival: its layout\n" in page
-    assert "load average when a process was started: 0.5 to 2.0" in page
-    assert "- a note\n" in page
+    assert_golden("attention.md", page)
 
 
 def test_memory_has_a_table_of_its_own(tmp_path: Path) -> None:
-    time, memory = attention.sections(attention.read(folder(tmp_path, ROWS)))
+    time, memory = attention.attention_tables(attention.read_attention_benchmark(folder(tmp_path, ROWS)))
     assert [each[:3] for each in time.rows] == [
         ["3600", "ours", "10 (9 to 11)"],
         ["3600", "rival", "20 (20 to 20)"],
@@ -84,7 +81,7 @@ def test_where_ours_needs_more_is_said(tmp_path: Path) -> None:
         row("close", "ratio", 0.99969),
         row("also ours", "ratio", 0.1),
     ]
-    said = list(attention.header(attention.read(folder(tmp_path, ROWS + more))))
+    said = list(attention.attention_header(attention.read_attention_benchmark(folder(tmp_path, ROWS + more))))
     assert "time: ours needs as much or less in 1 of 4 ratios" in said
     assert (
         "time, more: longformer, faster, 3600 tokens, forward 0.8; longformer, close, 3600 tokens, forward 0.9997"
@@ -92,17 +89,19 @@ def test_where_ours_needs_more_is_said(tmp_path: Path) -> None:
     )
     assert "time, undecided, quartiles on both sides of 1: longformer, open, 3600 tokens, forward 1" in said
     assert "memory: ours needs as much or less in 0 of 1 ratios" in said
-    quick = list(attention.header(attention.read(folder(tmp_path, ROWS + more, quick=True))))
+    quick = list(
+        attention.attention_header(attention.read_attention_benchmark(folder(tmp_path, ROWS + more, quick=True)))
+    )
     assert not any("ratios" in line for line in quick)
     assert any("no speed" in line for line in quick)
 
 
 def test_with_nothing_to_compare(tmp_path: Path) -> None:
-    benchmark = attention.read(folder(tmp_path, ROWS[:1]))
-    assert "memory: nothing was compared" in list(attention.header(benchmark))
-    assert [path.name for path in attention.write(tmp_path)] == ["attention.md"]
+    benchmark = attention.read_attention_benchmark(folder(tmp_path, ROWS[:1]))
+    assert "memory: nothing was compared" in list(attention.attention_header(benchmark))
+    assert [path.name for path in attention.write_attention_report(tmp_path)] == ["attention.md"]
 
 
 def test_a_folder_without_a_run(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no comparison"):
-        attention.read(tmp_path)
+        attention.read_attention_benchmark(tmp_path)

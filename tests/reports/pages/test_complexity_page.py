@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from golden_pages import assert_golden
 
 from reports.pages import complexity
 from reports.paper import figures
@@ -33,7 +34,7 @@ def records() -> list[dict]:
 
 
 def test_figures_are_reproduced_or_not(records: list[dict]) -> None:
-    found = complexity.reproduced(records).set_index("row")
+    found = complexity.reproduction_frame(records).set_index("row")
     assert found.loc["CCNet", "operations"] == "reproduced"
     assert found.loc["CCNet", "gflops_difference"] == pytest.approx(0.1)
     assert found.loc["EncNet", "operations"] == "not reproduced"
@@ -47,7 +48,7 @@ def test_figures_are_reproduced_or_not(records: list[dict]) -> None:
 
 def test_claims_by_convention_and_model(records: list[dict]) -> None:
     records[1]["gmacs"] = 90.0
-    found = complexity.efficiency(records).set_index("claim")
+    found = complexity.efficiency_claims_frame(records).set_index("claim")
     assert found.loc["fewer operations than CCNet", "module"] == pytest.approx(99 - 244.7)
     assert found.loc["fewer operations than CCNet", "module_outcome"] == "agrees"
     assert found.loc["fewer operations than EncNet", "module_outcome"] == "agrees"
@@ -59,60 +60,58 @@ def test_claims_by_convention_and_model(records: list[dict]) -> None:
 
 
 def test_the_verdict_in_sentences(records: list[dict]) -> None:
-    lines = list(complexity.verdict(records))
+    lines = list(complexity.complexity_findings(records))
     assert "does not hold in the module convention at 480x480: ours is number 2 of 5" in lines[0]
     assert "PointRend 63.3, Ours 99.0, EncNet 192.5" in lines[0]
     assert lines[2].startswith("The ResNet-50 model has more operations than the DeiT model in both conventions (138.4")
     assert lines[3] == "Of 4 printed figures of operations, 2 are reproduced within 0.1; not EncNet, PointRend."
     del records[2]
     assert "' is not decided without PSANet, UperNet, PointRend, DNLNet, OCRNet, in the module" in next(
-        complexity.verdict(records)
+        complexity.complexity_findings(records)
     )
     others = ("PSANet", "UperNet", "PointRend", "DNLNet", "OCRNet")
     records += [make(name, 200.0, millions=50, quoted=name) for name in others]
-    assert "' holds in the module convention at 480x480: ours is number 1 of 9" in next(complexity.verdict(records))
+    assert "' holds in the module convention at 480x480: ours is number 1 of 9" in next(
+        complexity.complexity_findings(records)
+    )
 
 
 def test_tables_say_where_their_figures_come_from(records: list[dict]) -> None:
-    overview = complexity.overview(records)
+    overview = complexity.complexity_frame(records)
     assert all(name.endswith(("_derived", "_measured")) for name in overview.columns[3:])
     assert overview["module_gflops_derived"][0] == pytest.approx(2 * 244.7)
     assert overview["inference_seconds_median_measured"][4] == 1.5
     assert overview["inference_seconds_n_measured"].tolist()[4] == 3
-    assert len(complexity.parts(records)) == len(records)
+    assert len(complexity.parts_frame(records)) == len(records)
 
 
 def test_the_page(records: list[dict]) -> None:
     records[0]["times"] = {"message": "MemoryError: no room"}
     timing = {"rounds": 3, "batch": 2, "size": [480, 480], "threads": 1, "device": "cpu"}
-    made = complexity.files(records, "unept-bench complexity --time", timing)
+    made = complexity.complexity_report_files(records, "unept-bench complexity --time", timing)
     assert {"report.md", "report.html", "complexity.csv", "parts.csv", "reproduced.csv", "claims.csv"} <= set(made)
     assert {"complexity.png", "complexity.svg"} <= set(made)
     text = made["report.md"].decode()
-    assert "| CCNet | 480x480 | 68.900 | 244.700 | 489.400 | 245.700 | 491.400 | – |" in text
-    assert "| Ours | 480x480 | 94.800 | 99.000 | 198.000 | 100.000 | 200.000 | 1.5 (1.25 to 2) |" in text
-    assert "median (quartiles) of 3 rounds in which the networks take turns; batch 2, 480x480 pixels, 1 thread" in text
-    assert "- CCNet: not timed, MemoryError: no room\n" in text
-    assert "Command: `unept-bench complexity --time`" in text
-    assert all(note in text for note in figures.notes(7))
-    printed = figures.figure(7, "CCNet", "GFLOPs").printed
+    assert_golden("complexity.md", text)
+    assert all(note in text for note in figures.notes_of_table(7))
+    printed = figures.printed_figure(7, "CCNet", "GFLOPs").printed
     derived, quoted = text.split("## What the paper prints")
     assert printed in quoted
     assert printed not in derived
-    assert made == complexity.files(records, "unept-bench complexity --time", timing)
+    assert made == complexity.complexity_report_files(records, "unept-bench complexity --time", timing)
 
 
 def test_a_users_model_stands_alone() -> None:
-    made = complexity.files([make("timm:resnet18", 1.8)])
+    made = complexity.complexity_report_files([make("timm:resnet18", 1.8)])
     assert "claims.csv" not in made
     assert "Which claims" not in made["report.md"].decode()
-    assert list(complexity.verdict([make("timm:resnet18", 1.8)])) == []
-    lines = list(complexity.lines([make("timm:resnet18", 1.8)]))
+    assert list(complexity.complexity_findings([make("timm:resnet18", 1.8)])) == []
+    lines = list(complexity.complexity_lines([make("timm:resnet18", 1.8)]))
     assert lines[1].split()[:3] == ["timm:resnet18", "480x480", "50.000"]
 
 
 def test_marks_of_the_plot() -> None:
-    found = plots_complexity.mark("a", {"parameters": 2_000_000, "gmacs": 3.0})
+    found = plots_complexity.complexity_mark("a", {"parameters": 2_000_000, "gmacs": 3.0})
     assert (found.parameters, found.gmacs, found.module_gmacs) == (2.0, 3.0, None)
-    assert set(plots_complexity.draw([found])) == {"png", "svg"}
-    assert plots_complexity.draw([]) == {}
+    assert set(plots_complexity.draw_complexity([found])) == {"png", "svg"}
+    assert plots_complexity.draw_complexity([]) == {}

@@ -41,7 +41,7 @@ def record(classes: int = 3) -> dict[str, Any]:
 
 
 def test_lines() -> None:
-    assert [*dataset_check.lines(record())] == [
+    assert [*dataset_check.dataset_check_lines(record())] == [
         "ADE20K, ade20k:data/ade",
         "split  pictures  owners'      width  height    values  unlabelled  classes seen",
         "train     1,234   20,210  96 to 128      64  0 to 150       6.25%           3/3",
@@ -54,13 +54,13 @@ def test_lines() -> None:
 
 
 def test_of_many_classes_the_ends_are_shown() -> None:
-    (line,) = [line for line in dataset_check.lines(record(classes=12)) if line.startswith("train: c0")]
+    (line,) = [line for line in dataset_check.dataset_check_lines(record(classes=12)) if line.startswith("train: c0")]
     assert line.startswith("train: c0 50.00%, c1 25.00%, c2 12.50%, c3 6.25%, c4 3.12%, ... c7 0.39%, ")
     assert line.endswith("c11 0.02%")
 
 
 def test_files() -> None:
-    made = {name: pd.read_csv(io.BytesIO(text)) for name, text in dataset_check.files(record()).items()}
+    made = {name: pd.read_csv(io.BytesIO(text)) for name, text in dataset_check.dataset_check_files(record()).items()}
     assert list(made) == ["splits.csv", "classes.csv", "findings.csv"]
     assert made["splits.csv"]["pictures"].tolist() == [1234, 5]
     assert made["classes.csv"]["pixels"].tolist() == [2**19, 2**18, 2**17]
@@ -70,4 +70,4 @@ def test_files() -> None:
 
 def test_files_of_nothing() -> None:
     empty = {"spec": "folder:x", "name": "x", "splits": [], "classes": [], "findings": []}
-    assert dataset_check.files(empty)["findings.csv"].decode() == "check,split,wrong,file,what,fix\n"
+    assert dataset_check.dataset_check_files(empty)["findings.csv"].decode() == "check,split,wrong,file,what,fix\n"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import pytest
+from golden_pages import assert_golden
 
 from reports.pages import evaluation
 
@@ -40,31 +40,26 @@ def pair(low: float, high: float, metric: str = "miou") -> dict[str, Any]:
     [(0.01, 0.03, "b is better"), (-0.03, -0.01, "a is better"), (-0.01, 0.05, "the interval includes 0")],
 )
 def test_a_comparison_says_what_its_interval_says(low: float, high: float, verdict: str) -> None:
-    line = evaluation.comparison(pair(low, high))
+    line = evaluation.comparison_line(pair(low, high))
     assert line == (
         f"b - a, mIoU: +2.00 points, 95 % interval {100 * low:+.2f} to {100 * high:+.2f} (30 pictures): {verdict}"
     )
 
 
 def test_lines() -> None:
-    said = evaluation.lines([record("a", 0.5, 0.51), record("b", 0.52)], [pair(0.01, 0.03)])
+    said = evaluation.evaluation_lines([record("a", 0.5, 0.51), record("b", 0.52)], [pair(0.01, 0.03)])
     assert said[0].startswith("a, plain: mIoU 50.00, pixel accuracy 90.00, boundary IoU 50.00")
     assert said[1].startswith("a, refined: mIoU 51.00")
     assert said[2].startswith("b: mIoU 52.00")
     assert said[2].endswith("interior mIoU – (%)")
     assert said[-1] == evaluation.CAVEAT
     assert "another training seed" in evaluation.CAVEAT
-    assert evaluation.lines([record("b", 0.52)], [])[-1].startswith("b: ")
+    assert evaluation.evaluation_lines([record("b", 0.52)], [])[-1].startswith("b: ")
 
 
 def test_page() -> None:
-    page = evaluation.page([record("a", 0.5, 0.51), record("b", 0.52)], [pair(0.01, 0.03)], "unept-bench evaluate a b")
-    assert page.startswith("# Evaluation on scenes, val\n")
-    assert "Measured on 30 pictures" in page
-    assert re.search(r"^\| a, refined \| 51\.00 \| 90\.00 \| 50\.00 \| 60\.00 \| – \|$", page, re.MULTILINE)
-    assert re.search(r"^\| a\\\|b \| – \| – \| – \|$", page, re.MULTILINE)
-    assert "- a: whole, scale 1\n" in page
-    assert "SHA-256 0123456789abcdef… (data scenes, step 300)" in page
-    assert evaluation.CAVEAT in page
-    assert page.endswith("```\nunept-bench evaluate a b\n```\n")
-    assert "## Comparisons" not in evaluation.page([record("b", 0.52)], [], "x")
+    records = [record("a", 0.5, 0.51), record("b", 0.52)]
+    assert_golden(
+        "evaluation.md", evaluation.evaluation_markdown(records, [pair(0.01, 0.03)], "unept-bench evaluate a b")
+    )
+    assert "## Comparisons" not in evaluation.evaluation_markdown(records[1:], [], "x")

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from reports.pages import predictions
-from reports.pages.predictions import comparison_figure, direction_figure, files, refinement_figure
+from reports.pages.predictions import comparison_figure, direction_figure, prediction_files, refinement_figure
 from reports.plots import style
 
 CLASSES = ("sky", "_ground", "pole")
@@ -41,7 +41,7 @@ def case(height: int = 40, width: int = 60) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def made() -> dict[str, bytes]:
-    return files(**case(), classes=CLASSES, palette=PALETTE, wheel=WHEEL)
+    return prediction_files(**case(), classes=CLASSES, palette=PALETTE, wheel=WHEEL)
 
 
 def test_the_files_of_a_picture(made: dict[str, bytes]) -> None:
@@ -62,7 +62,7 @@ def test_the_files_of_a_picture(made: dict[str, bytes]) -> None:
 
 def test_without_heads_there_are_three_files() -> None:
     given = case() | {"refined": None, "boundary": None, "direction": None}
-    made = files(**given, classes=CLASSES, palette=PALETTE, wheel=WHEEL)  # type: ignore[arg-type]
+    made = prediction_files(**given, classes=CLASSES, palette=PALETTE, wheel=WHEEL)  # type: ignore[arg-type]
     assert [*made] == ["label.png", "mask.png", "overlay.png"]
     assert (np.array(opened(made["label.png"])) == given["plain"]).all()
 
@@ -97,20 +97,22 @@ def test_what_the_figures_show(made: dict[str, bytes]) -> None:
 
 
 def test_the_same_input_gives_the_same_bytes(made: dict[str, bytes]) -> None:
-    assert files(**case(), classes=CLASSES, palette=PALETTE, wheel=WHEEL) == made
+    assert prediction_files(**case(), classes=CLASSES, palette=PALETTE, wheel=WHEEL) == made
 
 
 def test_the_legend_names_what_is_there_most_pixels_first() -> None:
     labels = np.array([[0, 0, 0, 2]], np.uint8)
-    named = [patch.get_label() for patch in predictions._legend(labels, classes=CLASSES, palette=PALETTE)]
+    named = [patch.get_label() for patch in predictions.class_legend(labels, classes=CLASSES, palette=PALETTE)]
     assert named == ["sky 75.0 %", "pole 25.0 %"]
-    both = [patch.get_label() for patch in predictions._legend(labels, labels + 0, classes=CLASSES, palette=PALETTE)]
+    both = [
+        patch.get_label() for patch in predictions.class_legend(labels, labels + 0, classes=CLASSES, palette=PALETTE)
+    ]
     assert both == named
-    ground = predictions._legend(np.ones((2, 2), np.uint8), classes=CLASSES, palette=PALETTE)
+    ground = predictions.class_legend(np.ones((2, 2), np.uint8), classes=CLASSES, palette=PALETTE)
     assert [patch.get_label() for patch in ground] == [" _ground 100.0 %"]
     many = np.arange(30, dtype=np.uint8)[None]
-    found = predictions._legend(many, classes=[f"k{i}" for i in range(30)], palette=[(i, i, i) for i in range(30)])
-    assert len(found) == predictions.MOST_CLASSES + 1
+    found = predictions.class_legend(many, classes=[f"k{i}" for i in range(30)], palette=[(i, i, i) for i in range(30)])
+    assert len(found) == predictions.MAX_CLASSES + 1
     assert found[-1].get_label() == "and 10 more"
 
 
@@ -118,8 +120,8 @@ def test_the_close_up_is_where_most_has_changed() -> None:
     changed = np.zeros((50, 100), np.bool_)
     changed[31:34, 70:75] = True
     changed[2, 2] = True
-    rows, columns = predictions._busiest(changed)
+    rows, columns = predictions.most_changed_window(changed)
     assert (rows.stop - rows.start, columns.stop - columns.start) == (10, 20)
     assert changed[rows, columns].sum() == 15
-    rows, columns = predictions._busiest(np.zeros((1, 1), np.bool_))
+    rows, columns = predictions.most_changed_window(np.zeros((1, 1), np.bool_))
     assert (rows, columns) == (slice(0, 1), slice(0, 1))

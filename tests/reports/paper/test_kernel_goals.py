@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from reports.paper.kernel_goals import ENCODERS, Goal, goals, judge
+from reports.paper.kernel_goals import ENCODER_SHAPES, KernelGoal, judge_goals, kernel_goals
 
 SHAPES = ("small", "deit-encoder", "deit-encoder-2", "r50-decoder", "r50-encoder")
 
 
-def rows_of(goal: Goal, values: dict[str, float], spread: float = 0.0) -> list[dict[str, Any]]:
+def rows_of(goal: KernelGoal, values: dict[str, float], spread: float = 0.0) -> list[dict[str, Any]]:
     names = ("part", "malloc", "side", "phase", "quantity")
     return [
         {name: getattr(goal, name) for name in names}
@@ -20,14 +20,14 @@ def rows_of(goal: Goal, values: dict[str, float], spread: float = 0.0) -> list[d
     ]
 
 
-def speed(**more: Any) -> Goal:
+def speed(**more: Any) -> KernelGoal:
     facts = {"title": "t", "part": "operator", "malloc": "tuned", "side": "mmcv", "phase": "forward"}
-    return Goal(**facts, **{"floor": 13, "goal": 15, **more})
+    return KernelGoal(**facts, **{"floor": 13, "goal": 15, **more})
 
 
 def test_the_worst_shape_counts() -> None:
     goal = speed()
-    (judged,) = judge(rows_of(goal, {"small": 14.0, "r50-encoder": 30.0}), [goal])
+    (judged,) = judge_goals(rows_of(goal, {"small": 14.0, "r50-encoder": 30.0}), [goal])
     assert judged.row is not None
     assert judged.row["shape"] == "small"
     assert judged.against(goal.floor) == "reached"
@@ -35,8 +35,8 @@ def test_the_worst_shape_counts() -> None:
 
 
 def test_the_worst_of_a_time_over_a_floor_is_the_largest() -> None:
-    goal = speed(more=False, floor=1.6, goal=1.4, shapes=ENCODERS)
-    (judged,) = judge(rows_of(goal, {"small": 9.0, "deit-encoder": 1.5, "r50-encoder": 1.2}), [goal])
+    goal = speed(more=False, floor=1.6, goal=1.4, shapes=ENCODER_SHAPES)
+    (judged,) = judge_goals(rows_of(goal, {"small": 9.0, "deit-encoder": 1.5, "r50-encoder": 1.2}), [goal])
     assert judged.row is not None
     assert judged.row["shape"] == "deit-encoder"
     assert (judged.against(1.6), judged.against(1.4), judged.against(1.5)) == ("reached", "missed by 7 %", "reached")
@@ -44,7 +44,7 @@ def test_the_worst_of_a_time_over_a_floor_is_the_largest() -> None:
 
 def test_quartiles_on_both_sides_decide_nothing() -> None:
     goal = speed()
-    (judged,) = judge(rows_of(goal, {"small": 14.0}, spread=2.0), [goal])
+    (judged,) = judge_goals(rows_of(goal, {"small": 14.0}, spread=2.0), [goal])
     assert judged.against(13) == "reached, undecided: quartiles on both sides"
     assert judged.against(15) == "missed by 7 %, undecided: quartiles on both sides"
     assert judged.against(10) == "reached"
@@ -57,7 +57,7 @@ def test_rows_of_another_kind_do_not_count() -> None:
         for row in rows_of(goal, {"small": 1.0})
         for change in ({"malloc": "default"}, {"phase": "held"}, {"side": "reference"}, {"quantity": "seconds"})
     ]
-    (judged,) = judge(others, [goal])
+    (judged,) = judge_goals(others, [goal])
     assert judged.row is None
     assert judged.against(13) == ""
     assert judged.against(None) == ""
@@ -67,23 +67,23 @@ def test_the_most_that_it_could_be_is_that_of_the_worst_shape() -> None:
     goal = speed()
     found = rows_of(goal, {"small": 14.0, "r50-encoder": 30.0})
     most = [row | {"quantity": "ratio_at_most", "value": 2 * row["value"]} for row in found]
-    (judged,) = judge([*found, *most], [goal])
+    (judged,) = judge_goals([*found, *most], [goal])
     assert judged.row is not None
     assert judged.most is not None
     assert (judged.row["value"], judged.most["value"], judged.most["shape"]) == (14.0, 28.0, "small")
     others = [row | {"phase": "forward+backward"} for row in most]
-    assert judge([*found, *others], [goal])[0].most is None
+    assert judge_goals([*found, *others], [goal])[0].most is None
 
 
-@pytest.mark.parametrize("goal", goals(), ids=lambda goal: goal.title)
-def test_a_goal_is_no_easier_than_its_floor(goal: Goal) -> None:
+@pytest.mark.parametrize("goal", kernel_goals(), ids=lambda goal: goal.title)
+def test_a_goal_is_no_easier_than_its_floor(goal: KernelGoal) -> None:
     if goal.floor is not None:
         assert goal.goal >= goal.floor if goal.more else goal.goal <= goal.floor
     values = dict.fromkeys(goal.shapes or SHAPES, goal.goal)
-    (judged,) = judge(rows_of(goal, values), [goal])
+    (judged,) = judge_goals(rows_of(goal, values), [goal])
     assert judged.against(goal.goal) == "reached"
 
 
 def test_titles_tell_goals_apart() -> None:
-    titles = [goal.title for goal in goals()]
+    titles = [goal.title for goal in kernel_goals()]
     assert len(set(titles)) == len(titles) == 16

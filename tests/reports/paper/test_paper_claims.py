@@ -7,17 +7,17 @@ import dataclasses
 import pytest
 
 from reports.paper import figures
-from reports.paper.claims import CLAIMS, Claim, claims
+from reports.paper.claims import CLAIMS, Claim, claims_of_table
 
 
 def found(table: int, better: str, worse: str, column: str = "mIoU") -> Claim:
-    (claim,) = (c for c in claims(table) if (c.better, c.worse, c.column) == (better, worse, column))
+    (claim,) = (c for c in claims_of_table(table) if (c.better, c.worse, c.column) == (better, worse, column))
     return claim
 
 
 def test_the_steps_of_table_5_by_hand() -> None:
-    assert [c.quoted for c in claims(5) if c.column == "mIoU"] == [2.7, 1.1, 4.4]
-    assert [c.quoted for c in claims(5) if c.column == "pixAcc"] == [0.8, 0.6, 1.9]
+    assert [c.quoted for c in claims_of_table(5) if c.column == "mIoU"] == [2.7, 1.1, 4.4]
+    assert [c.quoted for c in claims_of_table(5) if c.column == "pixAcc"] == [0.8, 0.6, 1.9]
     assert found(5, "+ spatial path", "+ pyramid features").text == "adding spatial path raises mIoU"
 
 
@@ -27,7 +27,7 @@ def test_the_effects_of_table_6_by_hand() -> None:
     assert found(6, "N=16 L=3", "N=4 L=3").quoted == 2.0
     assert found(6, "N=16 L=3", "N=64 L=3").quoted == 0.5
     assert [found(6, f"N={n} L=3", f"N={n} L=1").quoted for n in (4, 16, 64)] == [6.6, 3.6, 2.7]
-    assert len(claims(6)) == 14
+    assert len(claims_of_table(6)) == 14
 
 
 def test_lower_is_better_for_memory_operations_and_parameters() -> None:
@@ -69,10 +69,10 @@ def test_every_claim_names_printed_cells_and_none_is_made_twice() -> None:
 
 
 def test_table_8_compares_like_backbones() -> None:
-    for claim in claims(8):
+    for claim in claims_of_table(8):
         assert claim.better == ("Ours, DeiT" if claim.worse.startswith("SETR") else "Ours, ResNet50")
-    assert len(claims(8)) == 12
-    assert len(claims(7)) == 17
+    assert len(claims_of_table(8)) == 12
+    assert len(claims_of_table(7)) == 17
 
 
 def test_a_changed_figure_changes_its_claims(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,4 +83,4 @@ def test_a_changed_figure_changes_its_claims(monkeypatch: pytest.MonkeyPatch) ->
     ]
     tables = {**figures.TABLES, 5: dataclasses.replace(table, figures=tuple(changed))}
     monkeypatch.setattr(figures, "TABLES", tables)
-    assert [c.quoted for c in claims(5) if c.column == "mIoU"] == [1.7, 1.1, 4.4]
+    assert [c.quoted for c in claims_of_table(5) if c.column == "mIoU"] == [1.7, 1.1, 4.4]

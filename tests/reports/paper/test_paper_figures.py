@@ -8,7 +8,7 @@ import re
 import pytest
 from locations import SHARED
 
-from bench.config.fields import fields, value_of
+from bench.config.fields import config_fields, field_value
 from bench.config.presets import preset
 from bench.config.settings import Settings
 from reports.paper import figures as paper
@@ -87,23 +87,25 @@ def test_the_comparison_can_fail(lines: list[str]) -> None:
 
 
 def test_every_figure_is_there_once() -> None:
-    places = [(f.table, f.row, f.column) for f in paper.FIGURES]
+    places = [(f.table, f.row, f.column) for f in paper.PRINTED_FIGURES]
     assert len(places) == len(set(places)) == 8 + 12 + 27 + 16
-    assert [place for place, f in zip(places, paper.FIGURES, strict=True) if f.value is None] == [(7, "SETR", "GFLOPs")]
+    assert [place for place, f in zip(places, paper.PRINTED_FIGURES, strict=True) if f.value is None] == [
+        (7, "SETR", "GFLOPs")
+    ]
 
 
 def test_values_drop_the_unit() -> None:
-    assert paper.figure(5, "+ stronger backbone", "mIoU").value == 50.5
-    assert paper.figure(7, "Ours", "#Params.").value == 94
-    assert paper.figure(8, "ANL, ResNet50", "Mem Cost").value == 2.0
+    assert paper.printed_figure(5, "+ stronger backbone", "mIoU").value == 50.5
+    assert paper.printed_figure(7, "Ours", "#Params.").value == 94
+    assert paper.printed_figure(8, "ANL, ResNet50", "Mem Cost").value == 2.0
     with pytest.raises(KeyError, match="no figure at row 'Ours', column 'pAcc'"):
-        paper.figure(7, "Ours", "pAcc")
+        paper.printed_figure(7, "Ours", "pAcc")
 
 
 def test_numbers_in_the_notes_are_printed_figures_or_follow_from_them() -> None:
-    figures = {f.value for f in paper.FIGURES}
+    figures = {f.value for f in paper.PRINTED_FIGURES}
     derived = {4.5, 4.4, 0.2, 1.1, 2.0, 0.3, 0.5}  # 4.5 is the text's own; the others are differences of figures
-    numbers = {float(n) for note in paper.NOTES for n in re.findall(r"\d+\.\d+", numbers_of(note))}
+    numbers = {float(n) for note in paper.PAPER_NOTES for n in re.findall(r"\d+\.\d+", numbers_of(note))}
     assert numbers <= figures | derived | set(COUNTED) | set(LISTED)
     assert numbers >= set(COUNTED) | set(LISTED)
     assert not figures & (set(COUNTED) | set(LISTED))
@@ -123,7 +125,7 @@ def test_counted_figures_round_what_was_counted() -> None:
 
 
 def test_a_note_says_whose_its_figures_are() -> None:
-    for note in paper.NOTES:
+    for note in paper.PAPER_NOTES:
         found = {float(n) for n in re.findall(r"\d+\.\d+", numbers_of(note))}
         assert not found & set(COUNTED) or "counted" in note.text
         assert not found & set(LISTED) or "lists" in note.text
@@ -143,21 +145,21 @@ def test_a_changed_digit_is_noticed(number: int, lines: list[str]) -> None:
             assert (name, column, wrong) not in {(f.row, f.column, f.printed) for f in table.figures}
 
 
-def numbers_of(note: paper.Note) -> str:
+def numbers_of(note: paper.PaperNote) -> str:
     """The note without the numbers of sections, which are no figures."""
     return re.sub(r"[Ss]ection \d\.\d", "", note.text)
 
 
 def test_notes_are_found_by_table() -> None:
-    assert len(paper.notes(5)) == 3
-    assert all(paper.notes(number) for number in paper.TABLES)
+    assert len(paper.notes_of_table(5)) == 3
+    assert all(paper.notes_of_table(number) for number in paper.TABLES)
 
 
 def test_recipe_is_the_paper_preset() -> None:
     """What reports call the paper's setting is what the preset of that name runs."""
     settings: Settings = preset("paper")
     named = {name: value for name, value in paper.RECIPE.items() if not isinstance(value, str)}
-    assert set(paper.RECIPE) <= set(fields())
-    assert {name: value_of(settings, name) for name in named} == named
+    assert set(paper.RECIPE) <= set(config_fields())
+    assert {name: field_value(settings, name) for name in named} == named
     changed = dataclasses.replace(settings, train=dataclasses.replace(settings.train, batch=8))
-    assert {name: value_of(changed, name) for name in named} != named
+    assert {name: field_value(changed, name) for name in named} != named

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from synthetic import measure_row, run_row
 
-from reports.analysis.study_rows import Study, assemble
+from reports.analysis.study_rows import Study, assemble_study
 from reports.plots import cost, style
 
 LADDER = ("baseline", "+ pyramid features", "+ spatial path", "none")
@@ -22,7 +22,7 @@ def study(names: tuple[str, ...] = LADDER, *, seeds: int = 3, costs: dict[str, d
     runs = [run_row(name, seed, 0.4 + 0.03 * i + 0.01 * seed) for i, name in enumerate(names) for seed in range(seeds)]
     usual = {name: {"gmacs": 0.05 + 0.01 * i, "peak_rss_gib": 0.7} for i, name in enumerate(names)}
     measures = [measure_row(name, metrics=metrics) for name, metrics in (usual | (costs or {})).items()]
-    return assemble("table 5", runs=runs, measures=measures, planned=runs)
+    return assemble_study("table 5", runs=runs, measures=measures, planned=runs)
 
 
 def texts(monkeypatch: pytest.MonkeyPatch, found: Study) -> list[str]:
@@ -33,13 +33,13 @@ def texts(monkeypatch: pytest.MonkeyPatch, found: Study) -> list[str]:
         seen.extend(text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text")))  # type: ignore[attr-defined]
         return {"png": b""}
 
-    monkeypatch.setattr(style, "files", keep)
-    assert cost.draw(found, "measured: scenes") == {"png": b""}
+    monkeypatch.setattr(style, "figure_files", keep)
+    assert cost.draw_cost(found, "measured: scenes") == {"png": b""}
     return seen
 
 
 def test_points_hold_cost_and_percents() -> None:
-    points = cost.points(study(), "gmacs")
+    points = cost.cost_points(study(), "gmacs")
     assert [(point.index, point.variant) for point in points] == list(enumerate(LADDER))
     assert points[1].cost == pytest.approx(0.06)
     assert points[1].values == pytest.approx({0: 43, 1: 44, 2: 45})
@@ -49,13 +49,13 @@ def test_points_hold_cost_and_percents() -> None:
 @pytest.mark.parametrize("value", [None, 0, -1, float("nan"), "much"])
 def test_variant_without_a_cost_is_left_out(value: object) -> None:
     found = study(costs={"none": {"gmacs": value, "peak_rss_gib": 0.7}})
-    assert [point.variant for point in cost.points(found, "gmacs")] == list(LADDER[:3])
-    assert len(cost.points(found, "peak_rss_gib")) == 4
+    assert [point.variant for point in cost.cost_points(found, "gmacs")] == list(LADDER[:3])
+    assert len(cost.cost_points(found, "peak_rss_gib")) == 4
 
 
 def test_a_place_among_all_variants_decides_the_colour() -> None:
     found = study(costs={"baseline": {}})
-    assert [point.index for point in cost.points(found, "gmacs")] == [1, 2, 3]
+    assert [point.index for point in cost.cost_points(found, "gmacs")] == [1, 2, 3]
 
 
 def test_what_is_left_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,10 +79,10 @@ def test_one_cost_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nothing_to_draw() -> None:
-    assert cost.draw(study(costs={name: {} for name in LADDER}), "") == {}
-    assert cost.draw(assemble("ablate", runs=[]), "") == {}
-    failed = assemble("ablate", runs=[run_row("a", 0, None)], measures=[measure_row("a")])
-    assert cost.draw(failed, "") == {}
+    assert cost.draw_cost(study(costs={name: {} for name in LADDER}), "") == {}
+    assert cost.draw_cost(assemble_study("ablate", runs=[]), "") == {}
+    failed = assemble_study("ablate", runs=[run_row("a", 0, None)], measures=[measure_row("a")])
+    assert cost.draw_cost(failed, "") == {}
 
 
 def test_many_or_long_names_are_numbered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,14 +104,14 @@ def test_many_or_long_names_are_numbered(monkeypatch: pytest.MonkeyPatch) -> Non
     ],
 )
 def test_every_plot_is_a_picture(found: Study) -> None:
-    first, second = (cost.draw(found, "measured: scenes") for _ in range(2))
+    first, second = (cost.draw_cost(found, "measured: scenes") for _ in range(2))
     assert first == second
     with Image.open(io.BytesIO(first["png"])) as picture:
-        assert picture.width == 960
+        assert picture.width == style.FIGURE_WIDTH * style.DPI
         assert len(picture.convert("RGB").getcolors(2**24) or ()) > 20
     assert first["svg"].startswith(b"<?xml")
     assert not re.search(rb"<dc:date>|<script", first["svg"])
 
 
 def test_no_two_variants_look_alike() -> None:
-    assert len({tuple(sorted(style.look(index).items())) for index in range(36)}) == 36
+    assert len({tuple(sorted(style.series_style(index).items())) for index in range(36)}) == 36

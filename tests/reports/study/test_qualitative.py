@@ -13,9 +13,11 @@ import pytest
 from PIL import Image
 from synthetic import run_row
 
-from reports.analysis.study_rows import Study, assemble
+from reports.analysis.study_rows import Study, assemble_study
+from reports.plots import label_images
+from reports.plots.label_images import BOTH, PREDICTED_ONLY, RED, TRUE_ONLY
 from reports.study import qualitative
-from reports.study.qualitative import BOTH, PREDICTED_ONLY, RED, TRUE_ONLY, choose, draw, load
+from reports.study.qualitative import choose_pictures, draw_pictures, load_pictures
 
 Arrays = dict[str, npt.NDArray[Any]]
 SIDE = 10
@@ -45,11 +47,11 @@ def arrays(
 
 def study(variants: dict[str, int]) -> Study:
     runs = [run_row(name, seed, 0.4) for name, seeds in variants.items() for seed in range(seeds)]
-    return assemble("ablate", runs=runs, planned=runs)
+    return assemble_study("ablate", runs=runs, planned=runs)
 
 
 def key(found: Study, variant: str, seed: int) -> str:
-    return str(found.of(variant)[seed]["key"])
+    return str(found.runs_of(variant)[seed]["key"])
 
 
 def keep(out: Path, name: str, found: Arrays) -> Path:
@@ -63,7 +65,7 @@ def keep(out: Path, name: str, found: Arrays) -> Path:
 
 
 def places(*found: Arrays) -> list[tuple[str, int]]:
-    chosen = choose({str(i): one for i, one in enumerate(found)})
+    chosen = choose_pictures({str(i): one for i, one in enumerate(found)})
     return [(picture.place, picture.number) for picture in chosen]
 
 
@@ -83,14 +85,14 @@ def test_few_pictures() -> None:
 
 
 def test_score_is_the_mean_over_variants() -> None:
-    chosen = choose({"a": arrays({1: 10, 2: 20, 3: 0}), "b": arrays({1: 30, 2: 0, 3: 10})})
+    chosen = choose_pictures({"a": arrays({1: 10, 2: 20, 3: 0}), "b": arrays({1: 30, 2: 0, 3: 10})})
     assert [picture.number for picture in chosen] == [3, 2, 1]
     assert [picture.score for picture in chosen] == pytest.approx([0.95, 0.9, 0.8])
 
 
 def test_ignored_pixels_do_not_count() -> None:
-    assert choose({"a": arrays({1: 10}, ignored=20)})[0].score == pytest.approx(70 / 80)
-    assert choose({"a": arrays({1: 10}, ignored=SIDE * SIDE)}) == []
+    assert choose_pictures({"a": arrays({1: 10}, ignored=20)})[0].score == pytest.approx(70 / 80)
+    assert choose_pictures({"a": arrays({1: 10}, ignored=SIDE * SIDE)}) == []
 
 
 def test_only_pictures_of_every_variant_are_chosen() -> None:
@@ -107,7 +109,7 @@ def colours(png: bytes) -> set[tuple[int, int, int]]:
 
 
 def test_drawing_shows_classes_and_marks() -> None:
-    drawn = draw(
+    drawn = draw_pictures(
         {"none": arrays({1: 5, 2: 0, 3: 9}, ignored=7), "dense": arrays({1: 8, 2: 0, 3: 9}, refined=True)}, "none"
     )
     assert drawn
@@ -119,27 +121,27 @@ def test_drawing_shows_classes_and_marks() -> None:
 
 
 def test_nothing_to_draw() -> None:
-    assert draw({}, "") is None
+    assert draw_pictures({}, "") is None
 
 
 def test_control_comes_first_and_few_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[str]] = []
     monkeypatch.setattr(qualitative, "_band", lambda *arguments: seen.append(list(arguments[2])))
-    drawn = draw({f"v{i}": arrays({1: i}) for i in range(8)}, "v7")
+    drawn = draw_pictures({f"v{i}": arrays({1: i}) for i in range(8)}, "v7")
     assert seen == [["v7", "v0", "v1", "v2", "v3", "v4"]]
     assert drawn
     assert drawn.caption.endswith(" 2 more variants not drawn: the first 6 are.")
 
 
 def test_same_arrays_same_bytes() -> None:
-    first, second = (draw({"a": arrays({1: 5, 2: 3}, refined=True)}, "") for _ in range(2))
+    first, second = (draw_pictures({"a": arrays({1: 5, 2: 3}, refined=True)}, "") for _ in range(2))
     assert first == second
-    assert first != draw({"a": arrays({1: 5, 2: 4}, refined=True)}, "")
+    assert first != draw_pictures({"a": arrays({1: 5, 2: 4}, refined=True)}, "")
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (4, 40), (40, 4), (300, 500)])
 def test_any_shape_is_drawn(shape: tuple[int, int]) -> None:
-    drawn = draw({"a": arrays({1: 0}, refined=True, shape=shape)}, "a")
+    drawn = draw_pictures({"a": arrays({1: 0}, refined=True, shape=shape)}, "a")
     assert drawn
     with Image.open(io.BytesIO(drawn.png)) as picture:
         assert max(picture.size) < 2200
@@ -151,30 +153,30 @@ def test_many_classes_and_labels_outside_of_them() -> None:
     found["palette"] = np.zeros((150, 3), np.uint8)
     found["prediction_0"][:] = 200
     found["prediction_1"] = np.arange(100, dtype=np.uint8).reshape(SIDE, SIDE)
-    assert draw({"a": found}, "a")
+    assert draw_pictures({"a": found}, "a")
 
 
 def test_small_pictures_are_repeated_and_large_ones_thinned() -> None:
-    small = qualitative.enlarge(np.arange(4).reshape(2, 2))
+    small = label_images.resize_nearest(np.arange(4).reshape(2, 2))
     assert small.shape == (240, 240)
     assert small[0, 119] == 0
     assert small[0, 120] == 1
-    large = qualitative.enlarge(np.arange(600 * 500).reshape(600, 500))
+    large = label_images.resize_nearest(np.arange(600 * 500).reshape(600, 500))
     assert max(large.shape) <= 240
     assert set(large.ravel()) <= set(range(600 * 500))
 
 
 def test_edges_lie_on_both_sides_and_not_at_ignored_pixels() -> None:
     labels = np.array([[0, 0, 1, 1], [0, 0, 1, 1]], np.uint8)
-    assert qualitative.edges(labels, np.ones((2, 4), bool)).tolist() == [[False, True, True, False]] * 2
+    assert label_images.label_edges(labels, np.ones((2, 4), bool)).tolist() == [[False, True, True, False]] * 2
     scored = np.array([[True] * 4, [True, True, False, True]])
-    assert qualitative.edges(labels, scored).tolist() == [[False, True, True, False], [False] * 4]
+    assert label_images.label_edges(labels, scored).tolist() == [[False, True, True, False], [False] * 4]
 
 
 def test_boundaries_that_coincide_and_that_do_not() -> None:
     truth, near, far = (np.repeat(np.arange(40) >= step, 4).reshape(40, 4).astype(np.uint8) for step in (10, 11, 30))
     grey = np.full((40, 4, 3), 90, np.uint8)
-    same, close, apart = (qualitative.boundaries(truth, prediction, grey) for prediction in (truth, near, far))
+    same, close, apart = (label_images.boundary_overlay(truth, prediction, grey) for prediction in (truth, near, far))
     rows = [tuple(line[0]) for line in same]
     assert [i for i, colour in enumerate(rows) if colour == BOTH] == [9, 10]
     assert {tuple(line[0]) for line in close} == {rows[0], BOTH}
@@ -190,7 +192,7 @@ def test_lowest_seed_with_a_file_is_read(tmp_path: Path) -> None:
     keep(tmp_path, key(found, "none", 0), arrays({1: 3}))
     keep(tmp_path, key(found, "none", 1), arrays({1: 4}))
     keep(tmp_path, key(found, "dense", 1), arrays({1: 5}, refined=True))
-    loaded = load([tmp_path], found)
+    loaded = load_pictures([tmp_path], found)
     assert list(loaded.arrays) == ["none", "dense"]
     assert [int((one["prediction_0"] != one["truth_0"]).sum()) for one in loaded.arrays.values()] == [3, 5]
     assert "refined_0" in loaded.arrays["dense"]
@@ -200,11 +202,11 @@ def test_lowest_seed_with_a_file_is_read(tmp_path: Path) -> None:
 def test_failed_runs_have_no_pictures(tmp_path: Path) -> None:
     run = run_row("none", 0, None)
     keep(tmp_path, run["key"], arrays({1: 0}))
-    assert load([tmp_path], assemble("ablate", runs=[run])) == ({}, [])
+    assert load_pictures([tmp_path], assemble_study("ablate", runs=[run])) == ({}, [])
 
 
 def test_no_folder(tmp_path: Path) -> None:
-    assert load([tmp_path / "gone"], study({"none": 1})) == ({}, [])
+    assert load_pictures([tmp_path / "gone"], study({"none": 1})) == ({}, [])
 
 
 def without(name: str) -> Arrays:
@@ -232,7 +234,7 @@ def test_a_file_that_lacks_something_is_left_out_and_said(tmp_path: Path, name: 
     found = study({"none": 2})
     keep(tmp_path, key(found, "none", 0), FOREIGN[name])
     keep(tmp_path, key(found, "none", 1), arrays({1: 0, 2: 1}))
-    loaded = load([tmp_path], found)
+    loaded = load_pictures([tmp_path], found)
     assert list(loaded.arrays) == ["none"]
     assert len(loaded.problems) == 1
     assert loaded.problems[0].startswith(f"left out: {key(found, 'none', 0)}.npz, pictures of none, seed 0: ")
@@ -244,7 +246,7 @@ def test_other_pictures_are_not_compared(tmp_path: Path) -> None:
     keep(tmp_path, key(found, "none", 0), arrays({1: 0}))
     keep(tmp_path, key(found, "dense", 0), arrays({2: 0}))
     keep(tmp_path, key(found, "reformer", 0), arrays({1: 0}) | {"image_0": np.ones((SIDE, SIDE, 3), np.uint8)})
-    loaded = load([tmp_path], found)
+    loaded = load_pictures([tmp_path], found)
     assert list(loaded.arrays) == ["none"]
     assert ["other pictures than" in problem for problem in loaded.problems] == [True, True]
 
@@ -261,7 +263,7 @@ def test_damaged_files_never_stop_a_report(tmp_path: Path) -> None:
     refused = 0
     for data in damaged:
         path.write_bytes(data)
-        loaded = load([tmp_path], found)
+        loaded = load_pictures([tmp_path], found)
         assert len(loaded.problems) + len(loaded.arrays) == 1
         refused += len(loaded.problems)
     assert refused > len(damaged) // 2
@@ -272,13 +274,16 @@ def test_an_array_alone_is_no_archive(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     with (tmp_path / "pictures" / f"{key(found, 'none', 0)}.npz").open("wb") as file:
         np.save(file, np.zeros(3))
-    assert "no archive of arrays" in load([tmp_path], found).problems[0]
+    assert "no archive of arrays" in load_pictures([tmp_path], found).problems[0]
 
 
 def test_drawing_of_what_was_kept(tmp_path: Path) -> None:
     found = study({"none": 1})
     keep(tmp_path, key(found, "none", 0), arrays({1: 3}))
-    kept, direct = draw(load([tmp_path], found).arrays, "none"), draw({"none": arrays({1: 3})}, "none")
+    kept, direct = (
+        draw_pictures(load_pictures([tmp_path], found).arrays, "none"),
+        draw_pictures({"none": arrays({1: 3})}, "none"),
+    )
     assert kept
     assert direct
     assert hashlib.sha256(kept.png).digest() == hashlib.sha256(direct.png).digest()

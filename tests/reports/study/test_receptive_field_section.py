@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from synthetic import SETTINGS, measure_row, run_row
 
-from reports.analysis.study_rows import Study, assemble
+from reports.analysis.study_rows import Study, assemble_study
 from reports.study import receptive_field
 
 ENCODER = {"share": 0.25, "level 1 from 1": 1.0, "level 1 from 2": 0.5, "level 2 from 1": 0.0, "level 2 from 2": 0.5}
@@ -31,11 +31,11 @@ def study() -> Study:
     measures = [measure_row(variant, settings=value) for variant, value in given.items() if variant != "unmeasured"]
     for row in measures:
         row["metrics"]["reach"] = {"encoder_self": ENCODER, "decoder_self": DECODER}
-    return assemble("table 8", runs=runs, measures=measures)
+    return assemble_study("table 8", runs=runs, measures=measures)
 
 
 def test_shares_of_each_slot() -> None:
-    found = receptive_field.reach(study()).set_index(["variant", "slot"])
+    found = receptive_field.receptive_field_frame(study()).set_index(["variant", "slot"])
     line = found.loc[("Longformer", "encoder_self")]
     assert line["attention"] == "longformer"
     assert [line[name] for name in ("share", "own_level", "other_levels")] == pytest.approx([0.25, 0.75, 0.25])
@@ -46,12 +46,12 @@ def test_shares_of_each_slot() -> None:
 
 
 def test_rivals_have_no_slots() -> None:
-    assert set(receptive_field.reach(study())["variant"]) == {"Longformer", "none", "unmeasured"}
+    assert set(receptive_field.receptive_field_frame(study())["variant"]) == {"Longformer", "none", "unmeasured"}
 
 
 def test_the_section() -> None:
-    text = "\n".join(receptive_field.section(study()))
+    text = "\n".join(receptive_field.receptive_field_section(study()))
     assert "| Longformer | longformer | 25 | 75 | 25 | deformable | 12 | 75 | deformable |" in text
     assert "With none in both self-attention slots (none) the decoder's cross-attention (deformable) still" in text
-    rivals = assemble("table 7", runs=[run_row("CCNet", 0, 0.5, settings=settings(architecture="ccnet"))])
-    assert "".join(receptive_field.section(rivals)) == ""
+    rivals = assemble_study("table 7", runs=[run_row("CCNet", 0, 0.5, settings=settings(architecture="ccnet"))])
+    assert "".join(receptive_field.receptive_field_section(rivals)) == ""

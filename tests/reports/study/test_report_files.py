@@ -15,9 +15,9 @@ from synthetic import SETTINGS, full_row, measure_row, run_row, section, without
 from test_qualitative import arrays, keep
 
 from reports import read_study, write_report
-from reports.analysis.study_rows import Study, assemble, seed, values
+from reports.analysis.study_rows import Study, assemble_study, metric_values, seed_of
 from reports.plots import accuracy, style
-from reports.study.write import folder_name
+from reports.study.write import experiment_folder
 
 PAIR = ["control", "+ more"]
 GRID = [f"N={n} L={level}" for level in (1, 3) for n in (4, 16, 64)]
@@ -59,7 +59,7 @@ def digests(files: list[Path]) -> dict[str, str]:
 
 
 def study(runs: list[dict[str, Any]]) -> Study:
-    return assemble("ablate", runs=runs, planned=runs)
+    return assemble_study("ablate", runs=runs, planned=runs)
 
 
 def test_files_of_a_study(tmp_path: Path) -> None:
@@ -142,8 +142,8 @@ def test_two_folders_are_one_experiment(tmp_path: Path) -> None:
     together = read_study(folders, "g")
     whole = read_study([shards(tmp_path / "c", 0, 2, 1, 3)], "g")
     assert together.runs == whole.runs
-    assert [seed(run) for run in together.of(PAIR[1])] == [0, 1, 2, 3]
-    assert together.missing(PAIR[0]) == ()
+    assert [seed_of(run) for run in together.runs_of(PAIR[1])] == [0, 1, 2, 3]
+    assert together.missing_seeds(PAIR[0]) == ()
     files = write_report(folders, "g")
     assert {file.parent for file in files} == {tmp_path / "a" / "report" / "g"}
     assert not (tmp_path / "b" / "report").exists()
@@ -162,7 +162,7 @@ def test_of_a_seed_in_two_folders_the_newer_row_counts(tmp_path: Path) -> None:
     write_study(tmp_path / "new", "g", "ablate", [rerun], [])
     for folders in ([old, tmp_path / "new"], [tmp_path / "new", old]):
         found = read_study(folders, "g")
-        assert [values([run], "miou") for run in found.of(PAIR[0])] == [[0.3], [0.9]]
+        assert [metric_values([run], "miou") for run in found.runs_of(PAIR[0])] == [[0.3], [0.9]]
 
 
 @pytest.mark.usefixtures("no_plots")
@@ -201,6 +201,7 @@ def test_the_control_is_the_declared_one_or_the_asked_one(tmp_path: Path) -> Non
         write_report(tmp_path, "g", control="dense")
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_same_store_same_bytes(tmp_path: Path) -> None:
     for place in ("a", "b"):
         write_study(tmp_path / place, "g", "ablate", grid_runs(), [measure_row(name) for name in GRID])
@@ -210,6 +211,7 @@ def test_same_store_same_bytes(tmp_path: Path) -> None:
     assert digests(write_report(tmp_path / "c", "g")) != first
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_damaged_row_is_left_out_and_said(tmp_path: Path) -> None:
     runs = grid_runs()
     write_study(tmp_path, "g", "ablate", runs, [])
@@ -229,14 +231,14 @@ def test_no_study(tmp_path: Path) -> None:
 
 
 def test_folder_names() -> None:
-    assert folder_name("table 6") == "table-6"
-    assert folder_name("ablate N=4,16 L=1,3") == "ablate-N=4,16-L=1,3"
-    assert folder_name("ablate scales=0.5,1") != folder_name("ablate scales=0.5+1")
-    assert folder_name("a/../b:c") == "a-..-b-c"
-    assert folder_name("...") == "experiment"
+    assert experiment_folder("table 6") == "table-6"
+    assert experiment_folder("ablate N=4,16 L=1,3") == "ablate-N=4,16-L=1,3"
+    assert experiment_folder("ablate scales=0.5,1") != experiment_folder("ablate scales=0.5+1")
+    assert experiment_folder("a/../b:c") == "a-..-b-c"
+    assert experiment_folder("...") == "experiment"
     long = ["a" * 300, "a" * 301]
-    assert len({folder_name(name) for name in long}) == 2
-    assert all(len(folder_name(name)) < 120 for name in long)
+    assert len({experiment_folder(name) for name in long}) == 2
+    assert all(len(experiment_folder(name)) < 120 for name in long)
 
 
 def test_plot_against_points_has_a_series_for_each_l() -> None:
@@ -280,9 +282,9 @@ def test_no_plot_against_points_where_it_would_not_serve(names: list[str]) -> No
 )
 @pytest.mark.filterwarnings("error")  # a layout that does not work is a warning
 def test_every_plot_is_a_picture(runs: list[dict[str, Any]]) -> None:
-    made = accuracy.draw(study(runs), "measured: scenes")
+    made = accuracy.draw_accuracy(study(runs), "measured: scenes")
     with Image.open(io.BytesIO(made["png"])) as picture:
-        assert picture.width == 960
+        assert picture.width == style.FIGURE_WIDTH * style.DPI
         colours = picture.convert("RGB").getcolors(2**24)
     assert colours is not None
     assert len(colours) > 20

@@ -7,10 +7,11 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from golden_pages import assert_golden
 from scipy import stats
 from synthetic import cells, full_row, measure_row, page, run_row, section, without_plots
 
-from reports.analysis.study_rows import Study, assemble
+from reports.analysis.study_rows import Study, assemble_study
 from reports.paper.claims import CLAIMS
 from reports.study import report
 
@@ -36,7 +37,7 @@ def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def study(runs: list[dict[str, Any]], kind: str = "ablate", **changes: Any) -> Study:
-    return assemble(kind, **({"runs": runs, "planned": runs} | changes))
+    return assemble_study(kind, **({"runs": runs, "planned": runs} | changes))
 
 
 def full(**changes: Any) -> Study:
@@ -64,11 +65,20 @@ def lines_of(text: str, heading: str) -> dict[str, list[str]]:
     return {line[0]: line[1:] for line in cells(section(text, heading))}
 
 
+def test_the_whole_page() -> None:
+    """The page of a study with all that rows may hold, a run that failed and one that is missing."""
+    study_rows = full()
+    failed = run_row("N=4 L=1", 3, None, status="diverged", message="loss is nan\n| at 3")
+    planned = [*study_rows.runs, failed, {"variant": "N=64 L=3", "seed": 3}]
+    measures = [*study_rows.measures.values()][:-1]
+    assert_golden("study.md", page(study([*study_rows.runs, failed], planned=planned, measures=measures)))
+
+
 # --- the first screen -------------------------------------------------------------------------------------------------
 
 
 def test_question_verdict_table_and_plot_come_first() -> None:
-    made = report.files(full())
+    made = report.study_report_files(full())
     text, html = made["report.md"].decode(), made["report.html"].decode()
     marks = [
         "# How do accuracy",
@@ -316,7 +326,7 @@ def test_the_page_holds_what_the_markdown_does(names: list[str]) -> None:
     ]
     runs.append(run_row(names[1], 2, None, message="<b>|_*"))
     runs[0]["metrics"]["iou"] = {f"class {name}": 0.5 for name in names}
-    made = report.files(study(runs, measures=[measure_row(name) for name in names], control=names[1]))
+    made = report.study_report_files(study(runs, measures=[measure_row(name) for name in names], control=names[1]))
     text, shown = made["report.md"].decode(), Shown(made["report.html"].decode())
     tables = cells(text)
     assert shown.found["t"] == [words for line in tables for words in line]

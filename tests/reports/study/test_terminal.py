@@ -10,7 +10,7 @@ from synthetic import measure_row, run_row
 
 from bench.stats import seed_statistics
 from reports.analysis import comparisons
-from reports.analysis.study_rows import Study, assemble
+from reports.analysis.study_rows import Study, assemble_study
 from reports.study import terminal
 
 VALUES = {"none": (0.40, 0.41, 0.43), "a much longer | *name*": (0.50, 0.52, 0.53), "lost": ()}
@@ -19,11 +19,11 @@ VALUES = {"none": (0.40, 0.41, 0.43), "a much longer | *name*": (0.50, 0.52, 0.5
 def study(**changes: Any) -> Study:
     runs = [run_row(name, seed, value) for name, found in VALUES.items() for seed, value in enumerate(found)]
     runs.append(run_row("lost", 0, None))
-    return assemble("ablate", runs=runs, planned=runs, measures=[measure_row("none")], **changes)
+    return assemble_study("ablate", runs=runs, planned=runs, measures=[measure_row("none")], **changes)
 
 
 def test_columns_are_aligned_and_the_verdict_follows() -> None:
-    made = list(terminal.lines(study()))
+    made = list(terminal.study_lines(study()))
     table, verdict = made[:4], made[4:]
     assert [re.split(r" {2,}", line) for line in table] == [
         ["variant", "n", "mIoU, %", "GMACs", "peak RSS, GiB"],
@@ -32,25 +32,25 @@ def test_columns_are_aligned_and_the_verdict_follows() -> None:
         ["lost", "0", "–", "–", "–"],
     ]
     assert len({len(line) for line in table}) == 1
-    assert {line.index(word) for line, word in zip(table[1:3], ("41.33", "51.67"), strict=True)} == {27}
-    assert verdict == comparisons.verdict(study())
+    assert len({line.index(word) for line, word in zip(table[1:3], ("41.33", "51.67"), strict=True)}) == 1
+    assert verdict == comparisons.comparison_sentences(study())
     assert "a much longer | *name* by 10.33 points" in verdict[0]
 
 
 def test_nothing_is_marked_up_or_left_at_the_ends() -> None:
-    for line in (*terminal.lines(study()), *terminal.power(study(), 1.0)):
+    for line in (*terminal.study_lines(study()), *terminal.power_lines(study(), 1.0)):
         assert line == line.rstrip()
         assert "\\" not in line
         assert "\n" not in line
 
 
 def test_a_study_without_runs_is_a_table_of_dashes() -> None:
-    empty = assemble("ablate", runs=[], planned=[{"variant": "a", "seed": 0}])
-    assert [line.split() for line in terminal.lines(empty)][1:] == [["a", "0", "–", "–", "–"]]
+    empty = assemble_study("ablate", runs=[], planned=[{"variant": "a", "seed": 0}])
+    assert [line.split() for line in terminal.study_lines(empty)][1:] == [["a", "0", "–", "–", "–"]]
 
 
 def test_power_of_each_variant_against_the_control() -> None:
-    made = list(terminal.power(study(), 2.0))
+    made = list(terminal.power_lines(study(), 2.0))
     assert made[0] == "Differences of 2 points of mIoU from none, two-sided t test at 0.05, 80 % probability."
     assert len(made) == 4
     first, second = made[2:]
@@ -65,7 +65,7 @@ def test_power_of_each_variant_against_the_control() -> None:
 
 def test_power_in_brackets_is_at_the_strictest_step() -> None:
     runs = [run_row(name, seed, 0.4 + seed / 50) for name in "abcd" for seed in range(3)]
-    line = list(terminal.power(assemble("ablate", runs=runs), 2.0))[2]
+    line = list(terminal.power_lines(assemble_study("ablate", runs=runs), 2.0))[2]
     found = re.search(r"(\d+) \((\d+)\) seeds needed", line)
     assert found
     one, strictest = map(int, found.groups())
@@ -74,5 +74,5 @@ def test_power_in_brackets_is_at_the_strictest_step() -> None:
 
 
 def test_power_without_a_second_variant() -> None:
-    alone = assemble("ablate", runs=[run_row("a", seed, 0.4 + seed / 100) for seed in range(2)])
-    assert list(terminal.power(alone, 1.0)) == ["There is no second variant to compare with."]
+    alone = assemble_study("ablate", runs=[run_row("a", seed, 0.4 + seed / 100) for seed in range(2)])
+    assert list(terminal.power_lines(alone, 1.0)) == ["There is no second variant to compare with."]

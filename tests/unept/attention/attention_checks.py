@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bench.attention_layer.attention_under_test import Call
-from bench.attention_layer.behaviour import Padded, alone, beside_others
-from bench.profiling.receptive_field import depends
+from bench.attention_layer.attention_under_test import AttentionCall
+from bench.attention_layer.behaviour import PadWith, change_beside_others, change_when_alone
+from bench.profiling.receptive_field import dependency_mask
 
 Shapes = tuple[tuple[int, int], ...]
 WIDTH, HEADS = 24, 3
@@ -103,7 +103,7 @@ def reaches(case: Case) -> bool:
     """The measured matrix is the pattern; a token itself counts nowhere, since it is seen through its query too."""
     size = sum(height * width for height, width in case.shapes)
     queries = torch.arange(0, size, 1 + size // 60)
-    measured = depends([case.module], case.shapes, WIDTH, queries, residual=False)
+    measured = dependency_mask([case.module], case.shapes, WIDTH, queries, residual=False)
     assert case.meet is not None
     others = ~torch.eye(size, dtype=torch.bool)
     return torch.equal(measured & others[queries], (case.meet & others)[queries])
@@ -113,19 +113,19 @@ def is_blind_to_padding(case: Case) -> bool:
     """Whatever the padding holds, the result is the same."""
     tokens, position = inputs(case.shapes)
     expected = case.module(tokens, position, case.shapes)
-    with torch.no_grad(), Padded(3.0):
+    with torch.no_grad(), PadWith(3.0):
         return close(case.module(tokens, position, case.shapes), expected)
 
 
 def keeps_images_apart(case: Case) -> bool:
     first, second = (
-        Call(
+        AttentionCall(
             tensors=dict(zip(("tokens", "position"), inputs(case.shapes, seed, batch=3), strict=True)),
             sizes=(case.shapes,),
         )
         for seed in (0, 1)
     )
-    return max(alone(case.module, first), beside_others(case.module, first, second)) < 1e-9
+    return max(change_when_alone(case.module, first), change_beside_others(case.module, first, second)) < 1e-9
 
 
 CHECKS = (is_its_twin, has_its_gradients, reaches, is_blind_to_padding, keeps_images_apart)

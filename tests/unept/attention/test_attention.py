@@ -14,7 +14,7 @@ from unept.config import SLOTS
 
 SETTINGS = {"width": 16, "heads": 2, "levels": 2, "points": 3, "offset_init": "released", "dropout": 0.0, "layer": 0}
 SHAPES = ((3, 4), (2, 2))
-EVERY = [(slot, name) for slot in SLOTS for name in attention.names(slot)]
+EVERY = [(slot, name) for slot in SLOTS for name in attention.attention_names(slot)]
 
 
 def call(slot, module, *, batch=2, shapes=SHAPES):
@@ -27,7 +27,7 @@ def call(slot, module, *, batch=2, shapes=SHAPES):
 
 @pytest.mark.parametrize(("slot", "name"), EVERY)
 def test_keeps_the_shape_and_has_gradients(slot, name):
-    module = attention.make(slot, name, SETTINGS)
+    module = attention.make_attention(slot, name, SETTINGS)
     given, out = call(slot, module)
     assert out.shape == given.shape
     parameters = list(module.parameters())
@@ -39,7 +39,7 @@ def test_keeps_the_shape_and_has_gradients(slot, name):
 
 @pytest.mark.parametrize("slot", SLOTS)
 def test_nothing_is_zero(slot):
-    _, out = call(slot, attention.make(slot, "none", SETTINGS))
+    _, out = call(slot, attention.make_attention(slot, "none", SETTINGS))
     assert not out.any()
 
 
@@ -222,13 +222,13 @@ def test_own_module_from_the_working_directory(workplace):
     (workplace / "mine_for_a_test.py").write_text(OWN)
     before = list(sys.path)
     attention.check_slot("encoder_self", "mine_for_a_test:Mine")
-    module = attention.make("encoder_self", "mine_for_a_test:Mine", SETTINGS)
+    module = attention.make_attention("encoder_self", "mine_for_a_test:Mine", SETTINGS)
     assert sys.path == before
     assert module.points == 3
     assert call("encoder_self", module)[1].shape == (2, 16, 16)
-    assert attention.make("encoder_self", "mine_for_a_test:Greedy", SETTINGS).settings == SETTINGS
+    assert attention.make_attention("encoder_self", "mine_for_a_test:Greedy", SETTINGS).settings == SETTINGS
     with pytest.raises(ValueError, match="mine_for_a_test:Picky cannot be made: "):
-        attention.make("encoder_self", "mine_for_a_test:Picky", SETTINGS)
+        attention.make_attention("encoder_self", "mine_for_a_test:Picky", SETTINGS)
     with pytest.raises(ValueError, match=r"no torch.nn.Module class Other"):
         attention.check_slot("encoder_self", "mine_for_a_test:Other")
 

@@ -9,7 +9,7 @@ import torch
 from attention_checks import HEADS, LARGE, NOT_DIVIDING, WIDTH, Case, apart, failures, places, prepared, softmax_over
 from torch.nn import functional as F
 
-from bench.profiling.receptive_field import reach
+from bench.profiling.receptive_field import measure_receptive_field
 from unept.attention import windows
 from unept.attention.longformer import LongformerSelf
 
@@ -152,14 +152,18 @@ def test_one_that_leaks_over_a_levels_border_is_caught():
 
 def test_reach_of_two_layers_stays_in_the_level_without_global_tokens():
     shapes = ((6, 6), (3, 4))
-    plain = reach(lambda layer: LongformerSelf(width=8, heads=2, layer=layer), shapes, 8)
+    plain = measure_receptive_field(lambda layer: LongformerSelf(width=8, heads=2, layer=layer), shapes, 8)
     assert plain.two_layers == ((1.0, 0.0), (0.0, 1.0))
-    bridged = reach(lambda layer: LongformerSelf(width=8, heads=2, layer=layer, global_tokens=1), shapes, 8)
+    bridged = measure_receptive_field(
+        lambda layer: LongformerSelf(width=8, heads=2, layer=layer, global_tokens=1), shapes, 8
+    )
     assert bridged.two_layers == ((1.0, 1.0), (1.0, 1.0))
 
 
 def test_share_of_a_square_window():
-    found = reach(lambda _: LongformerSelf(width=8, heads=2, window=3, order="window2d"), ((6, 6),), 8, queries=36)
+    found = measure_receptive_field(
+        lambda _: LongformerSelf(width=8, heads=2, window=3, order="window2d"), ((6, 6),), 8, queries=36
+    )
     assert found.share == pytest.approx((16 * 8 + 16 * 5 + 4 * 3) / 36 / 35)
 
 

@@ -10,7 +10,7 @@ import torch
 from attention_checks import HEADS, LARGE, NOT_DIVIDING, WIDTH, Case, failures, inputs, prepared
 from torch.nn import functional as F
 
-from bench.profiling.receptive_field import reach
+from bench.profiling.receptive_field import measure_receptive_field
 from unept.attention import lsh
 from unept.attention.lsh import Look, factors, hashed, lsh_attention
 from unept.attention.reformer import ReformerSelf
@@ -256,7 +256,7 @@ def test_the_evaluation_seed_is_the_process_seed_and_travels_with_the_weights():
 
 def test_buckets_span_levels():
     shapes = ((6, 6), (3, 4))
-    found = reach(lambda layer: ReformerSelf(width=8, heads=2, layer=layer, chunk=8), shapes, 8)
+    found = measure_receptive_field(lambda layer: ReformerSelf(width=8, heads=2, layer=layer, chunk=8), shapes, 8)
     assert all(share > 0.5 for row in found.two_layers for share in row)
 
 

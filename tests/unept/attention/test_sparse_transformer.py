@@ -8,7 +8,7 @@ import pytest
 import torch
 from attention_checks import HEADS, LARGE, NOT_DIVIDING, WIDTH, Case, apart, failures, places, prepared, softmax_over
 
-from bench.profiling.receptive_field import reach
+from bench.profiling.receptive_field import measure_receptive_field
 from unept.attention import sparse_transformer
 from unept.attention.sparse_transformer import SparseTransformerSelf
 
@@ -112,7 +112,9 @@ def test_one_that_leaks_over_a_levels_border_is_caught():
 
 
 def test_two_layers_reach_all_of_a_level_and_nothing_else():
-    found = reach(lambda layer: SparseTransformerSelf(width=8, heads=2, layer=layer), ((6, 6), (3, 4)), 8, queries=36)
+    found = measure_receptive_field(
+        lambda layer: SparseTransformerSelf(width=8, heads=2, layer=layer), ((6, 6), (3, 4)), 8, queries=36
+    )
     assert found.two_layers == ((1.0, 0.0), (0.0, 1.0))
     row_and_column = 36 * 10 + 12 * 5  # pairs of two different tokens: 5 + 5, and 3 + 2
     assert found.share == pytest.approx(row_and_column / 48 / 47)
@@ -121,8 +123,12 @@ def test_two_layers_reach_all_of_a_level_and_nothing_else():
 def test_order_of_the_fixed_pattern():
     """Block first and summary second reaches everything; the other way round only what summaries pass on."""
     options = {"width": 8, "heads": 2, "mode": "fixed", "split": "layers", "block": 16, "summary": 4}
-    forward = reach(lambda layer: SparseTransformerSelf(layer=layer, **options), ((8, 9),), 8, queries=72)
-    backward = reach(lambda layer: SparseTransformerSelf(layer=1 - layer, **options), ((8, 9),), 8, queries=72)
+    forward = measure_receptive_field(
+        lambda layer: SparseTransformerSelf(layer=layer, **options), ((8, 9),), 8, queries=72
+    )
+    backward = measure_receptive_field(
+        lambda layer: SparseTransformerSelf(layer=1 - layer, **options), ((8, 9),), 8, queries=72
+    )
     assert forward.two_layers == ((1.0,),)
     blocks = 4 * 16 * (16 + 4 * 4) + 8 * (8 + 4 * 4)  # the own block, and the summaries of the other four
     assert backward.two_layers[0][0] == pytest.approx(blocks / 72**2)

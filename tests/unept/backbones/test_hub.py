@@ -36,11 +36,11 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Answers:
 
 def test_what_the_hub_has_is_loaded(client: Answers, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    made = backbones.make("lite0", 64)
+    made = backbones.make_backbone("lite0", 64)
     client.path = tmp_path / "model.safetensors"
     save_file({name: tensor.contiguous() for name, tensor in made.state_dict().items()}, client.path)
     torch.manual_seed(1)
-    found = backbones.make("lite0", 64, weights="imagenet")
+    found = backbones.make_backbone("lite0", 64, weights="imagenet")
     assert client.asked == [("timm/tf_efficientnet_lite0.in1k", "model.safetensors", False)]
     assert all(torch.equal(found.state_dict()[name], tensor) for name, tensor in made.state_dict().items())
 
@@ -48,18 +48,18 @@ def test_what_the_hub_has_is_loaded(client: Answers, tmp_path: Path) -> None:
 def test_without_a_hub_the_cache_is_asked(client: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "_reachable", lambda _: False)
     with pytest.raises(ValueError, match=r"^weights imagenet: timm/deit_base_distilled\S+ is not in the"):
-        hub.fetch("deit_base_distilled_patch16_384.fb_in1k")
+        hub.fetch_imagenet("deit_base_distilled_patch16_384.fb_in1k")
     assert client.asked[0][2]
 
 
 def test_what_the_client_says_is_one_line(client: Answers) -> None:
     with pytest.raises(ValueError, match=r"and not found; fetch its model.safetensors elsewhere and give that file"):
-        hub.fetch("resnet50c.gluon_in1k")
+        hub.fetch_imagenet("resnet50c.gluon_in1k")
 
 
 def test_a_backbone_without_published_weights(client: Answers) -> None:
     with pytest.raises(ValueError, match="no weights are published for this backbone"):
-        backbones.make("tiny_vit", 64, weights="imagenet")
+        backbones.make_backbone("tiny_vit", 64, weights="imagenet")
     assert client.asked == []
 
 
@@ -74,8 +74,8 @@ def test_whether_something_listens(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_published_name_is_one_of_timms() -> None:
     from timm.models import get_pretrained_cfg
 
-    from unept.published.backbones import PUBLISHED
+    from unept.published.backbones import TIMM_WEIGHTS
 
-    own = [backbones.make(name, 32).published for name in ("resnet50", "lite0")]
-    for name in (*own, *PUBLISHED.values(), "deit_base_distilled_patch16_384.fb_in1k"):
+    own = [backbones.make_backbone(name, 32).published for name in ("resnet50", "lite0")]
+    for name in (*own, *TIMM_WEIGHTS.values(), "deit_base_distilled_patch16_384.fb_in1k"):
         assert get_pretrained_cfg(name).hf_hub_id == f"timm/{name}"

@@ -42,7 +42,7 @@ def made(config: unept.ModelConfig) -> nn.Module:
 
 def write(path: Path, config: unept.ModelConfig = TINY) -> nn.Module:
     model = made(config)
-    model_file.save(path, model, config, classes=CLASSES, palette=PALETTE, facts=FACTS)
+    model_file.save_model(path, model, config, classes=CLASSES, palette=PALETTE, facts=FACTS)
     return model
 
 
@@ -69,7 +69,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_model_comes_back_to_the_bit(tmp_path: Path, changes: dict[str, Any]) -> None:
     config = replace(TINY, **changes)
     model = write(tmp_path / "new" / "m.safetensors", config)
-    found = model_file.load(tmp_path / "new" / "m.safetensors")
+    found = model_file.load_model(tmp_path / "new" / "m.safetensors")
     assert (found.config, found.classes, found.palette, found.facts) == (config, CLASSES, PALETTE, FACTS)
     assert not found.model.training
     image = torch.randn(2, 3, 40, 56)
@@ -84,12 +84,12 @@ def test_a_released_model_of_other_widths_comes_back(tmp_path: Path) -> None:
     model = unept.load_released(state, heads=4)
     path = tmp_path / "m.safetensors"
     names = [f"class {i}" for i in range(7)]
-    model_file.save(path, model, model.config, classes=names, palette=[(0, 0, 0)] * 7, facts={})
+    model_file.save_model(path, model, model.config, classes=names, palette=[(0, 0, 0)] * 7, facts={})
     with pytest.raises(ValueError, match=r"backbone\.cls_token is \(1, 1, 48\), the model it describes"):
-        model_file.load(path)
-    model_file.save(path, model, model.config, classes=names, palette=[(0, 0, 0)] * 7, facts={}, backbone_heads=3)
+        model_file.load_model(path)
+    model_file.save_model(path, model, model.config, classes=names, palette=[(0, 0, 0)] * 7, facts={}, backbone_heads=3)
     with torch.no_grad():
-        assert torch.equal(model_file.load(path).model(golden["x"]).logits, model(golden["x"]).logits)
+        assert torch.equal(model_file.load_model(path).model(golden["x"]).logits, model(golden["x"]).logits)
 
 
 def test_a_file_that_begins_like_a_pickle_is_read_all_the_same(tmp_path: Path) -> None:
@@ -98,10 +98,10 @@ def test_a_file_that_begins_like_a_pickle_is_read_all_the_same(tmp_path: Path) -
     model = made(TINY)
     note = 0
     for _ in range(3):
-        model_file.save(path, model, TINY, classes=CLASSES, palette=PALETTE, facts={"note": "x" * note})
+        model_file.save_model(path, model, TINY, classes=CLASSES, palette=PALETTE, facts={"note": "x" * note})
         note += (0x80 - path.read_bytes()[0]) % 256
     assert path.read_bytes()[:1] == b"\x80"
-    assert model_file.load(path).config == TINY
+    assert model_file.load_model(path).config == TINY
 
 
 def test_the_text_beside_says_what_the_file_says(file: Path) -> None:
@@ -136,8 +136,8 @@ def test_a_crash_between_the_two_files_leaves_a_whole_checkpoint(
     for number, classes in ((1, 3), (2, 4)):
         monkeypatch.setattr(os, "fsync", stop_at(number))
         with pytest.raises(OSError, match="No space left"):
-            model_file.save(path, made(other), other, classes="abcd", palette=[(0, 0, 0)] * 4, facts={})
-        assert model_file.load(path).config.classes == classes
+            model_file.save_model(path, made(other), other, classes="abcd", palette=[(0, 0, 0)] * 4, facts={})
+        assert model_file.load_model(path).config.classes == classes
         assert sorted(each.name for each in tmp_path.iterdir()) == ["m.json", "m.safetensors"]
 
 
@@ -171,7 +171,7 @@ def refused(folder: Path, content: bytes, message: str) -> None:
     path = folder / "changed.safetensors"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message) as caught:
-        model_file.load(path)
+        model_file.load_model(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
 
@@ -189,7 +189,7 @@ def test_what_is_no_checkpoint(tmp_path: Path) -> None:
         (text, "cut off, damaged or no"),
     ):
         with pytest.raises(ValueError, match=message) as caught:
-            model_file.load(path)
+            model_file.load_model(path)
         assert str(caught.value).startswith(f"{path}: ")
 
 
@@ -203,7 +203,7 @@ def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
     for content in (pickle.dumps(_Bomb()), pickle.dumps(_Bomb(), protocol=0)):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"torch\.save|no \.safetensors file"):
-            model_file.load(path)
+            model_file.load_model(path)
 
 
 def rewritten(file: Path, change: Callable[[dict[str, Any]], None], tensors: Mapping[str, torch.Tensor] = {}) -> bytes:
@@ -278,20 +278,20 @@ def test_weights_that_are_not_those_of_the_description(file: Path, tmp_path: Pat
 def test_a_field_that_came_later_has_its_default(file: Path, tmp_path: Path) -> None:
     path = tmp_path / "older.safetensors"
     path.write_bytes(rewritten(file, lambda d: d["config"].pop("ffn_chunks")))
-    assert model_file.load(path).config == TINY
+    assert model_file.load_model(path).config == TINY
 
 
 def test_own_code_is_imported_only_where_it_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own_attention_of_a_checkpoint.py").write_text(
-        "from unept.attention.none import NothingSelf\nclass Own(NothingSelf):\n    pass\n", encoding="utf-8"
+        "from unept.attention.none import NoSelfAttention\nclass Own(NoSelfAttention):\n    pass\n", encoding="utf-8"
     )
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "m.safetensors"
     config = replace(TINY, encoder_self="own_attention_of_a_checkpoint:Own")
     write(path, config)
     with pytest.raises(ValueError, match="code outside this program; allow it to be imported"):
-        model_file.load(path)
-    assert model_file.load(path, own_modules=True).config == config
+        model_file.load_model(path)
+    assert model_file.load_model(path, own_modules=True).config == config
 
 
 def test_what_cannot_be_saved(tmp_path: Path) -> None:
@@ -299,7 +299,7 @@ def test_what_cannot_be_saved(tmp_path: Path) -> None:
 
     def save(path: str = "m.safetensors", model: nn.Module = model, **changes: Any) -> None:
         given = {"classes": CLASSES, "palette": PALETTE, "facts": FACTS} | changes
-        model_file.save(tmp_path / path, model, TINY, **given)
+        model_file.save_model(tmp_path / path, model, TINY, **given)
 
     for call, message in (
         (lambda: save("m.pth"), r"a checkpoint's name ends in \.safetensors"),

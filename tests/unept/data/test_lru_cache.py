@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from unept.data.lru_cache import Kept
+from unept.data.lru_cache import LRUCache
 
 
 def test_it_makes_once_keeps_read_only_and_drops_what_was_asked_for_longest_ago():
@@ -14,7 +14,7 @@ def test_it_makes_once_keeps_read_only_and_drops_what_was_asked_for_longest_ago(
 
         return make
 
-    kept = Kept(20)
+    kept = LRUCache(20)
     for key in (0, 1, 0, 2, 0, 1):
         (array,) = kept.get(key, entry(key))
         assert (array == key).all()
@@ -25,7 +25,7 @@ def test_it_makes_once_keeps_read_only_and_drops_what_was_asked_for_longest_ago(
 
 
 def test_a_single_entry_is_kept_however_large():
-    kept = Kept(1)
+    kept = LRUCache(1)
     assert kept.get("a", lambda: (np.zeros(100),)) is kept.get("a", lambda: (np.ones(100),))
     kept.get("b", lambda: (np.zeros(100),))
     assert (len(kept), kept.held) == (1, 800)

@@ -8,7 +8,7 @@ import torch
 
 from unept import boundary
 from unept.config import LossConfig
-from unept.data.lru_cache import Kept
+from unept.data.lru_cache import LRUCache
 from unept.data.pipeline import MEAN, STD, Batches, Maps, TrainPipeline, crop, distort, flip, resize
 from unept.data.sample import Sample
 from unept.data.scenes import SceneConfig, Scenes
@@ -364,7 +364,7 @@ def test_stored_truth_is_made_once_a_picture_within_a_bound(monkeypatch):
     calls = []
     real = boundary.truth_maps
     monkeypatch.setattr(boundary, "truth_maps", lambda label, *a, **k: calls.append(1) or real(label, *a, **k))
-    kept = Kept(2 * 2 * 64 * 64)
+    kept = LRUCache(2 * 2 * 64 * 64)
     pipeline = TrainPipeline(Augment(), LossConfig(distance="stored"), 64, kept=kept)
     for index in (0, 1, 0, 1, 1, 0):
         pipeline(SCENES[index], np.random.default_rng(0))
@@ -379,10 +379,10 @@ def test_stored_truth_is_made_once_a_picture_within_a_bound(monkeypatch):
 
 def test_what_is_kept_changes_no_bit(monkeypatch):
     """A warm memory gives what a cold one does, also where a picture's crop or another loss asks for other maps."""
-    kept = Kept(1 << 20)
+    kept = LRUCache(1 << 20)
     for loss in (LossConfig(), LossConfig(distance="stored")):
         for change in (Augment(), Augment(base_long=48, base_short=48), Augment(base_long=90, base_short=90)):
-            cold = TrainPipeline(change, loss, 64, kept=Kept(0))(SCENES[3], np.random.default_rng(1))
+            cold = TrainPipeline(change, loss, 64, kept=LRUCache(0))(SCENES[3], np.random.default_rng(1))
             for _ in range(2):
                 warm = TrainPipeline(change, loss, 64, kept=kept)(SCENES[3], np.random.default_rng(1))
                 for one, other in zip(warm, cold, strict=True):

@@ -153,10 +153,10 @@ def corners_aligned(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def transpose_without_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    shrink = banded_cross_entropy._shrink
+    shrink = banded_cross_entropy._upsample_transposed
     monkeypatch.setattr(
         banded_cross_entropy,
-        "_shrink",
+        "_upsample_transposed",
         lambda slope, rows, columns: shrink(slope, (rows > 0).to(rows.dtype) / 2, columns),
     )
 

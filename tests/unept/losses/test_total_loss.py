@@ -18,7 +18,7 @@ import unept
 from unept.boundary import OFFSETS
 from unept.config import LossConfig, released_profile
 from unept.layers.boundary_refinement import refine
-from unept.losses.total_loss import Losses, Whole, balanced_ce, total_loss
+from unept.losses.total_loss import BatchTotals, Losses, balanced_ce, total_loss
 from unept.model import Output
 
 PAPER = LossConfig()
@@ -403,14 +403,14 @@ class Exchange:
     def of(self, part: int) -> Callable[[Tensor], Tensor]:
         asked = itertools.count()
 
-        def summed(counts: Tensor) -> Tensor:
+        def all_reduce_sum(counts: Tensor) -> Tensor:
             turn = next(asked)
             if self.complete:
                 return torch.stack([noted[turn] for noted in self.noted]).sum(0)
             self.noted[part].append(counts)
             return counts
 
-        return summed
+        return all_reduce_sum
 
 
 @pytest.mark.parametrize("config", [PAPER, RELEASED], ids=["paper", "released"])
@@ -426,8 +426,8 @@ def test_the_shares_of_parts_computed_together_add_up_to_the_batch(config, area)
         for index, half in enumerate((slice(0, 1), slice(1, None))):
             own = Output(*(part if part is None else part[half] for part in out))
             targets = [each[half] for each in maps]
-            whole = Whole.of(*targets[:2], summed=exchange.of(index))
-            shares.append(torch.stack(total_loss(own, *targets, config, edge_threshold="probability", whole=whole)))
+            totals = BatchTotals.from_targets(*targets[:2], all_reduce_sum=exchange.of(index))
+            shares.append(torch.stack(total_loss(own, *targets, config, edge_threshold="probability", totals=totals)))
         exchange.complete = True
     torch.testing.assert_close(sum(shares), torch.stack(want), rtol=0, atol=1e-12)
     assert [len(noted) for noted in exchange.noted] == [2, 2]

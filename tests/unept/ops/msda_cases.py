@@ -13,7 +13,7 @@ from locations import GOLDEN
 from safetensors.torch import load_file
 from torch import Tensor
 
-from bench.microbench.operator.inputs import Case, make
+from bench.microbench.operator.inputs import OperatorCase, make_inputs
 from unept.ops import cpu_build, cpu_ops, reference
 from unept.ops.reference import Shapes
 
@@ -23,14 +23,14 @@ NAMES = ("result", "value gradient", "offset gradient", "logit gradient")
 
 # Rows of less than a vector, of whole vectors and of both; blocks that are full, broken and single; a large table.
 CASES = (
-    Case(((3, 4), (2, 2)), batch=2),
-    Case(((7, 5),), queries=1, heads=1, channels=1, points=1),
-    Case(((12, 12),) * 3, batch=2, queries=33, heads=3, channels=32, points=16),
-    Case(((5, 9), (3, 3), (1, 7)), batch=3, queries=17, heads=3, channels=33, points=4),
-    Case(((5, 9),), batch=2, queries=70, channels=64, points=5),
-    Case(((8, 3), (4, 4)), queries=9, channels=20, points=2, spread=30.0),
-    Case(((6, 5),), queries=3, heads=1, channels=250, points=200),
-    Case(((71, 57),), queries=13, heads=1, channels=33, points=7),  # a table whose corners are asked for ahead
+    OperatorCase(((3, 4), (2, 2)), batch=2),
+    OperatorCase(((7, 5),), queries=1, heads=1, channels=1, points=1),
+    OperatorCase(((12, 12),) * 3, batch=2, queries=33, heads=3, channels=32, points=16),
+    OperatorCase(((5, 9), (3, 3), (1, 7)), batch=3, queries=17, heads=3, channels=33, points=4),
+    OperatorCase(((5, 9),), batch=2, queries=70, channels=64, points=5),
+    OperatorCase(((8, 3), (4, 4)), queries=9, channels=20, points=2, spread=30.0),
+    OperatorCase(((6, 5),), queries=3, heads=1, channels=250, points=200),
+    OperatorCase(((71, 57),), queries=13, heads=1, channels=33, points=7),  # a table whose corners are asked for ahead
 )
 
 
@@ -80,17 +80,17 @@ def derived(run: Callable[..., Tensor], tensors: list[Tensor], shapes: Shapes) -
     return [out.detach(), *torch.autograd.grad(out, leaves, gradient)]
 
 
-def complaints(case: Case, dtype: torch.dtype = torch.float32) -> list[str]:
+def complaints(case: OperatorCase, dtype: torch.dtype = torch.float32) -> list[str]:
     """Where the native kernel errs more than twice as much as the reference does in the same type; [] if nowhere.
 
     Four roundings of the largest number are allowed besides: where the reference is right by chance to the last bit,
     twice its error says nothing.
     """
-    exact = derived(truth, make(case), case.shapes)
-    tensors = make(case, dtype)
+    exact = derived(truth, make_inputs(case), case.shapes)
+    tensors = make_inputs(case, dtype)
     ours, theirs = (derived(run, tensors, case.shapes) for run in (cpu_ops.msda, reference.msda))
     # a logit's gradient is a difference of two numbers of about this size
-    differ = _largest((exact[0] * make(case)[4]).abs().unflatten(-1, (case.heads, -1)).sum(-1))
+    differ = _largest((exact[0] * make_inputs(case)[4]).abs().unflatten(-1, (case.heads, -1)).sum(-1))
     wrong = []
     for name, one, other, right in zip(NAMES, ours, theirs, exact, strict=True):
         error, allowed = _largest(one - right), 2 * _largest(other - right)
@@ -103,8 +103,8 @@ def complaints(case: Case, dtype: torch.dtype = torch.float32) -> list[str]:
 
 def strange() -> list[str]:
     """Complaints about points that are not finite, far away, or weighed with nothing; [] if there are none."""
-    case = Case(((4, 5), (3, 2)), queries=6, heads=1)
-    value, place, offsets, logits, gradient = make(case, torch.float32)
+    case = OperatorCase(((4, 5), (3, 2)), queries=6, heads=1)
+    value, place, offsets, logits, gradient = make_inputs(case, torch.float32)
     for query, bad in enumerate((float("nan"), float("inf"), -float("inf"), 1e30, -1e6)):
         offsets[0, query, 0, 0, 1, query % 2] = bad
     logits[0, 5, 0, 1, 2] = -float("inf")

@@ -58,7 +58,7 @@ int main(int count, char**) {
   }
   const std::vector<std::int64_t> large_map{70, 60};  // whose rows are asked for before they are read
   const unept::Layout<float> layout({1, 4200, 2, 33, 1, 1, 1}, large_map.data());
-  if (layout.rows * layout.vectors * UNEPT_BYTES <= unept::kNear) wrong |= 128;
+  if (layout.rows * layout.vectors * UNEPT_BYTES <= unept::kCachedTableBytes) wrong |= 128;
   for (const std::int64_t points : {1, 16, 200}) {
     wrong |= once<float>({1, 4200, 2, 33, 1, points, 9}, large_map, 0, float32);
     wrong |= once<float>({2, 4200, 2, 33, 1, points, 170}, large_map, 0, float32);  // enough for several threads

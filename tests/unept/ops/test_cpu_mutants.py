@@ -23,8 +23,8 @@ MUTANTS = {
     ),
     "x and y of the last points swapped": (
         "call.h",
-        "pixel(right, wide[i], offsets[2 * i])",
-        "pixel(right, wide[i], offsets[2 * i + 1])",
+        "pixel(right, level_w[i], offsets[2 * i])",
+        "pixel(right, level_w[i], offsets[2 * i + 1])",
     ),
     "what lies left of a map put on its edge": (
         "point.h",
@@ -38,8 +38,8 @@ MUTANTS = {
     ),
     "what is not finite put inside": (
         "point.h",
-        "place > outside ? place : outside",
-        "place > outside ? place : Real{}",
+        "position > outside ? position : outside",
+        "position > outside ? position : Real{}",
     ),
     "one pixel too few between the lines": ("block.h", "(level.step() * width)", "((level.step() - 1) * width)"),
     "a level's start wrong": ("forward.h", "table + level.row * layout.width()", "table"),
@@ -53,11 +53,11 @@ MUTANTS = {
     "the last channel missing": ("forward.h", "block.sum, size.channels *", "block.sum, (size.channels - 1) *"),
     "the last channels read wrongly": ("layout.h", "read(to[channel], from[channel])", "read(to[channel], from[0])"),
     "a row overwritten": ("block.h", "values[piece] += times", "values[piece] = times"),
-    "the softmax's derivative cut": ("block.h", "mixed - weight * delta", "mixed"),
+    "the softmax's derivative cut": ("block.h", "weighted - weight * delta", "weighted"),
     "the slopes swapped": (
         "block.h",
-        "slope_x(v[0], v[1], v[2], v[3], load(block.down + i))",
-        "slope_x(v[0], v[2], v[1], v[3], load(block.down + i))",
+        "grad_x(v[0], v[1], v[2], v[3], load(block.down + i))",
+        "grad_x(v[0], v[2], v[1], v[3], load(block.down + i))",
     ),
     "the dots of two corners exchanged": (
         "block.h",
@@ -67,10 +67,14 @@ MUTANTS = {
     "the last point of a group of another query": ("block.h", "owner[point] * vectors", "owner[0] * vectors"),
     "the last query of a block missing": (
         "forward.h",
-        "query < queries.count(); ++query) {\n    fetch",
-        "query < queries.count() - 1; ++query) {\n    fetch",
+        "query < queries.count(); ++query) {\n    prefetch_query",
+        "query < queries.count() - 1; ++query) {\n    prefetch_query",
     ),
-    "the values of another head": ("forward.h", "std::exchange(kept[thread], which) != which", "kept[thread]++ < 0"),
+    "the values of another head": (
+        "forward.h",
+        "std::exchange(packed[thread], which) != which",
+        "packed[thread]++ < 0",
+    ),
 }
 
 

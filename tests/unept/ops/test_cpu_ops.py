@@ -44,11 +44,11 @@ def test_any_shape(case, dtype):
     assert complaints(case, dtype) == []
 
 
-def test_a_case_has_a_table_whose_corners_are_asked_for_ahead():
+def test_a_case_has_a_table_whose_corners_are_prefetched():
     text = (cpu_build.sources() / "block.h").read_text(encoding="utf-8")
-    near = 1 << int(re.findall(r"kNear = 1 << (\d+);", text)[0])
+    cached = 1 << int(re.findall(r"kCachedTableBytes = 1 << (\d+);", text)[0])
     bytes_of = [sum((h + 4) * (w + 2) + 2 for h, w in case.shapes) * case.channels * 4 for case in CASES]
-    assert max(bytes_of) > near
+    assert max(bytes_of) > cached
 
 
 def test_the_truth_is_the_reference_in_double_precision():

@@ -18,6 +18,7 @@ from unept.ops import cuda_build
 from unept.ops.cuda_build import Unavailable
 from unept.ops.cuda_library import Kernel
 from unept.ops.validation import Sizes
+from unept.utils.messages import first_error_line
 
 NVCC = """#!/bin/sh
 echo "$*" >> {log}
@@ -165,7 +166,7 @@ def test_one_of_several_processes_builds(nvcc, tmp_path):
     (tmp_path / "cache").mkdir()
     stale = tmp_path / "cache" / ".msda-cuda-x.tmp"  # of another library: not this one's to remove
     stale.write_text("", encoding="utf-8")
-    code = "from unept.ops import gpu_build; print(gpu_build.library_for((9, 0)).read_text())"
+    code = "from unept.ops import cuda_build; print(cuda_build.library_for((9, 0)).read_text())"
     environment = {**os.environ, "PYTHONPATH": str(Path(cuda_build.__file__).parents[2])}
     running = [
         subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
@@ -188,8 +189,8 @@ def test_the_cache_folder(monkeypatch):
     ("text", "line"),
     [("", ""), ("  a\nb", "a"), ("a\nfatal ERROR: b\nc", "fatal ERROR: b"), ("x" * 400, "x" * 300)],
 )
-def test_one_line(text, line):
-    assert cuda_build.one_line(text) == line
+def test_the_most_telling_line(text, line):
+    assert first_error_line(text) == line
 
 
 @pytest.mark.slow

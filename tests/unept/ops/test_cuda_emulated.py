@@ -116,8 +116,8 @@ def test_four_additions_at_once(case):
 def test_values_that_are_not_aligned(kernel):
     """A tensor may start anywhere in its memory: then channels are loaded one by one."""
     inputs = cuda_selftest.make_inputs(PYRAMID, 5, 2, 32, 4)
-    room = torch.zeros(inputs.value_BSHD.numel() + 1)
-    shifted = room[1:].view_as(inputs.value_BSHD).copy_(inputs.value_BSHD)
+    capacity = torch.zeros(inputs.value_BSHD.numel() + 1)
+    shifted = capacity[1:].view_as(inputs.value_BSHD).copy_(inputs.value_BSHD)
     assert shifted.data_ptr() % 16
     assert cuda_selftest.disagreement(kernel, inputs._replace(value_BSHD=shifted)) == ""
 

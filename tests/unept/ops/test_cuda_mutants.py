@@ -43,8 +43,8 @@ MUTANTS = {
     "early return before a shuffle, backward": (
         {
             "gpu_backward.cuh": (
-                "    const Spot<Real> own = spot(call",
-                "    if (!group.live) return;\n    const Spot<Real> own = spot(call",
+                "    const SampledPoint<Real> sampled = sample_point(call",
+                "    if (!group.live) return;\n    const SampledPoint<Real> sampled = sample_point(call",
             )
         },
         "deadlock",
@@ -56,7 +56,7 @@ MUTANTS = {
     "a group without work writes": ({"gpu_forward.cuh": (LIVE, "if (has_channels) store")}, "race"),
     "a group without work adds": ({"gpu_backward.cuh": ("if (live) add(", "add(")}, "the gradient of the value is off"),
     "a wrong partner in the exchange": (
-        {"gpu_backward.cuh": ("__shfl_xor_sync(kAll, sent, count / 2)", "__shfl_xor_sync(kAll, sent, 1)")},
+        {"gpu_backward.cuh": ("__shfl_xor_sync(kFullWarp, sent, count / 2)", "__shfl_xor_sync(kFullWarp, sent, 1)")},
         "the gradient of the offsets is off",
     ),
 }

@@ -1,4 +1,4 @@
-"""The rivals' loss against torch's own on one image at a time."""
+"""The published networks' loss against torch's own on one image at a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
-from bench.profiling.memory.tracker import Ledger
+from bench.profiling.memory.tracker import MemoryTracker
 from unept.config import LossConfig
 from unept.losses import banded_cross_entropy
 from unept.published import Auxiliary, Output, total_loss
@@ -137,9 +137,9 @@ def test_large_maps_take_less_memory() -> None:
     """150 classes at 256 x 256: enlarged logits and their log-probabilities are 75 MiB, a band is 4."""
     peaks = []
     for bounded in (True, False):
-        with FakeTensorMode(), Ledger() as ledger:
+        with FakeTensorMode(), MemoryTracker() as tracker:
             logits = torch.zeros(2, 150, 32, 32, requires_grad=True)
             target = torch.zeros(2, 256, 256, dtype=torch.int64)
             total_loss(Output(logits), target, LossConfig(bounded=bounded)).total.backward()
-        peaks.append(ledger.peak().bytes)
+        peaks.append(tracker.peak().bytes)
     assert peaks[0] < 0.35 * peaks[1]

@@ -1,4 +1,4 @@
-"""The rivals' mechanisms against their definitions, written out place by place."""
+"""The published networks' mechanisms against their definitions, written out place by place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every rival: the published number of parameters, any size of image, and training."""
+"""Every published network: the published number of parameters, any size of image, and training."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_parameters_of_setr(architecture: str) -> None:
 
 
 def test_every_rival_has_a_published_number() -> None:
-    assert {name for name, _ in PUBLISHED} | set(SETR) == set(published.RIVALS)
+    assert {name for name, _ in PUBLISHED} | set(SETR) == set(published.PUBLISHED)
 
 
 def test_a_resnet_below_a_pyramid_goes_down_to_a_32nd() -> None:
@@ -62,7 +62,7 @@ def test_a_resnet_below_a_pyramid_goes_down_to_a_32nd() -> None:
     assert full("ccnet", "resnet101").backbone.strides == (4, 8, 8, 8)
 
 
-@pytest.mark.parametrize("architecture", published.RIVALS)
+@pytest.mark.parametrize("architecture", published.PUBLISHED)
 @pytest.mark.parametrize("size", [(37, 75), (64, 33)])
 def test_any_size_of_image(architecture: str, size: tuple[int, int]) -> None:
     model = tiny(architecture).eval()
@@ -74,7 +74,7 @@ def test_any_size_of_image(architecture: str, size: tuple[int, int]) -> None:
     assert output.refined is None
 
 
-@pytest.mark.parametrize("architecture", published.RIVALS)
+@pytest.mark.parametrize("architecture", published.PUBLISHED)
 def test_a_training_step_reaches_every_parameter_and_lowers_the_loss(architecture: str) -> None:
     model = tiny(architecture).train()
     label = torch.randint(0, 5, (2, 64, 48))

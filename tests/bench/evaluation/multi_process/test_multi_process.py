@@ -20,11 +20,13 @@ import torch
 from locations import ROOT
 from PIL import Image
 
+from bench import environment
 from bench.evaluation import multi_process
 from bench.evaluation.multi_process import request as requests
 from bench.evaluation.multi_process import results, work
-from bench.evaluation.multi_process.request import Request, names
-from bench.evaluation.protocol import Asked, Protocol
+from bench.evaluation.multi_process.request import short_names
+from bench.evaluation.options import EvaluationRequest, ProtocolOverrides
+from bench.evaluation.protocol import EvaluationProtocol
 from unept.checkpoints import model_file
 from unept.data import open_data
 
@@ -45,22 +47,24 @@ def one_thread() -> Any:
     torch.set_num_threads(before)
 
 
-def request(checkpoint: Path, out: Path, **changes: Any) -> Request:
+def request(checkpoint: Path, out: Path, **changes: Any) -> EvaluationRequest:
     given: dict[str, Any] = {"checkpoints": (checkpoint,), "data": "scenes", "images": COUNT, "out": out}
     quick: dict[str, Any] = {"scales": (1.0,), "flip": False, "mode": "whole"}
     quick |= {name: changes.pop(name) for name in [*changes] if name in quick}
-    return Request(**(given | {"threads": 1, "device": "cpu", "asked": Asked(**quick)} | changes))
+    return EvaluationRequest(
+        **(given | {"threads": 1, "device": "cpu", "overrides": ProtocolOverrides(**quick)} | changes)
+    )
 
 
-def evaluate(checkpoint: Path, out: Path, **changes: Any) -> multi_process.Scored:
-    return multi_process.evaluate(request(checkpoint, out, **changes), lambda _: None)[0]
+def evaluate(checkpoint: Path, out: Path, **changes: Any) -> multi_process.CheckpointScores:
+    return multi_process.evaluate_checkpoints(request(checkpoint, out, **changes), lambda _: None)[0]
 
 
 def chunks(out: Path) -> list[Path]:
     return sorted(out.rglob("chunks/*.npz"))
 
 
-def same(one: results.Results, other: results.Results) -> None:
+def same(one: results.ImageResults, other: results.ImageResults) -> None:
     assert one.names == other.names
     for kind in results.KINDS:
         assert (one.table(kind) == other.table(kind)).all()
@@ -68,17 +72,19 @@ def same(one: results.Results, other: results.Results) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> multi_process.Scored:
+def whole(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> multi_process.CheckpointScores:
     return evaluate(checkpoint, tmp_path_factory.mktemp("whole"))
 
 
-def test_the_counts_are_those_of_predicting_each_picture(checkpoint: Path, whole: multi_process.Scored) -> None:
-    model = work.refining(model_file.load(checkpoint).model)
+def test_the_counts_are_those_of_predicting_each_picture(
+    checkpoint: Path, whole: multi_process.CheckpointScores
+) -> None:
+    model = work.with_refinement(model_file.load_model(checkpoint).model)
     dataset = open_data("scenes", "val")
-    expected = results.Results(8)
+    expected = results.ImageResults(8)
     for number in range(COUNT):
         sample = dataset[number]
-        labels = Protocol(mode="whole", base=(64, 64)).labels(model, sample.image, 8)
+        labels = EvaluationProtocol(mode="whole", base=(64, 64)).predict_labels(model, sample.image, 8)
         assert labels.refined is not None
         assert (labels.plain != labels.refined).any()
         expected.add(number, sample.name, sample.label, labels)
@@ -88,24 +94,24 @@ def test_the_counts_are_those_of_predicting_each_picture(checkpoint: Path, whole
     assert whole.record["pictures"] == COUNT
 
 
-def test_what_is_kept(checkpoint: Path, tmp_path: Path, whole: multi_process.Scored) -> None:
+def test_what_is_kept(checkpoint: Path, tmp_path: Path, whole: multi_process.CheckpointScores) -> None:
     record = evaluate(checkpoint, tmp_path).record
     folder = Path(record["folder"])
     assert [path.name for path in chunks(tmp_path)] == ["000000.npz", "000004.npz", "000008.npz"]
-    same(results.read(folder / "pictures.npz", 8), whole.results)
+    same(results.read_results(folder / "pictures.npz", 8), whole.results)
     kept = json.loads((folder / "scores.json").read_text())
     assert kept["scores"]["refined"]["miou"] == record["scores"]["refined"]["miou"]
-    assert kept["sha256"] == model_file.load(checkpoint).digest
+    assert kept["sha256"] == model_file.load_model(checkpoint).digest
     assert set(kept["scores"]["plain"]) >= {"iou", "boundary_f", "trimap", "size_iou", "tolerance_px"}
 
 
 def test_nothing_is_done_twice_and_damage_is_done_again(
-    checkpoint: Path, tmp_path: Path, whole: multi_process.Scored, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Path, tmp_path: Path, whole: multi_process.CheckpointScores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evaluate(checkpoint, tmp_path)
     seen: list[int] = []
-    labels = Protocol.labels
-    monkeypatch.setattr(Protocol, "labels", lambda *a, **k: seen.append(1) or labels(*a, **k))
+    labels = EvaluationProtocol.predict_labels
+    monkeypatch.setattr(EvaluationProtocol, "predict_labels", lambda *a, **k: seen.append(1) or labels(*a, **k))
     same(evaluate(checkpoint, tmp_path).results, whole.results)
     assert not seen
     first, second, third = chunks(tmp_path)
@@ -113,7 +119,7 @@ def test_nothing_is_done_twice_and_damage_is_done_again(
     second.unlink()
     third.write_bytes(b"")
     said: list[str] = []
-    again = multi_process.evaluate(request(checkpoint, tmp_path), said.append)[0]
+    again = multi_process.evaluate_checkpoints(request(checkpoint, tmp_path), said.append)[0]
     same(again.results, whole.results)
     assert len(seen) == COUNT
     assert [line.partition(": ")[0].rpartition("/")[2] for line in said[:2]] == ["000000.npz", "000008.npz"]
@@ -126,9 +132,9 @@ def test_damage_that_another_process_is_mending_is_left_to_it(checkpoint: Path, 
     first.write_bytes(b"")
     with work._claim(first) as mine:
         assert mine
-        assert work.clear_damaged(job) == []
+        assert work.remove_damaged_chunks(job) == []
         assert first.exists()
-    assert len(work.clear_damaged(job)) == 1
+    assert len(work.remove_damaged_chunks(job)) == 1
 
 
 def test_several_that_end_together_write_one_after_the_other(
@@ -136,7 +142,7 @@ def test_several_that_end_together_write_one_after_the_other(
 ) -> None:
     """As two machines do that share --out, each of which has a first process."""
     inside: list[int] = []
-    write = requests.write_whole
+    write = requests.atomic_write
 
     def slowly(path: Path, data: bytes) -> Path:
         inside.append(1)
@@ -145,14 +151,16 @@ def test_several_that_end_together_write_one_after_the_other(
         inside.pop()
         return write(path, data)
 
-    monkeypatch.setattr(requests, "write_whole", slowly)
+    monkeypatch.setattr(requests, "atomic_write", slowly)
     evaluate(checkpoint, tmp_path, images=1)
     with ThreadPoolExecutor() as pool:
         ends = [*pool.map(lambda _: evaluate(checkpoint, tmp_path, images=1), range(3))]
     assert len({json.dumps(end.record["scores"]) for end in ends}) == 1
 
 
-def test_a_chunk_of_other_pictures_is_done_again(checkpoint: Path, tmp_path: Path, whole: multi_process.Scored) -> None:
+def test_a_chunk_of_other_pictures_is_done_again(
+    checkpoint: Path, tmp_path: Path, whole: multi_process.CheckpointScores
+) -> None:
     evaluate(checkpoint, tmp_path)
     first, second, _ = chunks(tmp_path)
     first.write_bytes(second.read_bytes())
@@ -165,20 +173,23 @@ def test_other_settings_are_other_results(checkpoint: Path, tmp_path: Path) -> N
     assert len([*tmp_path.iterdir()]) == 6
 
 
-def test_two_processes_count_what_one_counts(checkpoint: Path, tmp_path: Path, whole: multi_process.Scored) -> None:
+def test_two_processes_count_what_one_counts(
+    checkpoint: Path, tmp_path: Path, whole: multi_process.CheckpointScores
+) -> None:
     found = evaluate(checkpoint, tmp_path, processes=2)
     same(found.results, whole.results)
     assert found.record["environment"]["devices"] == ["cpu", "cpu"]
 
 
 def test_processes_that_torchrun_starts(
-    checkpoint: Path, tmp_path: Path, whole: multi_process.Scored, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Path, tmp_path: Path, whole: multi_process.CheckpointScores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rank 1 finds one chunk claimed, does the others, waits, and takes it over when its owner has died."""
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setenv("RANK", "1")
-    assert not multi_process.is_first()
+    monkeypatch.setenv("MASTER_ADDR", "here")
+    assert not environment.is_main_process()
     with pytest.raises(ValueError, match="under torchrun its own options say how many"):
         evaluate(checkpoint, tmp_path, processes=2)
     said: list[str] = []
@@ -198,9 +209,9 @@ def test_processes_that_torchrun_starts(
 
         monkeypatch.setattr(time, "sleep", pause)
         with pytest.raises(KeyboardInterrupt):
-            work.score(job, ["cpu"])
+            work.run_scoring(job, ["cpu"])
     assert pauses == [work.PAUSE]
-    same(multi_process.evaluate(request(checkpoint, tmp_path), said.append)[0].results, whole.results)
+    same(multi_process.evaluate_checkpoints(request(checkpoint, tmp_path), said.append)[0].results, whole.results)
     assert said == []
     assert not [*tmp_path.rglob("scores.json")], "the first process writes it"
 
@@ -216,29 +227,31 @@ def test_what_a_process_refuses_is_one_line(checkpoint: Path, tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_a_killed_process_is_said_and_the_rest_is_kept(
-    checkpoint: Path, tmp_path: Path, whole: multi_process.Scored
+    checkpoint: Path, tmp_path: Path, whole: multi_process.CheckpointScores
 ) -> None:
     code = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from bench import scoring\n"
-        "from bench.evaluation.protocol import Asked, Protocol\n"
+        "from bench.evaluation import multi_process as scoring\n"
+        "from bench.evaluation.options import EvaluationRequest, ProtocolOverrides\n"
+        "from bench.evaluation.protocol import EvaluationProtocol as Protocol\n"
         "labels, seen = Protocol.labels, []\n"
         "def dying(*a, **k):\n"
         "    seen.append(1)\n"
         "    if len(seen) == 6: os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return labels(*a, **k)\n"
         "Protocol.labels = dying\n"
-        f"scoring.evaluate(scoring.Request(checkpoints=(Path({str(checkpoint)!r}),), data='scenes', images={COUNT}, "
-        f"out=Path({str(tmp_path)!r}), asked=Asked(scales=(1.0,), flip=False, mode='whole'), threads=1, device='cpu'), "
-        "print)\n"
+        f"scoring.evaluate_checkpoints(EvaluationRequest(checkpoints=(Path({str(checkpoint)!r}),), "
+        f"data='scenes', images={COUNT}, "
+        f"out=Path({str(tmp_path)!r}), threads=1, device='cpu', "
+        "overrides=ProtocolOverrides(scales=(1.0,), flip=False, mode='whole')), print)\n"
     )
     variables = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, check=False, cwd=tmp_path)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     assert [path.name for path in chunks(tmp_path)] == ["000000.npz"]
     said: list[str] = []
-    same(multi_process.evaluate(request(checkpoint, tmp_path), said.append)[0].results, whole.results)
+    same(multi_process.evaluate_checkpoints(request(checkpoint, tmp_path), said.append)[0].results, whole.results)
     assert said[0].endswith(", 4 of them done already")
 
 
@@ -258,7 +271,9 @@ def folder_of(folder: Path, count: int, classes: int = 8) -> str:
 def test_pictures_of_any_size_with_numbered_classes(checkpoint: Path, tmp_path: Path) -> None:
     data = folder_of(tmp_path / "data", 5)
     said: list[str] = []
-    made = multi_process.evaluate(request(checkpoint, tmp_path / "out", data=data, images=0), said.append)[0]
+    made = multi_process.evaluate_checkpoints(request(checkpoint, tmp_path / "out", data=data, images=0), said.append)[
+        0
+    ]
     assert made.record["pictures"] == 5
     assert "its classes are called otherwise than the data's; they are compared by number" in said[0]
     assert made.results.names == {number: f"p{number}" for number in range(5)}
@@ -267,10 +282,10 @@ def test_pictures_of_any_size_with_numbered_classes(checkpoint: Path, tmp_path: 
 def test_checkpoints_are_compared_with_the_first_and_refined_with_plain(checkpoint: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.safetensors"
     tiny_checkpoint.write(other, seed=1, spatial=False, queries="embed")
-    made = multi_process.evaluate(
+    made = multi_process.evaluate_checkpoints(
         replace(request(checkpoint, tmp_path / "out"), checkpoints=(checkpoint, other)), lambda _: None
     )
-    pairs = multi_process.comparisons(made)
+    pairs = multi_process.paired_comparisons(made)
     said = [(pair["first"], pair["second"], pair["value"]["metric"]) for pair in pairs]
     assert said == [
         ("other", "model", "miou"),
@@ -286,9 +301,9 @@ def test_checkpoints_are_compared_with_the_first_and_refined_with_plain(checkpoi
 
 
 def test_short_names_that_differ(tmp_path: Path) -> None:
-    assert names([Path("a/x.safetensors"), Path("b/y.safetensors")]) == ["x", "y"]
-    assert names([Path("a/x.safetensors"), Path("b/x.safetensors")]) == ["a-x", "b-x"]
-    assert names([Path("a/x.safetensors"), Path("a/x.safetensors")]) == ["x-1", "x-2"]
+    assert short_names([Path("a/x.safetensors"), Path("b/y.safetensors")]) == ["x", "y"]
+    assert short_names([Path("a/x.safetensors"), Path("b/x.safetensors")]) == ["a-x", "b-x"]
+    assert short_names([Path("a/x.safetensors"), Path("a/x.safetensors")]) == ["x-1", "x-2"]
 
 
 @pytest.mark.parametrize(

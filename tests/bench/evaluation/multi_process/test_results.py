@@ -12,28 +12,28 @@ from PIL import Image
 
 from bench.evaluation.boundary_metrics import BoundaryScorer
 from bench.evaluation.multi_process import results
-from bench.evaluation.multi_process.results import Results
-from bench.evaluation.protocol import Labels
+from bench.evaluation.multi_process.results import ImageResults
+from bench.evaluation.protocol import LabelMaps
 from unept.utils import torchvision_shim
 
 CLASSES = 19
 
 
-def case(number: int, classes: int = CLASSES) -> tuple[np.ndarray, Labels]:
+def case(number: int, classes: int = CLASSES) -> tuple[np.ndarray, LabelMaps]:
     """Truth with ignored pixels, and two predictions that are often right."""
     chance = np.random.default_rng(number)
     truth = chance.integers(0, classes, (24, 31)).astype(np.uint8)
     wrong = chance.integers(0, classes, (2, 24, 31)).astype(np.uint8)
     plain, refined = np.where(chance.random((2, 24, 31)) < 0.6, truth, wrong)
     truth[chance.random(truth.shape) < 0.1] = 255
-    return truth, Labels(plain, refined)
+    return truth, LabelMaps(plain, refined)
 
 
-def counted(numbers: range, refines: bool = True) -> Results:
-    found = Results(CLASSES)
+def counted(numbers: range, refines: bool = True) -> ImageResults:
+    found = ImageResults(CLASSES)
     for number in numbers:
         truth, labels = case(number)
-        found.add(number, f"picture {number}", truth, labels if refines else Labels(labels.plain, None))
+        found.add(number, f"picture {number}", truth, labels if refines else LabelMaps(labels.plain, None))
     return found
 
 
@@ -91,7 +91,7 @@ def test_parts_add_up_to_the_whole_in_any_order(tmp_path: Path) -> None:
     parts = [counted(range(5, 7)), counted(range(3)), counted(range(3, 5))]
     for number, part in enumerate(parts):
         part.write(tmp_path / f"{number}.npz")
-    found = results.together((results.read(tmp_path / f"{n}.npz", CLASSES) for n in range(3)), CLASSES)
+    found = results.merge_results((results.read_results(tmp_path / f"{n}.npz", CLASSES) for n in range(3)), CLASSES)
     for kind in results.KINDS:
         assert (found.table(kind) == whole.table(kind)).all()
         assert (found.per_picture(kind) == whole.per_picture(kind)).all()
@@ -124,9 +124,9 @@ def test_a_model_that_does_not_refine() -> None:
 
 def test_no_picture_twice() -> None:
     with pytest.raises(ValueError, match="picture 2 is counted twice"):
-        results.together([counted(range(3)), counted(range(2, 4))], CLASSES)
+        results.merge_results([counted(range(3)), counted(range(2, 4))], CLASSES)
     with pytest.raises(ValueError, match=r"label value 19 outside 0\.\.18"):
-        counted(range(1)).add(9, "a", np.full((2, 2), 19), Labels(np.zeros((2, 2), np.uint8), None))
+        counted(range(1)).add(9, "a", np.full((2, 2), 19), LabelMaps(np.zeros((2, 2), np.uint8), None))
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "text", "pickle", "classes", "bits"])
@@ -142,7 +142,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, damage: str) -> None:
         changed[len(content) // 2] ^= 4
         path.write_bytes({"cut": content[:-50], "empty": b"", "text": b"x" * 99, "bits": bytes(changed)}[damage])
     with pytest.raises(ValueError, match=r"part\.npz: damaged, or no results of") as caught:
-        results.read(path, 7 if damage == "classes" else CLASSES)
+        results.read_results(path, 7 if damage == "classes" else CLASSES)
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match=r"no\.npz: file does not exist"):
-        results.read(tmp_path / "no.npz", CLASSES)
+        results.read_results(tmp_path / "no.npz", CLASSES)

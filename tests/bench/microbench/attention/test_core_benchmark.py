@@ -13,19 +13,23 @@ from typing import Any
 import pytest
 from fake_cores import comparisons
 
+from bench import child_process
 from bench.microbench.attention import run, worker
-from bench.microbench.attention.run import TINY, Request, perform
+from bench.microbench.attention.request import AttentionBenchRequest
+from bench.microbench.attention.run import QUICK_SIZES, run_attention_benchmark
 
 WHERE = "fake_cores:comparisons"
 
 
 def spec(*names: str, **more: Any) -> dict[str, Any]:
-    facts = {"comparisons": WHERE, "names": names, "size": asdict(TINY[0]), "kind": "time", "malloc": "default"}
+    facts = {"comparisons": WHERE, "names": names, "size": asdict(QUICK_SIZES[0]), "kind": "time", "malloc": "default"}
     return facts | {"threads": 1, "repeats": 2} | more
 
 
-def request(out: Path, **more: Any) -> Request:
-    return Request(**{"out": out, "comparisons": WHERE, "known": comparisons(), "threads": 1, "quick": True} | more)
+def request(out: Path, **more: Any) -> AttentionBenchRequest:
+    return AttentionBenchRequest(
+        **{"out": out, "comparisons": WHERE, "known": comparisons(), "threads": 1, "quick": True} | more
+    )
 
 
 def table(out: Path) -> list[dict[str, str]]:
@@ -42,13 +46,13 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         given.append(json.loads(Path(command[-2]).read_text(encoding="utf-8")))
         return subprocess.CompletedProcess(command, worker.main(command[-2:]))
 
-    monkeypatch.setattr(run.subprocess, "run", fake)
+    monkeypatch.setattr(child_process.subprocess, "run", fake)
     monkeypatch.setattr(run, "_preload", lambda notes: notes.append("memory is not measured: a test"))
     return given
 
 
 def test_sides_are_timed_in_turns_and_ratios_are_over_the_first() -> None:
-    *_, result = worker.work(spec("sound"))
+    *_, result = worker.run_comparisons(spec("sound"))
     found = result["sound"]
     assert found["whole"]
     assert {name: said["status"] for name, said in found["sides"].items()} == {"ours": "ok", "flat": "ok"}
@@ -59,11 +63,11 @@ def test_sides_are_timed_in_turns_and_ratios_are_over_the_first() -> None:
         for phase in ("forward", "forward+backward")
     }
     assert all(row["value"] > 0 and row["n"] >= 2 for row in values.values())
-    assert values["ours", "forward", "seconds"]["shape"] == f"{TINY[0].tokens} tokens"
+    assert values["ours", "forward", "seconds"]["shape"] == f"{QUICK_SIZES[0].tokens} tokens"
 
 
 def test_what_fails_is_a_side_with_a_status_and_the_others_go_on() -> None:
-    *_, result = worker.work(spec("unsound"))
+    *_, result = worker.run_comparisons(spec("unsound"))
     found = result["unsound"]
     assert {name: said["status"] for name, said in found["sides"].items()} == {
         "ours": "ok",
@@ -82,8 +86,8 @@ def test_what_fails_is_a_side_with_a_status_and_the_others_go_on() -> None:
 
 
 def test_memory_is_counted_with_what_a_side_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker.memory, "count", lambda *_: {"forward": 1000, "held": 10})
-    *_, result = worker.work(spec("sound", kind="memory", malloc="counted"))
+    monkeypatch.setattr(worker.malloc_count, "count_call_bytes", lambda *_: {"forward": 1000, "held": 10})
+    *_, result = worker.run_comparisons(spec("sound", kind="memory", malloc="counted"))
     found = {(row["side"], row["phase"], row["quantity"]): row["value"] for row in result["sound"]["rows"]}
     assert found["ours", "forward", "bytes"] == 1000
     assert found["flat", "forward", "bytes"] == 2000
@@ -92,7 +96,7 @@ def test_memory_is_counted_with_what_a_side_keeps(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_run_is_a_table_with_a_row_for_each_side(tmp_path: Path, in_process: list[dict[str, Any]]) -> None:
-    perform(request(tmp_path, only=("sound", "unsound")), say=lambda _: None)
+    run_attention_benchmark(request(tmp_path, only=("sound", "unsound")), say=lambda _: None)
     rows = table(tmp_path)
     assert len({row["key"] for row in rows}) == len(rows)
     assert {row["side"]: row["status"] for row in rows if row["part"] == "unsound"}["large"] == "skipped"
@@ -105,22 +109,22 @@ def test_the_same_command_goes_on_and_another_setting_begins_anew(
     tmp_path: Path, in_process: list[dict[str, Any]]
 ) -> None:
     quiet: Callable[[str], None] = lambda _: None  # noqa: E731
-    perform(request(tmp_path, only=("unsound",)), say=quiet)
-    perform(request(tmp_path, only=("sound", "unsound")), say=quiet)
+    run_attention_benchmark(request(tmp_path, only=("unsound",)), say=quiet)
+    run_attention_benchmark(request(tmp_path, only=("sound", "unsound")), say=quiet)
     assert [each["names"] for each in in_process] == [["unsound"], ["sound"]]
     assert {row["part"] for row in table(tmp_path)} == {"sound", "unsound"}
-    perform(request(tmp_path, only=("sound",), repeats=1), say=quiet)
+    run_attention_benchmark(request(tmp_path, only=("sound",), repeats=1), say=quiet)
     assert in_process[2]["names"] == ["sound"]
     assert {row["part"] for row in table(tmp_path)} == {"sound"}
     (tmp_path / "attention.json").write_text("torn {", encoding="utf-8")
-    perform(request(tmp_path, only=("sound",), repeats=1), say=quiet)
+    run_attention_benchmark(request(tmp_path, only=("sound",), repeats=1), say=quiet)
     assert in_process[3]["names"] == ["sound"]
 
 
 def test_a_process_that_dies_leaves_what_it_had_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a real process."""
     monkeypatch.setattr(run, "_preload", lambda _: None)
-    perform(request(tmp_path, only=("sound", "deadly")), say=lambda _: None)
+    run_attention_benchmark(request(tmp_path, only=("sound", "deadly")), say=lambda _: None)
     rows = table(tmp_path)
     dead = [row for row in rows if row["part"] == "deadly"]
     assert {row["side"]: row["status"] for row in dead} == dict.fromkeys(("ours", "first", "it"), "failed")
@@ -131,7 +135,7 @@ def test_a_process_that_dies_leaves_what_it_had_found(tmp_path: Path, monkeypatc
 def test_what_a_dead_process_did_not_come_to_is_given_to_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_process: list[dict[str, Any]]
 ) -> None:
-    usual = run.subprocess.run
+    usual = child_process.subprocess.run
 
     def dying(command: list[str], **more: object) -> subprocess.CompletedProcess[str]:
         usual(command, **more)
@@ -141,8 +145,8 @@ def test_what_a_dead_process_did_not_come_to_is_given_to_another(
         place.write_text(json.dumps({first: found[first] | {"whole": False, "rows": []}}), encoding="utf-8")
         return subprocess.CompletedProcess(command, -9)
 
-    monkeypatch.setattr(run.subprocess, "run", dying)
-    perform(request(tmp_path, only=("sound", "unsound")), say=lambda _: None)
+    monkeypatch.setattr(child_process.subprocess, "run", dying)
+    run_attention_benchmark(request(tmp_path, only=("sound", "unsound")), say=lambda _: None)
     assert [each["names"] for each in in_process] == [["sound", "unsound"], ["unsound"]]
     assert {row["message"] for row in table(tmp_path) if row["side"] == "flat"} == {
         "the process ended with exit status -9"
@@ -152,7 +156,7 @@ def test_what_a_dead_process_did_not_come_to_is_given_to_another(
 def test_a_stop_keeps_what_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_process: list[dict[str, Any]]
 ) -> None:
-    usual = run.subprocess.run
+    usual = child_process.subprocess.run
 
     def stopped(command: list[str], **more: object) -> None:
         usual(command, **more)
@@ -162,11 +166,11 @@ def test_a_stop_keeps_what_is_whole(
         place.write_text(json.dumps(found), encoding="utf-8")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run.subprocess, "run", stopped)
+    monkeypatch.setattr(child_process.subprocess, "run", stopped)
     with pytest.raises(KeyboardInterrupt):
-        perform(request(tmp_path, only=("sound", "unsound")), say=lambda _: None)
-    monkeypatch.setattr(run.subprocess, "run", usual)
-    perform(request(tmp_path, only=("sound", "unsound")), say=lambda _: None)
+        run_attention_benchmark(request(tmp_path, only=("sound", "unsound")), say=lambda _: None)
+    monkeypatch.setattr(child_process.subprocess, "run", usual)
+    run_attention_benchmark(request(tmp_path, only=("sound", "unsound")), say=lambda _: None)
     assert [each["names"] for each in in_process] == [["sound", "unsound"], ["unsound"]]
 
 

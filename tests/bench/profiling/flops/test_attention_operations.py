@@ -30,8 +30,8 @@ class Alone(nn.Module):
 
 def macs(name: str, shapes: tuple[tuple[int, int], ...], **options: Any) -> float:
     with torch.device("meta"):
-        layer = attention.make("encoder_self", name, SETTINGS, options)
-    return counter.count(Alone(layer, shapes), (8, 8)).matrix_gmacs * 1e9
+        layer = attention.make_attention("encoder_self", name, SETTINGS, options)
+    return counter.count_model(Alone(layer, shapes), (8, 8)).matrix_gmacs * 1e9
 
 
 def projections(tokens: int) -> int:

@@ -20,7 +20,7 @@ from bench.profiling.variant import count_operations
 from experiments.tables import table5, table7
 from unept.ops import reference
 
-ROWS = {row.name: row.settings for row in table7.variants(preset("quick"))}
+ROWS = {row.name: row.settings for row in table7.table7_variants(preset("quick"))}
 
 
 class Runs(nn.Module):
@@ -48,7 +48,7 @@ def test_convolution_and_linear_by_hand() -> None:
             conv=nn.Conv2d(3, 8, 3, stride=2, padding=1),
             linear=nn.Linear(8, 5),
         )
-    counted = counter.count(model, (12, 10))
+    counted = counter.count_model(model, (12, 10))
     conv, linear = 6 * 5 * 8 * 3 * 9, 8 * 5
     assert counted.gmacs == pytest.approx((conv + linear) / 1e9)
     assert counted.gflops == 2 * counted.gmacs
@@ -78,20 +78,20 @@ def test_convolution_and_linear_by_hand() -> None:
     ],
 )
 def test_modules_as_the_papers_tool_counts_them(module: nn.Module, expected: int) -> None:
-    counted = counter.count(Runs(lambda own, x: own.one(x), one=module), (8, 6))
+    counted = counter.count_model(Runs(lambda own, x: own.one(x), one=module), (8, 6))
     assert counted.module_gmacs == pytest.approx(expected / 1e9)
 
 
 def test_transposed_convolution_in_the_complete_convention() -> None:
     module = nn.ConvTranspose2d(3, 4, 2, stride=2, device="meta")
-    assert counter.count(Runs(lambda own, x: own.one(x), one=module), (8, 6)).gmacs == pytest.approx(2304 / 1e9)
+    assert counter.count_model(Runs(lambda own, x: own.one(x), one=module), (8, 6)).gmacs == pytest.approx(2304 / 1e9)
 
 
 def test_a_class_of_its_own_is_unknown_to_the_tool_and_not_to_us() -> None:
     class Padded(nn.Conv2d):
         pass
 
-    counted = counter.count(Runs(lambda own, x: own.one(x), one=Padded(3, 4, 1, device="meta")), (8, 6))
+    counted = counter.count_model(Runs(lambda own, x: own.one(x), one=Padded(3, 4, 1, device="meta")), (8, 6))
     assert counted.module_gmacs == 0
     assert counted.gmacs == pytest.approx(8 * 6 * 12 / 1e9)
 
@@ -101,7 +101,7 @@ def test_fused_attention_is_counted_not_skipped() -> None:
         tokens = x.flatten(2).transpose(1, 2)
         return F.scaled_dot_product_attention(tokens, tokens, tokens)
 
-    counted = counter.count(Runs(attends), (4, 5))
+    counted = counter.count_model(Runs(attends), (4, 5))
     assert counted.gmacs == pytest.approx(2 * 20 * 20 * 3 / 1e9)
     assert counted.module_gmacs == 0
 
@@ -111,21 +111,21 @@ def test_operators_are_seen_inside_inference_mode_too() -> None:
     def call(_: nn.Module, x: Tensor) -> Tensor:
         return F.linear(x, x.new_ones(5, 6)) @ x.new_ones(5, 7)
 
-    assert counter.count(Runs(call), (4, 6)).gmacs == pytest.approx(12 * (6 * 5 + 5 * 7) / 1e9)
+    assert counter.count_model(Runs(call), (4, 6)).gmacs == pytest.approx(12 * (6 * 5 + 5 * 7) / 1e9)
 
 
 def test_grid_sampling_reads_four_neighbours() -> None:
     def call(_: nn.Module, x: Tensor) -> Tensor:
         return F.grid_sample(x, x.new_zeros(1, 7, 2, 2), align_corners=False)
 
-    counted = counter.count(Runs(call), (4, 4))
+    counted = counter.count_model(Runs(call), (4, 4))
     assert counted.sampling_gmacs == counted.gmacs == pytest.approx(4 * 3 * 14 / 1e9)
 
 
 def test_an_operator_that_nobody_counts_is_named_with_its_place() -> None:
     model = Runs(lambda own, x: own.inner(x), inner=Runs(lambda _, x: torch.fft.fft2(x).real))
     with pytest.raises(counter.UncountedError, match=r"operator aten::_fft_c2c in inner is neither counted nor free"):
-        counter.count(model, (4, 4))
+        counter.count_model(model, (4, 4))
     assert isinstance(counter.UncountedError("x"), ValueError)
 
 
@@ -139,11 +139,11 @@ def test_a_planted_custom_operator_is_an_error_until_it_has_a_formula() -> None:
     planted.register_fake(torch.empty_like)
     model = Runs(lambda _, x: planted(x))
     with pytest.raises(counter.UncountedError, match="operator unept_test::planted is neither counted nor free"):
-        counter.count(model, (4, 4))
+        counter.count_model(model, (4, 4))
     packet = torch.ops.unept_test.planted
     flop_counter.register_flop_formula(packet)(lambda shape, **_: 10 * torch.Size(shape).numel())
     try:
-        assert counter.count(model, (4, 4)).gmacs == pytest.approx(5 * 48 / 1e9)
+        assert counter.count_model(model, (4, 4)).gmacs == pytest.approx(5 * 48 / 1e9)
     finally:
         flop_counter.flop_registry.pop(packet)
 
@@ -151,7 +151,7 @@ def test_a_planted_custom_operator_is_an_error_until_it_has_a_formula() -> None:
 def test_hooks_are_gone_after_a_failure() -> None:
     model = Runs(lambda _, x: torch.fft.fft2(x).real)
     with pytest.raises(counter.UncountedError):
-        counter.count(model, (4, 4))
+        counter.count_model(model, (4, 4))
     assert not model._forward_hooks
     assert not model._forward_pre_hooks
 
@@ -168,7 +168,7 @@ def test_sampling_of_the_quick_model_by_formula() -> None:
 
 @pytest.mark.parametrize("index", range(4))
 def test_every_row_of_the_component_table_can_be_counted(index: int) -> None:
-    settings = table5.variants(preset("quick"))[index].settings
+    settings = table5.table5_variants(preset("quick"))[index].settings
     assert count_operations(settings).gmacs > 0
 
 
@@ -182,7 +182,7 @@ def test_a_variant_that_cannot_be_counted_is_measured_all_the_same(monkeypatch: 
     def refuse(*_: object) -> None:
         raise counter.UncountedError("operator x::y is neither counted nor free")
 
-    monkeypatch.setattr(counter, "count", refuse)
+    monkeypatch.setattr(counter, "count_model", refuse)
     assert variant._count(preset("quick")) == (None, "operator x::y is neither counted nor free")
 
 
@@ -192,7 +192,7 @@ def test_a_variant_that_cannot_be_counted_is_measured_all_the_same(monkeypatch: 
 @pytest.mark.parametrize("name", ROWS)
 def test_complete_is_torchs_counter_and_sampling(name: str) -> None:
     model = on_meta(ROWS[name])
-    counted = counter.count(model, (96, 72))
+    counted = counter.count_model(model, (96, 72))
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as theirs:
         model(torch.zeros(1, 3, 96, 72, device="meta"))
     assert counted.matrix_gmacs == pytest.approx(theirs.get_total_flops() / 2e9, rel=1e-12)
@@ -205,7 +205,7 @@ def test_module_is_mmcvs_counter_on_synchronised_norms(name: str) -> None:
         from mmcv.cnn import get_model_complexity_info
 
         model = on_meta(ROWS[name])
-        counted = counter.count(model, (64, 64))
+        counted = counter.count_model(model, (64, 64))
         synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         theirs, _ = get_model_complexity_info(synchronised, (3, 64, 64), print_per_layer_stat=False, as_strings=False)
     assert counted.module_gmacs == pytest.approx(theirs / 1e9, rel=1e-12)
@@ -241,8 +241,8 @@ def fvcore(model: nn.Module, side: int, without: tuple[str, ...]) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("network", table7.networks(), ids=lambda network: network.name)
-def test_second_opinions_at_full_size(network: table7.Network, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("network", table7.table7_networks(), ids=lambda network: network.name)
+def test_second_opinions_at_full_size(network: table7.Table7Network, monkeypatch: pytest.MonkeyPatch) -> None:
     sample_by_grid(monkeypatch)
     with warnings.catch_warnings(action="ignore"):
         from mmcv.cnn import get_model_complexity_info
@@ -250,7 +250,7 @@ def test_second_opinions_at_full_size(network: table7.Network, monkeypatch: pyte
         with torch.device("meta"):
             model = unept.build(network.config).eval().requires_grad_(False)
         side = 96
-        counted = counter.count(model, (side, side))
+        counted = counter.count_model(model, (side, side))
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as theirs:
             model(torch.zeros(1, 3, side, side, device="meta"))
         assert counted.matrix_gmacs == pytest.approx(theirs.get_total_flops() / 2e9, rel=1e-12)

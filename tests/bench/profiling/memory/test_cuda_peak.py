@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import asdict
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from bench.config.fields import apply
+from bench.config.fields import replace_fields
 from bench.config.presets import preset
-from bench.config.settings import Settings
+from bench.config.settings import Settings, settings_to_dict
 from bench.profiling.memory import cuda_peak, malloc_peak, table
-from bench.profiling.memory.predict import StepSetting
+from bench.profiling.memory.setting import StepSetting
 
 GIB = 1 << 30
 MINE = os.getpid()
@@ -47,7 +49,7 @@ def fake_nvml(monkeypatch: pytest.MonkeyPatch, processes: dict[int, int | None] 
 
 def test_the_process_s_own_memory_is_found_among_others(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = fake_nvml(monkeypatch, {1: GIB, MINE: 3 * GIB})
-    assert cuda_peak.process_bytes("GPU-7", MINE) == (3 * GIB, "")
+    assert cuda_peak.nvml_process_bytes("GPU-7", MINE) == (3 * GIB, "")
     assert asked == ["GPU-7"]
 
 
@@ -66,12 +68,12 @@ def test_what_nvml_does_not_tell_is_none_with_a_reason_and_never_0(
     processes: dict[int, int | None] | NVMLError, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_nvml(monkeypatch, processes)
-    assert cuda_peak.process_bytes("GPU-7", MINE) == (None, reason)
+    assert cuda_peak.nvml_process_bytes("GPU-7", MINE) == (None, reason)
 
 
 def test_without_nvml_there_is_a_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert cuda_peak.process_bytes("GPU-7", MINE) == (None, "NVML cannot be asked: pip install nvidia-ml-py")
+    assert cuda_peak.nvml_process_bytes("GPU-7", MINE) == (None, "NVML cannot be asked: pip install nvidia-ml-py")
 
 
 @pytest.fixture
@@ -87,24 +89,22 @@ def a_card(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     }
     for name, fake in fakes.items():
         monkeypatch.setattr(torch.cuda, name, fake)
-    usual = cuda_peak.warm_step
+    usual = cuda_peak.warmed_up_step
 
     def warm(*given: Any) -> Any:
         called.append("warm")
         step, batch = usual(*given)
         return lambda batch: (called.append("step"), step(batch)), batch
 
-    monkeypatch.setattr(cuda_peak, "warm_step", warm)
+    monkeypatch.setattr(cuda_peak, "warmed_up_step", warm)
     return called
 
 
-def test_the_three_meters_of_a_step(
-    a_card: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_three_meters_of_a_step(a_card: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     fake_nvml(monkeypatch, {MINE: 7 * GIB})
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
     monkeypatch.setenv("UNEPT_BACKEND", "reference")
-    found = cuda_peak.peaks(preset("quick"), StepSetting(batch=1, size=32), device="cpu")
+    found = cuda_peak.cuda_peak_here(preset("quick"), StepSetting(batch=1, size=32), device="cpu")
     assert found == {
         "allocated": 5 * GIB,
         "reserved": 6 * GIB,
@@ -115,10 +115,12 @@ def test_the_three_meters_of_a_step(
         "cudnn_benchmark": False,
     }
     assert a_card == ["warm", "synchronize", "reset", "step", "synchronize"]
-    monkeypatch.setattr(cuda_peak, "peaks", lambda *_: found)
-    monkeypatch.setattr(cuda_peak, "read_spec", lambda path: (path,))
-    assert cuda_peak.main(["spec.json"]) == 0
-    assert json.loads(capsys.readouterr().out) == found
+    monkeypatch.setattr(cuda_peak, "cuda_peak_here", lambda *_: found)
+    spec, result = tmp_path / "spec.json", tmp_path / "result.json"
+    settings, setting = settings_to_dict(preset("quick")), asdict(StepSetting(batch=1, size=32))
+    spec.write_text(json.dumps({"settings": settings, "setting": setting}), encoding="utf-8")
+    assert cuda_peak.main([str(spec), str(result)]) == 0
+    assert json.loads(result.read_text(encoding="utf-8")) == found
 
 
 def test_with_a_card_every_verified_row_has_its_figures(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,11 +134,11 @@ def test_with_a_card_every_verified_row_has_its_figures(monkeypatch: pytest.Monk
         return found
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(cuda_peak, "measure", on_card)
-    monkeypatch.setattr(malloc_peak, "measure", lambda *_: GIB)
+    monkeypatch.setattr(cuda_peak, "measure_cuda_peak", on_card)
+    monkeypatch.setattr(malloc_peak, "measure_malloc_peak", lambda *_: GIB)
     said: list[str] = []
-    rows = {"fits": preset("quick"), "does not": apply(preset("quick"), {"points": 4})}
-    fits, does_not = table.verified(rows, StepSetting(batch=1, size=32), say=said.append)
+    rows = {"fits": preset("quick"), "does not": replace_fields(preset("quick"), {"points": 4})}
+    fits, does_not = table.verify_rows(rows, StepSetting(batch=1, size=32), say=said.append)
     assert devices == ["cuda", "cuda"]
     assert fits["card"].items() >= found.items()
     assert fits["card"]["predicted"] < fits["predicted"] + GIB

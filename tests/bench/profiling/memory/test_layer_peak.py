@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from bench.profiling.memory.layer_peak import SIDES, exponent, growth, layer_peak
+from bench.profiling.memory.layer_peak import MAP_SIDES, layer_peak, memory_exponent, power_law_exponent
 from unept import attention
 
 WIDTH = 256
@@ -28,7 +28,7 @@ SETTINGS = {
 
 def maker(name: str, **options: Any) -> Callable[[], nn.Module]:
     dropout = options.pop("dropout", 0.0)
-    return lambda: attention.make("encoder_self", name, SETTINGS | {"dropout": dropout}, options)
+    return lambda: attention.make_attention("encoder_self", name, SETTINGS | {"dropout": dropout}, options)
 
 
 @pytest.fixture(autouse=True)
@@ -60,8 +60,8 @@ def reference(monkeypatch: pytest.MonkeyPatch) -> None:
     ids=str,
 )
 def test_growth(name: str, options: dict[str, Any], least: float, most: float) -> None:
-    assert SIDES == (30, 60, 90, 120)
-    assert least <= growth(maker(name, **options), WIDTH) <= most
+    assert MAP_SIDES == (30, 60, 90, 120)
+    assert least <= memory_exponent(maker(name, **options), WIDTH) <= most
 
 
 class Largest(TorchDispatchMode):
@@ -83,7 +83,7 @@ class Largest(TorchDispatchMode):
 
 
 def largest(name: str, options: dict[str, Any], side: int) -> int:
-    layer = attention.make("encoder_self", name, SETTINGS | {"width": 16, "heads": 2}, options)
+    layer = attention.make_attention("encoder_self", name, SETTINGS | {"width": 16, "heads": 2}, options)
     tokens = torch.randn(1, side**2, 16, requires_grad=True)
     with Largest() as seen:
         layer(tokens, torch.zeros_like(tokens), ((side, side),)).sum().backward()
@@ -119,7 +119,7 @@ def test_a_full_mask_shows() -> None:
             seen = (place[:, None] - place).abs() < 64
             return nn.functional.scaled_dot_product_attention(tokens, tokens, tokens, attn_mask=seen)
 
-    assert growth(Masked, 8) > 1.7
+    assert memory_exponent(Masked, 8) > 1.7
 
 
 def test_bytes_by_hand() -> None:
@@ -147,5 +147,5 @@ def test_a_view_and_a_temporary() -> None:
 
 
 def test_exponent() -> None:
-    assert exponent([1, 10, 100], [3, 300, 30000]) == pytest.approx(2)
-    assert exponent([2, 4, 8], [5, 5, 5]) == pytest.approx(0)
+    assert power_law_exponent([1, 10, 100], [3, 300, 30000]) == pytest.approx(2)
+    assert power_law_exponent([2, 4, 8], [5, 5, 5]) == pytest.approx(0)

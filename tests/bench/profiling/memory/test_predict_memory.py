@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 import unept
-from bench.config.fields import apply
+from bench.config.fields import replace_fields
 from bench.config.presets import preset
 from bench.profiling.memory import predict as module
 from bench.profiling.memory import table
-from bench.profiling.memory.malloc_peak import measure
-from bench.profiling.memory.predict import StepSetting, predict
+from bench.profiling.memory.malloc_peak import measure_malloc_peak
+from bench.profiling.memory.predict import predict_peak
+from bench.profiling.memory.setting import StepSetting
 from experiments.tables import table8
 from reports.paper import figures
 from unept.losses import banded_cross_entropy
@@ -23,7 +24,7 @@ GIB = 1 << 30
 
 
 def bytes_of(setting: StepSetting = SMALL, **changes: object) -> int:
-    return predict(apply(preset("quick"), changes), setting).bytes
+    return predict_peak(replace_fields(preset("quick"), changes), setting).bytes
 
 
 def test_options_change_the_peak_in_their_direction() -> None:
@@ -69,9 +70,9 @@ def test_a_gpu_s_losses_are_in_a_gpu_s_bands(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("size", [256, 250])  # pixels: four and more bands an image
 def test_a_few_bands_stand_for_all(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     large = dataclasses.replace(SMALL, batch=4, size=size, bounded=True, device="cpu")
-    few = predict(apply(preset("quick"), {"classes": 150}), large)
+    few = predict_peak(replace_fields(preset("quick"), {"classes": 150}), large)
     monkeypatch.setattr(module, "_few_bands", nullcontext)
-    assert predict(apply(preset("quick"), {"classes": 150}), large) == few
+    assert predict_peak(replace_fields(preset("quick"), {"classes": 150}), large) == few
 
 
 def test_no_compiler_is_needed_to_predict(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -103,16 +104,16 @@ def test_a_step_that_cannot_be_is_refused(changes: dict[str, object], message: s
 @pytest.mark.parametrize("changes", [{}, {"encoder_self": "longformer", "dropout": 0.1}, {"architecture": "ccnet"}])
 def test_what_is_predicted_for_a_cpu_is_what_it_allocates(changes: dict[str, object]) -> None:
     """At this size libraries' own work space shows; at the paper's it is within a percent (docs/memory.md)."""
-    settings = apply(preset("quick"), changes)
+    settings = replace_fields(preset("quick"), changes)
     setting = StepSetting(batch=8, size=128, device="cpu")
-    assert predict(settings, setting).bytes == pytest.approx(measure(settings, setting), rel=0.05)
+    assert predict_peak(settings, setting).bytes == pytest.approx(measure_malloc_peak(settings, setting), rel=0.05)
 
 
 @pytest.mark.usefixtures("compiler")
 def test_a_step_that_fails_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table, "MOST", GIB)
-    rows = {"fails": apply(preset("quick"), {"backbone": "nothing"}), "large": preset("paper")}
-    fails, large = table.verified(rows, StepSetting(), say=lambda _: None)
+    monkeypatch.setattr(table, "MAX_VERIFIED_BYTES", GIB)
+    rows = {"fails": replace_fields(preset("quick"), {"backbone": "nothing"}), "large": preset("paper")}
+    fails, large = table.verify_rows(rows, StepSetting(), say=lambda _: None)
     assert "backbone" in fails["message"]
     assert large["message"] == "not run: it needs more than 1 GiB"
     assert "measured" not in fails
@@ -120,17 +121,17 @@ def test_a_step_that_fails_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_every_row_of_the_table_has_its_network() -> None:
-    rows = table8.networks()
+    rows = table8.table8_networks()
     assert {row.quoted for row in rows} - {""} == set(figures.TABLES[8].rows)
     names = [row.name for row in rows]
     assert len(set(names)) == len(names)
     with pytest.raises(ValueError, match=r"--row Longfomer, ResNet50: .*did you mean 'Longformer"):
-        table8.chosen(["Longfomer, ResNet50"])
+        table8.select_memory_rows(["Longfomer, ResNet50"])
 
 
 @pytest.mark.slow
 def test_bounded_losses_save_a_gibibyte_of_a_step() -> None:
     for backbone in ("resnet50", "deit_base"):
-        settings = apply(preset("paper"), {"backbone": backbone})
-        plain, bounded = (predict(settings, StepSetting(bounded=bounded)).bytes for bounded in (False, True))
+        settings = replace_fields(preset("paper"), {"backbone": backbone})
+        plain, bounded = (predict_peak(settings, StepSetting(bounded=bounded)).bytes for bounded in (False, True))
         assert plain - bounded > GIB

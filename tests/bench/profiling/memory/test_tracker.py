@@ -5,7 +5,15 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from bench.profiling.memory.tracker import ACTIVATIONS, GRADIENTS, INPUTS, PARAMETERS, TEMPORARIES, Ledger, without_data
+from bench.profiling.memory.tracker import (
+    ACTIVATIONS,
+    GRADIENTS,
+    INPUTS,
+    PARAMETERS,
+    TEMPORARIES,
+    MemoryTracker,
+    reallocate_on_cpu,
+)
 
 FLOAT = 4  # bytes
 
@@ -14,18 +22,18 @@ def test_every_byte_of_a_step_is_told_by_its_kind() -> None:
     """Two linear layers and a sigmoid between: what autograd keeps, and what is there for a moment."""
     model = nn.Sequential(nn.Linear(8, 32, bias=False), nn.Sigmoid(), nn.Linear(32, 2, bias=False))
     x = torch.randn(16, 8)
-    ledger = Ledger()
-    ledger.mark(model.parameters(), PARAMETERS)
-    ledger.mark([x], INPUTS)
-    with ledger:
-        ledger.begin()
+    tracker = MemoryTracker()
+    tracker.mark(model.parameters(), PARAMETERS)
+    tracker.mark([x], INPUTS)
+    with tracker:
+        tracker.start_peak()
         result = model(x)
-        before = ledger.live()
+        before = tracker.live_bytes()
         large = torch.empty(10000)  # for a moment, and the peak
         del large
         result.sum().backward()
-        ledger.mark([parameter.grad for parameter in model.parameters()], GRADIENTS)
-    peak = ledger.peak()
+        tracker.mark([parameter.grad for parameter in model.parameters()], GRADIENTS)
+    peak = tracker.peak()
     parameters, inputs = FLOAT * (8 * 32 + 32 * 2), FLOAT * 16 * 8
     assert before == parameters + inputs + FLOAT * (16 * 32 + 16 * 2)  # the hidden layer once: sigmoid's own result
     assert peak.kinds[PARAMETERS] == parameters
@@ -34,22 +42,22 @@ def test_every_byte_of_a_step_is_told_by_its_kind() -> None:
     assert peak.kinds[TEMPORARIES] == FLOAT * (16 * 2 + 10000)
     assert sum(peak.kinds.values()) == peak.bytes
     del result
-    assert ledger.live() == 2 * parameters + inputs  # the gradients
+    assert tracker.live_bytes() == 2 * parameters + inputs  # the gradients
 
 
 def test_views_and_in_place_results_are_not_counted_twice() -> None:
-    ledger = Ledger()
-    with ledger:
+    tracker = MemoryTracker()
+    with tracker:
         x = torch.zeros(100)
         held = [x.view(10, 10), x[5:], x.add_(1), x.view(10, 10).transpose(0, 1)]
-        assert ledger.live() == 100 * FLOAT
+        assert tracker.live_bytes() == 100 * FLOAT
         del held
         y = x + 1
         del x
-        assert ledger.live() == 100 * FLOAT
+        assert tracker.live_bytes() == 100 * FLOAT
         del y
-    assert ledger.live() == 0
-    assert ledger.peak().bytes == 200 * FLOAT
+    assert tracker.live_bytes() == 0
+    assert tracker.peak().bytes == 200 * FLOAT
 
 
 class Model(nn.Module):
@@ -68,13 +76,13 @@ def test_the_place_of_the_peak_is_named() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x.repeat(50).sum()
 
-    ledger = Ledger()
-    with ledger:
-        ledger.phase = "forward"
+    tracker = MemoryTracker()
+    with tracker:
+        tracker.phase = "forward"
         Model(Wide())(torch.zeros(10))
-        ledger.phase = "after"
+        tracker.phase = "after"
         torch.zeros(10)
-    assert ledger.peak().place == "forward: wide"
+    assert tracker.peak().location == "forward: wide"
 
 
 class Widened(nn.Module):
@@ -86,24 +94,24 @@ class Widened(nn.Module):
 
 @pytest.mark.parametrize("where", ["wide", "loss"])
 def test_the_place_of_a_peak_in_the_backward_pass_is_named(where: str) -> None:
-    ledger = Ledger()
-    with ledger:
-        ledger.phase = "forward"
+    tracker = MemoryTracker()
+    with tracker:
+        tracker.phase = "forward"
         found = Model(Widened() if where == "wide" else nn.Identity())(torch.zeros(10))
-        ledger.phase = "loss"
+        tracker.phase = "loss"
         loss = (found if where == "wide" else Widened().forward(found)).sum()
-        ledger.phase = "backward"
+        tracker.phase = "backward"
         loss.backward()
-    assert ledger.peak().place == f"backward: {where}"
+    assert tracker.peak().location == f"backward: {where}"
 
 
 def test_fakes_and_real_tensors_give_the_same_ledger() -> None:
     def peak(model: nn.Module) -> object:
-        ledger = Ledger()
-        ledger.mark(model.parameters(), PARAMETERS)
-        with ledger:
+        tracker = MemoryTracker()
+        tracker.mark(model.parameters(), PARAMETERS)
+        with tracker:
             model(torch.zeros(3, 5)).square().mean().backward()
-        return ledger.peak()
+        return tracker.peak()
 
     def make() -> nn.Module:
         return nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.LayerNorm(7), nn.Linear(7, 2))
@@ -112,9 +120,9 @@ def test_fakes_and_real_tensors_give_the_same_ledger() -> None:
     with torch.device("meta"):
         empty = make()
     with FakeTensorMode():
-        assert peak(without_data(empty)) == real
+        assert peak(reallocate_on_cpu(empty)) == real
 
 
 def test_an_unknown_kind_is_a_mistake_of_ours() -> None:
     with pytest.raises(AssertionError):
-        Ledger().mark([], "things")
+        MemoryTracker().mark([], "things")

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+import bench.child_process
 import bench.microbench.operator.run
 import cli
-from bench.microbench.rows import COLUMNS
+from bench.microbench.operator.request import OperatorBenchRequest
+from bench.microbench.rows import ROW_COLUMNS
 from unept.ops import cpu_build
 
 
@@ -21,13 +23,13 @@ def test_a_quick_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pyt
     monkeypatch.setattr(bench.microbench.operator.run, "PROCESSES", parts)
     out = tmp_path / "kernels"
     assert cli.main(["kernels", "--quick", "--threads", "1", "--out", str(out)]) == 0
-    said = capfd.readouterr().out
-    assert "tuned malloc: tiny\n" in said
+    said, progress = capfd.readouterr()
+    assert "tuned malloc: tiny\n" in progress
     assert f"report: {out / 'kernels.md'}" in said
     assert "Operator, tuned malloc." in said
     with (out / "kernels.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert tuple(rows[0]) == COLUMNS
+    assert tuple(rows[0]) == ROW_COLUMNS
     assert len({row["key"] for row in rows}) == len(rows)
     assert all(float(row["value"]) > 0 for row in rows if row["quantity"] != "disagreement")
     found = {(row["part"], row["malloc"], row["side"]) for row in rows}
@@ -78,8 +80,8 @@ def test_a_process_that_dies_is_a_note_and_what_was_measured_before_is_kept(
         bench.microbench.operator.run, "PROCESSES", (("tuned", ("operator",)), ("default", ("module",)))
     )
     monkeypatch.setattr(bench.microbench.operator.run, "_build", lambda _: None)
-    monkeypatch.setattr(bench.microbench.operator.run.subprocess, "run", end)
-    bench.microbench.operator.run.perform(bench.microbench.operator.run.Request(out=tmp_path, threads=1))
+    monkeypatch.setattr(bench.child_process.subprocess, "run", end)
+    bench.microbench.operator.run.run_operator_benchmark(OperatorBenchRequest(out=tmp_path, threads=1))
     assert "operator/tuned/tiny/mmcv/forward" in (tmp_path / "kernels.csv").read_text(encoding="utf-8")
     notes = json.loads((tmp_path / "kernels.json").read_text(encoding="utf-8"))["notes"]
     assert notes == ["not measured: module; the process with default malloc ended with exit status -9"]
@@ -111,7 +113,7 @@ def test_without_a_compiler_the_others_are_measured(
         (("--shapes", "small,large"), "unknown shape 'large'; there are small, deit-encoder"),
         (("--repeats", "0"), "--repeats 0: expected 1 or more"),
         (("--threads", "0"), "--threads 0: expected 1 or more"),
-        (("--threads", "two"), "'two' is no whole number"),
+        (("--threads", "two"), "--threads two: expected a whole number"),
     ],
 )
 def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str) -> None:

@@ -49,7 +49,7 @@ def test_a_quick_run_of_everything(tmp_path: Path) -> None:
         (("--only", "reform"), "--only reform: there are longformer, longformer-window2d, reformer"),
         (("--repeats", "0"), "--repeats 0: expected 1 or more"),
         (("--malloc", "mine"), "--malloc mine: expected tuned or default"),
-        (("--threads", "two"), "'two' is no whole number"),
+        (("--threads", "two"), "--threads two: expected a whole number"),
     ],
 )
 def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str) -> None:

@@ -61,7 +61,7 @@ def test_evaluate_when_it_is_stopped(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bench.evaluation.multi_process.work.score", stop)
+    monkeypatch.setattr("bench.evaluation.multi_process.work.run_scoring", stop)
     assert cli.main(["evaluate", two[0], *QUICK]) == 130
     assert capsys.readouterr().err.endswith("stopped; finished pictures are kept, the same command continues\n")
 
@@ -69,7 +69,7 @@ def test_evaluate_when_it_is_stopped(
 def test_only_the_first_of_torchruns_processes_speaks(
     two: tuple[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in (("RANK", "1"), ("LOCAL_RANK", "1"), ("WORLD_SIZE", "2")):
+    for name, value in (("RANK", "1"), ("LOCAL_RANK", "1"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "here")):
         monkeypatch.setenv(name, value)
     assert cli.main(["evaluate", two[0], *QUICK]) == 0
     assert capsys.readouterr() == ("", "")

@@ -1,0 +1,37 @@
+"""The options of a benchmark of the attention operator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import environment
+from bench.config.option_fields import option
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """Return the names in `small,r50-encoder`; () for the empty text."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatorBenchRequest:
+    """What to measure and where to write it. Raises ValueError, in one line, for what makes no sense."""
+
+    out: Path = option(Path("study/kernels"), help="Folder of the report.", metavar="FOLDER", completes="files")
+    threads: int = option(2, help="Threads of every implementation.", metavar="N")
+    repeats: int = option(7, help="Rounds, at least.", metavar="N")
+    shapes: tuple[str, ...] = option(
+        (),
+        help="Only these shapes, e.g. small,r50-encoder.",
+        metavar="NAMES",
+        default_text="all",
+        parse=parse_names,
+    )
+    quick: bool = option(False, help="A tiny shape and two rounds, to see that it works.")
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        environment.check_timing(threads=self.threads, repeats=self.repeats)
+        if self.out.exists() and not self.out.is_dir():
+            raise ValueError(f"--out {self.out}: there is a file of that name")

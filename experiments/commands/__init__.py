@@ -1,0 +1,1 @@
+"""The verbs of `unept-bench`, one a file, and what they share."""

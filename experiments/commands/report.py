@@ -1,0 +1,54 @@
+"""`unept-bench report`: make tables and reports from rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.config.option_fields import argument, option
+from experiments.commands.console import DONE, Invocation
+from experiments.commands.options import Verb
+from experiments.commands.study import write_study_report
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """Which studies are reported and how."""
+
+    folders: tuple[Path, ...] = argument(
+        help="Studies, such as study/quick-scenes.", metavar="FOLDER", completes="files"
+    )
+    experiment: str = option("", help="Only this one of the folders' experiments.", metavar="NAME", default_text="all")
+    control: str = option(
+        "", help="Compare the others with this variant.", metavar="VARIANT", default_text="the study's"
+    )
+    no_pictures: bool = option(False, help="Without pictures of the data, whose licence may forbid them.")
+
+
+def report(options: ReportOptions, call: Invocation) -> int:
+    """Make a study's tables and reports again, from its rows.
+
+    Rows of one experiment in several folders are read together, and the first of them takes the report.
+    """
+    from bench.results.rows import KINDS
+    from bench.results.store import Store
+
+    stores = [Store(folder) for folder in options.folders]
+    names = list(dict.fromkeys(name for store in stores for name in store.experiments()))
+    for store in stores:
+        for problem in (problem for kind in KINDS for problem in store.read(kind).problems):
+            print(problem)
+        store.write_tables()
+    for name in [options.experiment] if options.experiment else names:
+        write_study_report(options.folders, name, options.control, with_pictures=not options.no_pictures)
+    return DONE
+
+
+VERB = Verb(
+    name="report",
+    run=report,
+    options=ReportOptions,
+    group="Study",
+    summary="Make a study's tables and reports again",
+    example="report study/quick-scenes --control none",
+)

@@ -1,0 +1,88 @@
+"""`unept-bench step`: time a training step by its parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.config.fields import did_you_mean, one_of
+from bench.config.grid import parse_axes
+from bench.config.option_fields import argument, option
+from bench.config.presets import preset
+from experiments.commands.console import DONE, Invocation, print_progress
+from experiments.commands.options import Verb
+from unept.config import BACKENDS
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepOptions:
+    """What is timed and how."""
+
+    cases: tuple[str, ...] = argument(
+        (),
+        help="A preset, and fields: small, 'paper backbone=resnet50'.",
+        metavar="CASE",
+        default_text="quick, small, and paper with both backbones",
+    )
+    backends: str = option(
+        "",
+        help="Backends to compare; the first is the baseline.",
+        metavar="NAMES",
+        default_text="the fastest here and reference",
+        completes="backends",
+    )
+    images: int = option(
+        0, help="Images in a batch.", metavar="N", default_text="as the preset's, one of 480 pixels", least=0
+    )
+    rounds: int = option(5, help="Repetitions, after one that warms up.", metavar="N", least=1)
+    threads: int = option(0, help="Threads.", metavar="N", default_text="every processor", least=0)
+    out: Path | None = option(
+        None, help="Write the page to this file too.", metavar="FILE", default_text="none", completes="files"
+    )
+
+
+def step(options: StepOptions, call: Invocation) -> int:
+    """Time a training step of UN-EPT by its parts: the compiled attention kernel against plain PyTorch."""
+    for case in options.cases:
+        _check_case(case)
+    for backend in filter(None, options.backends.split(",")):
+        if backend not in BACKENDS:
+            raise ValueError(f"--backends {backend}: expected {one_of(BACKENDS)}{did_you_mean(backend, BACKENDS)}")
+
+    from bench.environment import raise_malloc_thresholds
+    from bench.profiling import step_breakdown
+    from reports.pages import step_breakdown as pages
+
+    protocol = step_breakdown.BreakdownProtocol(
+        cases=tuple(step_breakdown.parse_case(words) for words in options.cases or step_breakdown.DEFAULT_CASES),
+        backends=tuple(filter(None, options.backends.split(","))) or step_breakdown.default_backends(),
+        images=options.images,
+        rounds=options.rounds,
+        threads=options.threads,
+        malloc=raise_malloc_thresholds(),
+    )
+    times = step_breakdown.time_cases(protocol, say=print_progress)
+    page = pages.step_breakdown_markdown(times, step_breakdown.breakdown_setting_lines(protocol))
+    print(page)
+    if options.out is not None:
+        options.out.write_text(page, encoding="utf-8")
+    return DONE
+
+
+def _check_case(case: str) -> None:
+    """Raise ValueError for a preset or field that is not known, before torch is imported."""
+    name, *fields = case.split() or [""]
+    if name:
+        preset(name)
+    if fields:
+        parse_axes(fields)
+
+
+VERB = Verb(
+    name="step",
+    run=step,
+    options=StepOptions,
+    group="Cost",
+    summary="Time a training step by its parts",
+    example="step quick 'paper backbone=resnet50' --rounds 3",
+)

@@ -1,0 +1,105 @@
+"""Run a study, then report it: what `ablate` and `table` share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from experiments.commands.console import DONE, FAILED, INTERRUPTED, NAME, Invocation, print_lines, print_progress
+
+if TYPE_CHECKING:
+    from bench.results.rows import Row
+    from bench.study.options import StudyRequest
+    from bench.study.request import VariantFactory
+    from bench.study.study import Study
+
+
+class StudyStopped(Exception):
+    """The study was stopped by a signal; the same command continues."""
+
+
+def run_and_report(
+    kind: str,
+    grid: str,
+    make: VariantFactory,
+    request: StudyRequest,
+    call: Invocation,
+    *,
+    dry_run: bool,
+    after: Callable[[Study], None] | None = None,
+) -> int:
+    """Run the study and write its report, or say what it would do. Returns the exit code: 1 where runs failed."""
+    from bench.study import study as studies
+    from bench.study.request import build_study
+
+    study = with_tasks(build_study(kind, grid, make, request, dry_run=dry_run), call)
+    if dry_run:
+        print_lines(studies.dry_run_lines(study))
+        if study.preset == "paper":
+            _print_hours(study)
+        return DONE
+    try:
+        rows = run_due(study, after)
+    except StudyStopped:
+        return INTERRUPTED
+    return FAILED if any(row["status"] == "failed" for row in rows) else DONE
+
+
+def with_tasks(study: Study, call: Invocation) -> Study:
+    """Return `study` with the tasks of the invocation where it has any."""
+    return replace(study, tasks=call.tasks) if call.tasks else study
+
+
+def run_due(study: Study, after: Callable[[Study], None] | None = None) -> Sequence[Row]:
+    """Run what is due, write the report once nothing is missing, then call `after`; returns the rows.
+
+    Raises StudyStopped after it has said how to go on.
+    """
+    from bench.launchers.queue import Interrupted
+    from bench.results.store import Store
+    from bench.study import study as studies
+
+    try:
+        rows = studies.run_study(study, say=print_progress)
+    except Interrupted as stop:
+        done, total = studies.count_finished_runs(study)
+        print_progress(f"{NAME}: stopped by {stop}; {done} of {total} runs are done, the same command continues")
+        raise StudyStopped from None
+    print_lines(studies.summary_lines(rows, studies.count_finished_runs(study)[1]))
+    left = studies.remaining_work_line(study)
+    if left and not study.shard.whole:
+        print(f"shard {study.shard} is done; {left}")
+        return rows
+    with Store(study.out).lock():  # shards that end together write one report
+        write_study_report([study.out], study.name)
+    if after:
+        after(study)
+    return rows
+
+
+def write_study_report(
+    folders: Sequence[Path], experiment: str, control: str = "", *, with_pictures: bool = True
+) -> None:
+    """Write one experiment's report and print its table."""
+    from reports import read_study, write_report
+    from reports.study import terminal
+
+    page, html, *_ = write_report(folders, experiment, control=control, with_pictures=with_pictures)
+    print_lines(terminal.study_lines(read_study(folders, experiment, control)))
+    print(f"report of {experiment}: {page} and {html.name}")
+
+
+def _print_hours(study: Study) -> None:
+    """Print how many GPU-hours the runs that are due take."""
+    from bench.profiling import gpu_hours
+    from bench.results.gpu_assumption import GpuAssumption
+    from bench.study.study import count_due_runs
+    from reports.pages import gpu_hours as pages
+    from unept.data import open_data
+
+    settings = study.variants[0].settings
+    pictures = settings.evaluation.images or len(open_data(study.data, settings.evaluation.split, settings.scenes))
+    records = list(gpu_hours.gpu_hours_records(study.name, study.variants, pictures=pictures, known={}))
+    print_lines(pages.gpu_hours_lines(records, count_due_runs(study), GpuAssumption(), gpu_hours.DEFAULT_IMAGE_SIZE))

@@ -1,0 +1,133 @@
+"""`unept-bench table`: run the rows of one of the paper's tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from bench.config.grid import parse_axes
+from bench.config.option_fields import argument, nested_options, option
+from bench.config.presets import preset
+from bench.study.options import RECIPE, StudyRequest, study_settings
+from experiments.commands.complexity import write_complexity
+from experiments.commands.console import DONE, INTERRUPTED, Invocation, print_lines
+from experiments.commands.options import Verb
+from experiments.commands.study import StudyStopped, run_and_report, run_due, with_tasks
+
+if TYPE_CHECKING:
+    from bench.results.rows import Row
+    from bench.study.request import VariantFactory
+    from bench.study.study import Study
+
+TABLES = ("5", "6", "7", "8")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableOptions:
+    """A study's options and what is run of the table."""
+
+    number: int = argument(
+        name="table",
+        help="5 (components), 6 (N and L), 7 (published networks) or 8 (drop-ins).",
+        metavar="NUMBER",
+        choices=TABLES,
+        completes="choices",
+    )
+    row: tuple[str, ...] = option((), help="Only these rows of it.", metavar="NAME", group=RECIPE, default_text="all")
+    rates: str = option(
+        "",
+        help="Choose each row's learning rate from these on the validation split, then score the test split.",
+        metavar="RATES",
+        group=RECIPE,
+        default_text="the recipe's rate; table 8 of quick: once, twice and four times that",
+    )
+    fields: tuple[str, ...] = option(
+        (),
+        name="set",
+        help="Any field, for all rows: size=128 probes=0.",
+        metavar="FIELD=VALUE ...",
+        group=RECIPE,
+        completes="fields",
+    )
+    dry_run: bool = option(False, help="Only say which runs are due and how long they may take.")
+    study: StudyRequest = nested_options(StudyRequest)
+
+
+def table(options: TableOptions, call: Invocation) -> int:
+    """Run the rows of one of the paper's tables, and write the table beside the paper's own."""
+    request = replace(options.study, command=call.command)
+    if options.fields:
+        parse_axes(options.fields)
+    study_settings(request)  # refuses what arguments and paths alone can tell, before torch is imported
+
+    from experiments.tables import lr_sweep
+    from experiments.tables.baselines import NONE, with_control
+    from experiments.tables.overrides import with_overrides
+    from experiments.tables.registry import only_rows, trained_table
+
+    number, fields = options.number, options.fields
+    chosen = trained_table(number)
+    control = request.control or (chosen.control if not options.row or chosen.control in options.row else "")
+    request = replace(request, control=control)
+    make = with_overrides(with_control(only_rows(chosen.variants, options.row), control), fields)
+    name = [*options.row, *[NONE] * (control == NONE and number in (6, 7)), *fields]
+    rates = lr_sweep.rates_to_try(options.rates, table=number, preset_name=request.preset)
+    if rates:
+        name.append(f"rates={lr_sweep.rates_text(rates)}")
+        candidates = lr_sweep.candidate_variants(make, rates)
+        try:
+            rows = _rows_of_rates(f"table {number} {' '.join(name)}", candidates, request, call, options.dry_run)
+        except StudyStopped:
+            return INTERRUPTED
+        if rows is None:
+            return DONE
+        make = lr_sweep.with_best_rates(make, rows, rates)
+    after = _count_networks if number == 7 else None
+    return run_and_report(f"table {number}", " ".join(name), make, request, call, dry_run=options.dry_run, after=after)
+
+
+def _rows_of_rates(
+    name: str, make: VariantFactory, request: StudyRequest, call: Invocation, dry_run: bool
+) -> Sequence[Row] | None:
+    """Return the rows that learning rates are chosen from; None while some are still due, in `dry_run` or elsewhere.
+
+    They have the preset's steps even where the table has more, so that tables of several lengths share them.
+    """
+    from bench.study import study as studies
+    from bench.study.request import build_study
+    from experiments.tables.lr_sweep import SWEEP_SEEDS
+    from reports.analysis.lr_sweep import LR_SWEEP_KIND
+
+    longer = request.steps >= preset(request.preset).train.steps
+    request = replace(request, seeds=min(SWEEP_SEEDS, request.seeds), steps=0 if longer else request.steps, control="")
+    study = with_tasks(build_study(LR_SWEEP_KIND, name, make, request, dry_run=dry_run), call)
+    study = replace(study, tasks=replace(study.tasks, measure=""))
+    if not dry_run:
+        run_due(study)
+    if studies.is_complete(study):
+        return studies.study_rows(study)
+    if dry_run:
+        print_lines(studies.dry_run_lines(study))
+        print("then the table, each row at the learning rate that is chosen from these")
+    else:
+        print("the table follows once the other shards have tried their rates: by the same command again")
+    return None
+
+
+def _count_networks(study: Study) -> None:
+    """Count the published networks of Table 7 into the study's folder: what is trained there is smaller."""
+    from experiments.tables.published_networks import count_networks, select_networks
+
+    write_complexity(count_networks(select_networks((480, 480))), study.out / "complexity", study.command, None)
+
+
+VERB = Verb(
+    name="table",
+    run=table,
+    options=TableOptions,
+    group="Study",
+    summary="Run the rows of one of the paper's tables",
+    example="table 6 --preset small --data folder:PATH --seeds 3",
+    spread="--set",
+)

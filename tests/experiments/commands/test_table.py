@@ -1,0 +1,130 @@
+"""`unept-bench table` as a user types it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from command_line import (
+    MEASURE,
+    assert_usage_error,
+    captured,
+    ledger,
+    picture,
+    run_cli,
+)
+
+from bench.results.store import Store
+
+OUT = Path("study/quick-scenes")
+
+
+def test_more_seeds_are_added_and_tables_share_cells(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli("table", "6", "--seeds", "1") == 0
+    assert run_cli("table", "6", "--seeds", "2", "--jobs", "4") == 0
+    assert len(ledger()) == 12
+    capsys.readouterr()
+    assert run_cli("table", "5", "--seeds", "1") == 0
+    assert "1 of 5 runs are there already" in captured(capsys).text
+    assert [row["variant"] for row in Store(OUT).read("run", "table 5").rows[:3]] == [
+        "baseline",
+        "+ pyramid features",
+        "+ spatial path",
+    ]
+    assert [*Store(OUT).experiments()] == ["table 6", "table 5"]
+
+
+def test_rates_are_chosen_then_the_table_is_run(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("table", "8", "--row", "deformable", "--row", "none", "--seeds", "3")
+    assert run_cli(*words, "--dry-run") == 0
+    said = capsys.readouterr().out
+    assert "12 runs and 0 measures due" in said
+    assert said.endswith("then the table, each row at the learning rate that is chosen from these\n")
+    assert run_cli(*words, measure=MEASURE) == 0
+    names = [*Store(OUT).experiments()]
+    assert names == [
+        "rates table 8 deformable none rates=0.001,0.002,0.004",
+        "table 8 deformable none rates=0.001,0.002,0.004",
+    ]
+    tried, final = (Store(OUT).read("run", name).rows for name in names)
+    assert (len(tried), len(final)) == (12, 6)
+    assert {row["settings"]["evaluation"]["split"] for row in final} == {"test"}
+    assert len([line for line in ledger() if line.startswith("measure")]) == 2, "candidates are not measured"
+    capsys.readouterr()
+    assert run_cli(*words, "--dry-run") == 0
+    assert "0 runs and 0 measures due" in capsys.readouterr().out.replace("2 measures", "0 measures")
+    assert "expected 5, 6, 7 or 8" in assert_usage_error(capsys, "table", "4")
+    assert "did you mean 'none'?" in assert_usage_error(capsys, "table", "8", "--row", "nine")
+    assert assert_usage_error(capsys, "table", "5", "--rates", "0").startswith("--rates 0: expected numbers above 0 ")
+    assert run_cli(*words, "--steps", "900") == 0
+    assert [*Store(OUT).experiments()] == [*names, f"{names[1]} steps=900"], "a longer table shares the choice"
+
+
+def test_fields_of_all_rows_of_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("table", "8", "--row", "none", "--rates", "none", "--seeds", "1", "--set", "size=96", "probes=0")
+    assert run_cli(*words) == 0
+    assert run_cli(*words[:-3]) == 0
+    assert [*Store(OUT).experiments()] == ["table 8 none size=96 probes=0", "table 8 none"]
+    row, other = (Store(OUT).read("run", name).rows[0]["settings"] for name in Store(OUT).experiments())
+    assert (row["model"]["size"], row["train"]["probes"]) == (96, 0)
+    assert (other["model"]["size"], other["train"]["probes"]) == (64, 20)
+    capsys.readouterr()
+    assert run_cli(*words) == 0
+    assert "1 of 1 run are there already" in captured(capsys).text
+    assert "use --steps" in assert_usage_error(capsys, *words, "steps=4")
+
+
+def test_a_dry_run_at_the_papers_size_predicts_gpu_hours(
+    capsys: pytest.CaptureFixture[str], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.profiling.variant.count_operations", lambda _: SimpleNamespace(gmacs=100.0))
+    monkeypatch.setattr(
+        "bench.study.oom_policy.advise_on_memory", lambda *_, **__: SimpleNamespace(warnings=[], misfits={})
+    )
+    for part in ("training", "validation"):
+        picture(place / "ade" / "images" / part / "ADE_00000001.jpg", "RGB")
+        picture(place / "ade" / "annotations" / part / "ADE_00000001.png", "L", value=1)
+    words = ("table", "6", "--preset", "paper", "--data", "ade20k:ade", "--seeds", "2", "--dry-run")
+    assert run_cli(*words, measure=MEASURE) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[-2].startswith("N=64 L=3: 100.0 GMACs an image, 43.8 GPU-hours a run, 0.0 of them evaluation")
+    assert said[-1].startswith("predicted: 525 GPU-hours for the 12 runs due, if NVIDIA A100, float32 ")
+    assert run_cli(*words, "--shard", "2/6", measure=MEASURE) == 0
+    assert "predicted: 88 GPU-hours for the 2 runs due" in capsys.readouterr().out
+    assert not (place / "study").exists()
+
+
+def test_table_7_counts_the_published_networks_and_trains_the_rows(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from experiments.tables import published_networks
+
+    chosen = published_networks.select_networks
+    monkeypatch.setattr(published_networks, "select_networks", lambda size: chosen(size, names=["PointRend"]))
+    assert run_cli("table", "7", "--seeds", "1") == 0
+    said = capsys.readouterr().out
+    assert re.search(r"^PointRend +480x480 +47\.881 +63\.302 +126\.604 +63\.211 +126\.421$", said, re.MULTILINE)
+    assert "11 of 11 runs have a row: 11 ok" in said
+    assert (OUT / "complexity" / "complexity.csv").exists()
+    assert (OUT / "report" / "table-7" / "report.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["table", "6", "--shard", "0/2"], "--shard 0/2: expected i/n with 1 <= i <= n, as in 2/8"),
+        (["table", "6", "--engine", "rey"], "--engine rey: expected local or ray; did you mean 'ray'?"),
+        (["table", "6", "--address", "auto"], "--address auto: only with --engine ray"),
+        (["table", "9"], "table 9: expected 5, 6, 7 or 8"),
+        (["table", "five"], "five"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    capsys: pytest.CaptureFixture[str], place: Path, words: list[str], message: str
+) -> None:
+    assert message in assert_usage_error(capsys, *words)
+    assert list(place.iterdir()) == []
+    assert ledger() == []
