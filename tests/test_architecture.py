@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
-
 from locations import ROOT
 
 PACKAGES = ("unept", "bench", "reports", "experiments", "cli")  # from the bottom up
