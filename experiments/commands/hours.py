@@ -35,9 +35,7 @@ def hours(options: HoursOptions, call: Invocation) -> int:
 
     folder = writable_folder(options.out)
     records = count_table_hours(print_progress)
-    page, *_ = write_files(
-        folder, pages.gpu_hours_report_files(records, card, options.seeds, DEFAULT_IMAGE_SIZE)
-    )
+    page, *_ = write_files(folder, pages.gpu_hours_report_files(records, card, options.seeds, DEFAULT_IMAGE_SIZE))
     print(pages.totals_table(records, card, options.seeds), end="")
     print(f"report: {page}")
     return DONE
