@@ -301,7 +301,14 @@ def prepare(image_3HW: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def scaled(height: int, width: int, ratio: float, base: tuple[int, int] | None = None) -> tuple[int, int]:
-    """Return height and width of a picture of this size at one ratio; `base` as in `predict`."""
+    """Return the height and width of a resized picture.
+
+    Args:
+        height: Height of the picture in pixels.
+        width: Width of the picture in pixels.
+        ratio: Ratio of the sizes.
+        base: (long side, short side) at ratio 1 that the picture must fit into; None = its own size.
+    """
     factor = ratio
     if base is not None:
         short, long = sorted(int(side * ratio) for side in base)
@@ -310,7 +317,13 @@ def scaled(height: int, width: int, ratio: float, base: tuple[int, int] | None =
 
 
 def window_starts(side: int, window: int, stride: int) -> list[int]:
-    """Return the first pixels of the windows along one axis: every `stride` pixels, the last moved back inside."""
+    """Return the first pixels of the windows along one axis.
+
+    Args:
+        side: Length of the axis in pixels.
+        window: Side of a window in pixels.
+        stride: Pixels between windows; the last window is moved back inside.
+    """
     count = max(side - window + stride - 1, 0) // stride + 1
     return [max(min(index * stride, side - window), 0) for index in range(count)]
 

@@ -45,7 +45,13 @@ class SpatialBranch(nn.Module):
 
 
 def prediction_head(width: int, hidden: int, outputs: int) -> nn.Sequential:
-    """Return two 1x1 convolutions: the boundary head (1 or 2 outputs) or the direction head (8 outputs)."""
+    """Return two 1x1 convolutions with batch norm and a ReLU between them: a boundary or a direction head.
+
+    Args:
+        width: Channels of the input.
+        hidden: Channels between the convolutions.
+        outputs: 1 or 2 for boundaries, 8 for directions.
+    """
     return nn.Sequential(
         nn.Conv2d(width, hidden, 1, bias=False),
         nn.BatchNorm2d(hidden),

@@ -10,7 +10,6 @@ from bench.config.fields import did_you_mean, one_of, replace_fields
 from bench.config.option_fields import check_options, option
 from bench.config.presets import PRESETS, preset
 from bench.config.settings import Settings
-from bench.launchers import ray_cluster
 from bench.results.rows import STATUSES
 from bench.study.shard import parse_shard
 from unept.config import BACKENDS
@@ -143,6 +142,8 @@ def check_study_options(request: StudyRequest) -> None:
     check_options(request)
     parse_shard(request.shard)
     if request.engine == "ray":
+        from bench.launchers import ray_cluster
+
         ray_cluster.check_ray(request.address)
     elif request.address:
         raise ValueError(f"--address {request.address}: only with --engine ray")

@@ -96,7 +96,16 @@ class DeformableSelf(Deformable):
     """Deformable self-attention: every token samples around its own pixel centre."""
 
     def forward(self, tokens_BSC: Tensor, position_BSC: Tensor | None, shapes: Shapes) -> Tensor:
-        """Return (B, S, C); the position encoding is added to the queries, not to the values."""
+        """Attend from every token to points around its own pixel centre.
+
+        Args:
+            tokens_BSC: Tokens of all levels.
+            position_BSC: Position encoding, added to the queries but not to the values; None for none.
+            shapes: (height, width) of each level.
+
+        Returns:
+            (B, S, C).
+        """
         queries = tokens_BSC if position_BSC is None else tokens_BSC + position_BSC
         return self.attend(queries, tokens_BSC, positions.pixel_centres(shapes, like=tokens_BSC), shapes)
 
@@ -110,7 +119,17 @@ class DeformableCross(Deformable):
     """Deformable cross-attention: every query samples all levels around its position in the query grid."""
 
     def forward(self, queries_BQC: Tensor, memory_BSC: Tensor, query_shape: tuple[int, int], shapes: Shapes) -> Tensor:
-        """Return (B, Q, C)."""
+        """Attend from every query to points around its position in the query grid, on all levels.
+
+        Args:
+            queries_BQC: Queries, row by row of the grid.
+            memory_BSC: Tokens of all levels.
+            query_shape: (rows, columns) of the query grid.
+            shapes: (height, width) of each level.
+
+        Returns:
+            (B, Q, C).
+        """
         return self.attend(queries_BQC, memory_BSC, positions.pixel_centres((query_shape,), like=queries_BQC), shapes)
 
     def inside_share(

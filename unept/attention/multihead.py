@@ -108,7 +108,17 @@ class DenseCross(MultiHead):
     """Dense cross-attention: every query attends to every token of the memory."""
 
     def forward(self, queries_BQC: Tensor, memory_BSC: Tensor, query_shape: tuple[int, int], shapes: Shapes) -> Tensor:
-        """Return the attention of every query over all memory tokens, (B, Q, C)."""
+        """Attend from every query to all memory tokens.
+
+        Args:
+            queries_BQC: Queries, row by row of the grid.
+            memory_BSC: Tokens of all levels.
+            query_shape: (rows, columns) of the query grid.
+            shapes: (height, width) of each level.
+
+        Returns:
+            (B, Q, C).
+        """
         assert query_shape[0] * query_shape[1] == queries_BQC.shape[1]
         assert sum(height * width for height, width in shapes) == memory_BSC.shape[1]
         return self.attend(queries_BQC, memory_BSC, memory_BSC)

@@ -101,7 +101,18 @@ class SparseTransformerSelf(MultiHeadSelf):
 
 
 def rows(q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, side: int, dropout: float) -> Tensor:
-    """Attend from each token to the ``side`` tokens of its own block; (B, S, H, D)."""
+    """Attend from each token to the tokens of its own block.
+
+    Args:
+        q_BSHD: Queries.
+        k_BSHD: Keys.
+        v_BSHD: Values.
+        side: Tokens of a block.
+        dropout: Probability of dropping a weight.
+
+    Returns:
+        (B, S, H, D).
+    """
     B, S, H, D = q_BSHD.shape
     side = min(side, S)
     q, k, v = (pad(x, side).reshape(-1, side, H, D) for x in (q_BSHD, k_BSHD, v_BSHD))
@@ -110,7 +121,18 @@ def rows(q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, side: int, dropout: flo
 
 
 def columns(q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, side: int, dropout: float) -> Tensor:
-    """Attend from each token to those at a multiple of ``side`` from it; (B, S, H, D)."""
+    """Attend from each token to those at a multiple of ``side`` from it.
+
+    Args:
+        q_BSHD: Queries.
+        k_BSHD: Keys.
+        v_BSHD: Values.
+        side: Stride in tokens.
+        dropout: Probability of dropping a weight.
+
+    Returns:
+        (B, S, H, D).
+    """
     B, S, H, D = q_BSHD.shape
     side = min(side, S)
     q, k, v = (pad(x, side).unflatten(1, (-1, side)).transpose(1, 2).flatten(0, 1) for x in (q_BSHD, k_BSHD, v_BSHD))
@@ -120,7 +142,19 @@ def columns(q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, side: int, dropout: 
 
 
 def summaries(q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, block: int, summary: int, dropout: float) -> Tensor:
-    """Attend from each token to the last ``summary`` tokens of every block; (B, S, H, D)."""
+    """Attend from each token to the last ``summary`` tokens of every block.
+
+    Args:
+        q_BSHD: Queries.
+        k_BSHD: Keys.
+        v_BSHD: Values.
+        block: Tokens of a block; the last block may be shorter.
+        summary: Tokens of its end that form its summary.
+        dropout: Probability of dropping a weight.
+
+    Returns:
+        (B, S, H, D).
+    """
     length = q_BSHD.shape[1]
     whole = length - length % block  # start of the last block if it is shorter than the others
     position = torch.arange(length, device=q_BSHD.device)

@@ -73,6 +73,11 @@ def load_released(state_dict: Mapping[str, Tensor], heads: int = 8, backbone_hea
 def compare(state_dict: Mapping[str, Tensor], heads: int = 8, backbone_heads: int | None = None) -> Parity:
     """Compare every tensor of ``state_dict`` with the model that its shapes imply, which is built without memory.
 
+    Args:
+        state_dict: Tensors by name.
+        heads: Number of attention heads.
+        backbone_heads: Number of heads of a DeiT; None as in `load_released`.
+
     Raises:
         ValueError: As from `load_released`, if the shapes imply no model at all.
     """
@@ -93,7 +98,13 @@ def compare(state_dict: Mapping[str, Tensor], heads: int = 8, backbone_heads: in
 
 
 def known_total(backbone: str, classes: int, size: int) -> int:
-    """Return the number of parameters of a released model: `TOTALS`, corrected for other classes and another crop."""
+    """Return the number of parameters of a released model: `TOTALS`, corrected for other classes and another crop.
+
+    Args:
+        backbone: deit_base or resnet50.
+        classes: Number of classes.
+        size: Side of the training crop in pixels.
+    """
     total = TOTALS[backbone] + 257 * (classes - 150) + 256 * ((-(-size // STRIDE)) ** 2 - 60**2)
     return total + (768 * ((size // 16) ** 2 - 30**2) if backbone == "deit_base" else 0)
 

@@ -71,6 +71,13 @@ class Encoding:
 
 
 def shifted(classes: int, *mistakes: Mistake, first: int = 0, ignore: int = IGNORE) -> Encoding:
-    """Return an encoding in which class 0 has the value `first` and the others follow; `ignore` is not scored."""
+    """Return an encoding in which class 0 has the value `first` and the others follow.
+
+    Args:
+        classes: Number of classes.
+        mistakes: Known wrong encodings.
+        first: Value of class 0.
+        ignore: Value of pixels that are not scored; no class then.
+    """
     by_value = {first + number: number for number in range(classes) if first + number != ignore}
     return Encoding(by_value, [ignore], f"{first}..{first + classes - 1} (ignore is {ignore})", *mistakes)

@@ -229,8 +229,13 @@ def resize(maps: Maps, target: tuple[int, int]) -> Maps:
 def crop(maps: Maps, size: int, category_max: float, rng: np.random.Generator) -> Maps:
     """Cut a random window of at most `size` pixels a side.
 
-    The window is drawn again, up to ten times, while it shows no two classes or one class covers `category_max` or more
-    of its labelled pixels; with `category_max` of 1 or more the first is taken.
+    The window is drawn again, up to ten times, while it shows no two classes or one class covers too much of it.
+
+    Args:
+        maps: Picture with its maps; returned as it is if no side exceeds `size`.
+        size: Side of the window in pixels.
+        category_max: Share of the labelled pixels that one class must stay below; 1 or more takes the first window.
+        rng: Generator of the window's position.
     """
     height, width = maps.label.shape
     if height <= size and width <= size:

@@ -99,7 +99,14 @@ def upsampled(maps_BChw: Tensor, size: tuple[int, int], *, align_corners: bool, 
 
 
 def bilinear(source: int, like: Tensor, *, align_corners: bool, stride: int = STRIDE) -> Tensor:
-    """Return the matrix (stride n, n) that interpolates n values to stride n values."""
+    """Return the matrix (stride n, n) that interpolates n values linearly to stride n values.
+
+    Args:
+        source: n.
+        like: Gives the dtype and the device.
+        align_corners: As in F.interpolate.
+        stride: Ratio of the lengths.
+    """
     unit = torch.eye(source, dtype=like.dtype, device=like.device).unsqueeze(0)
     return F.interpolate(unit, size=source * stride, mode="linear", align_corners=align_corners)[0].T
 

@@ -162,7 +162,16 @@ def total_loss(
 
 
 def ce_count(label_BHW: Tensor, config: LossConfig, totals: BatchTotals | None) -> Tensor | int:
-    """Denominator of a cross-entropy summed over pixels: the batch's pixels, or those with a label, at least 1."""
+    """Return the denominator of a cross-entropy summed over pixels.
+
+    Args:
+        label_BHW: Labels of this part, int64, 255 = ignore.
+        config: ``ce_average`` "all" counts all pixels, "valid" those with a label.
+        totals: Counts of the whole batch if the labels are a part of it.
+
+    Returns:
+        The number of pixels, at least 1 where only those with a label count.
+    """
     if config.ce_average == "all":
         return label_BHW.numel() if totals is None else totals.pixels
     return ((label_BHW != NONE).sum() if totals is None else totals.valid).clamp(min=1)

@@ -71,7 +71,17 @@ def make_inputs(
 ) -> Inputs:
     """Make random inputs on the CPU, the same for the same arguments.
 
-    Points lie in and around the maps, off the pixel lines.
+    Points lie in and around the maps, off the pixel lines, where the gradient is continuous.
+
+    Args:
+        shapes: (height, width) of each level.
+        queries: Number of queries, Q.
+        heads: Number of heads, H.
+        channels: Channels of a head, D.
+        points: Points per level and head, P.
+        dtype: Type of the values; the other tensors have the type of the computation.
+        batch: Number of images, B.
+        seed: Seed of the generator.
     """
     generator = torch.Generator().manual_seed(seed)
     B, Q, H, D, L, P = batch, queries, heads, channels, len(shapes), points

@@ -85,7 +85,17 @@ def _sum(
 
 
 def sum_by_grid(value_BSHD: Tensor, shapes: Shapes, pixels_BQHLP2: Tensor, weights_BQHLP: Tensor) -> Tensor:
-    """Sample the channels of every point and add them up: for large maps. Finite points only; (B, Q, H * D)."""
+    """Sample the channels of every point and add them up: for large maps.
+
+    Args:
+        value_BSHD: Values of the tokens of all levels.
+        shapes: (height, width) of each level.
+        pixels_BQHLP2: Points (x, y) in pixels of their level, all finite.
+        weights_BQHLP: Weights, used as they are.
+
+    Returns:
+        (B, Q, H * D).
+    """
     (B, _, H, D), (Q, P) = value_BSHD.shape, (weights_BQHLP.shape[1], weights_BQHLP.shape[4])
     grid_BQHLP2 = (2 * pixels_BQHLP2 + 1) / _sizes(shapes, pixels_BQHLP2) - 1
     out_NDQ = value_BSHD.new_zeros(B * H, D, Q)
@@ -102,10 +112,17 @@ def sum_by_grid(value_BSHD: Tensor, shapes: Shapes, pixels_BQHLP2: Tensor, weigh
 def sum_by_matrix(value_BSHD: Tensor, shapes: Shapes, pixels_BQHLP2: Tensor, weights_BQHLP: Tensor) -> Tensor:
     """Add the points' weights up in a (Q, S) matrix and multiply by the values.
 
-    2 to 4 times faster for small maps on a CPU.
+    That is 2 to 4 times faster for small maps on a CPU. It is chosen there if the matrix is no larger than the samples
+    that `sum_by_grid` would hold.
 
-    Chosen there if that matrix is no larger than the samples that `sum_by_grid` would hold. Finite points only; (B, Q,
-    H * D).
+    Args:
+        value_BSHD: Values of the tokens of all levels.
+        shapes: (height, width) of each level.
+        pixels_BQHLP2: Points (x, y) in pixels of their level, all finite.
+        weights_BQHLP: Weights, used as they are.
+
+    Returns:
+        (B, Q, H * D).
     """
     B, Q, H = weights_BQHLP.shape[:3]
     matrices = []
@@ -141,7 +158,14 @@ def materialised(
 ) -> tuple[Tensor, Tensor]:
     """Return locations and weights as other operators take them.
 
-    Locations (B, Q, H, L, P, 2) are fractions of the maps; weights are (B, Q, H, L, P).
+    Args:
+        reference_Q2: Reference points (x, y) as fractions of the map.
+        offsets_BQHLP2: Offsets (x, y) in pixels of each level.
+        logits_BQHLP: Attention logits.
+        shapes: (height, width) of each level.
+
+    Returns:
+        Locations (B, Q, H, L, P, 2) as fractions of the maps, and weights (B, Q, H, L, P).
     """
     locations_BQHLP2 = reference_Q2[:, None, None, None] + offsets_BQHLP2 / _sizes(shapes, reference_Q2)
     return locations_BQHLP2, logits_BQHLP.flatten(3).softmax(-1).view_as(logits_BQHLP)

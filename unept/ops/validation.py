@@ -46,7 +46,15 @@ def axes_of(
 ) -> Axes:
     """Return the lengths of all axes.
 
-    ValueError, in one line, unless the four tensors fit each other and the levels.
+    Args:
+        value_BSHD: Values, of a type in VALUE_TYPES.
+        reference_Q2: Reference points.
+        offsets_BQHLP2: Offsets.
+        logits_BQHLP: Attention logits.
+        shapes: Height and width of each level in turn.
+
+    Raises:
+        ValueError: In one line, unless the four tensors fit each other and the levels.
     """
     if value_BSHD.dim() != 4 or logits_BQHLP.dim() != 5:
         raise ValueError(f"value must have 4 axes and logits 5, not {value_BSHD.dim()} and {logits_BQHLP.dim()}")
@@ -81,7 +89,19 @@ def sizes_of(
     logits_BQHLP: Tensor,
     shapes: Sequence[int],
 ) -> Sizes:
-    """Return the lengths for a kernel on ``device``. ValueError as in `axes_of`, and for another device or type."""
+    """Return the lengths of all axes for a kernel.
+
+    Args:
+        device: Device that all tensors must be on.
+        value_BSHD: Values, of a type in VALUE_TYPES.
+        reference_Q2: Reference points, in the type of the computation like all that follow.
+        offsets_BQHLP2: Offsets.
+        logits_BQHLP: Attention logits.
+        shapes: Height and width of each level in turn.
+
+    Raises:
+        ValueError: As in `axes_of`, and for another device or type.
+    """
     check_tensor("value", value_BSHD, tuple(value_BSHD.shape), device=device)
     axes = axes_of(value_BSHD, reference_Q2, offsets_BQHLP2, logits_BQHLP, shapes)
     wide = computed_in(value_BSHD.dtype)
@@ -93,7 +113,18 @@ def sizes_of(
 def check_tensor(
     name: str, tensor: Tensor, shape: tuple[int, ...], *, device: torch.device, dtype: torch.dtype | None = None
 ) -> None:
-    """Raise ValueError unless the tensor has that device, shape and, if one is given, that type."""
+    """Check the device, shape and type of a tensor.
+
+    Args:
+        name: Name of the tensor in messages.
+        tensor: The tensor.
+        shape: Expected shape.
+        device: Expected device.
+        dtype: Expected type; None for any.
+
+    Raises:
+        ValueError: In one line, for the first that differs.
+    """
     if tensor.device != device:
         raise ValueError(f"{name} must be on {device}, not on {tensor.device}")
     if dtype not in (None, tensor.dtype):

@@ -75,7 +75,15 @@ class PublishedNetwork(nn.Module):
 def conv_bn_relu(
     before: int, after: int, kernel: int, *, padding: int | None = None, relu: bool = True
 ) -> nn.Sequential:
-    """Return a convolution without bias, batch norm, and a ReLU if ``relu``."""
+    """Return a convolution without bias, batch norm, and a ReLU.
+
+    Args:
+        before: Channels of the input.
+        after: Channels of the output.
+        kernel: Side of the kernel.
+        padding: Pixels of zeros on each side; None = half the kernel, which keeps the size.
+        relu: Add the ReLU.
+    """
     around = kernel // 2 if padding is None else padding
     layers: list[nn.Module] = [
         nn.Conv2d(before, after, kernel, padding=around, bias=False),
