@@ -134,7 +134,7 @@ def study_settings(request: StudyRequest) -> Settings:
     base = preset(request.preset, request.data)
     changes: dict[str, object] = {name: getattr(request, name) for name in ("steps", "split", "backbone_weights")}
     base = replace_fields(base, {name: value for name, value in changes.items() if value})
-    return replace_fields(base, {"classes": len(read_class_names(base, given=bool(request.data)))})
+    return replace_fields(base, {"classes": len(read_class_names(base, named_by_user=bool(request.data)))})
 
 
 def check_study_options(request: StudyRequest) -> None:
