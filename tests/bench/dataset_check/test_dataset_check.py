@@ -14,9 +14,9 @@ from camvid_as_cityscapes import CAMVID, lay_out
 from PIL import Image
 
 from bench.dataset_check import DatasetCheck, check_dataset
-from bench.dataset_check.reading import broken_chunk
 from unept.data import ade20k, cityscapes, pascal_context
 from unept.data.image_dataset import Official, read_label
+from unept.data.png_chunks import broken_chunk
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_a_broken_checksum_that_decodes_all_the_same(tmp_path: Path, owners: Non
         path.write_bytes(bytes(content))
     found = check_dataset(str(root))
     assert told(found) == [("damaged", "train"), ("damaged", "val")]
-    assert "leftImg8bit.png: damaged: the checksum of its chunk IDAT is wrong" in found.findings[0].what
+    assert "leftImg8bit.png: truncated or damaged: the checksum of its chunk IDAT is wrong" in found.findings[0].what
 
 
 def test_files_of_the_wrong_sort(tmp_path: Path) -> None:
@@ -246,7 +246,9 @@ def test_unlabelled_as_class_0(tmp_path: Path) -> None:
     found = check_dataset(str(root))
     assert told(found) == [("value", "train"), ("value", "val")]
     assert "labels hold 0 to 3, one value more than the 3 classes" in found.findings[0].what
-    assert "if 0 means unlabelled, write 255 for it and take 1 off the others" in found.findings[0].fix
+    assert (
+        "if 0 means unlabelled, write 255 for it first and then take 1 off the values 1 to 3" in found.findings[0].fix
+    )
 
 
 def test_255_is_neither_class_nor_unlabelled(tmp_path: Path) -> None:
