@@ -21,6 +21,7 @@ from bench.launchers.worker import is_allocation_failure
 from unept.boundary import OFFSETS
 from unept.checkpoints import model_file
 from unept.data.contact_sheet import WHEEL
+from unept.data.image_file import MAX_PIXELS
 from unept.data.load_image import Photo, photos_below, read_photo
 from unept.model import UNEPT
 
@@ -155,7 +156,9 @@ def image_paths(path: Path, out: Path) -> dict[str, Path]:
     }
 
 
-def predict_image(path: Path, predictors: Sequence[Predictor]) -> tuple[Photo, dict[str, ImagePrediction]]:
+def predict_image(
+    path: Path, predictors: Sequence[Predictor], max_pixels: int = MAX_PIXELS
+) -> tuple[Photo, dict[str, ImagePrediction]]:
     """Read an image and return it with each checkpoint's prediction, by name.
 
     Another error of a model is not the image's fault, and is raised as it is.
@@ -163,12 +166,13 @@ def predict_image(path: Path, predictors: Sequence[Predictor]) -> tuple[Photo, d
     Args:
         path: The image.
         predictors: The checkpoints.
+        max_pixels: A picture of more pixels is refused.
 
     Raises:
         ValueError: The file cannot be read, or memory does not suffice; the message names it.
     """
     try:
-        photo = read_photo(path)
+        photo = read_photo(path, max_pixels)
         return photo, {predictor.name: predictor(photo.image) for predictor in predictors}
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, MemoryError) or is_allocation_failure(str(error)):

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from PIL import Image
+from PIL import Image, TiffTags
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
@@ -26,7 +26,7 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from unept.data.orientation import UPRIGHT, exif_orientation, find_orientation
+from unept.data.orientation import OrientationField, exif_orientation, find_orientation
 from unept.data.png_chunks import SIGNATURE, read_png
 
 MAX_PIXELS = 400_000_000  # 20,000 x 20,000 pixels: 1.2 GB once they are decoded
@@ -192,7 +192,7 @@ def _opened(path: Path, file: BinaryIO, kind: str, max_pixels: int) -> OpenImage
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow's own limit lies lower; this one is told below
     exif = xmp = b""
-    depth, orientation, source = 8, UPRIGHT, file
+    depth, field, source = 8, None, file
     if kind == "PNG":
         file.seek(len(SIGNATURE))
         content = read_png(file, os.fstat(file.fileno()).st_size)
@@ -200,13 +200,16 @@ def _opened(path: Path, file: BinaryIO, kind: str, max_pixels: int) -> OpenImage
             raise Refused(f"{path}: a PNG of Apple's own kind (CgBI), which is not read", SAVE_AS)
         depth, exif, xmp, source = content.depth, content.exif, content.xmp, io.BytesIO(content.pixels)
     elif kind == "TIFF":
-        orientation, source = _upright_tiff(file)
+        field, source = _upright_tiff(file)
     source.seek(0)
     picture = _DECODERS[kind](source)
     if kind in ("JPEG", "WebP"):
         exif, xmp = (_bytes(picture.info.get(name)) for name in ("exif", "xmp"))
-    elif kind in ("TIFF", "PPM"):
-        depth = _tiff_depth(picture) if isinstance(picture, TiffImageFile) else _ppm_depth(picture)
+    elif isinstance(picture, TiffImageFile):
+        depth = _tiff_depth(picture)
+        xmp = _bytes(_without_metadata(picture))
+    elif kind == "PPM":
+        depth = _ppm_depth(picture)
     width, height = picture.size
     if width * height > max_pixels:
         raise Refused(
@@ -217,20 +220,29 @@ def _opened(path: Path, file: BinaryIO, kind: str, max_pixels: int) -> OpenImage
         bits = _bmp_bits(file)
         if bits != (1 if picture.mode == "1" else 8):  # Pillow would take its rows for something else
             raise Refused(f"{path}: a BMP of {bits} bits with a grey palette, which is not read", "save it as PNG")
-    if exif or xmp:
-        orientation = exif_orientation(exif, xmp)
+    orientation = field.orientation if field else exif_orientation(exif, xmp)
     return OpenImage(picture=picture, format=kind, depth=depth, orientation=orientation)
 
 
-def _upright_tiff(file: BinaryIO) -> tuple[int, BinaryIO]:
+def _upright_tiff(file: BinaryIO) -> tuple[OrientationField | None, BinaryIO]:
     """Return the orientation of a TIFF, and the TIFF with the orientation blanked, since Pillow would apply it too."""
     field = find_orientation(file)
     if field is None:
-        return UPRIGHT, file
+        return None, file
     file.seek(0)
     content = bytearray(file.read())
     content[field.position : field.position + len(field.plain)] = field.plain
-    return field.orientation, io.BytesIO(content)
+    return field, io.BytesIO(content)
+
+
+def _without_metadata(picture: TiffImageFile) -> Any:
+    """Take out what Pillow would read, and might stumble over, once the pixels are decoded; return the XMP data."""
+    xmp = picture.info.pop("xmp", None)
+    exif = picture.getexif()
+    for tag in TiffTags.TAGS_V2_GROUPS:
+        if tag in exif:
+            del exif[tag]
+    return xmp
 
 
 def _tiff_depth(picture: TiffImageFile) -> int:
@@ -262,6 +274,8 @@ def _explained(path: Path, kind: str, error: Exception) -> ValueError:
     said = said or type(error).__name__
     if isinstance(error, OSError) and error.errno is not None:
         return Refused(f"{path}: it cannot be read ({error.strerror})", "check the disk")
+    if isinstance(error.__cause__, KeyError):  # a table of the decoder has no entry for a number in the file
+        said = f"no entry for {said}"
     if _UNSUPPORTED.search(said) or isinstance(error.__cause__, KeyError):
         return Refused(f"{path}: a {kind} of a kind that is not read ({said})", SAVE_AS)
     return Damaged(f"{path}: truncated or damaged {kind} ({said})")
