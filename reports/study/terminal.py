@@ -17,7 +17,9 @@ def study_lines(study: Study) -> Iterator[str]:
     """Yield the main table, then the verdict."""
     found = frames.accuracy_frame(study).merge(frames.cost_frame(study), on="variant")
     yield from plain_text.right_aligned_rows([list(COLUMNS.values()), *(_cells(line) for _, line in found.iterrows())])
-    yield from comparisons.comparison_sentences(study) if study.runs else ()
+    if study.runs:
+        compared, learned = comparisons.comparison_frame(study), comparisons.learned_cue_frame(study)
+        yield from comparisons.comparison_sentences(study, compared, learned)
 
 
 def power_lines(study: Study, difference: float) -> Iterator[str]:
