@@ -9,6 +9,7 @@ beside the path, `folder:PATH?classes=11`.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def _images(root: Path, split: str) -> dict[str, Path]:
     every = images_below(root / "images")
     by_file = {path.relative_to(root / "images").as_posix(): name for name, path in every.items()}
     chosen: dict[str, Path] = {}
-    for number, line in enumerate(read_text(listing).splitlines(), 1):
+    for number, line in enumerate(read_names(listing), 1):
         word = line.strip()
         if not word:
             continue
@@ -116,6 +117,14 @@ def _meta(root: Path, classes: int | None) -> dict[str, Any]:
         "ignore": ignore,
         "max_pixels": max_pixels,
     }
+
+
+def read_names(path: Path) -> list[str]:
+    """Return the lines of a list of file names, whose bytes need not be UTF-8. ValueError if it cannot be read."""
+    try:
+        return os.fsdecode(path.read_bytes()).removeprefix("\ufeff").splitlines()
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from error
 
 
 def read_text(path: Path) -> str:

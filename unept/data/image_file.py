@@ -274,8 +274,8 @@ def _explained(path: Path, kind: str, error: Exception) -> ValueError:
     said = said or type(error).__name__
     if isinstance(error, OSError) and error.errno is not None:
         return Refused(f"{path}: it cannot be read ({error.strerror})", "check the disk")
-    if isinstance(error.__cause__, KeyError):  # a table of the decoder has no entry for a number in the file
-        said = f"no entry for {said}"
-    if _UNSUPPORTED.search(said) or isinstance(error.__cause__, KeyError):
+    if isinstance(error.__cause__, KeyError) and said.isdecimal():
+        said = f"unknown compression, or no field, {said}"  # a table of the decoder has no such entry
+    if _UNSUPPORTED.search(said):
         return Refused(f"{path}: a {kind} of a kind that is not read ({said})", SAVE_AS)
     return Damaged(f"{path}: truncated or damaged {kind} ({said})")

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from unept.data.folder import read_text
+from unept.data.folder import read_names, read_text
 from unept.data.image_dataset import Files, Official, Pair, Pictures, Unpaired
 from unept.data.image_file import Damaged, Refused
 from unept.data.label_encoding import Encoding, Mistake, shifted
@@ -155,7 +155,7 @@ def _files(root: Path, listing: Path, labels: Path, suffix: str) -> Files:
     images = {path.stem: path for path in (root / "JPEGImages").glob("*.jpg")}
     known = {path.stem: path for path in labels.glob(f"*{suffix}")}
     pairs, unpaired, seen = [], [], set()
-    for number, line in enumerate(read_text(listing).splitlines(), 1):
+    for number, line in enumerate(read_names(listing), 1):
         name = (line.split() or [""])[0]
         if not name:
             continue

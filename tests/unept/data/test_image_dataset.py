@@ -14,6 +14,7 @@ from unept.data import check_data, open_data
 from unept.data.image_dataset import read_image, read_label
 from unept.data.sample import default_palette
 from unept.data.scenes import SceneConfig
+from unept.data.source import splits_of
 
 
 def write(path, values, **options):
@@ -111,6 +112,57 @@ def test_flat_layout_with_lists(folder):
     refuse(folder, "names no image")
     (folder / "val.txt").unlink()
     refuse(folder, "split 'val' has neither a folder images/val/ nor a list val.txt")
+
+
+def test_lists_may_lie_in_splits(folder):
+    for part in ("images", "labels"):
+        for path in [*(folder / part).glob("*/*")]:
+            path.rename(folder / part / f"{path.parent.name}{path.name}")
+        for split in ("train", "val"):
+            (folder / part / split).rmdir()
+    (folder / "splits").mkdir()
+    (folder / "splits" / "train.txt").write_text("train1\ntrain0\n")
+    (folder / "val.txt").write_text("val0\n")
+    assert [pair.name for pair in open_data(f"folder:{folder}", "train").pairs] == ["train1", "train0"]
+    assert splits_of(f"folder:{folder}") == ("train", "val")
+    (folder / "splits" / "test.txt").write_text("val1\n")
+    assert splits_of(f"folder:{folder}") == ("train", "val", "test")
+    assert len(open_data(f"folder:{folder}", "test")) == 1
+    (folder / "splits" / "val.txt").write_text("val1\n")
+    refuse(folder, f"val.txt: a second list of split 'val' beside {folder / 'splits' / 'val.txt'}")
+
+
+def test_names_that_are_not_utf8(folder):
+    """In a list too, whose bytes are those of the names."""
+    name = os.fsdecode(b"caf\xe9")
+    for part, suffix in (("images", "jpg"), ("labels", "png")):
+        for split in ("train", "val"):
+            (folder / part / split / f"0.{suffix}").rename(folder / part / split / f"{name}.{suffix}")
+    assert check_data(f"folder:{folder}") == ("a", "b", "c")
+    assert [pair.name for pair in open_data(f"folder:{folder}", "train").pairs] == ["1", name]
+    for part in ("images", "labels"):
+        (folder / part / "train").rename(folder / part / "pictures")
+    (folder / "train.txt").write_bytes(b"pictures/caf\xe9\npictures/1\n")
+    assert [pair.name for pair in open_data(f"folder:{folder}", "train").pairs] == [f"pictures/{name}", "pictures/1"]
+
+
+def test_what_is_no_file_is_named_and_never_opened(folder):
+    """A named pipe among the pictures or the labels, and folders that are named as pictures."""
+    for part, name, said in (
+        ("images", "2.jpg", "a named pipe (FIFO), not a file"),
+        ("labels", "2.png", "a named pipe (FIFO), not a file"),
+        ("labels", "notes", "a named pipe (FIFO), not a file"),
+    ):
+        path = folder / part / "train" / name
+        os.mkfifo(path)
+        refuse(folder, f"{path}: {said}")
+        path.unlink()
+    link = folder / "images" / "train" / "2.jpg"
+    link.symlink_to("/dev/null")
+    refuse(folder, f"{link}: a link to a device; among pictures, only links to files are followed")
+    link.unlink()
+    link.mkdir()
+    refuse(folder, f"{link}: a folder named as a picture")
 
 
 def test_pictures_in_subfolders_are_paired_and_sorted(folder):
@@ -250,8 +302,6 @@ def test_text_files_that_are_no_text_are_named(folder):
     (folder / "meta.json").write_text('{"classes": 3}')
     (folder / "images" / "train").rename(folder / "images" / "pictures")
     (folder / "labels" / "train").rename(folder / "labels" / "pictures")
-    (folder / "train.txt").write_bytes(b"\xff\xfe")
-    refuse(folder, "train.txt: not UTF-8 text")
     (folder / "train.txt").write_text("pictures/0\npictures/0.jpg\n")
     refuse(folder, "train.txt, line 2: image 'pictures/0.jpg' is named a second time")
 

@@ -74,6 +74,8 @@ def test_other_files(tmp_path):
         (b"\x89HDF\r\n\x1a\n" + bytes(200), "version 7.3 (HDF5); save it as version 7"),
     ):
         assert message in refusal(content)
+    modern = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\0\2IM" + bytes(384) + b"\x89HDF\r\n\x1a\n"
+    assert "version 7.3 (HDF5); save it as version 7: save(FILE, 'LabelMap', '-v7')" in refusal(modern + bytes(99))
     path = tmp_path / "x.mat"
     savemat(path, {"x": 1})
     assert refusal(path.read_bytes()) == "no variable LabelMap in it"
