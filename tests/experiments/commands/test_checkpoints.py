@@ -159,7 +159,7 @@ def test_a_folder_with_a_damaged_file_and_two_checkpoints(
     (place / "in/notes.txt").write_text("no picture")
     assert cli.main(["predict", "in", "--checkpoint", two[0], "--checkpoint", two[1], "--out", "out"]) == 1
     said = capsys.readouterr()
-    assert "in/broken.jpg: truncated, damaged or not an image" in said.err
+    assert "in/broken.jpg: truncated or damaged JPEG" in said.err
     assert "in/deep/one.png: alpha dropped" in said.err
     assert said.out == "1 of 2 pictures: out\n"
     assert Path("out/deep/one-compare.png").exists()
