@@ -28,7 +28,8 @@ class PredictOptions(PredictRequest):
 def predict(options: PredictOptions, call: Invocation) -> int:
     """Draw what a checkpoint sees in pictures: classes, boundaries, directions, before and after refinement.
 
-    A file that cannot be read is named and the others go on; the exit code is then 1.
+    A file that cannot be read is named and the others go on; the exit code is then 1. A checkpoint with an output that
+    is not finite is refused.
     """
     if len(options.checkpoints) > 2:
         raise ValueError(f"--checkpoint: {len(options.checkpoints)} files; expected one, or two to put side by side")
@@ -39,9 +40,13 @@ def predict(options: PredictOptions, call: Invocation) -> int:
         open_file(options.path).close()  # a pipe or a device is refused before a model is loaded
 
     from bench.evaluation.predict import image_paths, load_predictors
+    from unept.utils.finite import NonFiniteError
 
     files = image_paths(options.path, options.out)
-    refused = draw_all(load_predictors(options), files, options.out, options.max_pixels)
+    try:
+        refused = draw_all(load_predictors(options), files, options.out, options.max_pixels)
+    except NonFiniteError as error:  # the checkpoint's fault, not the picture's
+        raise ValueError(str(error)) from None
     print(f"{len(files) - refused} of {len(files)} pictures: {options.out}")
     return FAILED if refused else DONE
 
