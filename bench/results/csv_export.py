@@ -8,13 +8,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from bench.results.rows import Row, nested_items, release_of
+from bench.results.rows import Row, data_digest_of, nested_items, release_of
 
 _RUN_HEAD = ("variant", "seed", "status", "miou", "pixel_accuracy", "miou_refined", "pixel_accuracy_refined")
+_DATA = ("data", "data_digest")
 _SOURCES = ("release", "sources", "roles")
-_RUN_TAIL = ("message", "preset", "data", "steps", "backend", "threads", *_SOURCES, "key", "experiments")
+_RUN_TAIL = ("message", "preset", *_DATA, "steps", "backend", "threads", *_SOURCES, "key", "experiments")
 _MEASURE_HEAD = ("variant", "status", "parameters", "gmacs", "gflops", "peak_rss_gib")
-_MEASURE_TAIL = ("message", "preset", "data", "backend", "threads", *_SOURCES, "machine", "key", "experiments")
+_MEASURE_TAIL = ("message", "preset", *_DATA, "backend", "threads", *_SOURCES, "machine", "key", "experiments")
 _PROVENANCE = (
     "kind",
     "variant",
@@ -82,6 +83,7 @@ def _common(row: Row, experiments: Experiments, kind_folder: str) -> dict[str, A
         "release": release_of(row),
         "roles": " ".join(f"{role}={digest}" for role, digest in sorted(row.get("roles", {}).items())),
         "data": settings["data"],
+        "data_digest": data_digest_of(row),
         "steps": settings["train"]["steps"],
         "experiments": "; ".join(sorted(names)),
         **_columns(row["axes"], "axis"),

@@ -30,6 +30,7 @@ from unept.utils.cache_folder import cache_folder
 READERS = 8  # files read at once
 LOCK_SECONDS = 10.0  # seconds to wait for another process that writes the same cache file
 SETTLED_NS = 2_000_000_000  # a file that changed less than this before it was read may change again unseen
+NAMES_SHOWN = 3  # of files that differ
 _CHUNK = 1 << 20  # bytes
 
 FileDigests = Mapping[str, str]
@@ -107,6 +108,36 @@ def data_digest(data: str, splits: Iterable[str], *, again: bool = False) -> Dat
 def differing_files(before: FileDigests, after: FileDigests) -> list[str]:
     """Return the names of files that were added, removed or changed, sorted."""
     return sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
+
+
+def describe_difference(before: FileDigests | None, after: FileDigests) -> str:
+    """Return `2 files differ (labels/val/a.png, labels/val/b.png)`.
+
+    Args:
+        before: The files' digests at an earlier time; None where they are not known.
+        after: Their digests now.
+    """
+    names = [] if before is None else differing_files(before, after)
+    if not names:
+        return "files differ" if before is None else "their order, classes or label values differ"
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    differ = "1 file differs" if len(names) == 1 else f"{len(names)} files differ"
+    return f"{differ} ({', '.join(names[:NAMES_SHOWN])}{more})"
+
+
+def write_files(path: Path, files: FileDigests) -> None:
+    """Write the digests of files, by which a later command can name those that have changed."""
+    path.parent.mkdir(exist_ok=True)
+    atomic_write(path, json.dumps(dict(sorted(files.items())), indent=0).encode())
+
+
+def read_files(path: Path) -> FileDigests | None:
+    """Return the digests of files that `write_files` wrote; None where they cannot be read."""
+    try:
+        files = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return files if isinstance(files, dict) else None
 
 
 def _split_digest(data: str, split: str) -> _Split:

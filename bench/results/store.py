@@ -32,7 +32,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from bench.results import csv_export, study_file
+from bench.results import csv_export, data_digest, study_file
 from bench.results.data_digest import DataDigest, FileDigests, has_files
 from bench.results.rows import KINDS, SCHEMA, Row, row_from_text, row_to_text
 from bench.results.study_file import FORMAT, ROW_FOLDERS, STUDY_FILE
@@ -408,18 +408,16 @@ class Store:
 
     def write_data_files(self, data: DataDigest) -> None:
         """Keep the digests of the data's files, by which a later command can name those that have changed."""
-        path = self.out / "data" / f"{data.digest}.json"
+        path = self._data_files(data.digest)
         if data.files and not path.exists():
-            path.parent.mkdir(exist_ok=True)
-            atomic_write(path, json.dumps(dict(sorted(data.files.items())), indent=0).encode())
+            data_digest.write_files(path, data.files)
 
     def data_files(self, digest: str) -> FileDigests | None:
         """Return the digests of files that `write_data_files` kept; None where they are not there."""
-        try:
-            files = json.loads((self.out / "data" / f"{digest}.json").read_bytes())
-        except (OSError, ValueError, RecursionError):
-            return None
-        return files if isinstance(files, dict) else None
+        return data_digest.read_files(self._data_files(digest))
+
+    def _data_files(self, digest: str) -> Path:
+        return self.out / "data" / f"{digest}.json"
 
     def write_beside(self, key: str, *, log: bytes, pictures: bytes | None) -> None:
         """Add what another machine made besides a row.

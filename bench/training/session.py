@@ -29,11 +29,13 @@ import unept
 from bench import environment
 from bench.config import checks
 from bench.config.grid import Variant
+from bench.config.settings import settings_to_dict
 from bench.distributed import SINGLE, ProcessGroup
 from bench.errors import one_line
 from bench.evaluation.evaluate import evaluate_model
 from bench.evaluation.protocol import protocol_of_settings
 from bench.launchers.eta import format_duration
+from bench.results.data_digest import DataDigest, digest_of_settings, has_files
 from bench.results.rows import json_value
 from bench.results.store import utc_now
 from bench.training import checkpoint, loop
@@ -77,20 +79,33 @@ def run_training(job: TrainingJob, log: Log = print) -> dict[str, Any]:
     if job.tensorboard:
         check_tensorboard()
     threads = environment.thread_variables(job.threads) | {"UNEPT_BACKEND": job.backend}
-    read_training_record(job)  # a folder of something else is refused before anything is put there
+    data = _data_now(job) if environment.is_main_process() else None
+    read_training_record(job, data)  # a folder of something else is refused before anything is put there
     with _training_lock(job), environment.set_variables(threads):
-        record = read_training_record(job)
+        record = read_training_record(job, data)
         if (job.out / RESULT_FILE).exists() and (job.out / MODEL_FILE).exists():
             log(f"{job.out}: this training is done")
             return _read_result(job)
-        if environment.is_main_process() and not record:
+        if data and not record:
             settings = job.settings
             checks.check_data_sets([Variant(name=settings.model.backbone, axes={}, settings=settings)])
-            create_training_folder(job)
-        elif environment.is_main_process() and record["manner"] != json.loads(json.dumps(job.manner)):
+            create_training_folder(job, data)
+        elif data and record["manner"] != json.loads(json.dumps(job.manner)):
             log("carried out in another manner than it began: equal to rounding, not to the bit")
+        if data and has_files(job.settings.data):
+            log(_data_line(job, data, verified="data" in record or not record))
         _start(job)
     return _read_result(job)
+
+
+def _data_now(job: TrainingJob) -> DataDigest:
+    return digest_of_settings(settings_to_dict(job.settings), again=True)
+
+
+def _data_line(job: TrainingJob, data: DataDigest, *, verified: bool) -> str:
+    """Return a line on the data and their digest, by which a reader can tell whether two trainings had the same."""
+    unknown = "" if verified else "; not verified, the training began before a training recorded a digest of its data"
+    return f"data: {job.settings.data}, digest {data.digest}{unknown}"
 
 
 def _start(job: TrainingJob) -> None:
@@ -211,7 +226,10 @@ class _SessionCallback(Callback):
             device=next(self.model.parameters()).device,
             writer=tensorboard_writer(job.out / "tensorboard", step) if job.tensorboard else None,
         )
-        self.logger.start(step, manner=job.manner, environment=environment.collect_environment(threads=job.threads))
+        data = read_training_record(job).get("data", {})
+        self.logger.start(
+            step, manner=job.manner, data=data, environment=environment.collect_environment(threads=job.threads)
+        )
         if step:
             self.logger.log(f"continuing after step {step}")
 
@@ -266,7 +284,8 @@ def _evaluate(
 
 def _write_result(job: TrainingJob, result: dict[str, Any]) -> None:
     """Write the result, and remove the checkpoint, which is not needed any more."""
-    facts = job.identity | {"manner": job.manner, "command": job.command, "finished": utc_now()}
+    data = read_training_record(job, _data_now(job)).get("data", {})  # refuses data that changed meanwhile
+    facts = job.identity | {"data": data, "manner": job.manner, "command": job.command, "finished": utc_now()}
     content = json_value({**result, **facts})
     atomic_write(job.out / RESULT_FILE, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
     (job.out / checkpoint.CHECKPOINT_FILE).unlink(missing_ok=True)

@@ -26,7 +26,7 @@ class ReportOptions:
 
 
 def report(options: ReportOptions, call: Invocation) -> int:
-    """Make a study's tables and reports again, from its rows.
+    """Make a study's tables and reports again, from its rows, and audit these for what earlier versions left in them.
 
     Rows of one experiment in several folders are read together, and the first of them takes the report.
     """
@@ -42,7 +42,7 @@ def report(options: ReportOptions, call: Invocation) -> int:
             print(problem)
         store.write_tables()
     for name in [options.experiment] if options.experiment else names:
-        write_study_report(options.folders, name, options.control, with_pictures=not options.no_pictures)
+        write_study_report(options.folders, name, options.control, with_pictures=not options.no_pictures, audit=True)
     return DONE
 
 

@@ -91,14 +91,18 @@ def run_due(study: Study, after: Callable[[Study], None] | None = None) -> Seque
 
 
 def write_study_report(
-    folders: Sequence[Path], experiment: str, control: str = "", *, with_pictures: bool = True
+    folders: Sequence[Path], experiment: str, control: str = "", *, with_pictures: bool = True, audit: bool = False
 ) -> None:
-    """Write one experiment's report and print its table."""
+    """Write one experiment's report and print its table and what an audit of its rows finds.
+
+    `audit` prints a line where it finds nothing, too.
+    """
     from reports import read_study, write_report
     from reports.study import terminal
 
     page, html, *_ = write_report(folders, experiment, control=control, with_pictures=with_pictures)
-    print_lines(terminal.study_lines(read_study(folders, experiment, control)))
+    study = read_study(folders, experiment, control)
+    print_lines([*terminal.study_lines(study), *terminal.audit_lines(study, always=audit)])
     print(f"report of {experiment}: {page} and {html.name}")
 
 

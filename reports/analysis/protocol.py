@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import Any
 
-from bench.results.rows import nested_items, release_of
+from bench.results.rows import data_digest_of, is_data_verified, nested_items, release_of
 from reports.analysis import study_rows
 from reports.analysis.study_rows import Study
 from reports.paper import figures
@@ -53,6 +53,7 @@ FIELD_MEANINGS: Mapping[str, str] = {
     "refine_test": "boundary refinement at test",
     "mode": "evaluation of whole images or sliding windows",
 }
+NOT_VERIFIED = "data not verified"  # of rows made before a study recorded a digest of its data
 EMPTY_VALUES = {"backbone_weights": "none, from scratch"}
 
 
@@ -77,8 +78,8 @@ def protocol_headline(study: Study) -> str:
         name: _values(name, all_settings) for name in ("data", "size", "steps", "batch", "backbone", "backbone_weights")
     }
     return (
-        f"data {text['data']}, crops of {text['size']} px, {text['steps']} steps of {text['batch']} images, "
-        f"backbone {text['backbone']} (weights: {text['backbone_weights']})"
+        f"data {text['data']}{_data_state(study.runs)}, crops of {text['size']} px, {text['steps']} steps of "
+        f"{text['batch']} images, backbone {text['backbone']} (weights: {text['backbone_weights']})"
     )
 
 
@@ -94,6 +95,7 @@ def protocol_table(study: Study) -> list[tuple[str, str]]:
         ("threads a run", study_rows.distinct_text(run.get("threads") for run in study.runs)),
         ("backend of the attention operator", study_rows.distinct_text(run.get("backend") for run in study.runs)),
         ("release", study_rows.distinct_text(release_of(run) for run in study.runs)),
+        ("digest of the data", study_rows.distinct_text(filter(None, map(_data_digest, study.runs)))),
         ("hash of the sources", study_rows.distinct_text(run.get("sources") for run in study.runs)),
     ]
     others = dict.fromkeys(name for settings in all_settings for name in settings)
@@ -165,6 +167,18 @@ def _values(name: str, all_settings: Iterable[Mapping[str, Any]]) -> str:
     return study_rows.distinct_text(
         settings[name] or bare if bare else settings[name] for settings in all_settings if name in settings
     )
+
+
+def _data_digest(run: study_rows.Row) -> str:
+    """Return the digest of data in files, or that it was not recorded; "" for generated scenes."""
+    if not isinstance(run.get("settings"), Mapping):
+        return ""
+    return data_digest_of(run) if is_data_verified(run) else NOT_VERIFIED
+
+
+def _data_state(runs: Iterable[study_rows.Row]) -> str:
+    told = list(dict.fromkeys(filter(None, map(_data_digest, runs))))
+    return f" ({', '.join(text if text == NOT_VERIFIED else f'digest {text}' for text in told)})" if told else ""
 
 
 def _last_part(data: object) -> str:

@@ -52,7 +52,8 @@ def evaluation_markdown(records: Sequence[Record], pairs: Sequence[Record], comm
     first = records[0]
     head = (
         f"# Evaluation on {markdown.escape_cell(first['data'])}, {first['split']}\n\n"
-        f"Measured on {first['pictures']} pictures, in percent. Refined: after boundary refinement, in the same pass.\n"
+        f"Measured on {first['pictures']} pictures{_digest(first)}, in percent. "
+        "Refined: after boundary refinement, in the same pass.\n"
     )
     columns = ["checkpoint", *(title for _, title in SCORES)]
     rows = [
@@ -85,6 +86,10 @@ def _classes(records: Sequence[Record]) -> str:
     names = records[0]["classes"]
     rows = [[name, *(format_percent(iou[number]) for iou in ious)] for number, name in enumerate(names)]
     return markdown.markdown_table(["class", *columns], rows)
+
+
+def _digest(record: Record) -> str:
+    return f" of data with the digest {record['data_digest']}" if record.get("data_digest") else ""
 
 
 def _origin(record: Record) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 import pandas as pd
 
 from bench.config.fields import AXIS_LABELS
-from reports.analysis import claim_verdicts, comparisons, lr_sweep, protocol, study_rows
+from reports.analysis import audit, claim_verdicts, comparisons, lr_sweep, protocol, study_rows
 from reports.analysis import frames as tables
 from reports.analysis.study_rows import Study
 from reports.formats import data_frames, html, numbers
@@ -143,4 +143,4 @@ def summary_sentences(study: Study, frames: Mapping[str, pd.DataFrame]) -> Itera
     due = sum(len(study.missing_seeds(variant)) for variant in study.variants)
     if due:
         yield f"Not all of the plan has been run, {numbers.count_of(due, 'run')} missing: these figures are not final."
-    yield from (f"{escape_cell(problem)}." for problem in study.problems)
+    yield from (f"{escape_cell(line)}." for line in (*study.problems, *audit.audit_sentences(study)))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from reports.analysis import comparisons, frames
+from reports.analysis import audit, comparisons, frames
 from reports.analysis.study_rows import Study
 from reports.formats import numbers, plain_text
 
@@ -20,6 +20,17 @@ def study_lines(study: Study) -> Iterator[str]:
     if study.runs:
         compared, learned = comparisons.comparison_frame(study), comparisons.learned_cue_frame(study)
         yield from comparisons.comparison_sentences(study, compared, learned)
+
+
+def audit_lines(study: Study, *, always: bool) -> Iterator[str]:
+    """Yield what the rows show of earlier versions' faults, and entries of study.json that contradict rows.
+
+    `always` yields a line where there is nothing.
+    """
+    found = [*audit.audit_sentences(study), *(problem for problem in study.problems if "otherwise than" in problem)]
+    yield from (f"audit: {sentence}" for sentence in found)
+    if always and not found:
+        yield f"audit: nothing found in {numbers.count_of(len(study.runs), 'run')}"
 
 
 def power_lines(study: Study, difference: float) -> Iterator[str]:

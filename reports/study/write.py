@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryFile
 
+from bench.results.rows import data_digest_of
 from bench.results.store import Store, atomic_write
 from reports.analysis.comparisons import control_variant
 from reports.analysis.study_rows import Row, Study, assemble_study, value_at
@@ -40,7 +41,9 @@ def read_study(outs: Sequence[Path], experiment: str, control: str = "") -> Stud
     rows = [row for records in runs for row in records.rows]
     _refuse_mixture(rows)
     commands = [*(about.get("command") for about in abouts), *(row.get("command") for row in rows)]
-    planned = {(entry["variant"], entry["seed"]): entry for about in abouts for entry in about["runs"]}
+    named = {row["key"]: row for row in rows}  # what a row says of itself is what counts
+    entries = [named.get(entry["key"], entry) for about in abouts for entry in about["runs"]]
+    planned = {(entry["variant"], entry["seed"]): entry for entry in entries}
     study = assemble_study(
         abouts[0].get("kind", experiment),
         runs=rows,
@@ -112,9 +115,20 @@ def write_files(folder: Path, made: Mapping[str, bytes]) -> list[Path]:
 
 
 def _refuse_mixture(rows: Iterable[Row]) -> None:
-    mixture = {(str(row.get("preset")), str(value_at(row, "settings", "data"))) for row in rows}
-    if len(mixture) > 1:
-        kinds = "; ".join(f"preset {preset}, data {data}" for preset, data in sorted(mixture))
+    """Refuse rows of different presets or data: of different digests, or of different paths where one has no digest."""
+    rows = list(rows)
+    mixture = {(str(row.get("preset")), str(value_at(row, "settings", "data")), data_digest_of(row)) for row in rows}
+    presets, paths, digests = ({kind[part] for kind in mixture} for part in range(3))
+    splits: dict[str, set[str]] = {}
+    for row in rows:
+        for split, digest in (value_at(row, "data", "splits") or {}).items():
+            splits.setdefault(split, set()).add(digest)
+    other_data = any(len(known) > 1 for known in splits.values()) or (len(paths) > 1 and "" in digests)
+    if len(presets) > 1 or other_data:
+        kinds = "; ".join(
+            f"preset {preset}, data {data}{f', digest {digest}' * bool(digest)}"
+            for preset, data, digest in sorted(mixture)
+        )
         raise ValueError(f"these folders do not belong together: {kinds}")
 
 

@@ -44,6 +44,7 @@ class ScoringJob:
         checkpoint: The file.
         own_modules: Allow attention modules of the user's own.
         data: Specification of the data set.
+        data_digest: Digest of the split's files; "" for generated scenes.
         split: Name of the split.
         count: Its first so many images are scored.
         classes: Number of classes.
@@ -57,6 +58,7 @@ class ScoringJob:
     checkpoint: Path
     own_modules: bool
     data: str
+    data_digest: str
     split: str
     count: int
     classes: int

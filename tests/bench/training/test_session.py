@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 import cli
 import unept
 from bench.profiling import training_estimate
+from bench.results.data_digest import DataDigest
 from bench.training import loop, session
 from bench.training.job import build_training_job, create_training_folder, read_training_record
 from bench.training.options import Execution, TrainOptions
@@ -219,7 +220,8 @@ def test_a_model_of_another_origin_is_not_scored_as_this_trainings(
     create_training_folder(
         build_training_job(
             TrainOptions(preset="quick", fields=(*FIELDS.split(), "scene_train=8"), steps=4, threads=1, out=Path("out"))
-        )
+        ),
+        DataDigest(digest="0"),
     )
     tiny_checkpoint.write(place / "out" / "model.safetensors")
     capsys.readouterr()
