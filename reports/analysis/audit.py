@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from bench.results.rows import content_key, is_data_verified
+from bench.results.rows import REGION_METRICS, content_key, is_data_verified
 from reports.analysis import study_rows
 from reports.analysis.study_rows import Row, Study
 from reports.formats.numbers import count_of
@@ -28,8 +28,8 @@ NON_FINITE = "have a probe or a loss that is not finite and ended well: their we
 ONE_CLASS = "predict one class alone and were made before outputs were checked: these may not have been finite"
 UNVERIFIED = "have no digest of their data, which a study records today: data not verified"
 OLD_REGIONS = (
-    "have interior mIoU, trimap and IoU by object size by the old definition, in which one false pixel of a class that "
-    "is absent counts as an IoU of 0: not to be compared with new ones"
+    "have interior mIoU, trimap or IoU by object size by the old definition, in which one false pixel of a class that is "
+    "absent counts as an IoU of 0: left out of tables"
 )
 MISLABELLED = (
     "have the name of a row of Table 8 and another mechanism in their slots, set by --set: leave them out, and run the "
@@ -73,7 +73,7 @@ def _has_null(run: Row, lines: str, titles: str, column: str) -> bool:
 def _has_old_metrics(run: Row) -> bool:
     """Return True for a row of a version that neither checked outputs nor counted the classes of a region."""
     metrics = run.get("metrics") or {}
-    return metrics.get("interior_miou") is not None and "interior_classes" not in metrics
+    return any(metrics.get(name) and classes not in metrics for name, classes in REGION_METRICS.items())
 
 
 def _predicts_one_class(run: Row) -> bool:
