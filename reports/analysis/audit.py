@@ -28,8 +28,8 @@ NON_FINITE = "have a probe or a loss that is not finite and ended well: their we
 ONE_CLASS = "predict one class alone and were made before outputs were checked: these may not have been finite"
 UNVERIFIED = "have no digest of their data, which a study records today: data not verified"
 OLD_REGIONS = (
-    "have interior mIoU, trimap or IoU by object size by the old definition, in which one false pixel of a class that is "
-    "absent counts as an IoU of 0: left out of tables"
+    "have interior mIoU, trimap or IoU by object size by the old definition, in which one false pixel of a class that "
+    "is absent counts as an IoU of 0: left out of tables"
 )
 MISLABELLED = (
     "have the name of a row of Table 8 and another mechanism in their slots, set by --set: leave them out, and run the "
@@ -92,14 +92,17 @@ def _is_mislabelled(run: Row) -> bool:
 
 def _equal_variants(runs: Sequence[Row]) -> dict[str, list[str]]:
     """Return the variants that differ in options alone and have the same metrics, by the first of them."""
-    groups: dict[str, list[str]] = {}
+    groups: dict[str, dict[str, str]] = {}  # name by options, for each setting and result
     for run in runs:
         settings = run.get("settings")
         if isinstance(settings, Mapping):
-            plain = {**settings, "model": {**settings.get("model", {}), "attention_options": {}}}
-            groups.setdefault(content_key([run["seed"], plain, run.get("metrics")]), []).append(str(run["variant"]))
+            model = settings.get("model", {})
+            plain = {**settings, "model": {**model, "attention_options": {}}}
+            same = content_key([run["seed"], plain, run.get("metrics")])
+            options = content_key(model.get("attention_options", {}))
+            groups.setdefault(same, {}).setdefault(options, str(run["variant"]))
     equal: dict[str, list[str]] = {}
-    for first, *others in groups.values():
+    for first, *others in (names.values() for names in groups.values()):
         if others:
             known = equal.setdefault(first, [])
             known += [name for name in others if name not in known]

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import command_line
 import pytest
 import tiny_checkpoint
 import torch
@@ -374,3 +375,39 @@ def test_dry_run_says_it_all_and_does_nothing(capsys: pytest.CaptureFixture[str]
     on_gpus = build_training_job(options, dry_run=True)
     assert training_estimate._batch(on_gpus) == "batch: 8 = 4 GPUs x 2 images; bf16"
     assert "an assumed 40 TFLOP/s a GPU, loading and communication hidden" in training_estimate._time(on_gpus, 1.0, 1.0)
+
+
+def data_set(folder: Path) -> str:
+    """A data set in files, and its specification."""
+    command_line.dataset(folder)
+    (folder / "meta.json").write_text(json.dumps({"classes": 3}))
+    return f"folder:{folder.name}"
+
+
+def test_a_training_records_the_digest_of_its_data_and_goes_on_with_the_same_data_alone(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fields = [word for word in FIELDS.split() if not word.startswith("images=")]
+    words = ["--threads", "1", "--steps", "1", "--out", "out", "--set", *fields]
+    data = data_set(place / "d")
+    assert cli.main(["train", "--preset", "quick", "--data", data, *words]) == 0
+    record, result = (json.loads((place / "out" / name).read_text()) for name in ("training.json", "result.json"))
+    digest = record["data"]["digest"]
+    assert result["data"] == record["data"]
+    assert set(record["data"]["splits"]) == {"train", "val"}
+    assert f"data: {data}, digest {digest}" in capsys.readouterr().err
+    assert log(place / "out")[0]["data"] == record["data"]
+    (place / "d").rename(place / "moved")
+    assert cli.main(["train", "--preset", "quick", "--data", "folder:moved", *words]) == 0
+    assert "this training is done" in capsys.readouterr().err
+    command_line.picture(place / "moved" / "labels" / "val" / "b.png", "L", value=2)
+    assert refused(capsys, "--data", "folder:moved", *words) == (
+        "the data at folder:moved have changed since the training in out began: 1 file differs (labels/val/b.png); "
+        "name another folder with --out"
+    )
+    del record["data"]
+    record["identity"]["settings"]["data"] = "folder:moved"
+    (place / "out" / "training.json").write_text(json.dumps(record))
+    (place / "out" / "result.json").unlink()
+    assert cli.main(["train", "--preset", "quick", "--data", "folder:moved", *words]) == 0
+    assert "not verified, the training began before" in capsys.readouterr().err
