@@ -356,7 +356,7 @@ def test_scores_of_other_data_are_not_taken_for_these(tmp_path: Path, checkpoint
     after = scores(moved)
     assert after["folder"] != before["folder"]
     assert after["scores"] != before["scores"]
-    assert said[0] == (
+    assert said[1] == (
         f"the scores in {before['folder']} are of other data: those at folder:{moved} have changed since, digest "
         f"{before['data_digest']} before, {after['data_digest']} now"
     )
