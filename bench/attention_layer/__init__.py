@@ -1,8 +1,8 @@
 """Check of a user's attention in under a minute: its correctness, cost and receptive field.
 
-Each check gives a line: PASS or FAIL for what every attention must hold, INFO for what is good to know. A check in
-which the attention raises fails with the exception, and the others go on. Checks that would repeat the same failure are
-skipped.
+Each check gives a line: PASS or FAIL for what every attention must hold, WARN for a figure that does not tell all, INFO
+for what is good to know. A check in which the attention raises fails with the exception, and the others go on. Checks
+that would repeat the same failure are skipped.
 
     subject = attention_from_options("encoder_self", "mypackage.mymodule:MyAttention", [])
     lines = check_attention(subject, say=print)
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from bench.attention_layer import behaviour, costs, gradients, timing
 from bench.attention_layer.attention_under_test import AttentionUnderTest, Shapes, attention_from_options
-from bench.attention_layer.result import CheckLine, failure_line
+from bench.attention_layer.result import CheckLine, Status, failure_line
 from bench.profiling.memory.layer_peak import MAP_SIDES
 
 __all__ = [
@@ -83,8 +83,9 @@ def check_attention(
 
 def summary_line(lines: Sequence[CheckLine], seconds: float) -> str:
     """Return the last line: the number of lines of each status, and how long it took."""
-    counts = [f"{sum(line.status == status for line in lines)} {status}" for status in ("PASS", "FAIL", "INFO")]
-    return f"{', '.join(counts)} in {seconds:.0f} s"
+    statuses = [line.status for line in lines]
+    shown: tuple[Status, ...] = ("PASS", "FAIL", "WARN", "INFO") if "WARN" in statuses else ("PASS", "FAIL", "INFO")
+    return f"{', '.join(f'{statuses.count(status)} {status}' for status in shown)} in {seconds:.0f} s"
 
 
 def _done(check: LayerCheck, failed: Sequence[str]) -> list[CheckLine]:

@@ -35,7 +35,8 @@ def complexity_record(name: str, make: MakeNetwork, size: ImageSize, *, quoted: 
 
     Returns:
         `parameters`, `gmacs` (complete convention), `module_gmacs` (the paper's convention), `sampling_gmacs` (share of
-        `gmacs` that is sampling), all in units of 1e9 multiply-adds, and the same per part under `parts`.
+        `gmacs` that is sampling), all in units of 1e9 multiply-adds, and the same per part under `parts`;
+        `elementwise_gops`, in 1e9 elements that element-wise operators give.
 
     Raises:
         ValueError: The network cannot be built or run there, or runs an operator that is neither counted nor free.
@@ -57,6 +58,7 @@ def complexity_record(name: str, make: MakeNetwork, size: ImageSize, *, quoted: 
         "module_gmacs": counted.module_gmacs,
         "gmacs": counted.gmacs,
         "sampling_gmacs": counted.sampling_gmacs,
+        "elementwise_gops": counted.elementwise_gops,
         "parts": [asdict(part) for part in counted.parts],
     }
 

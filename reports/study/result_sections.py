@@ -9,7 +9,7 @@ import pandas as pd
 
 from reports.analysis import claim_verdicts, comparisons, frames, lr_sweep, protocol, study_rows
 from reports.analysis.study_rows import Study
-from reports.formats import numbers
+from reports.formats import numbers, operation_counts
 from reports.formats.markdown import DASH, bullet_list, escape_cell, markdown_table
 from reports.plots import accuracy as plots
 
@@ -217,6 +217,7 @@ def cost_section(study: Study) -> Iterator[str]:
     )
     found = frames.cost_frame(study)
     by_module = bool(found["module_gmacs_derived"].notna().any())
+    by_element = bool(found["elementwise_gops_derived"].notna().any())
     if by_module:
         yield "Module GMACs are what the paper's tool counts; the others have every product and sampling.\n"
     columns = [
@@ -225,6 +226,7 @@ def cost_section(study: Study) -> Iterator[str]:
         "GMACs (derived)",
         "GFLOPs (derived)",
         *["module GMACs (derived)"] * by_module,
+        *["element-wise, 1e9 (derived)"] * by_element,
         "peak RSS, GiB (measured)",
         "training, images/s (measured)",
         "inference, images/s (measured)",
@@ -235,9 +237,10 @@ def cost_section(study: Study) -> Iterator[str]:
         cells = [
             line["variant"],
             numbers.format_number(line["parameters_derived"], ",d"),
-            numbers.format_number(line["gmacs_derived"], ".4g"),
+            operation_counts.format_gmacs(line, ".4g", "_derived"),
             numbers.format_number(line["gflops_derived"], ".4g"),
             *[numbers.format_number(line["module_gmacs_derived"], ".4g")] * by_module,
+            *[numbers.format_number(line["elementwise_gops_derived"], ".4g")] * by_element,
             numbers.format_number(line["peak_rss_gib_measured"], ".2f"),
             numbers.images_per_second(line, "train"),
             numbers.images_per_second(line, "inference"),
@@ -245,6 +248,8 @@ def cost_section(study: Study) -> Iterator[str]:
         ]
         lines.append(cells)
     yield markdown_table(columns, lines)
+    if any(operation_counts.is_mostly_elementwise(line, "_derived") for _, line in found.iterrows()):
+        yield f"{operation_counts.NOTE}\n"
     how = [(name, text) for name, text in protocol.cost_protocol_table(study) if text]
     if how:
         yield markdown_table(["how cost was measured", "value"], [list(pair) for pair in how], left=2)
