@@ -47,6 +47,7 @@ VERBS = (
     *(complexity.VERB, memory.VERB, scaling.VERB, step.VERB, kernels.VERB, attention.VERB, hours.VERB),
     doctor.VERB,
 )
+COMPLETION_OPTIONS = (("--install-completion",), ("--show-completion",))
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # of whichever click this typer brings
 
 app = typer.Typer(cls=VerbGroup, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -88,6 +89,8 @@ def main(arguments: Sequence[str] | None = None, *, tasks: WorkerTasks | None = 
         call = Invocation(words=words, tasks=tasks)
         return int(app(list(words), standalone_mode=False, prog_name=NAME, obj=call) or 0)
 
+    if words[:1] in COMPLETION_OPTIONS and len(words) > 1:
+        return refuse(f"{words[0]} {words[1]}: expected no word after it; call it from the shell that is to complete")
     if completion.VARIABLE in os.environ:
         return completion.answer(run)
     try:
@@ -101,7 +104,7 @@ def main(arguments: Sequence[str] | None = None, *, tasks: WorkerTasks | None = 
     except ModuleNotFoundError as error:
         return refuse(f"{error}; `{NAME} doctor` says what is installed")
     except SystemExit as stop:
-        if words[:1] in (("--install-completion",), ("--show-completion",)):
+        if words[:1] in COMPLETION_OPTIONS:
             return int(stop.code or 0)
         return refuse(f"a module that a slot names ended the program while it was imported (exit code {stop.code})")
     except BrokenPipeError:  # whoever read the output has gone; the interpreter's last flush must not complain

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import cli
+from bench.config.option_fields import check_options
 from bench.study.study import WorkerTasks
+from experiments.commands.options import options_from
 
 MEASURE = "fake_tasks:measure"
 
@@ -79,3 +81,19 @@ def dataset(folder: Path) -> None:
         for name in ("a", "b"):
             picture(folder / "images" / split / f"{name}.png", "RGB", value=90)
             picture(folder / "labels" / split / f"{name}.png", "L", value=1)
+
+
+def parse_command_line(words: list[str]) -> Any:
+    """The options that a command line means, without doing anything. Raises for what is not understood."""
+    root = cli.typer.main.get_command(cli.app)
+    command: Any = root
+    context = None
+    while hasattr(command, "commands"):
+        name, *words = words
+        context = root.make_context(cli.NAME, [], resilient_parsing=True) if context is None else context
+        command = command.commands[name]
+    parsed = command.make_context(command.name, list(words), parent=context)
+    (verb,) = (verb for verb in (*cli.VERBS, cli.data_verify.VERB) if verb.name == command.name)
+    options = options_from(verb.options, parsed.params)
+    check_options(options)
+    return options

@@ -96,6 +96,9 @@ def test_command_is_understood(
     elif words[0] in ("ablate", "table"):
         assert cli.main([*words, "--dry-run"]) == 0
         assert "due" in capsys.readouterr().out
+    elif words[0] == "scaling":  # tests/experiments/commands runs it; here: it understands the words
+        assert cli.main([*words, "--out", "level_mean.py"]) == 2
+        assert "level_mean.py: " in capsys.readouterr().err
     elif words[0] in SLOW:  # other tests run them
         assert cli.main([*words, SLOW[words[0]], "0"]) == 2
         assert f"{SLOW[words[0]]} 0" in capsys.readouterr().err

@@ -22,6 +22,7 @@ __all__ = [
     "AttentionUnderTest",
     "CheckEffort",
     "CheckLine",
+    "LayerCheck",
     "attention_from_options",
     "check_attention",
     "summary_line",

@@ -12,12 +12,12 @@ from bench.config.grid import Variant, prefix_variant, validate_settings
 from bench.config.settings import Settings
 
 
-def read_class_names(base: Settings, *, given: bool) -> tuple[str, ...]:
+def read_class_names(base: Settings, *, named_by_user: bool) -> tuple[str, ...]:
     """Return the names of the data set's classes; only file names are read.
 
     Args:
         base: Settings that name the data set.
-        given: True if the user named the data, False if the preset did; it decides the hint in the error.
+        named_by_user: True if the user named the data, False if the preset did; it decides the hint in the error.
 
     Raises:
         ValueError: If the data set is not there or has no classes.
@@ -27,7 +27,7 @@ def read_class_names(base: Settings, *, given: bool) -> tuple[str, ...]:
     try:
         return open_data(base.data, "train", base.scenes).classes
     except ValueError as error:
-        hint = "" if given else "; the preset looks there, name another place with --data"
+        hint = "" if named_by_user else "; the preset looks there, name another place with --data"
         raise ValueError(f"{error}{hint}") from None
 
 

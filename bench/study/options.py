@@ -10,7 +10,6 @@ from bench.config.fields import did_you_mean, one_of, replace_fields
 from bench.config.option_fields import check_options, option
 from bench.config.presets import PRESETS, preset
 from bench.config.settings import Settings
-from bench.launchers import ray_cluster
 from bench.results.rows import STATUSES
 from bench.study.shard import parse_shard
 from unept.config import BACKENDS
@@ -135,7 +134,7 @@ def study_settings(request: StudyRequest) -> Settings:
     base = preset(request.preset, request.data)
     changes: dict[str, object] = {name: getattr(request, name) for name in ("steps", "split", "backbone_weights")}
     base = replace_fields(base, {name: value for name, value in changes.items() if value})
-    return replace_fields(base, {"classes": len(read_class_names(base, given=bool(request.data)))})
+    return replace_fields(base, {"classes": len(read_class_names(base, named_by_user=bool(request.data)))})
 
 
 def check_study_options(request: StudyRequest) -> None:
@@ -143,6 +142,8 @@ def check_study_options(request: StudyRequest) -> None:
     check_options(request)
     parse_shard(request.shard)
     if request.engine == "ray":
+        from bench.launchers import ray_cluster
+
         ray_cluster.check_ray(request.address)
     elif request.address:
         raise ValueError(f"--address {request.address}: only with --engine ray")

@@ -21,12 +21,14 @@ from bench.launchers import eta, ray_cluster
 from bench.launchers.local import run_local_jobs
 from bench.launchers.progress import JobClock, progress_display
 from bench.launchers.queue import Job, Outcome, SkipRule
-from bench.results.rows import KINDS, STATUSES, Row, row_key
-from bench.results.source_hash import slots_of, source_hash
+from bench.results import legacy_keys
+from bench.results.rows import KINDS, Row, row_key
+from bench.results.source_hash import combined, slots_of, source_roles
 from bench.results.store import ClaimBusy, Store
 from bench.study import oom_policy
-from bench.study.options import RETRYABLE
+from bench.study.changed_roles import changed_lines
 from bench.study.shard import WHOLE_STUDY, Shard
+from bench.study.summary import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +128,8 @@ def plan_study(study: Study) -> StudyPlan:
     problems: list[str] = []
     again: list[Row] = []
     own_runs, own_measures = study.shard.of(runs), measures if study.shard.measures else []
-    due = [job for job in (*own_runs, *own_measures) if _is_due(store, job, study.retry, again, problems)]
+    moving = {(move.kind, str(move.new["key"])): move.new for move in legacy_keys.pending(store)}
+    due = [job for job in (*own_runs, *own_measures) if _is_due(store, job, moving, study.retry, again, problems)]
     return StudyPlan(
         runs=tuple(runs),
         measures=tuple(measures),
@@ -160,12 +163,12 @@ def run_study(study: Study, say: Callable[[str], None] = print) -> tuple[Row, ..
     with contextlib.ExitStack() as connection:
         if study.engine == "ray" and plan_study(study).due_runs:  # before anything is written
             connection.enter_context(ray_cluster.ray_connection(study.address, **_share(study)))
-        for line in store.open(preset=study.preset, data=study.data):
+        for line in [*store.open(preset=study.preset, data=study.data), *legacy_keys.adopt_rows(store)]:
             say(line)
         todo = _listed(store, study, say)
         done = len(todo.own_runs) - len(todo.due_runs)
         if done:
-            say(f"{done} of {_count(len(todo.own_runs), 'run')}{_of(study.shard)} are there already")
+            say(f"{done} of {counted(len(todo.own_runs), 'run')}{_of(study.shard)} are there already")
         if todo.due_runs:
             say(_due(study, todo))
         advised = _advice(study, todo)
@@ -176,7 +179,7 @@ def run_study(study: Study, say: Callable[[str], None] = print) -> tuple[Row, ..
             _drain(study, todo.due_runs, study.jobs, done, say, skip)
             connection.close()
             if todo.due_measures:
-                say(f"measuring {_count(len(todo.due_measures), 'variant')}, one at a time, alone")
+                say(f"measuring {counted(len(todo.due_measures), 'variant')}, one at a time, alone")
             _drain(study, todo.due_measures, 1, len(todo.own_measures) - len(todo.due_measures), say, skip)
         finally:
             store.write_tables()
@@ -197,7 +200,9 @@ def _listed(store: Store, study: Study, say: Callable[[str], None]) -> StudyPlan
         _set_damaged_aside(store, job, say)
     for row in todo.again:
         _retry(store, row)
-    for line in _listed_otherwise(store, study, todo):
+    due = [job.spec for job in todo.due_runs]
+    legacy_keys.adopt_checkpoints(store, due)
+    for line in [*changed_lines(due, store.read("run").rows), *_listed_otherwise(store, study, todo)]:
         say(line)
     store.register(study.name, _entry(study, todo), measures=study.shard.measures)
     return todo
@@ -222,34 +227,9 @@ def remaining_work_line(study: Study) -> str:
     if not runs + measures:
         return ""
     return (
-        f"{_count(runs, 'run')} and {_count(measures, 'measure')} of the experiment have no row yet; the shard that "
+        f"{counted(runs, 'run')} and {counted(measures, 'measure')} of the experiment have no row yet; the shard that "
         f"ends last writes the report, and unept-bench report {study.out} writes it of what is there"
     )
-
-
-def summary_lines(rows: Sequence[Row], wanted: int) -> list[str]:
-    """Return a line on how the runs ended, and lines on each status that is not `ok`, of runs and of measures.
-
-    Args:
-        rows: Rows of runs and measures.
-        wanted: Number of runs of the experiment.
-    """
-    runs = [row["status"] for row in rows if row["kind"] == "run"]
-    counts = ", ".join(f"{runs.count(status)} {status}" for status in STATUSES if status in runs)
-    lines = [f"{len(runs)} of {wanted} runs have a row: {counts or 'none'}"]
-    for status in RETRYABLE:
-        messages: dict[str, list[str]] = {}
-        ended = [row for row in rows if row["status"] == status]
-        for row in ended:
-            name = f"{row['variant']} seed {row['seed']}" if row["kind"] == "run" else f"measures of {row['variant']}"
-            messages.setdefault(row["message"], []).append(name)
-        for message, names in messages.items():
-            shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-            lines.append(f"{status}: {shown}: {message}")
-        if ended:
-            again = f"to run these again: the same command with --retry {status}"
-            lines.append(f"{again}; logs/{ended[0]['key']}.log tells more about the first")
-    return lines
 
 
 def dry_run_lines(study: Study) -> list[str]:
@@ -266,7 +246,7 @@ def dry_run_lines(study: Study) -> list[str]:
         known = [job.estimate for job in jobs if job.estimate is not None]
         duration = f", about {eta.format_duration(known[0])} each" if known else ""
         seeds = f" (seeds {' '.join(str(job.spec['seed']) for job in jobs)})" if jobs else ""
-        lines.append(f"{variant.name}: {len(jobs)} of {_count(len(own), 'run')} due{seeds}{duration}")
+        lines.append(f"{variant.name}: {len(jobs)} of {counted(len(own), 'run')} due{seeds}{duration}")
     return [*lines, *_advice(study, todo).warnings, _due(study, todo)]
 
 
@@ -285,7 +265,7 @@ def _advice(study: Study, todo: StudyPlan) -> oom_policy.MemoryAdvice:
 
 def _due(study: Study, todo: StudyPlan) -> str:
     """Return a line on how much is due, and how long it may take."""
-    due = f"{_count(len(todo.due_runs), 'run')} and {_count(len(todo.due_measures), 'measure')}{_of(study.shard)} due"
+    due = f"{counted(len(todo.due_runs), 'run')} and {counted(len(todo.due_measures), 'measure')}{_of(study.shard)} due"
     if not todo.due_runs:
         return due
     total = eta.remaining_seconds([job.estimate for job in todo.due_runs], [], study.jobs or 1)
@@ -294,19 +274,16 @@ def _due(study: Study, todo: StudyPlan) -> str:
         at_once, runs = f"{min(study.jobs, len(todo.due_runs))} at a time", "the runs"
     else:
         at_once, runs = "as many at a time as the cluster takes", "the runs one after another"
-    return f"{due} in {study.out}, {at_once}, {_count(study.threads, 'thread')} each: {takes} for {runs}"
+    return f"{due} in {study.out}, {at_once}, {counted(study.threads, 'thread')} each: {takes} for {runs}"
 
 
 def _of(shard: Shard) -> str:
     return "" if shard.whole else f" of shard {shard}"
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def _spec(study: Study, variant: Variant, kind: str, seed: int) -> dict[str, Any]:
     settings = settings_to_dict(variant.settings)
+    roles = source_roles(kind, slots_of(settings))
     spec = {
         "kind": kind,
         "task": study.tasks.run if kind == "run" else study.tasks.measure,
@@ -318,7 +295,8 @@ def _spec(study: Study, variant: Variant, kind: str, seed: int) -> dict[str, Any
         "preset": study.preset,
         "backend": study.backend,
         "threads": study.threads,
-        "sources": source_hash(kind, slots_of(settings)),
+        "sources": combined(roles),
+        "roles": roles,
         "out": str(study.out.resolve()),
         "command": study.command,
         "label": f"{variant.name} seed {seed}" if kind == "run" else f"measures of {variant.name}",
@@ -345,9 +323,16 @@ def _guess(threads: int) -> eta.DurationEstimator:
     return guess
 
 
-def _is_due(store: Store, job: Job, retry: Iterable[str], again: list[Row], problems: list[str]) -> bool:
+def _is_due(
+    store: Store,
+    job: Job,
+    moving: Mapping[tuple[str, str], Row],
+    retry: Iterable[str],
+    again: list[Row],
+    problems: list[str],
+) -> bool:
     try:
-        row = store.row(job.kind, job.key)
+        row = store.row(job.kind, job.key) or moving.get((job.kind, job.key))
     except ValueError as error:
         problems.append(f"{error}; due again")
         return True
@@ -424,7 +409,7 @@ def _drain(
             )
     stopped = [outcome for outcome in outcomes if outcome.status == "stopped"]
     if stopped:
-        say(f"{_count(len(stopped), 'run')} stopped from outside ({stopped[0].message}); the same command continues")
+        say(f"{counted(len(stopped), 'run')} stopped from outside ({stopped[0].message}); the same command continues")
 
 
 def _on_cluster(study: Study, jobs: Sequence[Job], already: int) -> list[Outcome]:

@@ -183,4 +183,4 @@ def training_base(options: TrainOptions) -> Settings:
     base = replace_fields(preset(options.preset, options.data), {"probes": 0})  # --eval-every is for that
     changes = {"steps": options.steps, "backbone": BACKBONE_ALIASES.get(options.backbone, options.backbone)}
     base = replace_fields(base, {name: value for name, value in changes.items() if value})
-    return replace_fields(base, {"classes": len(checks.read_class_names(base, given=bool(options.data)))})
+    return replace_fields(base, {"classes": len(checks.read_class_names(base, named_by_user=bool(options.data)))})

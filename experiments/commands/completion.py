@@ -35,8 +35,6 @@ def completer(field: OptionField) -> Callable[[str], list[str]]:
         "data": complete_data,
         "devices": lambda incomplete: _starting(incomplete, DEVICES),
         "fields": complete_field,
-        "files": complete_path,
-        "slots": lambda incomplete: _starting(incomplete, field.description.choices),
         "statuses": _complete_status,
     }
     return by_kind[kind]
@@ -90,13 +88,15 @@ def complete_data(incomplete: str) -> list[str]:
     from unept.data.source import KINDS
 
     kind, colon, path = incomplete.partition(":")
+    if colon and os.environ.get(VARIABLE, "").endswith("bash"):
+        return []  # bash breaks words there and completes the path by itself
     if colon:
         return [f"{kind}:{name}" for name in complete_path(path) if name.endswith("/")]
     return _starting(incomplete, [name if name == "scenes" else f"{name}:" for name in KINDS])
 
 
 def complete_path(incomplete: str) -> list[str]:
-    """Complete files and folders; folders end in a slash."""
+    """Complete a path that is part of a word; folders end in a slash."""
     folder, _, name = incomplete.rpartition("/")
     base = f"{folder}/" if folder or incomplete.startswith("/") else ""
     try:
@@ -144,7 +144,9 @@ def answer(run: Callable[[], object], environment: MutableMapping[str, str] = os
             run()
         except SystemExit as stop:  # how the request ends once it is answered
             code = int(stop.code or 0)
-    print("\n".join(line.removeprefix(before) for line in output.getvalue().splitlines()))
+    lines = [line.removeprefix(before) for line in output.getvalue().splitlines()]
+    if any(lines):
+        print("\n".join(lines))
     return code
 
 

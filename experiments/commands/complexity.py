@@ -60,10 +60,10 @@ def complexity(options: ComplexityOptions, call: Invocation) -> int:
 
 def write_complexity(records: Any, out: Path, command: str, timing: Any) -> None:
     """Write the report of counted networks to `out` and print its table; `timing` is the protocol of times or None."""
-    from reports import write_report_files
+    from reports import write_files
     from reports.pages import complexity as pages
 
-    page, html = write_report_files(out, pages.complexity_report_files(records, command, timing))[:2]
+    page, html = write_files(out, pages.complexity_report_files(records, command, timing))[:2]
     print_lines(pages.complexity_lines(records))
     print(f"report: {page} and {html.name}")
 

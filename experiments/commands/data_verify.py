@@ -42,7 +42,7 @@ def verify(options: VerifyOptions, call: Invocation) -> int:
     """
     from bench.dataset_check import check_dataset
     from bench.launchers.progress import ProgressCounter
-    from reports import write_report_files
+    from reports import write_files
     from reports.pages import dataset_check as pages
 
     with ProgressCounter("reading") as progress:
@@ -50,7 +50,7 @@ def verify(options: VerifyOptions, call: Invocation) -> int:
     record = verification.record()
     print_lines(pages.dataset_check_lines(record))
     if options.out is not None:
-        write_report_files(options.out, pages.dataset_check_files(record))
+        write_files(options.out, pages.dataset_check_files(record))
         print(f"tables: {options.out}")
     return FAILED if verification.wrong else DONE
 

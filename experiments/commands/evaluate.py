@@ -23,7 +23,7 @@ def evaluate(options: EvaluationRequest, call: Invocation) -> int:
 
     from bench import environment
     from bench.evaluation import multi_process
-    from reports import write_report_files
+    from reports import write_files
     from reports.pages import evaluation as pages
 
     try:
@@ -38,7 +38,7 @@ def evaluate(options: EvaluationRequest, call: Invocation) -> int:
     print_lines(pages.evaluation_lines(records, pairs))
     name = "-".join(record["name"] for record in records)
     with FileLock(options.out / "report.lock"):  # another machine's first process may write the same page
-        written, *_ = write_report_files(options.out, {f"{name[:LONGEST_NAME]}-{options.split}.md": page.encode()})
+        written, *_ = write_files(options.out, {f"{name[:LONGEST_NAME]}-{options.split}.md": page.encode()})
     folders = ", ".join(record["folder"] for record in records)
     print(f"report: {written}; scores and the counts of every picture: {folders}")
     return DONE

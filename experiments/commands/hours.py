@@ -30,14 +30,12 @@ def hours(options: HoursOptions, call: Invocation) -> int:
 
     from bench.profiling.gpu_hours import DEFAULT_IMAGE_SIZE
     from experiments.tables.gpu_hours import count_table_hours
-    from reports import writable_folder, write_report_files
+    from reports import writable_folder, write_files
     from reports.pages import gpu_hours as pages
 
     folder = writable_folder(options.out)
     records = count_table_hours(print_progress)
-    page, *_ = write_report_files(
-        folder, pages.gpu_hours_report_files(records, card, options.seeds, DEFAULT_IMAGE_SIZE)
-    )
+    page, *_ = write_files(folder, pages.gpu_hours_report_files(records, card, options.seeds, DEFAULT_IMAGE_SIZE))
     print(pages.totals_table(records, card, options.seeds), end="")
     print(f"report: {page}")
     return DONE

@@ -39,7 +39,7 @@ def memory(options: MemoryOptions, call: Invocation) -> int:
 
     from bench.profiling.memory import table
     from experiments.tables.table8 import masked_networks, select_memory_rows
-    from reports import writable_folder, write_report_files
+    from reports import writable_folder, write_files
     from reports.pages import memory as pages
 
     rows = select_memory_rows(options.row)
@@ -57,7 +57,7 @@ def memory(options: MemoryOptions, call: Invocation) -> int:
     spent = table.prediction_cost(began)
     verified = table.verify_rows(networks, setting, say=print_progress) if options.verify else []
     files = pages.memory_report_files(records, verified, asdict(setting), call.command, masks, spent)
-    page, *_ = write_report_files(folder, files)
+    page, *_ = write_files(folder, files)
     print_lines(pages.memory_lines(records))
     print(f"report: {page}")
     return DONE

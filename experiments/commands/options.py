@@ -94,7 +94,7 @@ def _parameter(field: OptionField) -> Parameter:
     """Return the parameter of a command that stands for `field`; words are converted by `options_from`."""
     described = field.description
     common: dict[str, Any] = {"help": _help(field), "show_default": False, "hidden": described.is_hidden}
-    if described.completes:
+    if described.completes not in ("", "files"):  # shells complete files by themselves
         common["autocompletion"] = completer(field)
     if field.plain_type is not bool:
         common["metavar"] = described.metavar

@@ -70,7 +70,7 @@ def draw_all(predictors: Sequence[Predictor], files: Mapping[str, Path], out: Pa
 def _draw(photo: Any, predictions: Mapping[str, Any], predictors: Sequence[Predictor], name: str, out: Path) -> None:
     """Write the drawings of one picture, by checkpoint where there are two, and then one of both."""
     from bench.evaluation.predict import direction_colours
-    from reports import write_report_files
+    from reports import write_files
     from reports.pages import predictions as pages
 
     classes, palette, stem = predictors[0].classes, predictors[0].palette, Path(name).name
@@ -79,11 +79,11 @@ def _draw(photo: Any, predictions: Mapping[str, Any], predictors: Sequence[Predi
             photo.image, **prediction._asdict(), classes=classes, palette=palette, wheel=direction_colours()
         )
         folder = (out / checkpoint / name if len(predictors) > 1 else out / name).parent
-        write_report_files(folder, {f"{stem}-{end}": data for end, data in drawings.items()})
+        write_files(folder, {f"{stem}-{end}": data for end, data in drawings.items()})
     if len(predictors) > 1:
         best = {checkpoint: prediction.best for checkpoint, prediction in predictions.items()}
         figure = pages.comparison_figure(photo.image, best, classes=classes, palette=palette)
-        write_report_files((out / name).parent, {f"{stem}-compare.png": figure})
+        write_files((out / name).parent, {f"{stem}-compare.png": figure})
 
 
 VERB = Verb(

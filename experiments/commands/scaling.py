@@ -23,7 +23,7 @@ def scaling(options: ScalingOptions, call: Invocation) -> int:
     from bench.attention_layer import scaling as sweeps
     from bench.environment import raise_malloc_thresholds
     from experiments.attention.layer_scaling import attentions_to_scale
-    from reports import writable_folder, write_report_files
+    from reports import writable_folder, write_files
     from reports.pages import scaling as pages
 
     writable_folder(options.out)
@@ -33,7 +33,7 @@ def scaling(options: ScalingOptions, call: Invocation) -> int:
     records = sweeps.measure_layer_scaling(layers, effort, say=print_progress)
     exponents = sweeps.fit_exponents(records)
     protocol = sweeps.scaling_protocol(effort, next(iter(layers.values())))
-    page, *_ = write_report_files(options.out, pages.scaling_report_files(records, exponents, protocol, call.command))
+    page, *_ = write_files(options.out, pages.scaling_report_files(records, exponents, protocol, call.command))
     print_lines(pages.scaling_lines(exponents))
     print(f"report: {page}")
     return DONE

@@ -60,6 +60,7 @@ def run_due(study: Study, after: Callable[[Study], None] | None = None) -> Seque
     from bench.launchers.queue import Interrupted
     from bench.results.store import Store
     from bench.study import study as studies
+    from bench.study.summary import summary_lines
 
     try:
         rows = studies.run_study(study, say=print_progress)
@@ -67,7 +68,7 @@ def run_due(study: Study, after: Callable[[Study], None] | None = None) -> Seque
         done, total = studies.count_finished_runs(study)
         print_progress(f"{NAME}: stopped by {stop}; {done} of {total} runs are done, the same command continues")
         raise StudyStopped from None
-    print_lines(studies.summary_lines(rows, studies.count_finished_runs(study)[1]))
+    print_lines(summary_lines(rows, studies.count_finished_runs(study)[1]))
     left = studies.remaining_work_line(study)
     if left and not study.shard.whole:
         print(f"shard {study.shard} is done; {left}")

@@ -18,7 +18,6 @@ from bench.config.fields import AXIS_LABELS
 from bench.stats import seed_statistics
 from bench.stats.seed_statistics import PermutationResult, WelchResult
 from reports.analysis import study_rows
-from reports.analysis.frames import refinement_frame
 from reports.analysis.study_rows import Study
 from reports.formats.data_frames import make_frame
 
@@ -167,23 +166,31 @@ def judge_difference(difference: float | None, p: float | None) -> str:
     return HIGHER if difference > 0 else LOWER
 
 
-def comparison_sentences(study: Study) -> list[str]:
-    """Return the verdicts of `comparison_frame` on mIoU in a few plain sentences without markup."""
+def comparison_sentences(study: Study, compared: pd.DataFrame, learned: pd.DataFrame) -> list[str]:
+    """Return the comparisons of a study in a few plain sentences without markup.
+
+    Args:
+        study: Rows of the study.
+        compared: Its `comparison_frame` of mIoU.
+        learned: Its `learned_cue_frame`.
+    """
     control = control_variant(study)
     if not control:
         return ["There is no second variant to compare with."]
-    compared = comparison_frame(study)
     sentences = [
         *outcome_sentences(compared, control),
         *_method_sentences(compared),
-        *split_seeds(learned_cue_frame(study)),
+        *split_seeds(learned),
     ]
     return sentences or [f"There is nothing to compare with {control}."]
 
 
-def refinement_sentences(study: Study) -> list[str]:
-    """Return one sentence on how boundary refinement at test changes mIoU; [] where no run was refined."""
-    found = refinement_frame(study).dropna(subset=["miou_change"])
+def refinement_sentences(refined: pd.DataFrame) -> list[str]:
+    """Return one sentence on how boundary refinement at test changes mIoU; [] where no run was refined.
+
+    `refined` is the study's `refinement_frame`.
+    """
+    found = refined.dropna(subset=["miou_change"])
     if found.empty:
         return []
     changes = found["miou_change"]

@@ -98,13 +98,13 @@ def refinement_figure(
     colours = np.array(palette, np.uint8)
     marked = np.where(changed[..., None], np.array(RED, np.uint8), pale_grey(image))
     wholes = [image, colour_labels(plain, colours), colour_labels(refined, colours), marked]
-    close = _busiest(changed)
+    close = most_changed_window(changed)
     titles = ("input", "before refinement", "after refinement", f"changed: {_pixels(changed)}")
     rows = [
         list(zip(titles, wholes, strict=True)),
         [("close-up" * (not number), whole[close]) for number, whole in enumerate(wholes)],
     ]
-    return _figure(rows, _legend(plain, refined, classes=classes, palette=palette))
+    return _figure(rows, class_legend(plain, refined, classes=classes, palette=palette))
 
 
 def comparison_figure(
@@ -121,7 +121,7 @@ def comparison_figure(
         differ = one != other
         marked = np.where(differ[..., None], np.array(RED, np.uint8), pale_grey(image))
         row.append((f"different: {_pixels(differ)}", marked))
-    return _figure([row], _legend(*found.values(), classes=classes, palette=palette))
+    return _figure([row], class_legend(*found.values(), classes=classes, palette=palette))
 
 
 def direction_figure(direction: Bytes, boundary: npt.NDArray[np.float32], wheel: DirectionWheel) -> bytes:
@@ -152,8 +152,8 @@ def _encoded(picture: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def _busiest(changed: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
-    """The window with the most changes, a fifth of the picture's sides; the first of equals."""
+def most_changed_window(changed: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
+    """Return the window with the most changes, a fifth of the picture's sides; the first of equals."""
     height, width = changed.shape
     tall, wide = max(1, height // CLOSE_UP_PART), max(1, width // CLOSE_UP_PART)
     total = np.zeros((height + 1, width + 1), np.int64)
@@ -163,8 +163,8 @@ def _busiest(changed: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
     return slice(int(top), int(top) + tall), slice(int(left), int(left) + wide)
 
 
-def _legend(*maps: Bytes, classes: Sequence[str], palette: Sequence[Colour]) -> list[Patch]:
-    """The classes that are in the maps, most pixels first, with their share."""
+def class_legend(*maps: Bytes, classes: Sequence[str], palette: Sequence[Colour]) -> list[Patch]:
+    """Return legend entries of the classes in the maps, most pixels first, with their share."""
     pixels = sum(np.bincount(labels.ravel(), minlength=len(classes)) for labels in maps)
     counts = np.asarray(pixels)
     order = [number for number in np.argsort(-counts, kind="stable").tolist() if counts[number]]

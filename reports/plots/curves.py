@@ -109,14 +109,14 @@ def _panel(axis: Axes, name: str, lines: Mapping[int, Curve], seeds: Sequence[in
     for rank, seed in enumerate(seeds):
         if seed in lines:
             one = len(lines[seed]) == 1
-            axis.plot(*_columns(lines[seed]), **_look(rank, len(seeds)), marker="." if one else "")
+            axis.plot(*_columns(lines[seed]), **seed_style(rank, len(seeds)), marker="." if one else "")
     words = textwrap.shorten(name, MAX_TITLE_LETTERS, placeholder="…") if " " in name else name[:MAX_TITLE_LETTERS]
     axis.set_title(textwrap.fill(words, letters), loc="left")
     axis.grid(axis="y", **style.GRID_STYLE)
 
 
-def _look(rank: int, count: int) -> dict[str, Any]:
-    """A seed's own colour and dashes, or the same for all where there are more seeds than colours."""
+def seed_style(rank: int, count: int) -> dict[str, Any]:
+    """Return a seed's own colour and dashes, or the same for all where there are more seeds than colours."""
     if count > len(COLOURS):
         return {"color": COLOURS[0], "linewidth": 0.9, "alpha": 0.7}
     return {"color": COLOURS[rank], "linestyle": DASHES[rank], "linewidth": 1.4}
@@ -124,7 +124,7 @@ def _look(rank: int, count: int) -> dict[str, Any]:
 
 def _legend(figure: Any, seeds: Sequence[int]) -> None:
     count = len(seeds)
-    handles = [Line2D([], [], **_look(rank, count)) for rank in range(count if count <= len(COLOURS) else 1)]
+    handles = [Line2D([], [], **seed_style(rank, count)) for rank in range(count if count <= len(COLOURS) else 1)]
     names = [f"seed {seed}" for seed in seeds] if count <= len(COLOURS) else [f"one of {count} seeds"]
     if count > 1:
         handles.append(Line2D([], [], color="#222222", alpha=0.28, linewidth=4.5))

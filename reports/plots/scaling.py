@@ -72,7 +72,7 @@ def _plot(
             ticks |= {axis_value(record) for record in mine}
             if points:
                 x, y = zip(*points, strict=True)
-                look = _look(index, families.index(attention_family(name)))
+                look = family_style(index, families.index(attention_family(name)))
                 handles[name] = panel.plot(x, y, markersize=5, linewidth=1.4, **look)[0]
         _dress(panel, title, sorted(ticks))
     for panel in panels[::2]:
@@ -88,8 +88,8 @@ def attention_family(name: str) -> str:
     return re.split("[_,]", name)[0]
 
 
-def _look(index: int, family: int) -> dict[str, Any]:
-    """The colour of a family; a marker and dashes that no other of it has."""
+def family_style(index: int, family: int) -> dict[str, Any]:
+    """Return the style of a series: the colour of its family, and a marker and dashes that no other of it has."""
     turn = index // len(style.DASHES)
     return {
         "color": style.COLOURS[family % len(style.COLOURS)],

@@ -37,9 +37,8 @@ def receptive_field_frame(study: Study) -> pd.DataFrame:
     return make_frame(lines, COLUMNS, text=COLUMNS[:3])
 
 
-def receptive_field_section(study: Study) -> Iterator[str]:
+def receptive_field_section(found: pd.DataFrame) -> Iterator[str]:
     """Yield the table, and a note on variants without self-attention in both slots."""
-    found = receptive_field_frame(study)
     if found.empty:
         return
     yield "## What a token sees, measured\n"

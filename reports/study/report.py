@@ -6,7 +6,9 @@ Everything is a function of the rows and of the pictures that the runs kept: the
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+
+import pandas as pd
 
 from bench.config.fields import AXIS_LABELS
 from reports.analysis import claim_verdicts, comparisons, lr_sweep, protocol, study_rows
@@ -62,7 +64,7 @@ def study_report_files(study: Study, drawn: ExamplePictures | None = None) -> di
         made |= {f"complexity.{suffix}": data for suffix, data in complexity.draw_complexity(counted).items()}
     if drawn is not None:
         made[PICTURES_FILE] = drawn.png
-    text = "\n".join(_sections(study, drawn, set(made)))
+    text = "\n".join(_sections(study, drawn, frames, set(made)))
     made["report.md"] = text.encode()
     made["report.html"] = html.html_page(text, made, title=study_question(study)).encode()
     return made
@@ -85,41 +87,46 @@ def quoted_table(study: Study) -> int | None:
     return 6 if names and names <= TABLE_6_AXES else None
 
 
-def _sections(study: Study, drawn: ExamplePictures | None, made: set[str]) -> Iterator[str]:
+def _sections(
+    study: Study, drawn: ExamplePictures | None, frames: Mapping[str, pd.DataFrame], made: set[str]
+) -> Iterator[str]:
     number = quoted_table(study)
     yield f"# {study_question(study)}\n"
     yield f"Measured on: {escape_cell(protocol.protocol_headline(study))}.\n"
-    yield bullet_list(summary_sentences(study))
-    yield from result_sections.accuracy_section(study)
-    yield from result_sections.comparison_section(study)
-    yield from result_sections.learned_cue_section(study)
+    yield bullet_list(summary_sentences(study, frames))
+    yield from result_sections.accuracy_section(study, frames["accuracy.csv"])
+    yield from result_sections.comparison_section(study, frames["comparisons.csv"])
+    yield from result_sections.learned_cue_section(study, frames["learned.csv"])
     if "curves.png" in made:
         yield f"## Training, measured ({escape_cell(protocol.protocol_summary(study))})\n"
         yield "![each seed's scores during training, a panel a variant](curves.png)\n"
-    yield from result_sections.claims_section(study, number)
+    yield from result_sections.claims_section(number, frames["claims.csv"])
     yield from printed_tables.printed_section(number)
     yield from result_sections.seeds_section(study)
-    yield from result_sections.boundary_section(study)
-    yield from result_sections.refinement_section(study)
+    yield from result_sections.boundary_section(study, frames["boundaries.csv"])
+    yield from result_sections.refinement_section(study, frames["refinement.csv"])
     if drawn is not None:
         yield f"## Pictures, measured ({escape_cell(protocol.protocol_summary(study))})\n"
         yield f"![input, truth, prediction, errors and boundaries of the same pictures]({PICTURES_FILE})\n"
         yield f"{escape_cell(drawn.caption)}\n"
-    yield from result_sections.cost_section(study)
+    yield from result_sections.cost_section(study, frames["cost.csv"])
     if "cost.png" in made:
         yield "![mIoU against operations and against memory](cost.png)\n"
     if "complexity.png" in made:
         yield "![operations against parameters, of the networks as trained here](complexity.png)\n"
-    yield from receptive_field.receptive_field_section(study)
-    yield from result_sections.class_iou_section(study)
-    yield from setup_sections.failures_section(study)
+    yield from receptive_field.receptive_field_section(frames["reach.csv"])
+    yield from result_sections.class_iou_section(study, frames["class_iou.csv"])
+    yield from setup_sections.failures_section(frames["failures.csv"])
     yield from setup_sections.differences_section(study)
     yield from setup_sections.protocol_section(study)
     yield from setup_sections.environment_section(study)
 
 
-def summary_sentences(study: Study) -> Iterator[str]:
-    """Yield the findings of the study, a sentence each, escaped for Markdown."""
+def summary_sentences(study: Study, frames: Mapping[str, pd.DataFrame]) -> Iterator[str]:
+    """Yield the findings of the study, a sentence each, escaped for Markdown.
+
+    `frames` are the tables of the report by file name.
+    """
     statuses = collections.Counter(str(run.get("status")) for run in study.runs)
     counts = ", ".join(f"{count} {escape_cell(status)}" for status, count in sorted(statuses.items()))
     if study.runs:
@@ -127,8 +134,8 @@ def summary_sentences(study: Study) -> Iterator[str]:
             escape_cell,
             (
                 *lr_sweep.best_lr_sentences(study),
-                *comparisons.comparison_sentences(study),
-                *comparisons.refinement_sentences(study),
+                *comparisons.comparison_sentences(study, frames["comparisons.csv"], frames["learned.csv"]),
+                *comparisons.refinement_sentences(frames["refinement.csv"]),
             ),
         )
     made = f"{numbers.count_of(len(study.runs), 'run')} of {numbers.count_of(len(study.variants), 'variant')}"

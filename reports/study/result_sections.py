@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from reports.analysis import claim_verdicts, comparisons, frames, lr_sweep, protocol, study_rows
+from reports.analysis import comparisons, frames, lr_sweep, protocol, study_rows
 from reports.analysis.study_rows import Study
 from reports.formats import numbers, operation_counts
 from reports.formats.markdown import DASH, bullet_list, escape_cell, markdown_table
@@ -25,10 +25,10 @@ BOUNDARY_TITLES = {
 }
 
 
-def accuracy_section(study: Study) -> Iterator[str]:
+def accuracy_section(study: Study, found: pd.DataFrame) -> Iterator[str]:
     """Yield the main table, with the plot beside it."""
     yield f"## Accuracy, measured ({_short(study)})\n"
-    yield accuracy_table(frames.accuracy_frame(study))
+    yield accuracy_table(found)
     against = "N" if plots.point_series(study) else "variant"
     yield f"![mIoU against {against}; a dot a seed, mean and 95 % interval](accuracy.png)\n"
     yield (
@@ -68,9 +68,8 @@ def accuracy_table(found: pd.DataFrame) -> str:
     return markdown_table(columns, lines)
 
 
-def comparison_section(study: Study) -> Iterator[str]:
-    """Yield the comparison of each variant with the control."""
-    found = comparisons.comparison_frame(study)
+def comparison_section(study: Study, found: pd.DataFrame) -> Iterator[str]:
+    """Yield the comparison of each variant with the control; `found` is the study's `comparison_frame`."""
     if found.empty:
         return
     yield f"## Compared with {escape_cell(comparisons.control_variant(study))}, measured ({_short(study)})\n"
@@ -98,9 +97,8 @@ def comparison_section(study: Study) -> Iterator[str]:
     yield markdown_table(columns, lines, left=2)
 
 
-def learned_cue_section(study: Study) -> Iterator[str]:
-    """Yield how many seeds learned the distant cue, and when."""
-    found = comparisons.learned_cue_frame(study)
+def learned_cue_section(study: Study, found: pd.DataFrame) -> Iterator[str]:
+    """Yield how many seeds learned the distant cue, and when; `found` is the study's `learned_cue_frame`."""
     if found.empty:
         return
     yield f"## Seeds that learned the far cue, measured ({_short(study)})\n"
@@ -117,9 +115,8 @@ def learned_cue_section(study: Study) -> Iterator[str]:
     yield markdown_table(["variant", "learned", "seed: step of the jump", "known to within"], lines, left=4)
 
 
-def claims_section(study: Study, number: int | None) -> Iterator[str]:
+def claims_section(number: int | None, found: pd.DataFrame) -> Iterator[str]:
     """Yield the verdicts on the paper's claims of this table."""
-    found = claim_verdicts.claims_frame(study, number)
     found = found[found["table"] == number]
     if found.empty:
         return
@@ -158,9 +155,8 @@ def seeds_section(study: Study) -> Iterator[str]:
     yield markdown_table(["variant", *(f"seed {seed}" for seed in study.seeds)], lines)
 
 
-def boundary_section(study: Study) -> Iterator[str]:
-    """Yield the scores at boundaries, in interiors and by object size."""
-    found = frames.boundary_frame(study)
+def boundary_section(study: Study, found: pd.DataFrame) -> Iterator[str]:
+    """Yield the scores at boundaries, in interiors and by object size; `found` is the study's `boundary_frame`."""
     if found.empty:
         return
     yield f"## Boundaries and object sizes, measured ({_short(study)})\n"
@@ -178,9 +174,8 @@ def boundary_section(study: Study) -> Iterator[str]:
         yield markdown_table(["variant", *(f"{name.removeprefix('trimap:')} px" for name in trimap)], lines)
 
 
-def refinement_section(study: Study) -> Iterator[str]:
-    """Yield the changes by boundary refinement at test."""
-    found = frames.refinement_frame(study)
+def refinement_section(study: Study, found: pd.DataFrame) -> Iterator[str]:
+    """Yield the changes by boundary refinement at test; `found` is the study's `refinement_frame`."""
     if found.empty:
         return
     yield f"## Boundary refinement at test, measured ({_short(study)})\n"
@@ -203,8 +198,8 @@ def refinement_section(study: Study) -> Iterator[str]:
     yield markdown_table(columns, lines)
 
 
-def cost_section(study: Study) -> Iterator[str]:
-    """Yield parameters, operations, memory and speed."""
+def cost_section(study: Study, found: pd.DataFrame) -> Iterator[str]:
+    """Yield parameters, operations, memory and speed; `found` is the study's `cost_frame`."""
     yield "## Cost\n"
     if not study.measures:
         yield "Not measured yet.\n"
@@ -215,7 +210,6 @@ def cost_section(study: Study) -> Iterator[str]:
         "of sampled points that fall within their map before training. "
         "Each variant alone on the machine, under the protocol below the table.\n"
     )
-    found = frames.cost_frame(study)
     by_module = bool(found["module_gmacs_derived"].notna().any())
     by_element = bool(found["elementwise_gops_derived"].notna().any())
     if by_module:
@@ -255,9 +249,8 @@ def cost_section(study: Study) -> Iterator[str]:
         yield markdown_table(["how cost was measured", "value"], [list(pair) for pair in how], left=2)
 
 
-def class_iou_section(study: Study) -> Iterator[str]:
-    """Yield the IoU of each class."""
-    found = frames.class_iou_frame(study)
+def class_iou_section(study: Study, found: pd.DataFrame) -> Iterator[str]:
+    """Yield the IoU of each class; `found` is the study's `class_iou_frame`."""
     if found.empty:
         return
     yield f"## IoU by class, measured ({_short(study)})\n"

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reports.analysis import frames
+import pandas as pd
+
 from reports.analysis import protocol as setting
 from reports.analysis.study_rows import Study
 from reports.formats.markdown import code_block, markdown_table
 
 
-def failures_section(study: Study) -> Iterator[str]:
+def failures_section(found: pd.DataFrame) -> Iterator[str]:
     """Yield the runs and measurements without a value, with the reason."""
-    found = frames.failures_frame(study)
     yield "## Failures and missing runs\n"
     if found.empty:
         yield "None: every run has a value.\n"

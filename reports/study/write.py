@@ -86,7 +86,7 @@ def write_report(
     folder = home / "report" / experiment_folder(experiment)
     if not with_pictures:
         (folder / report.PICTURES_FILE).unlink(missing_ok=True)
-    return write_report_files(folder, report.study_report_files(study, drawn))
+    return write_files(folder, report.study_report_files(study, drawn))
 
 
 def writable_folder(folder: Path) -> Path:
@@ -100,7 +100,7 @@ def writable_folder(folder: Path) -> Path:
         return folder
 
 
-def write_report_files(folder: Path, made: Mapping[str, bytes]) -> list[Path]:
+def write_files(folder: Path, made: Mapping[str, bytes]) -> list[Path]:
     """Write a report's files to `folder` and return their paths, pages first.
 
     Raises:

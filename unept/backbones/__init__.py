@@ -24,9 +24,9 @@ __all__ = [
     "make_backbone",
 ]
 
-CONVOLUTIONS: dict[str, Callable[[], Backbone]] = {"resnet50": ResNet, "lite0": Lite0, "tiny_conv": TinyConv}
-TRANSFORMERS: dict[str, Callable[[int, str], Backbone]] = {"deit_base": deit_base, "tiny_vit": tiny_vit}
-BACKBONES = (*CONVOLUTIONS, *TRANSFORMERS)
+_CONVOLUTIONS: dict[str, Callable[[], Backbone]] = {"resnet50": ResNet, "lite0": Lite0, "tiny_conv": TinyConv}
+_TRANSFORMERS: dict[str, Callable[[int, str], Backbone]] = {"deit_base": deit_base, "tiny_vit": tiny_vit}
+BACKBONES = (*_CONVOLUTIONS, *_TRANSFORMERS)
 
 
 def check_backbone(name: str) -> None:
@@ -49,10 +49,10 @@ def make_backbone(name: str, size: int, position_resize: str = "bilinear", weigh
         ValueError: For an unknown name and for a missing or unfit file.
     """
     check_backbone(name)
-    if name in CONVOLUTIONS:
-        backbone = CONVOLUTIONS[name]()
+    if name in _CONVOLUTIONS:
+        backbone = _CONVOLUTIONS[name]()
     else:
-        backbone = TRANSFORMERS[name](size, position_resize)
+        backbone = _TRANSFORMERS[name](size, position_resize)
     if weights:
         load_backbone_weights(backbone, weights)
     return backbone

@@ -31,9 +31,9 @@ PUBLISHED: dict[str, Callable[..., nn.Module]] = {
     "setr_pup": setr.setr_pup,
     "setr_mla": setr.setr_mla,
 }
-COARSE = ("upernet", "pointrend")  # with a pyramid of their own: a ResNet below them goes down to 1/32
-AGGREGATED = (5, 11, 17, 23)  # ViT-large blocks, counted from 0, whose tokens SETR's three heads take
-SUPERVISED = (9, 14, 19, 23)
+_COARSE = ("upernet", "pointrend")  # with a pyramid of their own: a ResNet below them goes down to 1/32
+_AGGREGATED = (5, 11, 17, 23)  # ViT-large blocks, counted from 0, whose tokens SETR's three heads take
+_SUPERVISED = (9, 14, 19, 23)
 MASK, MASK_SIZE = 66, 480  # PSANet's mask, and the crop in pixels from which on it is the published one
 
 
@@ -76,8 +76,8 @@ def build_network(config: ModelConfig, *, weights: str = "") -> nn.Module:
     backbone = backbones.build_published_backbone(
         config.backbone,
         config.size,
-        stride=32 if name in COARSE else 8,
-        blocks=AGGREGATED if name == "setr_mla" else SUPERVISED,
+        stride=32 if name in _COARSE else 8,
+        blocks=_AGGREGATED if name == "setr_mla" else _SUPERVISED,
         weights=weights,
     )
     extra = {"mask": _mask(config.size)} if name == "psanet" else {}

@@ -12,6 +12,7 @@ from synthetic import axes_of, run_row
 
 from bench.stats.seed_statistics import achieved_power, detectable_difference, seeds_needed
 from reports.analysis import comparisons
+from reports.analysis.frames import refinement_frame
 from reports.analysis.study_rows import Study, assemble_study
 
 LOW = (0.400, 0.404, 0.396, 0.402, 0.398)
@@ -22,6 +23,16 @@ HIGH = (0.450, 0.454, 0.446, 0.452, 0.448)
 def study(samples: dict[str, Any], **changes: Any) -> Study:
     runs = [run_row(variant, seed, value) for variant, found in samples.items() for seed, value in enumerate(found)]
     return assemble_study("ablate", runs=runs, planned=runs, **changes)
+
+
+def sentences(found: Study) -> list[str]:
+    return comparisons.comparison_sentences(
+        found, comparisons.comparison_frame(found), comparisons.learned_cue_frame(found)
+    )
+
+
+def refinement_sentences(found: Study) -> list[str]:
+    return comparisons.refinement_sentences(refinement_frame(found))
 
 
 def cue(variant: str, seed: int, score: float | None, probe: Any = None, **training: Any) -> dict[str, Any]:
@@ -128,9 +139,7 @@ def test_many_seeds_have_no_permutation_test_but_all_else() -> None:
 
 
 def test_verdict_in_words() -> None:
-    said = comparisons.comparison_sentences(
-        study({"a": LOW, "b": HIGH, "c": SAME, "d": [value - 0.03 for value in LOW]})
-    )
+    said = sentences(study({"a": LOW, "b": HIGH, "c": SAME, "d": [value - 0.03 for value in LOW]}))
     assert said[0] == (
         "Compared with a, mIoU is higher in b by 5.00 points (4.54 to 5.46), "
         "and lower in d by 3.00 points (2.54 to 3.46)."
@@ -146,7 +155,7 @@ def test_verdict_in_words() -> None:
 
 def test_verdict_of_many_without_a_difference_is_one_short_sentence() -> None:
     shifted = {f"v{i}": [value + 0.0004 * i for value in LOW] for i in range(1, 4)}
-    said = comparisons.comparison_sentences(study({"a": LOW} | shifted))
+    said = sentences(study({"a": LOW} | shifted))
     frame = comparisons.comparison_frame(study({"a": LOW} | shifted))
     assert said[0] == (
         "No difference from a is seen in v1; v2; v3: differences of +0.04 to +0.12 points, where these seeds would "
@@ -162,23 +171,23 @@ def test_what_refinement_does_in_a_sentence() -> None:
     runs = [run("a", seed, -0.02 - 0.001 * seed) for seed in range(3)]
     runs += [run("b", seed, 0.03 + 0.001 * seed) for seed in range(3)]
     runs += [run("c", seed, 0.05 * (seed - 1)) for seed in range(3)]
-    assert comparisons.refinement_sentences(assemble_study("ablate", runs=runs)) == [
+    assert refinement_sentences(assemble_study("ablate", runs=runs)) == [
         "Boundary refinement at test changes mIoU by -2.10 to +3.10 points (paired): lower in 1 and higher in 1 of 3 "
         "variants, going by 95 % intervals."
     ]
-    assert comparisons.refinement_sentences(study({"a": LOW})) == []
+    assert refinement_sentences(study({"a": LOW})) == []
 
 
 def test_verdict_never_says_equal() -> None:
     for samples in ({"a": LOW, "b": LOW}, {"a": LOW, "b": SAME}, {"a": (0.4, 0.4), "b": (0.4, 0.4)}):
-        assert "equal" not in " ".join(comparisons.comparison_sentences(study(samples)))
+        assert "equal" not in " ".join(sentences(study(samples)))
 
 
 def test_verdict_says_when_the_permutation_test_is_powerless() -> None:
     def powerless(seeds: int, others: int) -> bool:
         samples = {f"v{index}": [value + index / 10 for value in LOW[:seeds]] for index in range(others + 1)}
         frame = comparisons.comparison_frame(study(samples))
-        said = [line for line in comparisons.comparison_sentences(study(samples)) if "permutation" in line]
+        said = [line for line in sentences(study(samples)) if "permutation" in line]
         assert set(frame["permutation_can_reach"]) == ({"no"} if said else {"yes"})
         return bool(said)
 
@@ -186,24 +195,24 @@ def test_verdict_says_when_the_permutation_test_is_powerless() -> None:
     assert powerless(5, 7)
     assert powerless(3, 1)
     assert not powerless(4, 1)
-    said = comparisons.comparison_sentences(study({f"v{index}": LOW for index in range(8)}))
+    said = sentences(study({f"v{index}": LOW for index in range(8)}))
     assert said[-1].endswith("its smallest p, 0.0079, times 7 comparisons is 0.056.")
 
 
 def test_verdict_of_unlike_sizes_and_of_too_few_seeds() -> None:
-    said = comparisons.comparison_sentences(study({"a": LOW, "b": HIGH[:3], "c": (0.4,)}))
+    said = sentences(study({"a": LOW, "b": HIGH[:3], "c": (0.4,)}))
     assert "b by 5.00 points" in said[0]
     assert "n = 3 against 5)" in said[0]
     assert said[1] == "Not to be judged against a without two values a side that differ: c (n = 1 against 5)."
     assert "each" not in said[2]
-    alone = comparisons.comparison_sentences(study({"a": (0.4,), "b": (0.5,)}))
+    alone = sentences(study({"a": (0.4,), "b": (0.5,)}))
     assert alone == ["Not to be judged against a without two values a side that differ: b (n = 1 against 1)."]
-    assert comparisons.comparison_sentences(study({"a": LOW})) == ["There is no second variant to compare with."]
-    assert len(comparisons.comparison_sentences(study({"a": (None,), "b": (None,)}))) == 1
+    assert sentences(study({"a": LOW})) == ["There is no second variant to compare with."]
+    assert len(sentences(study({"a": (None,), "b": (None,)}))) == 1
 
 
 def test_a_long_list_is_cut() -> None:
-    said = comparisons.comparison_sentences(study({"a": LOW} | {f"v{index}": HIGH for index in range(9)}))
+    said = sentences(study({"a": LOW} | {f"v{index}": HIGH for index in range(9)}))
     assert "; and 3 more." in said[0]
     assert "v5" in said[0]
     assert "v6" not in said[0]
@@ -249,11 +258,9 @@ def test_two_groups_of_seeds_are_warned_of() -> None:
         for name, found in (("a", (0.9, 0.5)), ("b", (0.9, 0.9)))
         for seed, score in enumerate(found)
     ]
-    said = comparisons.comparison_sentences(assemble_study("ablate", runs=runs))
+    said = sentences(assemble_study("ablate", runs=runs))
     assert said[-1].endswith("a mean describes no seed: a (1 of 2).")
-    assert not any(
-        "groups" in line for line in comparisons.comparison_sentences(assemble_study("ablate", runs=runs[2:]))
-    )
+    assert not any("groups" in line for line in sentences(assemble_study("ablate", runs=runs[2:])))
 
 
 def test_power_of_a_study() -> None:
@@ -283,4 +290,4 @@ def test_the_same_rows_in_any_order_give_the_same_tables() -> None:
     pd.testing.assert_frame_equal(
         comparisons.comparison_frame(forward), comparisons.comparison_frame(backward), check_exact=True
     )
-    assert comparisons.comparison_sentences(forward) == comparisons.comparison_sentences(backward)
+    assert sentences(forward) == sentences(backward)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from synthetic import run_row
 
 from reports.analysis import lr_sweep
+from reports.analysis.frames import accuracy_frame
 from reports.analysis.study_rows import Study, assemble_study
 from reports.study import result_sections
 
@@ -41,7 +42,7 @@ def test_a_table_says_which_rate_each_row_had() -> None:
     given = {"ours": 0.001, "dense": 0.004, "none": 0.001}
     study = assemble_study("table 8", runs=[run_row(row, 0, 0.5, axes={"lr": rate}) for row, rate in given.items()])
     assert list(lr_sweep.best_lr_sentences(study)) == []
-    text = "\n".join(result_sections.accuracy_section(study))
+    text = "\n".join(result_sections.accuracy_section(study, accuracy_frame(study)))
     assert "Learning rates differ:\n\n- 0.001: ours, none\n- 0.004: dense\n" in text
     one = assemble_study("table 8", runs=[run_row(row, 0, 0.5, axes={"lr": 0.001}) for row in given])
-    assert "Learning rates differ" not in "\n".join(result_sections.accuracy_section(one))
+    assert "Learning rates differ" not in "\n".join(result_sections.accuracy_section(one, accuracy_frame(one)))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import pytest
+from golden_pages import assert_golden
 
 from reports.pages import evaluation
 
@@ -58,15 +58,8 @@ def test_lines() -> None:
 
 
 def test_page() -> None:
-    page = evaluation.evaluation_markdown(
-        [record("a", 0.5, 0.51), record("b", 0.52)], [pair(0.01, 0.03)], "unept-bench evaluate a b"
+    records = [record("a", 0.5, 0.51), record("b", 0.52)]
+    assert_golden(
+        "evaluation.md", evaluation.evaluation_markdown(records, [pair(0.01, 0.03)], "unept-bench evaluate a b")
     )
-    assert page.startswith("# Evaluation on scenes, val\n")
-    assert "Measured on 30 pictures" in page
-    assert re.search(r"^\| a, refined \| 51\.00 \| 90\.00 \| 50\.00 \| 60\.00 \| – \|$", page, re.MULTILINE)
-    assert re.search(r"^\| a\\\|b \| – \| – \| – \|$", page, re.MULTILINE)
-    assert "- a: whole, scale 1\n" in page
-    assert "SHA-256 0123456789abcdef… (data scenes, step 300)" in page
-    assert evaluation.CAVEAT in page
-    assert page.endswith("```\nunept-bench evaluate a b\n```\n")
-    assert "## Comparisons" not in evaluation.evaluation_markdown([record("b", 0.52)], [], "x")
+    assert "## Comparisons" not in evaluation.evaluation_markdown(records[1:], [], "x")

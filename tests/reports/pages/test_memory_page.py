@@ -5,6 +5,7 @@ import io
 from typing import Any
 
 import pytest
+from golden_pages import assert_golden
 
 from reports.pages import memory, memory_claims
 from reports.paper.memory_claims import ALL_LEVELS, BY_LEVEL, DECODER, ENCODER
@@ -49,18 +50,14 @@ def test_the_page_names_what_is_predicted_quoted_and_measured() -> None:
         {"name": "Ours, ResNet50", "predicted": 500, "measured": 501},
         {"name": "Longformer, ResNet50", "predicted": 500, "message": "not run: it needs more than 16 GiB"},
     ]
-    page = memory.memory_report_files(ROWS, verified, SETTING, "unept-bench memory")["report.md"].decode()
-    assert "## Live tensors, predicted: a lower bound of what a GPU shows" in page
-    assert "| Ours, ResNet50 | 5.00 | 4.00 | 1.00 | 0.00 | 0.00 | 0.00 | 4.00 | 0.00 | backward: decoder |" in page
-    assert "- broken: ValueError: no such thing" in page
-    assert "| Ours, ResNet50 | 0.000 | 0.000 | 0.9980 |" in page
-    assert "| Longformer, ResNet50 | – | – | not run: it needs more than 16 GiB |" in page
-    assert "| less memory than Longformer, ResNet50 | -4.3 | +0.50 | disagrees |" in page
-    assert "\n- Ours, ResNet50: printed 2.0 above the live tensors; on top of tensors come context" in page
-    assert "| Longformer, ResNet50: its true sparse form has far less | 11.3 | 4.50 | agrees |" in page
-    assert "the card shows" not in page
-    assert "quoted" in page
-    assert "Command: `unept-bench memory`" in page
+    made = memory.memory_report_files(ROWS, verified, SETTING, "unept-bench memory")
+    assert_golden("memory.md", made["report.md"].decode())
+    (claim,) = csv.DictReader(io.StringIO(made["claims.csv"].decode()))
+    assert (claim["claim"], claim["outcome"]) == ("less memory than Longformer, ResNet50", "disagrees")
+    assert [float(claim[name]) for name in ("quoted", "predicted")] == pytest.approx([-4.3, 0.5])
+    first, second = csv.DictReader(io.StringIO(made["verified.csv"].decode()))
+    assert float(first["ratio"]) == pytest.approx(500 / 501, rel=1e-5)
+    assert (second["ratio"], second["message"]) == ("", "not run: it needs more than 16 GiB")
 
 
 @pytest.mark.parametrize("name", ["batch", "size"])

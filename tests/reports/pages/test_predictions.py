@@ -102,14 +102,16 @@ def test_the_same_input_gives_the_same_bytes(made: dict[str, bytes]) -> None:
 
 def test_the_legend_names_what_is_there_most_pixels_first() -> None:
     labels = np.array([[0, 0, 0, 2]], np.uint8)
-    named = [patch.get_label() for patch in predictions._legend(labels, classes=CLASSES, palette=PALETTE)]
+    named = [patch.get_label() for patch in predictions.class_legend(labels, classes=CLASSES, palette=PALETTE)]
     assert named == ["sky 75.0 %", "pole 25.0 %"]
-    both = [patch.get_label() for patch in predictions._legend(labels, labels + 0, classes=CLASSES, palette=PALETTE)]
+    both = [
+        patch.get_label() for patch in predictions.class_legend(labels, labels + 0, classes=CLASSES, palette=PALETTE)
+    ]
     assert both == named
-    ground = predictions._legend(np.ones((2, 2), np.uint8), classes=CLASSES, palette=PALETTE)
+    ground = predictions.class_legend(np.ones((2, 2), np.uint8), classes=CLASSES, palette=PALETTE)
     assert [patch.get_label() for patch in ground] == [" _ground 100.0 %"]
     many = np.arange(30, dtype=np.uint8)[None]
-    found = predictions._legend(many, classes=[f"k{i}" for i in range(30)], palette=[(i, i, i) for i in range(30)])
+    found = predictions.class_legend(many, classes=[f"k{i}" for i in range(30)], palette=[(i, i, i) for i in range(30)])
     assert len(found) == predictions.MAX_CLASSES + 1
     assert found[-1].get_label() == "and 10 more"
 
@@ -118,8 +120,8 @@ def test_the_close_up_is_where_most_has_changed() -> None:
     changed = np.zeros((50, 100), np.bool_)
     changed[31:34, 70:75] = True
     changed[2, 2] = True
-    rows, columns = predictions._busiest(changed)
+    rows, columns = predictions.most_changed_window(changed)
     assert (rows.stop - rows.start, columns.stop - columns.start) == (10, 20)
     assert changed[rows, columns].sum() == 15
-    rows, columns = predictions._busiest(np.zeros((1, 1), np.bool_))
+    rows, columns = predictions.most_changed_window(np.zeros((1, 1), np.bool_))
     assert (rows, columns) == (slice(0, 1), slice(0, 1))

@@ -107,7 +107,7 @@ def test_every_plot_is_a_picture(found: Study) -> None:
     first, second = (cost.draw_cost(found, "measured: scenes") for _ in range(2))
     assert first == second
     with Image.open(io.BytesIO(first["png"])) as picture:
-        assert picture.width == 960
+        assert picture.width == style.FIGURE_WIDTH * style.DPI
         assert len(picture.convert("RGB").getcolors(2**24) or ()) > 20
     assert first["svg"].startswith(b"<?xml")
     assert not re.search(rb"<dc:date>|<script", first["svg"])

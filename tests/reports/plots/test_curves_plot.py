@@ -11,6 +11,7 @@ from synthetic import run_row
 
 from reports.analysis.study_rows import Study, assemble_study
 from reports.plots import curves as plots_curves
+from reports.plots import style
 from reports.plots.curves import mean_curve, training_curves
 
 PROBE = [[0, 0.1, None], [50, 0.4, 0.5], [100, 0.7, 0.9]]
@@ -103,12 +104,12 @@ def test_every_plot_is_a_picture(found: Study) -> None:
     first, second = (plots_curves.draw_curves(found, "measured: scenes") for _ in range(2))
     assert first == second
     with Image.open(io.BytesIO(first["png"])) as picture:
-        assert picture.width == 960
+        assert picture.width == style.FIGURE_WIDTH * style.DPI
         assert len(picture.convert("RGB").getcolors(2**24) or ()) > 20
     assert first["svg"].startswith(b"<?xml")
 
 
 def test_each_seed_has_a_look_of_its_own_where_colours_last() -> None:
-    looks = [plots_curves._look(rank, 6) for rank in range(6)]
+    looks = [plots_curves.seed_style(rank, 6) for rank in range(6)]
     assert len({str(look["linestyle"]) for look in looks}) == len({look["color"] for look in looks}) == 6
-    assert plots_curves._look(0, 7) == plots_curves._look(6, 7)
+    assert plots_curves.seed_style(0, 7) == plots_curves.seed_style(6, 7)

@@ -201,6 +201,7 @@ def test_the_control_is_the_declared_one_or_the_asked_one(tmp_path: Path) -> Non
         write_report(tmp_path, "g", control="dense")
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_same_store_same_bytes(tmp_path: Path) -> None:
     for place in ("a", "b"):
         write_study(tmp_path / place, "g", "ablate", grid_runs(), [measure_row(name) for name in GRID])
@@ -210,6 +211,7 @@ def test_same_store_same_bytes(tmp_path: Path) -> None:
     assert digests(write_report(tmp_path / "c", "g")) != first
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_damaged_row_is_left_out_and_said(tmp_path: Path) -> None:
     runs = grid_runs()
     write_study(tmp_path, "g", "ablate", runs, [])
@@ -282,7 +284,7 @@ def test_no_plot_against_points_where_it_would_not_serve(names: list[str]) -> No
 def test_every_plot_is_a_picture(runs: list[dict[str, Any]]) -> None:
     made = accuracy.draw_accuracy(study(runs), "measured: scenes")
     with Image.open(io.BytesIO(made["png"])) as picture:
-        assert picture.width == 960
+        assert picture.width == style.FIGURE_WIDTH * style.DPI
         colours = picture.convert("RGB").getcolors(2**24)
     assert colours is not None
     assert len(colours) > 20

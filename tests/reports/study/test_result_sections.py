@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from golden_pages import assert_golden
 from scipy import stats
 from synthetic import cells, full_row, measure_row, page, run_row, section, without_plots
 
@@ -62,6 +63,15 @@ def headings(text: str) -> list[str]:
 def lines_of(text: str, heading: str) -> dict[str, list[str]]:
     """The table under a heading by its first column."""
     return {line[0]: line[1:] for line in cells(section(text, heading))}
+
+
+def test_the_whole_page() -> None:
+    """The page of a study with all that rows may hold, a run that failed and one that is missing."""
+    study_rows = full()
+    failed = run_row("N=4 L=1", 3, None, status="diverged", message="loss is nan\n| at 3")
+    planned = [*study_rows.runs, failed, {"variant": "N=64 L=3", "seed": 3}]
+    measures = [*study_rows.measures.values()][:-1]
+    assert_golden("study.md", page(study([*study_rows.runs, failed], planned=planned, measures=measures)))
 
 
 # --- the first screen -------------------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from locations import GOLDEN
 from safetensors.torch import load_file
 from torch import Tensor
 
-from bench.microbench.operator.inputs import OperatorCase, make_inputs
+from bench.microbench.operator.cases import OperatorCase
+from bench.microbench.operator.inputs import make_inputs
 from unept.ops import cpu_build, cpu_ops, reference
 from unept.ops.reference import Shapes
 
