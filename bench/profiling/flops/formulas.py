@@ -26,8 +26,8 @@ FREE_OPERATORS = frozenset(
         "new_zeros scalar_tensor _to_copy clone copy_ fill_ zero_ cat stack repeat roll flip tril triu embedding "
         "index index_put index_put_ index_copy index_copy_ index_select gather scatter scatter_ scatter_add "
         "scatter_add_ scatter_reduce constant_pad_nd reflection_pad2d replication_pad2d pixel_shuffle "
-        "pixel_unshuffle im2col lift_fresh _unsafe_view _unsafe_index _local_scalar_dense rand randn rand_like "
-        "randn_like bernoulli bernoulli_",
+        "pixel_unshuffle im2col col2im as_strided_ lift_fresh _unsafe_view _unsafe_index _local_scalar_dense rand "
+        "randn rand_like randn_like bernoulli bernoulli_",
         # reductions and norms
         "sum mean amax amin max min any all argmax argmin prod var var_mean std logsumexp cumsum linalg_vector_norm "
         "_softmax _log_softmax _safe_softmax native_batch_norm native_layer_norm native_group_norm "
@@ -39,7 +39,18 @@ FREE_OPERATORS = frozenset(
     )
     for name in names.split()
 )
-UNTAGGED_ELEMENTWISE = frozenset(("aten::floor_divide", "aten::masked_fill_"))  # torch does not say so
+UNTAGGED_ELEMENTWISE = frozenset(  # though torch does not say so
+    f"aten::{name}"
+    for name in (
+        "floor_divide",
+        "glu",
+        "hardswish",
+        "hardswish_",
+        "log_sigmoid_forward",
+        "masked_fill_",
+        "_prelu_kernel",
+    )
+)
 COPIES = frozenset(("aten::clone",))  # torch says element-wise of this one
 
 
