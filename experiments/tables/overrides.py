@@ -27,16 +27,16 @@ def with_overrides(make: VariantFactory, words: Sequence[str]) -> VariantFactory
         ValueError: A field has an option of its own or, once rows are made, is one that defines a row or that a row
             sets itself; also as `bench.config.grid.with_field_values`.
     """
-    given = [word for part in words for word in part.split()]
-    for word in given:
+    overrides = [word for part in words for word in part.split()]
+    for word in overrides:
         name = word.partition("=")[0]
         if name in FIELDS_WITH_OPTIONS:
             raise ValueError(f"--set {name}: use {FIELDS_WITH_OPTIONS[name]}")
 
     def made(base: Settings) -> tuple[Variant, ...]:
         rows = make(base)
-        changed = make(with_field_values(base, given))
-        for word in given:
+        changed = make(with_field_values(base, overrides))
+        for word in overrides:
             alone = with_field_values(base, [word])
             for before, row in zip(rows, make(alone), strict=True):
                 _refuse_another_row(word, before, row.settings)
