@@ -24,7 +24,9 @@ __all__ = [
     "CheckLine",
     "LayerCheck",
     "attention_from_options",
+    "brief_checks",
     "check_attention",
+    "run_check",
     "summary_line",
 ]
 
@@ -76,7 +78,7 @@ def check_attention(
     """
     lines: list[CheckLine] = []
     for check in _checks(subject, beside, effort or CheckEffort()):
-        for line in _done(check, [line.name for line in lines if line.status == "FAIL"]):
+        for line in run_check(check, [line.name for line in lines if line.status == "FAIL"]):
             lines.append(line)
             say(line)
     return lines
@@ -89,7 +91,27 @@ def summary_line(lines: Sequence[CheckLine], seconds: float) -> str:
     return f"{', '.join(f'{statuses.count(status)} {status}' for status in shown)} in {seconds:.0f} s"
 
 
-def _done(check: LayerCheck, failed: Sequence[str]) -> list[CheckLine]:
+def brief_checks(subject: AttentionUnderTest, maps: Shapes) -> list[LayerCheck]:
+    """Return the checks of results that take seconds: what is tried before an attention trains.
+
+    Args:
+        subject: The attention under test.
+        maps: Height and width of each map that it trains on, in tokens.
+    """
+    return [
+        LayerCheck(name="shapes", run=lambda: behaviour.check_shapes(subject)),
+        LayerCheck(name="finite results", run=lambda: behaviour.check_finite_results(subject, maps)),
+        LayerCheck(name="determinism in evaluation", run=lambda: behaviour.check_determinism(subject)),
+        LayerCheck(
+            name="batch independence",
+            run=lambda: behaviour.check_batch_independence(subject),
+            needs=("determinism in evaluation",),
+        ),
+    ]
+
+
+def run_check(check: LayerCheck, failed: Sequence[str]) -> list[CheckLine]:
+    """Return the lines of a check; `failed` names the checks that have failed."""
     missing = [name for name in check.needs if name in failed]
     if missing:
         return [CheckLine(status="INFO", name=check.name, text=f"not looked at, since {missing[0]} fails")]

@@ -34,7 +34,7 @@ def start_worker(spec: Mapping[str, Any], log: Path, *, gpu: str | None) -> subp
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env=_environment(int(spec["threads"]), spec["backend"], gpu),
+            env=worker_environment(spec, gpu=gpu),
         )
 
 
@@ -90,15 +90,20 @@ def exit_reason(code: int, log: Path, *, kills: int) -> dict[str, str]:
     return {"status": "failed", "message": f"worker {end} without a result; see logs/{log.name}"}
 
 
-def _environment(threads: int, backend: str, gpu: str | None) -> dict[str, str]:
-    """Return the worker's environment variables.
+def worker_environment(spec: Mapping[str, Any], *, gpu: str | None) -> dict[str, str]:
+    """Return a worker's environment variables; arguments are those of `start_worker`.
 
     They set its threads, the backend that its rows name, its GPU, and this package on its path; its working directory
     is not on the path.
     """
     root = str(Path(__file__).resolve().parents[2])
-    variables = os.environ | environment.thread_variables(threads)
-    variables |= {"UNEPT_BACKEND": backend, "PYTHONSAFEPATH": "1", "PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1"}
+    variables = os.environ | environment.thread_variables(int(spec["threads"]))
+    variables |= {
+        "UNEPT_BACKEND": spec["backend"],
+        "PYTHONSAFEPATH": "1",
+        "PYTHONHASHSEED": "0",
+        "PYTHONUNBUFFERED": "1",
+    }
     if gpu is not None:
         variables["CUDA_VISIBLE_DEVICES"] = gpu
     if root not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):

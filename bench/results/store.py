@@ -4,6 +4,7 @@
     OUT/runs/KEY.json         one row per run          OUT/measures/KEY.json   one row per measured variant
     OUT/runs/KEY.lock         its claim                OUT/logs/KEY.log        OUT/checkpoints/KEY/
     OUT/pictures/KEY.npz      some pictures with what the run predicted for them
+    OUT/trials/KEY.json       what was found when a user's attention was tried before it trained
     OUT/data/DIGEST.json      digests of the files that runs were trained and scored on
     OUT/results.csv           scores: what a repetition gives again, bit for bit
     OUT/measures.csv          operations, memory, time

@@ -27,6 +27,7 @@ from bench.results.rows import KINDS, Row, row_key
 from bench.results.source_hash import combined, slots_of, source_roles
 from bench.results.store import ClaimBusy, Store
 from bench.study import oom_policy
+from bench.study.attention_trials import try_attentions
 from bench.study.changed_data import changed_data_lines
 from bench.study.changed_roles import changed_lines
 from bench.study.shard import WHOLE_STUDY, Shard
@@ -40,10 +41,12 @@ class WorkerTasks:
     Args:
         run: Trains and evaluates one run.
         measure: Measures one variant; "" for no measures.
+        tries_attentions: Users' attentions are tried first.
     """
 
     run: str = "bench.training.loop:train_and_evaluate"
     measure: str = "bench.profiling.variant:measure_variant"
+    tries_attentions: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +180,8 @@ def run_study(study: Study, say: Callable[[str], None] = print) -> tuple[Row, ..
             say(f"{done} of {counted(len(todo.own_runs), 'run')}{_of(study.shard)} are there already")
         if todo.due_runs:
             say(_due(study, todo))
+        if study.tasks.tries_attentions:
+            try_attentions(study.out, [job.spec for job in todo.due_runs], say)
         advised = _advice(study, todo)
         for line in advised.warnings:
             say(line)

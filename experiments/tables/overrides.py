@@ -44,7 +44,7 @@ def with_overrides(make: VariantFactory, words: Sequence[str]) -> VariantFactory
                     raise ValueError(f"--set {word}: {before.name} sets that itself")
         return changed
 
-    return made if given else make
+    return made if overrides else make
 
 
 def _refuse_another_row(word: str, row: Variant, changed: Settings) -> None:

@@ -129,6 +129,7 @@ def summary_sentences(study: Study, frames: Mapping[str, pd.DataFrame]) -> Itera
     """
     statuses = collections.Counter(str(run.get("status")) for run in study.runs)
     counts = ", ".join(f"{count} {escape_cell(status)}" for status, count in sorted(statuses.items()))
+    yield from (f"Warning: {escape_cell(warning)}." for warning in study.warnings)
     if study.runs:
         yield from map(
             escape_cell,
