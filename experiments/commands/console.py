@@ -73,7 +73,7 @@ def explain_os_error(error: OSError) -> str | None:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{path}the disk is full; finished runs are kept, and the same command continues once there is room"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"{path}not readable or not writable_folder ({error.strerror}); name another folder with --out"
+        return f"{path}not readable or not writable ({error.strerror}); name another folder with --out"
     if error.errno in _UNUSABLE:
         return f"{path}{error.strerror}; name another folder with --out"
     return None
