@@ -33,13 +33,41 @@ def row_key(kind: str, spec: Mapping[str, Any]) -> str:
     """Return the key of a run or measure: a hash of what decides its numbers, and of nothing else.
 
     Machine and versions are part of a measure's key, since time and memory depend on them; for a run they are columns.
+    Of data in files the digest is part of the key, and the path is a column.
 
     Args:
         kind: `run` or `measure`.
-        spec: Holds at least the fields of the key.
+        spec: Holds at least the fields of the key; `data` holds the data's `digest` where it is known.
     """
     assert kind in KINDS, kind
-    return content_key({name: spec[name] for name in (_RUN_KEY if kind == "run" else _MEASURE_KEY)})
+    values = {name: spec[name] for name in (_RUN_KEY if kind == "run" else _MEASURE_KEY)}
+    digest = data_digest_of(spec)
+    return content_key(values | {"settings": _with_data(spec["settings"], digest)} if digest else values)
+
+
+def request_key(row: Mapping[str, Any]) -> str:
+    """Return a key of the run that a row or spec is of, whatever its sources and data."""
+    return row_key("run", {**row, "sources": "", "data": {}, "settings": _with_data(row["settings"], "")})
+
+
+def data_digest_of(row: Mapping[str, Any]) -> str:
+    """Return the digest of the data in files that a row was made of; "" where there is none, or none was recorded."""
+    data = row.get("data")
+    in_files = ":" in str(row["settings"].get("data", ""))
+    return str(data.get("digest", "")) if in_files and isinstance(data, Mapping) else ""
+
+
+def is_data_verified(row: Mapping[str, Any]) -> bool:
+    """Return False for a row of data in files that does not say what these files were."""
+    settings = row.get("settings")
+    in_files = isinstance(settings, Mapping) and ":" in str(settings.get("data", ""))
+    return not in_files or bool(data_digest_of(row))
+
+
+def _with_data(settings: Mapping[str, Any], digest: str) -> dict[str, Any]:
+    """Return the settings with `digest` in place of the data's path."""
+    kind, colon, _ = str(settings.get("data", "")).partition(":")
+    return {**settings, "data": f"{kind}{colon}{digest}"}
 
 
 def release_of(row: Mapping[str, Any]) -> str:

@@ -104,7 +104,7 @@ def _ours(name: str, options: Mapping[str, object] = NO_OPTIONS, **more: Any) ->
 def _core(name: str, options: Mapping[str, object], size: MapSize) -> PreparedCall:
     module: Any = attention.make_attention("encoder_self", name, _settings(size), options).eval()
     maps = ((size.height, size.width),)
-    return PreparedCall(take=list, run=lambda given: module.mix(*given, maps), give=lambda found: found)
+    return PreparedCall(take=list, run=lambda inputs: module.mix(*inputs, maps), give=lambda output: output)
 
 
 def _reformer() -> Implementation:
@@ -112,9 +112,9 @@ def _reformer() -> Implementation:
         options = {"hashes": HASHES, "chunk": CHUNK, "buckets": third_party.reformer_buckets(size, CHUNK)}
         module: Any = attention.make_attention("encoder_self", "reformer", _settings(size), options).eval()
         return PreparedCall(
-            take=lambda given: [x.transpose(1, 2).contiguous() for x in given],
-            run=lambda given: module.mix(*given),
-            give=lambda found: found.transpose(1, 2),
+            take=lambda inputs: [x.transpose(1, 2).contiguous() for x in inputs],
+            run=lambda inputs: module.mix(*inputs),
+            give=lambda output: output.transpose(1, 2),
         )
 
     return Implementation(name="reformer", prepare=make, ours=True)
@@ -187,6 +187,6 @@ def block_mask(size: MapSize) -> Tensor:
 
 def summary_mask(size: MapSize) -> Tensor:
     """Return a mask (S, S): the last tokens of any block; the last block may be shorter."""
-    place = _places(size)
-    end = ((place // BLOCK + 1) * BLOCK).clamp(max=size.tokens)
-    return (end - place <= SUMMARY).expand(size.tokens, -1)
+    positions = _places(size)
+    end = ((positions // BLOCK + 1) * BLOCK).clamp(max=size.tokens)
+    return (end - positions <= SUMMARY).expand(size.tokens, -1)

@@ -61,19 +61,21 @@ class MaskedSelf(MultiHead):
 
     def seen(self, shapes: Shapes, like: Tensor) -> Tensor:
         """Return a mask (1 or 2, S, S): True where a token may attend to another, for each set of heads."""
-        level, row, column, place = (torch.tensor(each, device=like.device) for each in _coordinates(shapes))
+        level, row, column, position = (
+            torch.tensor(coordinate, device=like.device) for coordinate in _coordinates(shapes)
+        )
         same_SS = level[:, None] == level
         if self.pattern == "window":
-            return (same_SS & ((place[:, None] - place).abs() <= self.window // 2))[None]
-        return torch.stack([same_SS & (each[:, None] == each) for each in (row, column)])
+            return (same_SS & ((position[:, None] - position).abs() <= self.window // 2))[None]
+        return torch.stack([same_SS & (coordinate[:, None] == coordinate) for coordinate in (row, column)])
 
 
 def _coordinates(shapes: Shapes) -> tuple[list[int], ...]:
     """Level, row, column and place in the level's raster order, of each token."""
-    found = [
+    points = [
         (level, row, column, row * width + column)
         for level, (height, width) in enumerate(shapes)
         for row in range(height)
         for column in range(width)
     ]
-    return tuple([*each] for each in zip(*found, strict=True))
+    return tuple([*axis] for axis in zip(*points, strict=True))

@@ -23,7 +23,9 @@ TIMED_CROSS_BASELINES = ("deformable", "dense")  # there is no fused one for a m
 
 def without_self_attention(settings: Settings) -> Settings:
     """Return `settings` with the identity in both self-attention slots."""
-    options = tuple(each for each in settings.model.attention_options if each[0].partition(".")[0] not in SELF_SLOTS)
+    options = tuple(
+        option for option in settings.model.attention_options if option[0].partition(".")[0] not in SELF_SLOTS
+    )
     model = replace(settings.model, encoder_self=NONE, decoder_self=NONE, attention_options=options)
     return replace(settings, model=model)
 

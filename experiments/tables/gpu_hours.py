@@ -19,11 +19,11 @@ def count_table_hours(say: Callable[[str], None]) -> list[dict[str, Any]]:
     """
     base = replace_fields(preset("paper"), {"classes": CLASSES})
     known: dict[str, Any] = {}
-    found: list[dict[str, Any]] = []
+    records: list[dict[str, Any]] = []
     for number, table in TABLES.items():
         name = f"Table {number}"
         say(f"counting the rows of {name}")
-        found += gpu_hours.gpu_hours_records(
+        records += gpu_hours.gpu_hours_records(
             name, table.variants(base), pictures=gpu_hours.ADE20K_VALIDATION_IMAGES, known=known
         )
-    return found
+    return records

@@ -35,7 +35,7 @@ def parse_rates(words: str) -> tuple[float, ...]:
     Raises:
         ValueError: A word is no number above 0, or is given twice.
     """
-    found: list[float] = []
+    rates: list[float] = []
     for word in words.split(",") if words else ():
         try:
             value = parse_field(config_fields()["lr"], word.strip())
@@ -45,10 +45,10 @@ def parse_rates(words: str) -> tuple[float, ...]:
             raise ValueError(
                 f"--rates {words}: expected numbers above 0 joined by commas, as in 5e-4,1e-3; not {word!r}"
             )
-        if value in found:
+        if value in rates:
             raise ValueError(f"--rates {words}: {word.strip()} is given twice")
-        found.append(value)
-    return tuple(found)
+        rates.append(value)
+    return tuple(rates)
 
 
 def rates_to_try(words: str, *, table: int, preset_name: str) -> tuple[float, ...]:

@@ -23,20 +23,20 @@ def with_overrides(make: VariantFactory, words: Sequence[str]) -> VariantFactory
         ValueError: A field has an option of its own or, once rows are made, is set by a row itself; also as
             `bench.config.grid.with_field_values`.
     """
-    given = [word for part in words for word in part.split()]
-    for word in given:
+    overrides = [word for part in words for word in part.split()]
+    for word in overrides:
         name = word.partition("=")[0]
         if name in FIELDS_WITH_OPTIONS:
             raise ValueError(f"--set {name}: use {FIELDS_WITH_OPTIONS[name]}")
 
     def made(base: Settings) -> tuple[Variant, ...]:
         rows = make(base)
-        changed = make(with_field_values(base, given))
-        for word in given:
+        changed = make(with_field_values(base, overrides))
+        for word in overrides:
             alone = with_field_values(base, [word])
             for before, row, after in zip(rows, make(alone), changed, strict=True):
                 if base != alone and settings_to_dict(before.settings) == settings_to_dict(row.settings):
                     raise ValueError(f"--set {word}: {after.name} sets that itself")
         return changed
 
-    return made if given else make
+    return made if overrides else make

@@ -63,17 +63,17 @@ def select_networks(
     )
 
 
-def count_networks(found: Sequence[CountedNetwork]) -> list[dict[str, Any]]:
+def count_networks(networks: Sequence[CountedNetwork]) -> list[dict[str, Any]]:
     """Return a record for each network.
 
     Raises:
         ValueError: A network cannot be counted; the message names it.
     """
-    return [complexity_record(one.name, one.make, one.size, quoted=one.quoted) for one in found]
+    return [complexity_record(one.name, one.make, one.size, quoted=one.quoted) for one in networks]
 
 
 def add_network_times(
-    found: Sequence[CountedNetwork],
+    networks: Sequence[CountedNetwork],
     records: Sequence[dict[str, Any]],
     size: ImageSize,
     *,
@@ -84,7 +84,7 @@ def add_network_times(
     """Add `times` to the records of the networks counted at this size, and return the protocol of the times."""
     from bench.profiling.network_timing import time_networks, timing_protocol
 
-    subjects = {one.name: (one.make, one.settings) for one in found if one.size == size}
+    subjects = {one.name: (one.make, one.settings) for one in networks if one.size == size}
     measured = time_networks(subjects, size, batch=batch, rounds=rounds, say=say)
     for line in records:
         if line["name"] in measured:

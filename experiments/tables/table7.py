@@ -51,12 +51,12 @@ def table7_networks(classes: int = 150) -> tuple[Table7Network, ...]:
     """Return the rows of Table 7, then other forms of them that the paper or its code has, or that explain a figure."""
     released, _ = released_profile()
     written, _ = paper_profile()
-    found = [
+    networks = [
         Table7Network(name=n, quoted=n, config=_published_network(a))
         for n, a in PUBLISHED_ARCHITECTURES.items()
         if n != "ANL"
     ]
-    found += [
+    networks += [
         Table7Network(name="Ours", quoted="Ours", config=replace(released, backbone="deit_base")),
         Table7Network(name="Ours, ResNet50", config=released),
         Table7Network(name="Ours, paper profile", config=replace(written, backbone="deit_base")),
@@ -68,7 +68,7 @@ def table7_networks(classes: int = 150) -> tuple[Table7Network, ...]:
         Table7Network(name="ANL, ResNet50", config=_published_network("anl", "resnet50")),
         Table7Network(name="PointRend, 2048x1024", config=_published_network("pointrend"), size=LARGE_SIZE),
     ]
-    return tuple(replace(network, config=replace(network.config, classes=classes)) for network in found)
+    return tuple(replace(network, config=replace(network.config, classes=classes)) for network in networks)
 
 
 def table7_variants(base: Settings) -> tuple[Variant, ...]:

@@ -25,7 +25,7 @@ CLAIM_COUNTS = {"#Params.": ("parameters", 1e-6), "GFLOPs": ("module_gmacs", 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Found:
+class _Evidence:
     """Values that a study has for one claim; `counted` figures are exact and need no test."""
 
     contrast: SampleComparison
@@ -45,10 +45,10 @@ def claims_frame(study: Study, number: int | None) -> pd.DataFrame:
         operations are those of the paper's tool, for the networks as trained here. Memory is not judged: the paper's is
         a GPU's, which no row holds.
     """
-    found = [_find(study, claim) if claim.table == number else _nothing() for claim in CLAIMS]
-    holm = _holm(found)
+    evidence = [_find(study, claim) if claim.table == number else _nothing() for claim in CLAIMS]
+    holm = _holm(evidence)
     lines = []
-    for claim, one, p in zip(CLAIMS, found, holm, strict=True):
+    for claim, one, p in zip(CLAIMS, evidence, holm, strict=True):
         item = one.contrast
         line: dict[str, object] = {"table": claim.table, "column": claim.column, "claim": _words(claim)}
         line |= {"quoted": claim.quoted, "unit": claim.unit, "outcome": _outcome(claim, one, p)}
@@ -63,7 +63,7 @@ def claims_frame(study: Study, number: int | None) -> pd.DataFrame:
     return make_frame(lines, columns, whole=("table", "n"), text=("column", "claim", "unit", "outcome"))
 
 
-def _find(study: Study, claim: Claim) -> _Found:
+def _find(study: Study, claim: Claim) -> _Evidence:
     """Our values of both rows, in the claim's unit: of the variants of these names, or `L=3 N=16` for `N=16 L=3`, or
     of those that stand in for them.
     """
@@ -75,27 +75,27 @@ def _find(study: Study, claim: Claim) -> _Found:
     pair = [variant_of(row) or variant_of(STAND_INS.get(row, row)) for row in (claim.better, claim.worse)]
     if claim.column in CLAIM_METRICS:
         better, worse = (_percent(study, variant, CLAIM_METRICS[claim.column]) for variant in pair)
-        return _Found(contrast=compare_samples(better, worse))
+        return _Evidence(contrast=compare_samples(better, worse))
     if claim.column in CLAIM_COUNTS:
         name, factor = CLAIM_COUNTS[claim.column]
         values = [study_rows.number_at(study.measures.get(variant, {}), "metrics", name) for variant in pair]
         better, worse = ([] if value is None else [factor * value] for value in values)
-        return _Found(contrast=compare_samples(better, worse), counted=True)
+        return _Evidence(contrast=compare_samples(better, worse), counted=True)
     return _nothing()
 
 
-def _nothing() -> _Found:
-    return _Found(contrast=compare_samples([], []))
+def _nothing() -> _Evidence:
+    return _Evidence(contrast=compare_samples([], []))
 
 
 def _percent(study: Study, variant: str, metric: str) -> list[float]:
     return [100 * value for value in study_rows.metric_values(study.runs_of(variant), metric)]
 
 
-def _holm(found: Iterable[_Found]) -> list[float | None]:
+def _holm(evidence: Iterable[_Evidence]) -> list[float | None]:
     """Holm's p of each claim, over the claims of its table and column."""
     families: dict[tuple[int, str], list[tuple[int, SampleComparison]]] = {}
-    for index, (claim, one) in enumerate(zip(CLAIMS, found, strict=True)):
+    for index, (claim, one) in enumerate(zip(CLAIMS, evidence, strict=True)):
         families.setdefault((claim.table, claim.column), []).append((index, one.contrast))
     ps: dict[int, float | None] = {}
     for members in families.values():
@@ -107,11 +107,11 @@ def _words(claim: Claim) -> str:
     return claim.text if claim.supported is not False else f"{claim.text} (its own figures do not bear it out)"
 
 
-def _outcome(claim: Claim, found: _Found, p: float | None) -> str:
-    difference = found.contrast.difference
+def _outcome(claim: Claim, evidence: _Evidence, p: float | None) -> str:
+    difference = evidence.contrast.difference
     if difference is None:
         return NOT_RUN
-    if found.counted:  # exact: no difference at all bears out no claim of one
+    if evidence.counted:  # exact: no difference at all bears out no claim of one
         return AGREES if difference * claim.sign > 0 else DISAGREES
     if p is None or p > ALPHA:
         return UNDETERMINED

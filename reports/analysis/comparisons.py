@@ -190,15 +190,15 @@ def refinement_sentences(refined: pd.DataFrame) -> list[str]:
 
     `refined` is the study's `refinement_frame`.
     """
-    found = refined.dropna(subset=["miou_change"])
-    if found.empty:
+    compared = refined.dropna(subset=["miou_change"])
+    if compared.empty:
         return []
-    changes = found["miou_change"]
+    changes = compared["miou_change"]
     span = " to ".join(dict.fromkeys(f"{value:+.2f}" for value in (changes.min(), changes.max())))
-    lower, higher = (found["miou_high"] < 0).fillna(False).sum(), (found["miou_low"] > 0).fillna(False).sum()
+    lower, higher = (compared["miou_high"] < 0).fillna(False).sum(), (compared["miou_low"] > 0).fillna(False).sum()
     return [
         f"Boundary refinement at test changes mIoU by {span} points (paired): lower in {lower} and higher in {higher} "
-        f"of {_variants(len(found))}, going by 95 % intervals."
+        f"of {_variants(len(compared))}, going by 95 % intervals."
     ]
 
 
@@ -263,8 +263,8 @@ def power_frame(study: Study, difference: float) -> pd.DataFrame:
                 line[f"power{suffix}"] = seed_statistics.achieved_power(difference, sd, n, alpha)
                 line[f"detectable{suffix}"] = seed_statistics.detectable_difference(sd, n, POWER, alpha)
         lines.append(line)
-    found = [f"{name}{suffix}" for suffix in ("", "_in_family") for name in ("seeds_needed", "power", "detectable")]
-    columns = ["variant", "control", "n", "n_control", "sd", "sd_control", "sd_pooled", *found]
+    estimates = [f"{name}{suffix}" for suffix in ("", "_in_family") for name in ("seeds_needed", "power", "detectable")]
+    columns = ["variant", "control", "n", "n_control", "sd", "sd_control", "sd_pooled", *estimates]
     whole = ("n", "n_control", "seeds_needed", "seeds_needed_in_family")
     return make_frame(lines, columns, whole=whole, text=("variant", "control"))
 
@@ -382,8 +382,8 @@ def _points(study: Study, variant: str, metric: str) -> list[float]:
 
 def _axes_of(study: Study, variant: str) -> dict[str, object]:
     """The variant's place in the grid by its rows; empty where it has none yet."""
-    found = [*study.runs_of(variant), *filter(None, [study.measures.get(variant)])]
-    return next((dict(row["axes"]) for row in found if row.get("axes")), {})
+    rows = [*study.runs_of(variant), *filter(None, [study.measures.get(variant)])]
+    return next((dict(row["axes"]) for row in rows if row.get("axes")), {})
 
 
 def _lookalike(run: study_rows.Row) -> float | None:
@@ -395,15 +395,15 @@ def _probes(run: study_rows.Row) -> list[tuple[int, float]]:
     probe = study_rows.value_at(run, "training", "probe")
     names = study_rows.value_at(run, "training", "probe_columns")
     places = [
-        names.index(name) if isinstance(names, list) and name in names else place for name, place in PROBE_COLUMNS
+        names.index(name) if isinstance(names, list) and name in names else index for name, index in PROBE_COLUMNS
     ]
-    found = []
+    scores = []
     for entry in probe if isinstance(probe, list) else []:
         if isinstance(entry, list) and len(entry) > max(places):
-            step, score = (study_rows.finite_number(entry[place]) for place in places)
+            step, score = (study_rows.finite_number(entry[index]) for index in places)
             if step is not None and score is not None:
-                found.append((int(step), score))
-    return sorted(found)
+                scores.append((int(step), score))
+    return sorted(scores)
 
 
 def _jump(probes: Sequence[tuple[int, float]]) -> int | None:

@@ -105,12 +105,12 @@ def class_iou_frame(study: Study) -> pd.DataFrame:
     for name in names:
         line: dict[str, object] = {"class": name}
         for variant in study.variants:
-            found = [
+            ious = [
                 study_rows.number_at(run, "metrics", "iou", name)
                 for run in study.runs_of(variant)
                 if study_rows.has_succeeded(run)
             ]
-            line[variant] = summarize_sample([100 * value for value in found if value is not None]).mean
+            line[variant] = summarize_sample([100 * value for value in ious if value is not None]).mean
         lines.append(line)
     return make_frame(lines, ["class", *study.variants], text=("class",))
 
@@ -181,8 +181,8 @@ def failures_frame(study: Study) -> pd.DataFrame:
 
 def _points(runs: Iterable[study_rows.Row], *path: str) -> list[float]:
     """A fraction of the runs that ended well and have it, in percent points."""
-    found = (study_rows.number_at(run, "metrics", *path) for run in runs if study_rows.has_succeeded(run))
-    return [100 * value for value in found if value is not None]
+    values = (study_rows.number_at(run, "metrics", *path) for run in runs if study_rows.has_succeeded(run))
+    return [100 * value for value in values if value is not None]
 
 
 def _change(run: study_rows.Row, name: str) -> float | None:

@@ -28,7 +28,7 @@ def variants_by_lr(study: Study) -> dict[float, list[str]]:
     groups: dict[float, list[str]] = {}
     for variant in study.variants:
         rate = next(
-            (found for run in study.runs_of(variant) if (found := study_rows.number_at(run, "axes", "lr")) is not None),
+            (lr for run in study.runs_of(variant) if (lr := study_rows.number_at(run, "axes", "lr")) is not None),
             None,
         )
         if rate is not None:
@@ -57,9 +57,7 @@ def best_lr_sentences(study: Study) -> Iterator[str]:
             + "."
         )
     for end, word in ((min, "lowest"), (max, "highest")):
-        names = [
-            row for rate, found in best.items() for row in found if rate == end(tried[row]) and len(tried[row]) > 1
-        ]
+        names = [row for rate, rows in best.items() for row in rows if rate == end(tried[row]) and len(tried[row]) > 1]
         if names:
             yield f"The {word} rate that was tried is best for {', '.join(names)}: a better one may lie beyond."
 

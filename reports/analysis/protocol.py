@@ -61,19 +61,21 @@ def protocol_summary(study: Study) -> str:
 
     A path is cut to its last part; `protocol_table` has all of it.
     """
-    found = _settings(study.runs)
-    if not found:
+    all_settings = _settings(study.runs)
+    if not all_settings:
         return "no run yet"
-    named = [{"data": _last_part(settings["data"])} for settings in found if "data" in settings]
-    return f"{_values('data', named)}, {_values('size', found)} px, {_values('steps', found)} steps"
+    named = [{"data": _last_part(settings["data"])} for settings in all_settings if "data" in settings]
+    return f"{_values('data', named)}, {_values('size', all_settings)} px, {_values('steps', all_settings)} steps"
 
 
 def protocol_headline(study: Study) -> str:
     """Return the protocol in one line: data, crop size, steps, batch and backbone."""
-    found = _settings(study.runs)
-    if not found:
+    all_settings = _settings(study.runs)
+    if not all_settings:
         return "no run yet"
-    text = {name: _values(name, found) for name in ("data", "size", "steps", "batch", "backbone", "backbone_weights")}
+    text = {
+        name: _values(name, all_settings) for name in ("data", "size", "steps", "batch", "backbone", "backbone_weights")
+    }
     return (
         f"data {text['data']}, crops of {text['size']} px, {text['steps']} steps of {text['batch']} images, "
         f"backbone {text['backbone']} (weights: {text['backbone_weights']})"
@@ -85,7 +87,7 @@ def protocol_table(study: Study) -> list[tuple[str, str]]:
 
     A setting that differs between variants has all of its values.
     """
-    found = _settings(study.runs)
+    all_settings = _settings(study.runs)
     lines = [
         ("preset", study_rows.distinct_text(run.get("preset") for run in study.runs)),
         ("seeds", ", ".join(map(str, study.seeds))),
@@ -94,18 +96,18 @@ def protocol_table(study: Study) -> list[tuple[str, str]]:
         ("release", study_rows.distinct_text(release_of(run) for run in study.runs)),
         ("hash of the sources", study_rows.distinct_text(run.get("sources") for run in study.runs)),
     ]
-    others = dict.fromkeys(name for settings in found for name in settings)
-    lines += [(_named(name), _values(name, found)) for name in dict.fromkeys((*PROTOCOL_FIELDS, *others))]
+    others = dict.fromkeys(name for settings in all_settings for name in settings)
+    lines += [(_named(name), _values(name, all_settings)) for name in dict.fromkeys((*PROTOCOL_FIELDS, *others))]
     return [(name, text) for name, text in lines if text]
 
 
 def protocol_differences(study: Study) -> list[tuple[str, str, str]]:
     """Return (what, in the paper, here) for each setting that differs from the paper's ablations."""
-    found = _settings(study.runs)
+    all_settings = _settings(study.runs)
     lines = []
     for name, theirs in figures.RECIPE.items():
-        here = _values(name, found)
-        if here and not _agrees(name, theirs, found):
+        here = _values(name, all_settings)
+        if here and not _agrees(name, theirs, all_settings):
             lines.append((_named(name), study_rows.value_text(theirs), here))
     if study.seeds and len(study.seeds) != figures.RUNS_PER_ROW:
         lines.append(("runs a variant", str(figures.RUNS_PER_ROW), str(len(study.seeds))))
@@ -116,9 +118,9 @@ def variants_by_backbone(study: Study) -> dict[str, list[str]]:
     """Return the variants by their backbone and the weights that it starts from."""
     groups: dict[str, list[str]] = {}
     for variant in study.variants:
-        found = _settings(study.runs_of(variant))
-        if found:
-            text = f"{_values('backbone', found)} (weights: {_values('backbone_weights', found)})"
+        all_settings = _settings(study.runs_of(variant))
+        if all_settings:
+            text = f"{_values('backbone', all_settings)} (weights: {_values('backbone_weights', all_settings)})"
             groups.setdefault(text, []).append(variant)
     return groups
 
@@ -126,15 +128,15 @@ def variants_by_backbone(study: Study) -> dict[str, list[str]]:
 def environment_table(study: Study) -> list[tuple[str, str]]:
     """Return (name, value) of every fact about the machines that made the rows; several values where they differ."""
     places = [row.get("environment") for row in (*study.runs, *study.measures.values())]
-    facts = [_dotted(place) for place in places if isinstance(place, Mapping)]
+    facts = [_dotted(machine) for machine in places if isinstance(machine, Mapping)]
     names = sorted({name for fact in facts for name in fact})
     return [(name, study_rows.distinct_text(fact[name] for fact in facts if name in fact)) for name in names]
 
 
 def cost_protocol_table(study: Study) -> list[tuple[str, str]]:
     """Return (name, value) of the protocol under which cost was measured."""
-    found = [row.get("protocol") for row in study.measures.values()]
-    facts = [_dotted(protocol) for protocol in found if isinstance(protocol, Mapping)]
+    protocols = [row.get("protocol") for row in study.measures.values()]
+    facts = [_dotted(protocol) for protocol in protocols if isinstance(protocol, Mapping)]
     names = sorted({name for fact in facts for name in fact})
     return [(name, study_rows.distinct_text(fact[name] for fact in facts if name in fact)) for name in names]
 
@@ -158,10 +160,10 @@ def _settings(runs: Iterable[study_rows.Row]) -> list[dict[str, Any]]:
     return [study_rows.field_values(run["settings"]) for run in runs if isinstance(run.get("settings"), Mapping)]
 
 
-def _values(name: str, found: Iterable[Mapping[str, Any]]) -> str:
+def _values(name: str, all_settings: Iterable[Mapping[str, Any]]) -> str:
     bare = EMPTY_VALUES.get(name, "")
     return study_rows.distinct_text(
-        settings[name] or bare if bare else settings[name] for settings in found if name in settings
+        settings[name] or bare if bare else settings[name] for settings in all_settings if name in settings
     )
 
 
@@ -171,11 +173,13 @@ def _last_part(data: object) -> str:
     return f"{kind}{separator}{PurePath(path).name}"
 
 
-def _agrees(name: str, theirs: object, found: Iterable[Mapping[str, Any]]) -> bool:
+def _agrees(name: str, theirs: object, all_settings: Iterable[Mapping[str, Any]]) -> bool:
     if isinstance(theirs, str):  # data, backbone and weights are told in words: shown always, but for the paper's data
-        return name == "data" and all(str(settings.get(name)).startswith("ade20k") for settings in found)
+        return name == "data" and all(str(settings.get(name)).startswith("ade20k") for settings in all_settings)
     return all(
-        study_rows.value_text(settings[name]) == study_rows.value_text(theirs) for settings in found if name in settings
+        study_rows.value_text(settings[name]) == study_rows.value_text(theirs)
+        for settings in all_settings
+        if name in settings
     )
 
 

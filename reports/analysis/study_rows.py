@@ -90,7 +90,7 @@ def assemble_study(
     return Study(
         kind=kind,
         variants=names,
-        runs=tuple(by_place[place] for place in sorted(by_place)),
+        runs=tuple(by_place[position] for position in sorted(by_place)),
         measures=by_variant,
         planned={name: tuple(seeds) for name, seeds in wanted.items()},
         commands=tuple(dict.fromkeys(commands)),
@@ -121,8 +121,8 @@ def value_at(row: Row, *path: str) -> Any:
 
 def metric_values(runs: Iterable[Row], metric: str) -> list[float]:
     """Return a metric of the runs that succeeded and have it."""
-    found = (number_at(run, "metrics", metric) for run in runs if has_succeeded(run))
-    return [value for value in found if value is not None]
+    values = (number_at(run, "metrics", metric) for run in runs if has_succeeded(run))
+    return [value for value in values if value is not None]
 
 
 def has_succeeded(row: Row) -> bool:
@@ -160,9 +160,9 @@ def value_text(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def distinct_text(found: Iterable[Any]) -> str:
+def distinct_text(values: Iterable[Any]) -> str:
     """Return the distinct values as text in their first order, joined by " | "; "" where there are none."""
-    return " | ".join(dict.fromkeys(value_text(value) for value in found))
+    return " | ".join(dict.fromkeys(value_text(value) for value in values))
 
 
 def _age(row: Row) -> tuple[str, str]:

@@ -157,24 +157,24 @@ def _arranged(tokens: Sequence[Token], headings: Sequence[tuple[str, str, str]])
     """
     contents = [(name, words) for tag, name, words in headings if tag == "h2"]
     heading, sections, pair_ends = "", 0, -1
-    for place, token in enumerate(tokens):
+    for index, token in enumerate(tokens):
         if token.type == "heading_open":
-            heading = _words(tokens[place + 1].children or [])
+            heading = _words(tokens[index + 1].children or [])
             sections += token.tag == "h2"
             if token.tag == "h2" and sections == 2 and len(contents) >= MIN_CONTENTS_SECTIONS:
                 yield _raw(_contents(contents))
         if token.type == "table_open":
-            end = next(later for later in range(place, len(tokens)) if tokens[later].type == "table_close")
+            end = next(later for later in range(index, len(tokens)) if tokens[later].type == "table_close")
             if _is_picture(tokens[end + 1 : end + 4]):
                 pair_ends = end + 3
                 yield _raw('<div class="pair">\n')
             label = html.escape(f"Table: {heading}" if heading else "Table")
-            kind = _kind(tokens[place:end])
+            kind = _kind(tokens[index:end])
             yield _raw(f'<div class="table{kind}" role="region" aria-label="{label}" tabindex="0">\n')
         yield token
         if token.type == "table_close":
             yield _raw("</div>\n")
-        if place == pair_ends:
+        if index == pair_ends:
             yield _raw("</div>\n")
 
 

@@ -36,10 +36,10 @@ class AttentionBenchmark:
 
     def row_where(self, **where: str) -> pd.Series | None:
         """Return the row with these columns; None where there is none."""
-        found = self.rows
+        rows = self.rows
         for name, text in where.items():
-            found = found[found[name] == text]
-        return None if found.empty else found.iloc[0]
+            rows = rows[rows[name] == text]
+        return None if rows.empty else rows.iloc[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,8 +143,8 @@ def ratios(benchmark: AttentionBenchmark, kind: str) -> pd.DataFrame:
 
 def _section(benchmark: AttentionBenchmark, title: str) -> AttentionTable:
     rows, notes = [], dict[str, None]()
-    for (shape, side), found in benchmark.rows.groupby(["shape", "side"], sort=False):
-        first = found.iloc[0]
+    for (shape, side), side_rows in benchmark.rows.groupby(["shape", "side"], sort=False):
+        first = side_rows.iloc[0]
         tokens, where = str(shape).partition(" ")[0], {"shape": str(shape), "side": str(side)}
         if first["difference"]:
             notes[f"{side}: {first['difference']}"] = None

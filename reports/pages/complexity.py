@@ -114,15 +114,15 @@ def efficiency_claims_frame(records: Sequence[Record]) -> pd.DataFrame:
     The claims are about the DeiT model. The columns `resnet50_` judge them for the ResNet-50 model, of which the paper
     prints no figure.
     """
-    found = {record["name"]: record for record in records if record["size"] == PRINTED_SIZE}
+    by_name = {record["name"]: record for record in records if record["size"] == PRINTED_SIZE}
     lines = []
     for claim in claims_of_table(TABLE):
-        if claim.column not in ("GFLOPs", "#Params.") or claim.worse not in found:
+        if claim.column not in ("GFLOPs", "#Params.") or claim.worse not in by_name:
             continue
         line: dict[str, object] = {"claim": claim.text, "unit": claim.unit, "quoted": claim.quoted}
         for prefix, better in (("", OURS), ("resnet50_", OTHER)):
-            if better in found:
-                line |= _judged(claim, found[better], found[claim.worse], prefix)
+            if better in by_name:
+                line |= _judged(claim, by_name[better], by_name[claim.worse], prefix)
         lines.append(line)
     names = [f"{p}{c}" for p in ("", "resnet50_") for c in CONVENTIONS]
     columns = ["claim", "unit", "quoted", *(column for name in names for column in (name, f"{name}_outcome"))]
@@ -148,12 +148,12 @@ def complexity_findings(records: Sequence[Record]) -> Iterator[str]:
             f"'The lowest GFLOPs among all methods' {claimed} in the {convention} convention at 480x480: ours is "
             f"number {rank} of {len(rows)} (GMACs, derived: {figures})."
         )
-    found = {record["name"]: record for record in records}
-    if OTHER in found:
-        both = all(found[OTHER][column] > found[OURS][column] for column in CONVENTIONS.values())
+    by_name = {record["name"]: record for record in records}
+    if OTHER in by_name:
+        both = all(by_name[OTHER][column] > by_name[OURS][column] for column in CONVENTIONS.values())
         yield (
             f"The ResNet-50 model has {'more' if both else 'not more'} operations than the DeiT model in both "
-            f"conventions ({found[OTHER]['module_gmacs']:.1f} and {found[OTHER]['gmacs']:.1f} GMACs, derived)."
+            f"conventions ({by_name[OTHER]['module_gmacs']:.1f} and {by_name[OTHER]['gmacs']:.1f} GMACs, derived)."
         )
     judged = reproduction_frame(records)
     missed = judged.loc[judged["operations"].str.startswith(NOT_REPRODUCED), "row"].tolist()
@@ -187,7 +187,7 @@ def complexity_report_files(
     frames = {"complexity.csv": complexity_frame(records), "parts.csv": parts_frame(records)}
     if any(_printed(records)):
         frames |= {"reproduced.csv": reproduction_frame(records), "claims.csv": efficiency_claims_frame(records)}
-    made = {name: frame_to_csv(found).encode() for name, found in frames.items()}
+    made = {name: frame_to_csv(frame).encode() for name, frame in frames.items()}
     marks = [
         complexity.complexity_mark(record["name"], record) for record in records if record["size"] == _size(records)
     ]
@@ -240,12 +240,12 @@ def _beside_the_paper(records: Sequence[Record]) -> Iterator[str]:
     yield markdown_table(["row", "parameters, M", "outcome", "GFLOPs as printed", "outcome"], cells)
     yield "## Which claims of efficiency hold?\n"
     yield "Differences, the first less the second; the paper's quoted, ours derived, GMACs or million parameters.\n"
-    found = efficiency_claims_frame(records)
-    names = [name.removesuffix("_outcome") for name in map(str, found) if name.endswith("_outcome")]
+    claims = efficiency_claims_frame(records)
+    names = [name.removesuffix("_outcome") for name in map(str, claims) if name.endswith("_outcome")]
     columns = ["claim", "quoted", *(name.replace("resnet50_", "ResNet-50, ") for name in names)]
     lines = [
         [line["claim"], numbers.format_number(line["quoted"], "+.1f"), *(_said(line, name) for name in names)]
-        for _, line in found.iterrows()
+        for _, line in claims.iterrows()
     ]
     yield markdown_table(columns, lines)
     yield from printed_tables.printed_section(TABLE)

@@ -81,9 +81,9 @@ def _called(record: Record, kind: str) -> str:
 
 def _classes(records: Sequence[Record]) -> str:
     columns = [_called(record, kind) for record in records for kind in record["scores"]]
-    found = [scores["iou"] for record in records for scores in record["scores"].values()]
+    ious = [scores["iou"] for record in records for scores in record["scores"].values()]
     names = records[0]["classes"]
-    rows = [[name, *(format_percent(iou[number]) for iou in found)] for number, name in enumerate(names)]
+    rows = [[name, *(format_percent(iou[number]) for iou in ious)] for number, name in enumerate(names)]
     return markdown.markdown_table(["class", *columns], rows)
 
 

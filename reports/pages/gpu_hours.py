@@ -93,17 +93,17 @@ def gpu_hours_lines(
     records: Sequence[Record], due: Mapping[str, int], gpu: GpuAssumption, size: tuple[int, int]
 ) -> list[str]:
     """Return for a terminal the hours of one run of each row, and of all the runs that are `due`."""
-    found = []
+    rows = []
     total = 0.0
     for record in records:
         training, evaluation = (gpu.hours(record[part]) for part in ("training_tflop", "evaluation_tflop"))
         total += due[record["row"]] * (training + evaluation)
-        found.append(
+        rows.append(
             f"{record['row']}: {record['gmacs']:.1f} GMACs an image, {training + evaluation:.1f} GPU-hours a run, "
             f"{evaluation:.1f} of them evaluation"
         )
     return [
-        *found,
+        *rows,
         f"predicted: {total:,.0f} GPU-hours for the {sum(due.values())} runs due, if {gpu.name} sustains "
         f"{gpu.share:.0%} of {gpu.peak:g} TFLOP/s and pictures have {size[0]} x {size[1]} pixels (docs/scaling.md)",
     ]

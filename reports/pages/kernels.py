@@ -30,15 +30,15 @@ class KernelBenchmark:
 
     def row_where(self, **where: str) -> pd.Series | None:
         """Return the row with these columns; None where there is none."""
-        found = self.rows_where(**where)
-        return None if found.empty else found.iloc[0]
+        rows = self.rows_where(**where)
+        return None if rows.empty else rows.iloc[0]
 
     def rows_where(self, **where: str) -> pd.DataFrame:
         """Return the rows with these columns."""
-        found = self.rows
+        rows = self.rows
         for name, text in where.items():
-            found = found[found[name] == text]
-        return found
+            rows = rows[rows[name] == text]
+        return rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,10 +162,10 @@ def _records(rows: pd.DataFrame) -> list[Mapping[str, Any]]:
 
 
 def _operator(benchmark: KernelBenchmark, malloc: str) -> KernelTable:
-    found = benchmark.rows_where(part="operator", malloc=malloc)
+    operator_rows = benchmark.rows_where(part="operator", malloc=malloc)
     others = ("mmcv", "torch-ms-deform-attn", "reference")
     rows = []
-    for shape in found["shape"].drop_duplicates():
+    for shape in operator_rows["shape"].drop_duplicates():
         for phase in PHASES:
             where = {"part": "operator", "malloc": malloc, "shape": shape, "phase": phase}
             if benchmark.rows_where(**where).empty:
@@ -176,7 +176,7 @@ def _operator(benchmark: KernelBenchmark, malloc: str) -> KernelTable:
             cells = [say(benchmark.row_where(**where, side=name, quantity=what)) for name in others]
             mine = DASH if ours is None else _milliseconds(ours)
             rows.append([shape, phase, mine, _number(point, ".1f"), *cells])
-    without = found[found["side"] == OURS].empty
+    without = operator_rows[operator_rows["side"] == OURS].empty
     what = "those of the others" if without else "how many times the native kernel's time each other side takes"
     return KernelTable(
         title=f"Operator, {malloc} malloc",
@@ -213,8 +213,8 @@ def _probes(benchmark: KernelBenchmark) -> KernelTable:
 
 
 def _machine(benchmark: KernelBenchmark) -> KernelTable:
-    found = benchmark.rows_where(part="machine")
-    rows = [[str(row["phase"]), f"{row['value'] / 1e9:.0f}"] for _, row in found.iterrows()]
+    bandwidths = benchmark.rows_where(part="machine")
+    rows = [[str(row["phase"]), f"{row['value'] / 1e9:.0f}"] for _, row in bandwidths.iterrows()]
     return KernelTable(
         title="The machine",
         text="With as many threads: multiply-adds of floats in registers, and bytes read from 64 MiB; 10^9 a second.",
@@ -256,9 +256,9 @@ def _instructions(benchmark: KernelBenchmark) -> KernelTable:
 
 def _memory(benchmark: KernelBenchmark) -> KernelTable:
     others = ("mmcv", "torch-ms-deform-attn", "reference")
-    found = benchmark.rows_where(part="memory", quantity="bytes")
+    peaks = benchmark.rows_where(part="memory", quantity="bytes")
     rows = []
-    for shape in found["shape"].drop_duplicates():
+    for shape in peaks["shape"].drop_duplicates():
         for phase in ("forward", "held", "forward+backward"):
             where = {"part": "memory", "shape": shape, "phase": phase}
             cells = []
@@ -277,9 +277,9 @@ def _memory(benchmark: KernelBenchmark) -> KernelTable:
 
 
 def _scaling(benchmark: KernelBenchmark) -> KernelTable:
-    found = benchmark.rows_where(part="scaling", quantity="core_ns_per_point")
+    times = benchmark.rows_where(part="scaling", quantity="core_ns_per_point")
     rows = []
-    for shape in found["shape"].drop_duplicates():
+    for shape in times["shape"].drop_duplicates():
         where = {"part": "scaling", "shape": shape, "quantity": "core_ns_per_point"}
         cells = [
             _number(benchmark.row_where(**where, side=side, phase=phase), ".1f")

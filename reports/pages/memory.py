@@ -53,9 +53,9 @@ def largest_batch(record: Record, card: float) -> int:
     """Return the images of a step with bounded losses that fit on a GPU of `card` GiB, from the peaks at two batch
     sizes.
     """
-    each = (record["twice"] - record["bounded"]) / record["batch"]
-    fixed = record["bounded"] - each * record["batch"]
-    return max(0, int(((card - RESERVED_GIB) * GIB - fixed) // each))
+    per_image = (record["twice"] - record["bounded"]) / record["batch"]
+    fixed = record["bounded"] - per_image * record["batch"]
+    return max(0, int(((card - RESERVED_GIB) * GIB - fixed) // per_image))
 
 
 def verified_frame(verified: Sequence[Record]) -> pd.DataFrame:
@@ -115,7 +115,7 @@ def memory_report_files(
             "claims.csv": memory_claims.memory_differences_frame(both),
             "statements.csv": memory_claims.memory_statements_frame(both),
         }
-        made |= {name: frame_to_csv(found).encode() for name, found in tables.items() if not found.empty}
+        made |= {name: frame_to_csv(table).encode() for name, table in tables.items() if not table.empty}
     made |= {f"memory.{suffix}": data for suffix, data in plots.draw_memory(records).items()}
     text = "\n".join(_sections(records, verified, setting, command, masked, spent))
     made["report.md"] = text.encode()

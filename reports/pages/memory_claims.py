@@ -29,33 +29,33 @@ Record = Mapping[str, Any]
 
 def memory_differences_frame(records: Sequence[Record]) -> pd.DataFrame:
     """Return a frame with a line per memory claim of Table 8: the paper's difference in GB, ours predicted in GiB."""
-    found = live_tensors_gib(records)
+    gib = live_tensors_gib(records)
     lines: list[dict[str, object]] = [
         {
             "claim": claim.text,
             "quoted": claim.quoted,
-            "predicted": found[claim.better] - found[claim.worse],
-            "outcome": AGREES if (found[claim.better] - found[claim.worse]) * claim.sign > 0 else DISAGREES,
+            "predicted": gib[claim.better] - gib[claim.worse],
+            "outcome": AGREES if (gib[claim.better] - gib[claim.worse]) * claim.sign > 0 else DISAGREES,
         }
         for claim in claims_of_table(MEMORY_TABLE)
-        if claim.column == MEMORY_COLUMN and {claim.better, claim.worse} <= {*found}
+        if claim.column == MEMORY_COLUMN and {claim.better, claim.worse} <= {*gib}
     ]
     return make_frame(lines, ["claim", "quoted", "predicted", "outcome"], text=["claim", "outcome"])
 
 
 def memory_statements_frame(records: Sequence[Record]) -> pd.DataFrame:
     """Return a frame with a line per statement with a predicted row: printed GB and predicted GiB."""
-    found = live_tensors_gib(records)
+    gib = live_tensors_gib(records)
     outcomes = {True: AGREES, False: DISAGREES, None: UNDETERMINED}
     lines: list[dict[str, object]] = [
         {
             "statement": statement.text,
             "quoted": statement.printed,
-            "predicted": found[statement.by],
-            "outcome": outcomes[statement.judge(found)],
+            "predicted": gib[statement.by],
+            "outcome": outcomes[statement.judge(gib)],
         }
         for statement in MEMORY_STATEMENTS
-        if statement.by in found
+        if statement.by in gib
     ]
     return make_frame(lines, ["statement", "quoted", "predicted", "outcome"], text=["statement", "outcome"])
 
@@ -69,8 +69,8 @@ def live_tensors_gib(records: Sequence[Record]) -> dict[str, float]:
 
 def memory_claims_section(records: Sequence[Record]) -> Iterator[str]:
     """Yield both tables, what is known of each gap, and the paper's own table; nothing without a row of it."""
-    found = live_tensors_gib(records)
-    if not any(row in found for row in figures.TABLES[MEMORY_TABLE].rows):
+    gib = live_tensors_gib(records)
+    if not any(row in gib for row in figures.TABLES[MEMORY_TABLE].rows):
         return
     yield "## Beside the paper\n"
     yield (
@@ -82,13 +82,13 @@ def memory_claims_section(records: Sequence[Record]) -> Iterator[str]:
         yield _table(memory_differences_frame(records), "claim", "+")
     yield "What each printed figure says:\n"
     yield _table(memory_statements_frame(records), "statement", "")
-    yield _reading(found)
+    yield _reading(gib)
     yield "What is known of each gap between a printed figure and the live tensors:\n"
-    yield bullet_list(_gaps(found))
+    yield bullet_list(_gaps(gib))
     yield from printed_tables.printed_section(MEMORY_TABLE)
 
 
-def _table(found: pd.DataFrame, what: str, sign: str) -> str:
+def _table(claims: pd.DataFrame, what: str, sign: str) -> str:
     rows = [
         [
             line[what],
@@ -96,15 +96,15 @@ def _table(found: pd.DataFrame, what: str, sign: str) -> str:
             numbers.format_number(line["predicted"], f"{sign}.2f"),
             line["outcome"],
         ]
-        for _, line in found.iterrows()
+        for _, line in claims.iterrows()
     ]
     return markdown_table([what, "quoted, GB", "predicted, GiB", "outcome"], rows)
 
 
-def _reading(found: Mapping[str, float]) -> str:
-    most = largest_slack(found)
+def _reading(gib: Mapping[str, float]) -> str:
+    most = largest_slack(gib)
     text = f"*Far* is a factor of {FAR_FACTOR:g}, and what lies between is {UNDETERMINED}."
-    if most is not None and any(form in found for form in MASKED_FORMS):
+    if most is not None and any(form in gib for form in MASKED_FORMS):
         text += (
             " A form *would explain* a figure that lies above its tensors by no more than the two figures of the "
             f"paper's own network lie above theirs, {most:.1f}. The masked forms are a sparse pattern as dense "
@@ -114,10 +114,10 @@ def _reading(found: Mapping[str, float]) -> str:
     return f"{text}\n"
 
 
-def _gaps(found: Mapping[str, float]) -> Iterator[str]:
+def _gaps(gib: Mapping[str, float]) -> Iterator[str]:
     for row in figures.TABLES[MEMORY_TABLE].rows:
         printed = figures.printed_figure(MEMORY_TABLE, row, MEMORY_COLUMN).value
-        if row in found and printed is not None:
-            gap = printed - found[row]
+        if row in gib and printed is not None:
+            gap = printed - gib[row]
             side = "above" if gap > 0 else "below"
             yield f"{row}: printed {abs(gap):.1f} {side} the live tensors; {KNOWN_GAPS[row]}."

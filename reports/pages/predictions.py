@@ -108,20 +108,20 @@ def refinement_figure(
 
 
 def comparison_figure(
-    image: Bytes, found: Mapping[str, Bytes], *, classes: Sequence[str], palette: Sequence[Colour]
+    image: Bytes, predictions: Mapping[str, Bytes], *, classes: Sequence[str], palette: Sequence[Colour]
 ) -> bytes:
     """Return a PNG of the input and each checkpoint's classes side by side, with a legend (Fig. 3).
 
     With two checkpoints the last panel shows where they differ.
     """
     colours = np.array(palette, np.uint8)
-    row = [("input", image), *((name, colour_labels(labels, colours)) for name, labels in found.items())]
-    if len(found) == 2:
-        one, other = found.values()
+    row = [("input", image), *((name, colour_labels(labels, colours)) for name, labels in predictions.items())]
+    if len(predictions) == 2:
+        one, other = predictions.values()
         differ = one != other
         marked = np.where(differ[..., None], np.array(RED, np.uint8), pale_grey(image))
         row.append((f"different: {_pixels(differ)}", marked))
-    return _figure([row], class_legend(*found.values(), classes=classes, palette=palette))
+    return _figure([row], class_legend(*predictions.values(), classes=classes, palette=palette))
 
 
 def direction_figure(direction: Bytes, boundary: npt.NDArray[np.float32], wheel: DirectionWheel) -> bytes:

@@ -121,7 +121,7 @@ def _sections(
     yield markdown_table(
         ["attention", "axis", "at", "memory, MiB", "GMACs", *(f"{phase}, ms" for phase in PHASES)], _cells(records)
     )
-    messages = dict.fromkeys(f"{each['attention']}: {each['message']}" for each in records if "message" in each)
+    messages = dict.fromkeys(f"{record['attention']}: {record['message']}" for record in records if "message" in record)
     if messages:
         yield bullet_list(messages)
     if command:
@@ -130,9 +130,11 @@ def _sections(
 
 def _exponent_rows(exponents: Sequence[Record], axis: str) -> tuple[list[str], list[list[str]]]:
     """Columns and rows of one axis: an attention a row, a quantity a column."""
-    found = {(each["attention"], each["quantity"]): each for each in exponents if each["axis"] == axis}
-    names = dict.fromkeys(name for name, _ in found)
-    rows = [[name, *(_exponent(found.get((name, quantity))) for quantity in QUANTITIES)] for name in names]
+    exponent_of = {
+        (exponent["attention"], exponent["quantity"]): exponent for exponent in exponents if exponent["axis"] == axis
+    }
+    names = dict.fromkeys(name for name, _ in exponent_of)
+    rows = [[name, *(_exponent(exponent_of.get((name, quantity))) for quantity in QUANTITIES)] for name in names]
     return ["attention", *QUANTITIES.values()], rows
 
 
@@ -156,10 +158,10 @@ def _cells(records: Sequence[Record]) -> Iterator[list[str]]:
 
 def _milliseconds(record: Record, phase: str) -> str:
     """Median (quartiles)."""
-    found = [_seconds(record, phase, part) for part in STATISTICS[:3]]
-    if None in found:
+    seconds = [_seconds(record, phase, part) for part in STATISTICS[:3]]
+    if None in seconds:
         return DASH
-    median, q1, q3 = (numbers.three_significant_digits(1000 * value) for value in found if value is not None)
+    median, q1, q3 = (numbers.three_significant_digits(1000 * value) for value in seconds if value is not None)
     return f"{median} ({q1} to {q3})"
 
 

@@ -75,7 +75,7 @@ def _over(part: str, title: str, side: str, malloc: str, phase: str, floor: floa
 def kernel_goals() -> tuple[KernelGoal, ...]:
     """Return all goals."""
     forward, both, rival = "forward", "forward+backward", "torch-ms-deform-attn"
-    found = [
+    goals = [
         _over("operator", "times faster than mmcv's", "mmcv", "tuned", forward, 13, 15),
         _over("operator", "times faster than mmcv's", "mmcv", "default", forward, 30, 35),
         _over("operator", "times faster than mmcv's", "mmcv", "tuned", both, 13, 15),
@@ -83,7 +83,7 @@ def kernel_goals() -> tuple[KernelGoal, ...]:
         _over("operator", f"times faster than {rival}", rival, "tuned", forward, 5, 7),
         _over("operator", f"times faster than {rival}", rival, "tuned", both, 5, 7),
     ]
-    found += [
+    goals += [
         KernelGoal(
             title=f"times faster than {rival} at r50-encoder, {phase}, tuned malloc",
             part="operator",
@@ -96,7 +96,7 @@ def kernel_goals() -> tuple[KernelGoal, ...]:
         )
         for phase in (forward, both)
     ]
-    found += [
+    goals += [
         KernelGoal(
             title=f"time over {what}, {phase}, tuned malloc",
             part="operator",
@@ -111,7 +111,7 @@ def kernel_goals() -> tuple[KernelGoal, ...]:
         )
         for phase, what in ((forward, "the gather probe"), ("backward", "the gather and scatter probes"))
     ]
-    found += [
+    goals += [
         KernelGoal(
             title=f"time of the AVX2 build over the AVX-512 build, {phase}",
             part="instructions",
@@ -124,7 +124,7 @@ def kernel_goals() -> tuple[KernelGoal, ...]:
         )
         for phase in (forward, "backward")
     ]
-    found += [
+    goals += [
         KernelGoal(
             title=f"times less peak memory than mmcv's, {phase}",
             part="memory",
@@ -137,7 +137,7 @@ def kernel_goals() -> tuple[KernelGoal, ...]:
         for phase, bound in ((forward, 70), (both, 20))
     ]
     return (
-        *found,
+        *goals,
         _over("module", "whole module, times faster than with mmcv's", "mmcv", "default", both, 8, 10),
         _over("module", "whole module, times faster than with mmcv's", "mmcv", "tuned", both, 4.5, 6),
     )
@@ -146,15 +146,15 @@ def kernel_goals() -> tuple[KernelGoal, ...]:
 def judge_goals(rows: Iterable[Mapping[str, Any]], wanted: Sequence[KernelGoal] = ()) -> list[JudgedGoal]:
     """Return every goal with the worst of its rows."""
     known = list(rows)
-    found = []
+    judged = []
     for goal in wanted or kernel_goals():
         names = ("part", "malloc", "side", "phase", "quantity")
         about = [row for row in known if all(row[name] == getattr(goal, name) for name in names)]
         about = [row for row in about if not goal.shapes or row["shape"] in goal.shapes]
         worst = min if goal.more else max
         row = worst(about, key=lambda row: row["value"]) if about else None
-        found.append(JudgedGoal(goal=goal, row=row, most=_most(known, row) if row else None))
-    return found
+        judged.append(JudgedGoal(goal=goal, row=row, most=_most(known, row) if row else None))
+    return judged
 
 
 def _most(known: Iterable[Mapping[str, Any]], row: Mapping[str, Any]) -> Mapping[str, Any] | None:

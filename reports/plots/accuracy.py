@@ -33,7 +33,7 @@ NAME_LETTERS, NAME_LINES = 28, 4  # of a variant's name beside its row
 class SeedGroup:
     """Runs drawn at one position: percent points by seed, and the seeds that have no value."""
 
-    place: float
+    position: float
     values: Mapping[int, float]
     missing: tuple[int, ...]
 
@@ -69,16 +69,16 @@ def point_series(study: Study) -> dict[str, list[SeedGroup]]:
             return {}
         label = "  ".join(f"{AXIS_LABELS.get(name, name)} = {study_rows.value_text(axes.get(name))}" for name in others)
         series.setdefault(label, []).append(_group(points, runs))
-    places = {group.place for groups in series.values() for group in groups}
+    places = {group.position for groups in series.values() for group in groups}
     return series if len(places) > 1 and len(series) <= len(COLOURS) else {}
 
 
-def _group(place: float, runs: Sequence[study_rows.Row]) -> SeedGroup:
-    found = {study_rows.seed_of(run): study_rows.metric_values([run], "miou") for run in runs}
+def _group(position: float, runs: Sequence[study_rows.Row]) -> SeedGroup:
+    scores = {study_rows.seed_of(run): study_rows.metric_values([run], "miou") for run in runs}
     return SeedGroup(
-        place=place,
-        values={seed: 100 * value[0] for seed, value in found.items() if value},
-        missing=tuple(seed for seed, value in found.items() if not value),
+        position=position,
+        values={seed: 100 * value[0] for seed, value in scores.items() if value},
+        missing=tuple(seed for seed, value in scores.items() if not value),
     )
 
 
@@ -90,15 +90,15 @@ def _against_points(study: Study, series: Mapping[str, list[SeedGroup]]) -> Figu
     figure = style.new_figure(4.6)
     axis = figure.add_subplot()
     ranks = {seed: rank for rank, seed in enumerate(study.seeds)}
-    places = sorted({group.place for groups in series.values() for group in groups})
+    places = sorted({group.position for groups in series.values() for group in groups})
     gap = min(math.log2(right / left) for left, right in itertools.pairwise(places))
     slot = min(SERIES_WIDTH, 0.75 * gap / len(series))
     for index, (label, groups) in enumerate(series.items()):
         shift = (index - (len(series) - 1) / 2) * slot
-        ordered = sorted(groups, key=lambda group: group.place)
+        ordered = sorted(groups, key=lambda group: group.position)
         for group in ordered:
             xs = {
-                seed: group.place * 2 ** (shift + 0.38 * slot * jitter(rank, len(ranks)))
+                seed: group.position * 2 ** (shift + 0.38 * slot * jitter(rank, len(ranks)))
                 for seed, rank in ranks.items()
             }
             _seeds(axis, group, xs, index)
@@ -108,7 +108,7 @@ def _against_points(study: Study, series: Mapping[str, list[SeedGroup]]) -> Figu
     axis.set_xlim(places[0] / edge, places[-1] * edge)
     axis.xaxis.set_major_locator(FixedLocator(places))
     axis.xaxis.set_minor_locator(NullLocator())
-    axis.set_xticks(places, [f"{place:g}" for place in places])
+    axis.set_xticks(places, [f"{position:g}" for position in places])
     axis.set_xlabel("N, sampling points per level and head")
     axis.set_ylabel("mIoU, %")
     axis.grid(axis="y", **GRID_STYLE)
@@ -129,7 +129,7 @@ def _seeds(axis: Axes, group: SeedGroup, xs: Mapping[int, float], index: int) ->
 
 
 def _means(axis: Axes, groups: Sequence[SeedGroup], label: str, index: int, shift: float) -> None:
-    drawn = [(group.place * 2**shift, group.summary) for group in groups if group.values]
+    drawn = [(group.position * 2**shift, group.summary) for group in groups if group.values]
     look: dict[str, Any] = {"color": COLOURS[index], "linewidth": 2}
     axis.plot(
         [x for x, _ in drawn],
@@ -156,18 +156,18 @@ def _by_variant(study: Study) -> Figure:
     figure = style.new_figure(1.6 + (0.3 + 0.2 * tallest) * max(2, len(names)))
     axis = figure.add_subplot()
     ranks = {seed: rank for rank, seed in enumerate(study.seeds)}
-    groups = [_group(float(place), study.runs_of(variant)) for place, variant in enumerate(study.variants)]
+    groups = [_group(float(position), study.runs_of(variant)) for position, variant in enumerate(study.variants)]
     for group in groups:
-        ys = {seed: group.place + 0.2 * jitter(rank, len(ranks)) for seed, rank in ranks.items()}
+        ys = {seed: group.position + 0.2 * jitter(rank, len(ranks)) for seed, rank in ranks.items()}
         dots = [(value, ys[seed]) for seed, value in group.values.items()]
         axis.plot(*_columns(dots), "o", color=COLOURS[0], markersize=6.5, alpha=0.55, markeredgewidth=0)
         crosses = [(0.02, ys[seed]) for seed in group.missing]
         axis.plot(*_columns(crosses), "x", color=COLOURS[1], markersize=7, mew=2, transform=axis.get_yaxis_transform())
         summary = group.summary
         if summary.low is not None and summary.high is not None:
-            axis.plot([summary.low, summary.high], [group.place] * 2, color="#333333", linewidth=1.8)
+            axis.plot([summary.low, summary.high], [group.position] * 2, color="#333333", linewidth=1.8)
         if summary.mean is not None:
-            axis.plot(summary.mean, group.place, "|", color="#333333", markersize=17, markeredgewidth=2.4)
+            axis.plot(summary.mean, group.position, "|", color="#333333", markersize=17, markeredgewidth=2.4)
     axis.set_yticks(range(len(names)), names)
     axis.set_ylim(len(study.variants) - 0.5, -0.5)
     axis.set_xlabel("mIoU, %")

@@ -15,18 +15,18 @@ KINDS = ("time", "memory")
 
 def draw_attention(rows: pd.DataFrame, caption: str) -> dict[str, bytes]:
     """Return the plot by file name, PNG and SVG; {} where nothing was compared."""
-    found = rows[(rows["quantity"] == "ratio") & rows["phase"].isin(PHASES)].copy()
-    if found.empty:
+    ratios = rows[(rows["quantity"] == "ratio") & rows["phase"].isin(PHASES)].copy()
+    if ratios.empty:
         return {}
-    found["kind"] = found["malloc"].eq("counted").map({True: "memory", False: "time"})
-    found["at"] = found["part"] + ": " + found["side"]
-    names = list(found["at"].drop_duplicates())
-    shapes = list(found["shape"].drop_duplicates())
+    ratios["kind"] = ratios["malloc"].eq("counted").map({True: "memory", False: "time"})
+    ratios["at"] = ratios["part"] + ": " + ratios["side"]
+    names = list(ratios["at"].drop_duplicates())
+    shapes = list(ratios["shape"].drop_duplicates())
     with matplotlib.rc_context(style.RC_PARAMS | {"font.size": 9.5, "axes.titlesize": 9.5}):
         figure = style.new_figure(1.7 + 0.42 * len(names))
         panels = figure.subplots(1, len(KINDS), sharey=True)
         for panel, kind in zip(panels, KINDS, strict=True):
-            _panel(panel, found[found["kind"] == kind], names, shapes)
+            _panel(panel, ratios[ratios["kind"] == kind], names, shapes)
             panel.set_title(kind)
             panel.set_xlabel("times ours")
         handles, labels = max((panel.get_legend_handles_labels() for panel in panels), key=lambda both: len(both[1]))
@@ -35,10 +35,10 @@ def draw_attention(rows: pd.DataFrame, caption: str) -> dict[str, bytes]:
         return {f"attention.{suffix}": data for suffix, data in style.figure_files(figure).items()}
 
 
-def _panel(panel: Axes, found: pd.DataFrame, names: list[str], shapes: list[str]) -> None:
+def _panel(panel: Axes, ratios: pd.DataFrame, names: list[str], shapes: list[str]) -> None:
     series = [(shape, phase) for shape in shapes for phase in PHASES]
     for index, (shape, phase) in enumerate(series):
-        one = found[(found["shape"] == shape) & (found["phase"] == phase)]
+        one = ratios[(ratios["shape"] == shape) & (ratios["phase"] == phase)]
         if one.empty:
             continue
         heights = [names.index(name) + 0.16 * (index - (len(series) - 1) / 2) for name in one["at"]]

@@ -44,41 +44,41 @@ def draw_complexity(marks: Sequence[ComplexityMark]) -> dict[str, bytes]:
     """Return the plot by suffix, `png` and `svg`; {} without a mark."""
     if not marks:
         return {}
-    names = point_labels.point_label_texts([found.name for found in marks])
+    names = point_labels.point_label_texts([mark.name for mark in marks])
     numbered = point_labels.numbered_names(names)
     with matplotlib.rc_context(style.RC_PARAMS):
         figure = style.new_figure(4.6 + 0.24 * math.ceil(len(numbered) / COLUMNS))
         axis = figure.subplots()
-        for index, found in enumerate(marks):
-            _draw(axis, found, style.series_style(index))
+        for index, mark in enumerate(marks):
+            _draw(axis, mark, style.series_style(index))
         axis.set_xlabel("parameters, M (derived)")
         axis.set_ylabel("GMACs of one picture (derived)")
-        parameters = [found.parameters for found in marks]
+        parameters = [mark.parameters for mark in marks]
         axis.set_xscale("log")
         axis.set_xlim(0.8 * min(parameters), 1.25 * max(parameters))
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
         axis.xaxis.set_minor_locator(NullLocator())
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_ylim(0, 1.12 * max(max(found.gmacs, found.module_gmacs or 0) for found in marks))
+        axis.set_ylim(0, 1.12 * max(max(mark.gmacs, mark.module_gmacs or 0) for mark in marks))
         axis.grid(**style.GRID_STYLE)
         style.write_caption(figure, CAPTION)
         if numbered:
             point_labels.write_numbered_legend(figure, numbered, COLUMNS)
         figure.draw_without_rendering()  # puts the axes where they will be, so that names can be placed in points
-        hollow = [(found.parameters, found.module_gmacs) for found in marks if found.module_gmacs is not None]
+        hollow = [(mark.parameters, mark.module_gmacs) for mark in marks if mark.module_gmacs is not None]
         point_labels.write_point_labels(
-            axis, [_named(found, index, names) for index, found in enumerate(marks)], others=hollow
+            axis, [_named(mark, index, names) for index, mark in enumerate(marks)], others=hollow
         )
         return style.figure_files(figure)
 
 
-def _draw(axis: Axes, found: ComplexityMark, look: dict[str, Any]) -> None:
-    if found.module_gmacs is not None:
-        axis.plot([found.parameters] * 2, [found.module_gmacs, found.gmacs], color=look["color"], linewidth=1)
-        axis.plot(found.parameters, found.module_gmacs, **look, markersize=8, markerfacecolor="white", zorder=2)
-    axis.plot(found.parameters, found.gmacs, **look, markersize=9, markeredgecolor="white", mew=0.6, zorder=3)
+def _draw(axis: Axes, mark: ComplexityMark, look: dict[str, Any]) -> None:
+    if mark.module_gmacs is not None:
+        axis.plot([mark.parameters] * 2, [mark.module_gmacs, mark.gmacs], color=look["color"], linewidth=1)
+        axis.plot(mark.parameters, mark.module_gmacs, **look, markersize=8, markerfacecolor="white", zorder=2)
+    axis.plot(mark.parameters, mark.gmacs, **look, markersize=9, markeredgecolor="white", mew=0.6, zorder=3)
 
 
-def _named(found: ComplexityMark, index: int, names: Mapping[str, str]) -> point_labels.PointLabel:
+def _named(mark: ComplexityMark, index: int, names: Mapping[str, str]) -> point_labels.PointLabel:
     """A network's name or number, for beside its filled mark."""
-    return point_labels.PointLabel(index=index, name=names[found.name], place=(found.parameters, found.gmacs))
+    return point_labels.PointLabel(index=index, name=names[mark.name], point=(mark.parameters, mark.gmacs))

@@ -45,7 +45,7 @@ class CostPoint:
 
 def draw_cost(study: Study, caption: str) -> dict[str, bytes]:
     """Return the plot by suffix, `png` and `svg`; {} where no variant has both an mIoU and a cost."""
-    panels = {name: found for name in COST_AXES if (found := cost_points(study, name))}
+    panels = {name: points for name in COST_AXES if (points := cost_points(study, name))}
     if not panels:
         return {}
     names = point_labels.point_label_texts(study.variants)
@@ -54,30 +54,30 @@ def draw_cost(study: Study, caption: str) -> dict[str, bytes]:
     with matplotlib.rc_context(style.RC_PARAMS):
         figure = style.new_figure(0.5 + 3.5 * len(panels) + 0.24 * math.ceil(len(numbered) / columns))
         axes = figure.subplots(len(panels), sharey=True, squeeze=False)[:, 0]
-        for axis, (name, found) in zip(axes, panels.items(), strict=True):
-            _panel(axis, found, name, study.seeds)
-        everything = [point for found in panels.values() for point in found]
+        for axis, (name, points) in zip(axes, panels.items(), strict=True):
+            _panel(axis, points, name, study.seeds)
+        everything = [point for points in panels.values() for point in points]
         values = [value for point in everything for value in point.values.values()]
         axes[0].set_ylim(*style.axis_limits(values, [point.summary for point in everything]))
         style.write_caption(figure, "\n".join([caption, *_left_out(study, panels)]))
         if numbered:
             point_labels.write_numbered_legend(figure, numbered, columns)
         figure.draw_without_rendering()  # puts the axes where they will be, so that names can be placed in points
-        for axis, found in zip(axes, panels.values(), strict=True):
-            _name(axis, found, names)
+        for axis, points in zip(axes, panels.values(), strict=True):
+            _name(axis, points, names)
         return style.figure_files(figure)
 
 
 def cost_points(study: Study, cost: str) -> list[CostPoint]:
     """Return the variants that have a positive cost of this name and at least one mIoU."""
-    found = []
+    points = []
     for index, variant in enumerate(study.variants):
         value = study_rows.number_at(study.measures.get(variant, {}), "metrics", cost)
         scores = {study_rows.seed_of(run): study_rows.metric_values([run], "miou") for run in study.runs_of(variant)}
         known = {seed: 100 * score[0] for seed, score in scores.items() if score}
         if value is not None and value > 0 and known:
-            found.append(CostPoint(index=index, variant=variant, cost=value, values=known))
-    return found
+            points.append(CostPoint(index=index, variant=variant, cost=value, values=known))
+    return points
 
 
 def _left_out(study: Study, panels: Mapping[str, Sequence[CostPoint]]) -> Iterator[str]:
@@ -89,22 +89,22 @@ def _left_out(study: Study, panels: Mapping[str, Sequence[CostPoint]]) -> Iterat
             yield f"Not drawn against {words}, for want of a value: {which}."
 
 
-def _panel(axis: Axes, found: Sequence[CostPoint], cost: str, seeds: Sequence[int]) -> None:
+def _panel(axis: Axes, points: Sequence[CostPoint], cost: str, seeds: Sequence[int]) -> None:
     figure = axis.get_figure()
     assert figure is not None
-    for point in found:
+    for point in points:
         look = style.series_style(point.index)
         colour, summary = look["color"], point.summary
         for rank, seed in enumerate(seeds):
             aside = ScaledTranslation(6 * style.jitter(rank, len(seeds)) / 72, 0, figure.dpi_scale_trans)
             value = [point.values[seed]] if seed in point.values else []
-            place: dict[str, Any] = {"transform": axis.transData + aside, "markersize": 4.5, "alpha": 0.5}
-            axis.plot([point.cost] * len(value), value, **look, **place, markeredgewidth=0, linestyle="none")
+            seed_style: dict[str, Any] = {"transform": axis.transData + aside, "markersize": 4.5, "alpha": 0.5}
+            axis.plot([point.cost] * len(value), value, **look, **seed_style, markeredgewidth=0, linestyle="none")
         if summary.low is not None and summary.high is not None:
             axis.plot([point.cost] * 2, [summary.low, summary.high], color=colour, linewidth=1.8)
         assert summary.mean is not None, "a point has values"
         axis.plot(point.cost, summary.mean, **look, markersize=10, markeredgecolor="white", mew=0.6, zorder=3)
-    costs = [point.cost for point in found]
+    costs = [point.cost for point in points]
     _scale(axis, min(costs), max(costs))
     axis.set_xlabel(COST_AXES[cost][0])
     axis.set_ylabel("mIoU, % (measured)")
@@ -126,20 +126,20 @@ def _scale(axis: Axes, least: float, most: float) -> None:
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def _name(axis: Axes, found: Sequence[CostPoint], names: Mapping[str, str]) -> None:
+def _name(axis: Axes, points: Sequence[CostPoint], names: Mapping[str, str]) -> None:
     """Each point's name or number beside its mean, over as few seeds and intervals as may be."""
     marks = []
-    for point in found:
+    for point in points:
         mean = point.summary.mean
         assert mean is not None, "a point has values"
-        marks.append(point_labels.PointLabel(index=point.index, name=names[point.variant], place=(point.cost, mean)))
-    point_labels.write_point_labels(axis, marks, faint=list(_faint(axis, found)))
+        marks.append(point_labels.PointLabel(index=point.index, name=names[point.variant], point=(point.cost, mean)))
+    point_labels.write_point_labels(axis, marks, faint=list(_faint(axis, points)))
 
 
-def _faint(axis: Axes, found: Sequence[CostPoint]) -> Iterator[Bbox]:
+def _faint(axis: Axes, points: Sequence[CostPoint]) -> Iterator[Bbox]:
     """Boxes that names may cover where they must: seeds' dots and intervals."""
     scale = point_labels.pixels_per_point(axis)
-    for point in found:
+    for point in points:
         for value in point.values.values():
             yield point_labels.box_around(axis.transData.transform((point.cost, value)), 8 * scale, 3 * scale)
         low, high = point.summary.low, point.summary.high

@@ -41,26 +41,26 @@ class TrainingCurves:
 
 def draw_curves(study: Study, caption: str) -> dict[str, bytes]:
     """Return the plot by suffix, `png` and `svg`; {} where no run has a curve."""
-    found = training_curves(study)
-    if found is None:
+    curves = training_curves(study)
+    if curves is None:
         return {}
-    shown = list(found.lines)[:MAX_PANELS]
+    shown = list(curves.lines)[:MAX_PANELS]
     columns = min(len(shown), 3) if len(shown) != 4 else 2
     down = math.ceil(len(shown) / columns)
     with matplotlib.rc_context(style.RC_PARAMS | {"font.size": 10.5, "axes.titlesize": 10.5}):
         figure = style.new_figure(1.4 + (1.75 if columns > 1 else 3.0) * down)
         panels = figure.subplots(down, columns, sharex=True, sharey=True, squeeze=False).ravel()
         for panel, name in zip(panels, shown, strict=False):
-            _panel(panel, name, found.lines[name], study.seeds, 60 // columns)
+            _panel(panel, name, curves.lines[name], study.seeds, 60 // columns)
         for panel in panels[len(shown) :]:
             panel.set_axis_off()
         for panel in panels[max(0, len(shown) - columns) : len(shown)]:
             panel.tick_params(labelbottom=True)
             panel.set_xlabel("step")
-        panels[0].set_ylim(*_limits(found))
+        panels[0].set_ylim(*_limits(curves))
         panels[0].xaxis.set_major_locator(MaxNLocator(3 if columns > 1 else 8, integer=True))
-        figure.supylabel(found.title, fontsize=11)
-        style.write_caption(figure, "\n".join([caption, *_left_out(study, found, shown)]))
+        figure.supylabel(curves.title, fontsize=11)
+        style.write_caption(figure, "\n".join([caption, *_left_out(study, curves, shown)]))
         _legend(figure, study.seeds)
         return style.figure_files(figure)
 
@@ -94,11 +94,11 @@ def _line(run: study_rows.Row, name: str, columns: str, value: str, factor: floa
     places = [
         titles.index(title) if isinstance(titles, list) and title in titles else None for title in ("step", value)
     ]
-    at = [place if place is not None else default for place, default in zip(places, (0, 1), strict=True)]
+    at = [column if column is not None else default for column, default in zip(places, (0, 1), strict=True)]
     for entry in entries if isinstance(entries, list) else []:
         if isinstance(entry, list):
             named = dict(enumerate(entry))
-            pair = [study_rows.number_at({"x": named.get(place)}, "x") for place in at]
+            pair = [study_rows.number_at({"x": named.get(column)}, "x") for column in at]
             if pair[0] is not None and pair[1] is not None:
                 yield pair[0], factor * pair[1]
 
@@ -133,18 +133,18 @@ def _legend(figure: Any, seeds: Sequence[int]) -> None:
     figure.legend(handles, names, loc="outside upper center", ncols=columns, handlelength=2.4, columnspacing=1.4)
 
 
-def _limits(found: TrainingCurves) -> tuple[float, float]:
-    values = [value for lines in found.lines.values() for line in lines.values() for _, value in line]
+def _limits(curves: TrainingCurves) -> tuple[float, float]:
+    values = [value for lines in curves.lines.values() for line in lines.values() for _, value in line]
     margin = 0.06 * (max(values) - min(values)) or 1.0
     return min(values) - margin, max(values) + margin
 
 
-def _left_out(study: Study, found: TrainingCurves, shown: Sequence[str]) -> Iterator[str]:
-    without = [variant for variant in study.variants if variant not in found.lines]
+def _left_out(study: Study, curves: TrainingCurves, shown: Sequence[str]) -> Iterator[str]:
+    without = [variant for variant in study.variants if variant not in curves.lines]
     if without:
         yield f"No curve: {', '.join(without)}."
-    if len(shown) < len(found.lines):
-        yield f"The first {len(shown)} of {len(found.lines)} variants."
+    if len(shown) < len(curves.lines):
+        yield f"The first {len(shown)} of {len(curves.lines)} variants."
 
 
 def _columns(line: Curve) -> tuple[list[float], list[float]]:

@@ -23,16 +23,16 @@ def draw_kernels(rows: pd.DataFrame, caption: str) -> dict[str, bytes]:
 
 
 def _ratios(rows: pd.DataFrame, caption: str) -> dict[str, bytes]:
-    found = rows[(rows["part"] == "operator") & (rows["quantity"] == "ratio")]
-    if found.empty:
+    ratios = rows[(rows["part"] == "operator") & (rows["quantity"] == "ratio")]
+    if ratios.empty:
         return {}
-    shapes = list(found["shape"].drop_duplicates())
-    mallocs = [malloc for malloc in MALLOCS if malloc in set(found["malloc"])]
+    shapes = list(ratios["shape"].drop_duplicates())
+    mallocs = [malloc for malloc in MALLOCS if malloc in set(ratios["malloc"])]
     figure = style.new_figure(1.6 + len(mallocs) * (0.8 + 0.34 * len(shapes)))
     panels = figure.subplots(len(mallocs), len(PHASES), sharex="row", sharey=True, squeeze=False)
     for line, malloc in zip(panels, mallocs, strict=True):
         for panel, phase in zip(line, PHASES, strict=True):
-            _ratio_panel(panel, found[(found["malloc"] == malloc) & (found["phase"] == phase)], shapes)
+            _ratio_panel(panel, ratios[(ratios["malloc"] == malloc) & (ratios["phase"] == phase)], shapes)
             panel.set_title(f"{phase.replace('+', ' + ')}, {malloc} malloc")
     for panel in panels[-1]:
         panel.set_xlabel("times the native kernel's time")
@@ -42,9 +42,9 @@ def _ratios(rows: pd.DataFrame, caption: str) -> dict[str, bytes]:
     return style.figure_files(figure)
 
 
-def _ratio_panel(panel: Axes, found: pd.DataFrame, shapes: list[str]) -> None:
+def _ratio_panel(panel: Axes, ratios: pd.DataFrame, shapes: list[str]) -> None:
     for index, side in enumerate(OTHERS):
-        one = found[found["side"] == side].set_index("shape").reindex(shapes).dropna(subset=["value"])
+        one = ratios[ratios["side"] == side].set_index("shape").reindex(shapes).dropna(subset=["value"])
         if one.empty:
             continue
         heights = [shapes.index(str(shape)) + 0.18 * (index - 1) for shape in one.index]
@@ -58,23 +58,23 @@ def _ratio_panel(panel: Axes, found: pd.DataFrame, shapes: list[str]) -> None:
 
 
 def _scaling(rows: pd.DataFrame, caption: str) -> dict[str, bytes]:
-    found = rows[(rows["part"] == "scaling") & (rows["quantity"] == "core_ns_per_point")].copy()
-    if found.empty:
+    times = rows[(rows["part"] == "scaling") & (rows["quantity"] == "core_ns_per_point")].copy()
+    if times.empty:
         return {}
-    found[["axis", "at"]] = found["shape"].str.split("=", expand=True)
-    found["at"] = found["at"].astype(int)
+    times[["axis", "at"]] = times["shape"].str.split("=", expand=True)
+    times["at"] = times["at"].astype(int)
     figure = style.new_figure(4.0)
     panels = figure.subplots(1, len(AXES), sharey=True)
     series = [(side, phase) for side in ("native", "reference") for phase in PHASES]
     for panel, axis in zip(panels, AXES, strict=True):
         for index, (side, phase) in enumerate(series):
-            one = found[(found["axis"] == axis) & (found["side"] == side) & (found["phase"] == phase)].sort_values("at")
+            one = times[(times["axis"] == axis) & (times["side"] == side) & (times["phase"] == phase)].sort_values("at")
             if one.empty:
                 continue
             look = style.series_style(index) | {"linestyle": style.DASHES[index % 2]}
             panel.plot(one["at"], one["value"], label=f"{side}, {phase.replace('+', ' + ')}", markersize=5, **look)
             panel.fill_between(one["at"], one["q1"], one["q3"], color=look["color"], alpha=0.2, linewidth=0)
-        ticks = sorted(set(found.loc[found["axis"] == axis, "at"]))
+        ticks = sorted(set(times.loc[times["axis"] == axis, "at"]))
         panel.set_xscale("log", base=2)
         panel.set_yscale("log")
         panel.set_xticks(ticks[:: 2 if len(ticks) > 5 or ticks[-1] > 999 else 1])

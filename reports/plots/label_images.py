@@ -46,10 +46,10 @@ def boundary_overlay(truth: npt.NDArray[Any], prediction: npt.NDArray[Any], grey
     Pixels within one pixel of the other boundary coincide. No boundary is drawn at or in ignored pixels.
     """
     scored = truth != IGNORE
-    real, found = label_edges(truth, scored), label_edges(prediction, scored)
-    both = (real & dilate(found)) | (found & dilate(real))
+    real, predicted = label_edges(truth, scored), label_edges(prediction, scored)
+    both = (real & dilate(predicted)) | (predicted & dilate(real))
     made = (grey * 0.5 + 110).astype(np.uint8)
-    for where, colour in ((real & ~both, TRUE_ONLY), (found & ~both, PREDICTED_ONLY), (both, BOTH)):
+    for where, colour in ((real & ~both, TRUE_ONLY), (predicted & ~both, PREDICTED_ONLY), (both, BOTH)):
         made[where] = colour
     return hatch_where(made, ~scored)
 

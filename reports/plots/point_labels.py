@@ -35,7 +35,7 @@ class PointLabel:
 
     index: int
     name: str
-    place: tuple[float, float]
+    point: tuple[float, float]
 
 
 def point_label_texts(variants: Sequence[str]) -> dict[str, str]:
@@ -62,24 +62,24 @@ def write_numbered_legend(figure: Figure, lines: Sequence[str], columns: int) ->
 
 
 def write_point_labels(
-    axis: Axes, found: Sequence[PointLabel], *, others: Sequence[tuple[float, float]] = (), faint: Sequence[Bbox] = ()
+    axis: Axes, labels: Sequence[PointLabel], *, others: Sequence[tuple[float, float]] = (), faint: Sequence[Bbox] = ()
 ) -> None:
     """Write each label beside its mark, the marks with the least free space first.
 
     Args:
         axis: Axes at their final position: call `figure.draw_without_rendering()` first.
-        found: Labels to write.
+        labels: Labels to write.
         others: Positions of marks without a label, data units.
         faint: Boxes, in pixels, that labels may cover where they must.
     """
     scale = pixels_per_point(axis)
-    marks = [axis.transData.transform(each.place) for each in found]
-    bare = [axis.transData.transform(place) for place in others]
+    marks = [axis.transData.transform(label.point) for label in labels]
+    bare = [axis.transData.transform(point) for point in others]
     taken = [box_around(mark, HALF_MARK * scale, HALF_MARK * scale) for mark in [*marks, *bare]]
     frame = axis.get_window_extent()
-    for order in sorted(range(len(found)), key=lambda order: (_nearest(marks, order), found[order].index)):
-        each, mark = found[order], marks[order]
-        text = axis.text(0, 0, each.name, fontsize=10.5)
+    for order in sorted(range(len(labels)), key=lambda order: (_nearest(marks, order), labels[order].index)):
+        label, mark = labels[order], marks[order]
+        text = axis.text(0, 0, label.name, fontsize=10.5)
         size = text.get_window_extent()
         text.remove()
         strangers = [*marks[:order], *marks[order + 1 :]]
@@ -88,14 +88,14 @@ def write_point_labels(
         far = math.hypot(*offset) - size.width / 2 * abs(offset[0]) / math.hypot(*offset) > LEADER_DISTANCE * scale
         line = {"arrowstyle": "-", "color": "#777777", "linewidth": 0.8, "shrinkA": 0, "shrinkB": 5}
         note = axis.annotate(
-            each.name,
-            each.place,
+            label.name,
+            label.point,
             xytext=tuple(offset / scale),
             textcoords="offset points",
             ha="center",
             va="center",
             fontsize=10.5,
-            color=style.series_text_colour(each.index),
+            color=style.series_text_colour(label.index),
             zorder=4,
             arrowprops=line if far else None,
             bbox={"boxstyle": BoxStyle("Square", pad=0.08), "facecolor": "white", "alpha": 0.75, "linewidth": 0},
@@ -161,9 +161,9 @@ def _nearest(marks: Sequence[Any], index: int) -> float:
     return round(min(others, default=0.0))
 
 
-def _apart(name: Bbox, place: Any) -> float:
-    """Distance from a box to a place outside it; 0 within."""
-    x, y = place
+def _apart(name: Bbox, point: Any) -> float:
+    """Distance from a box to a point outside it; 0 within."""
+    x, y = point
     return math.hypot(max(name.x0 - x, x - name.x1, 0.0), max(name.y0 - y, y - name.y1, 0.0))
 
 

@@ -18,8 +18,8 @@ AXIS_TITLES = {"side": "tokens", "points": "points (N)", "levels": "levels (L)",
 
 
 def _seconds(record: Record) -> float | None:
-    found = record.get("seconds", {}).get("forward+backward")
-    return None if found is None else 1000 * float(found["median"])
+    seconds = record.get("seconds", {}).get("forward+backward")
+    return None if seconds is None else 1000 * float(seconds["median"])
 
 
 def _of(name: str, unit: float = 1.0) -> Callable[[Record], float | None]:
@@ -46,8 +46,8 @@ def draw_scaling(records: Sequence[Record]) -> dict[str, bytes]:
     made: dict[str, bytes] = {}
     with matplotlib.rc_context(style.RC_PARAMS | {"font.size": 10.5}):
         for name in plotted_quantities(records):
-            found = _plot(records, *SCALING_PLOTS[name])
-            made |= {f"scaling-{name}.{suffix}": data for suffix, data in found.items()}
+            files = _plot(records, *SCALING_PLOTS[name])
+            made |= {f"scaling-{name}.{suffix}": data for suffix, data in files.items()}
     return made
 
 
@@ -68,7 +68,7 @@ def _plot(
         ticks: set[int] = set()
         for index, name in enumerate(names):
             mine = [record for record in records if record["axis"] == axis and record["attention"] == name]
-            points = [(axis_value(record), found) for record in mine if (found := value(record))]
+            points = [(axis_value(record), number) for record in mine if (number := value(record))]
             ticks |= {axis_value(record) for record in mine}
             if points:
                 x, y = zip(*points, strict=True)

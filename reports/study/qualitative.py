@@ -65,7 +65,7 @@ class LoadedPictures(NamedTuple):
 class ChosenPicture(NamedTuple):
     """Picture with its rank (best, median, worst), its number in the split, and its mean pixel accuracy."""
 
-    place: str
+    rank: str
     number: int
     score: float
 
@@ -85,19 +85,19 @@ def load_pictures(outs: Sequence[Path], study: Study) -> LoadedPictures:
     for variant in study.variants:
         for run in study.runs_of(variant):
             places = [store.pictures(str(run.get("key", ""))) for store in stores]
-            path = next((place for place in places if place.exists()), None)
+            path = next((file for file in places if file.exists()), None)
             if not study_rows.has_succeeded(run) or path is None:
                 continue
             try:
-                found = read_pictures(path)
+                pictures = read_pictures(path)
                 if arrays:
-                    _same_pictures(found, next(iter(arrays.values())))
+                    _same_pictures(pictures, next(iter(arrays.values())))
             except ValueError as error:
                 problems.append(
                     f"left out: {path.name}, pictures of {variant}, seed {study_rows.seed_of(run)}: {error}"
                 )
                 continue
-            arrays[variant] = found
+            arrays[variant] = pictures
             break
     return LoadedPictures(arrays, problems)
 
@@ -110,24 +110,24 @@ def read_pictures(path: Path) -> dict[str, npt.NDArray[Any]]:
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            found = {name: archive[name] for name in archive.files}
+            pictures = {name: archive[name] for name in archive.files}
     except Exception as error:  # a changed byte makes zipfile, zlib and numpy raise a dozen kinds
         raise ValueError(f"damaged, or no archive of arrays ({type(error).__name__})") from None
-    _check(found)
-    return found
+    _check(pictures)
+    return pictures
 
 
-def _check(found: Arrays) -> None:
-    index = found.get("index")
+def _check(pictures: Arrays) -> None:
+    index = pictures.get("index")
     if index is None or index.ndim != 1 or index.dtype.kind not in "iu" or not len(index):
         raise ValueError("no list of picture numbers")
-    classes, palette = found.get("classes"), found.get("palette")
+    classes, palette = pictures.get("classes"), pictures.get("palette")
     if classes is None or classes.ndim != 1 or classes.dtype.kind != "U":
         raise ValueError("no names of classes")
     if palette is None or palette.dtype != np.uint8 or palette.shape != (len(classes), 3):
         raise ValueError("no palette of its classes")
     for i in range(len(index)):
-        picture = found.get(f"image_{i}")
+        picture = pictures.get(f"image_{i}")
         if (
             picture is None
             or picture.dtype != np.uint8
@@ -137,7 +137,7 @@ def _check(found: Arrays) -> None:
         ):
             raise ValueError(f"no picture {i}")
         for name in ("truth", "prediction", "refined"):
-            labels = found.get(f"{name}_{i}")
+            labels = pictures.get(f"{name}_{i}")
             if labels is None and name == "refined":
                 continue
             if labels is None or labels.dtype != np.uint8 or labels.shape != picture.shape[:2]:
@@ -157,19 +157,19 @@ def choose_pictures(arrays: Mapping[str, Arrays]) -> list[ChosenPicture]:
     pictures the one with the lower number comes first. A picture without any scored pixel is not chosen.
     """
     scores: dict[int, list[float]] = {}
-    for found in arrays.values():
-        for i, number in enumerate(found["index"].tolist()):
-            scored = found[f"truth_{i}"] != IGNORE
+    for pictures in arrays.values():
+        for i, number in enumerate(pictures["index"].tolist()):
+            scored = pictures[f"truth_{i}"] != IGNORE
             if scored.any():
-                right = found[f"truth_{i}"] == found[f"prediction_{i}"]
+                right = pictures[f"truth_{i}"] == pictures[f"prediction_{i}"]
                 scores.setdefault(number, []).append(float(right[scored].mean()))
-    means = {number: sum(found) / len(found) for number, found in scores.items() if len(found) == len(arrays)}
+    means = {number: sum(shares) / len(shares) for number, shares in scores.items() if len(shares) == len(arrays)}
     ranked = sorted(means, key=lambda number: (-means[number], number))
     if not ranked:
         return []
     places = dict(zip(RANKS, (0, (len(ranked) - 1) // 2, len(ranked) - 1), strict=True))
     wanted = {1: RANKS[:1], 2: ("best", "worst")}.get(len(ranked), RANKS)
-    return [ChosenPicture(place, ranked[places[place]], means[ranked[places[place]]]) for place in wanted]
+    return [ChosenPicture(rank, ranked[places[rank]], means[ranked[places[rank]]]) for rank in wanted]
 
 
 def draw_pictures(arrays: Mapping[str, Arrays], control: str) -> ExamplePictures | None:
@@ -183,10 +183,10 @@ def draw_pictures(arrays: Mapping[str, Arrays], control: str) -> ExamplePictures
     names = sorted(arrays, key=lambda name: name != control)
     shown = {name: arrays[name] for name in names[:MAX_VARIANTS]}
     first = next(iter(shown.values()))
-    refines = any(name.startswith("refined_") for found in shown.values() for name in found)
+    refines = any(name.startswith("refined_") for pictures in shown.values() for name in pictures)
     titles = ["input", "truth", "prediction", "errors", "boundary" + ", before" * refines]
     titles += ["boundary, refined"] * refines
-    used = sorted(set().union(*(_classes(found, chosen) for found in shown.values())))
+    used = sorted(set().union(*(_classes(pictures, chosen) for pictures in shown.values())))
     style = drawing.RC_PARAMS | {"font.size": 9.5, "image.interpolation": "nearest", "image.resample": False}
     with matplotlib.rc_context(style):
         tall = sum(_height(first, picture) for picture in chosen)
@@ -217,7 +217,7 @@ def _fewer_colours(png: bytes) -> bytes:
 
 def _caption(chosen: Sequence[ChosenPicture], arrays: Mapping[str, Arrays], shown: Mapping[str, Arrays]) -> str:
     count = len(next(iter(arrays.values()))["index"])
-    which = ", ".join(f"{picture.place}: picture {picture.number} ({100 * picture.score:.1f} %)" for picture in chosen)
+    which = ", ".join(f"{picture.rank}: picture {picture.number} ({100 * picture.score:.1f} %)" for picture in chosen)
     text = (
         f"Chosen by rule from {count} kept pictures, by pixel accuracy averaged over {len(arrays)} "
         f"variant{'s' * (len(arrays) != 1)}: {which}. Each variant's lowest seed with pictures."
@@ -226,38 +226,38 @@ def _caption(chosen: Sequence[ChosenPicture], arrays: Mapping[str, Arrays], show
     return text + (f" {out} more variant{'s' * (out != 1)} not drawn: the first {MAX_VARIANTS} are." if out else "")
 
 
-def _position(found: Arrays, number: int) -> int:
-    return int(found["index"].tolist().index(number))
+def _position(pictures: Arrays, number: int) -> int:
+    return int(pictures["index"].tolist().index(number))
 
 
-def _height(found: Arrays, picture: ChosenPicture) -> float:
+def _height(pictures: Arrays, picture: ChosenPicture) -> float:
     """Inches of a row of this picture."""
-    height, width = found[f"truth_{_position(found, picture.number)}"].shape
+    height, width = pictures[f"truth_{_position(pictures, picture.number)}"].shape
     return ROW_INCHES * min(max(height / width, 0.3), 2.0) + 0.06
 
 
-def _classes(found: Arrays, chosen: Sequence[ChosenPicture]) -> set[int]:
+def _classes(pictures: Arrays, chosen: Sequence[ChosenPicture]) -> set[int]:
     """Classes to be seen in the chosen pictures."""
     kinds = ("truth", "prediction")
     seen: set[int] = set()
     for picture in chosen:
-        i = _position(found, picture.number)
-        seen |= {label for kind in kinds for label in np.unique(found[f"{kind}_{i}"]).tolist()}
-    return {label for label in seen if label < len(found["classes"])}
+        i = _position(pictures, picture.number)
+        seen |= {label for kind in kinds for label in np.unique(pictures[f"{kind}_{i}"]).tolist()}
+    return {label for label in seen if label < len(pictures["classes"])}
 
 
 def _band(band: Any, picture: ChosenPicture, shown: Mapping[str, Arrays], titles: Sequence[str]) -> None:
     """The rows of one picture, a variant each."""
     band.suptitle(
-        f"{picture.place}: picture {picture.number}, {100 * picture.score:.1f} % of pixels right on average",
+        f"{picture.rank}: picture {picture.number}, {100 * picture.score:.1f} % of pixels right on average",
         fontsize=10.5,
         x=0.01,
         ha="left",
         weight="bold",
     )
     grid = band.subplots(len(shown), len(titles), squeeze=False)
-    for line, (name, found) in zip(grid, shown.items(), strict=True):
-        panels = list(_panels(found, _position(found, picture.number)))
+    for line, (name, pictures) in zip(grid, shown.items(), strict=True):
+        panels = list(_panels(pictures, _position(pictures, picture.number)))
         for axis, panel in zip(line, [*panels, *[None] * (len(titles) - len(panels))], strict=True):
             axis.set_xticks([])
             axis.set_yticks([])
@@ -271,14 +271,14 @@ def _band(band: Any, picture: ChosenPicture, shown: Mapping[str, Arrays], titles
         axis.set_title(title, fontsize=9.5, pad=3)
 
 
-def _panels(found: Arrays, i: int) -> Iterator[ByteImage]:
+def _panels(pictures: Arrays, i: int) -> Iterator[ByteImage]:
     """The columns of one row, as pictures."""
-    truth, prediction, refined = found[f"truth_{i}"], found[f"prediction_{i}"], found.get(f"refined_{i}")
-    palette = found["palette"]
-    yield resize_nearest(found[f"image_{i}"])
+    truth, prediction, refined = pictures[f"truth_{i}"], pictures[f"prediction_{i}"], pictures.get(f"refined_{i}")
+    palette = pictures["palette"]
+    yield resize_nearest(pictures[f"image_{i}"])
     yield hatch_where(resize_nearest(colour_labels(truth, palette)), resize_nearest(truth) == IGNORE)
     yield resize_nearest(colour_labels(prediction, palette))
-    pale = pale_grey(found[f"image_{i}"])
+    pale = pale_grey(pictures[f"image_{i}"])
     errors = np.where(((prediction != truth) & (truth != IGNORE))[..., None], np.array(RED, np.uint8), pale)
     yield hatch_where(resize_nearest(errors), resize_nearest(truth) == IGNORE)
     for predicted in (prediction, refined):
@@ -286,13 +286,13 @@ def _panels(found: Arrays, i: int) -> Iterator[ByteImage]:
             yield boundary_overlay(resize_nearest(truth), resize_nearest(predicted), resize_nearest(pale))
 
 
-def _legend(figure: Figure, found: Arrays, used: Sequence[int]) -> None:
+def _legend(figure: Figure, pictures: Arrays, used: Sequence[int]) -> None:
     """Names of the colours: classes where they are few, and marks."""
     shades = {"wrong": RED, "true boundary": TRUE_ONLY, "predicted": PREDICTED_ONLY, "both": BOTH}
     handles = [Patch(color=drawing.colour_fractions(colour), label=name) for name, colour in shades.items()]
     handles.append(Patch(facecolor="#afafaf", edgecolor="#707070", hatch="////", label="ignored"))
     if len(used) <= MAX_LEGEND_CLASSES:
-        classes, palette = found["classes"].tolist(), found["palette"].tolist()
+        classes, palette = pictures["classes"].tolist(), pictures["palette"].tolist()
         handles += [
             Patch(color=drawing.colour_fractions(palette[label]), label=drawing.legend_label(classes[label]))
             for label in used

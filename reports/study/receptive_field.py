@@ -37,9 +37,9 @@ def receptive_field_frame(study: Study) -> pd.DataFrame:
     return make_frame(lines, COLUMNS, text=COLUMNS[:3])
 
 
-def receptive_field_section(found: pd.DataFrame) -> Iterator[str]:
+def receptive_field_section(frame: pd.DataFrame) -> Iterator[str]:
     """Yield the table, and a note on variants without self-attention in both slots."""
-    if found.empty:
+    if frame.empty:
         return
     yield "## What a token sees, measured\n"
     yield (
@@ -50,20 +50,20 @@ def receptive_field_section(found: pd.DataFrame) -> Iterator[str]:
     columns = ["variant", "encoder self", "one layer", "own level", "other levels"]
     columns += ["decoder self", "one layer", "own level", "decoder cross"]
     yield markdown_table(
-        columns, [_cells(variant, lines) for variant, lines in found.groupby("variant", sort=False)], left=2
+        columns, [_cells(variant, lines) for variant, lines in frame.groupby("variant", sort=False)], left=2
     )
-    empty = [variant for variant, attentions in _attentions(found).items() if attentions[:2] == [NONE, NONE]]
+    empty = [variant for variant, attentions in _attentions(frame).items() if attentions[:2] == [NONE, NONE]]
     if empty:
-        crossing = ", ".join(dict.fromkeys(_attentions(found)[variant][2] for variant in empty))
+        crossing = ", ".join(dict.fromkeys(_attentions(frame)[variant][2] for variant in empty))
         yield (
             f"With {NONE} in both self-attention slots ({escape_cell(', '.join(empty))}) the decoder's cross-attention "
             f"({escape_cell(crossing)}) still carries context to every query.\n"
         )
 
 
-def _attentions(found: pd.DataFrame) -> dict[str, list[str]]:
+def _attentions(frame: pd.DataFrame) -> dict[str, list[str]]:
     """Attentions of each variant's slots, in their order."""
-    return {str(variant): list(lines["attention"]) for variant, lines in found.groupby("variant", sort=False)}
+    return {str(variant): list(lines["attention"]) for variant, lines in frame.groupby("variant", sort=False)}
 
 
 def _cells(variant: object, lines: pd.DataFrame) -> list[str]:
@@ -75,8 +75,8 @@ def _cells(variant: object, lines: pd.DataFrame) -> list[str]:
 def _model(study: Study, variant: str) -> Mapping[str, Any]:
     """The model's settings of a variant, from whatever row has them."""
     for row in (*study.runs_of(variant), study.measures.get(variant, {})):
-        if isinstance(found := study_rows.value_at(row, "settings", "model"), Mapping):
-            return found
+        if isinstance(model := study_rows.value_at(row, "settings", "model"), Mapping):
+            return model
     return {}
 
 
@@ -100,5 +100,5 @@ def _levels(name: str) -> Sequence[str]:
     return words_of_it[1], words_of_it[-1]
 
 
-def _mean(found: Sequence[float]) -> float | None:
-    return fmean(found) if found else None
+def _mean(shares: Sequence[float]) -> float | None:
+    return fmean(shares) if shares else None

@@ -25,10 +25,10 @@ BOUNDARY_TITLES = {
 }
 
 
-def accuracy_section(study: Study, found: pd.DataFrame) -> Iterator[str]:
+def accuracy_section(study: Study, frame: pd.DataFrame) -> Iterator[str]:
     """Yield the main table, with the plot beside it."""
     yield f"## Accuracy, measured ({_short(study)})\n"
-    yield accuracy_table(found)
+    yield accuracy_table(frame)
     against = "N" if plots.point_series(study) else "variant"
     yield f"![mIoU against {against}; a dot a seed, mean and 95 % interval](accuracy.png)\n"
     yield (
@@ -50,17 +50,17 @@ def accuracy_section(study: Study, found: pd.DataFrame) -> Iterator[str]:
         )
 
 
-def accuracy_table(found: pd.DataFrame) -> str:
+def accuracy_table(frame: pd.DataFrame) -> str:
     """Return the accuracies of a frame of `frames.accuracy`, or of its CSV file read again, as a Markdown table."""
     shown = {"miou": "mIoU", "pixel_accuracy": "pixel accuracy"}
-    present = {name: title for name, title in shown.items() if f"{name}_mean" in found}
+    present = {name: title for name, title in shown.items() if f"{name}_mean" in frame}
     columns = ["variant", "n"]
     for title in present.values():
         columns += [f"{title}, %", "95 % interval"]
-    unfinished = bool((found["runs"] != found["n"]).any())
+    unfinished = bool((frame["runs"] != frame["n"]).any())
     columns += ["runs without a value"] * unfinished
     lines = []
-    for _, line in found.iterrows():
+    for _, line in frame.iterrows():
         cells = [line["variant"], str(line["n"])]
         for name in present:
             cells += [numbers.mean_std(line, name), numbers.format_interval(line[f"{name}_low"], line[f"{name}_high"])]
@@ -68,9 +68,9 @@ def accuracy_table(found: pd.DataFrame) -> str:
     return markdown_table(columns, lines)
 
 
-def comparison_section(study: Study, found: pd.DataFrame) -> Iterator[str]:
-    """Yield the comparison of each variant with the control; `found` is the study's `comparison_frame`."""
-    if found.empty:
+def comparison_section(study: Study, frame: pd.DataFrame) -> Iterator[str]:
+    """Yield the comparison of each variant with the control; `frame` is the study's `comparison_frame`."""
+    if frame.empty:
         return
     yield f"## Compared with {escape_cell(comparisons.control_variant(study))}, measured ({_short(study)})\n"
     yield (
@@ -82,7 +82,7 @@ def comparison_section(study: Study, found: pd.DataFrame) -> Iterator[str]:
     columns = ["variant", "verdict", "n", "difference", "95 % interval", "p", "p (Holm)", "p (permutation)", "smallest"]
     columns += ["detectable"]
     lines = []
-    for _, line in found.iterrows():
+    for _, line in frame.iterrows():
         n, other = line["n"], line["n_control"]
         p = [numbers.format_p_value(line[name]) for name in ("p", "p_holm", "p_permutation", "p_permutation_smallest")]
         detectable = [numbers.format_number(line[name], ".2f") for name in ("detectable", "detectable_in_family")]
@@ -97,9 +97,9 @@ def comparison_section(study: Study, found: pd.DataFrame) -> Iterator[str]:
     yield markdown_table(columns, lines, left=2)
 
 
-def learned_cue_section(study: Study, found: pd.DataFrame) -> Iterator[str]:
-    """Yield how many seeds learned the distant cue, and when; `found` is the study's `learned_cue_frame`."""
-    if found.empty:
+def learned_cue_section(study: Study, frame: pd.DataFrame) -> Iterator[str]:
+    """Yield how many seeds learned the distant cue, and when; `frame` is the study's `learned_cue_frame`."""
+    if frame.empty:
         return
     yield f"## Seeds that learned the far cue, measured ({_short(study)})\n"
     yield (
@@ -108,17 +108,17 @@ def learned_cue_section(study: Study, found: pd.DataFrame) -> Iterator[str]:
         "Its jump is the first probe during training from which on every probe is above that.\n"
     )
     lines = []
-    for _, line in found.iterrows():
+    for _, line in frame.iterrows():
         gap = "" if pd.isna(line["probe_gap"]) else f"{line['probe_gap']} steps"
         steps = "" if pd.isna(line["jump_steps"]) else line["jump_steps"]
         lines.append([line["variant"], f"{line['learned']} of {line['seeds']}", steps, gap])
     yield markdown_table(["variant", "learned", "seed: step of the jump", "known to within"], lines, left=4)
 
 
-def claims_section(number: int | None, found: pd.DataFrame) -> Iterator[str]:
+def claims_section(number: int | None, frame: pd.DataFrame) -> Iterator[str]:
     """Yield the verdicts on the paper's claims of this table."""
-    found = found[found["table"] == number]
-    if found.empty:
+    frame = frame[frame["table"] == number]
+    if frame.empty:
         return
     yield f"## The paper's claims: Table {number}\n"
     yield (
@@ -139,7 +139,7 @@ def claims_section(number: int | None, found: pd.DataFrame) -> Iterator[str]:
             numbers.format_interval(line["low"], line["high"]),
             numbers.format_p_value(line["p_holm"]),
         ]
-        for _, line in found.iterrows()
+        for _, line in frame.iterrows()
     ]
     yield markdown_table(columns, lines, left=3)
 
@@ -155,28 +155,28 @@ def seeds_section(study: Study) -> Iterator[str]:
     yield markdown_table(["variant", *(f"seed {seed}" for seed in study.seeds)], lines)
 
 
-def boundary_section(study: Study, found: pd.DataFrame) -> Iterator[str]:
-    """Yield the scores at boundaries, in interiors and by object size; `found` is the study's `boundary_frame`."""
-    if found.empty:
+def boundary_section(study: Study, frame: pd.DataFrame) -> Iterator[str]:
+    """Yield the scores at boundaries, in interiors and by object size; `frame` is the study's `boundary_frame`."""
+    if frame.empty:
         return
     yield f"## Boundaries and object sizes, measured ({_short(study)})\n"
     yield f"Percent, mean ± sample standard deviation over the seeds. {_definitions(study)}\n"
-    plain = [name for name in BOUNDARY_TITLES if f"{name}_mean" in found]
-    yield markdown_table(["variant", *(BOUNDARY_TITLES[name] for name in plain)], _spreads(found, plain))
-    columns = map(str, found.columns)
+    plain = [name for name in BOUNDARY_TITLES if f"{name}_mean" in frame]
+    yield markdown_table(["variant", *(BOUNDARY_TITLES[name] for name in plain)], _spreads(frame, plain))
+    columns = map(str, frame.columns)
     trimap = [name.removesuffix("_mean") for name in columns if re.fullmatch(r"trimap:.*_mean", name)]
     if trimap:
         yield "mIoU of the pixels within so many pixels of a true boundary (trimap), mean over the seeds:\n"
         lines = [
             [line["variant"], *(numbers.format_number(line[f"{name}_mean"], ".1f") for name in trimap)]
-            for _, line in found.iterrows()
+            for _, line in frame.iterrows()
         ]
         yield markdown_table(["variant", *(f"{name.removeprefix('trimap:')} px" for name in trimap)], lines)
 
 
-def refinement_section(study: Study, found: pd.DataFrame) -> Iterator[str]:
-    """Yield the changes by boundary refinement at test; `found` is the study's `refinement_frame`."""
-    if found.empty:
+def refinement_section(study: Study, frame: pd.DataFrame) -> Iterator[str]:
+    """Yield the changes by boundary refinement at test; `frame` is the study's `refinement_frame`."""
+    if frame.empty:
         return
     yield f"## Boundary refinement at test, measured ({_short(study)})\n"
     yield (
@@ -184,7 +184,7 @@ def refinement_section(study: Study, found: pd.DataFrame) -> Iterator[str]:
         "with the 95 % interval of their mean. All other tables are without refinement.\n"
     )
     lines = []
-    for _, line in found.iterrows():
+    for _, line in frame.iterrows():
         cells = [line["variant"], str(line["n"]), numbers.mean_std(line, "miou_refined")]
         for name in frames.REFINABLE_METRICS:
             cells += [
@@ -198,8 +198,8 @@ def refinement_section(study: Study, found: pd.DataFrame) -> Iterator[str]:
     yield markdown_table(columns, lines)
 
 
-def cost_section(study: Study, found: pd.DataFrame) -> Iterator[str]:
-    """Yield parameters, operations, memory and speed; `found` is the study's `cost_frame`."""
+def cost_section(study: Study, frame: pd.DataFrame) -> Iterator[str]:
+    """Yield parameters, operations, memory and speed; `frame` is the study's `cost_frame`."""
     yield "## Cost\n"
     if not study.measures:
         yield "Not measured yet.\n"
@@ -210,7 +210,7 @@ def cost_section(study: Study, found: pd.DataFrame) -> Iterator[str]:
         "of sampled points that fall within their map before training. "
         "Each variant alone on the machine, under the protocol below the table.\n"
     )
-    by_module = bool(found["module_gmacs_derived"].notna().any())
+    by_module = bool(frame["module_gmacs_derived"].notna().any())
     if by_module:
         yield "Module GMACs are what the paper's tool counts; the others have every product and sampling.\n"
     columns = [
@@ -225,7 +225,7 @@ def cost_section(study: Study, found: pd.DataFrame) -> Iterator[str]:
         "inside, % (measured)",
     ]
     lines = []
-    for _, line in found.iterrows():
+    for _, line in frame.iterrows():
         cells = [
             line["variant"],
             numbers.format_number(line["parameters_derived"], ",d"),
@@ -244,18 +244,18 @@ def cost_section(study: Study, found: pd.DataFrame) -> Iterator[str]:
         yield markdown_table(["how cost was measured", "value"], [list(pair) for pair in how], left=2)
 
 
-def class_iou_section(study: Study, found: pd.DataFrame) -> Iterator[str]:
-    """Yield the IoU of each class; `found` is the study's `class_iou_frame`."""
-    if found.empty:
+def class_iou_section(study: Study, frame: pd.DataFrame) -> Iterator[str]:
+    """Yield the IoU of each class; `frame` is the study's `class_iou_frame`."""
+    if frame.empty:
         return
     yield f"## IoU by class, measured ({_short(study)})\n"
-    if len(found) > MAX_CLASSES:
-        yield f"{len(found)} classes: see class_iou.csv.\n"
+    if len(frame) > MAX_CLASSES:
+        yield f"{len(frame)} classes: see class_iou.csv.\n"
         return
     yield f"Percent, mean over the seeds in which the class has an IoU; {DASH} where none has.\n"
     lines = [
         [line["class"], *(numbers.format_number(line[variant], ".1f") for variant in study.variants)]
-        for _, line in found.iterrows()
+        for _, line in frame.iterrows()
     ]
     yield markdown_table(["class", *study.variants], lines)
 
@@ -275,8 +275,8 @@ def _definitions(study: Study) -> str:
     )
 
 
-def _spreads(found: pd.DataFrame, names: Sequence[str]) -> list[list[str]]:
-    return [[line["variant"], *(numbers.mean_std(line, name) for name in names)] for _, line in found.iterrows()]
+def _spreads(frame: pd.DataFrame, names: Sequence[str]) -> list[list[str]]:
+    return [[line["variant"], *(numbers.mean_std(line, name) for name in names)] for _, line in frame.iterrows()]
 
 
 def _short(study: Study) -> str:
@@ -288,5 +288,5 @@ def _outcome(run: study_rows.Row) -> str:
     status = str(run.get("status"))
     if status != "ok":
         return status
-    found = [study_rows.number_at(run, "metrics", name) for name in ("miou", "pixel_accuracy")]
-    return " / ".join(DASH if value is None else f"{100 * value:.2f}" for value in found)
+    scores = [study_rows.number_at(run, "metrics", name) for name in ("miou", "pixel_accuracy")]
+    return " / ".join(DASH if value is None else f"{100 * value:.2f}" for value in scores)

@@ -11,13 +11,13 @@ from reports.analysis.study_rows import Study
 from reports.formats.markdown import code_block, markdown_table
 
 
-def failures_section(found: pd.DataFrame) -> Iterator[str]:
+def failures_section(failures: pd.DataFrame) -> Iterator[str]:
     """Yield the runs and measurements without a value, with the reason."""
     yield "## Failures and missing runs\n"
-    if found.empty:
+    if failures.empty:
         yield "None: every run has a value.\n"
         return
-    yield markdown_table(list(found.columns), found.astype(str).to_numpy().tolist(), left=4)
+    yield markdown_table(list(failures.columns), failures.astype(str).to_numpy().tolist(), left=4)
 
 
 def differences_section(study: Study) -> Iterator[str]:

@@ -15,8 +15,8 @@ COLUMNS = {"variant": "variant", "n": "n", "miou": "mIoU, %", "gmacs": "GMACs", 
 
 def study_lines(study: Study) -> Iterator[str]:
     """Yield the main table, then the verdict."""
-    found = frames.accuracy_frame(study).merge(frames.cost_frame(study), on="variant")
-    yield from plain_text.right_aligned_rows([list(COLUMNS.values()), *(_cells(line) for _, line in found.iterrows())])
+    frame = frames.accuracy_frame(study).merge(frames.cost_frame(study), on="variant")
+    yield from plain_text.right_aligned_rows([list(COLUMNS.values()), *(_cells(line) for _, line in frame.iterrows())])
     if study.runs:
         compared, learned = comparisons.comparison_frame(study), comparisons.learned_cue_frame(study)
         yield from comparisons.comparison_sentences(study, compared, learned)
@@ -26,14 +26,14 @@ def power_lines(study: Study, difference: float) -> Iterator[str]:
     """Yield the power of the study's seeds for a difference of mIoU in percent points, and the seeds that it would
     take.
     """
-    found = comparisons.power_frame(study, difference)
-    if found.empty:
+    power = comparisons.power_frame(study, difference)
+    if power.empty:
         yield "There is no second variant to compare with."
         return
-    control = found["control"].iloc[0]
+    control = power["control"].iloc[0]
     yield f"Differences of {difference:g} points of mIoU from {control}, two-sided t test at 0.05, 80 % probability."
     yield "In brackets: at the strictest step of Holm's correction over these comparisons."
-    for _, line in found.iterrows():
+    for _, line in power.iterrows():
         if pd.isna(line["sd_pooled"]):
             yield f"{line['variant']}: cannot be said without two values a side that differ"
             continue

@@ -37,18 +37,18 @@ def read_study(outs: Sequence[Path], experiment: str, control: str = "") -> Stud
     abouts = [store.experiments()[experiment] for store in stores]
     runs = [store.read("run", experiment) for store in stores]
     measures = [store.read("measure", experiment) for store in stores]
-    rows = [row for found in runs for row in found.rows]
+    rows = [row for records in runs for row in records.rows]
     _refuse_mixture(rows)
     commands = [*(about.get("command") for about in abouts), *(row.get("command") for row in rows)]
     planned = {(entry["variant"], entry["seed"]): entry for about in abouts for entry in about["runs"]}
     study = assemble_study(
         abouts[0].get("kind", experiment),
         runs=rows,
-        measures=[row for found in measures for row in found.rows],
+        measures=[row for records in measures for row in records.rows],
         planned=planned.values(),
         commands=[command for command in commands if command],
         control=control or abouts[0].get("control"),
-        problems=[problem for found in (*runs, *measures) for problem in found.problems],
+        problems=[problem for records in (*runs, *measures) for problem in records.problems],
     )
     if control and control not in study.variants:
         raise ValueError(f"--control {control}: {experiment} has {', '.join(study.variants)}")
@@ -112,9 +112,9 @@ def write_files(folder: Path, made: Mapping[str, bytes]) -> list[Path]:
 
 
 def _refuse_mixture(rows: Iterable[Row]) -> None:
-    found = {(str(row.get("preset")), str(value_at(row, "settings", "data"))) for row in rows}
-    if len(found) > 1:
-        kinds = "; ".join(f"preset {preset}, data {data}" for preset, data in sorted(found))
+    mixture = {(str(row.get("preset")), str(value_at(row, "settings", "data"))) for row in rows}
+    if len(mixture) > 1:
+        kinds = "; ".join(f"preset {preset}, data {data}" for preset, data in sorted(mixture))
         raise ValueError(f"these folders do not belong together: {kinds}")
 
 

@@ -66,7 +66,7 @@ def keep(out: Path, name: str, found: Arrays) -> Path:
 
 def places(*found: Arrays) -> list[tuple[str, int]]:
     chosen = choose_pictures({str(i): one for i, one in enumerate(found)})
-    return [(picture.place, picture.number) for picture in chosen]
+    return [(picture.rank, picture.number) for picture in chosen]
 
 
 def test_best_median_and_worst() -> None:

@@ -244,7 +244,7 @@ def test_folder_names() -> None:
 def test_plot_against_points_has_a_series_for_each_l() -> None:
     series = accuracy.point_series(study(grid_runs()))
     assert list(series) == ["L = 1", "L = 3"]
-    assert [group.place for group in series["L = 3"]] == [4, 16, 64]
+    assert [group.position for group in series["L = 3"]] == [4, 16, 64]
     assert series["L = 1"][0].values == pytest.approx({0: 30, 1: 31, 2: 32})
 
 
@@ -252,7 +252,7 @@ def test_failed_runs_are_marked_where_they_belong() -> None:
     runs = grid_runs()
     runs[4] = run_row(GRID[1], 1, None)
     group = accuracy.point_series(study(runs))["L = 1"][1]
-    assert (group.place, group.missing, sorted(group.values)) == (16, (1,), [0, 2])
+    assert (group.position, group.missing, sorted(group.values)) == (16, (1,), [0, 2])
 
 
 @pytest.mark.parametrize(
