@@ -268,18 +268,25 @@ class Store:
                 study["experiments"][name] = entry
                 self._write_study(study)
 
-    def rename_listed(self, keys: Mapping[tuple[str, str], str]) -> None:
-        """List rows under other keys. Only under the folder's lock.
+    def rename_listed(self, rows: Mapping[tuple[str, str], Row]) -> None:
+        """List rows under other keys, and under other names where they have others now. Only under the folder's lock.
 
         Args:
-            keys: the new key of each row, by its kind and old key.
+            rows: Each row with its new key, by its kind and old key; a new name has its old one under `former`.
         """
         study = self._study()
         before = study_file.study_text(study)
         for experiment in study.get("experiments", {}).values():
             for kind, folder in ROW_FOLDERS.items():
                 for entry in experiment[folder]:
-                    entry["key"] = keys.get((kind, entry["key"]), entry["key"])
+                    row = rows.get((kind, entry["key"]))
+                    if row is None:
+                        continue
+                    entry["key"] = row["key"]
+                    old, new = row["former"].get("variant"), row["variant"]
+                    if old and entry.get("variant") == old:
+                        entry["variant"] = new
+                        experiment["variants"] = [new if name == old else name for name in experiment["variants"]]
         if study_file.study_text(study) != before:
             self._write_study(study)
 

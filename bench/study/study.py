@@ -70,6 +70,7 @@ class Study:
         skip_oom: Gives a row `skipped` to what is predicted not to fit into memory, and to what needs no less than a
             run that did not fit.
         command: The command line, for the rows.
+        notes: Lines for the user, before anything else is said.
         tasks: What a worker calls.
     """
 
@@ -91,6 +92,7 @@ class Study:
     control: str = ""
     skip_oom: bool = False
     command: str = ""
+    notes: tuple[str, ...] = ()
     tasks: WorkerTasks = WorkerTasks()
 
 
@@ -167,7 +169,7 @@ def run_study(study: Study, say: Callable[[str], None] = print) -> tuple[Row, ..
         if study.engine == "ray" and plan_study(study).due_runs:  # before anything is written
             connection.enter_context(ray_cluster.ray_connection(study.address, **_share(study)))
         opened = store.open(preset=study.preset, data=study.data, splits=splits)
-        for line in [*opened, *legacy_keys.adopt_rows(store)]:
+        for line in [*study.notes, *opened, *legacy_keys.adopt_rows(store)]:
             say(line)
         todo = _listed(store, study, say)
         done = len(todo.own_runs) - len(todo.due_runs)
@@ -297,7 +299,11 @@ def dry_run_lines(study: Study) -> list[str]:
     store = Store(study.out)
     store.check(preset=study.preset, data=study.data, splits=_split_digests(study, again=True))
     todo = plan_study(study)
-    lines = [*todo.problems, *changed_data_lines(store, [job.spec for job in todo.due_runs], store.read("run").rows)]
+    lines = [
+        *study.notes,
+        *todo.problems,
+        *changed_data_lines(store, [job.spec for job in todo.due_runs], store.read("run").rows),
+    ]
     for variant in study.variants:
         own, jobs = (
             [job for job in some if job.spec["variant"] == variant.name] for some in (todo.own_runs, todo.due_runs)
