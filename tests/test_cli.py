@@ -55,7 +55,7 @@ def test_the_options_are_these() -> None:
         | protocol
         | {f"--{name}" for name in ("data", "split", "images", "results")}
         | {f"--{name}" for name in ("processes", "gpus", "threads")},
-        "predict": {"path", "--checkpoint"} | protocol,
+        "predict": {"path", "--checkpoint", "--max-pixels"} | protocol,
         "doctor": set(),
     }
 

@@ -1,7 +1,8 @@
 """Constructor parameters of the attention in a slot, used as axes: `encoder_self.window=7,15`.
 
-The constructor of the class in the slot says which parameters there are, and of what type; no mechanism is known here
-by name. In a grid of several mechanisms a parameter applies to the variants whose class has it.
+The constructor of the class in the slot says which parameters there are, of what type and with what default; no
+mechanism is known here by name. In a grid of several mechanisms a parameter applies to the variants whose class has it.
+An option at its default is left out, so that a variant has one configuration, one name and one key however it is typed.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bench.config.fields import check_number, did_you_mean, one_of, parse_as
-from bench.config.settings import Settings
+from bench.config.settings import Settings, settings_from_dict, settings_to_dict
 from unept.config import SLOTS, ModelConfig
 
 
@@ -44,15 +45,37 @@ def applicable_options(model: ModelConfig, words: Mapping[str, str]) -> dict[str
 
 
 def with_attention_options(settings: Settings, options: Mapping[str, Any]) -> Settings:
-    """Return `settings` with `options` added to those it has; options that its classes do not have are left out."""
+    """Return `settings` with `options` added to those it has.
+
+    Options that its classes do not have, and options at their defaults, are left out.
+    """
     model = settings.model
-    kept = {
-        name: value
-        for name, value in model.attention_options
-        if name.partition(".")[2] in _parameters(name.partition(".")[0], getattr(model, name.partition(".")[0]))
-    }
-    together = tuple(sorted((kept | dict(options)).items()))
-    return dataclasses.replace(settings, model=dataclasses.replace(model, attention_options=together))
+    together = dict(model.attention_options) | dict(options)
+    chosen = tuple(sorted((name, value) for name, value in together.items() if _changes(model, name, value)))
+    return dataclasses.replace(settings, model=dataclasses.replace(model, attention_options=chosen))
+
+
+def without_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as plain values without options at their defaults, which older versions kept.
+
+    They are returned as they are where a class cannot be had.
+    """
+    try:
+        known = settings_from_dict(dict(settings))
+        return settings_to_dict(with_attention_options(known, {}))
+    except ValueError:
+        return dict(settings)
+
+
+def _changes(model: ModelConfig, option: str, value: Any) -> bool:
+    """Return True if the class in the option's slot has the parameter, with another default than `value`."""
+    slot, _, name = option.partition(".")
+    parameter = _parameters(slot, getattr(model, slot)).get(name)
+    if parameter is None:
+        return False
+    default = parameter.default
+    same = value == default and isinstance(value, bool) == isinstance(default, bool)
+    return parameter.required or not same
 
 
 def unknown_option_error(axis: str, name: str, models: Iterable[ModelConfig]) -> ValueError:

@@ -4,7 +4,8 @@
     variants = expand_axes(axes, preset("quick"))  # four, named "N=4 L=1" and so on
 
 Variants come in row-major order of the axes: the last axis changes fastest. An axis of a slot's parameter
-(`encoder_self.window=7,15`) applies to the variants whose class has it; variants that differ in nothing else are one.
+(`encoder_self.window=7,15`) applies to the variants whose class has it, and at its default it is not in their names;
+variants that differ in nothing else are one.
 """
 
 from __future__ import annotations
@@ -154,7 +155,7 @@ def expand_axes(axes: Axes, base: Settings) -> tuple[Variant, ...]:
     `profile` sets each field in which the two profiles differ; an axis of one of those fields overrides it.
 
     Raises:
-        ValueError: For an impossible combination, and for two with the same settings.
+        ValueError: For an impossible combination.
     """
     variants: list[Variant] = []
     models, applied = [], set()
@@ -165,7 +166,7 @@ def expand_axes(axes: Axes, base: Settings) -> tuple[Variant, ...]:
             settings, chosen = _settings(base, combination)
             models.append(settings.model)
             applied |= set(chosen)
-            name = " ".join(f"{axis.label}={format_value(chosen[axis.name])}" for axis in axes if axis.name in chosen)
+            name = _variant_name(axes, chosen, settings)
             for option in filter(is_attention_option, chosen):
                 slot = option.partition(".")[0]
                 if (
@@ -182,8 +183,32 @@ def expand_axes(axes: Axes, base: Settings) -> tuple[Variant, ...]:
     for axis in axes:
         if axis.name not in applied:
             raise unknown_option_error(str(axis), axis.name, models)
-    _refuse_equal(variants)
     return tuple(variants)
+
+
+def _variant_name(axes: Axes, chosen: Mapping[str, Any], settings: Settings) -> str:
+    """Return the name of a variant: its values, without those options of its slots that are at their defaults."""
+    told = {name: value for name, value in chosen.items() if not is_attention_option(name)}
+    told |= {name: value for name, value in settings.model.attention_options if name in chosen}
+    if not told:  # options alone, all at their defaults
+        told = {
+            slot: getattr(settings.model, slot) for slot in dict.fromkeys(name.partition(".")[0] for name in chosen)
+        }
+        return " ".join(f"{slot}={value}" for slot, value in told.items())
+    return " ".join(f"{axis.label}={format_value(told[axis.name])}" for axis in axes if axis.name in told)
+
+
+def merge_equal(variants: Sequence[Variant]) -> tuple[tuple[Variant, ...], dict[str, str]]:
+    """Return the variants without those that have the settings of an earlier one.
+
+    Returns:
+        The variants that are left, and for the name of each that is not the name of its equal.
+    """
+    left: dict[Settings, Variant] = {}
+    for variant in variants:
+        left.setdefault(variant.settings, variant)
+    names = {variant.name: left[variant.settings].name for variant in variants}
+    return tuple(left.values()), {name: kept for name, kept in names.items() if name != kept}
 
 
 def with_field_values(base: Settings, words: Sequence[str]) -> Settings:
@@ -223,13 +248,6 @@ def profile_fields(name: str) -> dict[str, Any]:
     theirs = [{k: v for part in parts for k, v in vars(part).items()} for parts in PROFILES.values()]
     own = {k: v for part in PROFILES[name] for k, v in vars(part).items()}
     return {field: value for field, value in own.items() if any(other[field] != value for other in theirs)}
-
-
-def _refuse_equal(variants: Sequence[Variant]) -> None:
-    for index, variant in enumerate(variants):
-        for other in variants[:index]:
-            if other.settings == variant.settings:
-                raise ValueError(f"{other.name} and {variant.name} are the same settings")
 
 
 def validate_settings(settings: Settings) -> None:

@@ -11,14 +11,7 @@ from bench.dataset_check.reading import PairReading
 from unept.data.image_dataset import Pictures
 
 _LOSSY = (".jpg", ".jpeg", ".webp")
-_MENDING = {
-    "damaged": ("truncated or damaged", "download or extract them again"),
-    "image": ("of a sort that is not read", "save them with 8 bits a channel"),
-    "label": (
-        "without class numbers",
-        "write the number of the class into a grey or palette PNG; colours have to be turned back into numbers first",
-    ),
-}
+_STATES = {"damaged": "truncated or damaged", "image": "not read as a picture", "label": "not read as a label"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,17 +79,17 @@ def pairing_findings(split: str, pictures: Pictures) -> Iterator[Finding]:
 
 
 def fault_findings(split: str, readings: Sequence[PairReading]) -> Iterator[Finding]:
-    """Yield findings on files that cannot be decoded, and on those of the wrong sort."""
-    for kind, (state, fix) in _MENDING.items():
-        faults = [fault for reading in readings for fault in reading.faults if fault.kind == kind]
-        if faults:
-            examples = first_and_more([fault.said for fault in faults])
+    """Yield findings on files that cannot be decoded, and on those that are not read; one for each remedy."""
+    faults = [fault for reading in readings for fault in reading.faults]
+    for kind, state in _STATES.items():
+        for fix in dict.fromkeys(fault.fix for fault in faults if fault.kind == kind):
+            affected = [fault for fault in faults if (fault.kind, fault.fix) == (kind, fix)]
             yield Finding(
                 check=kind,
                 split=split,
-                what=f"{counted_noun(len(faults), 'file')} {state}: {examples}",
+                what=f"{counted_noun(len(affected), 'file')} {state}: {first_and_more([one.said for one in affected])}",
                 fix=fix,
-                files=tuple(fault.path for fault in faults),
+                files=tuple(fault.path for fault in affected),
             )
 
 
@@ -111,7 +104,10 @@ def size_findings(split: str, pictures: Pictures, readings: Sequence[PairReading
             [reading for reading in other if reading not in turned],
             "export the label at the size of its picture, by nearest value",
         ),
-        (turned, "turn the label as the picture's EXIF orientation says, or the picture's file as the label"),
+        (
+            turned,
+            "turn the label as the picture is seen, with its EXIF orientation, or the picture's file as the label",
+        ),
     ):
         if affected:
             examples = first_and_more(

@@ -53,27 +53,39 @@ def _strange(
         for reading in readings
         if reading.pair.label and any(value in reading.pixels for value in unknown)
     ]
-    first, last = min(pictures.encoding.classes), max(pictures.encoding.classes)
-    void = min(pictures.encoding.ignored, default=IGNORE)
+    encoding = pictures.encoding
+    first, last = min(encoding.classes), max(encoding.classes)
+    void = min(encoding.ignored, default=None)
+    # Counting from another number may be the reason only where the classes have the values first, first + 1 and so on.
+    counted = unknown == [last + 1] and [*encoding.classes.items()] == [
+        (first + number, number) for number in range(len(pictures.classes))
+    ]
     share = f"{sum(pixels[value] for value in unknown) / pixels.total():.2%} of the pixels"
     listed = _listed([*map(str, unknown)])
-    if unknown == [last + 1] and first not in pixels:
+    if counted and pixels.keys() - encoding.ignored == {*range(first + 1, last + 2)}:
         what = f"labels run from {first + 1} to {last + 1}, one above {first} to {last}: they are counted from 1"
-        fix = f"take 1 off every value of a class; whatever is unlabelled must be {void}"
-    elif unknown == [last + 1]:
+        fix = f"take 1 off the values {first + 1} to {last + 1} and leave {void}, which is unlabelled, as it is"
+    elif counted and first not in pixels:
+        what = f"labels hold {last + 1}, one above {first} to {last}, and no {first}"
+        fix = f"if they are counted from {first + 1}, take 1 off the values of classes; else one more class is needed"
+    elif counted:
         what = f"labels hold {first} to {last + 1}, one value more than the {len(pictures.classes)} classes"
         fix = (
-            f"if {first} means unlabelled, write {void} for it and take 1 off the others; else one more class is needed"
+            f"if {first} means unlabelled, write {void} for it first and then take 1 off the values {first + 1} to "
+            f"{last + 1}; else one more class is needed"
         )
-    elif unknown == [IGNORE]:
+    elif unknown == [IGNORE] and void is not None:
         what = f"labels hold 255 in {share}, which is no class, and unlabelled is {void}"
         fix = f"write {void} for 255, or say that 255 is unlabelled (in a folder: 'ignore' of meta.json)"
     elif len(unknown) >= MANY_VALUES and sum(pixels[value] for value in unknown) < SMALL_SHARE * pixels.total():
         what = f"labels hold {len(unknown)} strange values ({listed}) in {share}: such come of interpolation"
         fix = "make the labels anew, resized by nearest value and saved as PNG"
     else:
-        what = f"labels hold {listed}, outside {pictures.encoding.said}, in {share}"
+        what = f"labels hold {listed}, outside {encoding.said}, in {share}"
         fix = f"write {void} for what is not to be scored, or correct the number of classes"
+    if pictures.official:
+        left = f", or write {void} for what is not to be scored" if void is not None else ""
+        fix = f"extract the owners' labels again{left}"
     files = f", in {counted_noun(len(affected), 'label')}, first {affected[0]}"
     return Finding(check="value", split=split, what=what + files, fix=fix, files=tuple(affected))
 
@@ -90,7 +102,8 @@ def _void(split: str, pictures: Pictures, seen: frozenset[int]) -> Iterator[Find
             check="void",
             split=split,
             what=f"{hides}: that class is never scored",
-            fix="if classes are counted from 1, take 1 off the labels and write 255 for 0; else let 'ignore' be 255",
+            fix="if classes are counted from 1, write 255 for 0 first, then take 1 off the values of the classes and "
+            "let 'ignore' be 255; if not, let 'ignore' be 255",
         )
     elif len(names) == 2 and seen == {0, IGNORE} and IGNORE in encoding.ignored:
         yield Finding(
@@ -104,7 +117,7 @@ def _void(split: str, pictures: Pictures, seen: frozenset[int]) -> Iterator[Find
             check="void",
             split=split,
             what=f"class 0 is called {names[0]!r} and no pixel is {min(encoding.ignored)}: it is scored as a class",
-            fix="write 255 for 0, take 1 off the others, and take the name out of the classes",
+            fix="write 255 for 0 first, then take 1 off the values of the classes, and take the name out",
         )
     elif pictures.official and pictures.official.void and not seen & encoding.ignored:
         yield Finding(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import struct
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +10,13 @@ from typing import Literal
 
 import numpy as np
 
-from unept.data.image_dataset import Damaged, Pair, Pictures, check_image
+from unept.data.image_dataset import Pair, Pictures
+from unept.data.image_file import Damaged, Refused
+from unept.data.load_image import check_image
+from unept.data.png_chunks import broken_chunk
 
 Kind = Literal["damaged", "image", "label"]
-_PNG = b"\x89PNG\r\n\x1a\n"
+_DAMAGED = "download or extract them again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,14 +24,16 @@ class FileFault:
     """A file that could not be used.
 
     Attributes:
-        kind: damaged; image, an image of the wrong sort; label, a label of the wrong sort.
+        kind: damaged; image, a picture that is not read; label, a label that is not read.
         path: The file.
         said: One line that names it.
+        fix: What to do about it.
     """
 
-    kind: Kind  # damaged; an image of the wrong sort; a label of the wrong sort
+    kind: Kind
     path: Path
     said: str
+    fix: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +68,7 @@ def read_pair(pictures: Pictures, pair: Pair) -> PairReading:
     pixels: dict[int, int] = {}
     digest = label_digest = ""
     try:
-        size = check_image(pair.image)
+        size = check_image(pair.image, pictures.max_pixels)
         digest = _digest(pair.image)
     except ValueError as error:
         faults.append(_fault("image", pair.image, error))
@@ -89,36 +92,16 @@ def read_pair(pictures: Pictures, pair: Pair) -> PairReading:
     )
 
 
-def broken_chunk(content: bytes) -> str | None:
-    """Return the type of a PNG's first chunk whose checksum is wrong or that is cut off; None where all of them are
-    whole.
-
-    Decoders do not look at the checksums of the chunks that hold the pixels. None for any other file.
-    """
-    if not content.startswith(_PNG):
-        return None
-    position = len(_PNG)
-    while position < len(content):
-        if position + 8 > len(content):
-            return "the last one"
-        length, kind = struct.unpack_from(">I4s", content, position)
-        end = position + 8 + length
-        checksum = int.from_bytes(content[end : end + 4], "big")
-        if end + 4 > len(content) or zlib.crc32(content[position + 4 : end]) != checksum:
-            return str(kind.decode("ascii", "replace"))
-        if kind == b"IEND":
-            return None
-        position = end + 4
-    return "IEND"
-
-
 def _digest(path: Path) -> str:
     content = path.read_bytes()
     chunk = broken_chunk(content)
     if chunk is not None:
-        raise Damaged(f"{path}: damaged: the checksum of its chunk {chunk} is wrong")
+        raise Damaged(f"{path}: truncated or damaged: the checksum of its chunk {chunk} is wrong")
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def _fault(kind: Kind, path: Path, error: ValueError) -> FileFault:
-    return FileFault(kind="damaged" if isinstance(error, Damaged) else kind, path=path, said=str(error))
+    if isinstance(error, Refused):
+        return FileFault(kind=kind, path=path, said=error.reason, fix=error.fix)
+    assert isinstance(error, Damaged), error
+    return FileFault(kind="damaged", path=path, said=str(error), fix=_DAMAGED)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from bench.config.fields import LARGEST_INTEGER
 from bench.config.option_fields import argument, nested_options, option
+from unept.data.image_file import MAX_PIXELS
 from unept.data.sample import SPLITS
 
 if TYPE_CHECKING:
@@ -150,6 +151,7 @@ class PredictRequest:
         metavar="FILE",
         completes="files",
     )
+    max_pixels: int = option(MAX_PIXELS, help="Refuse pictures of more pixels.", metavar="N", least=1)
     overrides: ProtocolOverrides = nested_options(ProtocolOverrides)
     device: str = option("auto", help="auto, cpu, cuda, cuda:1 ...", metavar="NAME", group=DEVICES, completes="devices")
     own_modules: bool = option(False, help="Import the attention that a checkpoint names as module:Class.")

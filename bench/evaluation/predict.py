@@ -21,6 +21,7 @@ from bench.launchers.worker import is_allocation_failure
 from unept.boundary import OFFSETS
 from unept.checkpoints import model_file
 from unept.data.contact_sheet import WHEEL
+from unept.data.image_file import MAX_PIXELS
 from unept.data.load_image import Photo, photos_below, read_photo
 from unept.model import UNEPT
 from unept.utils.finite import non_finite_in
@@ -160,7 +161,9 @@ def image_paths(path: Path, out: Path) -> dict[str, Path]:
     }
 
 
-def predict_image(path: Path, predictors: Sequence[Predictor]) -> tuple[Photo, dict[str, ImagePrediction]]:
+def predict_image(
+    path: Path, predictors: Sequence[Predictor], max_pixels: int = MAX_PIXELS
+) -> tuple[Photo, dict[str, ImagePrediction]]:
     """Read an image and return it with each checkpoint's prediction, by name.
 
     Another error of a model is not the image's fault, and is raised as it is.
@@ -168,13 +171,14 @@ def predict_image(path: Path, predictors: Sequence[Predictor]) -> tuple[Photo, d
     Args:
         path: The image.
         predictors: The checkpoints.
+        max_pixels: A picture of more pixels is refused.
 
     Raises:
         ValueError: The file cannot be read, or memory does not suffice; the message names it.
         NonFiniteError: An output is not finite; the message names the checkpoint and the image.
     """
     try:
-        photo = read_photo(path)
+        photo = read_photo(path, max_pixels)
         predictions = {}
         for predictor in predictors:
             with non_finite_in(f"{predictor.path}: not drawn, {path}"):

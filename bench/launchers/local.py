@@ -46,7 +46,7 @@ class _Task:
     outcome: Outcome | None = None
     stuck: dict[str, Any] | None = None
     busy: bool = False
-    changed: bool = False
+    changed: str = ""
 
 
 @dataclass(kw_only=True)
@@ -86,7 +86,7 @@ def run_local_jobs(
     Raises:
         Interrupted: When told to stop. The workers are ended before any of these is raised.
         StoreUnwritable: When a worker cannot write.
-        SourcesChanged: When the sources were edited meanwhile.
+        SourcesChanged: When the sources or the data were edited meanwhile.
     """
     assert parallel >= 1, parallel
     with signals_raise():
@@ -195,7 +195,7 @@ class LocalQueue(JobQueue):
         elif name == "stuck":
             task.stuck = event
         elif name == "changed":
-            task.changed = True
+            task.changed = event["what"]
         elif name == "busy":
             task.busy = True
         else:
@@ -210,7 +210,7 @@ class LocalQueue(JobQueue):
         if task.stuck:
             raise StoreUnwritable(task.stuck["errno"], task.stuck["message"], str(self.store.out))
         if task.changed:
-            raise SourcesChanged("the sources changed while the study ran; what was done is kept, start it again")
+            raise SourcesChanged(task.changed)
         if task.busy:
             self.claimed_elsewhere.append(task.job)
         else:

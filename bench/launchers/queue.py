@@ -29,7 +29,16 @@ class Interrupted(BaseException):
 
 
 class SourcesChanged(ValueError):
-    """Raised when the sources were edited while the queue ran, so that rows would not match their keys."""
+    """Raised when the sources or the data changed while the queue ran, so that rows would not match their keys.
+
+    Args:
+        what: What has changed, such as `the sources`.
+        message: The whole message, where it is another than that it changed while the study ran.
+    """
+
+    def __init__(self, what: str, message: str = "") -> None:
+        super().__init__(message or f"{what} changed while the study ran; what was done is kept, start it again")
+        self.what = what
 
 
 class StoreUnwritable(OSError):

@@ -288,9 +288,11 @@ class _RayQueue(JobQueue):
             raise StoreUnwritable(event["errno"], event["message"], task.node)
         else:
             assert name == "changed", name
+            what = event["what"]
             raise SourcesChanged(
-                f"{task.node} has other sources than this program, or they changed while the study ran; what was done "
-                "is kept: install the same version on every node, and start it again"
+                what,
+                f"{task.node}: {what} there are not those of this command, or changed while the study ran; what was "
+                "done is kept: give every node the same version of the program and the same data, and start it again",
             )
 
     def _keep(self, task: _RayTask, row: dict[str, Any], log: bytes = b"", pictures: bytes | None = None) -> None:

@@ -10,7 +10,7 @@ another one. Where it does not, they lie in the node's own folder, which ends wi
     {"event": "done", "row": {...}, "log": b"...", "pictures": b"..."}
     {"event": "stopped", "message": "..."}     its process was told to stop, so there is no row
     {"event": "stuck", "errno": 28, "message": "..."}      the node's disk cannot be written, so there is no row
-    {"event": "changed"}    the node's sources are not those of the run's key, so there is no row
+    {"event": "changed", "what": "..."}    the node's sources or data are not those of the run's key: there is no row
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ def _run_job(own: Store, spec: dict[str, Any], gpu: bool) -> Iterator[Event]:
     except StoreUnwritable as error:
         yield {"event": "stuck", "errno": error.errno, "message": error.strerror}
         return
-    except SourcesChanged:
-        yield {"event": "changed"}
+    except SourcesChanged as change:
+        yield {"event": "changed", "what": change.what}
         return
     finally:
         work.stop()

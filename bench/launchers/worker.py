@@ -8,7 +8,7 @@ the run's log; the starting process hears lines of JSON on a private channel (th
     {"event": "exists"}     it was already there          {"event": "busy"}    another process has the claim
     {"event": "note", "message": "..."}
     {"event": "stuck", "errno": 28, "message": "..."}      the store cannot be written, so there is no row
-    {"event": "changed"}    the sources are not those the run's key was made of, so there is no row
+    {"event": "changed", "what": "the sources"}    they, or the data, are not those of the run's key, so there is no row
     {"event": "idle"}       all is well and the next spec may come
 
 With `-` each line is a spec, and the worker ends when the stream does: when the process that started it dies, however
@@ -36,7 +36,8 @@ from typing import Any, TextIO
 
 from bench import environment
 from bench.errors import one_line
-from bench.results.rows import PROGRAM, SCHEMA, Row, json_value
+from bench.results.data_digest import digest_of_settings
+from bench.results.rows import PROGRAM, SCHEMA, Row, data_digest_of, json_value
 from bench.results.source_hash import slots_of, source_hash
 from bench.results.store import ClaimBusy, Store, utc_now
 
@@ -95,15 +96,33 @@ def _work(spec: dict[str, Any], emit: Callable[..., None]) -> bool:
                 emit("exists")
                 return True
             if source_hash(kind, slots_of(spec["settings"]), again=True) != spec["sources"]:
-                emit("changed")
+                emit("changed", what="the sources")
+                return False
+            if not _has_its_data(spec, emit):
                 return False
             row = run_attempt(spec, store.checkpoints(key), emit)
+            if not _has_its_data(spec, emit):  # what it saw is neither the old data nor the new ones
+                shutil.rmtree(store.checkpoints(key), ignore_errors=True)
+                return False
             store.write(row)
             emit("row", **{name: row[name] for name in ("status", "message", "metrics")})
             return bool(row["status"] == "ok")
     except ClaimBusy:
         emit("busy")
         return True
+
+
+def _has_its_data(spec: dict[str, Any], emit: Callable[..., None]) -> bool:
+    """Return True if the data are those of the run's key; else say that they have changed."""
+    expected = data_digest_of(spec)
+    what = f"the data at {spec['settings']['data']}"
+    try:
+        if not expected or digest_of_settings(spec["settings"], again=True).digest == expected:
+            return True
+    except ValueError as error:  # a file is gone
+        what = f"{what} ({error})"
+    emit("changed", what=what)
+    return False
 
 
 def run_attempt(spec: dict[str, Any], folder: Path, emit: Callable[..., None]) -> Row:
@@ -156,7 +175,11 @@ def make_row(spec: dict[str, Any], result: dict[str, Any], *, started: str, mall
         "command",
     )
     row = {"schema": SCHEMA, **{name: spec[name] for name in names}}
-    row |= {"roles": spec.get("roles", {}), "release": environment.package_version(PROGRAM)}
+    row |= {
+        "data": spec.get("data", {}),
+        "roles": spec.get("roles", {}),
+        "release": environment.package_version(PROGRAM),
+    }
     if spec["kind"] == "run":
         row |= {"seed": spec["seed"], "training": {}}
     else:

@@ -1,9 +1,10 @@
-"""Rows of release 0.1.0 under today's keys, so that its studies are continued and nothing of them is done again.
+"""Rows of older versions under today's keys, so that their studies are continued and nothing of them is done again.
 
 That release made keys of the bytes of its source files. When one of its studies is continued, each row that the
 sources of the release made is given the key that their equivalents (`release_0_1_0.EQUIVALENT`) have today, once and
 for all. The row keeps its release, and says its former key and sources under `former`. Rows of other sources stay as
-they are. Reading a study changes nothing in it.
+they are. Older versions also kept options of an attention that are at their defaults: such a row gets the key and the
+name of the same run without them. Reading a study changes nothing in it.
 
 `python -m bench.results.legacy_keys` prints the digests of today's sources, `--write` makes them the equivalent ones.
 """
@@ -22,6 +23,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from bench.config.attention_options import is_attention_option, without_defaults
 from bench.results import release_0_1_0 as release
 from bench.results.roles import MEASURE
 from bench.results.rows import KINDS, Row, row_key, row_to_text
@@ -32,7 +34,7 @@ from unept.utils.atomic_files import atomic_write, sync_folder
 
 @dataclass(frozen=True, kw_only=True)
 class Move:
-    """One row of the release, and the same row as it is written under today's key."""
+    """One row of an older version, and the same row as it is written under today's key."""
 
     old: Row
     new: Row
@@ -62,8 +64,38 @@ def equivalent_roles(kind: str, slots: Iterable[str]) -> dict[str, str]:
 
 
 def translated(row: Row) -> Row | None:
-    """Return the row under today's key; None for a row that the sources of release 0.1.0 did not make."""
-    if "roles" in row or not {"settings", "sources"} <= row.keys():
+    """Return the row under today's key; None for a row that has it.
+
+    That is a row without options at their defaults which the sources of release 0.1.0 did not make.
+    """
+    if not {"settings", "sources"} <= row.keys():
+        return None
+    made = _of_the_release(row) or row
+    plain = _without_defaults(made) or made
+    return None if plain is row else plain
+
+
+def _without_defaults(row: Row) -> Row | None:
+    """Return the row as that of the run without options at their defaults; None where it has none."""
+    options = row["settings"].get("model", {}).get("attention_options")
+    if not options:
+        return None
+    settings = without_defaults(row["settings"])
+    left = settings["model"].get("attention_options", {})
+    dropped = [name for name in options if name not in left]
+    if not dropped:
+        return None
+    words = [word for word in row["variant"].split() if word.partition("=")[0] not in dropped]
+    slots = dict.fromkeys(name.partition(".")[0] for name in dropped if is_attention_option(name))
+    name = " ".join(words or [f"{slot}={settings['model'][slot]}" for slot in slots])
+    new = {field: value for field, value in row.items() if field != "digest"}
+    former = {"key": row["key"], "settings": row["settings"], "variant": row["variant"]}
+    new |= {"settings": settings, "variant": name, "former": former | row.get("former", {})}
+    return new | {"key": row_key(row["kind"], new)}
+
+
+def _of_the_release(row: Row) -> Row | None:
+    if "roles" in row:
         return None
     slots = slots_of(row["settings"])
     if row["sources"] not in legacy_hashes(row["kind"], slots):
@@ -76,13 +108,13 @@ def translated(row: Row) -> Row | None:
 
 
 def pending(store: Store) -> list[Move]:
-    """Return the rows of a study that are still under keys of release 0.1.0. Nothing is changed."""
+    """Return the rows of a study that are still under keys of older versions. Nothing is changed."""
     rows = [row for kind in KINDS for row in store.read(kind).rows]
     return [Move(old=row, new=new) for row in rows if (new := translated(row))]
 
 
 def adopt_rows(store: Store) -> list[str]:
-    """Give the rows of release 0.1.0 today's keys; returns one line that says so, or none.
+    """Give the rows of older versions today's keys; returns one line that says so, or none.
 
     The new rows are written first, then study.json lists them, then the old files go. A crash leaves either or both,
     and the next call does the rest. It holds the folder's lock, so that of two processes one does it.
@@ -91,17 +123,33 @@ def adopt_rows(store: Store) -> list[str]:
         return []
     with store.lock():
         done = [move for move in pending(store) if _write_row(store, move)]
-        store.rename_listed({(move.kind, move.old["key"]): move.new["key"] for move in done})
+        store.rename_listed({(move.kind, move.old["key"]): move.new for move in done})
         for move in done:
             _move_files(store, move.old["key"], move.new["key"])
-            store.path(move.kind, move.old["key"]).unlink()
+            _remove_old(store, move)
         for folder in {store.path(move.kind, move.old["key"]).parent for move in done}:
             sync_folder(folder)
     if not done:
         return []
-    rows = "1 row" if len(done) == 1 else f"{len(done)} rows"
-    were = "was" if len(done) == 1 else "were"
-    return [f"{rows} of release {release.RELEASE} {were} given today's keys"]
+    of_release = [move for move in done if "settings" not in move.new["former"]]
+    said = (
+        (len(of_release), f"of release {release.RELEASE}", "today's keys"),
+        (len(done) - len(of_release), "with options at their defaults", "the keys of the same runs without them"),
+    )
+    return [
+        f"{count} {'row' if count == 1 else 'rows'} {which} {'was' if count == 1 else 'were'} given {keys}"
+        for count, which, keys in said
+        if count
+    ]
+
+
+def _remove_old(store: Store, move: Move) -> None:
+    """Remove a row that is there under its new key; one of a run that was made twice is set aside instead."""
+    kept = store.row(move.kind, move.new["key"])
+    if kept is not None and kept.get("former", {}).get("key") == move.new["former"]["key"]:
+        store.path(move.kind, move.old["key"]).unlink()
+    else:
+        store.supersede(move.kind, move.old["key"])
 
 
 def adopt_checkpoints(store: Store, specs: Iterable[Mapping[str, Any]]) -> None:

@@ -12,6 +12,7 @@ SCHEMA = 1
 STATUSES = ("ok", "oom", "diverged", "unsupported", "failed", "skipped")
 KINDS = ("run", "measure")
 PROGRAM = "unept-bench"
+REGION_METRICS = {"interior_miou": "interior_classes", "trimap": "trimap_classes", "size_iou": "size_classes"}
 
 _RUN_KEY = ("settings", "preset", "seed", "backend", "threads", "sources")
 _MEASURE_KEY = ("settings", "preset", "backend", "threads", "sources", "machine")
@@ -33,19 +34,60 @@ def row_key(kind: str, spec: Mapping[str, Any]) -> str:
     """Return the key of a run or measure: a hash of what decides its numbers, and of nothing else.
 
     Machine and versions are part of a measure's key, since time and memory depend on them; for a run they are columns.
+    Of data in files the digest is part of the key, and the path is a column.
 
     Args:
         kind: `run` or `measure`.
-        spec: Holds at least the fields of the key.
+        spec: Holds at least the fields of the key; `data` holds the data's `digest` where it is known.
     """
     assert kind in KINDS, kind
-    return content_key({name: spec[name] for name in (_RUN_KEY if kind == "run" else _MEASURE_KEY)})
+    values = {name: spec[name] for name in (_RUN_KEY if kind == "run" else _MEASURE_KEY)}
+    digest = data_digest_of(spec)
+    return content_key(values | {"settings": _with_data(spec["settings"], digest)} if digest else values)
+
+
+def request_key(row: Mapping[str, Any]) -> str:
+    """Return a key of the run that a row or spec is of, whatever its sources and data."""
+    return row_key("run", {**row, "sources": "", "data": {}, "settings": _with_data(row["settings"], "")})
+
+
+def data_digest_of(row: Mapping[str, Any]) -> str:
+    """Return the digest of the data in files that a row was made of; "" where there is none, or none was recorded."""
+    data = row.get("data")
+    in_files = ":" in str(row["settings"].get("data", ""))
+    return str(data.get("digest", "")) if in_files and isinstance(data, Mapping) else ""
+
+
+def is_data_verified(row: Mapping[str, Any]) -> bool:
+    """Return False for a row of data in files that does not say what these files were."""
+    settings = row.get("settings")
+    in_files = isinstance(settings, Mapping) and ":" in str(settings.get("data", ""))
+    return not in_files or bool(data_digest_of(row))
+
+
+def _with_data(settings: Mapping[str, Any], digest: str) -> dict[str, Any]:
+    """Return the settings with `digest` in place of the data's path."""
+    kind, colon, _ = str(settings.get("data", "")).partition(":")
+    return {**settings, "data": f"{kind}{colon}{digest}"}
 
 
 def release_of(row: Mapping[str, Any]) -> str:
     """Return the release of this program that made the row's numbers; "" where the row does not tell."""
     packages = (row.get("environment") or {}).get("packages") or {}
     return str(row.get("release") or packages.get(PROGRAM, ""))
+
+
+def comparable_metrics(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the row's metrics without those whose definition is another one today.
+
+    A mean over a region comes with the number of classes that it goes over (`bench.evaluation.boundary_metrics`). Where
+    that is missing, as in rows of release 0.1.0, classes without true pixels there were counted too.
+    """
+    metrics = row.get("metrics")
+    if not isinstance(metrics, Mapping):
+        return {}
+    former = [name for name, classes in REGION_METRICS.items() if classes not in metrics]
+    return {name: value for name, value in metrics.items() if name not in former}
 
 
 def json_value(value: Any) -> Any:

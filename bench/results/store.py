@@ -4,16 +4,17 @@
     OUT/runs/KEY.json         one row per run          OUT/measures/KEY.json   one row per measured variant
     OUT/runs/KEY.lock         its claim                OUT/logs/KEY.log        OUT/checkpoints/KEY/
     OUT/pictures/KEY.npz      some pictures with what the run predicted for them
+    OUT/data/DIGEST.json      digests of the files that runs were trained and scored on
     OUT/results.csv           scores: what a repetition gives again, bit for bit
     OUT/measures.csv          operations, memory, time
     OUT/provenance.csv        when, how long, and where each row was made
 
 One folder holds one preset and one data set, and any number of experiments (grids, tables of the paper). Rows are found
 by key, so a cell that two experiments share is run once; study.json lists for each experiment the keys of its rows and
-the names it gives them, and a report takes the rows that its experiment lists. A row appears whole or not at all: it is
-written under a temporary name, synced and renamed, by whoever holds its claim. The claim is a file lock that dies with
-its process. A damaged row is renamed to KEY.json.damaged-1 and never deleted, a row that a retry replaces likewise to
-KEY.json.superseded-1.
+the names it gives them (`study_file`), and a report takes the rows that its experiment lists. A row appears whole or
+not at all: it is written under a temporary name, synced and renamed, by whoever holds its claim. The claim is a file
+lock that dies with its process. A damaged row is renamed to KEY.json.damaged-1 and never deleted, a row that a retry
+replaces likewise to KEY.json.superseded-1.
 
 Reading a study imports no torch.
 """
@@ -24,21 +25,21 @@ import contextlib
 import datetime
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from bench.results import csv_export
+from bench.results import csv_export, study_file
+from bench.results.data_digest import DataDigest, FileDigests, has_files
 from bench.results.rows import KINDS, SCHEMA, Row, row_from_text, row_to_text
+from bench.results.study_file import FORMAT, ROW_FOLDERS, STUDY_FILE
 from unept.utils.atomic_files import atomic_write, sync_folder
 
-FORMAT = "unept-bench study"
-STUDY_FILE = "study.json"
 _OWN = (STUDY_FILE, "study.lock", f"{STUDY_FILE}.tmp")
-_ROW_FOLDERS = {"run": "runs", "measure": "measures"}
+NO_DIGESTS: Mapping[str, str] = {}
 
 
 class ClaimBusy(Exception):
@@ -70,8 +71,13 @@ class Store:
 
     # --- the folder ---------------------------------------------------------------------------------------------------
 
-    def open(self, *, preset: str, data: str) -> list[str]:
+    def open(self, *, preset: str, data: str, splits: Mapping[str, str] = NO_DIGESTS) -> list[str]:
         """Create the folder, or check that it belongs to this preset and data.
+
+        Args:
+            preset: Name of the preset.
+            data: Specification of the data set.
+            splits: Digests of the data's splits; {} for generated scenes.
 
         Returns:
             Lines for the user, such as that a damaged study.json was set aside.
@@ -80,28 +86,74 @@ class Store:
             ValueError: For a folder that belongs to something else.
             OSError: Where it cannot be written.
         """
-        self.check(preset=preset, data=data)
+        self.check(preset=preset, data=data, splits=splits)
         self.out.mkdir(parents=True, exist_ok=True)
-        messages = []
         with self.lock():
-            if (self.out / STUDY_FILE).exists() and not self._study():
-                aside = set_aside(self.out / STUDY_FILE, "damaged")
-                messages.append(
-                    f"{self.out / STUDY_FILE} is damaged; set aside as {aside.name} and made anew: no row is lost, and "
-                    "the folder's other experiments are listed again by their commands"
-                )
-            if not (self.out / STUDY_FILE).exists():
-                fresh = {"format": FORMAT, "schema": SCHEMA, "preset": preset, "data": data, "created": utc_now()}
-                atomic_write(self.out / STUDY_FILE, _json(fresh | {"experiments": {}}))
-        for folder in (*_ROW_FOLDERS.values(), "logs", "checkpoints"):
+            messages = self._mend(preset, data)
+            study = self._study()
+            if study["data"] != data:
+                messages.append(f"the data are at {data} now, before at {study['data']}: the same content")
+            known = {**study.get("data_splits", NO_DIGESTS), **splits}
+            if (study["data"], study.get("data_splits", NO_DIGESTS)) != (data, known):
+                self._write_study(study | {"data": data, "data_splits": known})
+        for folder in (*ROW_FOLDERS.values(), "logs", "checkpoints"):
             (self.out / folder).mkdir(exist_ok=True)
         for leftover in _listed(self.out / "checkpoints"):  # of a worker that was killed just after it wrote its row
             if self.has("run", leftover.name):
                 shutil.rmtree(leftover, ignore_errors=True)
         return messages
 
-    def check(self, *, preset: str, data: str) -> None:
+    def mend(self) -> list[str]:
+        """Make study.json again where it is damaged: from what it lists of the rows, or from the rows alone.
+
+        Returns:
+            A line that says so, or none. A folder that is no study is left as it is.
+        """
+        if not self._listed_rows() and not self._study():
+            return []
+        with self.lock():
+            identity = self._identity()
+            return self._mend(*identity) if identity else []
+
+    def _mend(self, preset: str, data: str) -> list[str]:
+        """Write study.json where it is absent, damaged, changed by another program, or of a version without digests."""
+        path, study = self.out / STUDY_FILE, self._study()
+        if study and study_file.is_intact(study):
+            if "digest" not in study:
+                self._write_study(study)
+            return []
+        rows = [row for kind in KINDS for row in self.read(kind).rows]
+        aside = set_aside(path, "damaged").name if path.exists() else ""
+        if study:
+            self._write_study(study | {"experiments": study_file.with_names_of_rows(study["experiments"], rows)})
+            return [
+                f"{path} was changed by something else than this program: it does not match its digest; set aside as "
+                f"{aside} and written again, with the rows' own names where it said otherwise"
+            ]
+        created = utc_now()
+        found = study_file.experiments_of_rows(rows, created)
+        fresh = {"format": FORMAT, "schema": SCHEMA, "preset": preset, "data": data, "created": created}
+        self._write_study(fresh | {"experiments": found})
+        if not aside and not found:
+            return []
+        what = f"is damaged; set aside as {aside} and made anew" if aside else "is gone; made anew"
+        return [
+            f"{path} {what} from the rows: no row is lost, and an experiment that shared all of its rows with others "
+            "is listed again by its command"
+        ]
+
+    def _write_study(self, study: Mapping[str, Any]) -> None:
+        atomic_write(self.out / STUDY_FILE, study_file.study_text(study))
+
+    def _listed_rows(self) -> list[Path]:
+        return [
+            path for folder in ROW_FOLDERS.values() for path in _listed(self.out / folder) if path.suffix == ".json"
+        ]
+
+    def check(self, *, preset: str, data: str, splits: Mapping[str, str] = NO_DIGESTS) -> None:
         """Check, without touching anything, that the folder is free or for this preset and data.
+
+        Data at another path are the same data where their splits have the same digests.
 
         Raises:
             ValueError: Names what the folder belongs to.
@@ -117,11 +169,20 @@ class Store:
             raise ValueError(
                 f"{self.out} is not empty and no study of this program (it holds {first}); name another with --out"
             )
-        if identity != (preset, data):
+        moved = has_files(data) and identity[1].partition(":")[0] == data.partition(":")[0] and self._has_data(splits)
+        if identity != (preset, data) and not (identity[0] == preset and moved):
             raise ValueError(
                 f"{self.out} belongs to preset {identity[0]}, data {identity[1]}; "
                 f"this is preset {preset}, data {data}: name another folder with --out"
             )
+
+    def _has_data(self, splits: Mapping[str, str]) -> bool:
+        """Return True if the splits that the study's data and these have in common are there, and equal."""
+        recorded = [row.get("data") for row in self.read("run").rows]
+        of_rows = [data["splits"] for data in recorded if isinstance(data, Mapping) and "splits" in data]
+        known = self._study().get("data_splits") or (of_rows[-1] if of_rows else NO_DIGESTS)
+        common = known.keys() & splits.keys()
+        return bool(common) and all(known[split] == splits[split] for split in common)
 
     def _identity(self) -> tuple[str, str] | None:
         """Return preset and data from study.json, else from the rows; None where neither tells."""
@@ -130,7 +191,7 @@ class Store:
             return study["preset"], study["data"]
         for row in self.read("run").rows:
             return row["preset"], row["settings"]["data"]
-        if (self.out / STUDY_FILE).exists() and (self.out / _ROW_FOLDERS["run"]).is_dir():
+        if (self.out / STUDY_FILE).exists() and (self.out / ROW_FOLDERS["run"]).is_dir():
             raise ValueError(
                 f"{self.out / STUDY_FILE} is damaged and there is no row to tell what it was; name another with --out"
             )
@@ -146,7 +207,9 @@ class Store:
             return {}
         if study.get("schema") != SCHEMA:
             raise ValueError(f"{self.out / STUDY_FILE} has schema {study.get('schema')}, this program reads {SCHEMA}")
-        return study if {"preset", "data"} <= study.keys() and _all_entries(study.get("experiments")) else {}
+        named = all(isinstance(study.get(name), str) for name in ("preset", "data"))
+        splits = study.get("data_splits", NO_DIGESTS)
+        return study if named and isinstance(splits, dict) and study_file.has_entries(study.get("experiments")) else {}
 
     def lock(self) -> FileLock:
         """Return the lock for changes that concern the whole folder: study.json, the tables, a report."""
@@ -172,13 +235,21 @@ class Store:
             raise ValueError(f"{self.out}: no study here (no readable {STUDY_FILE}{damaged})")
         return study["experiments"]
 
-    def register(self, name: str, experiment: Mapping[str, Any], *, measures: bool = True) -> None:
+    def register(
+        self,
+        name: str,
+        experiment: Mapping[str, Any],
+        *,
+        measures: bool = True,
+        keeps: Callable[[Mapping[str, Any]], bool] = lambda _: False,
+    ) -> None:
         """List `experiment` in study.json.
 
         Args:
             name: The name it is listed under.
             experiment: Its entry; `runs` and `measures` list the rows that belong to it.
             measures: False keeps the measures listed before: their keys are those of another machine.
+            keeps: Returns True for a run listed before that stays listed though `experiment` does not have it.
         """
         with self.lock():
             study = self._study()
@@ -187,31 +258,43 @@ class Store:
             entry = dict(experiment) | {"created": before.get("created", utc_now())}
             if not measures and before.get("variants") == entry["variants"]:
                 entry["measures"] = before["measures"]
+            own = {run["key"] for run in entry["runs"]}
+            further = [run for run in before.get("runs", ()) if run["key"] not in own and keeps(run)]
+            if further:
+                entry["runs"] = [*entry["runs"], *further]
+                entry["seeds"] = max(entry["seeds"], *(run["seed"] + 1 for run in further))
             if before != entry:
                 study["experiments"][name] = entry
-                atomic_write(self.out / STUDY_FILE, _json(study))
+                self._write_study(study)
 
-    def rename_listed(self, keys: Mapping[tuple[str, str], str]) -> None:
-        """List rows under other keys. Only under the folder's lock.
+    def rename_listed(self, rows: Mapping[tuple[str, str], Row]) -> None:
+        """List rows under other keys, and under other names where they have others now. Only under the folder's lock.
 
         Args:
-            keys: the new key of each row, by its kind and old key.
+            rows: Each row with its new key, by its kind and old key; a new name has its old one under `former`.
         """
         study = self._study()
-        before = _json(study)
+        before = study_file.study_text(study)
         for experiment in study.get("experiments", {}).values():
-            for kind, folder in _ROW_FOLDERS.items():
+            for kind, folder in ROW_FOLDERS.items():
                 for entry in experiment[folder]:
-                    entry["key"] = keys.get((kind, entry["key"]), entry["key"])
-        if _json(study) != before:
-            atomic_write(self.out / STUDY_FILE, _json(study))
+                    row = rows.get((kind, entry["key"]))
+                    if row is None:
+                        continue
+                    entry["key"] = row["key"]
+                    old, new = row["former"].get("variant"), row["variant"]
+                    if old and entry.get("variant") == old:
+                        entry["variant"] = new
+                        experiment["variants"] = [new if name == old else name for name in experiment["variants"]]
+        if study_file.study_text(study) != before:
+            self._write_study(study)
 
     # --- rows ---------------------------------------------------------------------------------------------------------
 
     def path(self, kind: str, key: str) -> Path:
         """Return the path of the row of `key`, which need not exist."""
         assert kind in KINDS, kind
-        return self.out / _ROW_FOLDERS[kind] / f"{key}.json"
+        return self.out / ROW_FOLDERS[kind] / f"{key}.json"
 
     def row(self, kind: str, key: str) -> Row | None:
         """Return the row of `key`, or None where there is none.
@@ -242,21 +325,23 @@ class Store:
     def read(self, kind: str, experiment: str = "") -> StoredRows:
         """Return all whole rows, or those that `experiment` lists, under the names and in the order it gives them.
 
+        Names that contradict a row are a problem, and the row keeps its own.
+
         Raises:
             ValueError: For an experiment that is not listed.
         """
         if experiment:
             return self._read_listed(kind, experiment)
-        keys = [path.stem for path in _listed(self.out / _ROW_FOLDERS[kind]) if path.suffix == ".json"]
+        keys = [path.stem for path in _listed(self.out / ROW_FOLDERS[kind]) if path.suffix == ".json"]
         return self._collect(kind, [{"key": key} for key in sorted(keys)])
 
     def _read_listed(self, kind: str, experiment: str) -> StoredRows:
         known = self.experiments()
         if experiment not in known:
             raise ValueError(f"{self.out}: no experiment {experiment!r}; there are: {', '.join(known)}")
-        return self._collect(kind, known[experiment][_ROW_FOLDERS[kind]])
+        return self._collect(kind, known[experiment][ROW_FOLDERS[kind]], experiment)
 
-    def _collect(self, kind: str, listed: list[dict[str, Any]]) -> StoredRows:
+    def _collect(self, kind: str, listed: list[dict[str, Any]], experiment: str = "") -> StoredRows:
         rows, problems = [], []
         for entry in listed:
             try:
@@ -264,13 +349,18 @@ class Store:
             except ValueError as error:
                 problems.append(f"left out: {error}")
                 continue
-            if row is not None:
-                rows.append(row | entry)
+            if row is None:
+                continue
+            if not experiment or study_file.agrees(entry, row, experiment):
+                rows.append(row | study_file.names_in(entry))
+            else:
+                rows.append(row)
+                problems.append(f"{study_file.disagreement(entry, row)}: the row's own names are shown")
         return StoredRows(rows=tuple(rows), problems=tuple(problems))
 
     def missing(self, kind: str, experiment: str) -> int:
         """Return the number of rows that `experiment` lists and that are not there."""
-        return sum(not self.has(kind, entry["key"]) for entry in self.experiments()[experiment][_ROW_FOLDERS[kind]])
+        return sum(not self.has(kind, entry["key"]) for entry in self.experiments()[experiment][ROW_FOLDERS[kind]])
 
     @contextlib.contextmanager
     def claim(self, kind: str, key: str) -> Iterator[None]:
@@ -315,6 +405,21 @@ class Store:
     def log(self, key: str) -> Path:
         """Return the path of a run's log."""
         return self.out / "logs" / f"{key}.log"
+
+    def write_data_files(self, data: DataDigest) -> None:
+        """Keep the digests of the data's files, by which a later command can name those that have changed."""
+        path = self.out / "data" / f"{data.digest}.json"
+        if data.files and not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            atomic_write(path, json.dumps(dict(sorted(data.files.items())), indent=0).encode())
+
+    def data_files(self, digest: str) -> FileDigests | None:
+        """Return the digests of files that `write_data_files` kept; None where they are not there."""
+        try:
+            files = json.loads((self.out / "data" / f"{digest}.json").read_bytes())
+        except (OSError, ValueError, RecursionError):
+            return None
+        return files if isinstance(files, dict) else None
 
     def write_beside(self, key: str, *, log: bytes, pictures: bytes | None) -> None:
         """Add what another machine made besides a row.
@@ -383,19 +488,3 @@ def set_aside(path: Path, why: str) -> Path:
 
 def _listed(folder: Path) -> list[Path]:
     return list(folder.iterdir()) if folder.is_dir() else []
-
-
-def _all_entries(experiments: object) -> bool:
-    """Return True if each experiment of a study.json lists its rows as `register` writes them."""
-    return isinstance(experiments, dict) and all(
-        isinstance(entry, dict)
-        and all(
-            isinstance(entry.get(folder), list) and all(isinstance(e, dict) and "key" in e for e in entry[folder])
-            for folder in _ROW_FOLDERS.values()
-        )
-        for entry in experiments.values()
-    )
-
-
-def _json(value: Mapping[str, Any]) -> bytes:
-    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()

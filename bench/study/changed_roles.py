@@ -6,9 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from bench.results.rows import Row, release_of, row_key
-
-_ANY = {"sources": ""}
+from bench.results.rows import Row, release_of, request_key
 
 
 def changed_lines(due: Sequence[Mapping[str, Any]], rows: Iterable[Row]) -> list[str]:
@@ -20,10 +18,10 @@ def changed_lines(due: Sequence[Mapping[str, Any]], rows: Iterable[Row]) -> list
     """
     latest: dict[str, Row] = {}
     for row in sorted(rows, key=lambda row: str(row["finished"])):
-        latest[row_key("run", row | _ANY)] = row
+        latest[request_key(row)] = row
     counts: Counter[tuple[str, str]] = Counter()
     for spec in due:
-        before = latest.get(row_key("run", {**spec, **_ANY}))
+        before = latest.get(request_key(spec))
         if before and before["sources"] != spec["sources"]:
             counts[_changed(before.get("roles", {}), spec["roles"]), release_of(before)] += 1
     return [

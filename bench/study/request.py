@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from bench import environment
 from bench.config.checks import check_data_sets, check_variants, default_study_folder, resolve_backend, visible_gpus
-from bench.config.grid import Variant
+from bench.config.grid import Variant, merge_equal
 from bench.config.settings import Settings
 from bench.study.options import StudyRequest, parse_statuses, study_settings
 from bench.study.shard import parse_shard
@@ -29,7 +29,7 @@ def build_study(kind: str, grid: str, make: VariantFactory, request: StudyReques
         ValueError: In one line, for every mistake that can be detected without training.
     """
     base = study_settings(request)
-    variants = make(base)
+    variants, equal = merge_equal(make(base))
     check_variants(variants)
     if not dry_run:
         check_data_sets(variants)
@@ -55,7 +55,8 @@ def build_study(kind: str, grid: str, make: VariantFactory, request: StudyReques
         gpus=gpus,
         shard=parse_shard(request.shard),
         retry=parse_statuses(request.retry),
-        control=request.control,
+        control=equal.get(request.control, request.control),
+        notes=tuple(f"{name} has the settings of {kept}: it is run once, as {kept}" for name, kept in equal.items()),
         skip_oom=request.skip_oom,
         command=request.command,
     )

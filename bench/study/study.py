@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,12 @@ from bench.launchers.local import run_local_jobs
 from bench.launchers.progress import JobClock, progress_display
 from bench.launchers.queue import Job, Outcome, SkipRule
 from bench.results import legacy_keys
+from bench.results.data_digest import DataDigest, data_digest, digest_of_settings, has_files
 from bench.results.rows import KINDS, Row, row_key
 from bench.results.source_hash import combined, slots_of, source_roles
 from bench.results.store import ClaimBusy, Store
 from bench.study import oom_policy
+from bench.study.changed_data import changed_data_lines
 from bench.study.changed_roles import changed_lines
 from bench.study.shard import WHOLE_STUDY, Shard
 from bench.study.summary import counted
@@ -68,6 +70,7 @@ class Study:
         skip_oom: Gives a row `skipped` to what is predicted not to fit into memory, and to what needs no less than a
             run that did not fit.
         command: The command line, for the rows.
+        notes: Lines for the user, before anything else is said.
         tasks: What a worker calls.
     """
 
@@ -89,6 +92,7 @@ class Study:
     control: str = ""
     skip_oom: bool = False
     command: str = ""
+    notes: tuple[str, ...] = ()
     tasks: WorkerTasks = WorkerTasks()
 
 
@@ -160,10 +164,12 @@ def run_study(study: Study, say: Callable[[str], None] = print) -> tuple[Row, ..
         Interrupted: When told to stop.
     """
     store = Store(study.out)
+    splits = _split_digests(study, again=True)
     with contextlib.ExitStack() as connection:
         if study.engine == "ray" and plan_study(study).due_runs:  # before anything is written
             connection.enter_context(ray_cluster.ray_connection(study.address, **_share(study)))
-        for line in [*store.open(preset=study.preset, data=study.data), *legacy_keys.adopt_rows(store)]:
+        opened = store.open(preset=study.preset, data=study.data, splits=splits)
+        for line in [*study.notes, *opened, *legacy_keys.adopt_rows(store)]:
             say(line)
         todo = _listed(store, study, say)
         done = len(todo.own_runs) - len(todo.due_runs)
@@ -202,10 +208,49 @@ def _listed(store: Store, study: Study, say: Callable[[str], None]) -> StudyPlan
         _retry(store, row)
     due = [job.spec for job in todo.due_runs]
     legacy_keys.adopt_checkpoints(store, due)
-    for line in [*changed_lines(due, store.read("run").rows), *_listed_otherwise(store, study, todo)]:
+    for data in _data_digests(study):
+        store.write_data_files(data)
+    for line in _changes(store, study, todo):
         say(line)
-    store.register(study.name, _entry(study, todo), measures=study.shard.measures)
+    store.register(study.name, _entry(study, todo), measures=study.shard.measures, keeps=_other_seeds(study))
     return todo
+
+
+def _changes(store: Store, study: Study, todo: StudyPlan) -> list[str]:
+    """Return lines on what is otherwise than when the study's rows were made."""
+    due, rows = [job.spec for job in todo.due_runs], store.read("run").rows
+    lines = [*changed_data_lines(store, due, rows), *changed_lines(due, rows), *_listed_otherwise(store, study, todo)]
+    keeps = _other_seeds(study)
+    before = store.experiments().get(study.name, {}).get("runs", ())
+    left = [run for run in before if run.get("seed", 0) >= study.seeds and not keeps(run)]
+    if left:
+        lines.append(
+            f"{counted(len(left), 'run')} of further seeds, listed before, are of other sources or data and not in "
+            f"this report; --seeds {max(run['seed'] for run in left) + 1} makes them again"
+        )
+    return lines
+
+
+def _other_seeds(study: Study) -> Callable[[Mapping[str, Any]], bool]:
+    """Return a test of a listed run: True for one that this command would make with more seeds."""
+    variants = {variant.name: variant for variant in study.variants}
+
+    def keeps(run: Mapping[str, Any]) -> bool:
+        variant, seed = variants.get(run.get("variant", "")), run.get("seed", 0)
+        return variant is not None and seed >= study.seeds and _spec(study, variant, "run", seed)["key"] == run["key"]
+
+    return keeps
+
+
+def _data_digests(study: Study) -> list[DataDigest]:
+    """Return the digest of the data of each variant; they differ where variants are scored on different splits."""
+    return [digest_of_settings(settings_to_dict(variant.settings)) for variant in study.variants]
+
+
+def _split_digests(study: Study, *, again: bool = False) -> dict[str, str]:
+    """Return the digest of each split that the study reads; `again` looks at the files anew."""
+    splits = dict.fromkeys(("train", *(variant.settings.evaluation.split for variant in study.variants)))
+    return dict(data_digest(study.data, splits, again=again).splits) if has_files(study.data) else {}
 
 
 def count_finished_runs(study: Study) -> tuple[int, int]:
@@ -216,14 +261,29 @@ def count_finished_runs(study: Study) -> tuple[int, int]:
 
 def is_complete(study: Study) -> bool:
     """Return True if every run of every shard has a row."""
+    return not _count_missing_runs(study)
+
+
+def _count_missing_runs(study: Study) -> int:
     store = Store(study.out)
-    return all(store.has("run", job.key) for job in plan_study(study).runs)
+    return sum(not store.has("run", job.key) for job in plan_study(study).runs)
+
+
+def unfinished_line(study: Study) -> str:
+    """Return a line on what this shard should have done and has no row; "" where every row is there."""
+    plan = plan_study(replace(study, retry=()))
+    runs, measures = len(plan.due_runs), len(plan.due_measures)
+    if not runs + measures:
+        return ""
+    missing = " and ".join(
+        filter(None, (counted(runs, "run") * bool(runs), counted(measures, "measure") * bool(measures)))
+    )
+    return f"{missing} ended from outside, without a row: the same command continues"
 
 
 def remaining_work_line(study: Study) -> str:
     """Return a line on what other shards have yet to do of the experiment; "" where every row is there."""
-    store = Store(study.out)
-    runs, measures = (store.missing(kind, study.name) for kind in KINDS)
+    runs, measures = _count_missing_runs(study), Store(study.out).missing("measure", study.name)
     if not runs + measures:
         return ""
     return (
@@ -234,9 +294,14 @@ def remaining_work_line(study: Study) -> str:
 
 def dry_run_lines(study: Study) -> list[str]:
     """Return what `run_study` would do, a line a variant, with durations where they are known."""
-    Store(study.out).check(preset=study.preset, data=study.data)
+    store = Store(study.out)
+    store.check(preset=study.preset, data=study.data, splits=_split_digests(study, again=True))
     todo = plan_study(study)
-    lines = [*todo.problems]
+    lines = [
+        *study.notes,
+        *todo.problems,
+        *changed_data_lines(store, [job.spec for job in todo.due_runs], store.read("run").rows),
+    ]
     for variant in study.variants:
         own, jobs = (
             [job for job in some if job.spec["variant"] == variant.name] for some in (todo.own_runs, todo.due_runs)
@@ -297,6 +362,7 @@ def _spec(study: Study, variant: Variant, kind: str, seed: int) -> dict[str, Any
         "threads": study.threads,
         "sources": combined(roles),
         "roles": roles,
+        "data": digest_of_settings(settings).record,
         "out": str(study.out.resolve()),
         "command": study.command,
         "label": f"{variant.name} seed {seed}" if kind == "run" else f"measures of {variant.name}",

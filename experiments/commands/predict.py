@@ -11,6 +11,7 @@ from bench.config.option_fields import argument, option
 from bench.evaluation.options import PredictRequest
 from experiments.commands.console import DONE, FAILED, NAME, Invocation, check_files, print_progress
 from experiments.commands.options import Verb
+from unept.data.image_file import open_file
 
 if TYPE_CHECKING:
     from bench.evaluation.predict import Predictor
@@ -35,20 +36,22 @@ def predict(options: PredictOptions, call: Invocation) -> int:
     if not options.path.exists():
         raise ValueError(f"{options.path}: no such picture or folder")
     check_files(options.checkpoints)
+    if not options.path.is_dir():
+        open_file(options.path).close()  # a pipe or a device is refused before a model is loaded
 
     from bench.evaluation.predict import image_paths, load_predictors
     from unept.utils.finite import NonFiniteError
 
     files = image_paths(options.path, options.out)
     try:
-        refused = draw_all(load_predictors(options), files, options.out)
+        refused = draw_all(load_predictors(options), files, options.out, options.max_pixels)
     except NonFiniteError as error:  # the checkpoint's fault, not the picture's
         raise ValueError(str(error)) from None
     print(f"{len(files) - refused} of {len(files)} pictures: {options.out}")
     return FAILED if refused else DONE
 
 
-def draw_all(predictors: Sequence[Predictor], files: Mapping[str, Path], out: Path) -> int:
+def draw_all(predictors: Sequence[Predictor], files: Mapping[str, Path], out: Path, max_pixels: int) -> int:
     """Predict and draw each picture; returns how many could not be read."""
     from bench.evaluation.predict import predict_image
     from bench.launchers.progress import ProgressCounter
@@ -60,7 +63,7 @@ def draw_all(predictors: Sequence[Predictor], files: Mapping[str, Path], out: Pa
     with ProgressCounter("predicting") as counter:
         for number, (name, path) in enumerate(files.items(), 1):
             try:
-                photo, predictions = predict_image(path, predictors)
+                photo, predictions = predict_image(path, predictors, max_pixels)
             except ValueError as error:
                 refused += 1
                 print_progress(f"{NAME}: {error}")

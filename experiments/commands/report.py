@@ -34,6 +34,8 @@ def report(options: ReportOptions, call: Invocation) -> int:
     from bench.results.store import Store
 
     stores = [Store(folder) for folder in options.folders]
+    for line in [line for store in stores for line in store.mend()]:
+        print(line)
     names = list(dict.fromkeys(name for store in stores for name in store.experiments()))
     for store in stores:
         for problem in (problem for kind in KINDS for problem in store.read(kind).problems):

@@ -20,6 +20,10 @@ class StudyStopped(Exception):
     """The study was stopped by a signal; the same command continues."""
 
 
+class RunsMissing(Exception):
+    """Workers were ended from outside, so that runs have no row; the same command continues."""
+
+
 def run_and_report(
     kind: str,
     grid: str,
@@ -44,6 +48,8 @@ def run_and_report(
         rows = run_due(study, after)
     except StudyStopped:
         return INTERRUPTED
+    except RunsMissing:
+        return FAILED
     return FAILED if any(row["status"] == "failed" for row in rows) else DONE
 
 
@@ -55,7 +61,7 @@ def with_tasks(study: Study, call: Invocation) -> Study:
 def run_due(study: Study, after: Callable[[Study], None] | None = None) -> Sequence[Row]:
     """Run what is due, write the report once nothing is missing, then call `after`; returns the rows.
 
-    Raises StudyStopped after it has said how to go on.
+    Raises StudyStopped, and RunsMissing once the report is written, after it has said how to go on.
     """
     from bench.launchers.queue import Interrupted
     from bench.results.store import Store
@@ -69,14 +75,18 @@ def run_due(study: Study, after: Callable[[Study], None] | None = None) -> Seque
         print_progress(f"{NAME}: stopped by {stop}; {done} of {total} runs are done, the same command continues")
         raise StudyStopped from None
     print_lines(summary_lines(rows, studies.count_finished_runs(study)[1]))
-    left = studies.remaining_work_line(study)
-    if left and not study.shard.whole:
-        print(f"shard {study.shard} is done; {left}")
-        return rows
-    with Store(study.out).lock():  # shards that end together write one report
-        write_study_report([study.out], study.name)
-    if after:
-        after(study)
+    unfinished = studies.unfinished_line(study)
+    left = "" if study.shard.whole else studies.remaining_work_line(study)
+    if left:
+        print(f"shard {study.shard} is {'not done' if unfinished else 'done'}; {left}")
+    else:
+        with Store(study.out).lock():  # shards that end together write one report
+            write_study_report([study.out], study.name)
+        if after:
+            after(study)
+    if unfinished:
+        print_progress(f"{NAME}: {unfinished}")
+        raise RunsMissing
     return rows
 
 

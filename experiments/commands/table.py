@@ -11,9 +11,9 @@ from bench.config.option_fields import argument, nested_options, option
 from bench.config.presets import preset
 from bench.study.options import RECIPE, StudyRequest, study_settings
 from experiments.commands.complexity import write_complexity
-from experiments.commands.console import DONE, INTERRUPTED, Invocation, print_lines
+from experiments.commands.console import DONE, FAILED, INTERRUPTED, Invocation, print_lines
 from experiments.commands.options import Verb
-from experiments.commands.study import StudyStopped, run_and_report, run_due, with_tasks
+from experiments.commands.study import RunsMissing, StudyStopped, run_and_report, run_due, with_tasks
 
 if TYPE_CHECKING:
     from bench.results.rows import Row
@@ -80,6 +80,8 @@ def table(options: TableOptions, call: Invocation) -> int:
             rows = _rows_of_rates(f"table {number} {' '.join(name)}", candidates, request, call, options.dry_run)
         except StudyStopped:
             return INTERRUPTED
+        except RunsMissing:
+            return FAILED
         if rows is None:
             return DONE
         make = lr_sweep.with_best_rates(make, rows, rates)

@@ -1,18 +1,21 @@
 """A folder of labelled pictures: `images/SPLIT/`, `labels/SPLIT/` and `meta.json`.
 
-Or flat `images/` and `labels/` with one list of names for each split, `SPLIT.txt`. `meta.json` holds `classes`
-(names, or their number) and may hold `name`, `palette` and `ignore` (the labels' value for unlabelled pixels, 255 if
-not given); without it the number of classes is given beside the path, `folder:PATH?classes=11`.
+Or flat `images/` and `labels/` with one list of names for each split, `SPLIT.txt`, there or in `splits/`. `meta.json`
+holds `classes` (names, or their number) and may hold `name`, `palette`, `ignore` (the labels' value for unlabelled
+pixels, 255 if not given) and `max_pixels` (pictures of more are refused); without it the number of classes is given
+beside the path, `folder:PATH?classes=11`.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from unept.data.image_dataset import Pictures, images_below, pairs_of
+from unept.data.image_file import MAX_PIXELS
 from unept.data.label_encoding import shifted
 from unept.data.sample import IGNORE, Colour, default_palette, is_colour
 
@@ -40,20 +43,37 @@ def open_folder(root: Path, split: str, classes: int | None = None) -> Pictures:
     if flat:  # the labels of the other splits lie there too
         files = replace(files, spare=())
     encoding = shifted(len(meta["classes"]), ignore=meta["ignore"])
-    return Pictures(name=meta["name"], classes=meta["classes"], palette=meta["palette"], files=files, encoding=encoding)
+    return Pictures(
+        name=meta["name"],
+        classes=meta["classes"],
+        palette=meta["palette"],
+        files=files,
+        encoding=encoding,
+        max_pixels=meta["max_pixels"],
+    )
+
+
+def split_lists(root: Path, split: str) -> list[Path]:
+    """Return the lists of names that a split has, `SPLIT.txt` and `splits/SPLIT.txt`."""
+    return [path for path in (root / f"{split}.txt", root / "splits" / f"{split}.txt") if path.is_file()]
 
 
 def _images(root: Path, split: str) -> dict[str, Path]:
     """Return the split's pictures by name: a folder's content, or those that the split's list names, in its order."""
-    listing = root / f"{split}.txt"
     if (root / "images" / split).is_dir():
         return images_below(root / "images" / split)
-    if not listing.is_file():
-        raise ValueError(f"{root}: split {split!r} has neither a folder images/{split}/ nor a list {split}.txt")
+    lists = split_lists(root, split)
+    if not lists:
+        raise ValueError(
+            f"{root}: split {split!r} has neither a folder images/{split}/ nor a list {split}.txt or splits/{split}.txt"
+        )
+    if len(lists) > 1:
+        raise ValueError(f"{lists[0]}: a second list of split {split!r} beside {lists[1]}")
+    listing = lists[0]
     every = images_below(root / "images")
     by_file = {path.relative_to(root / "images").as_posix(): name for name, path in every.items()}
     chosen: dict[str, Path] = {}
-    for number, line in enumerate(read_text(listing).splitlines(), 1):
+    for number, line in enumerate(read_names(listing), 1):
         word = line.strip()
         if not word:
             continue
@@ -69,7 +89,7 @@ def _images(root: Path, split: str) -> dict[str, Path]:
 
 
 def _meta(root: Path, classes: int | None) -> dict[str, Any]:
-    """Return checked name, class names, palette and ignore value."""
+    """Return checked name, class names, palette, ignore value and limit of pixels."""
     path = root / "meta.json"
     if not path.is_file() and classes is None:
         raise ValueError(
@@ -87,8 +107,24 @@ def _meta(root: Path, classes: int | None) -> dict[str, Any]:
     ignore = content.get("ignore", IGNORE)
     if not isinstance(ignore, int) or isinstance(ignore, bool) or not 0 <= ignore <= 255:
         raise ValueError(f"{path}: 'ignore' is {ignore!r}: expected a whole number from 0 to 255")
-    name = content.get("name", root.resolve().name)
-    return {"name": str(name), "classes": names, "palette": _palette(path, content, len(names)), "ignore": ignore}
+    max_pixels = content.get("max_pixels", MAX_PIXELS)
+    if not isinstance(max_pixels, int) or isinstance(max_pixels, bool) or max_pixels < 1:
+        raise ValueError(f"{path}: 'max_pixels' is {max_pixels!r}: expected a whole number of at least 1")
+    return {
+        "name": str(content.get("name", root.resolve().name)),
+        "classes": names,
+        "palette": _palette(path, content, len(names)),
+        "ignore": ignore,
+        "max_pixels": max_pixels,
+    }
+
+
+def read_names(path: Path) -> list[str]:
+    """Return the lines of a list of file names, whose bytes need not be UTF-8. ValueError if it cannot be read."""
+    try:
+        return os.fsdecode(path.read_bytes()).removeprefix("\ufeff").splitlines()
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from error
 
 
 def read_text(path: Path) -> str:

@@ -5,25 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
 
+from unept.data.image_file import MAX_PIXELS, special_file
 from unept.data.label_encoding import Encoding
+from unept.data.load_image import IMAGE_SUFFIXES, check_image, read_image
+from unept.data.load_label import LABEL_SUFFIXES, read_label
 from unept.data.sample import IGNORE, Bytes, Colour, Sample
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
-LABEL_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # nothing lossy
 _CLUTTER = ("thumbs.db", "desktop.ini")
-# Errors of Pillow for files that it cannot decode and for pictures of more than about 180 million pixels.
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
-
-
-class Damaged(ValueError):
-    """A file that is missing, cannot be read, or cannot be decoded to its end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +88,7 @@ class Pictures:
         encoding: Encoding,
         read: Callable[[Path], npt.NDArray[Any]] | None = None,
         official: Official | None = None,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         """Build the split from its files.
 
@@ -104,6 +100,7 @@ class Pictures:
             encoding: Meaning of the values in label files.
             read: Reads a label file's values, integers (H, W); default: `read_label`.
             official: The owners' description of the split.
+            max_pixels: Pictures and labels of more pixels are refused.
         """
         self.name = name
         self.classes = tuple(classes)
@@ -111,7 +108,8 @@ class Pictures:
         self.files = files
         self.pairs = files.pairs
         self.encoding = encoding
-        self.read = read or read_label
+        self.max_pixels = max_pixels
+        self.read = read or partial(read_label, max_pixels=max_pixels)
         self.official = official
         self.labelled = any(pair.label for pair in files.pairs)
 
@@ -126,7 +124,7 @@ class Pictures:
         if not 0 <= index < len(self):
             raise IndexError(f"picture {index} of {self.name}: expected 0 to {len(self) - 1}")
         pair = self.pairs[index]
-        image = read_image(pair.image)
+        image = read_image(pair.image, self.max_pixels)
         label = self.label_of(pair)
         if label is None:
             label = np.full(image.shape[:2], IGNORE, np.uint8)
@@ -147,63 +145,10 @@ class Pictures:
     def check(self, index: int) -> None:
         """Decode a pair, at a coarse scale if the format allows it; ValueError as from `self[index]`."""
         pair = self.pairs[index]
-        size = check_image(pair.image)
+        size = check_image(pair.image, self.max_pixels)
         label = self.label_of(pair)
         if label is not None and label.shape[::-1] != size:
             raise ValueError(other_size(pair, label.shape[::-1], size))
-
-
-def read_image(path: Path) -> Bytes:
-    """Read a picture as uint8 (H, W, 3) RGB, upright.
-
-    Grey and palette pictures are converted, an alpha channel is dropped, an EXIF orientation is applied.
-
-    Raises:
-        ValueError: For a file that is missing, truncated or no image, and for more than 8 bits a channel.
-    """
-    try:
-        with Image.open(path) as picture:
-            _refuse_deep(path, picture)
-            upright = ImageOps.exif_transpose(picture)
-            # Only by way of RGBA does Pillow convert a palette with transparency without a warning.
-            upright = upright.convert("RGBA") if "transparency" in upright.info else upright
-            return np.array(upright.convert("RGB"))
-    except BROKEN as error:
-        raise unreadable(path, error) from error
-
-
-def read_label(path: Path) -> Bytes:
-    """Read the values of a label picture, uint8 (H, W): the indices of a palette picture, the values of a grey one.
-
-    Raises:
-        ValueError: For a file that is missing, truncated or no image, for colours, and for values above 255.
-    """
-    try:
-        with Image.open(path) as picture:
-            mode = picture.mode
-            values = np.array(picture)
-    except BROKEN as error:
-        raise unreadable(path, error) from error
-    if values.ndim != 2 or values.dtype.kind not in "bui":
-        raise ValueError(f"{path}: label of mode {mode}: expected one whole number a pixel (a grey or palette picture)")
-    if values.size and (values.max() > 255 or values.min() < 0):
-        raise ValueError(f"{path}: label values {values.min()} to {values.max()}: expected 0 to 255")
-    return values.astype(np.uint8)
-
-
-def check_image(path: Path) -> tuple[int, int]:
-    """Decode a picture and return its upright width and height; ValueError as from `read_image`."""
-    try:
-        with Image.open(path) as picture:
-            _refuse_deep(path, picture)
-            width, height = picture.size
-            turned = picture.getexif().get(0x0112, 1) >= 5  # the orientations that swap the sides
-            coarse = max(width // 8, 1), max(height // 8, 1)
-            picture.draft(None, coarse)  # a JPEG is then decoded at an eighth, but read to its end
-            picture.load()
-    except BROKEN as error:
-        raise unreadable(path, error) from error
-    return (height, width) if turned else (width, height)
 
 
 def images_below(folder: Path) -> dict[str, Path]:
@@ -260,7 +205,7 @@ def pairs_of(images: dict[str, Path], labels: Path) -> Files:
 def files_below(folder: Path) -> list[Path]:
     """Return every file below a folder, sorted, without hidden files and clutter.
 
-    ValueError for what cannot be read.
+    ValueError for what cannot be read, and for what is no file: a named pipe, a device, or a folder named as a picture.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: folder does not exist")
@@ -269,13 +214,19 @@ def files_below(folder: Path) -> list[Path]:
     for path in sorted(folder.rglob("*")):
         if path.name.lower() in _CLUTTER or any(part.startswith(".") for part in path.relative_to(folder).parts):
             continue
-        if path.is_file():
+        try:
+            special = special_file(path)
+        except OSError as error:
+            special = "nothing" if path.is_symlink() else f"not readable ({error.strerror})"
+        if special is None:
             files.append(path)
         elif path.is_symlink():
-            raise ValueError(
-                f"{path}: a link to a folder or to nothing; among pictures, only links to files are followed"
-            )
-        elif path.is_dir():
+            raise ValueError(f"{path}: a link to {special}; among pictures, only links to files are followed")
+        elif not path.is_dir():
+            raise ValueError(f"{path}: {special}, not a file")
+        elif path.suffix.lower() in IMAGE_SUFFIXES:
+            raise ValueError(f"{path}: {special} named as a picture")
+        else:
             _refuse_closed(path)
     return files
 
@@ -283,23 +234,6 @@ def files_below(folder: Path) -> list[Path]:
 def _refuse_closed(folder: Path) -> None:
     if not os.access(folder, os.R_OK | os.X_OK):
         raise ValueError(f"{folder}: no permission to read it")
-
-
-def _refuse_deep(path: Path, picture: Image.Image) -> None:
-    if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
-        raise ValueError(f"{path}: image of mode {picture.mode}: expected 8 bits a channel")
-
-
-def unreadable(path: Path, error: Exception) -> ValueError:
-    """Return the one-line error for a file that Pillow could not open or decode."""
-    if isinstance(error, ValueError) and str(error).startswith(f"{path}: "):
-        return error
-    if isinstance(error, FileNotFoundError):
-        return Damaged(f"{path}: file does not exist")
-    if isinstance(error, PermissionError):
-        return Damaged(f"{path}: no permission to read it")
-    reason = " ".join(str(error).replace(str(path), "it").replace(repr(str(path)), "it").split())
-    return Damaged(f"{path}: truncated, damaged or not an image ({reason})")
 
 
 def other_size(pair: Pair, label: tuple[int, ...], image: tuple[int, ...]) -> str:

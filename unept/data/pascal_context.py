@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from unept.data.folder import read_text
-from unept.data.image_dataset import Damaged, Files, Official, Pair, Pictures, Unpaired, read_label
+from unept.data.folder import read_names, read_text
+from unept.data.image_dataset import Files, Official, Pair, Pictures, Unpaired
+from unept.data.image_file import Damaged, Refused
 from unept.data.label_encoding import Encoding, Mistake, shifted
+from unept.data.load_label import read_label
 from unept.data.mat_file import read_matrix
 from unept.data.sample import IGNORE, default_palette
 
@@ -36,6 +38,7 @@ NUMBERS = {
 }  # fmt: skip
 CLASSES = ("background", *NUMBERS)
 _VOC = 20  # classes of PASCAL VOC, besides background
+_OWNERS = "or extract the owners' trainval.tar.gz again, whose label maps are of version 5"
 
 OF_PNG = shifted(
     len(CLASSES),
@@ -97,17 +100,21 @@ def read_label_map(path: Path) -> npt.NDArray[np.uint16]:
     """
     try:
         values = read_matrix(path, LABEL_MAP)
-    except FileNotFoundError:
-        raise Damaged(f"{path}: file does not exist") from None
-    except PermissionError:
-        raise Damaged(f"{path}: no permission to read it") from None
-    except (OSError, ValueError) as error:
-        raise Damaged(f"{path}: truncated, damaged or no label map ({error})") from None
+    except Refused:
+        raise
+    except Damaged as error:
+        raise Damaged(f"{path}: truncated or damaged label map ({error})") from None
+    except ValueError as error:
+        raise Refused(f"{path}: {error}", _OWNERS) from None
     whole = values.ndim == 2 and values.size
     if not whole or not (np.isfinite(values).all() and (values == np.floor(values)).all()):
-        raise ValueError(f"{path}: LabelMap is {values.dtype} {values.shape}: expected whole numbers (height, width)")
+        raise Refused(
+            f"{path}: LabelMap is {values.dtype} {values.shape}: expected whole numbers (height, width)", _OWNERS
+        )
     if values.min() < 0 or values.max() > 65535:
-        raise ValueError(f"{path}: LabelMap has values {values.min()} to {values.max()}: expected 0 to {CATEGORIES}")
+        raise Refused(
+            f"{path}: LabelMap has values {values.min()} to {values.max()}: expected 0 to {CATEGORIES}", _OWNERS
+        )
     return values.astype(np.uint16)
 
 
@@ -148,7 +155,7 @@ def _files(root: Path, listing: Path, labels: Path, suffix: str) -> Files:
     images = {path.stem: path for path in (root / "JPEGImages").glob("*.jpg")}
     known = {path.stem: path for path in labels.glob(f"*{suffix}")}
     pairs, unpaired, seen = [], [], set()
-    for number, line in enumerate(read_text(listing).splitlines(), 1):
+    for number, line in enumerate(read_names(listing), 1):
         name = (line.split() or [""])[0]
         if not name:
             continue

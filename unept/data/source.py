@@ -12,7 +12,7 @@ from pathlib import Path
 
 from unept.data.ade20k import open_ade20k
 from unept.data.cityscapes import open_cityscapes
-from unept.data.folder import open_folder
+from unept.data.folder import open_folder, split_lists
 from unept.data.image_dataset import Pictures
 from unept.data.pascal_context import open_pascal_context
 from unept.data.sample import Dataset
@@ -78,8 +78,9 @@ def spec_of(text: str) -> str:
 def splits_of(spec: str) -> tuple[str, ...]:
     """Return the splits of a data set in files: train and val, and test if there are pictures for it."""
     parsed = _parse(spec)
-    test_paths = {"cityscapes": ("leftImg8bit/test",), "folder": ("images/test", "test.txt")}.get(parsed.kind, ())
-    return ("train", "val", *["test"] * any((parsed.root / test_path).exists() for test_path in test_paths))
+    test_folder = {"cityscapes": "leftImg8bit/test", "folder": "images/test"}.get(parsed.kind)
+    listed = parsed.kind == "folder" and bool(split_lists(parsed.root, "test"))
+    return ("train", "val", *["test"] * (listed or bool(test_folder and (parsed.root / test_folder).exists())))
 
 
 def check_data(

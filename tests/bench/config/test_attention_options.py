@@ -96,20 +96,50 @@ def test_slots_are_apart_and_the_order_of_axes_does_not_matter() -> None:
         "encoder_self=longformer", "encoder_self.window=6", "decoder_self=reformer", "decoder_self.hashes=4"
     )
     assert one[0].settings == other[0].settings
-    assert options(one[0]) == {"decoder_self.hashes": 4, "encoder_self.window": 6}
+    assert options(one[0]) == {"encoder_self.window": 6}
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "kept"),
+    [
+        (["encoder_self=longformer", "encoder_self.window=0"], "encoder_self=longformer", {}),
+        (["encoder_self=longformer", "encoder_self.order=raster", "heads=1"], "encoder_self=longformer heads=1", {}),
+        (
+            ["encoder_self=longformer", "encoder_self.joint=no", "encoder_self.window=7"],
+            "encoder_self=longformer encoder_self.window=7",
+            {"encoder_self.window": 7},
+        ),
+    ],
+)
+def test_an_option_at_its_default_is_in_neither_name_nor_settings(
+    words: list[str], name: str, kept: dict[str, Any]
+) -> None:
+    (found,) = variants(*words)
+    assert found.name == name
+    assert options(found) == kept
+    if not kept:
+        assert found.settings == variants(*(word for word in words if "." not in word))[0].settings
+
+
+def test_a_grid_of_an_option_alone_names_its_default_by_the_mechanism() -> None:
+    base = variants("encoder_self=longformer")[0].settings
+    found = expand_axes(parse_axes(["encoder_self.window=0,7"]), base)
+    assert [variant.name for variant in found] == ["encoder_self=longformer", "encoder_self.window=7"]
+    assert [dict(variant.axes) for variant in found] == [{"encoder_self.window": 0}, {"encoder_self.window": 7}]
+    assert options(expand_axes(parse_axes(["encoder_self.window=0"]), found[1].settings)[0]) == {}
 
 
 def test_types() -> None:
     (found,) = variants(
         "encoder_self=longformer",
         "encoder_self.dilation=1+2",
-        "encoder_self.order=raster",
+        "encoder_self.order=window2d",
         "encoder_self.joint=yes",
         "encoder_self.window=6",
     )
     assert options(found) == {
         "encoder_self.dilation": (1, 2),
-        "encoder_self.order": "raster",
+        "encoder_self.order": "window2d",
         "encoder_self.joint": True,
         "encoder_self.window": 6,
     }

@@ -17,7 +17,7 @@ from bench.config.fields import (
     parse_field,
     replace_fields,
 )
-from bench.config.grid import Axis, expand_axes, parse_axes, profile_fields, validate_settings
+from bench.config.grid import Axis, expand_axes, merge_equal, parse_axes, profile_fields, validate_settings
 from bench.config.presets import PRESETS, preset
 from bench.config.settings import Settings
 from unept.config import SLOTS, paper_profile, released_profile
@@ -200,10 +200,13 @@ def test_an_impossible_combination_is_one_clear_line(words: list[str], message: 
     assert "\n" not in str(caught.value)
 
 
-def test_two_variants_of_the_same_settings_are_refused() -> None:
+def test_two_variants_of_the_same_settings_are_one() -> None:
     paper = tuple(Axis(name=name, values=(value,)) for name, value in profile_fields("paper").items())
-    with pytest.raises(ValueError, match="the same settings"):
-        expand_axes((*parse_axes(["profile=paper,released"]), *paper), preset("quick"))
+    both = expand_axes((*parse_axes(["profile=paper,released"]), *paper), preset("quick"))
+    left, equal = merge_equal(both)
+    assert left == both[:1]
+    assert equal == {both[1].name: both[0].name}
+    assert merge_equal(left) == (left, {})
 
 
 def test_nearest_names() -> None:

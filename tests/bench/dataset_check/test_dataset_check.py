@@ -14,9 +14,9 @@ from camvid_as_cityscapes import CAMVID, lay_out
 from PIL import Image
 
 from bench.dataset_check import DatasetCheck, check_dataset
-from bench.dataset_check.reading import broken_chunk
 from unept.data import ade20k, cityscapes, pascal_context
 from unept.data.image_dataset import Official, read_label
+from unept.data.png_chunks import broken_chunk
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_a_broken_checksum_that_decodes_all_the_same(tmp_path: Path, owners: Non
         path.write_bytes(bytes(content))
     found = check_dataset(str(root))
     assert told(found) == [("damaged", "train"), ("damaged", "val")]
-    assert "leftImg8bit.png: damaged: the checksum of its chunk IDAT is wrong" in found.findings[0].what
+    assert "leftImg8bit.png: truncated or damaged: the checksum of its chunk IDAT is wrong" in found.findings[0].what
 
 
 def test_files_of_the_wrong_sort(tmp_path: Path) -> None:
@@ -190,6 +190,43 @@ def test_files_of_the_wrong_sort(tmp_path: Path) -> None:
     (root / "images" / "train" / "0.jpg").unlink()
     trees.write(root / "images" / "train" / "0.png", np.full((trees.HEIGHT, trees.WIDTH), 3000, np.uint16))
     only(check_dataset(str(root)), "image", "train", said="0.png: image of mode I;16", fix="8 bits")
+
+
+def test_each_remedy_has_its_own_line(tmp_path: Path) -> None:
+    """Labels that are JPEGs by their content, and a label in colours."""
+    root = trees.folder(tmp_path, images=3)
+    for number in (0, 1):
+        path = root / "labels" / "train" / f"{number}.png"
+        Image.fromarray(read_label(path)).save(path, "JPEG")
+    trees.write(root / "labels" / "train" / "2.png", trees.noise(0))
+    found = check_dataset(str(root))
+    assert told(found) == [("label", "train"), ("label", "train")]
+    assert [(len(each.files), each.fix.split()[0]) for each in found.findings if each.wrong] == [
+        (2, "export"),
+        (1, "write"),
+    ]
+    assert "0.png: label saved as JPEG, by its content, has lost its values (and 1 more)" in found.findings[0].what
+
+
+def test_damage_is_said_of_damage_alone(tmp_path: Path) -> None:
+    """A file that is gone or no picture is whole: to download it again would change nothing."""
+    root = trees.folder(tmp_path)
+    (root / "images" / "train" / "0.jpg").write_text("<html>404</html>")
+    only(check_dataset(str(root)), "image", "train", said="its content is a web page", fix="put a JPEG, PNG")
+    (root / "images" / "train" / "0.jpg").write_bytes(b"")
+    only(check_dataset(str(root)), "damaged", "train", said="1 file truncated or damaged: ", fix="download")
+
+
+def test_a_label_map_of_matlab_7_3(tmp_path: Path, owners: None) -> None:
+    path = trees.pascal_mat(tmp_path) / "trainval" / "2008_000001.mat"
+    path.write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\2IM" + bytes(384) + b"\x89HDF\r\n\x1a\n" + bytes(99))
+    only(
+        check_dataset(str(tmp_path)),
+        "label",
+        "train",
+        said="a MATLAB file of version 7.3 (HDF5)",
+        fix="trainval.tar.gz",
+    )
 
 
 def test_a_damaged_label_map(tmp_path: Path, owners: None) -> None:
@@ -246,7 +283,50 @@ def test_unlabelled_as_class_0(tmp_path: Path) -> None:
     found = check_dataset(str(root))
     assert told(found) == [("value", "train"), ("value", "val")]
     assert "labels hold 0 to 3, one value more than the 3 classes" in found.findings[0].what
-    assert "if 0 means unlabelled, write 255 for it and take 1 off the others" in found.findings[0].fix
+    assert (
+        "if 0 means unlabelled, write 255 for it first and then take 1 off the values 1 to 3" in found.findings[0].fix
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "said"),
+    [
+        ("cityscapes", lambda values: np.where(values == 33, 34, values), "labels hold 34, outside the ids 0..33"),
+        ("pascal_mat", lambda values: np.where(values == 459, 460, values), "labels hold 460, outside 0..459"),
+        ("ade20k", lambda values: np.where(values == 7, 151, values), "labels hold 1 to 151, one value more"),
+    ],
+)
+def test_no_advice_spoils_the_owners_labels(tmp_path: Path, owners: None, kind: str, change: Any, said: str) -> None:
+    """Their numbers have gaps or stand for other things; to shift them would spoil every label."""
+    if kind == "pascal_mat":
+        root = trees.pascal_mat(tmp_path)
+        for path in (root / "trainval").glob("2010*.mat"):
+            trees.label_map(path, change(trees.values(*pascal_context.NUMBERS.values(), 1, 431, 459)))
+    elif kind == "cityscapes":
+        root = trees.cityscapes(tmp_path)
+        relabel(root / "gtFine" / "val", change, "*_labelIds.png")
+    else:
+        root = trees.ade20k(tmp_path)
+        relabel(root / "annotations" / "validation", change)
+    finding = next(
+        each
+        for each in check_dataset(f"{kind.split('_mat')[0]}{'_context' * (kind == 'pascal_mat')}:{root}").findings
+        if each.check == "value"
+    )
+    assert said in finding.what
+    assert finding.fix == "extract the owners' labels again" + ", or write 0 for what is not to be scored" * (
+        kind != "pascal_mat"
+    )
+
+
+def test_a_single_high_value_is_not_taken_for_counting_from_one(tmp_path: Path) -> None:
+    """Class 0 is absent, and so are others: one more class may be missing just as well."""
+    root = trees.folder(tmp_path, classes=4)
+    for path in (root / "labels" / "val").iterdir():
+        write(path, np.resize([2, 4, 255], (trees.HEIGHT, trees.WIDTH)))
+    finding = next(each for each in check_dataset(str(root)).findings if each.wrong)
+    assert finding.what.startswith("labels hold 4, one above 0 to 3, and no 0, in 2 labels")
+    assert finding.fix.startswith("if they are counted from 1, take 1 off")
 
 
 def test_255_is_neither_class_nor_unlabelled(tmp_path: Path) -> None:

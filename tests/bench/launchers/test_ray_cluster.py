@@ -218,7 +218,7 @@ def test_sources_and_disks_of_a_node_stop_the_queue(tmp_path: Path, monkeypatch:
     stand_in(monkeypatch)
     store = opened(tmp_path)
     (job,) = jobs(tmp_path, "quick")
-    with pytest.raises(SourcesChanged, match="other sources than this program"):
+    with pytest.raises(SourcesChanged, match="the sources there are not those of this command"):
         on_cluster(store, [Job(spec=job.spec | {"sources": "another"}, label="x")])
     stand_in(monkeypatch)
     with pytest.raises(StoreUnwritable, match="no space left") as caught:

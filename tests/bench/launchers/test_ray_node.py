@@ -98,7 +98,7 @@ def test_the_job_ends_with_the_iteration(tmp_path: Path) -> None:
 
 
 def test_other_sources_a_full_disk_and_a_stop_leave_no_row(tmp_path: Path) -> None:
-    assert events(tmp_path, "quick", sources="another")[-1] == {"event": "changed"}
+    assert events(tmp_path, "quick", sources="another")[-1] == {"event": "changed", "what": "the sources"}
     stuck = events(tmp_path, "disk_full", seed=1)[-1]
     assert (stuck["event"], stuck["errno"]) == ("stuck", 28)
     assert "no space left" in stuck["message"]

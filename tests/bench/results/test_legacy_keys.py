@@ -23,7 +23,7 @@ from bench.config.settings import settings_from_dict
 from bench.results import legacy_keys, release_0_1_0, source_hash
 from bench.results.legacy_keys import adopt_rows, legacy_hashes, pending, translated
 from bench.results.release_0_1_0 import EQUIVALENT, FILES, RELEASE, SAME_NUMBERS
-from bench.results.rows import KINDS, Row, release_of
+from bench.results.rows import KINDS, Row, release_of, row_from_text, row_key, row_to_text
 from bench.results.source_hash import combined, our_roles
 from bench.results.store import Store
 from bench.study import study as studies
@@ -230,6 +230,72 @@ def test_rows_are_due_again_where_numbers_changed_on_purpose(store: Store, monke
     assert len(rows_of(store)) == 9
     store.write_tables()
     assert (store.out / "results.csv").read_text().count(RELEASE) == 6
+
+
+# --- options at their defaults ----------------------------------------------------------------------------------------
+
+
+def with_default_options(store: Store, *, of: str = "N=4", release: bool = False) -> list[Row]:
+    """Runs and measures of one variant as an older version wrote them with `encoder_self.window=0` typed."""
+    made = []
+    for row in [row for row in rows_of(store) if row["variant"].startswith(f"{of} ")]:
+        store.path(row["kind"], row["key"]).unlink()
+        settings = json.loads(json.dumps(row["settings"]))
+        settings["model"] |= {"encoder_self": "longformer", "attention_options": {"encoder_self.window": 0}}
+        old = {name: value for name, value in row.items() if name != "digest"}
+        old |= {"settings": settings, "variant": f"{row['variant']} encoder_self.window=0"}
+        if not release:
+            roles = legacy_keys.equivalent_roles(row["kind"], ())
+            old |= {"roles": roles, "sources": combined(roles)}
+        old["key"] = row_key(row["kind"], old)
+        store.path(row["kind"], old["key"]).write_text(row_to_text(old))
+        study = json.loads((store.out / "study.json").read_text().replace(row["key"], old["key"]))
+        for about in study["experiments"].values():
+            about["variants"] = [old["variant"] if name == row["variant"] else name for name in about["variants"]]
+            for entry in [*about["runs"], *about["measures"]]:
+                if entry["key"] == old["key"]:
+                    entry["variant"] = old["variant"]
+        (store.out / "study.json").write_text(json.dumps(study))
+        made.append(old)
+    return made
+
+
+@pytest.mark.parametrize("release", [False, True])
+def test_a_row_with_options_at_their_defaults_has_the_key_of_the_run_without_them(store: Store, release: bool) -> None:
+    adopt_rows(store) if not release else None
+    olds = with_default_options(store, release=release)
+    assert len(olds) == 3
+    assert (
+        adopt_rows(store)[-1]
+        == "3 rows with options at their defaults were given the keys of the same runs without them"
+    )
+    assert pending(store) == []
+    for old in olds:
+        plain = old["settings"]["model"] | {}
+        del plain["attention_options"]
+        wanted = old | {"settings": old["settings"] | {"model": plain}}
+        wanted |= {"sources": combined(legacy_keys.equivalent_roles(old["kind"], ()))}
+        row = store.row(old["kind"], row_key(old["kind"], wanted))
+        assert row is not None
+        assert row["metrics"] == old["metrics"]
+        assert row["variant"] == old["variant"].removesuffix(" encoder_self.window=0")
+        assert row["former"]["settings"] == old["settings"]
+        assert not store.has(old["kind"], old["key"])
+    for name, about in store.experiments().items():
+        found = [store.read(kind, name) for kind in KINDS]
+        assert [problem for one in found for problem in one.problems] == []
+        assert {row["variant"] for one in found for row in one.rows} == set(about["variants"])
+
+
+def test_of_a_run_that_was_made_twice_both_rows_are_kept(store: Store) -> None:
+    adopt_rows(store)
+    (first, *_), moves = with_default_options(store), pending(store)
+    twin = next(move for move in moves if move.old["key"] == first["key"])
+    store.path("run", twin.new["key"]).write_text(row_to_text({**twin.new, "former": {"key": "another"}}))
+    adopt_rows(store)
+    assert store.row("run", twin.new["key"])["former"] == {"key": "another"}  # type: ignore[index]
+    aside = store.path("run", first["key"]).with_name(f"{first['key']}.json.superseded-1")
+    assert row_from_text(aside.read_text(), "run", first["key"])["metrics"] == first["metrics"]
 
 
 # --- interruptions ----------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driving import jobs, opened, spec
+from driving import drive, jobs, opened, spec
 
 from bench.launchers.worker import make_row
 from bench.results.rows import content_key, json_value, row_from_text, row_key, row_to_text
@@ -289,8 +289,101 @@ def test_a_damaged_study_json_is_made_anew_and_the_rows_tell_whose_it_is(tmp_pat
         Store(tmp_path).open(preset="paper", data="scenes")
     said = Store(tmp_path).open(preset="quick", data="scenes")
     assert "set aside as study.json.damaged-1" in said[0]
-    assert Store(tmp_path).experiments() == {}
+    (listed,) = Store(tmp_path).experiments().values()
+    assert [entry["variant"] for entry in listed["runs"]] == ["N=4"]
     assert len(Store(tmp_path).read("run").rows) == 1
+
+
+def edit(store: Store, change: Any, *, digest: bool = False) -> None:
+    """Change study.json by hand, without a digest as older versions wrote it, or with the digest it had."""
+    path = store.out / "study.json"
+    study = json.loads(path.read_text())
+    change(study["experiments"]["test"])
+    if not digest:
+        del study["digest"]
+    path.write_text(json.dumps(study))
+
+
+def swapped(experiment: dict[str, Any]) -> None:
+    first, second = experiment["runs"]
+    first["variant"], second["variant"] = second["variant"], first["variant"]
+
+
+def test_names_that_contradict_a_row_are_said_and_the_row_keeps_its_own(tmp_path: Path) -> None:
+    assert drive(tmp_path, "quick", (4, 16), 1) == 0
+    store = Store(tmp_path)
+    before = store.read("run", "test")
+    edit(store, swapped)
+    found = store.read("run", "test")
+    assert {row["key"]: row["variant"] for row in found.rows} == {row["key"]: row["variant"] for row in before.rows}
+    assert found.problems == (
+        "study.json lists N=16 seed 0 otherwise than its row, N=4 seed 0: the row's own names are shown",
+        "study.json lists N=4 seed 0 otherwise than its row, N=16 seed 0: the row's own names are shown",
+    )
+    edit_seed = lambda test: test["runs"][0].update(seed=3)  # noqa: E731
+    store = opened(tmp_path)  # gives the file a digest
+    edit(store, edit_seed)
+    assert [row["seed"] for row in store.read("run", "test").rows] == [0, 0]
+
+
+def test_a_shared_row_has_a_name_of_its_own_only_if_its_settings_allow_it(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    key = add(store)
+    for name, axes, shown in (("N=4 L=3", {"points": 4}, "N=4 L=3"), ("N=16", {}, "N=4"), ("a", {"points": 16}, "N=4")):
+        entry = {"key": key, "variant": name, "axes": axes, "seed": 0}
+        store.register("another", {"runs": [entry], "measures": []})
+        assert [row["variant"] for row in store.read("run", "another").rows] == [shown]
+
+
+def test_an_entry_gives_a_row_no_numbers(tmp_path: Path) -> None:
+    assert drive(tmp_path, "quick", (4,), 1) == 0
+    store = Store(tmp_path)
+    (before,) = store.read("run", "test").rows
+    edit(store, lambda test: test["runs"][0].update(metrics={"miou": 0.99}, status="failed", settings={}))
+    assert store.read("run", "test").rows == (before,)
+
+
+def test_a_study_json_that_was_edited_is_said_and_written_again_from_the_rows(tmp_path: Path) -> None:
+    assert drive(tmp_path, "quick", (4, 16), 1) == 0
+    store = Store(tmp_path)
+    before = (tmp_path / "study.json").read_bytes()
+    edit(store, swapped, digest=True)
+    edited = (tmp_path / "study.json").read_bytes()
+    (said,) = store.mend()
+    assert "does not match its digest; set aside as study.json.damaged-1" in said
+    assert (tmp_path / "study.json").read_bytes() == before
+    assert (tmp_path / "study.json.damaged-1").read_bytes() == edited
+    assert store.mend() == []
+
+
+def test_a_study_json_without_a_digest_is_taken_once_and_given_one(tmp_path: Path) -> None:
+    assert drive(tmp_path, "quick", (4,), 1) == 0
+    store = Store(tmp_path)
+    before = (tmp_path / "study.json").read_bytes()
+    edit(store, lambda _: None)
+    assert store.mend() == []
+    assert (tmp_path / "study.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"format": "unept-bench study", "schema": 1}', None])
+def test_experiments_are_listed_again_from_the_rows(tmp_path: Path, content: bytes | None) -> None:
+    assert drive(tmp_path, "quick", (16, 4), 2) == 0
+    store = Store(tmp_path)
+    before = store.experiments()
+    (tmp_path / "study.json").unlink()
+    if content is not None:
+        (tmp_path / "study.json").write_bytes(content)
+    (said,) = store.mend()
+    assert "made anew from the rows" in said
+    (after,) = store.experiments().values()
+    assert [(run["seed"], run["variant"]) for run in after["runs"]] == [
+        (0, "N=4"),
+        (0, "N=16"),
+        (1, "N=4"),
+        (1, "N=16"),
+    ]
+    assert {run["key"] for run in after["runs"]} == {run["key"] for run in before["test"]["runs"]}
+    assert (after["seeds"], after["variants"], after["kind"]) == (2, ["N=4", "N=16"], "test")
 
 
 def test_a_study_of_a_newer_version_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -148,6 +149,32 @@ def test_predict_a_picture(two: tuple[str, str], place: Path, capsys: pytest.Cap
     assert capsys.readouterr().out == "1 of 1 pictures: out\n"
 
 
+def test_predict_opens_no_pipe(two: tuple[str, str], place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo("pipe.png")
+    words = ["--checkpoint", two[0], "--out", "out"]
+    assert cli.main(["predict", "pipe.png", *words]) == 2
+    assert capsys.readouterr().err.startswith("unept-bench: pipe.png: a named pipe (FIFO), not a file")
+    Path("in").mkdir()
+    os.mkfifo("in/pipe.png")
+    (Path("in") / "page.png").write_bytes(b"%!PS-Adobe-3.0")
+    noise(20, 20).save("in/photo.png")
+    assert cli.main(["predict", "in", *words]) == 1
+    told = capsys.readouterr()
+    assert "in/pipe.png: a named pipe (FIFO), not a file" in told.err
+    assert "in/page.png: PostScript by its content" in told.err
+    assert told.out == "1 of 3 pictures: out\n"
+
+
+def test_predict_says_its_limit_of_pixels(
+    two: tuple[str, str], place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noise(20, 30).save("photo.png")
+    words = ["predict", "photo.png", "--checkpoint", two[0], "--out", "out", "--max-pixels"]
+    assert cli.main([*words, "599"]) == 1
+    assert "photo.png: 30x20 pixels, above the limit of 599; raise it by" in capsys.readouterr().err
+    assert cli.main([*words, "600"]) == 0
+
+
 def test_a_folder_with_a_damaged_file_and_two_checkpoints(
     two: tuple[str, str], place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,7 +185,7 @@ def test_a_folder_with_a_damaged_file_and_two_checkpoints(
     (place / "in/notes.txt").write_text("no picture")
     assert cli.main(["predict", "in", "--checkpoint", two[0], "--checkpoint", two[1], "--out", "out"]) == 1
     said = capsys.readouterr()
-    assert "in/broken.jpg: truncated, damaged or not an image" in said.err
+    assert "in/broken.jpg: truncated or damaged JPEG" in said.err
     assert "in/deep/one.png: alpha dropped" in said.err
     assert said.out == "1 of 2 pictures: out\n"
     assert Path("out/deep/one-compare.png").exists()

@@ -14,6 +14,7 @@ from unept.data import check_data, open_data
 from unept.data.image_dataset import read_image, read_label
 from unept.data.sample import default_palette
 from unept.data.scenes import SceneConfig
+from unept.data.source import splits_of
 
 
 def write(path, values, **options):
@@ -113,6 +114,57 @@ def test_flat_layout_with_lists(folder):
     refuse(folder, "split 'val' has neither a folder images/val/ nor a list val.txt")
 
 
+def test_lists_may_lie_in_splits(folder):
+    for part in ("images", "labels"):
+        for path in [*(folder / part).glob("*/*")]:
+            path.rename(folder / part / f"{path.parent.name}{path.name}")
+        for split in ("train", "val"):
+            (folder / part / split).rmdir()
+    (folder / "splits").mkdir()
+    (folder / "splits" / "train.txt").write_text("train1\ntrain0\n")
+    (folder / "val.txt").write_text("val0\n")
+    assert [pair.name for pair in open_data(f"folder:{folder}", "train").pairs] == ["train1", "train0"]
+    assert splits_of(f"folder:{folder}") == ("train", "val")
+    (folder / "splits" / "test.txt").write_text("val1\n")
+    assert splits_of(f"folder:{folder}") == ("train", "val", "test")
+    assert len(open_data(f"folder:{folder}", "test")) == 1
+    (folder / "splits" / "val.txt").write_text("val1\n")
+    refuse(folder, f"val.txt: a second list of split 'val' beside {folder / 'splits' / 'val.txt'}")
+
+
+def test_names_that_are_not_utf8(folder):
+    """In a list too, whose bytes are those of the names."""
+    name = os.fsdecode(b"caf\xe9")
+    for part, suffix in (("images", "jpg"), ("labels", "png")):
+        for split in ("train", "val"):
+            (folder / part / split / f"0.{suffix}").rename(folder / part / split / f"{name}.{suffix}")
+    assert check_data(f"folder:{folder}") == ("a", "b", "c")
+    assert [pair.name for pair in open_data(f"folder:{folder}", "train").pairs] == ["1", name]
+    for part in ("images", "labels"):
+        (folder / part / "train").rename(folder / part / "pictures")
+    (folder / "train.txt").write_bytes(b"pictures/caf\xe9\npictures/1\n")
+    assert [pair.name for pair in open_data(f"folder:{folder}", "train").pairs] == [f"pictures/{name}", "pictures/1"]
+
+
+def test_what_is_no_file_is_named_and_never_opened(folder):
+    """A named pipe among the pictures or the labels, and folders that are named as pictures."""
+    for part, name, said in (
+        ("images", "2.jpg", "a named pipe (FIFO), not a file"),
+        ("labels", "2.png", "a named pipe (FIFO), not a file"),
+        ("labels", "notes", "a named pipe (FIFO), not a file"),
+    ):
+        path = folder / part / "train" / name
+        os.mkfifo(path)
+        refuse(folder, f"{path}: {said}")
+        path.unlink()
+    link = folder / "images" / "train" / "2.jpg"
+    link.symlink_to("/dev/null")
+    refuse(folder, f"{link}: a link to a device; among pictures, only links to files are followed")
+    link.unlink()
+    link.mkdir()
+    refuse(folder, f"{link}: a folder named as a picture")
+
+
 def test_pictures_in_subfolders_are_paired_and_sorted(folder):
     write(folder / "images" / "train" / "berlin" / "0.png", noise())
     write(folder / "labels" / "train" / "berlin" / "0.png", values())
@@ -180,22 +232,22 @@ def test_truncated_images_are_named(folder, suffix, kept):
     check_data(f"folder:{folder}")
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * kept)])
-    with pytest.raises(ValueError, match=f"1.{suffix}: truncated, damaged or not an image"):
+    with pytest.raises(ValueError, match=f"1.{suffix}: truncated or damaged"):
         read_image(path)
     fresh = folder.rename(folder.with_name(f"fresh{kept}{suffix}"))
-    assert f"1.{suffix}" in refuse(fresh, "truncated, damaged or not an image")
+    assert f"1.{suffix}" in refuse(fresh, "truncated or damaged")
 
 
 def test_truncated_labels_are_named(folder):
     path = folder / "labels" / "train" / "0.png"
     write(path, noise(40, 40)[..., 0] % 3)
     path.write_bytes(path.read_bytes()[:-200])
-    refuse(folder, "labels/train/0.png: truncated, damaged or not an image")
+    refuse(folder, "labels/train/0.png: truncated or damaged")
 
 
 def test_a_file_that_is_no_image(folder):
     (folder / "images" / "train" / "1.jpg").write_text("not a picture")
-    refuse(folder, "images/train/1.jpg: truncated, damaged or not an image")
+    refuse(folder, "images/train/1.jpg: not a picture: its content is of no known format")
     (folder / "images" / "train" / "1.jpg").unlink()
     (folder / "images" / "train" / "notes.txt").write_text("not a picture")
     refuse(folder, "images/train/notes.txt: not an image")
@@ -213,18 +265,29 @@ def test_two_labels_of_one_name(folder):
 
 def test_links_that_would_be_passed_over_are_named(folder, tmp_path):
     link = folder / "images" / "train" / "more"
-    for target in (tmp_path, tmp_path / "nowhere.jpg"):
+    for target, what in ((tmp_path, "a folder"), (tmp_path / "nowhere.jpg", "nothing")):
         link.symlink_to(target)
-        refuse(folder, "images/train/more: a link to a folder or to nothing")
+        refuse(folder, f"images/train/more: a link to {what}")
         link.unlink()
     (folder / "images" / "train" / "2.jpg").symlink_to(folder / "images" / "train" / "1.jpg")
     (folder / "labels" / "train" / "2.png").symlink_to(folder / "labels" / "train" / "1.png")
     assert len(open_data(f"folder:{folder}", "train")) == 3
 
 
-def test_a_picture_of_too_many_pixels_is_named(folder, monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 12 * 16 // 2 - 1)
-    refuse(folder, "images/train/0.jpg: truncated, damaged or not an image")
+def test_a_limit_of_pixels_is_said_and_can_be_raised(folder, monkeypatch):
+    """Pillow's own limit, which lies lower, does not matter."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 12 * 16 // 4)
+    meta = json.loads((folder / "meta.json").read_text())
+    (folder / "meta.json").write_text(json.dumps(meta | {"max_pixels": 12 * 16 - 1}))
+    said = refuse(
+        folder, "images/train/0.jpg: 16x12 pixels, above the limit of 191; raise it by 'max_pixels' in meta.json"
+    )
+    assert "damaged" not in said
+    (folder / "meta.json").write_text(json.dumps(meta | {"max_pixels": 12 * 16}))
+    assert check_data(f"folder:{folder}") == ("a", "b", "c")
+    for wrong in (0, True, "many"):
+        (folder / "meta.json").write_text(json.dumps(meta | {"max_pixels": wrong}))
+        refuse(folder, "expected a whole number of at least 1")
 
 
 def test_a_picture_of_few_pixels_is_read(folder):
@@ -239,8 +302,6 @@ def test_text_files_that_are_no_text_are_named(folder):
     (folder / "meta.json").write_text('{"classes": 3}')
     (folder / "images" / "train").rename(folder / "images" / "pictures")
     (folder / "labels" / "train").rename(folder / "labels" / "pictures")
-    (folder / "train.txt").write_bytes(b"\xff\xfe")
-    refuse(folder, "train.txt: not UTF-8 text")
     (folder / "train.txt").write_text("pictures/0\npictures/0.jpg\n")
     refuse(folder, "train.txt, line 2: image 'pictures/0.jpg' is named a second time")
 
@@ -378,7 +439,7 @@ def test_grey_palette_alpha_and_cmyk_become_rgb(tmp_path):
 
 def test_sixteen_bit_pictures_are_refused(tmp_path):
     path = write(tmp_path / "deep.png", np.full((4, 4), 3000, np.uint16))
-    with pytest.raises(ValueError, match=r"deep\.png: image of mode I;16: expected 8 bits"):
+    with pytest.raises(ValueError, match=r"deep\.png: image of mode I;16 with 16 bits a channel: expected 8 bits"):
         read_image(path)
 
 
@@ -434,7 +495,7 @@ def test_a_broken_stream_inside_a_png(tmp_path):
     content = bytearray(path.read_bytes())
     content[200:260] = b"\xff" * 60
     path.write_bytes(bytes(content))
-    with pytest.raises(ValueError, match=r"x\.png: truncated, damaged or not an image \([^\n]+\)$"):
+    with pytest.raises(ValueError, match=r"x\.png: truncated or damaged PNG \([^\n]+\)$"):
         read_image(path)
 
 

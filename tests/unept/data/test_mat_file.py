@@ -69,11 +69,13 @@ def test_what_is_no_matrix(tmp_path, value, message):
 
 def test_other_files(tmp_path):
     for content, message in (
-        (b"", "no MATLAB file of version 5 to 7"),
+        (b"", "the file is empty"),
         (b"text " * 40, "no MATLAB file of version 5 to 7"),
-        (b"\x89HDF\r\n\x1a\n" + bytes(200), "version 7.3: save it as version 7"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(200), "version 7.3 (HDF5); save it as version 7"),
     ):
         assert message in refusal(content)
+    modern = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\0\2IM" + bytes(384) + b"\x89HDF\r\n\x1a\n"
+    assert "version 7.3 (HDF5); save it as version 7: save(FILE, 'LabelMap', '-v7')" in refusal(modern + bytes(99))
     path = tmp_path / "x.mat"
     savemat(path, {"x": 1})
     assert refusal(path.read_bytes()) == "no variable LabelMap in it"
@@ -84,7 +86,7 @@ def test_a_bomb_is_refused_before_it_fills_the_memory(tmp_path, monkeypatch):
     path = tmp_path / "x.mat"
     savemat(path, {"LabelMap": np.zeros((2000, 2000), np.uint8)}, do_compression=True)
     content = path.read_bytes()
-    assert refusal(content) == "a deflated element is cut off, or of more than 1 MiB"
+    assert refusal(content) == "an element of more than 1 MiB, the limit for a label map"
     packed = zlib.compress(struct.pack("<II", 14, 0x7FFFFFFF) + bytes(100))
     assert refusal(content[:128] + struct.pack("<II", 15, len(packed)) + packed) == "cut off within an element"
 
