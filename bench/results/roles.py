@@ -42,6 +42,7 @@ ROLES: Mapping[str, tuple[str, ...]] = {
         "bench/evaluation/metrics.py",
         "bench/evaluation/protocol.py",
         "unept/inference.py",
+        "unept/utils/finite.py",
     ),
     MEASURE: (
         "bench/profiling/__init__.py",
