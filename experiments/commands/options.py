@@ -12,7 +12,7 @@ import typer
 from bench.config.option_fields import OptionField, check_options, nested_fields, option_fields
 from experiments.commands.completion import completer
 from experiments.commands.console import Invocation
-from experiments.commands.help_text import VerbCommand, command_class
+from experiments.commands.help_text import command_class
 
 GROUPS = ("Study", "Model", "Cost", "Data and machine")
 
@@ -149,6 +149,3 @@ def _default_text(field: OptionField) -> str:
     if get_origin(field.plain_type) is tuple:
         return ",".join(map(str, field.default))
     return str(field.default)
-
-
-__all__ = ["GROUPS", "Verb", "VerbCommand", "options_from", "register"]
