@@ -23,7 +23,7 @@ from unept.utils.atomic_files import atomic_write
 
 @dataclass(frozen=True, kw_only=True)
 class ChildOutcome:
-    """What became of a child process.
+    """Result, exit status and output of a child process that has ended.
 
     Attributes:
         result: The last result that it wrote; None where it wrote none.

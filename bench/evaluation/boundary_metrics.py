@@ -2,8 +2,9 @@
 
 Sources: Boundary IoU, Cheng et al. 2021; trimap, Kohli et al. 2009; boundary F, Csurka et al. 2013 and DAVIS (Perazzi
 et al. 2016). Figure 1 tells errors at boundaries from confused classes: `error_near_boundary` and `interior_miou`.
-Section 4.3 speaks of small objects: `size_iou`. All counts are summed over the data set before any ratio is formed, and
-a mean goes over the classes that have a ratio.
+Section 4.3 speaks of small objects: `size_iou`. All counts are summed over the data set before any ratio is formed. A
+mean over a region (interior, trimap, objects of a size) goes over the classes with true pixels in it: the same classes
+whatever is predicted. The mean of Boundary IoU and boundary F goes over the classes that have a ratio.
 
 Legend: H, W image height and width, C classes. Label maps in here are int16 with -1 for ignored pixels, the
 prediction under an ignored truth included: predictions there are never seen.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +51,7 @@ class BoundaryScores:
     error_near_boundary  of the wrong pixels, the share within the band's width of a true boundary
     trimap               radius in pixels: mIoU of the pixels within it of a true boundary
     size_iou             size of the object: IoU, mean over classes
+    ..._classes          number of classes that the mean goes over, those with true pixels in the region
     boundary_width_px    width of the band, pixels
     tolerance_px         tolerance of boundary F, pixels
     """
@@ -59,6 +62,9 @@ class BoundaryScores:
     error_near_boundary: float | None
     trimap: dict[int, float | None]
     size_iou: dict[str, float | None]
+    interior_classes: int
+    trimap_classes: dict[int, int]
+    size_classes: dict[str, int]
     boundary_width_px: Span | None
     tolerance_px: Span | None
 
@@ -71,6 +77,9 @@ class BoundaryScores:
             "error_near_boundary": self.error_near_boundary,
             "trimap": {str(radius): value for radius, value in self.trimap.items()},
             "size_iou": dict(self.size_iou),
+            "interior_classes": self.interior_classes,
+            "trimap_classes": {str(radius): number for radius, number in self.trimap_classes.items()},
+            "size_classes": dict(self.size_classes),
         }
 
 
@@ -324,14 +333,22 @@ class BoundaryScorer:
     def scores(self) -> BoundaryScores:
         """Return the scores of all images so far."""
         wrong = _wrong(self.confusion.counts)
-        union = self.hits + self.misses + self.false_positives
+        interior = _region_miou(*_region(self.confusion.counts - self.near))
+        trimap = {r: _region_miou(*_region(counts)) for r, counts in zip(RADII, self.rings.cumsum(0), strict=True)}
+        sizes = {
+            size: _region_miou(self.hits[i], self.hits[i] + self.misses[i], self.false_positives[i])
+            for i, size in enumerate(OBJECT_SIZES)
+        }
         return BoundaryScores(
             boundary_iou=_mean_ratio(self.band_shared, self.band_true + self.band_predicted - self.band_shared),
             boundary_f=self._boundary_f(),
-            interior_miou=self._miou(self.confusion.counts - self.near),
+            interior_miou=interior.miou,
             error_near_boundary=_wrong(self.near) / wrong if wrong else None,
-            trimap={r: self._miou(counts) for r, counts in zip(RADII, self.rings.cumsum(0), strict=True)},
-            size_iou={size: _mean_ratio(self.hits[i], union[i]) for i, size in enumerate(OBJECT_SIZES)},
+            trimap={radius: region.miou for radius, region in trimap.items()},
+            size_iou={size: region.miou for size, region in sizes.items()},
+            interior_classes=interior.classes,
+            trimap_classes={radius: region.classes for radius, region in trimap.items()},
+            size_classes={size: region.classes for size, region in sizes.items()},
             boundary_width_px=(self.widths[0], self.widths[1]) if self.widths else None,
             tolerance_px=(self.tolerances[0], self.tolerances[1]) if self.tolerances else None,
         )
@@ -345,10 +362,26 @@ class BoundaryScorer:
         seen = self.edges.any(0)
         return float(np.mean(f[seen])) if seen.any() else None
 
-    def _miou(self, counts: Counts) -> float | None:
-        confusion = ConfusionMatrix(self.classes, self.ignore)
-        confusion.counts = counts
-        return confusion.scores().miou
+
+class _Region(NamedTuple):
+    """mIoU of a region, and the number of classes that it is the mean of."""
+
+    miou: float | None
+    classes: int
+
+
+def _region(counts: Counts) -> tuple[Counts, Counts, Counts]:
+    """Return hits, true pixels and false positives of each class, from a confusion matrix (truth, prediction)."""
+    hits = np.diag(counts)
+    return hits, counts.sum(1), counts.sum(0) - hits
+
+
+def _region_miou(hits: Counts, true: Counts, false_positives: Counts) -> _Region:
+    """Return the mean IoU of the classes with true pixels.
+
+    A class without any has no IoU to be averaged: it would be 0 by one false positive, and absent without it.
+    """
+    return _Region(_mean_ratio(hits[true > 0], (true + false_positives)[true > 0]), int((true > 0).sum()))
 
 
 def _wrong(counts: Counts) -> int:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from bench.results.rows import Row, nested_items, release_of
+from bench.results.rows import Row, comparable_metrics, nested_items, release_of
 
 _RUN_HEAD = ("variant", "seed", "status", "miou", "pixel_accuracy", "miou_refined", "pixel_accuracy_refined")
 _SOURCES = ("release", "sources", "roles")
@@ -37,7 +37,9 @@ def results_csv(rows: Sequence[Row], experiments: Experiments) -> str:
         rows: Rows of kind `run`.
         experiments: The entries of study.json, by name.
     """
-    lines = [_common(row, experiments, "runs") | _columns(row["metrics"]) | {"seed": row["seed"]} for row in rows]
+    lines = [
+        _common(row, experiments, "runs") | _columns(comparable_metrics(row)) | {"seed": row["seed"]} for row in rows
+    ]
     return _csv(lines, _RUN_HEAD, _RUN_TAIL)
 
 

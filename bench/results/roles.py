@@ -42,6 +42,7 @@ ROLES: Mapping[str, tuple[str, ...]] = {
         "bench/evaluation/metrics.py",
         "bench/evaluation/protocol.py",
         "unept/inference.py",
+        "unept/utils/finite.py",
     ),
     MEASURE: (
         "bench/profiling/__init__.py",
@@ -62,6 +63,7 @@ NO_NUMBER = (
     "unept/data/contact_sheet.py",
     "unept/utils/__init__.py",
     "unept/utils/atomic_files.py",
+    "unept/utils/container.py",
     "unept/utils/cache_folder.py",
     "unept/utils/messages.py",
     "unept/utils/torchvision_shim.py",

@@ -12,6 +12,7 @@ SCHEMA = 1
 STATUSES = ("ok", "oom", "diverged", "unsupported", "failed", "skipped")
 KINDS = ("run", "measure")
 PROGRAM = "unept-bench"
+REGION_METRICS = {"interior_miou": "interior_classes", "trimap": "trimap_classes", "size_iou": "size_classes"}
 
 _RUN_KEY = ("settings", "preset", "seed", "backend", "threads", "sources")
 _MEASURE_KEY = ("settings", "preset", "backend", "threads", "sources", "machine")
@@ -74,6 +75,19 @@ def release_of(row: Mapping[str, Any]) -> str:
     """Return the release of this program that made the row's numbers; "" where the row does not tell."""
     packages = (row.get("environment") or {}).get("packages") or {}
     return str(row.get("release") or packages.get(PROGRAM, ""))
+
+
+def comparable_metrics(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the row's metrics without those whose definition is another one today.
+
+    A mean over a region comes with the number of classes that it goes over (`bench.evaluation.boundary_metrics`). Where
+    that is missing, as in rows of release 0.1.0, classes without true pixels there were counted too.
+    """
+    metrics = row.get("metrics")
+    if not isinstance(metrics, Mapping):
+        return {}
+    former = [name for name, classes in REGION_METRICS.items() if classes not in metrics]
+    return {name: value for name, value in metrics.items() if name not in former}
 
 
 def json_value(value: Any) -> Any:

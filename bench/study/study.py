@@ -26,7 +26,7 @@ from bench.results.data_digest import DataDigest, data_digest, digest_of_setting
 from bench.results.rows import KINDS, Row, row_key
 from bench.results.source_hash import combined, slots_of, source_roles
 from bench.results.store import ClaimBusy, Store
-from bench.study import oom_policy
+from bench.study import module_copies, oom_policy
 from bench.study.attention_trials import try_attentions
 from bench.study.changed_data import changed_data_lines
 from bench.study.changed_roles import changed_lines
@@ -207,6 +207,8 @@ def study_rows(study: Study) -> tuple[Row, ...]:
 def _listed(store: Store, study: Study, say: Callable[[str], None]) -> StudyPlan:
     """Prepare the folder, and return the plan: set aside damaged rows and those to do again, write study.json."""
     todo = plan_study(study)
+    for line in module_copies.copy_modules(store, [job.spec for job in (*todo.due_runs, *todo.due_measures)]):
+        say(line)
     for job in (*todo.due_runs, *todo.due_measures):
         _set_damaged_aside(store, job, say)
     for row in todo.again:
@@ -367,6 +369,7 @@ def _spec(study: Study, variant: Variant, kind: str, seed: int) -> dict[str, Any
         "threads": study.threads,
         "sources": combined(roles),
         "roles": roles,
+        "modules": module_copies.copied_modules(slots_of(settings)),
         "data": digest_of_settings(settings).record,
         "out": str(study.out.resolve()),
         "command": study.command,

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from bench.results.rows import REGION_METRICS, comparable_metrics
 from bench.stats.seed_statistics import SampleSummary, summarize_sample
 from reports.analysis import study_rows
 from reports.analysis.study_rows import Study
@@ -119,23 +120,29 @@ def class_iou_frame(study: Study) -> pd.DataFrame:
 def boundary_frame(study: Study) -> pd.DataFrame:
     """Return a frame with a line per variant: mean, sd and n of the metrics of boundaries and object sizes.
 
-    Percent points. Object sizes are named `size:small`, radii of the trimap curve `trimap:3`. Empty where no run
-    has any.
+    Percent points. Object sizes are named `size:small`, radii of the trimap curve `trimap:3`. A mean over a region has
+    a column `_classes` too: the number of classes that it goes over, the least of the runs. Empty where no run has any.
     """
+    runs = [{**run, "metrics": comparable_metrics(run)} for run in study.runs]
     paths: list[tuple[str, ...]] = [(name,) for name in BOUNDARY_METRICS]
     for name in ("size_iou", "trimap"):
-        inner = dict.fromkeys(key for run in study.runs for key in study_rows.value_at(run, "metrics", name) or {})
+        inner = dict.fromkeys(key for run in runs for key in study_rows.value_at(run, "metrics", name) or {})
         paths += [(name, key) for key in sorted(inner, key=_size)]
-    names = {":".join(path).replace("size_iou", "size"): path for path in paths if _points(study.runs, *path)}
+    names = {":".join(path).replace("size_iou", "size"): path for path in paths if _points(runs, *path)}
+    regions = {name: (REGION_METRICS[path[0]], *path[1:]) for name, path in names.items() if path[0] in REGION_METRICS}
     lines = []
     for variant in study.variants if names else ():
+        own = [run for run in runs if run["variant"] == variant]
         line: dict[str, object] = {"variant": variant}
         for name, path in names.items():
-            summary = summarize_sample(_points(study.runs_of(variant), *path))
+            summary = summarize_sample(_points(own, *path))
             line |= {f"{name}_mean": summary.mean, f"{name}_sd": summary.sd, f"{name}_n": summary.n}
+            if name in regions:
+                line[f"{name}_classes"] = min(_values(own, *regions[name]), default=None)
         lines.append(line)
-    columns = [f"{name}_{part}" for name in names for part in ("mean", "sd", "n")]
-    return make_frame(lines, ["variant", *columns], whole=[f"{name}_n" for name in names])
+    columns = [f"{name}_{part}" for name in names for part in ("mean", "sd", "n", *["classes"] * (name in regions))]
+    whole = [column for column in columns if column.endswith(("_n", "_classes"))]
+    return make_frame(lines, ["variant", *columns], whole=whole)
 
 
 def refinement_frame(study: Study) -> pd.DataFrame:
@@ -182,8 +189,13 @@ def failures_frame(study: Study) -> pd.DataFrame:
 
 def _points(runs: Iterable[study_rows.Row], *path: str) -> list[float]:
     """A fraction of the runs that ended well and have it, in percent points."""
+    return [100 * value for value in _values(runs, *path)]
+
+
+def _values(runs: Iterable[study_rows.Row], *path: str) -> list[float]:
+    """A metric of the runs that ended well and have it."""
     values = (study_rows.number_at(run, "metrics", *path) for run in runs if study_rows.has_succeeded(run))
-    return [100 * value for value in values if value is not None]
+    return [value for value in values if value is not None]
 
 
 def _change(run: study_rows.Row, name: str) -> float | None:

@@ -28,15 +28,15 @@ PHASES = ("inference", "training")
 REPRODUCED, NOT_REPRODUCED, NOT_PRINTED = "reproduced", "not reproduced", "not printed"
 OURS, OTHER = "Ours", "Ours, ResNet50"
 CONVENTIONS = {"module": "module_gmacs", "complete": "gmacs"}
-TITLE = "What do the networks of Table 7 hold and compute?"
+TITLE = "Parameters and operations of the networks of Table 7"
 MEANING = (
-    "Parameters and operations are derived by counting one picture on torch's meta device, without weights or data; "
-    "parameters include auxiliary heads, operations leave them out, since they do not run at test. GFLOPs are twice "
-    "the GMACs. *module* is what the paper's tool sees, where one multiply-add is one operation, so that the paper's "
-    "GFLOPs are to be compared with module GMACs: modules of convolution, linear layers, pooling, activation, "
-    "enlargement and layer norm. *complete* has every convolution, matrix product, attention product and sampling, "
-    "also products written as a multiplication and a sum; norms, pooling and resizing are free, the elements of "
-    "element-wise operators are counted apart, and any other operator would have been an error."
+    "Parameters and operations are derived by counting one image on torch's meta device, without weights or data. "
+    "Parameters include auxiliary heads. Operations do not, because those heads do not run at test. GFLOPs are twice "
+    "the GMACs. *module* counts what the paper's tool counts: modules of convolution, linear layers, pooling, "
+    "activation, upsampling and layer norm. That tool counts a multiply-add as one operation: compare the paper's "
+    "GFLOPs with module GMACs. *complete* counts every convolution, matrix product, attention product and sampling, "
+    "also products written as a multiplication and a sum. Norms, pooling and resizing count as zero. The elements of "
+    "element-wise operators are counted apart. Any other operator is an error."
 )
 
 
@@ -232,7 +232,7 @@ def _sections(records: Sequence[Record], command: str, timing: Mapping[str, Any]
 
 def _beside_the_paper(records: Sequence[Record]) -> Iterator[str]:
     yield "## Are the paper's figures reproduced?\n"
-    yield "Derived in the module convention, less quoted, at 480x480.\n"
+    yield "Each difference is our derived figure, in the module convention at 480x480, minus the quoted one.\n"
     cells = [
         [
             line["row"],
@@ -245,7 +245,10 @@ def _beside_the_paper(records: Sequence[Record]) -> Iterator[str]:
     ]
     yield markdown_table(["row", "parameters, M", "outcome", "GFLOPs as printed", "outcome"], cells)
     yield "## Which claims of efficiency hold?\n"
-    yield "Differences, the first less the second; the paper's quoted, ours derived, GMACs or million parameters.\n"
+    yield (
+        "Each difference is the first network minus the second, in GMACs or million parameters. Figures of the paper "
+        "are quoted; ours are derived.\n"
+    )
     claims = efficiency_claims_frame(records)
     names = [name.removesuffix("_outcome") for name in map(str, claims) if name.endswith("_outcome")]
     columns = ["claim", "quoted", *(name.replace("resnet50_", "ResNet-50, ") for name in names)]

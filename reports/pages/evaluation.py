@@ -29,7 +29,7 @@ def evaluation_lines(records: Sequence[Record], pairs: Sequence[Record]) -> list
     for record in records:
         for kind, scores in record["scores"].items():
             figures = ", ".join(f"{title} {format_percent(scores[name])}" for name, title in SCORES)
-            made.append(f"{_called(record, kind)}: {figures} (%)")
+            made.append(f"{_called(record, kind)}: {figures} (%; interior: {_classes_inside(scores)})")
     made += [comparison_line(pair) for pair in pairs]
     return [*made, *[CAVEAT] * bool(pairs)]
 
@@ -54,9 +54,9 @@ def evaluation_markdown(records: Sequence[Record], pairs: Sequence[Record], comm
         f"# Evaluation on {markdown.escape_cell(first['data'])}, {first['split']}\n\n"
         f"Measured on {first['pictures']} pictures, in percent. Refined: after boundary refinement, in the same pass.\n"
     )
-    columns = ["checkpoint", *(title for _, title in SCORES)]
+    columns = ["checkpoint", *(title for _, title in SCORES), "interior: mean over"]
     rows = [
-        [_called(record, kind), *(format_percent(scores[name]) for name, _ in SCORES)]
+        [_called(record, kind), *(format_percent(scores[name]) for name, _ in SCORES), _classes_inside(scores)]
         for record in records
         for kind, scores in record["scores"].items()
     ]
@@ -73,6 +73,12 @@ def evaluation_markdown(records: Sequence[Record], pairs: Sequence[Record], comm
 def format_percent(value: float | None) -> str:
     """Return a fraction in percent to two decimals; a dash for None."""
     return markdown.DASH if value is None else f"{100 * value:.2f}"
+
+
+def _classes_inside(scores: Mapping[str, Any]) -> str:
+    """Return `8 classes`: those with true pixels in the interior, which its mIoU is the mean of."""
+    number = scores["interior_classes"]
+    return f"{number} class" if number == 1 else f"{number} classes"
 
 
 def _called(record: Record, kind: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
+from bench.results.rows import comparable_metrics
 from reports.analysis import comparisons, frames, lr_sweep, protocol, study_rows
 from reports.analysis.study_rows import Study
 from reports.formats import numbers, operation_counts
@@ -23,6 +24,12 @@ BOUNDARY_TITLES = {
     "size:medium": "IoU, medium",
     "size:large": "IoU, large",
 }
+
+
+FORMER_REGIONS = (
+    "Interior, trimap and size scores of {runs} are left out: they come from a release that averaged them over "
+    "classes without true pixels there too."
+)
 
 
 def accuracy_section(study: Study, frame: pd.DataFrame) -> Iterator[str]:
@@ -160,18 +167,24 @@ def boundary_section(study: Study, frame: pd.DataFrame) -> Iterator[str]:
     if frame.empty:
         return
     yield f"## Boundaries and object sizes, measured ({_short(study)})\n"
-    yield f"Percent, mean ± sample standard deviation over the seeds. {_definitions(study)}\n"
+    yield f"Percent, mean ± sample standard deviation over the seeds. {_definitions(study, frame)}\n"
+    former = sum(len(comparable_metrics(run)) < len(run.get("metrics") or ()) for run in study.runs)
+    if former:
+        runs = "1 run" if former == 1 else f"{former} runs"
+        yield f"{FORMER_REGIONS.format(runs=runs)}\n"
     plain = [name for name in BOUNDARY_TITLES if f"{name}_mean" in frame]
-    yield markdown_table(["variant", *(BOUNDARY_TITLES[name] for name in plain)], _spreads(frame, plain))
+    titles = [f"{BOUNDARY_TITLES[name]}{_classes_entered(frame, name)}" for name in plain]
+    yield markdown_table(["variant", *titles], _spreads(frame, plain))
     columns = map(str, frame.columns)
     trimap = [name.removesuffix("_mean") for name in columns if re.fullmatch(r"trimap:.*_mean", name)]
     if trimap:
         yield "mIoU of the pixels within so many pixels of a true boundary (trimap), mean over the seeds:\n"
+        titles = [f"{name.removeprefix('trimap:')} px{_classes_entered(frame, name)}" for name in trimap]
         lines = [
             [line["variant"], *(numbers.format_number(line[f"{name}_mean"], ".1f") for name in trimap)]
             for _, line in frame.iterrows()
         ]
-        yield markdown_table(["variant", *(f"{name.removeprefix('trimap:')} px" for name in trimap)], lines)
+        yield markdown_table(["variant", *titles], lines)
 
 
 def refinement_section(study: Study, frame: pd.DataFrame) -> Iterator[str]:
@@ -265,19 +278,33 @@ def class_iou_section(study: Study, frame: pd.DataFrame) -> Iterator[str]:
     yield markdown_table(["class", *study.variants], lines)
 
 
-def _definitions(study: Study) -> str:
+def _definitions(study: Study, frame: pd.DataFrame) -> str:
     """Definitions of the boundary metrics and of object sizes, with their widths in pixels."""
     width = protocol.evaluation_range(study, "boundary_width_px") or "some"
     tolerance = protocol.evaluation_range(study, "tolerance_px") or "some"
     limits = protocol.evaluation_range(study, "size_limits", "{:.0%}") or "some share"
-    return (
+    boundaries = (
         f"Boundary IoU: IoU of the bands of {width} px inside the outlines of truth and prediction (Cheng et al. "
         "2021). Boundary F: harmonic mean of the shares of true and of predicted outline pixels that have one of the "
-        f"other within {tolerance} px. Interior mIoU: over the pixels farther than the band's width from every true "
-        "boundary; errors near a boundary: the share of the wrong pixels that are nearer. Objects are connected "
-        f"regions of one class, sky and ground too; medium ones cover {limits} of the picture, and a false positive "
-        "counts for the size of the region that was predicted."
+        f"other within {tolerance} px. Errors near a boundary: the share of the wrong pixels within the band's width "
+        "of a true boundary."
     )
+    regions = (
+        "Interior mIoU: over the pixels farther than that from every true boundary. Objects are connected regions of "
+        f"one class, sky and ground too; medium ones cover {limits} of the picture, and a false positive counts for "
+        "the size of the region that was predicted. A mean over a region goes over the classes with true pixels in it, "
+        "whose number stands in brackets."
+    )
+    return f"{boundaries} {regions}" if any(str(name).endswith("_classes") for name in frame.columns) else boundaries
+
+
+def _classes_entered(frame: pd.DataFrame, name: str) -> str:
+    """Return ` (8 classes)`, or ` (7 to 8 classes)` where variants differ; "" for a metric that is of no region."""
+    numbers_of_classes = frame[f"{name}_classes"].dropna() if f"{name}_classes" in frame else pd.Series(dtype=int)
+    if numbers_of_classes.empty:
+        return ""
+    least, most = int(numbers_of_classes.min()), int(numbers_of_classes.max())
+    return f" ({least if least == most else f'{least} to {most}'} {'class' if most == 1 else 'classes'})"
 
 
 def _spreads(frame: pd.DataFrame, names: Sequence[str]) -> list[list[str]]:

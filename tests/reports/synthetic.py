@@ -78,6 +78,9 @@ def full_row(
         "miou_refined": refined,
         "size_iou": {"large": miou + 0.1, "medium": miou, "small": miou - 0.1},
         "trimap": {str(radius): miou - 0.1 / radius for radius in (1, 13, 2, 40)},
+        "interior_classes": 7,
+        "size_classes": {"large": 6, "medium": 8, "small": 1},
+        "trimap_classes": {str(radius): 8 for radius in (1, 13, 2, 40)},
         "lookalike_accuracy": lookalike,
     }
     probe = [[step, miou * step / 500, None if lookalike is None else 0.5] for step in (100, 200, 300)]

@@ -129,12 +129,13 @@ def _find_user(slot: str, name: str) -> type[nn.Module]:
 
 
 def _import(slot: str, name: str, module_name: str) -> ModuleType:
-    """Import a module from the installed packages, else from the working directory.
+    """Import a module from the installed packages, else from the working directory unless Python has a safe path.
 
     `sys.path` is restored afterwards.
     """
     before = list(sys.path)
-    sys.path.append(os.getcwd())
+    if not sys.flags.safe_path:
+        sys.path.append(os.getcwd())
     importlib.invalidate_caches()
     try:
         return importlib.import_module(module_name)

@@ -158,12 +158,13 @@ def slow_boundary_f(
 
 
 def slow_miou(triples: list[tuple[Labels, Labels, Mask]], classes: int = 5) -> float | None:
-    hits, union = np.zeros(classes), np.zeros(classes)
+    hits, union, true = np.zeros((3, classes))
     for truth, prediction, where in triples:
         for c in range(classes):
+            true[c] += (where & (truth == c)).sum()
             hits[c] += (where & (truth == c) & (prediction == c)).sum()
             union[c] += (where & ((truth == c) | (prediction == c))).sum()
-    return mean([h / u for h, u in zip(hits, union, strict=True) if u])
+    return mean([h / u for h, u, t in zip(hits, union, true, strict=True) if t])
 
 
 def slow_by_distance(
@@ -189,16 +190,16 @@ def slow_by_distance(
 
 
 def slow_size_iou(pictures: list[Picture], classes: int = 5) -> dict[str, float | None]:
-    counts = np.zeros((3, classes, 2))  # hits, union
+    counts = np.zeros((3, classes, 3))  # hits, union, true pixels
     for truth, prediction in pictures:
         seen = np.where(truth == IGNORE, IGNORE, prediction)
         true_size, predicted_size = slow_sizes(truth), slow_sizes(seen)
         for at in np.argwhere(truth != IGNORE):
             t, p = truth[tuple(at)], prediction[tuple(at)]
-            counts[true_size[tuple(at)], t] += (t == p, 1)
+            counts[true_size[tuple(at)], t] += (t == p, 1, 1)
             if t != p:
                 counts[predicted_size[tuple(at)], p, 1] += 1
-    return {name: mean([h / u for h, u in counts[i] if u]) for i, name in enumerate(("small", "medium", "large"))}
+    return {name: mean([h / u for h, u, t in counts[i] if t]) for i, name in enumerate(("small", "medium", "large"))}
 
 
 # ---- against the definitions
@@ -326,7 +327,8 @@ def test_confused_class_is_an_interior_error() -> None:
     prediction = np.where(truth == 1, 2, 0)
     scores = score([(truth, prediction)])
     assert scores.error_near_boundary == pytest.approx(20 / 200)
-    assert scores.interior_miou == pytest.approx((1 + 0 + 0) / 3)
+    assert scores.interior_miou == pytest.approx((1 + 0) / 2)
+    assert scores.interior_classes == 2
     assert scores.boundary_f == pytest.approx(1 / 3)  # classes 1 and 2 have boundary pixels on one side only
 
 
@@ -345,7 +347,7 @@ def test_diagonal_pole_is_one_object_and_a_false_positive_has_its_predicted_size
     prediction = truth.copy()
     prediction[10, 10:12] = 1  # 2 pixels: small
     assert score([(truth, prediction)]).size_iou == {
-        "small": 0.0,
+        "small": None,  # no true object is
         "medium": 1.0,
         "large": pytest.approx(393 / 395),
     }
@@ -361,6 +363,32 @@ def test_sizes_add_up_to_the_whole_confusion(seed: int) -> None:
     np.testing.assert_array_equal(scorer.hits.sum(0), hits)
     np.testing.assert_array_equal(scorer.misses.sum(0), counts.sum(1) - hits)
     np.testing.assert_array_equal(scorer.false_positives.sum(0), counts.sum(0) - hits)
+
+
+def test_one_false_pixel_of_a_class_without_true_pixels_there_is_one_false_pixel() -> None:
+    truth = np.zeros((60, 60), dtype=np.uint8)
+    truth[:30, :30] = 1
+    truth[40:50, 45:47] = 2  # a pole: no pixel of it is farther than the band's width from its outline
+    prediction = truth.copy()
+    prediction[15, 15] = 2  # inside class 1, which has 27 x 27 interior pixels
+    perfect, spoilt = score([(truth, truth)]), score([(truth, prediction)])
+    assert (perfect.interior_miou, perfect.interior_classes) == (1.0, 2)
+    assert (spoilt.interior_miou, spoilt.interior_classes) == (pytest.approx((1 + 1 - 1 / interior(truth, 1)) / 2), 2)
+    assert set(perfect.trimap.values()) == {1.0}
+    wide = {20: 800, 40: 900}  # radii beyond the 15 px of the false pixel, and pixels of class 1 within them
+    within = {radius: pytest.approx((1 + (true - 1) / true + 20 / 21) / 3) for radius, true in wide.items()}
+    assert spoilt.trimap == dict.fromkeys(RADII, 1.0) | within
+    assert spoilt.trimap_classes == dict.fromkeys(RADII, 3)
+    small = pytest.approx(20 / 21)  # the pole is small, and so is the false pixel
+    assert spoilt.size_iou == {"small": small, "medium": None, "large": pytest.approx((1 + 899 / 900) / 2)}
+    assert spoilt.size_classes == {"small": 1, "medium": 0, "large": 2}
+
+
+def interior(truth: Labels, label: int) -> int:
+    """Pixels of a class farther than the band's width from every true boundary, by the slow definition."""
+    width = max(1, round(0.02 * math.hypot(*truth.shape)))
+    distance = 1 + slow_distance(slow_edges(truth), euclidean)
+    return int(((truth == label) & (distance > width)).sum())
 
 
 @pytest.mark.parametrize("shape", [(23, 31), (7, 211)])
@@ -380,7 +408,7 @@ def test_picture_of_one_class() -> None:
     scores = score([(truth, prediction)])
     assert set(scores.trimap.values()) == {None}
     assert scores.error_near_boundary == 0.0
-    assert scores.interior_miou == pytest.approx((142 / 143 + 0) / 2)
+    assert (scores.interior_miou, scores.interior_classes) == (pytest.approx(142 / 143), 1)
     assert scores.boundary_f == 0.0
     assert score([(truth, truth)]).boundary_f is None
     assert score([(truth, truth)]).boundary_iou == 1.0
@@ -399,6 +427,9 @@ def test_nothing_seen_and_nothing_labelled() -> None:
         **nothing,
         "trimap": dict.fromkeys(RADII),
         "size_iou": dict.fromkeys(("small", "medium", "large")),
+        "interior_classes": 0,
+        "trimap_classes": dict.fromkeys(RADII, 0),
+        "size_classes": dict.fromkeys(("small", "medium", "large"), 0),
         "boundary_width_px": None,
         "tolerance_px": None,
     }
@@ -423,7 +454,8 @@ def test_label_outside_the_classes_is_refused_and_counts_nothing() -> None:
 
 def test_metrics_are_plain_values_for_a_row() -> None:
     metrics = score([picture(1, (11, 17))]).metrics()
-    assert list(metrics) == ["boundary_iou", "boundary_f", "interior_miou", "error_near_boundary", "trimap", "size_iou"]
+    names = ["boundary_iou", "boundary_f", "interior_miou", "error_near_boundary", "trimap", "size_iou"]
+    assert list(metrics) == [*names, "interior_classes", "trimap_classes", "size_classes"]
     trimap, sizes = metrics["trimap"], metrics["size_iou"]
     assert isinstance(trimap, dict)
     assert isinstance(sizes, dict)

@@ -12,7 +12,13 @@ from reports.pages import evaluation
 
 def record(name: str, miou: float, refined: float | None = None) -> dict[str, Any]:
     def scores(value: float) -> dict[str, Any]:
-        rest = {"pixel_accuracy": 0.9, "boundary_iou": 0.5, "boundary_f": 0.6, "interior_miou": None}
+        rest = {
+            "pixel_accuracy": 0.9,
+            "boundary_iou": 0.5,
+            "boundary_f": 0.6,
+            "interior_miou": None,
+            "interior_classes": 2,
+        }
         return {"miou": value, "iou": [value, None], **rest}
 
     found = {"plain": scores(miou)} | ({} if refined is None else {"refined": scores(refined)})
@@ -51,7 +57,7 @@ def test_lines() -> None:
     assert said[0].startswith("a, plain: mIoU 50.00, pixel accuracy 90.00, boundary IoU 50.00")
     assert said[1].startswith("a, refined: mIoU 51.00")
     assert said[2].startswith("b: mIoU 52.00")
-    assert said[2].endswith("interior mIoU – (%)")
+    assert said[2].endswith("interior mIoU – (%; interior: 2 classes)")
     assert said[-1] == evaluation.CAVEAT
     assert "another training seed" in evaluation.CAVEAT
     assert evaluation.evaluation_lines([record("b", 0.52)], [])[-1].startswith("b: ")

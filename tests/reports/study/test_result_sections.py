@@ -225,18 +225,39 @@ def test_boundaries_sizes_and_trimap_with_what_the_rows_say_of_them() -> None:
         "variant": "a",
         "Boundary IoU": "35.00 ± 7.07",
         "boundary F": "45.00 ± 7.07",
-        "interior mIoU": "75.00 ± 7.07",
+        "interior mIoU (7 classes)": "75.00 ± 7.07",
         "errors near a boundary": "80.00 ± 0.00",
-        "IoU, small": "45.00 ± 7.07",
-        "IoU, medium": "55.00 ± 7.07",
-        "IoU, large": "65.00 ± 7.07",
+        "IoU, small (1 class)": "45.00 ± 7.07",
+        "IoU, medium (8 classes)": "55.00 ± 7.07",
+        "IoU, large (6 classes)": "65.00 ± 7.07",
     }
     assert tables[2] == ["b", "20.00", "30.00", "60.00", "80.00", "30.00", "40.00", "50.00"]
     assert tables[3:] == [
-        ["variant", "1 px", "2 px", "13 px", "40 px"],
+        ["variant", *(f"{radius} px (8 classes)" for radius in (1, 2, 13, 40))],
         ["a", "45.0", "50.0", "54.2", "54.8"],
         ["b", "30.0", "35.0", "39.2", "39.8"],
     ]
+
+
+def test_scores_of_regions_that_were_averaged_over_other_classes_are_left_out_and_said() -> None:
+    older, newer = full_row("a", 0, 0.5), full_row("a", 1, 0.7)
+    for name in ("interior_classes", "size_classes", "trimap_classes"):
+        del older["metrics"][name]
+    heading = "Boundaries and object sizes"
+    mixed = section(page(study([older, newer])), heading)
+    assert "Interior, trimap and size scores of 1 run are left out" in mixed
+    assert dict(zip(*cells(mixed)[:2], strict=True))["interior mIoU (7 classes)"] == "90.00"  # of the newer alone
+    old = section(page(study([older])), heading)
+    assert cells(old)[0] == ["variant", "Boundary IoU", "boundary F", "errors near a boundary"]
+    assert "trimap)" not in old
+    assert "Interior mIoU: over" not in old
+
+
+def test_the_number_of_classes_is_a_span_where_variants_differ() -> None:
+    other = full_row("b", 0, 0.5)
+    other["metrics"]["interior_classes"] = 5
+    found = section(page(study([full_row("a", 0, 0.5), other])), "Boundaries and object sizes")
+    assert "interior mIoU (5 to 7 classes)" in cells(found)[0]
 
 
 def test_definitions_without_facts_claim_none() -> None:
