@@ -57,31 +57,49 @@ def trials_of(rows: Iterable[Mapping[str, Any]]) -> Iterator[Trial]:
                 yield trial
 
 
-def write_trial(out: Path, trial: Trial, findings: Iterable[str]) -> None:
-    """Keep what was found, one line each; no line for an attention that holds what it must."""
-    content = {"schema": SCHEMA, "slot": trial.slot, "attention": trial.attention, "findings": [*findings]}
+def write_trial(out: Path, trial: Trial, findings: Iterable[str], *, ended: bool) -> None:
+    """Keep what was found, one line each; no line for an attention that holds what it must.
+
+    Args:
+        out: Folder of the study.
+        trial: What was tried.
+        findings: The lines.
+        ended: False for a trial that was stopped for its time: it is made again.
+    """
+    content = {"schema": SCHEMA, "slot": trial.slot, "attention": trial.attention, "ended": ended}
     path = _path(out, trial.key)
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, f"{json.dumps(content, indent=1)}\n".encode())
+    atomic_write(path, f"{json.dumps(content | {'findings': [*findings]}, indent=1)}\n".encode())
 
 
-def read_findings(out: Path, key: str) -> tuple[str, ...] | None:
-    """Return what was found in a trial; None where it was not made or its file is damaged."""
-    try:
-        content = json.loads(_path(out, key).read_bytes())
-        findings = content["findings"] if content["schema"] == SCHEMA else None
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        return None
-    return tuple(map(str, findings)) if isinstance(findings, list) else None
+def read_findings(out: Path, key: str) -> tuple[str, ...]:
+    """Return what was found in a trial; () where it was not made or its file is damaged."""
+    return tuple(map(str, (_content(out, key) or {}).get("findings", ())))
+
+
+def is_tried(out: Path, key: str) -> bool:
+    """Return True for a trial that was made and came to its end."""
+    content = _content(out, key)
+    return content is not None and content.get("ended") is True
 
 
 def trial_warnings(out: Path, rows: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return a line for each finding about the attentions of these rows, with the variants that it concerns."""
     variants: dict[str, list[str]] = {}
     for trial in trials_of(rows):
-        for finding in read_findings(out, trial.key) or ():
+        for finding in read_findings(out, trial.key):
             variants.setdefault(f"{trial.attention} in {trial.slot} fails {finding}", []).append(trial.variant)
     return [f"{', '.join(dict.fromkeys(names))}: {text}" for text, names in variants.items()]
+
+
+def _content(out: Path, key: str) -> dict[str, Any] | None:
+    """Return a trial's file; None where it is not there, damaged, or of another schema."""
+    try:
+        content = json.loads(_path(out, key).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    whole = isinstance(content, dict) and content.get("schema") == SCHEMA and isinstance(content.get("findings"), list)
+    return content if whole else None
 
 
 def _path(out: Path, key: str) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.child_process import ChildOutcome, run_child
 from bench.launchers.process import worker_environment
-from bench.results.attention_trials import read_findings, trial_warnings, trials_of, write_trial
+from bench.results.attention_trials import is_tried, trial_warnings, trials_of, write_trial
 
 TASK = "bench.attention_layer.trial"
 SECONDS = 90.0  # that a trial may take; usual are some, most of them for importing torch
@@ -27,7 +27,7 @@ def try_attentions(
     """
     for spec in specs:
         for trial in trials_of([spec]):
-            if read_findings(out, trial.key) is None:
+            if not is_tried(out, trial.key):
                 say(
                     f"trying {trial.attention} in {trial.slot}: shapes, finite results, determinism, batch independence"
                 )
@@ -40,7 +40,7 @@ def try_attentions(
                 )
                 if outcome.interrupted:
                     raise KeyboardInterrupt
-                write_trial(out, trial, _findings(outcome, seconds))
+                write_trial(out, trial, _findings(outcome, seconds), ended=not outcome.timed_out)
     for warning in trial_warnings(out, specs):
         say(f"warning: {warning}")
 

@@ -12,9 +12,10 @@ from bench.attention_layer.trial import trial_results
 from bench.config.grid import Variant
 from bench.config.presets import preset
 from bench.config.settings import settings_to_dict
-from bench.results.attention_trials import read_findings, trial_warnings, trials_of
+from bench.results.attention_trials import is_tried, read_findings, trial_warnings, trials_of
 from bench.results.store import Store
 from bench.study.attention_trials import try_attentions
+from bench.study.module_copies import copy_modules
 from bench.study.study import Study, WorkerTasks, plan_study, run_study
 from reports import read_study, write_report
 
@@ -100,11 +101,13 @@ def findings(name: str, seconds: float = 300.0) -> list[str]:
     """What a trial of this class finds in a process of its own."""
     said: list[str] = []
     specs = [job.spec for job in plan_study(study(name)).runs]
+    copy_modules(Store(Path("out")), specs)
     try_attentions(Path("out"), specs, said.append, seconds=seconds)
     (trial,) = trials_of(specs)
+    assert is_tried(Path("out"), trial.key) == (name != "Stays"), "what was stopped is tried again"
     assert said[0].startswith(f"trying own_trial:{name} in encoder_self: shapes, ")
     assert said[1:] == [f"warning: {warning}" for warning in trial_warnings(Path("out"), specs)]
-    return [*(read_findings(Path("out"), trial.key) or ())]
+    return [*read_findings(Path("out"), trial.key)]
 
 
 def failures(name: str) -> list[str]:
