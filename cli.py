@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench import environment
 from experiments.commands import (
     ablate,
     attention,
@@ -87,7 +88,8 @@ def main(arguments: Sequence[str] | None = None, *, tasks: WorkerTasks | None = 
 
     def run() -> int:
         call = Invocation(words=words, tasks=tasks)
-        return int(app(list(words), standalone_mode=False, prog_name=NAME, obj=call) or 0)
+        with environment.set_variables(environment.default_thread_variables()):  # before torch is imported
+            return int(app(list(words), standalone_mode=False, prog_name=NAME, obj=call) or 0)
 
     if words[:1] in COMPLETION_OPTIONS and len(words) > 1:
         return refuse(f"{words[0]} {words[1]}: expected no word after it; call it from the shell that is to complete")

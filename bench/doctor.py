@@ -73,7 +73,7 @@ def _versions() -> list[str]:
 
 
 def _processor() -> list[str]:
-    memory = environment.installed_memory_gib()
+    memory = environment.usable_memory_gib()
     size = f", {memory:g} GiB of memory" if memory is not None else ""
     return [
         f"{environment.processor_name()}, {environment.usable_cores()} usable{size}",

@@ -16,22 +16,14 @@ from typing import Any
 
 from bench.results.rows import PROGRAM, content_key
 from bench.units import GIB
+from unept.utils import container
+from unept.utils.container import usable_cores as usable_cores
 
 PACKAGES = (PROGRAM, "torch", "torchvision", "timm", "mmcv-lite", "mmcv", "mmengine", "numpy", "scipy")
 USABLE_MEMORY_SHARE = 0.8  # of the available memory, that a measurement may take
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGEST_MMAP_THRESHOLD = 4 * 1024 * 1024 * ctypes.sizeof(ctypes.c_long)  # glibc refuses more
 _LARGEST_INT = 2**31 - 1
-
-
-def usable_cores() -> int:
-    """Return the number of processors this process may use: its affinity mask, cut by the control group's quota."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-    except (OSError, ValueError):
-        return count
-    return count if quota == "max" else max(1, min(count, int(quota) // int(period)))
 
 
 def peak_resident_gib() -> float | None:
@@ -103,6 +95,16 @@ def thread_variables(threads: int) -> dict[str, str]:
     return {name: str(threads) for name in names}
 
 
+def default_thread_variables() -> dict[str, str]:
+    """Return `thread_variables` for `usable_cores()` where only a quota tells the number; {} elsewhere.
+
+    Numeric libraries read the affinity mask and not a container's quota. A user's OMP_NUM_THREADS stays.
+    """
+    if "OMP_NUM_THREADS" in os.environ or usable_cores() >= container.allowed_cores():
+        return {}
+    return thread_variables(usable_cores())
+
+
 def raise_malloc_thresholds() -> str:
     """Let glibc keep freed memory in this process.
 
@@ -137,7 +139,7 @@ def collect_environment(*, threads: int, malloc: str = "system default") -> dict
         "packages": package_versions(),
         "processor": processor_name(),
         "cores": usable_cores(),
-        "memory_gib": installed_memory_gib(),
+        "memory_gib": usable_memory_gib(),
         "system": platform.platform(),
         "accelerators": [gpu["name"] for gpu in accelerators()],
         "commit": git_commit(),
@@ -183,24 +185,23 @@ def processor_name() -> str:
     return names[0] if names else platform.machine()
 
 
-def installed_memory_gib() -> float | None:
-    """Return the installed memory in GiB, to one decimal; None where the system does not say."""
+def usable_memory_gib() -> float | None:
+    """Return the memory that this process may use at most in GiB, to one decimal; None where the system does not say.
+
+    It is the installed memory, cut by the control groups' limits.
+    """
     try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB, 1)
+        installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
         return None
+    return round(min([installed, *(limit.limit for limit in container.memory_limits())]) / GIB, 1)
 
 
 def available_memory_bytes() -> int:
-    """Return the bytes this process could still take: the system's available memory, cut by the cgroup's limit."""
+    """Return the bytes this process could still take: the system's available memory, cut by the control groups."""
     import psutil
 
-    free = int(psutil.virtual_memory().available)
-    try:
-        limit, used = (Path(f"/sys/fs/cgroup/memory.{name}").read_text("ascii").strip() for name in ("max", "current"))
-    except OSError:
-        return free
-    return free if limit == "max" else max(0, min(free, int(limit) - int(used)))
+    return min([int(psutil.virtual_memory().available), *(limit.free for limit in container.memory_limits())])
 
 
 @cache

@@ -84,7 +84,7 @@ def minutes(study: str, records: Path) -> str:
 
 
 def attention_wins(kind: str, records: Path) -> str:
-    """Return in how many comparisons our attention needs as much or less ("time" or "memory") than another package."""
+    """Return the number of comparisons in which our attention needs no more `kind` ("time" or "memory"), and of all."""
     ratios = attention.ratios(attention.read_attention_benchmark(records / "attention"), kind)
     return f"{(ratios['q1'] >= 1).sum()} of {len(ratios)}"
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError
 
 import pytest
-from command_line import assert_usage_error
+from command_line import assert_usage_error, parse_command_line
 
 import cli
 
 TRAIN = """data preset profile backbone set steps seed backbone-weights out gpus processes threads backend precision
-accumulation channels-last compile checkpointing workers denominators eval-every log-every tensorboard dry-run"""
+accumulation channels-last compile checkpointing workers loss-normalization denominators
+eval-every log-every tensorboard dry-run"""
 
 
 def test_help_version_and_doctor(capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,3 +71,17 @@ def test_version_without_installation(monkeypatch: pytest.MonkeyPatch, capsys: p
 
 def test_a_verb_that_is_none_is_refused_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert "ablate" in assert_usage_error(capsys, "ablte", "--grid", "N=4")
+
+
+def test_an_options_older_name_is_understood_and_not_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "--help"]) == 0
+    listed = capsys.readouterr().out
+    assert "--loss-normalization" in listed
+    assert "--denominators" not in listed
+    train = ["train", "--preset", "quick"]
+    new, old = (parse_command_line([*train, option, "device"]) for option in ("--loss-normalization", "--denominators"))
+    assert old == new != parse_command_line(train)
+    line = assert_usage_error(capsys, *train, "--loss-normalization", "device", "--denominators", "global")
+    assert line == "--denominators is the older name of --loss-normalization: give one of them"
+    line = assert_usage_error(capsys, *train, "--denominators", "none")
+    assert line == "--loss-normalization none: expected global or device"

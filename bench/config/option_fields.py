@@ -32,6 +32,7 @@ class Description:
         metavar: The value's name in `--help`.
         group: Heading under which `--help` lists the option.
         name: The option's name without dashes; "" for the field's own.
+        older_name: Name without dashes that the option had before; it is still understood, and not listed.
         default_text: The default in words; "" for the default's value.
         choices: Allowed values; empty for any.
         least: Smallest allowed number; None for any.
@@ -46,6 +47,7 @@ class Description:
     metavar: str = ""
     group: str = "Options"
     name: str = ""
+    older_name: str = ""
     default_text: str = ""
     choices: tuple[str, ...] = ()
     least: float | None = None
@@ -80,6 +82,11 @@ class OptionField:
     type: Any
     default: Any
     description: Description
+
+    @property
+    def older_name(self) -> str:
+        """Return the name, with dashes, that the option had before; "" for none."""
+        return f"--{self.description.older_name}" if self.description.older_name else ""
 
     @property
     def is_required(self) -> bool:

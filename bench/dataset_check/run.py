@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from bench.dataset_check.label_values import label_value_findings
 from bench.dataset_check.reading import PairReading, read_pair
 from unept.data.image_dataset import Pictures
 from unept.data.source import open_incomplete, spec_of, splits_of
+from unept.utils.container import usable_cores
 
 MAX_JOBS = 256  # each is a thread
 Progress = Callable[[int, int], None]  # pictures read, of how many
@@ -69,7 +69,7 @@ def check_dataset(spec: str, *, jobs: int = 0, progress: Progress | None = None)
     """
     spec = spec_of(spec)
     opened, findings_so_far = _open(spec)
-    readings = _read(opened, jobs or os.cpu_count() or 1, progress)
+    readings = _read(opened, jobs or usable_cores(), progress)
     for split, pictures in opened.items():
         split_readings = readings[split]
         findings_so_far += findings.count_findings(split, pictures)

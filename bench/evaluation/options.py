@@ -51,7 +51,7 @@ def parse_base(text: str) -> tuple[int, int] | None:
 
 @dataclass(frozen=True, kw_only=True)
 class ProtocolOverrides:
-    """What a user changes in the default protocol; None where it stays."""
+    """Changes that a user makes to the default protocol; None keeps the default."""
 
     mode: Literal["whole", "slide"] | None = option(
         None,

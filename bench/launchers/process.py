@@ -17,14 +17,14 @@ from typing import Any
 from bench import environment
 from bench.launchers.queue import STOP_SIGNALS, signal_name
 from bench.launchers.worker import is_allocation_failure
-from bench.results.store import utc_now
+from bench.results.store import Store, utc_now
 
 
 def start_worker(spec: Mapping[str, Any], log: Path, *, gpu: str | None) -> subprocess.Popen[bytes]:
     """Start a worker that takes specs like this one.
 
     Args:
-        spec: Gives threads and backend.
+        spec: Gives threads, backend, and the copies of the user's modules.
         log: File whose end takes what the worker prints.
         gpu: What it sees of the GPUs, as CUDA_VISIBLE_DEVICES takes it: "" for none, None for what this process sees.
     """
@@ -34,7 +34,7 @@ def start_worker(spec: Mapping[str, Any], log: Path, *, gpu: str | None) -> subp
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env=_environment(int(spec["threads"]), spec["backend"], gpu),
+            env=worker_environment(spec, gpu=gpu),
         )
 
 
@@ -90,19 +90,27 @@ def exit_reason(code: int, log: Path, *, kills: int) -> dict[str, str]:
     return {"status": "failed", "message": f"worker {end} without a result; see logs/{log.name}"}
 
 
-def _environment(threads: int, backend: str, gpu: str | None) -> dict[str, str]:
-    """Return the worker's environment variables.
+def worker_environment(spec: Mapping[str, Any], *, gpu: str | None) -> dict[str, str]:
+    """Return a worker's environment variables; arguments are those of `start_worker`.
 
-    They set its threads, the backend that its rows name, its GPU, and this package on its path; its working directory
-    is not on the path.
+    They set its threads, the backend that its rows name, its GPU, and its path: the copies of the user's modules in
+    place of the folders that these were found in, then this package. Its working directory is not on the path.
     """
-    root = str(Path(__file__).resolve().parents[2])
-    variables = os.environ | environment.thread_variables(threads)
-    variables |= {"UNEPT_BACKEND": backend, "PYTHONSAFEPATH": "1", "PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1"}
+    variables = os.environ | environment.thread_variables(int(spec["threads"]))
+    variables |= {"UNEPT_BACKEND": spec["backend"], "PYTHONSAFEPATH": "1"}
+    variables |= {"PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1"}
     if gpu is not None:
         variables["CUDA_VISIBLE_DEVICES"] = gpu
-    if root not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
-        variables["PYTHONPATH"] = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    root = str(Path(__file__).resolve().parents[2])
+    path = [] if root in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")) else [root]
+    path += filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    modules = spec.get("modules", {})
+    copied_from = {os.path.realpath(folder) for folders in modules.values() for folder in folders} - {root}
+    store = Store(Path(spec["out"]))
+    path = [str(store.module(digest)) for digest in modules] + [
+        folder for folder in path if os.path.realpath(folder) not in copied_from
+    ]
+    variables["PYTHONPATH"] = os.pathsep.join(path)
     return variables
 
 

@@ -39,6 +39,7 @@ from bench.launchers.queue import (
 )
 from bench.launchers.worker import is_store_unwritable, make_row
 from bench.results.store import ClaimBusy, Store, utc_now
+from bench.results.user_modules import read_copy
 
 MAX_RESTARTS = 3  # times that a lost job begins again
 CONNECT_TIMEOUT_SECONDS = 10.0  # seconds for the cluster's head to answer
@@ -240,7 +241,9 @@ class _RayQueue(JobQueue):
 
     def _submit(self, task: _RayTask) -> None:
         begin_log(task.job.spec, self.store.log(task.job.key))
-        task.events = self.remote.remote(task.job.spec, token=self.token, folder=str(Path.cwd()), gpu=self.gpu)
+        spec = task.job.spec
+        modules = {digest: read_copy(self.store.module(digest)) for digest in spec.get("modules", {})}
+        task.events = self.remote.remote(spec, token=self.token, folder=str(Path.cwd()), gpu=self.gpu, modules=modules)
         task.listener = threading.Thread(target=self._listen, args=(task, task.events), daemon=True)
         task.listener.start()
 

@@ -23,6 +23,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -32,14 +33,24 @@ from bench.launchers.local import LocalQueue
 from bench.launchers.process import last_attempt_log
 from bench.launchers.queue import Job, Outcome, SourcesChanged, StoreUnwritable
 from bench.results.store import Store
+from bench.results.user_modules import write_copy
 
 MAX_LOG_BYTES = 1 << 22  # bytes of a log that are handed back, from its end
 LOCK_TIMEOUT_SECONDS = 60.0  # seconds for another node to let go of a run's checkpoints
 
+NO_MODULES: Mapping[str, Mapping[str, bytes]] = MappingProxyType({})
+
 Event = dict[str, Any]
 
 
-def run_job_on_node(spec: Mapping[str, Any], *, token: str, folder: str, gpu: bool) -> Iterator[Event]:
+def run_job_on_node(
+    spec: Mapping[str, Any],
+    *,
+    token: str,
+    folder: str,
+    gpu: bool,
+    modules: Mapping[str, Mapping[str, bytes]] = NO_MODULES,
+) -> Iterator[Event]:
     """Run the job of `spec` and yield its events; the last one is its result.
 
     The job ends with the iteration.
@@ -47,8 +58,9 @@ def run_job_on_node(spec: Mapping[str, Any], *, token: str, folder: str, gpu: bo
     Args:
         spec: The job; `out` names the study's folder.
         token: Tells the study's folder from others of that name (`Store.token`).
-        folder: Where the command was given, and a user's own modules are looked up, if it is here too.
+        folder: Where the command was given, if it is here too: relative paths start there.
         gpu: False hides the GPUs from the job.
+        modules: The study's copies of the user's modules: the files of each by its digest.
     """
     study = Store(Path(spec["out"]))
     ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # inherited from a shell's background
@@ -64,6 +76,8 @@ def run_job_on_node(spec: Mapping[str, Any], *, token: str, folder: str, gpu: bo
     with tempfile.TemporaryDirectory(prefix="unept-bench-") as folder_name, contextlib.ExitStack() as locks:
         own = Store(Path(folder_name))
         own.open(preset=spec["preset"], data=spec["settings"]["data"])
+        for digest, files in modules.items():
+            write_copy(files, own.module(digest))
         if study.token() == token:
             yield from _share_checkpoints(study, own, spec["key"], locks)
         yield from _run_job(own, dict(spec), gpu)

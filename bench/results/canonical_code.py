@@ -43,7 +43,7 @@ class SourceFile:
 
     @property
     def is_package(self) -> bool:
-        """Whether the file makes its folder a package."""
+        """Return True if the file makes its folder a package."""
         return self.path.endswith("/__init__.py")
 
 
@@ -60,7 +60,7 @@ def role_digests(files: Iterable[SourceFile]) -> dict[str, str]:
 
 
 class _Digests:
-    """What one call of `role_digests` knows."""
+    """Files, roles and resolved names of one call of `role_digests`."""
 
     def __init__(self, files: list[SourceFile]) -> None:
         self.files = files

@@ -66,5 +66,5 @@ def tokens(source: str) -> list[str]:
 
 
 def _breaks_line(gap: str) -> bool:
-    """Whether a gap holds the end of a line, which one in a comment or after a backslash is not."""
+    """Return True if a gap holds the end of a line; one in a comment or after a backslash does not count."""
     return "\n" in _SPLICE.sub("", _COMMENT.sub("", gap))

@@ -120,7 +120,7 @@ class Program:
 
 
 def _sees_names(node: ast.AST) -> bool:
-    """Whether a node may look at local names, which are then part of what the code does."""
+    """Return True if a node may read local names, which are then part of what the code does."""
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
         return False
     return node.func.id in ("eval", "exec") or (node.func.id in ("locals", "vars", "dir") and not node.args)

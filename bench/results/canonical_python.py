@@ -366,7 +366,7 @@ def _stores(node: ast.Name) -> bool:
 
 
 def _is_constant(node: ast.stmt) -> bool:
-    """Whether a statement is a docstring, or another value that nobody takes."""
+    """Return True if a statement is a docstring or another constant whose value is not used."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 

@@ -173,11 +173,13 @@ Entry = tuple[list[int], str]
 
 
 def _entry(path: Path, kept: Entry | None) -> Entry:
+    from unept.data.image_file import open_file
+
     try:
         if kept and kept[0] == _stat(os.stat(path)):
             return kept
         total = hashlib.sha256()
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             before = os.fstat(file.fileno())
             while chunk := file.read(_CHUNK):
                 total.update(chunk)

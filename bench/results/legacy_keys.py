@@ -12,6 +12,7 @@ name of the same run without them. Reading a study changes nothing in it.
 from __future__ import annotations
 
 import hashlib
+import importlib.machinery
 import json
 import os
 import re
@@ -27,8 +28,9 @@ from bench.config.attention_options import is_attention_option, without_defaults
 from bench.results import release_0_1_0 as release
 from bench.results.roles import MEASURE
 from bench.results.rows import KINDS, Row, row_key, row_to_text
-from bench.results.source_hash import combined, our_roles, slots_of, user_files, user_roles
+from bench.results.source_hash import combined, module_names, our_roles, slots_of, user_roles
 from bench.results.store import ClaimBusy, Store
+from bench.results.user_modules import source_tree
 from unept.utils.atomic_files import atomic_write, sync_folder
 
 
@@ -50,17 +52,15 @@ def legacy_hashes(kind: str, slots: Iterable[str]) -> frozenset[str]:
 
     Args:
         kind: `run` or `measure`.
-        slots: what the attention slots hold; the files of a user's modules are hashed as they are today.
+        slots: what the attention slots hold; a user's modules are hashed as the release did, from today's files.
     """
-    modules = frozenset(slot.partition(":")[0] for slot in slots if ":" in slot)
-    return _legacy_hashes(kind, modules, os.getcwd())
+    return _legacy_hashes(kind, module_names(slots), os.getcwd())
 
 
 def equivalent_roles(kind: str, slots: Iterable[str]) -> dict[str, str]:
     """Return the digests of roles that give the numbers of release 0.1.0, with those of a user's modules of today."""
-    modules = {slot.partition(":")[0] for slot in slots if ":" in slot}
     ours = {role: digest for role, digest in release.EQUIVALENT.items() if kind == "measure" or role != MEASURE}
-    return ours | user_roles(modules)
+    return ours | user_roles(slots)
 
 
 def translated(row: Row) -> Row | None:
@@ -201,7 +201,7 @@ def _legacy_hashes(kind: str, modules: frozenset[str], folder: str) -> frozenset
     theirs = {
         (name, path, hashlib.sha256(path.read_bytes()).hexdigest())
         for module in modules
-        for name, path in user_files(module, folder)
+        for name, path in _user_files(module, folder)
     }
     hashes = set()
     for kernels in ("cuda/", "unept/ops/kernels/"):
@@ -215,6 +215,21 @@ def _legacy_hashes(kind: str, modules: frozenset[str], folder: str) -> frozenset
             total.update(f"{name}\0{digest}\n".encode())
         hashes.add(total.hexdigest()[:16])
     return frozenset(hashes)
+
+
+def _user_files(module: str, folder: str) -> list[tuple[str, Path]]:
+    """The files that the release hashed of a user's module: its own, or every source of its top package."""
+    top, *rest = module.split(".")
+    spec = importlib.machinery.PathFinder.find_spec(top, [*sys.path, folder])
+    if spec is None:
+        return []
+    if spec.submodule_search_locations:
+        return [
+            pair for location in spec.submodule_search_locations for pair in source_tree(f"user/{top}", Path(location))
+        ]
+    if rest or not spec.origin or not Path(spec.origin).is_file():
+        return []
+    return [(f"user/{Path(spec.origin).name}", Path(spec.origin))]
 
 
 def main(arguments: list[str]) -> int:

@@ -19,7 +19,7 @@ EQUIVALENT: dict[str, str] = {
     "losses": "a472b76ef4359b5c",
     "measure": "3beb35a6d81fcd8b",
     "metrics": "7ffade8e3b65a38c",
-    "model": "58e923bc816ea885",
+    "model": "05500672811b9999",
     "operator": "80f3c692360851ad",
     "recipe": "82a86e412f9e9f77",
 }

@@ -63,6 +63,7 @@ NO_NUMBER = (
     "unept/data/contact_sheet.py",
     "unept/utils/__init__.py",
     "unept/utils/atomic_files.py",
+    "unept/utils/container.py",
     "unept/utils/cache_folder.py",
     "unept/utils/messages.py",
     "unept/utils/torchvision_shim.py",

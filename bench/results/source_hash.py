@@ -1,16 +1,15 @@
 """The hash of the sources that decide results, so that an edit of them makes runs due and an edit of others does not.
 
 It is made of a digest for each role (`roles`): `operator`, `model`, `losses`, `data`, `recipe`, `metrics`, for a
-measure also `measure`, and one for each module of a user that a slot names. A digest is of what code computes, not of
-how it is written down (`canonical_code`). Nothing is imported to find the files, and torch is not needed.
+measure also `measure`, and one for each module of a user that a slot names, with what it imports (`user_modules`). A
+digest is of what code computes, not of how it is written down (`canonical_code`). Nothing is imported to find the
+files, and torch is not needed.
 """
 
 from __future__ import annotations
 
-import importlib.machinery
 import importlib.util
 import os
-import sys
 from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
 from pathlib import Path
@@ -19,8 +18,8 @@ from typing import Any
 from bench.results.canonical_code import USER, SourceFile, role_digests
 from bench.results.roles import MEASURE, role_of
 from bench.results.rows import content_key
+from bench.results.user_modules import UserModule, find_user_modules, hashed_content, source_tree
 
-SUFFIXES = (".py", ".c", ".cc", ".cpp", ".cu", ".cuh", ".h", ".hpp", ".inc")
 _INSTALLED_KERNELS = "unept/ops/kernels/"  # the kernel sources once installed; in a checkout: cuda/
 
 
@@ -42,10 +41,9 @@ def source_roles(kind: str, slots: Iterable[str] = (), *, again: bool = False) -
     """
     if again:
         _files.cache_clear()
-        _user_roles.cache_clear()
+        _user_modules.cache_clear()
     ours = {role: digest for role, digest in our_roles().items() if kind == "measure" or role != MEASURE}
-    modules = frozenset(slot.partition(":")[0] for slot in slots if ":" in slot)
-    return ours | user_roles(modules)
+    return ours | user_roles(slots)
 
 
 def combined(roles: Mapping[str, str]) -> str:
@@ -58,9 +56,30 @@ def our_roles() -> dict[str, str]:
     return dict(_digests(_files()))
 
 
-def user_roles(modules: Iterable[str]) -> dict[str, str]:
-    """Return the digest of each of a user's modules, as `user:MODULE`; none for a module that is not found."""
-    return dict(_user_roles(frozenset(modules), os.getcwd()))
+def user_roles(slots: Iterable[str]) -> dict[str, str]:
+    """Return the digest of each user's module that slots name, as `user:MODULE`; none for one that is not found."""
+    return {f"{USER}:{top}": digest for top, (digest, _) in _user_modules(module_names(slots), os.getcwd()).items()}
+
+
+def user_modules(slots: Iterable[str]) -> dict[str, UserModule]:
+    """Return the files of the users' modules that slots name, by their digest in `user_roles`, as they were hashed."""
+    return dict(_user_modules(module_names(slots), os.getcwd()).values())
+
+
+def module_names(slots: Iterable[str]) -> frozenset[str]:
+    """Return the dotted names of the users' modules in slots."""
+    return frozenset(slot.partition(":")[0] for slot in slots if ":" in slot)
+
+
+def user_digest(module: UserModule) -> str:
+    """Return the digest of a user's module, 16 hexadecimal digits. Our files tell what it imports of them."""
+    role = f"{USER}:{module.top}"
+    theirs = [
+        SourceFile(path=name, role=role, content=hashed_content(name, content))
+        for name, content in module.files.items()
+    ]
+    ours = [SourceFile(path=file.path, role="", content=file.content) for file in _files()]
+    return role_digests([*ours, *theirs])[role]
 
 
 def slots_of(settings: Mapping[str, Any]) -> tuple[str, ...]:
@@ -68,32 +87,12 @@ def slots_of(settings: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(value for value in settings.get("model", {}).values() if isinstance(value, str) and ":" in value)
 
 
-def user_files(module: str, folder: str) -> list[tuple[str, Path]]:
-    """Return the source file of a user's module, or every source of its top package where it is in one.
-
-    Args:
-        module: its dotted name.
-        folder: where to look for it after the import path, as the models do.
-
-    Returns:
-        A name, such as `user/mine.py`, and the path of each file; [] if the module is not found.
-    """
-    top, *rest = module.split(".")
-    spec = importlib.machinery.PathFinder.find_spec(top, [*sys.path, folder])
-    if spec is None:
-        return []
-    if spec.submodule_search_locations:
-        return [pair for location in spec.submodule_search_locations for pair in _tree(f"user/{top}", Path(location))]
-    if rest or not spec.origin or not Path(spec.origin).is_file():
-        return []
-    return [(f"user/{Path(spec.origin).name}", Path(spec.origin))]
-
-
 @cache
 def _files() -> tuple[SourceFile, ...]:
     """Every source of `unept`, of `bench` and of the kernels; those without a role are there to be looked up."""
     unept, bench = _package_folder("unept"), Path(__file__).parents[1]
-    named = [*_tree("unept", unept), *_tree("cuda", unept.parent / "cuda"), *_tree("bench", bench)]
+    folders = (("unept", unept), ("cuda", unept.parent / "cuda"), ("bench", bench))
+    named = [pair for name, folder in folders for pair in source_tree(name, folder)]
     files = []
     for name, path in sorted(named):
         if name.startswith(_INSTALLED_KERNELS):
@@ -108,18 +107,9 @@ def _digests(files: tuple[SourceFile, ...]) -> dict[str, str]:
 
 
 @cache
-def _user_roles(modules: frozenset[str], folder: str) -> dict[str, str]:
-    """Digests of the users' files alone; ours are there to tell what a name that they import stands for."""
-    tops = {module.partition(".")[0]: module for module in modules}
-    theirs = {
-        SourceFile(path=name.removeprefix("user/"), role=f"{USER}:{top}", content=path.read_bytes())
-        for top, module in tops.items()
-        for name, path in user_files(module, folder)
-    }
-    if not theirs:
-        return {}
-    ours = [SourceFile(path=file.path, role="", content=file.content) for file in _files()]
-    return role_digests([*ours, *sorted(theirs, key=lambda file: file.path)])
+def _user_modules(modules: frozenset[str], folder: str) -> dict[str, tuple[str, UserModule]]:
+    """Each module's digest and files, by the first part of its name."""
+    return {top: (user_digest(module), module) for top, module in find_user_modules(modules, folder).items()}
 
 
 def _package_folder(name: str) -> Path:
@@ -127,11 +117,3 @@ def _package_folder(name: str) -> Path:
     assert spec is not None, name
     assert spec.submodule_search_locations, name
     return Path(next(iter(spec.submodule_search_locations)))
-
-
-def _tree(name: str, folder: Path) -> list[tuple[str, Path]]:
-    return [
-        (f"{name}/{path.relative_to(folder).as_posix()}", path)
-        for path in folder.rglob("*")
-        if path.suffix in SUFFIXES and path.is_file()
-    ]

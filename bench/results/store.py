@@ -4,6 +4,8 @@
     OUT/runs/KEY.json         one row per run          OUT/measures/KEY.json   one row per measured variant
     OUT/runs/KEY.lock         its claim                OUT/logs/KEY.log        OUT/checkpoints/KEY/
     OUT/pictures/KEY.npz      some pictures with what the run predicted for them
+    OUT/modules/DIGEST/...    a user's own module and what it imports, as the runs use it
+    OUT/trials/KEY.json       what was found when a user's attention was tried before it trained
     OUT/data/DIGEST.json      digests of the files that runs were trained and scored on
     OUT/results.csv           scores: what a repetition gives again, bit for bit
     OUT/measures.csv          operations, memory, time
@@ -401,6 +403,10 @@ class Store:
     def pictures(self, key: str) -> Path:
         """Return the path of the images that a run keeps; not every run has them."""
         return self.out / "pictures" / f"{key}.npz"
+
+    def module(self, digest: str) -> Path:
+        """Return the folder of the copy of a user's module."""
+        return self.out / "modules" / digest
 
     def log(self, key: str) -> Path:
         """Return the path of a run's log."""

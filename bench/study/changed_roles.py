@@ -1,4 +1,4 @@
-"""Why runs that have a row are due again: which part of the sources is another than the one that made the row."""
+"""Reasons why runs that have a row are due again: the parts of the sources that changed since the row was made."""
 
 from __future__ import annotations
 

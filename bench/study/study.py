@@ -26,7 +26,8 @@ from bench.results.data_digest import DataDigest, data_digest, digest_of_setting
 from bench.results.rows import KINDS, Row, row_key
 from bench.results.source_hash import combined, slots_of, source_roles
 from bench.results.store import ClaimBusy, Store
-from bench.study import oom_policy
+from bench.study import module_copies, oom_policy
+from bench.study.attention_trials import try_attentions
 from bench.study.changed_data import changed_data_lines
 from bench.study.changed_roles import changed_lines
 from bench.study.shard import WHOLE_STUDY, Shard
@@ -40,10 +41,12 @@ class WorkerTasks:
     Args:
         run: Trains and evaluates one run.
         measure: Measures one variant; "" for no measures.
+        tries_attentions: Users' attentions are tried first.
     """
 
     run: str = "bench.training.loop:train_and_evaluate"
     measure: str = "bench.profiling.variant:measure_variant"
+    tries_attentions: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +180,8 @@ def run_study(study: Study, say: Callable[[str], None] = print) -> tuple[Row, ..
             say(f"{done} of {counted(len(todo.own_runs), 'run')}{_of(study.shard)} are there already")
         if todo.due_runs:
             say(_due(study, todo))
+        if study.tasks.tries_attentions:
+            try_attentions(study.out, [job.spec for job in todo.due_runs], say)
         advised = _advice(study, todo)
         for line in advised.warnings:
             say(line)
@@ -202,6 +207,8 @@ def study_rows(study: Study) -> tuple[Row, ...]:
 def _listed(store: Store, study: Study, say: Callable[[str], None]) -> StudyPlan:
     """Prepare the folder, and return the plan: set aside damaged rows and those to do again, write study.json."""
     todo = plan_study(study)
+    for line in module_copies.copy_modules(store, [job.spec for job in (*todo.due_runs, *todo.due_measures)]):
+        say(line)
     for job in (*todo.due_runs, *todo.due_measures):
         _set_damaged_aside(store, job, say)
     for row in todo.again:
@@ -362,6 +369,7 @@ def _spec(study: Study, variant: Variant, kind: str, seed: int) -> dict[str, Any
         "threads": study.threads,
         "sources": combined(roles),
         "roles": roles,
+        "modules": module_copies.copied_modules(slots_of(settings)),
         "data": digest_of_settings(settings).record,
         "out": str(study.out.resolve()),
         "command": study.command,

@@ -158,7 +158,7 @@ def _processes(options: TrainOptions, *, dry_run: bool) -> tuple[int, bool]:
 
 def _execution(options: TrainOptions) -> Execution:
     by_profile: LossNormalization = "device" if options.profile == "released" else "global"
-    return dataclasses.replace(options.execution, loss_normalization=options.denominators or by_profile)
+    return dataclasses.replace(options.execution, loss_normalization=options.loss_normalization or by_profile)
 
 
 def _default_out(name: str, settings: Settings) -> Path:

@@ -69,7 +69,7 @@ class Execution:
     def __post_init__(self) -> None:
         options = (
             ("precision", self.precision, Precision),
-            ("denominators", self.loss_normalization, LossNormalization),
+            ("loss-normalization", self.loss_normalization, LossNormalization),
         )
         for name, word, kind in options:
             if word not in get_args(kind):
@@ -130,10 +130,11 @@ class TrainOptions:
         default_text="the preset's",
         completes="files",
     )
-    denominators: LossNormalization | None = option(
+    loss_normalization: LossNormalization | None = option(
         None,
         help="Normalisation of the loss: over the whole batch (global) or on each device.",
         metavar="NAME",
+        older_name="denominators",
         group=RECIPE,
         default_text="the profile's",
         choices=get_args(LossNormalization),

@@ -1,4 +1,4 @@
-"""Third-party attention cores that one could install in place of ours, each with its own layout, padding and masks.
+"""Attention cores of other packages in place of ours, each with its own layout, padding and masks.
 
 A function raises ImportError where its package is not installed. Inputs are (B, S, H, D). A core that wants another
 layout receives it beforehand; padding is a part of the call.

@@ -1,4 +1,4 @@
-"""What a shell is told when Tab is pressed: values of options without an import of torch, and bash's broken words."""
+"""Shell completion: values of options without an import of torch, and repair of the words that bash splits."""
 
 from __future__ import annotations
 

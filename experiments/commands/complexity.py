@@ -14,7 +14,7 @@ from experiments.commands.options import Verb
 
 @dataclass(frozen=True, kw_only=True)
 class ComplexityOptions:
-    """What is counted and timed."""
+    """Networks to count, and the protocol of their times."""
 
     size: tuple[int, int] = option(
         (480, 480),

@@ -1,4 +1,4 @@
-"""What the verbs print, their exit codes, and the command line that they were called with."""
+"""Output of the verbs, their exit codes, and the command line that called them."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from experiments.commands.options import Verb
 
 @dataclass(frozen=True, kw_only=True)
 class HoursOptions:
-    """What is assumed of the GPU, and how many trainings there are."""
+    """Assumed speed of the GPU, and the number of trainings."""
 
     tflops: float = option(GpuAssumption.peak, help="The card's printed peak, TFLOP/s.", metavar="TFLOPS")
     utilisation: float = option(GpuAssumption.share, help="The share of it that is sustained.", metavar="SHARE")

@@ -12,7 +12,7 @@ import typer
 from bench.config.option_fields import OptionField, check_options, nested_fields, option_fields
 from experiments.commands.completion import completer
 from experiments.commands.console import Invocation
-from experiments.commands.help_text import VerbCommand, command_class
+from experiments.commands.help_text import command_class
 
 GROUPS = ("Study", "Model", "Cost", "Data and machine")
 
@@ -50,7 +50,8 @@ def register(app: typer.Typer, verb: Verb) -> None:
         return verb.run(options, ctx.obj)
 
     context = Parameter("ctx", Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
-    parameters = [context, *map(_parameter, fields)]
+    older = [_older_parameter(field) for field in fields if field.description.older_name]
+    parameters = [context, *map(_parameter, fields), *older]
     call.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     app.command(
@@ -69,7 +70,7 @@ def options_from(kind: type, words: Mapping[str, Any]) -> Any:
     """
     values: dict[str, Any] = {name: options_from(inner, words) for name, inner in nested_fields(kind)}
     for field in option_fields(kind):
-        word = words.get(field.field)
+        word = _typed_word(field, words)
         if word is None or word == [] or word == ():
             continue
         if field.is_list:
@@ -109,6 +110,26 @@ def _parameter(field: OptionField) -> Parameter:
     return Parameter(field.field, Parameter.KEYWORD_ONLY, annotation=Annotated[kind | None, info], default=None)
 
 
+def _older_parameter(field: OptionField) -> Parameter:
+    """Return a hidden parameter that understands the older name of `field`."""
+    info = typer.Option(field.older_name, hidden=True)
+    kind: Any = bool if field.plain_type is bool else str
+    return Parameter(_older_word(field), Parameter.KEYWORD_ONLY, annotation=Annotated[kind | None, info], default=None)
+
+
+def _older_word(field: OptionField) -> str:
+    return field.description.older_name.replace("-", "_")
+
+
+def _typed_word(field: OptionField, words: Mapping[str, Any]) -> Any:
+    """Return the word typed after the option's name or its older name. Raises ValueError if both were typed."""
+    word = words.get(field.field)
+    older = words.get(_older_word(field)) if field.older_name else None
+    if word is not None and older is not None:
+        raise ValueError(f"{field.older_name} is the older name of {field.typed_name}: give one of them")
+    return older if word is None else word
+
+
 def _has_opposite(field: OptionField) -> bool:
     """Return True for a flag that may be on, off, or left to a default."""
     return field.plain_type is bool and field.is_optional
@@ -128,6 +149,3 @@ def _default_text(field: OptionField) -> str:
     if get_origin(field.plain_type) is tuple:
         return ",".join(map(str, field.default))
     return str(field.default)
-
-
-__all__ = ["GROUPS", "Verb", "VerbCommand", "options_from", "register"]

@@ -12,7 +12,7 @@ from experiments.commands.options import Verb
 
 @dataclass(frozen=True, kw_only=True)
 class ScalingOptions:
-    """How thorough the sweep is, and where its report goes."""
+    """Size of the sweep, and the folder of its report."""
 
     quick: bool = option(False, help="Tiny sizes, to see that it works.")
     out: Path = option(Path("study/scaling"), help="Folder of the report.", metavar="FOLDER", completes="files")

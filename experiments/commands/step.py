@@ -16,7 +16,7 @@ from unept.config import BACKENDS
 
 @dataclass(frozen=True, kw_only=True)
 class StepOptions:
-    """What is timed and how."""
+    """Training steps to time, and the protocol of their times."""
 
     cases: tuple[str, ...] = argument(
         (),

@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING
 
 from bench.config.grid import parse_axes
 from bench.config.option_fields import argument, nested_options, option
-from bench.config.presets import preset
 from bench.study.options import RECIPE, StudyRequest, study_settings
 from experiments.commands.complexity import write_complexity
-from experiments.commands.console import DONE, FAILED, INTERRUPTED, Invocation, print_lines
+from experiments.commands.console import DONE, FAILED, INTERRUPTED, Invocation
 from experiments.commands.options import Verb
-from experiments.commands.study import RunsMissing, StudyStopped, run_and_report, run_due, with_tasks
+from experiments.commands.rate_sweep import sweep_rows
+from experiments.commands.study import RunsMissing, StudyStopped, run_and_report
 
 if TYPE_CHECKING:
-    from bench.results.rows import Row
-    from bench.study.request import VariantFactory
     from bench.study.study import Study
 
 TABLES = ("5", "6", "7", "8")
@@ -34,7 +32,13 @@ class TableOptions:
         choices=TABLES,
         completes="choices",
     )
-    row: tuple[str, ...] = option((), help="Only these rows of it.", metavar="NAME", group=RECIPE, default_text="all")
+    row: tuple[str, ...] = option(
+        (),
+        help="Only these rows of it; in table 8 also module:Class, an attention of your own.",
+        metavar="NAME",
+        group=RECIPE,
+        default_text="all",
+    )
     rates: str = option(
         "",
         help="Choose each row's learning rate from these on the validation split, then score the test split.",
@@ -70,14 +74,15 @@ def table(options: TableOptions, call: Invocation) -> int:
     chosen = trained_table(number)
     control = request.control or (chosen.control if not options.row or chosen.control in options.row else "")
     request = replace(request, control=control)
-    make = with_overrides(with_control(only_rows(chosen.variants, options.row), control), fields)
+    make = with_overrides(with_control(only_rows(chosen, options.row), control), fields)
     name = [*options.row, *[NONE] * (control == NONE and number in (6, 7)), *fields]
     rates = lr_sweep.rates_to_try(options.rates, table=number, preset_name=request.preset)
     if rates:
+        _refuse_rate(fields)
         name.append(f"rates={lr_sweep.rates_text(rates)}")
         candidates = lr_sweep.candidate_variants(make, rates)
         try:
-            rows = _rows_of_rates(f"table {number} {' '.join(name)}", candidates, request, call, options.dry_run)
+            rows = sweep_rows(f"table {number} {' '.join(name)}", candidates, request, call, options.dry_run)
         except StudyStopped:
             return INTERRUPTED
         except RunsMissing:
@@ -89,32 +94,11 @@ def table(options: TableOptions, call: Invocation) -> int:
     return run_and_report(f"table {number}", " ".join(name), make, request, call, dry_run=options.dry_run, after=after)
 
 
-def _rows_of_rates(
-    name: str, make: VariantFactory, request: StudyRequest, call: Invocation, dry_run: bool
-) -> Sequence[Row] | None:
-    """Return the rows that learning rates are chosen from; None while some are still due, in `dry_run` or elsewhere.
-
-    They have the preset's steps even where the table has more, so that tables of several lengths share them.
-    """
-    from bench.study import study as studies
-    from bench.study.request import build_study
-    from experiments.tables.lr_sweep import SWEEP_SEEDS
-    from reports.analysis.lr_sweep import LR_SWEEP_KIND
-
-    longer = request.steps >= preset(request.preset).train.steps
-    request = replace(request, seeds=min(SWEEP_SEEDS, request.seeds), steps=0 if longer else request.steps, control="")
-    study = with_tasks(build_study(LR_SWEEP_KIND, name, make, request, dry_run=dry_run), call)
-    study = replace(study, tasks=replace(study.tasks, measure=""))
-    if not dry_run:
-        run_due(study)
-    if studies.is_complete(study):
-        return studies.study_rows(study)
-    if dry_run:
-        print_lines(studies.dry_run_lines(study))
-        print("then the table, each row at the learning rate that is chosen from these")
-    else:
-        print("the table follows once the other shards have tried their rates: by the same command again")
-    return None
+def _refuse_rate(fields: Sequence[str]) -> None:
+    """Raise ValueError for `--set lr=...` where the rate of each row is chosen."""
+    for axis in parse_axes(fields) if fields else ():
+        if axis.name == "lr":
+            raise ValueError(f"--set {axis}: the rates of --rates take its place; --rates none trains at that one")
 
 
 def _count_networks(study: Study) -> None:

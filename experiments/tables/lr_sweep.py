@@ -1,6 +1,6 @@
 """The learning rate of each row, chosen on the validation split before the row is trained for its table.
 
-Rows that differ as much as a convolutional rival and an attention rarely share their best rate. Each row is trained at
+Rows that differ as much as convolution and attention rarely share their best rate. Each row is trained at
 each of the same few rates, with the same few seeds and the preset's steps (or the table's, where those are fewer), and
 scored on the validation split. The rate with the highest mean mIoU is its row's; the table then trains its own seeds
 and scores the test split.

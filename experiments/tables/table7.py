@@ -16,7 +16,7 @@ from unept.config import ModelConfig, paper_profile, released_profile
 
 CONTROL = "Ours"
 AXES = ("architecture", "backbone", "width")
-PUBLISHED_WIDTH = 512  # width of every rival's public configuration, where UN-EPT's is 256
+PUBLISHED_WIDTH = 512  # width of every published network's public configuration, where UN-EPT's is 256
 PUBLISHED_ARCHITECTURES = {
     "PSANet": "psanet",
     "UperNet": "upernet",
@@ -102,7 +102,7 @@ def _published_network(architecture: str, backbone: str = "") -> ModelConfig:
 
 
 def _reduced(whole: Settings, architecture: str) -> Settings:
-    """A rival under the recipe of `whole`, with plain and auxiliary cross-entropy."""
+    """Return a published network under the recipe of `whole`, with plain and auxiliary cross-entropy."""
     base = whole.model.backbone
     if base == "resnet50":
         backbone = PUBLISHED_BACKBONES.get(architecture, "resnet101")

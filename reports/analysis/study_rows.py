@@ -28,6 +28,7 @@ class Study:
         planned: Planned seeds by variant.
         commands: Command lines that made the rows.
         problems: Files that could not be read, a line each.
+        warnings: What was found wrong with a user's attention before it trained, a line each.
         control: Variant that all others are compared with; "" where none was declared.
     """
 
@@ -38,6 +39,7 @@ class Study:
     planned: Mapping[str, tuple[int, ...]]
     commands: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     control: str = ""
 
     def runs_of(self, variant: str) -> tuple[Row, ...]:
@@ -64,6 +66,7 @@ def assemble_study(
     planned: Iterable[Row] = (),
     commands: Iterable[str] = (),
     problems: Iterable[str] = (),
+    warnings: Iterable[str] = (),
     control: str | None = "",
 ) -> Study:
     """Return a study of these rows, in order.
@@ -76,6 +79,7 @@ def assemble_study(
             planned follow in the order of their rows.
         commands: Command lines that made the rows.
         problems: Files that could not be read, a line each.
+        warnings: What was found wrong with a user's attention, a line each.
         control: Variant that all others are compared with.
     """
     runs, measures = list(runs), list(measures)
@@ -95,6 +99,7 @@ def assemble_study(
         planned={name: tuple(seeds) for name, seeds in wanted.items()},
         commands=tuple(dict.fromkeys(commands)),
         problems=tuple(problems),
+        warnings=tuple(dict.fromkeys(warnings)),
         control=control or "",
     )
 

@@ -15,15 +15,19 @@ from reports.formats.markdown import DASH
 from reports.plots import attention
 
 PHASES = ("forward", "forward+backward")
-COLUMNS = ("tokens", "side", "forward", "forward + backward", "forward, times ours", "both, times ours")
+COLUMNS = ("tokens", "implementation", "forward", "forward + backward", "forward, times ours", "both, times ours")
 COUNTED = "counted"
+OUTCOMES = {  # in words: ours against another package, where it wins and where it does not
+    "time": ("is as fast or faster", "is slower"),
+    "memory": ("needs as much memory or less", "needs more memory"),
+}
 PACKAGES = ("torch", "reformer-pytorch", "transformers", "local-attention")
-KINDS = {"time": "milliseconds", "memory": "MiB beyond the inputs, counted at malloc, at most"}
+KINDS = {"time": "milliseconds", "memory": "peak MiB beyond the inputs, counted at malloc"}
 METHOD = (
-    "The cores alone: queries, keys and values in, what they find out; one image, float32, no dropout, no causal "
-    "order. Forward is without gradients. Padding that a side needs is in its time; bringing the inputs "
-    "into the layout that it wants is not. The first side of each table is ours. Ratios are the others' over it, round "
-    "by round: above 1, ours needs less."
+    "Each core takes queries, keys and values and returns the mixed values: one image, float32, no dropout, no causal "
+    "order. Forward runs without gradients. The time of an implementation includes the padding that it needs, but not "
+    "the conversion of its inputs to its layout. The first implementation of each table is ours. A ratio is another "
+    "implementation's figure over ours in the same round: above 1, ours is faster or needs less memory."
 )
 
 
@@ -81,7 +85,7 @@ def write_attention_report(folder: Path) -> list[Path]:
 
 def attention_markdown(benchmark: AttentionBenchmark, plots: Sequence[str]) -> str:
     """Return the report in Markdown, with these plots."""
-    parts = ["# Attention cores beside what one could install, measured\n"]
+    parts = ["# Attention cores of ours and of other packages, measured\n"]
     parts.append(markdown.bullet_list(map(markdown.escape_cell, attention_header(benchmark))))
     parts.append(f"{METHOD}\n")
     parts += [f"![{name.removesuffix('.png')}]({name})\n" for name in plots]
@@ -112,11 +116,11 @@ def attention_header(benchmark: AttentionBenchmark) -> Iterator[str]:
     if loads:
         yield f"malloc of the timed processes: {', '.join(mallocs) or 'unknown'}"
         yield f"1-minute load average when a process was started: {min(loads):.1f} to {max(loads):.1f}"
-    yield f"{setting['repeats']} rounds or more, sides in turns; cells are medians, with quartiles in brackets"
+    yield f"{setting['repeats']} rounds or more, implementations in turns; cells are medians, quartiles in brackets"
     if not setting["quick"]:
         yield "8 heads of 32 channels"
     else:
-        yield "a small size and few rounds (--quick): this shows that the command works, and no speed"
+        yield "a small size and few rounds (--quick): a test of the command, not a measurement of speed"
     yield from benchmark.facts["notes"]
     yield from _reached(benchmark)
 
@@ -134,7 +138,7 @@ def attention_tables(benchmark: AttentionBenchmark) -> Iterator[AttentionTable]:
 def ratios(benchmark: AttentionBenchmark, kind: str) -> pd.DataFrame:
     """Return the rows that compare ours with others, a row a ratio of their `kind` ("time" or "memory") over ours.
 
-    `q1` and `q3` are the quartiles of the ratio: ours needs as much or less where `q1` is at least 1.
+    `q1` and `q3` are the quartiles of the ratio: ours is as good or better where `q1` is at least 1.
     """
     rows = benchmark.rows
     rows = rows[(rows["quantity"] == "ratio") & (rows["ours"] != "True") & rows["phase"].isin(PHASES)]
@@ -170,8 +174,9 @@ def _reached(benchmark: AttentionBenchmark) -> Iterator[str]:
         if rows.empty:
             yield f"{which}: nothing was compared"
             continue
-        yield f"{which}: ours needs as much or less in {int((rows['q1'] >= 1).sum())} of {len(rows)} ratios"
-        for what, some in (("more", less), ("undecided, quartiles on both sides of 1", open_)):
+        wins, loses = OUTCOMES[which]
+        yield f"{which}: ours {wins} in {int((rows['q1'] >= 1).sum())} of {len(rows)} comparisons"
+        for what, some in ((f"ours {loses}", less), ("undecided, quartiles on both sides of 1", open_)):
             if not some.empty:
                 yield f"{which}, {what}: {'; '.join(_place(row) for _, row in some.iterrows())}"
 
@@ -203,5 +208,5 @@ def _caption(benchmark: AttentionBenchmark) -> str:
     setting = benchmark.facts["setting"]
     return (
         f"{setting['processor']}, {setting['threads']} threads; medians, and quartiles of times over "
-        f"{setting['repeats']} rounds or more. Right of the line ours needs less."
+        f"{setting['repeats']} rounds or more. Right of the line, ours is faster or needs less memory."
     )

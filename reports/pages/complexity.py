@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from reports.analysis.claim_verdicts import AGREES, DISAGREES
-from reports.formats import html, numbers
+from reports.formats import html, numbers, operation_counts
 from reports.formats.data_frames import frame_to_csv, make_frame
 from reports.formats.markdown import DASH, bullet_list, markdown_table
 from reports.paper import figures as paper
@@ -28,14 +28,15 @@ PHASES = ("inference", "training")
 REPRODUCED, NOT_REPRODUCED, NOT_PRINTED = "reproduced", "not reproduced", "not printed"
 OURS, OTHER = "Ours", "Ours, ResNet50"
 CONVENTIONS = {"module": "module_gmacs", "complete": "gmacs"}
-TITLE = "What do the networks of Table 7 hold and compute?"
+TITLE = "Parameters and operations of the networks of Table 7"
 MEANING = (
-    "Parameters and operations are derived by counting one picture on torch's meta device, without weights or data; "
-    "parameters include auxiliary heads, operations leave them out, since they do not run at test. GFLOPs are twice "
-    "the GMACs. *module* is what the paper's tool sees, where one multiply-add is one operation, so that the paper's "
-    "GFLOPs are to be compared with module GMACs: modules of convolution, linear layers, pooling, activation, "
-    "enlargement and layer norm. *complete* has every convolution, matrix product, attention product and sampling; "
-    "element-wise operators, norms, pooling and resizing are free, and any other operator would have been an error."
+    "Parameters and operations are derived by counting one image on torch's meta device, without weights or data. "
+    "Parameters include auxiliary heads. Operations do not, because those heads do not run at test. GFLOPs are twice "
+    "the GMACs. *module* counts what the paper's tool counts: modules of convolution, linear layers, pooling, "
+    "activation, upsampling and layer norm. That tool counts a multiply-add as one operation: compare the paper's "
+    "GFLOPs with module GMACs. *complete* counts every convolution, matrix product, attention product and sampling, "
+    "also products written as a multiplication and a sum. Norms, pooling and resizing count as zero. The elements of "
+    "element-wise operators are counted apart. Any other operator is an error."
 )
 
 
@@ -53,6 +54,7 @@ def complexity_frame(records: Sequence[Record]) -> pd.DataFrame:
             "gmacs_derived": record["gmacs"],
             "gflops_derived": 2 * record["gmacs"],
             "sampling_gmacs_derived": record["sampling_gmacs"],
+            "elementwise_gops_derived": record.get("elementwise_gops"),
         }
         times = record.get("times") or {}
         for phase in PHASES:
@@ -61,7 +63,7 @@ def complexity_frame(records: Sequence[Record]) -> pd.DataFrame:
         lines.append(line)
     timed = [f"{phase}_seconds_{part}_measured" for phase in PHASES for part in ("median", "q1", "q3", "n")]
     names = ["network", "height", "width", "parameters_derived", "module_gmacs_derived", "module_gflops_derived"]
-    names += ["gmacs_derived", "gflops_derived", "sampling_gmacs_derived"]
+    names += ["gmacs_derived", "gflops_derived", "sampling_gmacs_derived", "elementwise_gops_derived"]
     whole = ("height", "width", "parameters_derived", *(name for name in timed if "_n_" in name))
     return make_frame(lines, [*names, *timed], whole=whole, text=("network",))
 
@@ -170,6 +172,8 @@ def complexity_lines(records: Sequence[Record]) -> Iterator[str]:
     for name, *others in cells:
         texts = (f"{text:>{width}}" for text, width in zip(others, widths[1:], strict=True))
         yield "  ".join([f"{name:<{widths[0]}}", *texts]).rstrip()
+    if any(map(operation_counts.is_mostly_elementwise, records)):
+        yield operation_counts.NOTE
     yield from complexity_findings(records)
     yield from (f"{name}: {message}" for name, message in _failed(records))
 
@@ -205,6 +209,8 @@ def _sections(records: Sequence[Record], command: str, timing: Mapping[str, Any]
     yield "## Parameters and operations, derived\n"
     header, *cells = _overview_cells(records)
     yield markdown_table(header, cells)
+    if any(map(operation_counts.is_mostly_elementwise, records)):
+        yield f"{operation_counts.NOTE}\n"
     if timing:
         yield (
             f"Times, measured: seconds a step, median (quartiles) of {timing['rounds']} rounds in which the networks "
@@ -226,7 +232,7 @@ def _sections(records: Sequence[Record], command: str, timing: Mapping[str, Any]
 
 def _beside_the_paper(records: Sequence[Record]) -> Iterator[str]:
     yield "## Are the paper's figures reproduced?\n"
-    yield "Derived in the module convention, less quoted, at 480x480.\n"
+    yield "Each difference is our derived figure, in the module convention at 480x480, minus the quoted one.\n"
     cells = [
         [
             line["row"],
@@ -239,7 +245,10 @@ def _beside_the_paper(records: Sequence[Record]) -> Iterator[str]:
     ]
     yield markdown_table(["row", "parameters, M", "outcome", "GFLOPs as printed", "outcome"], cells)
     yield "## Which claims of efficiency hold?\n"
-    yield "Differences, the first less the second; the paper's quoted, ours derived, GMACs or million parameters.\n"
+    yield (
+        "Each difference is the first network minus the second, in GMACs or million parameters. Figures of the paper "
+        "are quoted; ours are derived.\n"
+    )
     claims = efficiency_claims_frame(records)
     names = [name.removesuffix("_outcome") for name in map(str, claims) if name.endswith("_outcome")]
     columns = ["claim", "quoted", *(name.replace("resnet50_", "ResNet-50, ") for name in names)]
@@ -297,7 +306,9 @@ def _judged(claim: Claim, better: Record, worse: Record, prefix: str) -> dict[st
 def _overview_cells(records: Sequence[Record]) -> list[list[str]]:
     """The header, then a line a network; times where there are any."""
     timed = [phase for phase in PHASES if any(phase in (record.get("times") or {}) for record in records)]
+    by_element = any(record.get("elementwise_gops") is not None for record in records)
     header = ["network", "size", "parameters, M", "module GMACs", "module GFLOPs", "complete GMACs", "complete GFLOPs"]
+    header += ["element-wise, 1e9"] * by_element
     cells = [
         [
             record["name"],
@@ -305,8 +316,9 @@ def _overview_cells(records: Sequence[Record]) -> list[list[str]]:
             f"{record['parameters'] / 1e6:.3f}",
             f"{record['module_gmacs']:.3f}",
             f"{2 * record['module_gmacs']:.3f}",
-            f"{record['gmacs']:.3f}",
-            f"{2 * record['gmacs']:.3f}",
+            operation_counts.format_gmacs(record, ".3f"),
+            operation_counts.format_gmacs(record, ".3f", factor=2),
+            *[numbers.format_number(record.get("elementwise_gops"), ".3f")] * by_element,
             *(_time((record.get("times") or {}).get(phase)) for phase in timed),
         ]
         for record in records

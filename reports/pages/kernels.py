@@ -104,15 +104,15 @@ def kernel_header(facts: Mapping[str, Any]) -> Iterator[str]:
     torch = facts["packages"].get("torch", "?")
     yield f"kernel: {facts['kernel'] or 'not there'}; torch {torch}; commit {facts['commit'] or 'unknown'}"
     yield (
-        f"1-minute load average {start:.1f} at the start, {end:.1f} at the end, when the benchmark's own "
-        f"{facts['threads']} threads are in it"
+        f"1-minute load average {start:.1f} at the start, {end:.1f} at the end; the latter includes the "
+        f"benchmark's own {facts['threads']} threads"
     )
     for name, setting in facts["malloc"].items():
         if name != "counted":
             yield f"{name} malloc: {setting}"
-    yield f"{facts['repeats']} rounds or more; cells are medians, with quartiles in brackets"
+    yield f"{facts['repeats']} rounds or more; cells are medians, quartiles in brackets"
     if facts["quick"]:
-        yield "tiny sizes and few rounds (--quick): this shows that the command works, and no speed"
+        yield "tiny sizes and few rounds (--quick): a test of the command, not a measurement of speed"
     if facts["threads"] != kernel_goals.GOAL_CORES:
         yield f"the goals are meant for {kernel_goals.GOAL_CORES} cores, and {facts['threads']} were used"
     yield from facts["notes"]
@@ -149,9 +149,9 @@ def _goals(benchmark: KernelBenchmark) -> KernelTable:
     shapes = benchmark.rows_where(part="operator")["shape"].drop_duplicates()
     return KernelTable(
         title="Goals",
-        text=f"The worst shape counts, of those measured: {', '.join(shapes)}. At most: what it would be there if the "
-        "kernel took the time of the probes' gathers and scatters alone, the module that of its linear layers alone, "
-        "the memory that of result and gradients alone.",
+        text=f"Each goal is judged at its worst measured shape: {', '.join(shapes)}. At most is the hardware limit at "
+        "that shape: the kernel takes only the time of the probes' gathers and scatters, the module only that of its "
+        "linear layers, and memory holds only result and gradients.",
         columns=("what", "measured", "at", "at most", "floor", "against it", "goal", "against it"),
         rows=rows,
     )
@@ -177,7 +177,7 @@ def _operator(benchmark: KernelBenchmark, malloc: str) -> KernelTable:
             mine = DASH if ours is None else _milliseconds(ours)
             rows.append([shape, phase, mine, _number(point, ".1f"), *cells])
     without = operator_rows[operator_rows["side"] == OURS].empty
-    what = "those of the others" if without else "how many times the native kernel's time each other side takes"
+    what = "those of the other implementations" if without else "the time of each other implementation over its own"
     return KernelTable(
         title=f"Operator, {malloc} malloc",
         text=f"Milliseconds and core-nanoseconds a sampling point of the native kernel, and {what}.",
@@ -232,8 +232,8 @@ def _module(benchmark: KernelBenchmark) -> KernelTable:
         rows.append([where["shape"], where["malloc"], where["phase"], _milliseconds(ours), *ratios])
     return KernelTable(
         title="The whole module",
-        text="Deformable self-attention with its four linear layers: milliseconds with the native kernel, and how many "
-        "times that it takes with another operator in it, and with none: the linear layers alone.",
+        text="Deformable self-attention with its four linear layers: milliseconds with the native kernel. Ratios "
+        "are the time with another operator over that, and the time of the linear layers alone over that.",
         columns=("shape", "malloc", "phase", "native, ms", "mmcv", "reference", "linear layers"),
         rows=rows,
     )
@@ -247,8 +247,7 @@ def _instructions(benchmark: KernelBenchmark) -> KernelTable:
         rows.append([where["shape"], where["phase"], _milliseconds(ours), _spread(ratio)])
     return KernelTable(
         title="Instruction sets",
-        text="The kernel alone, without autograd: milliseconds with AVX-512, and how many times that the AVX2 build "
-        "takes.",
+        text="The kernel alone, without autograd: milliseconds with AVX-512, and the ratio of the AVX2 build to that.",
         columns=("shape", "phase", "AVX-512, ms", "AVX2"),
         rows=rows,
     )
@@ -269,8 +268,8 @@ def _memory(benchmark: KernelBenchmark) -> KernelTable:
             rows.append([shape, phase, *cells])
     return KernelTable(
         title="Memory",
-        text="MiB beyond the inputs, counted at malloc: at most in a forward pass without gradients; held for the "
-        "backward pass, the result with it; at most in both passes, the gradients with it.",
+        text="MiB beyond the inputs, counted at malloc. forward: the peak of a forward pass without gradients. held: "
+        "kept for the backward pass, with the result. forward+backward: the peak of both passes, with the gradients.",
         columns=("shape", "phase", OURS, *others),
         rows=rows,
     )
@@ -289,8 +288,8 @@ def _scaling(benchmark: KernelBenchmark) -> KernelTable:
         rows.append([shape, *cells])
     return KernelTable(
         title="Cost along an axis",
-        text="Core-nanoseconds a sampling point; an even cost is the same number along an axis. Otherwise 900 queries, "
-        "3 levels, 16 points.",
+        text="Core-nanoseconds per sampling point; a cost that grows linearly is constant along an axis. The other "
+        "axes stay at 900 queries, 3 levels and 16 points.",
         columns=("at", "native, forward", "native, both", "reference, forward", "reference, both"),
         rows=rows,
     )

@@ -22,7 +22,7 @@ from reports.plots.memory import KINDS
 Record = Mapping[str, Any]
 GPU_SIZES = (8, 11, 16, 24, 40, 80)  # GiB
 RESERVED_GIB = 1.0  # GiB of a card that a step cannot have: context, libraries, the allocator's slack
-TITLE = "What does a training step hold?"
+TITLE = "Peak memory of a training step"
 HEADING = "Live tensors, predicted: a lower bound of what a GPU shows"
 PAPER_SETTING = {"batch": 2, "size": 480, "precision": "fp32", "optimizer": "adamw", "checkpointing": False}
 
@@ -148,11 +148,11 @@ def _sections(
         f"One training step of {numbers.count_of(setting['batch'], 'image')} of {setting['size']}x{setting['size']} "
         f"pixels, {setting['precision']}, {setting['optimizer']}"
         f"{', activations of each block recomputed' if setting['checkpointing'] else ''}: forward, loss, backward, "
-        "optimiser. *Predicted* by tracing that very step on tensors without data. Counted are storages that something "
-        f"refers to, with the temporaries of {setting['device']}: on cuda, dropout masks of a byte an element and "
-        "fused products that hold no weights. Not counted are an operator's own work space, the allocator's rounding "
-        "and what the driver keeps. *Bounded* computes the two segmentation terms of Eq. 7, and the rivals' "
-        "cross-entropies, without ever holding enlarged logits, as training does.\n"
+        "optimiser. *Predicted* figures come from tracing this step on tensors without data. They count every live "
+        f"storage, with the temporaries of {setting['device']}. On cuda, a dropout mask has one byte per element, and "
+        "fused products keep no attention weights. They do not count an operator's own work space, the allocator's "
+        "rounding or the driver's memory. *Bounded* losses, as in training, never hold the upsampled logits of the two "
+        "segmentation terms of Eq. 7, nor those of the published networks' cross-entropies.\n"
     )
     yield f"## {HEADING}\n"
     yield markdown_table(["row", "GiB", "GiB, bounded losses", *KINDS, "peak at"], _cells(records))
@@ -161,8 +161,9 @@ def _sections(
         yield bullet_list(f"{record['name']}: {record['message']}" for record in records if "message" in record)
     yield "## The largest batch that fits, predicted\n"
     yield (
-        f"Images a step with bounded losses, on cards of so many GiB, less {RESERVED_GIB:g} GiB for context, libraries "
-        "and the allocator's slack, which differ from one machine to the next. From the peaks at two batches.\n"
+        f"Images per step with bounded losses, by the size of the GPU. {RESERVED_GIB:g} GiB is reserved for context, "
+        "libraries and the allocator's slack, which differ between machines. The figures are extrapolated from the "
+        "peaks at two batch sizes.\n"
     )
     fits = [
         [record["name"], *(str(largest_batch(record, card)) for card in GPU_SIZES)]
@@ -185,8 +186,8 @@ def _sections(
 def _is_it_right(verified: Sequence[Record]) -> Iterator[str]:
     yield "## Is the prediction right?\n"
     yield (
-        "The same step run on this machine's CPU, its allocations *measured* at malloc, against what is "
-        "*predicted* for a CPU (float dropout masks, torch's own products).\n"
+        "The same step ran on this machine's CPU, and its allocations were *measured* at malloc. *Predicted* figures "
+        "are those for a CPU (float dropout masks, torch's own products).\n"
     )
     yield markdown_table(
         ["row", "predicted, GiB", "measured, GiB", "predicted over measured"], _checked_cells(verified)
@@ -197,9 +198,9 @@ def _is_it_right(verified: Sequence[Record]) -> Iterator[str]:
     gpus = ", ".join(dict.fromkeys(record["card"]["gpu"] for record in cards if "gpu" in record["card"]))
     yield f"## What the card shows: {gpus or 'nothing'}\n"
     yield (
-        "*Measured*, a fresh process for each row, cudnn.benchmark off: *allocated* are torch's tensors with the "
-        "allocator's rounding, *reserved* what the allocator holds of the card, *NVML* what the process holds, context "
-        "and libraries included. *Predicted* for CUDA.\n"
+        "Each row is *measured* in a fresh process with cudnn.benchmark off. *Allocated* counts torch's tensors with "
+        "the allocator's rounding. *Reserved* is the memory that the allocator holds. *NVML* is the memory of the "
+        "process, context and libraries included. *Predicted* figures are those for CUDA.\n"
     )
     columns = ["row", "predicted, GiB", "allocated, GiB", "reserved, GiB", "NVML, GiB", "predicted over allocated"]
     yield markdown_table([*columns, "note"], _card_cells(cards))

@@ -74,16 +74,17 @@ def memory_claims_section(records: Sequence[Record]) -> Iterator[str]:
         return
     yield "## Beside the paper\n"
     yield (
-        "*Quoted* in GB as printed, by a meter that the paper does not name; *predicted* in GiB of live tensors. A "
-        "printed figure holds more than tensors: CUDA's context, cuDNN's work space, the allocator's slack.\n"
+        "*Quoted* figures are GB as printed; the paper does not name its meter. *Predicted* figures are GiB of live "
+        "tensors. A printed figure includes more than tensors: CUDA's context, cuDNN's work space, the allocator's "
+        "slack.\n"
     )
     if not memory_differences_frame(records).empty:
         yield "Differences that the paper claims:\n"
         yield _table(memory_differences_frame(records), "claim", "+")
-    yield "What each printed figure says:\n"
+    yield "Statements that follow from each printed figure:\n"
     yield _table(memory_statements_frame(records), "statement", "")
     yield _reading(gib)
-    yield "What is known of each gap between a printed figure and the live tensors:\n"
+    yield "Gaps between the printed figures and the live tensors:\n"
     yield bullet_list(_gaps(gib))
     yield from printed_tables.printed_section(MEMORY_TABLE)
 
@@ -103,13 +104,13 @@ def _table(claims: pd.DataFrame, what: str, sign: str) -> str:
 
 def _reading(gib: Mapping[str, float]) -> str:
     most = largest_slack(gib)
-    text = f"*Far* is a factor of {FAR_FACTOR:g}, and what lies between is {UNDETERMINED}."
+    text = f"*Far* means a factor of {FAR_FACTOR:g} or more; a smaller one in that direction is {UNDETERMINED}."
     if most is not None and any(form in gib for form in MASKED_FORMS):
         text += (
-            " A form *would explain* a figure that lies above its tensors by no more than the two figures of the "
-            f"paper's own network lie above theirs, {most:.1f}. The masked forms are a sparse pattern as dense "
-            "attention with a mask, which gives the same results as the true sparse form; that one would explain a "
-            "figure does not show that it was used."
+            " A form *would explain* a printed figure that exceeds its live tensors by no more than the paper's own "
+            f"two figures exceed theirs, {most:.1f}. A masked form computes a sparse pattern as dense attention with a "
+            "mask. It gives the same results as the sparse form. A form that would explain a figure was not "
+            "necessarily used."
         )
     return f"{text}\n"
 

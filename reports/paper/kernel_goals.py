@@ -74,21 +74,21 @@ def _over(part: str, title: str, side: str, malloc: str, phase: str, floor: floa
 
 def kernel_goals() -> tuple[KernelGoal, ...]:
     """Return all goals."""
-    forward, both, rival = "forward", "forward+backward", "torch-ms-deform-attn"
+    forward, both, package = "forward", "forward+backward", "torch-ms-deform-attn"
     goals = [
         _over("operator", "times faster than mmcv's", "mmcv", "tuned", forward, 13, 15),
         _over("operator", "times faster than mmcv's", "mmcv", "default", forward, 30, 35),
         _over("operator", "times faster than mmcv's", "mmcv", "tuned", both, 13, 15),
         _over("operator", "times faster than mmcv's", "mmcv", "default", both, 22, 25),
-        _over("operator", f"times faster than {rival}", rival, "tuned", forward, 5, 7),
-        _over("operator", f"times faster than {rival}", rival, "tuned", both, 5, 7),
+        _over("operator", f"times faster than {package}", package, "tuned", forward, 5, 7),
+        _over("operator", f"times faster than {package}", package, "tuned", both, 5, 7),
     ]
     goals += [
         KernelGoal(
-            title=f"times faster than {rival} at r50-encoder, {phase}, tuned malloc",
+            title=f"times faster than {package} at r50-encoder, {phase}, tuned malloc",
             part="operator",
             malloc="tuned",
-            side=rival,
+            side=package,
             phase=phase,
             floor=5,
             goal=8,

@@ -24,7 +24,7 @@ from reports.study.qualitative import ExamplePictures
 QUESTIONS = {
     "table 5": "What does each component add: pyramid features, the spatial path, a stronger backbone? (Table 5)",
     "table 6": "How many sampling points, on how many feature scales? (Table 6)",
-    "table 7": "How do the rivals compare under one recipe, and what do they cost? (Table 7)",
+    "table 7": "How do the published networks compare under one recipe, and what do they cost? (Table 7)",
     "table 8": "Which attention in the same slots, at what memory? (Table 8)",
     lr_sweep.LR_SWEEP_KIND: "At which learning rate does each row of a table do best? (chosen on the validation split)",
 }
@@ -129,6 +129,7 @@ def summary_sentences(study: Study, frames: Mapping[str, pd.DataFrame]) -> Itera
     """
     statuses = collections.Counter(str(run.get("status")) for run in study.runs)
     counts = ", ".join(f"{count} {escape_cell(status)}" for status, count in sorted(statuses.items()))
+    yield from (f"Warning: {escape_cell(warning)}." for warning in study.warnings)
     if study.runs:
         yield from map(
             escape_cell,

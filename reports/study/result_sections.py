@@ -10,7 +10,7 @@ import pandas as pd
 from bench.results.rows import comparable_metrics
 from reports.analysis import comparisons, frames, lr_sweep, protocol, study_rows
 from reports.analysis.study_rows import Study
-from reports.formats import numbers
+from reports.formats import numbers, operation_counts
 from reports.formats.markdown import DASH, bullet_list, escape_cell, markdown_table
 from reports.plots import accuracy as plots
 
@@ -224,6 +224,7 @@ def cost_section(study: Study, frame: pd.DataFrame) -> Iterator[str]:
         "Each variant alone on the machine, under the protocol below the table.\n"
     )
     by_module = bool(frame["module_gmacs_derived"].notna().any())
+    by_element = bool(frame["elementwise_gops_derived"].notna().any())
     if by_module:
         yield "Module GMACs are what the paper's tool counts; the others have every product and sampling.\n"
     columns = [
@@ -232,6 +233,7 @@ def cost_section(study: Study, frame: pd.DataFrame) -> Iterator[str]:
         "GMACs (derived)",
         "GFLOPs (derived)",
         *["module GMACs (derived)"] * by_module,
+        *["element-wise, 1e9 (derived)"] * by_element,
         "peak RSS, GiB (measured)",
         "training, images/s (measured)",
         "inference, images/s (measured)",
@@ -242,9 +244,10 @@ def cost_section(study: Study, frame: pd.DataFrame) -> Iterator[str]:
         cells = [
             line["variant"],
             numbers.format_number(line["parameters_derived"], ",d"),
-            numbers.format_number(line["gmacs_derived"], ".4g"),
+            operation_counts.format_gmacs(line, ".4g", "_derived"),
             numbers.format_number(line["gflops_derived"], ".4g"),
             *[numbers.format_number(line["module_gmacs_derived"], ".4g")] * by_module,
+            *[numbers.format_number(line["elementwise_gops_derived"], ".4g")] * by_element,
             numbers.format_number(line["peak_rss_gib_measured"], ".2f"),
             numbers.images_per_second(line, "train"),
             numbers.images_per_second(line, "inference"),
@@ -252,6 +255,8 @@ def cost_section(study: Study, frame: pd.DataFrame) -> Iterator[str]:
         ]
         lines.append(cells)
     yield markdown_table(columns, lines)
+    if any(operation_counts.is_mostly_elementwise(line, "_derived") for _, line in frame.iterrows()):
+        yield f"{operation_counts.NOTE}\n"
     how = [(name, text) for name, text in protocol.cost_protocol_table(study) if text]
     if how:
         yield markdown_table(["how cost was measured", "value"], [list(pair) for pair in how], left=2)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from reports.analysis import audit, comparisons, frames
 from reports.analysis.study_rows import Study
-from reports.formats import numbers, plain_text
+from reports.formats import numbers, operation_counts, plain_text
 
 COLUMNS = {"variant": "variant", "n": "n", "miou": "mIoU, %", "gmacs": "GMACs", "rss": "peak RSS, GiB"}
 
@@ -17,6 +17,9 @@ def study_lines(study: Study) -> Iterator[str]:
     """Yield the main table, then the verdict."""
     frame = frames.accuracy_frame(study).merge(frames.cost_frame(study), on="variant")
     yield from plain_text.right_aligned_rows([list(COLUMNS.values()), *(_cells(line) for _, line in frame.iterrows())])
+    if any(operation_counts.is_mostly_elementwise(line, "_derived") for _, line in frame.iterrows()):
+        yield f"{operation_counts.MARK} more element-wise operations than counted ones"
+    yield from (f"warning: {warning}" for warning in study.warnings)
     if study.runs:
         compared, learned = comparisons.comparison_frame(study), comparisons.learned_cue_frame(study)
         yield from comparisons.comparison_sentences(study, compared, learned)
@@ -64,6 +67,6 @@ def _cells(line: pd.Series) -> list[str]:
         str(line["variant"]),
         str(line["n"]),
         numbers.mean_std(line, "miou"),
-        numbers.format_number(line["gmacs_derived"], ".4g"),
+        operation_counts.format_gmacs(line, ".4g", "_derived"),
         numbers.format_number(line["peak_rss_gib_measured"], ".2f"),
     ]

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryFile
 
+from bench.results.attention_trials import trial_warnings
 from bench.results.rows import data_digest_of
 from bench.results.store import Store, atomic_write
 from reports.analysis.comparisons import control_variant
@@ -51,6 +52,7 @@ def read_study(outs: Sequence[Path], experiment: str, control: str = "") -> Stud
         planned=planned.values(),
         commands=[command for command in commands if command],
         control=control or abouts[0].get("control"),
+        warnings=[warning for store in stores for warning in trial_warnings(store.out, rows)],
         problems=[problem for records in (*runs, *measures) for problem in records.problems],
     )
     if control and control not in study.variants:

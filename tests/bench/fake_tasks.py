@@ -194,3 +194,14 @@ def _limit_memory(size: int) -> None:
 
 def _raise(error: Exception) -> None:
     raise error
+
+
+def own_module(spec: Spec, folder: Path, progress: Progress) -> Spec:
+    """The score that the user's module in the slot has; the first seed then edits the original, $FAKE_ORIGINAL."""
+    _enter_in_ledger(spec)
+    slot = spec["settings"]["model"]["encoder_self"]
+    score = importlib.import_module(slot.partition(":")[0]).score() if ":" in slot else 0.5
+    if spec["seed"] == 0:
+        Path(os.environ["FAKE_ORIGINAL"]).write_text("FACTOR = 0.75\n")
+    made = result(spec)
+    return made | {"metrics": made["metrics"] | {"miou": score}}

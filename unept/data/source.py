@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from unept.data.image_dataset import Pictures
 from unept.data.pascal_context import open_pascal_context
 from unept.data.sample import Dataset
 from unept.data.scenes import SceneConfig, Scenes
+from unept.utils.container import usable_cores
 
 # The data sets of known layout, and a folder that each of them has and no other.
 OWNED: Mapping[str, tuple[Callable[[Path, str], Pictures], str]] = {
@@ -137,7 +137,7 @@ def _open_files(spec: _Spec, split: str) -> Pictures:
 @cache
 def _check_files(spec: _Spec, split: str) -> None:
     pictures = _open_files(spec, split)
-    with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 16)) as pool:
+    with ThreadPoolExecutor(max_workers=min(usable_cores(), 16)) as pool:
         try:
             for _ in pool.map(pictures.check, range(len(pictures))):
                 pass

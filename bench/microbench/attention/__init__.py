@@ -1,1 +1,1 @@
-"""Cores of attention, without projections, beside what one could install: times and memory, side by side in one run."""
+"""Attention cores, without projections, of ours and of other packages: times and memory, side by side in one run."""

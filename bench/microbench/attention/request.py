@@ -17,7 +17,7 @@ MALLOCS = ("tuned", "default")
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionBenchOptions:
-    """What to measure and where to write it. Raises ValueError, in one line, for what makes no sense."""
+    """Options of the measurement and the folder of its report. Raises ValueError, in one line, for an invalid value."""
 
     only: tuple[str, ...] = option(
         (), help="Only this comparison; may be repeated.", metavar="NAME", default_text="all"

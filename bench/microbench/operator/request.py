@@ -17,7 +17,7 @@ def parse_names(text: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class OperatorBenchRequest:
-    """What to measure and where to write it. Raises ValueError, in one line, for what makes no sense."""
+    """Options of the measurement and the folder of its report. Raises ValueError, in one line, for an invalid value."""
 
     out: Path = option(Path("study/kernels"), help="Folder of the report.", metavar="FOLDER", completes="files")
     threads: int = option(2, help="Threads of every implementation.", metavar="N")

@@ -1,4 +1,4 @@
-"""How a training step is taken whose memory is predicted."""
+"""Setting of the training step whose memory is predicted: batch, image size, precision, optimiser."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def test_what_a_row_says() -> None:
     assert notes == {}
 
 
-def test_a_rival_has_no_slots() -> None:
+def test_a_published_network_has_no_slots() -> None:
     assert variant.slot_receptive_fields(replace_fields(preset("quick"), {"architecture": "ccnet"})) == ({}, {})
 
 

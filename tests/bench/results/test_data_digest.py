@@ -11,10 +11,12 @@ from typing import Any
 
 import command_line
 import pytest
+import trees
 from command_line import picture
 
 from bench.results import data_digest as module
 from bench.results.data_digest import DataDigest, data_digest, differing_files, digest_of_settings
+from unept.data import image_file
 
 
 @pytest.fixture(autouse=True)
@@ -30,13 +32,13 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def opened_files(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The data's files that are read, by name."""
     names: list[str] = []
-    real = open
+    real = image_file.open_file
 
-    def spy(path: Any, *arguments: Any, **keywords: Any) -> Any:
-        names.append(Path(path).name)
-        return real(path, *arguments, **keywords)
+    def spy(path: Path) -> Any:
+        names.append(path.name)
+        return real(path)
 
-    monkeypatch.setattr(module, "open", spy, raising=False)
+    monkeypatch.setattr(image_file, "open_file", spy)
     return names
 
 
@@ -144,7 +146,7 @@ def test_without_a_place_for_the_cache_the_digest_is_the_same(tmp_path: Path, mo
 
 def test_a_file_that_is_gone_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset(tmp_path)
-    with pytest.raises(ValueError, match=r"images/val/nothing.png: No such file or directory"):
+    with pytest.raises(ValueError, match=r"images/val/nothing.png: file does not exist"):
         module._file_digests(tmp_path, ["images/val/nothing.png"])
 
 
@@ -152,3 +154,23 @@ def test_generated_scenes_have_a_digest_of_their_configuration() -> None:
     plain = digest_of_settings({"data": "scenes", "scenes": {"scene_size": 64}})
     assert plain.splits == {}
     assert plain.digest != digest_of_settings({"data": "scenes", "scenes": {"scene_size": 32}}).digest
+
+
+def test_a_pipe_among_the_pictures_is_named_and_not_opened(tmp_path: Path) -> None:
+    """In a layout whose lists name the files, so that no folder is looked through."""
+    root = trees.pascal_png(tmp_path / "data")
+    path = root / "JPEGImages" / "2008_000001.jpg"
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match=r"2008_000001\.jpg: a named pipe \(FIFO\), not a file"):
+        data_digest(f"pascal_context:{root}", ("train",), again=True)
+
+
+def test_names_that_are_not_utf8_have_a_digest(tmp_path: Path) -> None:
+    dataset(tmp_path)
+    name, before = os.fsdecode(b"caf\xe9"), digest(tmp_path)
+    for part in ("images", "labels"):
+        (tmp_path / part / "train" / "a.png").rename(tmp_path / part / "train" / f"{name}.png")
+    after = digest(tmp_path)
+    assert after != before
+    assert digest(tmp_path) == after

@@ -43,7 +43,7 @@ def equivalent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(MADE / "level_mean.py", tmp_path)
     monkeypatch.chdir(tmp_path)
     legacy_keys._legacy_hashes.cache_clear()
-    source_hash._user_roles.cache_clear()
+    source_hash._user_modules.cache_clear()
 
 
 @pytest.fixture

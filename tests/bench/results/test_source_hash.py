@@ -12,14 +12,15 @@ from bench.results import source_hash as module
 from bench.results.canonical_names import Program, Reference
 from bench.results.canonical_python import items_of
 from bench.results.roles import MEASURE, NO_NUMBER, ROLES, UNASSIGNED, role_of
-from bench.results.source_hash import slots_of, source_hash, source_roles, user_files
+from bench.results.source_hash import slots_of, source_hash, source_roles, user_modules
+from bench.results.user_modules import SUFFIXES
 
 ROOT = Path(__file__).resolve().parents[3]
 SOURCES = [
     path.relative_to(ROOT).as_posix()
     for top in ("unept", "cuda")
     for path in sorted((ROOT / top).rglob("*"))
-    if path.suffix in module.SUFFIXES
+    if path.suffix in SUFFIXES
 ]
 
 
@@ -57,7 +58,7 @@ def copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     module._files.cache_clear()
-    module._user_roles.cache_clear()
+    module._user_modules.cache_clear()
 
 
 def fresh(kind: str = "run", slots: tuple[str, ...] = ()) -> dict[str, str]:
@@ -139,9 +140,8 @@ def test_ones_own_attention_does_not_change_with_what_it_uses_of_ours(copies: Pa
     assert after["model"] != before["model"]
 
 
-def test_a_module_that_is_not_found_or_has_no_source_is_no_error(tmp_path: Path) -> None:
-    assert user_files("no_such_module_here", str(tmp_path)) == []
-    assert user_files("sys", str(tmp_path)) == []
+def test_a_module_that_is_not_found_or_has_no_source_is_no_error() -> None:
+    assert user_modules(["no_such_module_here:A", "sys:A"]) == {}
     assert source_hash("run", ["no_such_module_here:A"]) == source_hash("run")
 
 
@@ -166,6 +166,7 @@ def test_what_a_role_uses_of_ours_has_a_role_or_decides_no_number() -> None:
         "bench.training.options": "bench.training.execution spells out what a study's runs take of it",
         "bench.units": "what a unit is",
         "unept.utils.atomic_files": "how a file is written",
+        "unept.utils.container": "how many threads read files",
         "unept.utils.messages": "messages",
         "unept.utils.torchvision_shim": "what is imported",
     }

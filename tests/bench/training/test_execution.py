@@ -163,7 +163,7 @@ def test_the_truths_area_is_whole_in_one_piece_after_the_other_too() -> None:
     ("changes", "message"),
     [
         ({"precision": "fp8"}, "--precision fp8: expected fp32 or bf16"),
-        ({"loss_normalization": "none"}, "--denominators none: expected global or device"),
+        ({"loss_normalization": "none"}, "--loss-normalization none: expected global or device"),
         ({"accumulation": 0}, "--accumulation 0: expected at least 1"),
         ({"workers": -1}, "--workers -1: expected at least 0"),
         ({"compile": True, "checkpointing": True}, "give one of them"),

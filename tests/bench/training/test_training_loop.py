@@ -327,7 +327,7 @@ def test_a_runs_row_has_the_seeds_of_what_is_random_in_evaluation(tmp_path: Path
     assert [*result["evaluation"]["attention_seeds"]] == ["context_branch.encoder.layers.0.self_attn"]
 
 
-def test_a_rival_is_trained_and_scored_by_the_same_recipe(tmp_path: Path) -> None:
+def test_a_published_network_is_trained_and_scored_by_the_same_recipe(tmp_path: Path) -> None:
     settings = small(architecture="pointrend", spatial=False, queries="embed", steps=3)
     result = run(settings, tmp_path)
     assert result["status"] == "ok"

@@ -1,4 +1,4 @@
-"""Our cores beside what one could install: the same results where the pattern is the same. Absent rivals skip."""
+"""Our cores beside other packages: the same results where the pattern is the same. Absent packages skip."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_with_its_buckets_ours_is_reformer_pytorch(rounds: int, tokens: int) -> 
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_padding_that_a_rival_needs_is_never_seen() -> None:
+def test_padding_that_a_package_needs_is_never_seen() -> None:
     """Without the mask that hides it, local-attention would see its own padding: the comparison must notice."""
     size = MapSize(height=26, width=50, heads=2, head_width=8)
     (comparison,) = [each for each in core_comparisons.attention_comparisons() if each.name == "longformer"]
@@ -103,7 +103,7 @@ def test_masks_by_hand() -> None:
     assert core_comparisons.raster_band_mask(MapSize(height=30, width=20)).sum(1)[[0, 300]].tolist() == [257, 513]
 
 
-def test_lengths_that_a_rival_pads() -> None:
+def test_lengths_that_a_package_pads() -> None:
     for height, chunks in ((60, 58), (180, 170)):
         assert third_party.reformer_buckets(MapSize(height=height, width=60), 64) == chunks
     assert F.pad(torch.zeros(1), (0, 1)).numel() == 2

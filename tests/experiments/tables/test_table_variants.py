@@ -148,9 +148,9 @@ def test_table_7_trains_every_row_under_one_recipe(name: str) -> None:
         }
         same = settings.model.backbone == base.model.backbone
         assert settings.train.backbone_weights == ("own.pth" if same else "")
-    rivals = {variants[row].settings.model.backbone for row in table7.PUBLISHED_ARCHITECTURES}
+    networks = {variants[row].settings.model.backbone for row in table7.PUBLISHED_ARCHITECTURES}
     assert (
-        rivals
+        networks
         == {
             "quick": {"tiny_conv", "tiny_vit"},
             "small": {"lite0", "deit_base"},

@@ -53,5 +53,5 @@ def test_the_section() -> None:
     text = "\n".join(receptive_field.receptive_field_section(receptive_field.receptive_field_frame(study())))
     assert "| Longformer | longformer | 25 | 75 | 25 | deformable | 12 | 75 | deformable |" in text
     assert "With none in both self-attention slots (none) the decoder's cross-attention (deformable) still" in text
-    rivals = assemble_study("table 7", runs=[run_row("CCNet", 0, 0.5, settings=settings(architecture="ccnet"))])
-    assert "".join(receptive_field.receptive_field_section(receptive_field.receptive_field_frame(rivals))) == ""
+    networks = assemble_study("table 7", runs=[run_row("CCNet", 0, 0.5, settings=settings(architecture="ccnet"))])
+    assert "".join(receptive_field.receptive_field_section(receptive_field.receptive_field_frame(networks))) == ""

@@ -53,7 +53,7 @@ def test_parameters_of_setr(architecture: str) -> None:
     assert parameters(full(architecture, "vit_large")) / 1e6 == pytest.approx(SETR[architecture], abs=0.005)
 
 
-def test_every_rival_has_a_published_number() -> None:
+def test_every_published_network_has_a_published_number() -> None:
     assert {name for name, _ in PUBLISHED} | set(SETR) == set(published.PUBLISHED)
 
 

@@ -116,10 +116,10 @@ def test_mmcv_is_left_as_it_was() -> None:
 
 def test_a_side_that_is_not_there_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch_ms_deform_attn", None)
-    (rival,) = [side for side in operator_implementations() if side.name == "torch-ms-deform-attn"]
-    assert rival.run is None
-    assert "is not installed" in rival.missing
-    assert rival.missing.endswith("pip install --no-deps --no-build-isolation torch-ms-deform-attn")
+    (package,) = [side for side in operator_implementations() if side.name == "torch-ms-deform-attn"]
+    assert package.run is None
+    assert "is not installed" in package.missing
+    assert package.missing.endswith("pip install --no-deps --no-build-isolation torch-ms-deform-attn")
 
 
 def test_queries_of_the_named_shapes_look_from_one_pixel_after_the_other() -> None:

@@ -23,6 +23,8 @@ from bench.profiling.memory.tracker import PeakMemory
 from bench.results.rows import content_key
 from bench.study import oom_policy
 from experiments.tables import table8
+from unept.utils import container
+from unept.utils.container import MemoryLimit
 
 GIB = 1 << 30
 
@@ -112,12 +114,14 @@ def test_a_gpu_s_memory_is_what_counts_where_there_is_one(monkeypatch: pytest.Mo
 
 
 def test_the_limit_of_a_control_group_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = {"memory.max": "max\n", "memory.current": "1000\n"}
-    monkeypatch.setattr(Path, "read_text", lambda path, *_, **__: said[path.name])
-    free = environment.available_memory_bytes()
-    assert free > 1 << 20
-    said["memory.max"] = "1500\n"
+    limits: list[MemoryLimit] = []
+    monkeypatch.setattr(container, "memory_limits", lambda: limits)
+    assert environment.available_memory_bytes() > 1 << 20
+    limits += [MemoryLimit(2 * GIB, GIB), MemoryLimit(1500, 1000)]
     assert environment.available_memory_bytes() == 500
+    assert str(upper_bound.available_memory()) == "0.0 GiB of memory free here"
+    limits[1:] = [MemoryLimit(1000, 1500)]
+    assert environment.available_memory_bytes() == 0
 
 
 def test_a_step_that_cannot_be_traced_is_said_nothing_of(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +171,7 @@ def test_after_one_that_ran_out_of_memory_those_that_ask_for_more_are_skipped(tm
 def test_a_record_of_another_machine_is_no_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = opened(tmp_path)
     run_local_jobs(store, jobs(tmp_path, "unwell", points=(16,)), parallel=1, progress=Silent())
-    monkeypatch.setattr(environment, "installed_memory_gib", lambda: 1024.0)
+    monkeypatch.setattr(environment, "usable_memory_gib", lambda: 1024.0)
     reason = oom_policy.skip_rule(store, oom_policy.MemoryAdvice(misfits={}, warnings=()))
     assert reason(jobs(tmp_path, "unwell", points=(64,))[0], []) == ""
 
