@@ -29,11 +29,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from bench.results import csv_export
 from bench.results.rows import KINDS, SCHEMA, Row, row_from_text, row_to_text
 from unept.utils.atomic_files import atomic_write, sync_folder
+from unept.utils.file_locks import LockBusy, file_lock
 
 FORMAT = "unept-bench study"
 STUDY_FILE = "study.json"
@@ -92,7 +91,7 @@ class Store:
                 )
             if not (self.out / STUDY_FILE).exists():
                 fresh = {"format": FORMAT, "schema": SCHEMA, "preset": preset, "data": data, "created": utc_now()}
-                atomic_write(self.out / STUDY_FILE, _json(fresh | {"experiments": {}}))
+                atomic_write(self.out / STUDY_FILE, _json(fresh | {"experiments": {}}), alone=True)
         for folder in (*_ROW_FOLDERS.values(), "logs", "checkpoints"):
             (self.out / folder).mkdir(exist_ok=True)
         for leftover in _listed(self.out / "checkpoints"):  # of a worker that was killed just after it wrote its row
@@ -148,9 +147,9 @@ class Store:
             raise ValueError(f"{self.out / STUDY_FILE} has schema {study.get('schema')}, this program reads {SCHEMA}")
         return study if {"preset", "data"} <= study.keys() and _all_entries(study.get("experiments")) else {}
 
-    def lock(self) -> FileLock:
+    def lock(self) -> contextlib.AbstractContextManager[None]:
         """Return the lock for changes that concern the whole folder: study.json, the tables, a report."""
-        return FileLock(self.out / "study.lock")
+        return file_lock(self.out / "study.lock")
 
     def token(self) -> str:
         """Return a text that differs between studies, by which another machine sees if it has this one; "" for none."""
@@ -189,7 +188,7 @@ class Store:
                 entry["measures"] = before["measures"]
             if before != entry:
                 study["experiments"][name] = entry
-                atomic_write(self.out / STUDY_FILE, _json(study))
+                atomic_write(self.out / STUDY_FILE, _json(study), alone=True)
 
     # --- rows ---------------------------------------------------------------------------------------------------------
 
@@ -264,15 +263,12 @@ class Store:
         Raises:
             ClaimBusy: Where another process has it.
         """
-        lock = FileLock(self.path(kind, key).with_suffix(".lock"))
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            raise ClaimBusy(key) from None
-        try:
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(file_lock(self.path(kind, key).with_suffix(".lock"), timeout=0))
+            except LockBusy:
+                raise ClaimBusy(key) from None
             yield
-        finally:
-            lock.release()
 
     def is_claimed(self, kind: str, key: str) -> bool:
         """Return True if some process holds the claim now."""
@@ -286,7 +282,7 @@ class Store:
         """Add `row`, whole and synced, and drop the run's checkpoints. Only under its claim, and never over a row."""
         path = self.path(row["kind"], row["key"])
         assert not path.exists(), f"{path} exists; rows are immutable"
-        atomic_write(path, row_to_text(row).encode())
+        atomic_write(path, row_to_text(row).encode(), alone=True)
         shutil.rmtree(self.checkpoints(row["key"]), ignore_errors=True)
 
     def checkpoints(self, key: str) -> Path:
@@ -347,7 +343,7 @@ class Store:
             for name, text in texts.items():
                 path = self.out / name
                 if not path.exists() or path.read_bytes() != text.encode():
-                    atomic_write(path, text.encode())
+                    atomic_write(path, text.encode(), alone=True)
         return [self.out / name for name in texts]
 
 

@@ -203,7 +203,9 @@ def create_training_folder(training: TrainingJob) -> None:
     training.out.mkdir(parents=True, exist_ok=True)
     record = {"format": FORMAT, "identity": training.identity, "manner": training.manner, "created": utc_now()}
     atomic_write(
-        training.out / RECORD_FILE, (json.dumps(record | {"command": training.command}, indent=1) + "\n").encode()
+        training.out / RECORD_FILE,
+        (json.dumps(record | {"command": training.command}, indent=1) + "\n").encode(),
+        alone=True,
     )
 
 

@@ -22,7 +22,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from torch import nn
 
 import unept
@@ -55,6 +54,7 @@ from unept.config import SLOTS
 from unept.data import open_data
 from unept.losses.total_loss import Losses
 from unept.utils.atomic_files import atomic_write
+from unept.utils.file_locks import LockBusy, file_lock
 
 
 def run_training(job: TrainingJob, log: Log = print) -> dict[str, Any]:
@@ -303,8 +303,9 @@ def _training_lock(job: TrainingJob) -> Iterator[None]:
         yield
         return
     job.out.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(job.out / LOCK_FILE, timeout=0):
-            yield
-    except Timeout:
-        raise ValueError(f"{job.out}: another process trains there") from None
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(file_lock(job.out / LOCK_FILE, timeout=0))
+        except LockBusy:
+            raise ValueError(f"{job.out}: another process trains there") from None
+        yield

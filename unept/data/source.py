@@ -17,6 +17,7 @@ from unept.data.image_dataset import Pictures
 from unept.data.pascal_context import open_pascal_context
 from unept.data.sample import Dataset
 from unept.data.scenes import SceneConfig, Scenes
+from unept.utils.paths import user_path
 
 # The data sets of known layout, and a folder that each of them has and no other.
 OWNED: Mapping[str, tuple[Callable[[Path, str], Pictures], str]] = {
@@ -62,7 +63,7 @@ def spec_of(text: str) -> str:
 
     ValueError if it is neither.
     """
-    path = Path(text).expanduser()
+    path = user_path(text)
     if text.partition(":")[0] in KINDS or not text or not path.is_dir():
         _parse(text)
         return text
@@ -158,7 +159,7 @@ def _parse(spec: str) -> _Spec:
         raise ValueError(f"data {spec!r}: no path (expected {kind}:PATH)")
     if flag and (kind != "folder" or not number.isdecimal() or not 1 <= int(number) <= 255):
         raise ValueError(f"data {spec!r}: expected folder:PATH?classes=NUMBER with 1 to 255 classes")
-    return _Spec(kind=kind, root=Path(path).expanduser(), classes=int(number) if flag else None)
+    return _Spec(kind=kind, root=user_path(path), classes=int(number) if flag else None)
 
 
 def _meant(spec: str, kind: str) -> str:

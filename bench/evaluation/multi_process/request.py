@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 
 from bench import environment
 from bench.config.option_fields import check_options
@@ -28,6 +27,8 @@ from unept.checkpoints import model_file
 from unept.config import SLOTS
 from unept.data import Dataset, open_data
 from unept.utils.atomic_files import atomic_write
+from unept.utils.file_locks import file_lock
+from unept.utils.paths import user_path
 
 Say = Callable[[str], None]
 
@@ -166,7 +167,7 @@ def _job(
     kind, _, folder = request.data.partition(":")
     decides = {
         "checkpoint": checkpoint.digest,
-        "data": f"{kind}:{Path(folder).expanduser().resolve()}" if folder else kind,
+        "data": f"{kind}:{user_path(folder).resolve()}" if folder else kind,
         "split": request.split,
         "pictures": count,
         "protocol": asdict(protocol),
@@ -222,7 +223,7 @@ def _scored(
     if environment.is_main_process():
         folder = job.folder.parent
         text = json.dumps(json_value(record), indent=1, allow_nan=False) + "\n"
-        with FileLock(folder / "scores.lock"):  # the first processes of several machines end at the same time
+        with file_lock(folder / "scores.lock"):  # the first processes of several machines end at the same time
             results.write(folder / "pictures.npz")
             atomic_write(folder / "scores.json", text.encode())
         record["folder"] = str(folder)
