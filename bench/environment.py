@@ -14,10 +14,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bench.results.rows import content_key
+from bench.results.rows import PROGRAM, content_key
 from bench.units import GIB
 
-PACKAGES = ("unept-bench", "torch", "torchvision", "timm", "mmcv-lite", "mmcv", "mmengine", "numpy", "scipy")
+PACKAGES = (PROGRAM, "torch", "torchvision", "timm", "mmcv-lite", "mmcv", "mmengine", "numpy", "scipy")
 USABLE_MEMORY_SHARE = 0.8  # of the available memory, that a measurement may take
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGEST_MMAP_THRESHOLD = 4 * 1024 * 1024 * ctypes.sizeof(ctypes.c_long)  # glibc refuses more
@@ -147,8 +147,14 @@ def collect_environment(*, threads: int, malloc: str = "system default") -> dict
 
 
 def machine_key() -> str:
-    """Return a key of what time and memory depend on: processor, accelerators, system and versions."""
+    """Return a key of what time and memory depend on: processor, accelerators, system and versions.
+
+    The version of this program is no part of it: its sources are hashed. The first one stands there for every one, so
+    that the measures of that release keep their machine.
+    """
     facts = collect_environment(threads=0)
+    if PROGRAM in facts["packages"]:
+        facts["packages"] = {**facts["packages"], PROGRAM: "0.1.0"}
     return content_key({name: value for name, value in facts.items() if name not in ("commit", "threads", "malloc")})
 
 

@@ -55,6 +55,7 @@ MISTAKES = (
     ["step", "quikc"],
     ["step", "quick", "--backends", "fast"],
     ["kernels", "--repeats", "0"],
+    ["kernels", "--shapes", "small,large"],
     ["attention", "--malloc", "mine"],
     ["hours", "--tflops", "0"],
     ["report", "absent"],

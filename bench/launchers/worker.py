@@ -36,7 +36,7 @@ from typing import Any, TextIO
 
 from bench import environment
 from bench.errors import one_line
-from bench.results.rows import SCHEMA, Row, json_value
+from bench.results.rows import PROGRAM, SCHEMA, Row, json_value
 from bench.results.source_hash import slots_of, source_hash
 from bench.results.store import ClaimBusy, Store, utc_now
 
@@ -156,6 +156,7 @@ def make_row(spec: dict[str, Any], result: dict[str, Any], *, started: str, mall
         "command",
     )
     row = {"schema": SCHEMA, **{name: spec[name] for name in names}}
+    row |= {"roles": spec.get("roles", {}), "release": environment.package_version(PROGRAM)}
     if spec["kind"] == "run":
         row |= {"seed": spec["seed"], "training": {}}
     else:

@@ -15,8 +15,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from bench.microbench.operator.cases import OperatorCase
 from bench.microbench.operator.implementations import OperatorCall
-from bench.microbench.operator.inputs import OperatorCase, make_inputs
+from bench.microbench.operator.inputs import make_inputs
 from bench.microbench.rows import BenchmarkRow, RowContext
 from unept.ops import cpu_build
 

@@ -9,8 +9,9 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
+from bench.microbench.operator.cases import OperatorCase
 from bench.microbench.operator.implementations import OperatorCall
-from bench.microbench.operator.inputs import OperatorCase, make_inputs
+from bench.microbench.operator.inputs import make_inputs
 from bench.microbench.rows import Samples
 from bench.timing import run_in_turns
 from unept.ops import Shapes

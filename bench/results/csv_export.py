@@ -8,12 +8,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from bench.results.rows import Row, nested_items
+from bench.results.rows import Row, nested_items, release_of
 
 _RUN_HEAD = ("variant", "seed", "status", "miou", "pixel_accuracy", "miou_refined", "pixel_accuracy_refined")
-_RUN_TAIL = ("message", "preset", "data", "steps", "backend", "threads", "sources", "key", "experiments")
+_SOURCES = ("release", "sources", "roles")
+_RUN_TAIL = ("message", "preset", "data", "steps", "backend", "threads", *_SOURCES, "key", "experiments")
 _MEASURE_HEAD = ("variant", "status", "parameters", "gmacs", "gflops", "peak_rss_gib")
-_MEASURE_TAIL = ("message", "preset", "data", "backend", "threads", "sources", "machine", "key", "experiments")
+_MEASURE_TAIL = ("message", "preset", "data", "backend", "threads", *_SOURCES, "machine", "key", "experiments")
 _PROVENANCE = (
     "kind",
     "variant",
@@ -78,6 +79,8 @@ def _common(row: Row, experiments: Experiments, kind_folder: str) -> dict[str, A
             name: row.get(name)
             for name in ("variant", "status", "message", "preset", "backend", "threads", "sources", "key")
         },
+        "release": release_of(row),
+        "roles": " ".join(f"{role}={digest}" for role, digest in sorted(row.get("roles", {}).items())),
         "data": settings["data"],
         "steps": settings["train"]["steps"],
         "experiments": "; ".join(sorted(names)),

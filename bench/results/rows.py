@@ -11,6 +11,7 @@ from typing import Any
 SCHEMA = 1
 STATUSES = ("ok", "oom", "diverged", "unsupported", "failed", "skipped")
 KINDS = ("run", "measure")
+PROGRAM = "unept-bench"
 
 _RUN_KEY = ("settings", "preset", "seed", "backend", "threads", "sources")
 _MEASURE_KEY = ("settings", "preset", "backend", "threads", "sources", "machine")
@@ -39,6 +40,12 @@ def row_key(kind: str, spec: Mapping[str, Any]) -> str:
     """
     assert kind in KINDS, kind
     return content_key({name: spec[name] for name in (_RUN_KEY if kind == "run" else _MEASURE_KEY)})
+
+
+def release_of(row: Mapping[str, Any]) -> str:
+    """Return the release of this program that made the row's numbers; "" where the row does not tell."""
+    packages = (row.get("environment") or {}).get("packages") or {}
+    return str(row.get("release") or packages.get(PROGRAM, ""))
 
 
 def json_value(value: Any) -> Any:

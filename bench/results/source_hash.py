@@ -1,71 +1,125 @@
 """The hash of the sources that decide results, so that an edit of them makes runs due and an edit of others does not.
 
-For a run these are `unept/`, the kernel sources beside it, the recipe in `bench/`, and the files of a user's own
-attention modules. Nothing is imported to find them.
+It is made of a digest for each role (`roles`): `operator`, `model`, `losses`, `data`, `recipe`, `metrics`, for a
+measure also `measure`, and one for each module of a user that a slot names. A digest is of what code computes, not of
+how it is written down (`canonical_code`). Nothing is imported to find the files, and torch is not needed.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib.machinery
 import importlib.util
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
+from bench.results.canonical_code import USER, SourceFile, role_digests
+from bench.results.roles import MEASURE, role_of
+from bench.results.rows import content_key
+
 SUFFIXES = (".py", ".c", ".cc", ".cpp", ".cu", ".cuh", ".h", ".hpp", ".inc")
-RECIPE = (
-    "distributed.py",
-    "evaluation/boundary_metrics.py",
-    "evaluation/evaluate.py",
-    "evaluation/metrics.py",
-    "evaluation/protocol.py",
-    "training/activation_checkpointing.py",
-    "training/checkpoint.py",
-    "training/execution.py",
-    "training/loop.py",
-)
-MEASURES = "profiling"
-
-
-def hash_files(files: Iterable[tuple[str, Path]]) -> str:
-    """16 hexadecimal digits over (relative name, content) pairs, whatever their order."""
-    total = hashlib.sha256()
-    for name, path in sorted(files):
-        total.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
-    return total.hexdigest()[:16]
+_INSTALLED_KERNELS = "unept/ops/kernels/"  # the kernel sources once installed; in a checkout: cuda/
 
 
 def source_hash(kind: str, slots: Iterable[str] = (), *, again: bool = False) -> str:
-    """The hash for a run or a measure whose attention slots hold `slots` (names, or a user's `module:Class`).
+    """Return the hash of everything that decides a result: `combined` of `source_roles`, with the same arguments."""
+    return combined(source_roles(kind, slots, again=again))
 
-    Files are read once a process, or, `again`, anew.
+
+def source_roles(kind: str, slots: Iterable[str] = (), *, again: bool = False) -> dict[str, str]:
+    """Return the digest of each role that decides a result.
+
+    Args:
+        kind: `run` or `measure`.
+        slots: what the model's attention slots hold: names of ours, or a user's `module:Class`.
+        again: read the files anew; else they are read once a process.
+
+    Returns:
+        16 hexadecimal digits by role; that of a user's module is `user:MODULE`.
     """
     if again:
-        _hash.cache_clear()
-    users = frozenset(slot.partition(":")[0] for slot in slots if ":" in slot)
-    return _hash(kind, users, os.getcwd())
+        _files.cache_clear()
+        _user_roles.cache_clear()
+    ours = {role: digest for role, digest in our_roles().items() if kind == "measure" or role != MEASURE}
+    modules = frozenset(slot.partition(":")[0] for slot in slots if ":" in slot)
+    return ours | user_roles(modules)
+
+
+def combined(roles: Mapping[str, str]) -> str:
+    """Return the one hash, 16 hexadecimal digits, of digests by role."""
+    return content_key(dict(roles))
+
+
+def our_roles() -> dict[str, str]:
+    """Return the digest of each role that this program's own sources play."""
+    return dict(_digests(_files()))
+
+
+def user_roles(modules: Iterable[str]) -> dict[str, str]:
+    """Return the digest of each of a user's modules, as `user:MODULE`; none for a module that is not found."""
+    return dict(_user_roles(frozenset(modules), os.getcwd()))
 
 
 def slots_of(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """Every text of the model's settings that could name a user's `module:Class`."""
-    return tuple(value for value in settings["model"].values() if isinstance(value, str) and ":" in value)
+    """Return every text of the model's settings that could name a user's `module:Class`."""
+    return tuple(value for value in settings.get("model", {}).values() if isinstance(value, str) and ":" in value)
+
+
+def user_files(module: str, folder: str) -> list[tuple[str, Path]]:
+    """Return the source file of a user's module, or every source of its top package where it is in one.
+
+    Args:
+        module: its dotted name.
+        folder: where to look for it after the import path, as the models do.
+
+    Returns:
+        A name, such as `user/mine.py`, and the path of each file; [] if the module is not found.
+    """
+    top, *rest = module.split(".")
+    spec = importlib.machinery.PathFinder.find_spec(top, [*sys.path, folder])
+    if spec is None:
+        return []
+    if spec.submodule_search_locations:
+        return [pair for location in spec.submodule_search_locations for pair in _tree(f"user/{top}", Path(location))]
+    if rest or not spec.origin or not Path(spec.origin).is_file():
+        return []
+    return [(f"user/{Path(spec.origin).name}", Path(spec.origin))]
 
 
 @cache
-def _hash(kind: str, users: frozenset[str], folder: str) -> str:
-    bench = Path(__file__).parents[1]
-    unept = _package_folder("unept")
-    files = [*_tree("unept", unept), *_tree("cuda", unept.parent / "cuda")]
-    files += [(f"bench/{name}", bench / name) for name in RECIPE if (bench / name).exists()]
-    if kind == "measure":
-        files += _tree(f"bench/{MEASURES}", bench / MEASURES)
-    for module in users:
-        files += user_files(module, folder)
-    return hash_files(set(files))
+def _files() -> tuple[SourceFile, ...]:
+    """Every source of `unept`, of `bench` and of the kernels; those without a role are there to be looked up."""
+    unept, bench = _package_folder("unept"), Path(__file__).parents[1]
+    named = [*_tree("unept", unept), *_tree("cuda", unept.parent / "cuda"), *_tree("bench", bench)]
+    files = []
+    for name, path in sorted(named):
+        if name.startswith(_INSTALLED_KERNELS):
+            name = f"cuda/{name.removeprefix(_INSTALLED_KERNELS)}"
+        files.append(SourceFile(path=name, role=role_of(name), content=path.read_bytes()))
+    return tuple(files)
+
+
+@lru_cache(maxsize=8)
+def _digests(files: tuple[SourceFile, ...]) -> dict[str, str]:
+    return role_digests(files)
+
+
+@cache
+def _user_roles(modules: frozenset[str], folder: str) -> dict[str, str]:
+    """Digests of the users' files alone; ours are there to tell what a name that they import stands for."""
+    tops = {module.partition(".")[0]: module for module in modules}
+    theirs = {
+        SourceFile(path=name.removeprefix("user/"), role=f"{USER}:{top}", content=path.read_bytes())
+        for top, module in tops.items()
+        for name, path in user_files(module, folder)
+    }
+    if not theirs:
+        return {}
+    ours = [SourceFile(path=file.path, role="", content=file.content) for file in _files()]
+    return role_digests([*ours, *sorted(theirs, key=lambda file: file.path)])
 
 
 def _package_folder(name: str) -> Path:
@@ -81,19 +135,3 @@ def _tree(name: str, folder: Path) -> list[tuple[str, Path]]:
         for path in folder.rglob("*")
         if path.suffix in SUFFIXES and path.is_file()
     ]
-
-
-def user_files(module: str, folder: str) -> list[tuple[str, Path]]:
-    """The source file of `module`, or every source of its top package where it lives in one; [] if it is not found.
-
-    Looked up where the models look: the import path, then `folder`.
-    """
-    top, *rest = module.split(".")
-    spec = importlib.machinery.PathFinder.find_spec(top, [*sys.path, folder])
-    if spec is None:
-        return []
-    if spec.submodule_search_locations:
-        return [pair for place in spec.submodule_search_locations for pair in _tree(f"user/{top}", Path(place))]
-    if rest or not spec.origin or not Path(spec.origin).is_file():
-        return []
-    return [(f"user/{Path(spec.origin).name}", Path(spec.origin))]

@@ -190,6 +190,21 @@ class Store:
                 study["experiments"][name] = entry
                 atomic_write(self.out / STUDY_FILE, _json(study), alone=True)
 
+    def rename_listed(self, keys: Mapping[tuple[str, str], str]) -> None:
+        """List rows under other keys. Only under the folder's lock.
+
+        Args:
+            keys: the new key of each row, by its kind and old key.
+        """
+        study = self._study()
+        before = _json(study)
+        for experiment in study.get("experiments", {}).values():
+            for kind, folder in _ROW_FOLDERS.items():
+                for entry in experiment[folder]:
+                    entry["key"] = keys.get((kind, entry["key"]), entry["key"])
+        if _json(study) != before:
+            atomic_write(self.out / STUDY_FILE, _json(study))
+
     # --- rows ---------------------------------------------------------------------------------------------------------
 
     def path(self, kind: str, key: str) -> Path:

@@ -21,10 +21,12 @@ from bench.launchers import eta, ray_cluster
 from bench.launchers.local import run_local_jobs
 from bench.launchers.progress import JobClock, progress_display
 from bench.launchers.queue import Job, Outcome, SkipRule
+from bench.results import legacy_keys
 from bench.results.rows import KINDS, Row, row_key
-from bench.results.source_hash import slots_of, source_hash
+from bench.results.source_hash import combined, slots_of, source_roles
 from bench.results.store import ClaimBusy, Store
 from bench.study import oom_policy
+from bench.study.changed_roles import changed_lines
 from bench.study.shard import WHOLE_STUDY, Shard
 from bench.study.summary import counted
 
@@ -126,7 +128,8 @@ def plan_study(study: Study) -> StudyPlan:
     problems: list[str] = []
     again: list[Row] = []
     own_runs, own_measures = study.shard.of(runs), measures if study.shard.measures else []
-    due = [job for job in (*own_runs, *own_measures) if _is_due(store, job, study.retry, again, problems)]
+    moving = {(move.kind, str(move.new["key"])): move.new for move in legacy_keys.pending(store)}
+    due = [job for job in (*own_runs, *own_measures) if _is_due(store, job, moving, study.retry, again, problems)]
     return StudyPlan(
         runs=tuple(runs),
         measures=tuple(measures),
@@ -160,7 +163,7 @@ def run_study(study: Study, say: Callable[[str], None] = print) -> tuple[Row, ..
     with contextlib.ExitStack() as connection:
         if study.engine == "ray" and plan_study(study).due_runs:  # before anything is written
             connection.enter_context(ray_cluster.ray_connection(study.address, **_share(study)))
-        for line in store.open(preset=study.preset, data=study.data):
+        for line in [*store.open(preset=study.preset, data=study.data), *legacy_keys.adopt_rows(store)]:
             say(line)
         todo = _listed(store, study, say)
         done = len(todo.own_runs) - len(todo.due_runs)
@@ -197,7 +200,9 @@ def _listed(store: Store, study: Study, say: Callable[[str], None]) -> StudyPlan
         _set_damaged_aside(store, job, say)
     for row in todo.again:
         _retry(store, row)
-    for line in _listed_otherwise(store, study, todo):
+    due = [job.spec for job in todo.due_runs]
+    legacy_keys.adopt_checkpoints(store, due)
+    for line in [*changed_lines(due, store.read("run").rows), *_listed_otherwise(store, study, todo)]:
         say(line)
     store.register(study.name, _entry(study, todo), measures=study.shard.measures)
     return todo
@@ -278,6 +283,7 @@ def _of(shard: Shard) -> str:
 
 def _spec(study: Study, variant: Variant, kind: str, seed: int) -> dict[str, Any]:
     settings = settings_to_dict(variant.settings)
+    roles = source_roles(kind, slots_of(settings))
     spec = {
         "kind": kind,
         "task": study.tasks.run if kind == "run" else study.tasks.measure,
@@ -289,7 +295,8 @@ def _spec(study: Study, variant: Variant, kind: str, seed: int) -> dict[str, Any
         "preset": study.preset,
         "backend": study.backend,
         "threads": study.threads,
-        "sources": source_hash(kind, slots_of(settings)),
+        "sources": combined(roles),
+        "roles": roles,
         "out": str(study.out.resolve()),
         "command": study.command,
         "label": f"{variant.name} seed {seed}" if kind == "run" else f"measures of {variant.name}",
@@ -316,9 +323,16 @@ def _guess(threads: int) -> eta.DurationEstimator:
     return guess
 
 
-def _is_due(store: Store, job: Job, retry: Iterable[str], again: list[Row], problems: list[str]) -> bool:
+def _is_due(
+    store: Store,
+    job: Job,
+    moving: Mapping[tuple[str, str], Row],
+    retry: Iterable[str],
+    again: list[Row],
+    problems: list[str],
+) -> bool:
     try:
-        row = store.row(job.kind, job.key)
+        row = store.row(job.kind, job.key) or moving.get((job.kind, job.key))
     except ValueError as error:
         problems.append(f"{error}; due again")
         return True

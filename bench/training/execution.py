@@ -19,7 +19,15 @@ from bench.training.activation_checkpointing import enable_activation_checkpoint
 from bench.training.options import Execution
 from unept.layers.sync_batch_norm import synchronise
 
-DEFAULT_EXECUTION = Execution()
+DEFAULT_EXECUTION = Execution(  # spelled out: it decides the numbers of every run, and this file is part of their keys
+    precision="fp32",
+    accumulation=1,
+    channels_last=False,
+    compile=False,
+    checkpointing=False,
+    workers=None,
+    loss_normalization="global",
+)
 
 
 def check_batch(batch: int, processes: int, accumulation: int) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import Any
 
-from bench.results.rows import nested_items
+from bench.results.rows import nested_items, release_of
 from reports.analysis import study_rows
 from reports.analysis.study_rows import Study
 from reports.paper import figures
@@ -91,6 +91,7 @@ def protocol_table(study: Study) -> list[tuple[str, str]]:
         ("seeds", ", ".join(map(str, study.seeds))),
         ("threads a run", study_rows.distinct_text(run.get("threads") for run in study.runs)),
         ("backend of the attention operator", study_rows.distinct_text(run.get("backend") for run in study.runs)),
+        ("release", study_rows.distinct_text(release_of(run) for run in study.runs)),
         ("hash of the sources", study_rows.distinct_text(run.get("sources") for run in study.runs)),
     ]
     others = dict.fromkeys(name for settings in found for name in settings)

@@ -20,6 +20,17 @@ def test_a_record_is_plain_and_complete() -> None:
     assert record["processor"]
 
 
+def test_the_machine_key_does_not_change_with_this_program_s_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = []
+    for version in ("0.1.0", "0.2.0"):
+        packages = {"unept-bench": version, "torch": "2.6"}
+        monkeypatch.setattr(environment, "package_versions", lambda packages=packages: packages)
+        keys.append(environment.machine_key())
+    assert keys[0] == keys[1]
+    monkeypatch.setattr(environment, "package_versions", lambda: {"unept-bench": "0.1.0", "torch": "2.7"})
+    assert environment.machine_key() != keys[0]
+
+
 def test_the_machine_key_ignores_commit_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     before = environment.machine_key()
     monkeypatch.setattr(environment, "git_commit", lambda: "something else")

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import torch
 
+from bench.microbench.operator.cases import CASES
 from bench.microbench.operator.implementations import OperatorImplementation, operator_implementations
-from bench.microbench.operator.inputs import CASES, make_inputs
+from bench.microbench.operator.inputs import make_inputs
 from bench.microbench.timing import PHASES
 
 SIDES = operator_implementations()

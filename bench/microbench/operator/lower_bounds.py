@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.microbench.operator.inputs import OperatorCase
+from bench.microbench.operator.cases import OperatorCase
 from bench.microbench.rows import RATIO_AT_MOST, BenchmarkRow, RowContext, Samples, paired_ratios
 from unept.ops import Shapes
 

@@ -19,8 +19,9 @@ from torch import nn
 
 from bench.microbench import malloc_count, rows, timing
 from bench.microbench.operator import lower_bounds, machine_probes
+from bench.microbench.operator.cases import OperatorCase, model_case
 from bench.microbench.operator.implementations import OURS, OperatorImplementation
-from bench.microbench.operator.inputs import OperatorCase, make_inputs, model_case
+from bench.microbench.operator.inputs import make_inputs
 from bench.microbench.rows import BenchmarkRow, RowContext
 from unept import attention
 from unept.config import ModelConfig

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bench import environment
 from bench.config.option_fields import option
+from bench.microbench.operator.cases import CASES, QUICK_CASES, select_cases
 
 
 def parse_names(text: str) -> tuple[str, ...]:
@@ -33,5 +34,6 @@ class OperatorBenchRequest:
 
     def __post_init__(self) -> None:
         environment.check_timing(threads=self.threads, repeats=self.repeats)
+        select_cases(self.shapes, QUICK_CASES if self.quick else CASES)
         if self.out.exists() and not self.out.is_dir():
             raise ValueError(f"--out {self.out}: there is a file of that name")

@@ -12,7 +12,6 @@ from bench import environment
 from bench.child_process import run_child
 from bench.microbench import malloc_count
 from bench.microbench.operator import machine_probes
-from bench.microbench.operator.inputs import CASES, QUICK_CASES, select_cases
 from bench.microbench.operator.parts import AVX2_ARCH
 from bench.microbench.operator.request import OperatorBenchRequest
 from bench.microbench.rows import BenchmarkRow, rows_to_csv
@@ -34,11 +33,7 @@ def run_operator_benchmark(request: OperatorBenchRequest, say: Callable[[str], N
     Args:
         request: What to measure and where to write it.
         say: Called with a line of progress.
-
-    Raises:
-        ValueError: A shape is not known; nothing has been written.
     """
-    select_cases(request.shapes, QUICK_CASES if request.quick else CASES)
     request.out.mkdir(parents=True, exist_ok=True)
     load = [os.getloadavg()[0]]
     _build(say)

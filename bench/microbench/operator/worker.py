@@ -16,8 +16,8 @@ import torch
 from bench import environment
 from bench.child_process import serve_child
 from bench.microbench.operator import parts
+from bench.microbench.operator.cases import CASES, QUICK_CASES, select_cases
 from bench.microbench.operator.implementations import operator_implementations
-from bench.microbench.operator.inputs import CASES, QUICK_CASES, select_cases
 from bench.microbench.rows import BenchmarkRow
 
 

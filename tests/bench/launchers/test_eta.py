@@ -111,7 +111,7 @@ def test_plain_lines_are_few(tmp_path: Any, capsys: pytest.CaptureFixture[str]) 
         plain.spoke[job.key] -= 11
         plain.stepped(job, 1000, 1000, "loss 0.9")
         plain.ended(outcome(job))
-    lines = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert lines[0].startswith("  N=4 seed 0: 1000/1000 loss 0.9")
     assert lines[1] == "1/1 N=4 seed 0: mIoU 45.1 (62 s)"
@@ -127,6 +127,6 @@ def test_bars_end_every_job_with_the_same_line(tmp_path: Any, capsys: pytest.Cap
             bars.stepped(job, 1, 10, "evaluating")
             bars.ended(outcome(job, seconds=10.0))
         bars.ended(outcome(todo[0], status="elsewhere"))
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert "a [bold]word[/bold]" in said
     assert "1/2 N=4 seed 0: mIoU 45.1 (10 s), 10 s left" in said

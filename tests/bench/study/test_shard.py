@@ -19,9 +19,10 @@ from bench.results.store import Store
 from bench.study.shard import WHOLE_STUDY, Shard, parse_shard
 from bench.study.study import Study, WorkerTasks, count_finished_runs, remaining_work_line, run_study
 
-PROGRAM = """
+PROGRAM = f"""
 import sys
 from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_shard import study
 from bench.study.study import run_study
 
@@ -120,6 +121,7 @@ def test_a_shard_that_is_killed_is_taken_up_where_it_stopped(tmp_path: Path, led
     out = tmp_path / "out"
     killed = subprocess.Popen([sys.executable, "-c", PROGRAM, str(out)], start_new_session=True)
     while not list((out / "checkpoints").glob("*/state.json")):
+        assert killed.poll() is None, "it ended by itself"
         time.sleep(0.01)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()

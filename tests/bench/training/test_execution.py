@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import dataclasses
+from pathlib import Path
+
 import pytest
 import torch
 from parallel_work import CASES, PAPER, steps
@@ -11,7 +15,7 @@ import unept
 from bench.config.fields import replace_fields
 from bench.config.presets import preset
 from bench.config.settings import Settings
-from bench.training import loop
+from bench.training import execution, loop
 from bench.training.activation_checkpointing import enable_activation_checkpointing
 from bench.training.execution import check_batch, has_unused_parameters, prepare_model
 from bench.training.options import Execution
@@ -194,3 +198,13 @@ def test_the_cases_have_batch_norm_where_they_should() -> None:
         model = unept.build(replace_fields(preset("quick"), changes).model)
         norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
         assert bool(norms) == ("accumulated" not in case), case
+
+
+def test_a_study_s_runs_name_every_field_of_their_execution() -> None:
+    """A default of the options is no part of a run's key; what the runs of a study take is."""
+    source = Path(execution.__file__).read_text(encoding="utf-8")
+    call = next(
+        node for node in ast.walk(ast.parse(source)) if "Execution" in getattr(getattr(node, "func", 0), "id", "")
+    )
+    assert {keyword.arg for keyword in call.keywords} == {field.name for field in dataclasses.fields(Execution)}
+    assert Execution() == execution.DEFAULT_EXECUTION

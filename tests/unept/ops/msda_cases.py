@@ -13,7 +13,8 @@ from locations import GOLDEN
 from safetensors.torch import load_file
 from torch import Tensor
 
-from bench.microbench.operator.inputs import OperatorCase, make_inputs
+from bench.microbench.operator.cases import OperatorCase
+from bench.microbench.operator.inputs import make_inputs
 from unept.ops import cpu_build, cpu_ops, reference
 from unept.ops.reference import Shapes
 
@@ -30,7 +31,7 @@ CASES = (
     OperatorCase(((5, 9),), batch=2, queries=70, channels=64, points=5),
     OperatorCase(((8, 3), (4, 4)), queries=9, channels=20, points=2, spread=30.0),
     OperatorCase(((6, 5),), queries=3, heads=1, channels=250, points=200),
-    OperatorCase(((71, 57),), queries=13, heads=1, channels=33, points=7),  # a table whose corners are asked for ahead
+    OperatorCase(((71, 57),), queries=13, heads=1, channels=33, points=7),  # a table whose corners are prefetched
 )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from msda_cases import CASES, Case, compile_to, complaints, strange, using
+from msda_cases import CASES, OperatorCase, compile_to, complaints, strange, using
 
 from unept.ops import cpu_build
 
@@ -100,7 +100,7 @@ def kernels(tmp_path_factory):
 
 
 def every_complaint() -> list[str]:
-    cases = (*CASES, Case(((6, 5), (2, 3)), queries=9, channels=5, points=1))
+    cases = (*CASES, OperatorCase(((6, 5), (2, 3)), queries=9, channels=5, points=1))
     return [*(wrong for case in cases for wrong in complaints(case, torch.float32)), *strange()]
 
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 import torch._dynamo.testing
-from msda_cases import Case, derived, make
+from msda_cases import OperatorCase, derived, make_inputs
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
@@ -17,12 +17,12 @@ from unept import ops
 from unept.ops import cpu_build, cpu_ops, reference
 
 pytestmark = pytest.mark.skipif(bool(cpu_build.problem()), reason=f"no native kernel: {cpu_build.problem()}")
-CASE = Case(((3, 4), (2, 2)), batch=2)
+CASE = OperatorCase(((3, 4), (2, 2)), batch=2)
 FLAT = [3, 4, 2, 2]
 
 
 def leaves(dtype=torch.float32, case=CASE):
-    value, place, offsets, logits, _ = make(case, dtype)
+    value, place, offsets, logits, _ = make_inputs(case, dtype)
     return value.requires_grad_(), place, offsets.requires_grad_(), logits.requires_grad_()
 
 
@@ -57,7 +57,7 @@ def test_compiles_into_one_graph(dynamic):
     torch._dynamo.reset()
     compiled = torch.compile(Sampled(), fullgraph=True, dynamic=dynamic, backend="aot_eager")
     for queries in (5, 7, 9) if dynamic else (5,):
-        tensors = make(CASE._replace(queries=queries), torch.float32)
+        tensors = make_inputs(CASE._replace(queries=queries), torch.float32)
         ours = derived(lambda *arguments: compiled(*arguments[:4]), tensors, CASE.shapes)
         plain = derived(cpu_ops.msda, tensors, CASE.shapes)
         assert all(torch.equal(one, other) for one, other in zip(ours, plain, strict=True))
@@ -70,7 +70,7 @@ def test_two_dynamic_graphs_serve_any_batch_and_any_maps():
     maps = (((4, 5), (3, 2)), ((6, 9), (5, 4)), ((7, 3), (2, 8)), ((8, 6), (9, 7)))
     for batch, queries, shapes in zip((2, 3, 4, 5), (5, 7, 9, 11), maps, strict=True):
         case = CASE._replace(batch=batch, queries=queries, shapes=shapes)
-        tensors = make(case, torch.float32)
+        tensors = make_inputs(case, torch.float32)
         ours, plain = (derived(run, tensors, case.shapes) for run in (compiled, cpu_ops.msda))
         assert all(torch.equal(one, other) for one, other in zip(ours, plain, strict=True))
     assert graphs.frame_count <= 2
@@ -107,7 +107,7 @@ def test_exports_with_any_batch(tmp_path):
     assert sum("unept.msda" in str(node.target) for node in exported.graph.nodes) == 1
     torch.export.save(exported, tmp_path / "sampled.pt2")
     loaded = torch.export.load(tmp_path / "sampled.pt2").module()
-    inputs = make(CASE._replace(batch=3), torch.float32)[:4]
+    inputs = make_inputs(CASE._replace(batch=3), torch.float32)[:4]
     assert torch.equal(loaded(*inputs), Sampled()(*inputs))
 
 
@@ -130,7 +130,7 @@ def test_autocast_never_misreads_a_half():
 
 
 def test_checkpoints():
-    tensors = make(CASE, torch.float32)
+    tensors = make_inputs(CASE, torch.float32)
 
     def run(*arguments):
         return checkpoint(Sampled(), *arguments[:4], use_reentrant=False)
@@ -141,7 +141,7 @@ def test_checkpoints():
 
 @pytest.mark.parametrize("which", [0, 2, 3])
 def test_a_gradient_alone(which):
-    tensors = make(CASE, torch.float32)
+    tensors = make_inputs(CASE, torch.float32)
     expected = derived(cpu_ops.msda, tensors, CASE.shapes)[{0: 1, 2: 2, 3: 3}[which]]
     tensors[which].requires_grad_()
     out = cpu_ops.msda(*tensors[:4], CASE.shapes)
@@ -149,7 +149,7 @@ def test_a_gradient_alone(which):
 
 
 def test_second_derivatives():
-    inputs = leaves(torch.float64, Case(((3, 4), (2, 2)), queries=2, heads=1, channels=3, points=2))
+    inputs = leaves(torch.float64, OperatorCase(((3, 4), (2, 2)), queries=2, heads=1, channels=3, points=2))
     assert torch.autograd.gradgradcheck(lambda *a: cpu_ops.msda(*a, CASE.shapes), inputs, atol=1e-6)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msda_cases import CASES, NAMES, Case, assert_golden, complaints, derived, make, strange, truth
+from msda_cases import CASES, NAMES, OperatorCase, assert_golden, complaints, derived, make_inputs, strange, truth
 
 from unept import ops
 from unept.ops import cpu_build, cpu_ops, reference
@@ -26,7 +26,7 @@ def test_errs_no_more_than_twice_the_reference(case, dtype):
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     st.builds(
-        Case,
+        OperatorCase,
         shapes=st.lists(st.tuples(st.sampled_from((1, 2, 3, 7, 11)), st.integers(1, 13)), min_size=1, max_size=4).map(
             tuple
         ),
@@ -52,7 +52,7 @@ def test_a_case_has_a_table_whose_corners_are_prefetched():
 
 
 def test_the_truth_is_the_reference_in_double_precision():
-    tensors = make(CASES[0])
+    tensors = make_inputs(CASES[0])
     for ours, theirs in zip(*(derived(run, tensors, CASES[0].shapes) for run in (truth, reference.msda)), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
@@ -66,9 +66,9 @@ def test_golden():
 
 @pytest.mark.parametrize("sizes", [{"batch": 0}, {"queries": 0}, {"batch": 0, "queries": 0}])
 def test_nothing_to_do(sizes):
-    case = Case(((3, 4), (2, 2)))._replace(**sizes)
+    case = OperatorCase(((3, 4), (2, 2)))._replace(**sizes)
     for ours, theirs in zip(
-        *(derived(run, make(case), case.shapes) for run in (cpu_ops.msda, reference.msda)), strict=True
+        *(derived(run, make_inputs(case), case.shapes) for run in (cpu_ops.msda, reference.msda)), strict=True
     ):
         assert torch.equal(ours, theirs)
 
@@ -79,8 +79,8 @@ def test_strange_points():
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_bad_logits_show_in_their_query_alone(bad):
-    case = Case(((4, 5), (3, 2)))
-    tensors = make(case, torch.float32)
+    case = OperatorCase(((4, 5), (3, 2)))
+    tensors = make_inputs(case, torch.float32)
     clean = cpu_ops.msda(*tensors[:4], case.shapes).unflatten(-1, (2, 4))
     tensors[3][0, 2, 1, 0, 1] = bad
     out = cpu_ops.msda(*tensors[:4], case.shapes).unflatten(-1, (2, 4))
@@ -92,8 +92,8 @@ def test_bad_logits_show_in_their_query_alone(bad):
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("backend", ["native", "reference"])
 def test_bad_logits_show_in_the_gradients_of_their_query_alone(backend, bad):
-    case = Case(((4, 5), (3, 2)))
-    tensors = make(case, torch.float32)
+    case = OperatorCase(((4, 5), (3, 2)))
+    tensors = make_inputs(case, torch.float32)
     run = partial(ops.msda, backend=backend)
     _, *clean = derived(run, tensors, case.shapes)
     tensors[3][0, 2, 1, 0, 1] = bad
@@ -115,9 +115,9 @@ def test_a_bad_pixel_shows_only_where_it_is_sampled():
     assert cpu_ops.msda(value, place, offsets * 0, logits, ((3, 3),)).isnan().all()
 
 
-@pytest.mark.parametrize("case", [CASES[2]._replace(queries=90), Case(((9, 7), (5, 3)), 2, 300, 5, 33, 7)])
+@pytest.mark.parametrize("case", [CASES[2]._replace(queries=90), OperatorCase(((9, 7), (5, 3)), 2, 300, 5, 33, 7)])
 def test_same_bits_for_any_number_of_threads(case):
-    tensors = make(case, torch.float32)
+    tensors = make_inputs(case, torch.float32)
     assert case.batch * case.queries * case.heads * case.points * len(case.shapes) > 2**14  # else one thread is used
     before, runs = torch.get_num_threads(), []
     try:
@@ -132,8 +132,8 @@ def test_same_bits_for_any_number_of_threads(case):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_values_are_only_stored(dtype):
-    case = Case(((9, 7), (5, 3)), 2, 20, 2, 20, 4)
-    wide = make(case, torch.float32)
+    case = OperatorCase(((9, 7), (5, 3)), 2, 20, 2, 20, 4)
+    wide = make_inputs(case, torch.float32)
     value, gradient = wide[0].to(dtype), wide[4].to(dtype)
     value.view(-1)[:4] = torch.tensor(
         [6e-8, -6e4, 1e-5, 0.0], dtype=dtype
@@ -160,8 +160,8 @@ def test_every_half_goes_there_and_back(dtype):
 
 
 def test_the_reference_point_has_its_gradient():
-    case = Case(((4, 5), (3, 2)))
-    tensors = make(case)[:4]
+    case = OperatorCase(((4, 5), (3, 2)))
+    tensors = make_inputs(case)[:4]
     gradients = []
     for run in (cpu_ops.msda, reference.msda):
         place = tensors[1].clone().requires_grad_()
@@ -177,7 +177,7 @@ def test_places_beyond_what_32_bits_can_tell():
     rows = 4096 * 8 * 33
     value = torch.zeros(batch, 4096, 8, 33, dtype=torch.bfloat16)
     assert (batch - 1) * rows > 2**31
-    _, place, offsets, logits, gradient = make(Case(shapes, 1, 2, 8, 33, 1), torch.float32)
+    _, place, offsets, logits, gradient = make_inputs(OperatorCase(shapes, 1, 2, 8, 33, 1), torch.float32)
     value[-1].normal_(generator=torch.Generator().manual_seed(0))
     leaves = [value.requires_grad_(), *(each.repeat(batch, *[1] * (each.dim() - 1)) for each in (offsets, logits))]
     out = cpu_ops.msda(leaves[0], place, *leaves[1:], shapes)
@@ -195,7 +195,7 @@ def test_places_beyond_what_32_bits_can_tell():
 
 def test_strided_tensors():
     case = CASES[0]
-    tensors = make(case, torch.float32)
+    tensors = make_inputs(case, torch.float32)
     strided = [tensor.transpose(0, 1).contiguous().transpose(0, 1) for tensor in tensors]
     assert not strided[2].is_contiguous()
     for one, other in zip(*(derived(cpu_ops.msda, some, case.shapes) for some in (tensors, strided)), strict=True):
@@ -225,7 +225,7 @@ WRONG = {
 @pytest.mark.parametrize("backend", ["native", "reference"])
 @pytest.mark.parametrize("message", WRONG)
 def test_wrong_arguments_are_refused_by_every_backend(message, backend):
-    arguments = [*make(CASES[0], torch.float32)[:4], CASES[0].shapes]
+    arguments = [*make_inputs(CASES[0], torch.float32)[:4], CASES[0].shapes]
     ops.msda(*arguments, backend=backend)
     WRONG[message](arguments)
     with pytest.raises(ValueError, match=message):
@@ -233,7 +233,7 @@ def test_wrong_arguments_are_refused_by_every_backend(message, backend):
 
 
 def test_wrong_types_are_refused_below_the_conversion():
-    arguments = [*make(CASES[0], torch.float32)[:4], CASES[0].shapes]
+    arguments = [*make_inputs(CASES[0], torch.float32)[:4], CASES[0].shapes]
     with pytest.raises(ValueError, match="do not mix"):
         cpu_ops.msda(*arguments[:3], arguments[3].double(), CASES[0].shapes)
     with pytest.raises(ValueError, match=r"offsets must be torch\.float32 beside"):  # a pointer would be misread
@@ -241,7 +241,7 @@ def test_wrong_types_are_refused_below_the_conversion():
 
 
 def test_other_devices_are_refused():
-    arguments = make(CASES[0], torch.float32)[:4]
+    arguments = make_inputs(CASES[0], torch.float32)[:4]
     with pytest.raises(ValueError, match="value must be on cpu, not on meta"):
         cpu_ops.forward(*(tensor.to("meta") for tensor in arguments), [3, 4, 2, 2])
     with pytest.raises(ValueError, match="works on the CPU, not on 'cuda'"):
@@ -249,7 +249,7 @@ def test_other_devices_are_refused():
 
 
 def test_dispatch(monkeypatch):
-    arguments = [*make(CASES[0], torch.float32)[:4], CASES[0].shapes]
+    arguments = [*make_inputs(CASES[0], torch.float32)[:4], CASES[0].shapes]
     called = []
     monkeypatch.setattr(cpu_ops, "msda", lambda *_: called.append("native"))
     monkeypatch.setattr(reference, "msda", lambda *_: called.append("reference"))

@@ -309,8 +309,8 @@ def test_short_names_that_differ(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"processes": -1}, "--processes -1: expected 0 to"),
-        ({"images": -1}, "--images -1: expected 0 to"),
+        ({"processes": -1}, "--processes -1: expected at least 0"),
+        ({"images": -1}, "--images -1: expected at least 0"),
         ({"gpus": 1, "processes": 1}, "--processes and --gpus: give one of them"),
         ({"gpus": 99}, "--gpus 99: this machine has"),
         ({"device": "cuda:77"}, "--device cuda:77: not to be had here"),

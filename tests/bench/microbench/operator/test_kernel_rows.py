@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from bench.microbench import rows, timing
+from bench.microbench.operator.cases import CASES, QUICK_CASES, OperatorCase, model_case, select_cases
 from bench.microbench.operator.implementations import operator_implementations
-from bench.microbench.operator.inputs import CASES, QUICK_CASES, OperatorCase, make_inputs, model_case, select_cases
+from bench.microbench.operator.inputs import make_inputs
 from bench.microbench.operator.request import OperatorBenchRequest
 from bench.microbench.rows import RowContext
 from unept.ops import reference

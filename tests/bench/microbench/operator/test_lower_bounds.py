@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from bench.microbench.operator import lower_bounds
-from bench.microbench.operator.inputs import make_inputs, model_case
+from bench.microbench.operator.cases import model_case
+from bench.microbench.operator.inputs import make_inputs
 from bench.microbench.rows import RowContext
 from unept import attention
 from unept.config import ModelConfig

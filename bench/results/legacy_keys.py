@@ -1,0 +1,187 @@
+"""Rows of release 0.1.0 under today's keys, so that its studies are continued and nothing of them is done again.
+
+That release made keys of the bytes of its source files. When one of its studies is continued, each row that the
+sources of the release made is given the key that their equivalents (`release_0_1_0.EQUIVALENT`) have today, once and
+for all. The row keeps its release, and says its former key and sources under `former`. Rows of other sources stay as
+they are. Reading a study changes nothing in it.
+
+`python -m bench.results.legacy_keys` prints the digests of today's sources, `--write` makes them the equivalent ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from bench.results import release_0_1_0 as release
+from bench.results.roles import MEASURE
+from bench.results.rows import KINDS, Row, row_key, row_to_text
+from bench.results.source_hash import combined, our_roles, slots_of, user_files, user_roles
+from bench.results.store import ClaimBusy, Store
+from unept.utils.atomic_files import atomic_write, sync_folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Move:
+    """One row of the release, and the same row as it is written under today's key."""
+
+    old: Row
+    new: Row
+
+    @property
+    def kind(self) -> str:
+        """`run` or `measure`."""
+        return str(self.new["kind"])
+
+
+def legacy_hashes(kind: str, slots: Iterable[str]) -> frozenset[str]:
+    """Return the hashes that release 0.1.0 gave its own sources, run from a checkout and run as installed.
+
+    Args:
+        kind: `run` or `measure`.
+        slots: what the attention slots hold; the files of a user's modules are hashed as they are today.
+    """
+    modules = frozenset(slot.partition(":")[0] for slot in slots if ":" in slot)
+    return _legacy_hashes(kind, modules, os.getcwd())
+
+
+def equivalent_roles(kind: str, slots: Iterable[str]) -> dict[str, str]:
+    """Return the digests of roles that give the numbers of release 0.1.0, with those of a user's modules of today."""
+    modules = {slot.partition(":")[0] for slot in slots if ":" in slot}
+    ours = {role: digest for role, digest in release.EQUIVALENT.items() if kind == "measure" or role != MEASURE}
+    return ours | user_roles(modules)
+
+
+def translated(row: Row) -> Row | None:
+    """Return the row under today's key; None for a row that the sources of release 0.1.0 did not make."""
+    if "roles" in row or not {"settings", "sources"} <= row.keys():
+        return None
+    slots = slots_of(row["settings"])
+    if row["sources"] not in legacy_hashes(row["kind"], slots):
+        return None
+    roles = equivalent_roles(row["kind"], slots)
+    new = {name: value for name, value in row.items() if name != "digest"}
+    new |= {"sources": combined(roles), "roles": roles, "release": release.RELEASE}
+    new["former"] = {"key": row["key"], "sources": row["sources"]}
+    return new | {"key": row_key(row["kind"], new)}
+
+
+def pending(store: Store) -> list[Move]:
+    """Return the rows of a study that are still under keys of release 0.1.0. Nothing is changed."""
+    rows = [row for kind in KINDS for row in store.read(kind).rows]
+    return [Move(old=row, new=new) for row in rows if (new := translated(row))]
+
+
+def adopt_rows(store: Store) -> list[str]:
+    """Give the rows of release 0.1.0 today's keys; returns one line that says so, or none.
+
+    The new rows are written first, then study.json lists them, then the old files go. A crash leaves either or both,
+    and the next call does the rest. It holds the folder's lock, so that of two processes one does it.
+    """
+    if not pending(store):
+        return []
+    with store.lock():
+        done = [move for move in pending(store) if _write_row(store, move)]
+        store.rename_listed({(move.kind, move.old["key"]): move.new["key"] for move in done})
+        for move in done:
+            _move_files(store, move.old["key"], move.new["key"])
+            store.path(move.kind, move.old["key"]).unlink()
+        for folder in {store.path(move.kind, move.old["key"]).parent for move in done}:
+            sync_folder(folder)
+    if not done:
+        return []
+    rows = "1 row" if len(done) == 1 else f"{len(done)} rows"
+    were = "was" if len(done) == 1 else "were"
+    return [f"{rows} of release {release.RELEASE} {were} given today's keys"]
+
+
+def adopt_checkpoints(store: Store, specs: Iterable[Mapping[str, Any]]) -> None:
+    """Move the checkpoints of runs that release 0.1.0 began to where their runs of today look for them.
+
+    Args:
+        store: the study.
+        specs: the runs that are due. Those whose sources do not give the release's numbers begin anew.
+    """
+    for spec in specs:
+        slots = slots_of(spec["settings"])
+        if spec["kind"] != "run" or spec["sources"] != combined(equivalent_roles("run", slots)):
+            continue
+        for sources in legacy_hashes("run", slots):
+            old = row_key("run", {**spec, "sources": sources})
+            if not store.checkpoints(old).is_dir():
+                continue
+            try:
+                with store.claim("run", old), store.claim("run", spec["key"]):
+                    _move_files(store, old, spec["key"])
+            except ClaimBusy:
+                continue
+
+
+def _write_row(store: Store, move: Move) -> bool:
+    """Write the row under its new key unless it is there; False where another process is making it just now."""
+    key = move.new["key"]
+    try:
+        with store.claim(move.kind, key):
+            store.clear_damaged(move.kind, key)
+            if not store.has(move.kind, key):
+                atomic_write(store.path(move.kind, key), row_to_text(move.new).encode())
+    except ClaimBusy:
+        return False
+    return True
+
+
+def _move_files(store: Store, old: str, new: str) -> None:
+    """Move what lies beside a row under its key: pictures, log, checkpoints. What is there under the new key stays."""
+    for path in (store.pictures, store.log, store.checkpoints):
+        if path(old).exists() and not path(new).exists():
+            path(old).rename(path(new))
+    if store.has("run", new):
+        shutil.rmtree(store.checkpoints(old), ignore_errors=True)
+
+
+@cache
+def _legacy_hashes(kind: str, modules: frozenset[str], folder: str) -> frozenset[str]:
+    theirs = {
+        (name, path, hashlib.sha256(path.read_bytes()).hexdigest())
+        for module in modules
+        for name, path in user_files(module, folder)
+    }
+    hashes = set()
+    for kernels in ("cuda/", "unept/ops/kernels/"):
+        ours = {
+            (re.sub("^cuda/", kernels, name), Path(), digest)
+            for name, digest in release.FILES.items()
+            if kind == "measure" or not name.startswith("bench/measures/")
+        }
+        total = hashlib.sha256()
+        for name, _, digest in sorted(ours | theirs):
+            total.update(f"{name}\0{digest}\n".encode())
+        hashes.add(total.hexdigest()[:16])
+    return frozenset(hashes)
+
+
+def main(arguments: list[str]) -> int:
+    """Print the digests of today's sources, or, with `--write`, make them those that give the release's numbers."""
+    text = f"EQUIVALENT: dict[str, str] = {json.dumps(our_roles(), indent=4)}\n".replace('"\n}', '",\n}')
+    if arguments != ["--write"]:
+        print(text, end="")
+        return 0
+    path = Path(release.__file__)
+    before = path.read_text(encoding="utf-8")
+    after, count = re.subn(r"^EQUIVALENT: .* = \{[^}]*\}\n", text, before, flags=re.MULTILINE)
+    assert count == 1, f"{path}: no EQUIVALENT"
+    atomic_write(path, after.encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
