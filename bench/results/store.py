@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.results import csv_export
-from bench.results.rows import KINDS, SCHEMA, Row, row_from_text, row_to_text
+from bench.results.rows import KINDS, SCHEMA, Row, SharedValues, row_from_text, row_to_text
 from unept.utils.atomic_files import atomic_write, sync_folder
 from unept.utils.file_locks import LockBusy, file_lock
 
@@ -62,10 +62,14 @@ class Store:
 
     Args:
         out: The folder.
+        keep: Hold every row that was read, so that it is not read again while its file stays the same.
     """
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, *, keep: bool = False) -> None:
         self.out = out
+        self._keep = keep
+        self._kept: dict[Path, tuple[tuple[int, ...], Row]] = {}
+        self._common = SharedValues()
 
     # --- the folder ---------------------------------------------------------------------------------------------------
 
@@ -220,16 +224,24 @@ class Store:
         """
         path = self.path(kind, key)
         try:
+            status = path.stat()
+            state = (status.st_ino, status.st_mtime_ns, status.st_size)
+            if path in self._kept and self._kept[path][0] == state:
+                return self._kept[path][1]
             data = path.read_bytes()
         except FileNotFoundError:
             return None
         except IsADirectoryError:
             raise ValueError(f"{path}: a folder") from None
         try:
-            return row_from_text(data.decode("utf-8"), kind, key)
+            row = row_from_text(data.decode("utf-8"), kind, key)
         except ValueError as error:  # UnicodeDecodeError is one
             reason = "not text" if isinstance(error, UnicodeDecodeError) else error
             raise ValueError(f"{path}: {reason}") from None
+        if self._keep:
+            row = self._common.shared(row)
+            self._kept[path] = (state, row)
+        return row
 
     def has(self, kind: str, key: str) -> bool:
         """Return True if a whole row of `key` is there."""

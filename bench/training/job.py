@@ -16,6 +16,7 @@ from bench.config import checks
 from bench.config.fields import replace_fields
 from bench.config.grid import PROFILE_AXIS, Variant, with_field_values
 from bench.config.settings import Settings, settings_to_dict
+from bench.results.shapes import check_shape
 from bench.results.store import utc_now
 from bench.training.execution import check_batch
 from bench.training.options import BACKBONE_ALIASES, Execution, LossNormalization, TrainOptions, training_base
@@ -187,11 +188,15 @@ def read_training_record(training: TrainingJob) -> dict[str, Any]:
             raise ValueError(f"{out} is not empty and no training of this program (it holds {foreign[0]})")
         return {}
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        record = None
-    if not isinstance(record, dict) or record.get("format") != FORMAT or "identity" not in record:
-        raise ValueError(f"{path} is damaged or not of this program; name another folder with --out")
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        check_shape(record, {"format": str, "identity": dict, "manner": dict})
+        if record["format"] != FORMAT:
+            raise ValueError(f"format: expected {FORMAT!r}")
+    except (ValueError, RecursionError) as error:
+        reason = "not whole JSON" if isinstance(error, RecursionError | json.JSONDecodeError) else error
+        raise ValueError(
+            f"{path} is damaged or not of this program ({reason}); name another folder with --out"
+        ) from None
     difference = _difference(record["identity"], json.loads(json.dumps(training.identity)))
     if difference:
         raise ValueError(f"{out} holds a training with {difference}; name another folder with --out")

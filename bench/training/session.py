@@ -34,6 +34,7 @@ from bench.evaluation.evaluate import evaluate_model
 from bench.evaluation.protocol import protocol_of_settings
 from bench.launchers.eta import format_duration
 from bench.results.rows import json_value
+from bench.results.shapes import NUMBER, check_shape
 from bench.results.store import utc_now
 from bench.training import checkpoint, loop
 from bench.training.job import (
@@ -55,6 +56,12 @@ from unept.data import open_data
 from unept.losses.total_loss import Losses
 from unept.utils.atomic_files import atomic_write
 from unept.utils.file_locks import LockBusy, file_lock
+
+RESULT_SHAPE = {
+    "metrics": dict.fromkeys(("miou", "miou_refined", "pixel_accuracy"), NUMBER),
+    "training": {"seconds": (int, float)},
+    "evaluation": {"images": int},
+}
 
 
 def run_training(job: TrainingJob, log: Log = print) -> dict[str, Any]:
@@ -289,10 +296,17 @@ def _percent(share: float | None) -> str:
 def _read_result(job: TrainingJob) -> dict[str, Any]:
     """Return the content of the result's file, also for processes that did not make it."""
     path = job.out / RESULT_FILE
+    again = "remove it, and the same command evaluates the model again"
     try:
         result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise ValueError(f"{path} is damaged; remove it, and the same command evaluates the model again") from None
+    except (ValueError, RecursionError):
+        raise ValueError(f"{path} is damaged; {again}") from None
+    try:
+        check_shape(result, RESULT_SHAPE)
+    except ValueError as error:
+        raise ValueError(f"{path} is no result of this program ({error}); {again}") from None
+    if {name: result.get(name) for name in job.identity} != json_value(job.identity):
+        raise ValueError(f"{path} is the result of another training; {again}")
     return result
 
 

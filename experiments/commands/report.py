@@ -33,14 +33,14 @@ def report(options: ReportOptions, call: Invocation) -> int:
     from bench.results.rows import KINDS
     from bench.results.store import Store
 
-    stores = [Store(folder) for folder in options.folders]
+    stores = [Store(folder, keep=True) for folder in options.folders]
     names = list(dict.fromkeys(name for store in stores for name in store.experiments()))
     for store in stores:
         for problem in (problem for kind in KINDS for problem in store.read(kind).problems):
             print(problem)
         store.write_tables()
     for name in [options.experiment] if options.experiment else names:
-        write_study_report(options.folders, name, options.control, with_pictures=not options.no_pictures)
+        write_study_report(stores, name, options.control, with_pictures=not options.no_pictures)
     return DONE
 
 

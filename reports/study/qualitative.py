@@ -90,6 +90,8 @@ def load_pictures(outs: Sequence[Path], study: Study) -> LoadedPictures:
                 continue
             try:
                 found = read_pictures(path)
+                if not len(found["index"]):  # a run that was told to keep none
+                    continue
                 if arrays:
                     _same_pictures(found, next(iter(arrays.values())))
             except ValueError as error:
@@ -119,7 +121,7 @@ def read_pictures(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 def _check(found: Arrays) -> None:
     index = found.get("index")
-    if index is None or index.ndim != 1 or index.dtype.kind not in "iu" or not len(index):
+    if index is None or index.ndim != 1 or index.dtype.kind not in "iu":
         raise ValueError("no list of picture numbers")
     classes, palette = found.get("classes"), found.get("palette")
     if classes is None or classes.ndim != 1 or classes.dtype.kind != "U":

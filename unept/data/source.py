@@ -17,7 +17,7 @@ from unept.data.image_dataset import Pictures
 from unept.data.pascal_context import open_pascal_context
 from unept.data.sample import Dataset
 from unept.data.scenes import SceneConfig, Scenes
-from unept.utils.paths import user_path
+from unept.utils.paths import quoted_path, user_path
 
 # The data sets of known layout, and a folder that each of them has and no other.
 OWNED: Mapping[str, tuple[Callable[[Path, str], Pictures], str]] = {
@@ -168,6 +168,6 @@ def _meant(spec: str, kind: str) -> str:
         near = get_close_matches(kind, KINDS, 1)
         return f"; did you mean {near[0]}?" if near else ""
     try:
-        return f"; did you mean {spec_of(spec)}?"
+        return f"; did you mean {quoted_path(spec_of(spec))}?"
     except ValueError:
-        return f"; did you mean folder:{spec}?"
+        return f"; did you mean {quoted_path(f'folder:{spec}')}?"

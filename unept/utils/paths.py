@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
+
+
+def quoted_path(path: Path | str) -> str:
+    """Return a path as a shell takes it, for lines that may be copied; one that begins with a dash as a file."""
+    text = str(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
 def user_path(text: str) -> Path:
