@@ -20,9 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from unept.utils.finite import check_finite, non_finite_in
 from unept.utils.imagenet import MEAN, STD
 
 BAND_PIXELS = 2**15  # a pass is finished in bands of whole rows, of at most about so many pixels
+
+MAPS = ("logits", "refined", "boundary", "direction")  # of an output, each logits
 
 Mode = Literal["whole", "slide"]
 
@@ -92,6 +95,7 @@ def predict(
 
     Raises:
         ValueError: For a picture or a protocol that is not possible.
+        NonFiniteError: A map of the model holds a NaN or an infinity; the message says in which window.
     """
     protocol = _Protocol(mode, window, stride, tuple(scales), flip, base, batch)
     passes = _passes(model, image_HW3, protocol, device)
@@ -206,7 +210,9 @@ def _bands(
     for first in range(0, len(corners), protocol.batch):
         chunk = corners[first : first + protocol.batch]
         windows_B3hw = torch.stack([padded_3hw[:, y : y + tall, x : x + wide] for y, x in chunk])
-        maps = _evaluate(model, windows_B3hw)
+        y, x = chunk[0]
+        with non_finite_in(f"scale {ratio:g}{', mirrored' * flipped}, window at row {y}, column {x}"):
+            maps = _evaluate(model, windows_B3hw)
         for index, corner in enumerate(chunk):
             canvas.add([maps_BKhw[index] for maps_BKhw in maps], *corner)
         final = corners[first + protocol.batch][0] if first + protocol.batch < len(corners) else h
@@ -347,8 +353,15 @@ def _resized_rows(source: int, target: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _evaluate(model: Model, windows_B3hw: Tensor) -> list[Tensor]:
-    """Return the model's maps of a batch of windows: plain and, if it refines, refined logits (B, K, h, w)."""
+    """Return the model's maps of a batch of windows: plain and, if it refines, refined logits (B, K, h, w).
+
+    Every map must be finite. Refinement reads boundary and direction logits, and would pass over a NaN among them.
+    """
     output = model(windows_B3hw)
     size = windows_B3hw.shape[2:]
+    for name in MAPS:
+        values = getattr(output, name, None)
+        if values is not None:
+            check_finite(values, "class logits" if name == "logits" else f"{name} logits")
     assert output.logits.shape[2:] == size, "logits must be as large as the input: is the model in eval()?"
     return [output.logits] if output.refined is None else [output.logits, output.refined]

@@ -17,6 +17,7 @@ from unept.checkpoints.released_model import Parity, compare, known_total, load_
 from unept.config import released_profile
 from unept.data.sample import default_palette
 from unept.model import UNEPT, build
+from unept.utils.finite import non_finite_names, one_and_more
 
 MAX_NAMED_TENSORS = 5  # tensors named of each kind that does not fit
 SIZES = ("levels", "points", "heads", "width", "ffn", "encoder_layers", "decoder_layers", "spatial_widths")
@@ -59,6 +60,9 @@ def convert_checkpoint(path: Path, out: Path, *, heads: int = 8, say: Callable[[
             f"{path}: not a checkpoint of the released models: {len(parity.missing)} tensors missing, "
             f"{len(parity.extra)} unknown, {len(parity.shapes)} of another shape"
         )
+    spoilt = non_finite_names(released.state_dict)
+    if spoilt:
+        raise ValueError(f"{path}: its weights are not finite: {one_and_more(spoilt)}")
     model = load_released(released.state_dict, heads)
     config = model.config
     say(f"{config.backbone}, {config.classes} classes, crops of {config.size} pixels; {_total(model)}")

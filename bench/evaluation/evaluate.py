@@ -22,6 +22,7 @@ from bench.evaluation.metrics import ConfusionMatrix
 from bench.evaluation.protocol import protocol_of_settings
 from unept.data import IGNORE, Dataset, open_data
 from unept.utils.atomic_files import atomic_write
+from unept.utils.finite import non_finite_in
 
 PROBE_COLUMNS = ("step", "miou", "lookalike_accuracy")
 
@@ -47,6 +48,9 @@ def evaluate_model(
 
     Several processes take turns at the pictures and all have the scores, to the bit those of one process; a kept
     picture is with the process that evaluated it.
+
+    Raises:
+        NonFiniteError: An output is not finite; the message names the image.
     """
     dataset, count = _split(settings, settings.evaluation.images)
     kept = evenly_spaced(count, settings.evaluation.keep)
@@ -61,7 +65,8 @@ def evaluate_model(
     model.eval()
     for index in range(group.rank, count, group.size):
         sample = dataset[index]
-        labels = protocol.predict_labels(model, sample.image, classes)
+        with non_finite_in(f"image {sample.name}"):
+            labels = protocol.predict_labels(model, sample.image, classes)
         plain.add(sample.label, labels.plain)
         maps = {"image": sample.image, "truth": sample.label, "prediction": labels.plain}
         if labels.refined is not None:
@@ -86,6 +91,9 @@ def probe_model(model: nn.Module, settings: Settings) -> list[float | None]:
     """Return mIoU and look-alike accuracy on the first images of the split, at one scale.
 
     The latter is None without look-alikes.
+
+    Raises:
+        NonFiniteError: An output is not finite; the message names the image.
     """
     dataset, count = _split(settings, settings.train.probe_images)
     confusion = ConfusionMatrix(len(dataset.classes), IGNORE)
@@ -94,7 +102,9 @@ def probe_model(model: nn.Module, settings: Settings) -> list[float | None]:
     model.eval()
     for index in range(count):
         sample = dataset[index]
-        confusion.add(sample.label, protocol.predict_labels(model, sample.image, confusion.classes).plain)
+        with non_finite_in(f"image {sample.name}"):
+            labels = protocol.predict_labels(model, sample.image, confusion.classes)
+        confusion.add(sample.label, labels.plain)
     model.train(was_training)
     return [confusion.scores().miou, confusion.group_accuracy(dataset.lookalikes)]
 

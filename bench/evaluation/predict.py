@@ -23,6 +23,7 @@ from unept.checkpoints import model_file
 from unept.data.contact_sheet import WHEEL
 from unept.data.load_image import Photo, photos_below, read_photo
 from unept.model import UNEPT
+from unept.utils.finite import non_finite_in
 
 IMPOSSIBLE_LOGIT = -1e4  # a logit whose probability is 0
 
@@ -51,8 +52,11 @@ class ImagePrediction(NamedTuple):
 class Predictor:
     """One checkpoint, ready for images; `name` is short and unique among those of the command."""
 
-    def __init__(self, name: str, checkpoint: model_file.SavedModel, protocol: EvaluationProtocol, device: str) -> None:
+    def __init__(
+        self, name: str, path: Path, checkpoint: model_file.SavedModel, protocol: EvaluationProtocol, device: str
+    ) -> None:
         self.name = name
+        self.path = path
         self.classes = checkpoint.classes
         self.palette = checkpoint.palette
         self.protocol = protocol
@@ -121,9 +125,10 @@ def load_predictors(request: PredictRequest) -> list[Predictor]:
             f"checkpoints of {' and '.join(map(str, sorted(counts)))} classes: side by side they need as many"
         )
     loaded = []
-    for name, checkpoint in zip(short_names(request.checkpoints), checkpoints, strict=True):
+    names = short_names(request.checkpoints)
+    for name, path, checkpoint in zip(names, request.checkpoints, checkpoints, strict=True):
         protocol = request.overrides.over(single_scale_protocol(checkpoint.config.size, checkpoint.facts.get("base")))
-        loaded.append(Predictor(name, checkpoint, protocol, device))
+        loaded.append(Predictor(name, path, checkpoint, protocol, device))
     return loaded
 
 
@@ -166,10 +171,15 @@ def predict_image(path: Path, predictors: Sequence[Predictor]) -> tuple[Photo, d
 
     Raises:
         ValueError: The file cannot be read, or memory does not suffice; the message names it.
+        NonFiniteError: An output is not finite; the message names the checkpoint and the image.
     """
     try:
         photo = read_photo(path)
-        return photo, {predictor.name: predictor(photo.image) for predictor in predictors}
+        predictions = {}
+        for predictor in predictors:
+            with non_finite_in(f"{predictor.path}: not drawn, {path}"):
+                predictions[predictor.name] = predictor(photo.image)
+        return photo, predictions
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, MemoryError) or is_allocation_failure(str(error)):
             raise ValueError(f"{path}: not enough memory for a picture of this size") from None

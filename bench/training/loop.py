@@ -39,12 +39,9 @@ from bench.training.execution import (
 from unept import published
 from unept.data import Batches, TrainPipeline, open_data
 from unept.losses.total_loss import BatchTotals, Losses, total_loss
+from unept.utils.finite import NonFiniteError, non_finite_in, non_finite_names, one_and_more
 
 CURVE_POINTS = 50
-
-
-class NonFiniteError(ArithmeticError):
-    """Raised when the loss or a gradient is not finite: the run has diverged."""
 
 
 class TrainingStopped(Exception):
@@ -90,7 +87,7 @@ def train_and_evaluate(spec: dict[str, Any], folder: Path, progress: Progress) -
         The row's `status`, `message`, `metrics` (fractions), `training` and `evaluation`.
 
     Raises:
-        NonFiniteError: Where the loss or a gradient is not finite.
+        NonFiniteError: Where a loss, a gradient, a trained weight or an output is not finite: the run has diverged.
     """
     settings = settings_from_dict(spec["settings"])
     seed = int(spec["seed"])
@@ -99,7 +96,8 @@ def train_and_evaluate(spec: dict[str, Any], folder: Path, progress: Progress) -
     model = unept.build(settings.model, weights=settings.train.backbone_weights).to(device)
     training = train(model, settings, seed=seed, folder=folder, progress=progress)
     began = time.perf_counter()
-    metrics, facts, pictures = evaluate_model(model, settings, progress=progress)
+    with non_finite_in("final evaluation"):
+        metrics, facts, pictures = evaluate_model(model, settings, progress=progress)
     facts = {**facts, **attention_seeds(model)}
     training["evaluation_seconds"] = time.perf_counter() - began
     if spec.get("pictures"):
@@ -136,12 +134,13 @@ def train(
         Facts of the training: seconds, loss curve, probes.
 
     Raises:
-        NonFiniteError: Where the loss or a gradient is not finite.
+        NonFiniteError: Where a loss, a gradient, an output in a probe or a weight after the last step is not finite.
         TrainingStopped: Where `callback` asks for it, after a checkpoint.
     """
     config, callback = settings.train, callback or Callback()
     device = next(model.parameters()).device
     optimizer = make_optimizer(model, config)
+    placeholders = non_finite_names(model.state_dict())  # such as a mask of minus infinity that a module brings along
     state = checkpoint.load_checkpoint(folder, model, optimizer)
     curve, probes = state.curve, state.probes
     probe_at = probe_steps(config.steps, config.probes)
@@ -164,15 +163,19 @@ def train(
     for step, batch in _batches(settings, seed=seed, start=state.step, device=device, execution=execution, group=group):
         set_learning_rates(optimizer, config, step)
         torch.manual_seed(_step_seed(seed, step, group.rank))
-        losses = train_step(wrapped_model, optimizer, batch, settings, execution, group)
         done = step + 1
+        with non_finite_in(f"step {done}"):
+            losses = train_step(wrapped_model, optimizer, batch, settings, execution, group)
+        if done == config.steps:
+            _check_weights(model, placeholders)
         if done % max(1, config.steps // CURVE_POINTS) == 0 or done == config.steps:
             curve.append([done, *(term.item() for term in losses)])
             progress(done, config.steps, f"loss {losses.total.item():.3f}")
         if done in probe_at:
             paused = time.perf_counter()
             if group.is_main_process:
-                probes.append([done, *probe_model(model, settings)])
+                with non_finite_in(f"probe after step {done}"):
+                    probes.append([done, *probe_model(model, settings)])
             paused = time.perf_counter() - paused
             began, probe_seconds = began + paused, probe_seconds + paused
         if due := done < config.steps and (done % config.checkpoint_every == 0 or callback.should_checkpoint(done)):
@@ -194,6 +197,13 @@ def train(
         "probe_seconds": probe_seconds,
         "resumed_at": state.step,
     }
+
+
+def _check_weights(model: nn.Module, placeholders: frozenset[str]) -> None:
+    """Raise NonFiniteError if training has made a weight or a statistic non-finite: no later loss would tell."""
+    spoilt = non_finite_names(model.state_dict()) - placeholders
+    if spoilt:
+        raise NonFiniteError(f"weights are not finite after the last step: {one_and_more(spoilt)}")
 
 
 def attention_seeds(model: nn.Module) -> dict[str, dict[str, int]]:

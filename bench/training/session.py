@@ -49,13 +49,14 @@ from bench.training.job import (
 )
 from bench.training.logger import LINE_INTERVAL_SECONDS, Log, TrainLogger, check_tensorboard, tensorboard_writer
 from bench.training.loop import Callback, TrainingStopped
-from bench.training.spawn import StopSignals, TrainingFailed, join_torchrun, launch_processes
+from bench.training.spawn import StopSignals, TrainingDiverged, TrainingFailed, join_torchrun, launch_processes
 from unept.checkpoints import model_file
 from unept.config import SLOTS
 from unept.data import open_data
 from unept.losses.total_loss import Losses
 from unept.utils.atomic_files import atomic_write
 from unept.utils.file_locks import LockBusy, file_lock
+from unept.utils.finite import NonFiniteError, non_finite_in
 
 RESULT_SHAPE = {
     "metrics": dict.fromkeys(("miou", "miou_refined", "pixel_accuracy"), NUMBER),
@@ -77,6 +78,7 @@ def run_training(job: TrainingJob, log: Log = print) -> dict[str, Any]:
     Raises:
         ValueError: For a folder of something else, a damaged image, a missing package.
         TrainingFailed: When a process failed.
+        TrainingDiverged: When a loss, a gradient, a weight or an output is not finite.
         TrainingStopped: When a signal asked for it.
     """
     if job.tensorboard:
@@ -109,6 +111,8 @@ def _start(job: TrainingJob) -> None:
                 run_training_process(job, SINGLE, torch.device("cuda" if job.gpus else "cpu"))
         except (TrainingStopped, ValueError, OSError):
             raise
+        except NonFiniteError as error:
+            raise TrainingDiverged(str(error)) from error
         except Exception as error:
             size = environment.torchrun_size()
             who = f"process {os.environ['RANK']} of {size}: " if size else ""
@@ -262,7 +266,7 @@ def _evaluate(
             print(f"evaluating: {done}/{count} pictures", file=sys.stderr, flush=True)
 
     last_printed = [time.monotonic()]
-    with torch.compiler.set_stance("force_eager"):
+    with torch.compiler.set_stance("force_eager"), non_finite_in(f"evaluation after step {step}"):
         metrics, facts, _ = evaluate_model(model, job.settings, progress=progress, group=group)
     return metrics, facts | loop.attention_seeds(model)
 

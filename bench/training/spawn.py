@@ -32,17 +32,22 @@ from bench.distributed import ProcessGroup
 from bench.errors import one_line
 from bench.launchers.queue import STOP_SIGNALS, signal_name
 from bench.training.loop import TrainingStopped
+from unept.utils.finite import NonFiniteError
 
 Work = Callable[[Any, ProcessGroup, torch.device], None]
 # How long one process waits for another in a collective: their pictures may take unequal times.
 COLLECTIVE_TIMEOUT = datetime.timedelta(hours=1)
 SECOND_SIGNAL_SECONDS = 5.0  # one terminal signal reaches a process by several ways; a later one is meant
 GRACE_SECONDS = 2.0  # seconds in which the others' words about a failure are still heard
-STOPPED, FAILED = 130, 1
+STOPPED, FAILED, DIVERGED = 130, 1, 3
 
 
 class TrainingFailed(Exception):
     """Raised when a process of a training failed; the message is one line."""
+
+
+class TrainingDiverged(TrainingFailed):
+    """Raised when a loss, a gradient, a weight or an output is not finite: the same command would repeat it."""
 
 
 class StopSignals:
@@ -86,6 +91,7 @@ def launch_processes(work: Work, argument: Any, *, processes: int, gpus: bool, t
 
     Raises:
         TrainingFailed: When a process failed. No process is left when this or the next is raised.
+        TrainingDiverged: When that was because the training has diverged.
         TrainingStopped: When they were told to stop.
     """
     context = multiprocessing.get_context("spawn")
@@ -143,6 +149,8 @@ def _raise_cause(codes: list[int | None], messages: list[tuple[int, int, str]], 
     if stop_signal and stopped:
         raise TrainingStopped(max(stopped))
     for rank, code, text in messages:
+        if code == DIVERGED:
+            raise TrainingDiverged(text)
         if code == FAILED:
             raise TrainingFailed(f"process {rank} of {len(codes)}: {text}")
     if stop_signal:
@@ -167,6 +175,9 @@ def _process_main(
     except TrainingStopped as stop:
         results.put((rank, STOPPED, str(stop)))
         os._exit(STOPPED)
+    except NonFiniteError as error:
+        results.put((rank, DIVERGED, str(error)))
+        os._exit(DIVERGED)
     except Exception as error:
         results.put((rank, FAILED, one_line(error)))
         os._exit(FAILED)  # no waiting for the others, who may wait for this one

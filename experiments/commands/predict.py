@@ -27,7 +27,8 @@ class PredictOptions(PredictRequest):
 def predict(options: PredictOptions, call: Invocation) -> int:
     """Draw what a checkpoint sees in pictures: classes, boundaries, directions, before and after refinement.
 
-    A file that cannot be read is named and the others go on; the exit code is then 1.
+    A file that cannot be read is named and the others go on; the exit code is then 1. A checkpoint with an output that
+    is not finite is refused.
     """
     if len(options.checkpoints) > 2:
         raise ValueError(f"--checkpoint: {len(options.checkpoints)} files; expected one, or two to put side by side")
@@ -36,9 +37,13 @@ def predict(options: PredictOptions, call: Invocation) -> int:
     check_files(options.checkpoints)
 
     from bench.evaluation.predict import image_paths, load_predictors
+    from unept.utils.finite import NonFiniteError
 
     files = image_paths(options.path, options.out)
-    refused = draw_all(load_predictors(options), files, options.out)
+    try:
+        refused = draw_all(load_predictors(options), files, options.out)
+    except NonFiniteError as error:  # the checkpoint's fault, not the picture's
+        raise ValueError(str(error)) from None
     print(f"{len(files) - refused} of {len(files)} pictures: {options.out}")
     return FAILED if refused else DONE
 

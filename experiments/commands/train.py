@@ -30,9 +30,9 @@ def train(options: TrainCommandOptions, call: Invocation) -> int:
     from bench import environment
     from bench.profiling import training_estimate
     from bench.training import session
-    from bench.training.job import build_training_job
+    from bench.training.job import MODEL_FILE, build_training_job
     from bench.training.loop import TrainingStopped
-    from bench.training.spawn import TrainingFailed
+    from bench.training.spawn import TrainingDiverged, TrainingFailed
 
     training = build_training_job(replace(options, command=call.command), dry_run=options.dry_run)
     if options.dry_run:
@@ -45,6 +45,11 @@ def train(options: TrainCommandOptions, call: Invocation) -> int:
             steps = training.settings.train.steps
             print_progress(f"{NAME}: stopped after step {stop} of {steps}; the same command continues")
         return INTERRUPTED
+    except TrainingDiverged as failure:
+        model = training.out / MODEL_FILE
+        left = f"{model} is what it ended with, and has no scores" if model.exists() else "no model is saved"
+        print_progress(f"{NAME}: the training has diverged: {failure}; {left}")
+        return FAILED
     except TrainingFailed as failure:
         print_progress(f"{NAME}: {failure}; the same command continues from the last checkpoint")
         return FAILED

@@ -20,6 +20,7 @@ import unept
 from unept import inference
 from unept.data import pipeline
 from unept.inference import MEAN, STD, Prediction, predict, predict_labels, prepare, window_starts
+from unept.utils.finite import NonFiniteError
 
 ADE_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 
@@ -308,11 +309,25 @@ def test_memory_does_not_grow_with_the_height(monkeypatch: pytest.MonkeyPatch) -
     assert most[1] <= most[0] <= 32 + 16 + 16 + 2
 
 
-def test_non_finite_logits_propagate() -> None:
-    def model(image: Tensor) -> Output:
-        return Output(torch.full((1, 2, *image.shape[2:]), torch.nan), None)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", ["logits", "boundary", "direction", "refined"])
+@pytest.mark.parametrize("function", [predict, predict_labels])
+def test_one_value_that_is_not_finite_is_refused_where_it_is(
+    function: Callable[..., Any], name: str, value: float
+) -> None:
+    seen = 0
 
-    assert predict(model, picture(8, 8), mode="whole").probabilities.isnan().all()
+    def model(image: Tensor) -> unept.model.Output:
+        nonlocal seen
+        maps = {key: torch.zeros(1, 2, *image.shape[2:]) for key in unept.model.Output._fields}
+        if (seen := seen + 1) == 8:  # 3 x 1 windows at scale 1, as many mirrored, and the second at scale 0.9
+            maps[name][0, 1, 3, 5] = value
+        return unept.model.Output(**maps)
+
+    title = "class" if name == "logits" else name
+    message = rf"^scale 0.9, window at row 4, column 0: 1 of 512 {title} logits are not finite$"
+    with pytest.raises(NonFiniteError, match=message):
+        function(model, picture(24, 16), window=16, stride=4, scales=(1.0, 0.9), flip=True)
 
 
 def test_no_graph_is_kept_and_the_picture_is_left_alone() -> None:

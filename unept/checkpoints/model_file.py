@@ -26,6 +26,7 @@ from unept.config import SLOTS, ModelConfig
 from unept.data.sample import Colour, is_colour
 from unept.model import build
 from unept.utils.atomic_files import atomic_write
+from unept.utils.finite import non_finite_names, one_and_more
 from unept.utils.imagenet import MEAN, STD
 
 FORMAT = "unept-bench checkpoint"
@@ -119,7 +120,7 @@ def load_model(path: Path, *, own_modules: bool = False) -> SavedModel:
 
     Raises:
         ValueError: One line that names the file, if it is missing, truncated, changed, of another program or version,
-            or its tensors do not fit its description.
+            or its tensors do not fit its description or are not finite.
     """
     tensors, metadata = _read(path)
     try:
@@ -289,6 +290,10 @@ def _model(config: ModelConfig, tensors: dict[str, Tensor], backbone_heads: obje
         if stored.dtype != wanted.dtype:
             raise ValueError(f"{name} is {stored.dtype}, the model it describes has {wanted.dtype}")
     model = _guarded(lambda: _made(config, tensors, backbone_heads))
+    # A user's module may begin with such values, as a mask of minus infinity; a released model is loaded already.
+    begins_with = non_finite_names(model.state_dict()) if backbone_heads is None else frozenset()
+    if spoilt := non_finite_names(tensors) - begins_with:
+        raise ValueError(f"its weights are not finite: {one_and_more(spoilt)}")
     model.load_state_dict(tensors)
     return model.eval()
 

@@ -28,6 +28,7 @@ from unept.data import Dataset, open_data
 from unept.data.cityscapes import result_path, write_result
 from unept.model import UNEPT
 from unept.utils.file_locks import LockBusy, file_lock
+from unept.utils.finite import NonFiniteError
 
 CHUNK = 4  # pictures
 PAUSE = 0.2  # seconds between two looks at what other processes do
@@ -191,7 +192,10 @@ def _take(model: nn.Module, dataset: Dataset, path: Path, numbers: range, job: S
         for number in numbers:
             _end_with_parent()
             sample = dataset[number]
-            labels = job.protocol.predict_labels(model, sample.image, job.classes)
+            try:
+                labels = job.protocol.predict_labels(model, sample.image, job.classes)
+            except NonFiniteError as error:
+                raise ValueError(f"{job.checkpoint}: not scored, image {sample.name}: {error}") from None
             results_of_chunk.add(number, sample.name, sample.label, labels)
             if job.results is not None:
                 write_result(job.results, sample.name, labels.plain)

@@ -250,7 +250,7 @@ def test_what_it_is_timed_with_is_there(slot: str) -> None:
     [
         (["nothing_like_it"], "encoder_self cannot be 'nothing_like_it'"),
         (["longformr"], "(nearest: longformer)"),
-        (["longformer", "--slot", "encoder"], "unknown slot 'encoder'; there are encoder_self, decoder_self"),
+        (["longformer", "--slot", "encoder"], "--slot encoder: expected encoder_self, decoder_self or decoder_cross"),
         (["longformer", "--set", "windw=7"], "has no parameter 'windw' (nearest: window)"),
         (["longformer", "--set", "window=seven"], "encoder_self.window=seven: expected a whole number"),
         (["longformer", "--set", "window"], "--set window: expected parameter=value"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from locations import ROOT
 from safetensors.torch import load_file
 
 import cli
+import unept
 from bench.profiling import training_estimate
 from bench.training import loop, session
 from bench.training.job import build_training_job, create_training_folder, read_training_record
@@ -156,10 +158,47 @@ def test_what_goes_wrong_is_one_line_and_its_trace_is_kept(place: Path, capsys: 
     assert cli.main([*WORDS, "lr=1e12", "--steps", "9", "--out", "out"]) == 1
     said = capsys.readouterr().err
     (line,) = [line for line in said.splitlines() if line.startswith("unept-bench: ")]
-    assert line.startswith("unept-bench: NonFiniteError: loss is ")
-    assert said.endswith("; the same command continues from the last checkpoint\n")
+    assert re.fullmatch(r"unept-bench: the training has diverged: step \d: loss is (nan|inf); no model is saved", line)
+    assert not (place / "out" / "model.safetensors").exists()
     assert "Traceback" not in said
     assert "Traceback" in (place / "out" / "errors.log").read_text()
+
+
+def test_weights_that_are_not_finite_are_not_saved(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    step = torch.optim.AdamW.step
+
+    def overflow(self: torch.optim.AdamW, *args: Any) -> Any:
+        made = step(self, *args)
+        with torch.no_grad():
+            self.param_groups[0]["params"][0][0] = torch.nan
+        return made
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", overflow)
+    assert cli.main([*WORDS, "probes=0", "--steps", "1", "--out", "out"]) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("unept-bench: the training has diverged: weights are not finite after the last step: ")
+    assert line.endswith("; no model is saved")
+    assert not {path.name for path in (place / "out").iterdir()} & {"model.safetensors", "model.json", "result.json"}
+
+
+def test_outputs_that_are_not_finite_are_not_scored(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def spoil(self: unept.UNEPT, *args: Any) -> Any:
+        output = forward(self, *args)
+        return output if self.training else output._replace(direction=output.direction * torch.inf)
+
+    forward = unept.UNEPT.forward
+    monkeypatch.setattr(unept.UNEPT, "forward", spoil)
+    assert cli.main([*WORDS, "probes=0", "--steps", "1", "--out", "out"]) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("unept-bench: the training has diverged: evaluation after step 1: image val_000000: ")
+    assert line.endswith(
+        "direction logits are not finite; out/model.safetensors is what it ended with, and has no scores"
+    )
+    assert not (place / "out" / "result.json").exists()
 
 
 def test_where_only_the_scores_are_missing_only_they_are_made(whole: Path, place: Path) -> None:

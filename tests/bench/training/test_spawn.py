@@ -13,7 +13,7 @@ import pytest
 
 from bench import environment
 from bench.training.loop import TrainingStopped
-from bench.training.spawn import TrainingFailed, _raise_cause, launch_processes
+from bench.training.spawn import DIVERGED, TrainingDiverged, TrainingFailed, _raise_cause, launch_processes
 
 
 def alive(folder: Path) -> list[int]:
@@ -79,6 +79,13 @@ def test_what_they_tell_each_other(tmp_path: Path) -> None:
 def test_the_first_cause(codes: list[int | None], said: list[tuple[int, int, str]], told: str, message: str) -> None:
     with pytest.raises(TrainingFailed, match=message):
         _raise_cause(codes, said, told)
+
+
+def test_a_divergence_is_told_from_a_failure() -> None:
+    with pytest.raises(TrainingDiverged, match=r"^step 3: loss is nan$"):
+        _raise_cause(
+            [DIVERGED, 1], [(0, DIVERGED, "step 3: loss is nan"), (1, 1, "RuntimeError: connection closed")], ""
+        )
 
 
 def test_an_end_without_a_cause() -> None:

@@ -165,6 +165,48 @@ def test_what_is_not_finite_raises_before_it_reaches_the_weights(where: str) -> 
     assert all(torch.equal(now, then) for now, then in zip(model.parameters(), before, strict=True))
 
 
+def test_outputs_that_are_not_finite_in_evaluation_alone_are_a_divergence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(self: unept.UNEPT, *args: Any) -> Any:
+        output = forward(self, *args)
+        if not self.training:
+            output.logits[0, 1, 2, 3] = math.nan
+        return output
+
+    forward = unept.UNEPT.forward
+    monkeypatch.setattr(unept.UNEPT, "forward", spoil)
+    place = "image val_000000: scale 1, window at row 0, column 0: 1 of 32,768 class logits are not finite"
+    with pytest.raises(loop.NonFiniteError, match=f"^probe after step 3: {place}$"):
+        run(small(probes=2), tmp_path / "probed")
+    with pytest.raises(loop.NonFiniteError, match=f"^final evaluation: {place}$"):
+        run(small(probes=0, steps=1), tmp_path / "blind")
+
+
+def test_weights_that_the_last_update_spoils_are_a_divergence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = small(steps=2, probes=1)
+    model = unept.build(settings.model)
+    model.register_buffer("mask", torch.full((2,), -math.inf))  # began so, and is no fault
+    loop.train(model, settings, seed=0, folder=tmp_path / "well", progress=silent)
+    step = torch.optim.AdamW.step
+
+    def overflow(self: torch.optim.AdamW, *args: Any) -> Any:
+        made = step(self, *args)
+        if next(iter(self.state.values()))["step"] == settings.train.steps:
+            with torch.no_grad():
+                model.cls.bias[0] = math.inf
+        return made
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", overflow)
+    with pytest.raises(loop.NonFiniteError, match=r"^weights are not finite after the last step: cls\.bias$"):
+        loop.train(model, settings, seed=0, folder=tmp_path / "ill", progress=silent)
+
+
+def test_a_loss_that_is_not_finite_is_said_with_its_step(tmp_path: Path) -> None:
+    with pytest.raises(loop.NonFiniteError, match=r"^step \d: loss is (nan|inf)$"):
+        run(small(lr=1e20, probes=0), tmp_path)
+
+
 def test_rates_backbone_factor_and_drop() -> None:
     config = dataclasses.replace(preset("quick").train, lr=1.0, backbone_lr=0.1, steps=9, lr_drop=2 / 3)
     model = nn.ModuleDict({"backbone": nn.Linear(2, 2), "head": nn.Linear(2, 1)})

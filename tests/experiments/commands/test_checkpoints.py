@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_checkpoint
+import torch
 from locations import ROOT
 from PIL import Image
 from trees import cityscapes
 
 import cli
+from unept.checkpoints import model_file
 from unept.data.cityscapes import TABLE
 
 QUICK = ("--data", "scenes", "--images", "4", "--scales", "1", "--no-flip", "--mode", "whole", "--threads", "1")
@@ -53,6 +55,30 @@ def test_evaluate_and_again(two: tuple[str, str], capsys: pytest.CaptureFixture[
     again = capsys.readouterr()
     assert again.out == first.out
     assert "4 of them done already" in again.err
+
+
+def test_a_checkpoint_with_outputs_that_are_not_finite_is_refused_in_one_line(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = place / "large.safetensors"
+    tiny_checkpoint.write(path)
+    large = model_file.load_model(path)
+    with torch.no_grad():
+        large.model.cls.weight.fill_(3e38)  # finite, and their products are not
+    model_file.save_model(
+        path, large.model, large.config, classes=large.classes, palette=large.palette, facts=large.facts
+    )
+    noise(64, 80).save("photo.png")
+    where = "scale 1, window at row 0, column 0: "
+    assert cli.main(["evaluate", "large.safetensors", *QUICK]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(f"unept-bench: large.safetensors: not scored, image val_000000: {where}")
+    assert line.endswith("class logits are not finite")
+    assert not [*place.rglob("scores.json"), *place.rglob("*.npz")]
+    assert cli.main(["predict", "photo.png", "--checkpoint", "large.safetensors", "--out", "drawn"]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(f"unept-bench: large.safetensors: not drawn, photo.png: {where}")
+    assert not (place / "drawn").exists()
 
 
 def test_evaluate_when_it_is_stopped(

@@ -275,6 +275,20 @@ def test_weights_that_are_not_those_of_the_description(file: Path, tmp_path: Pat
         refused(tmp_path, rewritten(file, lambda _: None, tensors), message)
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("name", ["cls.weight", "spatial_branch", "running_var"])
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, name: str, value: float) -> None:
+    model = made(TINY)
+    full_name, tensor = next(
+        (full, t) for full, t in model.state_dict().items() if name in full and t.is_floating_point()
+    )
+    tensor.reshape(-1)[0] = value
+    path = tmp_path / "m.safetensors"
+    model_file.save_model(path, model, TINY, classes=CLASSES, palette=PALETTE, facts=FACTS)
+    with pytest.raises(ValueError, match=rf"m\.safetensors: its weights are not finite: {full_name}$"):
+        model_file.load_model(path)
+
+
 def test_a_field_that_came_later_has_its_default(file: Path, tmp_path: Path) -> None:
     path = tmp_path / "older.safetensors"
     path.write_bytes(rewritten(file, lambda d: d["config"].pop("ffn_chunks")))
