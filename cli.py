@@ -103,12 +103,16 @@ def main(arguments: Sequence[str] | None = None, *, tasks: WorkerTasks | None = 
     if completion.VARIABLE in os.environ:
         return completion.answer(run)
     with visible_output() as output:
+        output.probe()
+        if output.error is not None:
+            return refuse(f"standard output cannot be written ({output.error.strerror})")
         code = _exit_code(run, words)
-    if output.error is None:
-        return code
-    if output.error.errno == errno.EPIPE:  # whoever read the output has gone
-        return code or INTERRUPTED
-    return refuse(f"standard output cannot be written ({output.error.strerror}); everything else is done")
+        output.flush()
+        if output.error is None:
+            return code
+        if output.error.errno == errno.EPIPE:  # whoever read the output has gone
+            return code or INTERRUPTED
+        return refuse(f"standard output cannot be written ({output.error.strerror}); all else was done, see above")
 
 
 def _exit_code(run: Callable[[], int], words: Sequence[str]) -> int:

@@ -56,12 +56,11 @@ def visible_output() -> Iterator[VisibleStream]:
     Standard streams that were closed before the program began are opened on nothing, so that no file takes their place.
     """
     while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:  # the lowest number that is free
-        pass
+        os.set_inheritable(opened, True)
     os.close(opened)
     output = VisibleStream(sys.stdout)
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(VisibleStream(sys.stderr)):
         yield output
-        output.flush()
 
 
 def print_progress(line: str) -> None:

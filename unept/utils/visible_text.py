@@ -63,6 +63,15 @@ class VisibleStream:
         with self._noting_errors():
             self.stream.flush()
 
+    def probe(self) -> None:
+        """Note in `error` where nothing can be written, without writing anything."""
+        try:
+            number = self.stream.fileno()
+        except (AttributeError, OSError, ValueError):  # no file of the system's
+            return
+        with self._noting_errors():
+            os.write(number, b"")
+
     @contextlib.contextmanager
     def _noting_errors(self) -> Iterator[None]:
         try:
