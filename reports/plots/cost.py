@@ -25,6 +25,7 @@ COST_AXES: Mapping[str, tuple[str, str]] = {
     "gmacs": ("GMACs of one picture (derived)", "number of operations"),
     "peak_rss_gib": ("peak memory, GiB (measured)", "peak memory"),
 }
+MAX_ASIDE = 50  # seeds whose dots are moved aside, so that none hides another
 LOG_SCALE_RATIO = 8  # costs that differ by this factor stand on a logarithmic axis
 
 
@@ -95,10 +96,14 @@ def _panel(axis: Axes, found: Sequence[CostPoint], cost: str, seeds: Sequence[in
     for point in found:
         look = style.series_style(point.index)
         colour, summary = look["color"], point.summary
-        for rank, seed in enumerate(seeds):
+        if len(seeds) > MAX_ASIDE:
+            values = [*point.values.values()]
+            place: dict[str, Any] = {"markersize": 4.5, "alpha": 0.5, "markeredgewidth": 0, "linestyle": "none"}
+            axis.plot([point.cost] * len(values), values, **look, **place)
+        for rank, seed in enumerate(seeds if len(seeds) <= MAX_ASIDE else ()):
             aside = ScaledTranslation(6 * style.jitter(rank, len(seeds)) / 72, 0, figure.dpi_scale_trans)
             value = [point.values[seed]] if seed in point.values else []
-            place: dict[str, Any] = {"transform": axis.transData + aside, "markersize": 4.5, "alpha": 0.5}
+            place = {"transform": axis.transData + aside, "markersize": 4.5, "alpha": 0.5}
             axis.plot([point.cost] * len(value), value, **look, **place, markeredgewidth=0, linestyle="none")
         if summary.low is not None and summary.high is not None:
             axis.plot([point.cost] * 2, [summary.low, summary.high], color=colour, linewidth=1.8)
