@@ -21,11 +21,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from bench.results.rows import content_key
 from unept.utils.atomic_files import atomic_write
 from unept.utils.cache_folder import cache_folder
+from unept.utils.file_locks import LockBusy, file_lock
 
 READERS = 8  # files read at once
 LOCK_SECONDS = 10.0  # seconds to wait for another process that writes the same cache file
@@ -218,8 +217,8 @@ def _read_cache(path: Path | None) -> dict[str, Entry]:
 
 def _add_to_cache(path: Path, root: Path, fresh: Mapping[str, Entry]) -> None:
     """Add entries to a cache file. Where it cannot be written, the files are read again the next time."""
-    with contextlib.suppress(OSError, Timeout):
+    with contextlib.suppress(OSError, LockBusy):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock"), timeout=LOCK_SECONDS):
+        with file_lock(path.with_suffix(".lock"), timeout=LOCK_SECONDS):
             content = {"root": str(root.resolve()), "files": {**_read_cache(path), **fresh}}
             atomic_write(path, json.dumps(content).encode())

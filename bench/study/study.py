@@ -32,6 +32,7 @@ from bench.study.changed_data import changed_data_lines
 from bench.study.changed_roles import changed_lines
 from bench.study.shard import WHOLE_STUDY, Shard
 from bench.study.summary import counted
+from unept.utils.paths import quoted_path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -295,7 +296,7 @@ def remaining_work_line(study: Study) -> str:
         return ""
     return (
         f"{counted(runs, 'run')} and {counted(measures, 'measure')} of the experiment have no row yet; the shard that "
-        f"ends last writes the report, and unept-bench report {study.out} writes it of what is there"
+        f"ends last writes the report, and unept-bench report {quoted_path(study.out)} writes it of what is there"
     )
 
 

@@ -18,6 +18,7 @@ from bench.config.fields import replace_fields
 from bench.config.grid import PROFILE_AXIS, Variant, with_field_values
 from bench.config.settings import Settings, settings_to_dict
 from bench.results.data_digest import DataDigest, describe_difference, has_files, read_files, write_files
+from bench.results.shapes import check_shape
 from bench.results.store import utc_now
 from bench.training.execution import check_batch
 from bench.training.options import BACKBONE_ALIASES, Execution, LossNormalization, TrainOptions, training_base
@@ -196,11 +197,15 @@ def read_training_record(training: TrainingJob, data: DataDigest | None = None) 
             raise ValueError(f"{out} is not empty and no training of this program (it holds {foreign[0]})")
         return {}
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        record = None
-    if not isinstance(record, dict) or record.get("format") != FORMAT or "identity" not in record:
-        raise ValueError(f"{path} is damaged or not of this program; name another folder with --out")
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        check_shape(record, {"format": str, "identity": dict, "manner": dict})
+        if record["format"] != FORMAT:
+            raise ValueError(f"format: expected {FORMAT!r}")
+    except (ValueError, RecursionError) as error:
+        reason = "not whole JSON" if isinstance(error, RecursionError | json.JSONDecodeError) else error
+        raise ValueError(
+            f"{path} is damaged or not of this program ({reason}); name another folder with --out"
+        ) from None
     known = record.get("data") or {}
     identities = (record["identity"], json.loads(json.dumps(training.identity)))
     difference = _difference(*(_comparable(identity, by_digest=bool(known)) for identity in identities))
@@ -234,7 +239,9 @@ def create_training_folder(training: TrainingJob, data: DataDigest) -> None:
     record = {"format": FORMAT, "identity": training.identity, "manner": training.manner, "created": utc_now()}
     record |= {"data": data.record}
     atomic_write(
-        training.out / RECORD_FILE, (json.dumps(record | {"command": training.command}, indent=1) + "\n").encode()
+        training.out / RECORD_FILE,
+        (json.dumps(record | {"command": training.command}, indent=1) + "\n").encode(),
+        alone=True,
     )
 
 

@@ -22,7 +22,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from torch import nn
 
 import unept
@@ -37,6 +36,7 @@ from bench.evaluation.protocol import protocol_of_settings
 from bench.launchers.eta import format_duration
 from bench.results.data_digest import DataDigest, digest_of_settings, has_files
 from bench.results.rows import json_value
+from bench.results.shapes import NUMBER, check_shape
 from bench.results.store import utc_now
 from bench.training import checkpoint, loop
 from bench.training.job import (
@@ -57,7 +57,14 @@ from unept.config import SLOTS
 from unept.data import open_data
 from unept.losses.total_loss import Losses
 from unept.utils.atomic_files import atomic_write
+from unept.utils.file_locks import LockBusy, file_lock
 from unept.utils.finite import NonFiniteError, non_finite_in
+
+RESULT_SHAPE = {
+    "metrics": dict.fromkeys(("miou", "miou_refined", "pixel_accuracy"), NUMBER),
+    "training": {"seconds": (int, float)},
+    "evaluation": {"images": int},
+}
 
 
 def run_training(job: TrainingJob, log: Log = print) -> dict[str, Any]:
@@ -312,10 +319,17 @@ def _percent(share: float | None) -> str:
 def _read_result(job: TrainingJob) -> dict[str, Any]:
     """Return the content of the result's file, also for processes that did not make it."""
     path = job.out / RESULT_FILE
+    again = "remove it, and the same command evaluates the model again"
     try:
         result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise ValueError(f"{path} is damaged; remove it, and the same command evaluates the model again") from None
+    except (ValueError, RecursionError):
+        raise ValueError(f"{path} is damaged; {again}") from None
+    try:
+        check_shape(result, RESULT_SHAPE)
+    except ValueError as error:
+        raise ValueError(f"{path} is no result of this program ({error}); {again}") from None
+    if {name: result.get(name) for name in job.identity} != json_value(job.identity):
+        raise ValueError(f"{path} is the result of another training; {again}")
     return result
 
 
@@ -326,8 +340,9 @@ def _training_lock(job: TrainingJob) -> Iterator[None]:
         yield
         return
     job.out.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(job.out / LOCK_FILE, timeout=0):
-            yield
-    except Timeout:
-        raise ValueError(f"{job.out}: another process trains there") from None
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(file_lock(job.out / LOCK_FILE, timeout=0))
+        except LockBusy:
+            raise ValueError(f"{job.out}: another process trains there") from None
+        yield

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -91,7 +91,7 @@ def protocol_table(study: Study) -> list[tuple[str, str]]:
     all_settings = _settings(study.runs)
     lines = [
         ("preset", study_rows.distinct_text(run.get("preset") for run in study.runs)),
-        ("seeds", ", ".join(map(str, study.seeds))),
+        ("seeds", _seeds(study.seeds)),
         ("threads a run", study_rows.distinct_text(run.get("threads") for run in study.runs)),
         ("backend of the attention operator", study_rows.distinct_text(run.get("backend") for run in study.runs)),
         ("release", study_rows.distinct_text(release_of(run) for run in study.runs)),
@@ -129,16 +129,15 @@ def variants_by_backbone(study: Study) -> dict[str, list[str]]:
 
 def environment_table(study: Study) -> list[tuple[str, str]]:
     """Return (name, value) of every fact about the machines that made the rows; several values where they differ."""
-    places = [row.get("environment") for row in (*study.runs, *study.measures.values())]
-    facts = [_dotted(machine) for machine in places if isinstance(machine, Mapping)]
+    rows = (*study.runs, *study.measures.values())
+    facts = [_dotted(machine) for machine in _distinct(row.get("environment") for row in rows)]
     names = sorted({name for fact in facts for name in fact})
     return [(name, study_rows.distinct_text(fact[name] for fact in facts if name in fact)) for name in names]
 
 
 def cost_protocol_table(study: Study) -> list[tuple[str, str]]:
     """Return (name, value) of the protocol under which cost was measured."""
-    protocols = [row.get("protocol") for row in study.measures.values()]
-    facts = [_dotted(protocol) for protocol in protocols if isinstance(protocol, Mapping)]
+    facts = [_dotted(protocol) for protocol in _distinct(row.get("protocol") for row in study.measures.values())]
     names = sorted({name for fact in facts for name in fact})
     return [(name, study_rows.distinct_text(fact[name] for fact in facts if name in fact)) for name in names]
 
@@ -159,7 +158,12 @@ def evaluation_range(study: Study, name: str, form: str = "{:g}") -> str:
 
 
 def _settings(runs: Iterable[study_rows.Row]) -> list[dict[str, Any]]:
-    return [study_rows.field_values(run["settings"]) for run in runs if isinstance(run.get("settings"), Mapping)]
+    return [study_rows.field_values(settings) for settings in _distinct(run.get("settings") for run in runs)]
+
+
+def _distinct(found: Iterable[Any]) -> list[Mapping[str, Any]]:
+    """The mappings among these values, each object once: rows that are read together share what is equal."""
+    return list({id(value): value for value in found if isinstance(value, Mapping)}.values())
 
 
 def _values(name: str, all_settings: Iterable[Mapping[str, Any]]) -> str:
@@ -195,6 +199,12 @@ def _agrees(name: str, theirs: object, all_settings: Iterable[Mapping[str, Any]]
         for settings in all_settings
         if name in settings
     )
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    if len(seeds) > study_rows.MAX_DISTINCT:
+        return f"{len(seeds)} from {seeds[0]} to {seeds[-1]}"
+    return ", ".join(map(str, seeds))
 
 
 def _named(name: str) -> str:

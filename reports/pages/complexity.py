@@ -14,7 +14,7 @@ import pandas as pd
 from reports.analysis.claim_verdicts import AGREES, DISAGREES
 from reports.formats import html, numbers, operation_counts
 from reports.formats.data_frames import frame_to_csv, make_frame
-from reports.formats.markdown import DASH, bullet_list, markdown_table
+from reports.formats.markdown import DASH, bullet_list, code_span, markdown_table
 from reports.paper import figures as paper
 from reports.paper import printed_tables
 from reports.paper.claims import Claim, claims_of_table
@@ -227,7 +227,7 @@ def _sections(records: Sequence[Record], command: str, timing: Mapping[str, Any]
         ["network", "part", "parameters", "module GMACs", "complete GMACs"], _part_cells(records), left=2
     )
     if command:
-        yield f"Command: `{command}`\n"
+        yield f"Command: {code_span(command)}\n"
 
 
 def _beside_the_paper(records: Sequence[Record]) -> Iterator[str]:

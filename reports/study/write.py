@@ -13,17 +13,20 @@ from bench.results.attention_trials import trial_warnings
 from bench.results.rows import data_digest_of
 from bench.results.store import Store, atomic_write
 from reports.analysis.comparisons import control_variant
-from reports.analysis.study_rows import Row, Study, assemble_study, value_at
+from reports.analysis.study_rows import Row, Study, assemble_study, first_variants, value_at
 from reports.study import qualitative, report
 
 MAX_FOLDER_LETTERS = 100  # characters of a folder's name
 
 
-def read_study(outs: Sequence[Path], experiment: str, control: str = "") -> Study:
+Source = Path | Store  # a study's folder, or its rows as they are held
+
+
+def read_study(outs: Sequence[Source], experiment: str, control: str = "") -> Study:
     """Return the rows that `experiment` lists in the studies' folders, read together.
 
     Args:
-        outs: Folders of the studies.
+        outs: Folders of the studies, or their stores.
         experiment: Name of the experiment.
         control: Replaces the control that the experiment declares.
 
@@ -31,11 +34,7 @@ def read_study(outs: Sequence[Path], experiment: str, control: str = "") -> Stud
         ValueError: A folder is no study, none has such an experiment, rows of different presets or data would meet, or
             `control` is none of the variants.
     """
-    stores = [store for store in map(Store, outs) if experiment in store.experiments()]
-    if not stores:
-        known = dict.fromkeys(name for out in outs for name in Store(out).experiments())
-        places = ", ".join(map(str, outs))
-        raise ValueError(f"{places}: no experiment {experiment!r}; there are: {', '.join(known)}")
+    stores = _stores_with(outs, experiment)
     abouts = [store.experiments()[experiment] for store in stores]
     runs = [store.read("run", experiment) for store in stores]
     measures = [store.read("measure", experiment) for store in stores]
@@ -61,16 +60,16 @@ def read_study(outs: Sequence[Path], experiment: str, control: str = "") -> Stud
 
 
 def write_report(
-    outs: Path | Sequence[Path], experiment: str, *, control: str = "", with_pictures: bool = True
+    outs: Source | Sequence[Source], experiment: str, *, control: str = "", with_pictures: bool = True
 ) -> list[Path]:
     """Write the report of one experiment to `report/EXPERIMENT/` in the study's folder and return its files, pages
     first.
 
-    The same rows give the same bytes.
+    The same rows give the same bytes. Processes that report one experiment at once do so one after the other.
 
     Args:
-        outs: Folder or folders of the study. Of several, whose rows are read together, the first that has the
-            experiment takes the report.
+        outs: Folder or folders of the study, or their stores. Of several, whose rows are read together, the first that
+            has the experiment takes the report.
         experiment: Name of the experiment.
         control: Replaces the control that the experiment declares.
         with_pictures: False leaves out every picture of the data, whose licence may forbid it; an old `pictures.png` is
@@ -80,18 +79,31 @@ def write_report(
         ValueError: As `read_study`.
         OSError: The report cannot be written.
     """
-    outs = [outs] if isinstance(outs, Path) else list(outs)
-    study = read_study(outs, experiment, control)
-    drawn = None
-    if with_pictures:
-        loaded = qualitative.load_pictures(outs, study)
-        study = replace(study, problems=(*study.problems, *loaded.problems))
-        drawn = qualitative.draw_pictures(loaded.arrays, control_variant(study))
-    home = next(out for out in outs if experiment in Store(out).experiments())
-    folder = home / "report" / experiment_folder(experiment)
-    if not with_pictures:
-        (folder / report.PICTURES_FILE).unlink(missing_ok=True)
-    return write_files(folder, report.study_report_files(study, drawn))
+    stores = _stores_with([outs] if isinstance(outs, Path | Store) else outs, experiment)
+    folder = stores[0].out / "report" / experiment_folder(experiment)
+    with stores[0].lock():
+        study = read_study(stores, experiment, control)
+        drawn = None
+        if with_pictures:
+            shown = first_variants(study, report.MAX_DRAWN, control_variant(study))
+            loaded = qualitative.load_pictures([store.out for store in stores], shown)
+            study = replace(study, problems=(*study.problems, *loaded.problems))
+            drawn = qualitative.draw_pictures(loaded.arrays, control_variant(study))
+        else:
+            (folder / report.PICTURES_FILE).unlink(missing_ok=True)
+        return write_files(folder, report.study_report_files(study, drawn))
+
+
+def _stores_with(outs: Sequence[Source], experiment: str) -> list[Store]:
+    """Return the stores that list the experiment. Raises ValueError where none does."""
+    stores = [out if isinstance(out, Store) else Store(out) for out in outs]
+    listing = [store.experiments() for store in stores]
+    found = [store for store, known in zip(stores, listing, strict=True) if experiment in known]
+    if not found:
+        names = ", ".join(dict.fromkeys(name for known in listing for name in known))
+        places = ", ".join(str(store.out) for store in stores)
+        raise ValueError(f"{places}: no experiment {experiment!r}; there are: {names}")
+    return found
 
 
 def writable_folder(folder: Path) -> Path:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 
 from bench import environment
 from bench.config.option_fields import check_options
@@ -30,6 +29,7 @@ from unept.checkpoints import model_file
 from unept.config import SLOTS
 from unept.data import Dataset, open_data
 from unept.utils.atomic_files import atomic_write
+from unept.utils.file_locks import file_lock
 
 Say = Callable[[str], None]
 
@@ -259,7 +259,7 @@ def _scored(
     if environment.is_main_process():
         folder = job.folder.parent
         text = json.dumps(json_value(record), indent=1, allow_nan=False) + "\n"
-        with FileLock(folder / "scores.lock"):  # the first processes of several machines end at the same time
+        with file_lock(folder / "scores.lock"):  # the first processes of several machines end at the same time
             results.write(folder / "pictures.npz")
             atomic_write(folder / "scores.json", text.encode())
         record["folder"] = str(folder)

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -204,14 +205,52 @@ def test_outputs_that_are_not_finite_are_not_scored(
 
 
 def test_where_only_the_scores_are_missing_only_they_are_made(whole: Path, place: Path) -> None:
-    import shutil
-
     shutil.copytree(whole, place / "out")
     (place / "out" / "result.json").unlink()
     before = (place / "out" / "log.jsonl").read_text()
     assert cli.main([*LONG, "--out", str(place / "out")]) == 0
     assert numbers(place / "out") == numbers(whole)
     assert (place / "out" / "log.jsonl").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[]", "is no result of this program (content: expected an object, it is [])"),
+        ('{"metrics": 1}', "is no result of this program (metrics: expected an object, it is 1)"),
+        ("[" * 100_000, "is damaged"),
+        ('{"metrics": {"miou": "high"}}', 'miou: expected a number or null, it is "high")'),
+        ("other", "is the result of another training"),
+    ],
+)
+def test_a_result_of_another_shape_is_named(
+    whole: Path, place: Path, capsys: pytest.CaptureFixture[str], content: str, said: str
+) -> None:
+    shutil.copytree(whole, place / "out")
+    path = place / "out" / "result.json"
+    if content == "other":
+        content = json.dumps(json.loads(path.read_text()) | {"seed": 7})
+    path.write_text(content)
+    capsys.readouterr()
+    assert cli.main([*LONG, "--out", "out"]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("unept-bench:")]
+    assert line.startswith("unept-bench: out/result.json ")
+    assert said in line
+    assert line.endswith("; remove it, and the same command evaluates the model again")
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", '{"identity": {}}', '{"identity": [], "manner": {}, "format": "x"}', "[" * 9**6]
+)
+def test_a_record_of_another_shape_is_named(
+    whole: Path, place: Path, capsys: pytest.CaptureFixture[str], content: str
+) -> None:
+    shutil.copytree(whole, place / "out")
+    (place / "out" / "training.json").write_text(content)
+    capsys.readouterr()
+    assert cli.main([*LONG, "--out", "out"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("unept-bench: out/training.json is damaged or not of this program (")
 
 
 def test_a_model_of_another_origin_is_not_scored_as_this_trainings(
