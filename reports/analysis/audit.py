@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from bench.results.rows import REGION_METRICS, content_key, is_data_verified
+from bench.results.rows import REGION_METRICS, content_key, is_data_verified, json_value
 from reports.analysis import study_rows
 from reports.analysis.study_rows import Row, Study
 from reports.formats.numbers import count_of
@@ -98,8 +98,8 @@ def _equal_variants(runs: Sequence[Row]) -> dict[str, list[str]]:
         if isinstance(settings, Mapping):
             model = settings.get("model", {})
             plain = {**settings, "model": {**model, "attention_options": {}}}
-            same = content_key([run["seed"], plain, run.get("metrics")])
-            options = content_key(model.get("attention_options", {}))
+            same = content_key(json_value([run["seed"], plain, run.get("metrics")]))
+            options = content_key(json_value(model.get("attention_options", {})))
             groups.setdefault(same, {}).setdefault(options, str(run["variant"]))
     equal: dict[str, list[str]] = {}
     for first, *others in (names.values() for names in groups.values()):
