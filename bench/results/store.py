@@ -148,7 +148,7 @@ class Store:
         ]
 
     def _write_study(self, study: Mapping[str, Any]) -> None:
-        atomic_write(self.out / STUDY_FILE, study_file.study_text(study))
+        atomic_write(self.out / STUDY_FILE, study_file.study_text(study), alone=True)
 
     def _listed_rows(self) -> list[Path]:
         return [

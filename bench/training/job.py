@@ -208,7 +208,7 @@ def read_training_record(training: TrainingJob, data: DataDigest | None = None) 
         ) from None
     known = record.get("data") or {}
     identities = (record["identity"], json.loads(json.dumps(training.identity)))
-    difference = _difference(*(_comparable(identity, by_digest=bool(known)) for identity in identities))
+    difference = _difference(*(comparable_identity(identity, by_digest=bool(known)) for identity in identities))
     if difference:
         raise ValueError(f"{out} holds a training with {difference}; name another folder with --out")
     if known and data and known.get("digest") != data.digest and has_files(training.settings.data):
@@ -219,7 +219,7 @@ def read_training_record(training: TrainingJob, data: DataDigest | None = None) 
     return record
 
 
-def _comparable(identity: Any, *, by_digest: bool) -> Any:
+def comparable_identity(identity: Any, *, by_digest: bool) -> Any:
     """Return an identity as it is compared: without options at their defaults; `by_digest` without the data's path."""
     settings = identity.get("settings") if isinstance(identity, Mapping) else None
     if not isinstance(settings, Mapping):

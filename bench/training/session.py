@@ -46,6 +46,7 @@ from bench.training.job import (
     MODEL_FILE,
     RESULT_FILE,
     TrainingJob,
+    comparable_identity,
     create_training_folder,
     read_training_record,
 )
@@ -328,7 +329,11 @@ def _read_result(job: TrainingJob) -> dict[str, Any]:
         check_shape(result, RESULT_SHAPE)
     except ValueError as error:
         raise ValueError(f"{path} is no result of this program ({error}); {again}") from None
-    if {name: result.get(name) for name in job.identity} != json_value(job.identity):
+    recorded = {name: result.get(name) for name in job.identity}
+    by_digest = bool(result.get("data"))
+    if comparable_identity(recorded, by_digest=by_digest) != comparable_identity(
+        json_value(job.identity), by_digest=by_digest
+    ):
         raise ValueError(f"{path} is the result of another training; {again}")
     return result
 

@@ -30,7 +30,7 @@ QUESTIONS = {
 }
 COMPLEXITY_TABLE = 7
 PICTURES_FILE = "pictures.png"
-MAX_DRAWN = 48  # variants in a plot
+MAX_DRAWN = 30  # variants in a plot
 TABLE_6_AXES = {"points", "levels"}
 
 
