@@ -181,7 +181,7 @@ def test_a_folder_of_something_else_is_refused(capsys: pytest.CaptureFixture[str
 def test_a_folder_that_cannot_be_written(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, number: int, words: str
 ) -> None:
-    def refuse(path: Path, data: bytes) -> None:
+    def refuse(path: Path, data: bytes, *, alone: bool = False) -> None:
         raise OSError(number, os.strerror(number), str(path))
 
     monkeypatch.setattr(bench.results.store, "atomic_write", refuse)
