@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-import bench.child_process
 import bench.microbench.operator.run
 import cli
+from bench.child_process import ChildOutcome
 from bench.microbench.operator.request import OperatorBenchRequest
 from bench.microbench.rows import ROW_COLUMNS
 from unept.ops import cpu_build
@@ -69,18 +70,16 @@ def test_a_process_that_dies_is_a_note_and_what_was_measured_before_is_kept(
     row = {"part": "operator", "malloc": "tuned", "shape": "tiny", "side": "mmcv", "phase": "forward"}
     row |= {"quantity": "seconds", "value": 1.0, "q1": 1.0, "q3": 1.0, "n": 1, "threads": 1}
 
-    def end(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        spec = json.loads(Path(command[-2]).read_text(encoding="utf-8"))
+    def end(module: str, spec: Mapping[str, Any], **_: object) -> ChildOutcome:
         if spec["malloc"] == "default":
-            return subprocess.CompletedProcess(command, -9)
-        Path(command[-1]).write_text(json.dumps({"rows": [row], "notes": [], "malloc": "x"}), encoding="utf-8")
-        return subprocess.CompletedProcess(command, 0)
+            return ChildOutcome(result=None, exit_status=-9)
+        return ChildOutcome(result={"rows": [row], "notes": [], "malloc": "x"}, exit_status=0)
 
     monkeypatch.setattr(
         bench.microbench.operator.run, "PROCESSES", (("tuned", ("operator",)), ("default", ("module",)))
     )
     monkeypatch.setattr(bench.microbench.operator.run, "_build", lambda _: None)
-    monkeypatch.setattr(bench.child_process.subprocess, "run", end)
+    monkeypatch.setattr(bench.microbench.operator.run, "run_child", end)
     bench.microbench.operator.run.run_operator_benchmark(OperatorBenchRequest(out=tmp_path, threads=1))
     assert "operator/tuned/tiny/mmcv/forward" in (tmp_path / "kernels.csv").read_text(encoding="utf-8")
     notes = json.loads((tmp_path / "kernels.json").read_text(encoding="utf-8"))["notes"]
