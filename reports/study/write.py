@@ -83,7 +83,7 @@ def write_report(
         study = replace(study, problems=(*study.problems, *loaded.problems))
         drawn = qualitative.draw_pictures(loaded.arrays, control_variant(study))
     home = next(out for out in outs if experiment in Store(out).experiments())
-    folder = home / "report" / experiment_folder(experiment)
+    folder = report_folder(home, experiment)
     if not with_pictures:
         (folder / report.PICTURES_FILE).unlink(missing_ok=True)
     return write_files(folder, report.study_report_files(study, drawn))
@@ -116,6 +116,11 @@ def _refuse_mixture(rows: Iterable[Row]) -> None:
     if len(mixture) > 1:
         kinds = "; ".join(f"preset {preset}, data {data}" for preset, data in sorted(mixture))
         raise ValueError(f"these folders do not belong together: {kinds}")
+
+
+def report_folder(out: Path, experiment: str) -> Path:
+    """Return the folder of an experiment's report in the study's folder."""
+    return out / "report" / experiment_folder(experiment)
 
 
 def experiment_folder(experiment: str) -> str:
