@@ -5,9 +5,10 @@ A user's mistake is one line on standard error and exit code 2.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,7 +36,15 @@ from experiments.commands import (
     table,
     train,
 )
-from experiments.commands.console import INTERRUPTED, NAME, Invocation, explain_os_error, one_line, refuse
+from experiments.commands.console import (
+    INTERRUPTED,
+    NAME,
+    Invocation,
+    explain_os_error,
+    one_line,
+    refuse,
+    visible_output,
+)
 from experiments.commands.help_text import VerbGroup
 from experiments.commands.options import register
 
@@ -95,6 +104,21 @@ def main(arguments: Sequence[str] | None = None, *, tasks: WorkerTasks | None = 
         return refuse(f"{words[0]} {words[1]}: expected no word after it; call it from the shell that is to complete")
     if completion.VARIABLE in os.environ:
         return completion.answer(run)
+    with visible_output() as output:
+        output.probe()
+        if output.error is not None:
+            return refuse(f"standard output cannot be written ({output.error.strerror})")
+        code = _exit_code(run, words)
+        output.flush()
+        if output.error is None:
+            return code
+        if output.error.errno == errno.EPIPE:  # whoever read the output has gone
+            return code or INTERRUPTED
+        return refuse(f"standard output cannot be written ({output.error.strerror}); all else was done, see above")
+
+
+def _exit_code(run: Callable[[], int], words: Sequence[str]) -> int:
+    """Return what `run` returns, and an exit code for each exception that is no fault of the program."""
     try:
         return run()
     except typer.Exit as stop:
@@ -103,15 +127,18 @@ def main(arguments: Sequence[str] | None = None, *, tasks: WorkerTasks | None = 
         return INTERRUPTED
     except (_UsageError, ValueError) as error:
         return refuse(one_line(error))
-    except ModuleNotFoundError as error:
-        return refuse(f"{error}; `{NAME} doctor` says what is installed")
+    except ImportError as error:
+        return refuse(f"{one_line(error)}; `{NAME} doctor` says what is installed")
+    except MemoryError:
+        return refuse("no memory is left (ulimit -v, or the machine's); finished runs are kept")
+    except RuntimeError as error:
+        if str(error) != "can't start new thread":
+            raise
+        return refuse("no further thread may be started (ulimit -u); finished runs are kept")
     except SystemExit as stop:
         if words[:1] in COMPLETION_OPTIONS:
             return int(stop.code or 0)
         return refuse(f"a module that a slot names ended the program while it was imported (exit code {stop.code})")
-    except BrokenPipeError:  # whoever read the output has gone; the interpreter's last flush must not complain
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return INTERRUPTED
     except OSError as error:
         explained = explain_os_error(error)
         if explained is None:

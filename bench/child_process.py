@@ -6,8 +6,10 @@ A child may write its result several times: one that is killed leaves the last o
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -28,42 +30,71 @@ class ChildOutcome:
         exit_status: Its exit status; 0 where the user interrupted it.
         stderr: Its standard error where that was captured, else "".
         interrupted: True where Ctrl-C ended it.
+        timed_out: True where it took longer than it was given.
     """
 
     result: Any
     exit_status: int
     stderr: str = ""
     interrupted: bool = False
+    timed_out: bool = False
 
 
 def run_child(
-    module: str, spec: Mapping[str, Any], *, variables: Mapping[str, str] | None = None, capture: bool = False
+    module: str,
+    spec: Mapping[str, Any],
+    *,
+    variables: Mapping[str, str] | None = None,
+    capture: bool = False,
+    seconds: float | None = None,
 ) -> ChildOutcome:
-    """Run `python -m MODULE SPEC.json RESULT.json` and wait for it.
+    """Run `python -m MODULE SPEC.json RESULT.json` and wait for it. Its standard input is empty.
 
     Args:
         module: Dotted name of a module with a `main` that calls `serve_child`.
         spec: What the child is to do, in values that JSON has.
         variables: Environment variables beside those of this process.
         capture: Keep what the child prints from the terminal; its standard error is in the outcome.
+        seconds: What the child may take; None for no limit. Such a child has a session of its own, and every process
+            that it left there is killed with it.
     """
-    status, stderr, interrupted = 0, "", False
+    status, interrupted, timed_out, process = 0, False, False, None
     with tempfile.TemporaryDirectory() as folder:
         spec_file, result_file = Path(folder, "spec.json"), Path(folder, "result.json")
         spec_file.write_text(json.dumps(spec), encoding="utf-8")
-        try:
-            done = subprocess.run(
-                [sys.executable, "-m", module, str(spec_file), str(result_file)],
-                env={**os.environ, **(variables or {})},
-                capture_output=capture,
-                text=True,
-                check=False,
-            )
-            status, stderr = done.returncode, done.stderr or ""
-        except KeyboardInterrupt:
-            interrupted = True
+        with open(Path(folder, "stderr"), "w+b") as errors:  # a file: a pipe would last as long as its last holder
+            try:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", module, str(spec_file), str(result_file)],
+                    env={**os.environ, **(variables or {})},
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL if capture else None,
+                    stderr=errors if capture else None,
+                    start_new_session=seconds is not None,
+                )
+                status = process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                timed_out = True
+            except KeyboardInterrupt:
+                interrupted = True
+            finally:
+                _end(process, and_others=seconds is not None)
+            errors.seek(0)
+            stderr = errors.read().decode(errors="replace")
         result = json.loads(result_file.read_text(encoding="utf-8")) if result_file.exists() else None
-    return ChildOutcome(result=result, exit_status=status, stderr=stderr, interrupted=interrupted)
+    return ChildOutcome(result=result, exit_status=status, stderr=stderr, interrupted=interrupted, timed_out=timed_out)
+
+
+def _end(process: subprocess.Popen[bytes] | None, *, and_others: bool) -> None:
+    """Kill a child that still runs, and the others of its session."""
+    if process is None:
+        return
+    if process.returncode is None:
+        process.kill()
+    if and_others:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def serve_child(results_of: Callable[[Any], Iterable[Any]], arguments: Sequence[str]) -> int:

@@ -81,13 +81,18 @@ def _processor() -> list[str]:
     ]
 
 
+def _gpu_line(name: str, memory_gib: float | None, driver: str | None) -> str:
+    memory = "memory not told" if memory_gib is None else f"{memory_gib:g} GiB"
+    return f"{name}, {memory}, driver {driver or 'not told'}"
+
+
 def _accelerators() -> list[str]:
     gpus = environment.accelerators()
     if not gpus:
         return ["none: everything runs on the processor"]
     import torch
 
-    listed = [f"{gpu['name']}, {gpu['memory_gib']:g} GiB, driver {gpu['driver']}" for gpu in gpus]
+    listed = [_gpu_line(**gpu) for gpu in gpus]
     if not torch.cuda.is_available():
         listed.append(
             f"not used: torch {torch.__version__} cannot use them (a build without CUDA, or too old a driver)"

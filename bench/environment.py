@@ -9,7 +9,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -79,9 +79,17 @@ def set_variables(wanted: Mapping[str, str]) -> Iterator[None]:
 
 
 def torchrun_size() -> int:
-    """Return the number of processes that torchrun has started, this one among them; 0 where it has not."""
-    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR")
-    return int(os.environ["WORLD_SIZE"]) if all(name in os.environ for name in names) else 0
+    """Return the number of processes that torchrun has started, this one among them; 0 where it has not.
+
+    It has where all of its variables are there. ValueError where one of them is no number.
+    """
+    numbers = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
+    if any(name not in os.environ for name in (*numbers, "MASTER_ADDR")):
+        return 0
+    for name in numbers:
+        if not os.environ[name].isdecimal():
+            raise ValueError(f"{name}={os.environ[name]} in the environment: expected a whole number, as torchrun sets")
+    return int(os.environ["WORLD_SIZE"])
 
 
 def is_main_process() -> bool:
@@ -218,20 +226,37 @@ def accelerators() -> tuple[dict[str, Any], ...]:
     except Exception:  # no package, no library, no driver: all mean that no GPU can be asked
         return ()
     try:
-        driver = pynvml.nvmlSystemGetDriverVersion()
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        return tuple(
-            {
-                "name": pynvml.nvmlDeviceGetName(handle),
-                "memory_gib": round(pynvml.nvmlDeviceGetMemoryInfo(handle).total / GIB, 1),
-                "driver": driver,
-            }
-            for handle in handles
-        )
-    except pynvml.NVMLError:
-        return ()
+        driver, count = _told(pynvml.nvmlSystemGetDriverVersion), _told(pynvml.nvmlDeviceGetCount) or 0
+        return tuple(filter(None, (_gpu_facts(pynvml, index, driver) for index in range(count))))
     finally:
-        pynvml.nvmlShutdown()
+        _told(pynvml.nvmlShutdown)
+
+
+def _gpu_facts(nvml: Any, index: int, driver: str | None) -> dict[str, Any] | None:
+    """Return name, memory and driver of one GPU, None for what NVML does not tell; None for a GPU without a name.
+
+    A part of a GPU (MIG) without the right to see the whole, and a GPU that has fallen off its bus, tell little.
+    """
+    handle = _told(nvml.nvmlDeviceGetHandleByIndex, index)
+    name = None if handle is None else _told(nvml.nvmlDeviceGetName, handle)
+    if name is None:
+        return None
+    memory = _told(nvml.nvmlDeviceGetMemoryInfo, handle)
+    return {
+        "name": name.decode(errors="replace") if isinstance(name, bytes) else name,
+        "memory_gib": None if memory is None else round(memory.total / GIB, 1),
+        "driver": driver.decode(errors="replace") if isinstance(driver, bytes) else driver,
+    }
+
+
+def _told(ask: Callable[..., Any], *arguments: Any) -> Any:
+    """Return NVML's answer; None where it has none, or its library lacks the question."""
+    import pynvml
+
+    try:
+        return ask(*arguments)
+    except (pynvml.NVMLError, AttributeError, OSError, UnicodeDecodeError):
+        return None
 
 
 @cache

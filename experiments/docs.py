@@ -32,6 +32,7 @@ from experiments import scene_sanity_check
 from experiments.tables import table7
 from reports.analysis import comparisons
 from reports.formats import markdown
+from reports.formats.data_frames import frame_from_csv
 from reports.pages import attention, gpu_hours
 from reports.study import result_sections
 
@@ -59,13 +60,13 @@ OUR_CITYSCAPES = (  # where neither the paper nor its authors' configurations gi
 
 def accuracy(study: str, records: Path) -> str:
     """Return the table of accuracies of a study's record."""
-    return result_sections.accuracy_table(pd.read_csv(records / study / "accuracy.csv"))
+    return result_sections.accuracy_table(frame_from_csv(records / study / "accuracy.csv"))
 
 
 def verdict(study: str, records: Path) -> str:
     """Return what a study's record shows of its variants against the control, as a quotation."""
-    compared = pd.read_csv(records / study / "comparisons.csv")
-    learned = pd.read_csv(records / study / "learned.csv")
+    compared = frame_from_csv(records / study / "comparisons.csv")
+    learned = frame_from_csv(records / study / "learned.csv")
     (control,) = set(compared["control"])
     sentences = [*comparisons.outcome_sentences(compared, control), *comparisons.split_seeds(learned)]
     return "\n>\n".join(f"> {sentence}" for sentence in sentences)
@@ -73,12 +74,12 @@ def verdict(study: str, records: Path) -> str:
 
 def runs(study: str, records: Path) -> str:
     """Return the number of trained models of a study's record."""
-    return str(len(pd.read_csv(records / study / "results.csv")))
+    return str(len(frame_from_csv(records / study / "results.csv")))
 
 
 def minutes(study: str, records: Path) -> str:
     """Return how long a study's record took from its first start to its last end, measures included."""
-    rows = pd.read_csv(records / study / "provenance.csv")
+    rows = frame_from_csv(records / study / "provenance.csv")
     spent = pd.to_datetime(rows["finished"]).max() - pd.to_datetime(rows["started"]).min()
     return f"{spent.total_seconds() / 60:.0f} minutes"
 

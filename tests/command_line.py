@@ -35,9 +35,9 @@ def captured(capsys: pytest.CaptureFixture[str]) -> Captured:
     return Captured(*capsys.readouterr())
 
 
-def run_cli(*words: str, task: str = "quick", measure: str = "") -> int:
+def run_cli(*words: str, task: str = "quick", measure: str = "", tries: bool = False) -> int:
     """The exit code of a command line whose workers call a fake task."""
-    return cli.main(words, tasks=WorkerTasks(run=f"fake_tasks:{task}", measure=measure))
+    return cli.main(words, tasks=WorkerTasks(run=f"fake_tasks:{task}", measure=measure, tries_attentions=tries))
 
 
 def assert_usage_error(

@@ -1,8 +1,8 @@
 """Check of a user's attention in under a minute: its correctness, cost and receptive field.
 
-Each check gives a line: PASS or FAIL for what every attention must hold, INFO for what is good to know. A check in
-which the attention raises fails with the exception, and the others go on. Checks that would repeat the same failure are
-skipped.
+Each check gives a line: PASS or FAIL for what every attention must hold, WARN for a figure that does not tell all, INFO
+for what is good to know. A check in which the attention raises fails with the exception, and the others go on. Checks
+that would repeat the same failure are skipped.
 
     subject = attention_from_options("encoder_self", "mypackage.mymodule:MyAttention", [])
     lines = check_attention(subject, say=print)
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from bench.attention_layer import behaviour, costs, gradients, timing
 from bench.attention_layer.attention_under_test import AttentionUnderTest, Shapes, attention_from_options
-from bench.attention_layer.result import CheckLine, failure_line
+from bench.attention_layer.result import CheckLine, Status, failure_line
 from bench.profiling.memory.layer_peak import MAP_SIDES
 
 __all__ = [
@@ -24,7 +24,9 @@ __all__ = [
     "CheckLine",
     "LayerCheck",
     "attention_from_options",
+    "brief_checks",
     "check_attention",
+    "run_check",
     "summary_line",
 ]
 
@@ -76,7 +78,7 @@ def check_attention(
     """
     lines: list[CheckLine] = []
     for check in _checks(subject, beside, effort or CheckEffort()):
-        for line in _done(check, [line.name for line in lines if line.status == "FAIL"]):
+        for line in run_check(check, [line.name for line in lines if line.status == "FAIL"]):
             lines.append(line)
             say(line)
     return lines
@@ -84,11 +86,32 @@ def check_attention(
 
 def summary_line(lines: Sequence[CheckLine], seconds: float) -> str:
     """Return the last line: the number of lines of each status, and how long it took."""
-    counts = [f"{sum(line.status == status for line in lines)} {status}" for status in ("PASS", "FAIL", "INFO")]
-    return f"{', '.join(counts)} in {seconds:.0f} s"
+    statuses = [line.status for line in lines]
+    shown: tuple[Status, ...] = ("PASS", "FAIL", "WARN", "INFO") if "WARN" in statuses else ("PASS", "FAIL", "INFO")
+    return f"{', '.join(f'{statuses.count(status)} {status}' for status in shown)} in {seconds:.0f} s"
 
 
-def _done(check: LayerCheck, failed: Sequence[str]) -> list[CheckLine]:
+def brief_checks(subject: AttentionUnderTest, maps: Shapes) -> list[LayerCheck]:
+    """Return the checks of results that take seconds: what is tried before an attention trains.
+
+    Args:
+        subject: The attention under test.
+        maps: Height and width of each map that it trains on, in tokens.
+    """
+    return [
+        LayerCheck(name="shapes", run=lambda: behaviour.check_shapes(subject)),
+        LayerCheck(name="finite results", run=lambda: behaviour.check_finite_results(subject, maps)),
+        LayerCheck(name="determinism in evaluation", run=lambda: behaviour.check_determinism(subject)),
+        LayerCheck(
+            name="batch independence",
+            run=lambda: behaviour.check_batch_independence(subject),
+            needs=("determinism in evaluation",),
+        ),
+    ]
+
+
+def run_check(check: LayerCheck, failed: Sequence[str]) -> list[CheckLine]:
+    """Return the lines of a check; `failed` names the checks that have failed."""
     missing = [name for name in check.needs if name in failed]
     if missing:
         return [CheckLine(status="INFO", name=check.name, text=f"not looked at, since {missing[0]} fails")]

@@ -57,6 +57,20 @@ def _wrong(result: Any, call: AttentionCall, before: Mapping[str, Tensor]) -> st
     return f"{' and '.join(changed)} changed in place: the layer needs them afterwards" if changed else ""
 
 
+@torch.no_grad()
+def check_finite_results(subject: AttentionUnderTest, maps: Shapes) -> CheckLine:
+    """Check that the results are finite in both modes, at maps as they are trained on."""
+    name = "finite results"
+    for training in (False, True):
+        result = subject.call(maps).call_on_copies(subject.perturbed().train(training))
+        if not (isinstance(result, Tensor) and result.isfinite().all()):
+            mode = "training" if training else "evaluation"
+            return CheckLine(
+                status="FAIL", name=name, text=f"the result is not finite, at {format_sizes(maps)} in {mode}"
+            )
+    return CheckLine(status="PASS", name=name, text=f"at {format_sizes(maps)}, in both modes")
+
+
 def check_batch_independence(subject: AttentionUnderTest) -> CheckLine:
     """Check that an image's result is the same alone and beside other images."""
     dtype = subject.widest_dtype()

@@ -71,12 +71,15 @@ def count_layer_operations(subject: AttentionUnderTest, maps: Shapes, *, batch: 
 
 
 def check_operations(subject: AttentionUnderTest, maps: Shapes) -> CheckLine:
-    """Check that every operator is counted or known to be free."""
+    """Check that every operator is counted or known to be free, and that what is counted is most of the work."""
     counts = count_layer_operations(subject, maps)
     text = f"{counts.gmacs:.3f} GMACs for one image at {format_sizes(maps)}"
     if counts.sampling_gmacs:
         text += f" ({counts.sampling_gmacs:.3f} of them sampling)"
-    return CheckLine(status="PASS", name="operations counted", text=text)
+    text += f", and {counts.elementwise_gops:.3f}e9 element-wise operations"
+    if counts.is_mostly_elementwise:
+        text += ", which are more and in no count of GMACs: compare this attention by time and memory"
+    return CheckLine(status="WARN" if counts.is_mostly_elementwise else "PASS", name="operations counted", text=text)
 
 
 def check_parameters(subject: AttentionUnderTest, maps: Shapes) -> CheckLine:

@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 
-Status = Literal["PASS", "FAIL", "INFO"]
+Status = Literal["PASS", "FAIL", "WARN", "INFO"]
 MAX_MESSAGE = 240  # characters of an exception's message
 _NOT_THE_USERS = (Path(torch.__file__).parent, Path(__file__).parents[1])
 

@@ -19,6 +19,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from bench.config.fields import LARGEST_INTEGER, did_you_mean, one_of, parse_as
 from bench.config.output_path import check_output
+from unept.utils.paths import user_path
 
 METADATA = "option"
 _REQUIRED: Any = dataclasses.MISSING
@@ -123,7 +124,7 @@ class OptionField:
             return description.parse(text)
         kind = get_args(self.plain_type)[0] if self.is_list else self.plain_type
         if kind is Path:
-            return Path(text).expanduser()
+            return user_path(text)
         return parse_as(f"{self.typed_name} {text}", kind, text) if kind in (int, float) else text
 
     def check(self, value: Any) -> None:

@@ -34,7 +34,7 @@ def start_worker(spec: Mapping[str, Any], log: Path, *, gpu: str | None) -> subp
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env=_environment(spec, gpu),
+            env=worker_environment(spec, gpu=gpu),
         )
 
 
@@ -90,8 +90,8 @@ def exit_reason(code: int, log: Path, *, kills: int) -> dict[str, str]:
     return {"status": "failed", "message": f"worker {end} without a result; see logs/{log.name}"}
 
 
-def _environment(spec: Mapping[str, Any], gpu: str | None) -> dict[str, str]:
-    """Return the worker's environment variables.
+def worker_environment(spec: Mapping[str, Any], *, gpu: str | None) -> dict[str, str]:
+    """Return a worker's environment variables; arguments are those of `start_worker`.
 
     They set its threads, the backend that its rows name, its GPU, and its path: the copies of the user's modules in
     place of the folders that these were found in, then this package. Its working directory is not on the path.

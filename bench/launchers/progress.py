@@ -15,6 +15,7 @@ from typing import Any, TextIO
 
 from bench.launchers.eta import format_duration, remaining_seconds
 from bench.launchers.queue import Job, Outcome
+from unept.utils.visible_text import raw_stream, visible_text
 
 LINE_INTERVAL_SECONDS = 10.0  # seconds between two plain lines about one job
 
@@ -152,7 +153,7 @@ class BarDisplay(AbstractContextManager["BarDisplay"]):
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[note]}", markup=False),
-            console=Console(stderr=True),
+            console=Console(file=raw_stream(sys.stderr)),
         )
         self.all = self.bars.add_task("all", total=clock.total, completed=clock.done, note="")
         self.each: dict[str, Any] = {}
@@ -169,12 +170,12 @@ class BarDisplay(AbstractContextManager["BarDisplay"]):
     def started(self, job: Job) -> None:
         """Add a bar for `job`."""
         self.clock.started(job)
-        self.each[job.key] = self.bars.add_task(f"  {job.label}", total=None, note="")
+        self.each[job.key] = self.bars.add_task(f"  {visible_text(job.label)}", total=None, note="")
 
     def stepped(self, job: Job, step: int, total: int, message: str) -> None:
         """Move the bar of `job` to `step` of `total`."""
         _note_step(self.clock, job, step, total, message)
-        self.bars.update(self.each[job.key], completed=step, total=total, note=message)
+        self.bars.update(self.each[job.key], completed=step, total=total, note=visible_text(message))
         self.bars.update(self.all, note=self.clock.left().removeprefix(", "))
 
     def ended(self, outcome: Outcome) -> None:
@@ -188,7 +189,7 @@ class BarDisplay(AbstractContextManager["BarDisplay"]):
 
     def note(self, text: str) -> None:
         """Print one line above the bars."""
-        self.bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.bars.console.print(visible_text(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def _note_step(clock: JobClock, job: Job, step: int, total: int, message: str) -> None:
@@ -245,7 +246,9 @@ class ProgressCounter(AbstractContextManager["ProgressCounter"]):
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
             columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
-            self.bar = Progress(*columns, TimeRemainingColumn(), console=Console(file=self.stream), transient=True)
-            self.task = self.bar.add_task(self.what, total=total)
+            self.bar = Progress(
+                *columns, TimeRemainingColumn(), console=Console(file=raw_stream(self.stream)), transient=True
+            )
+            self.task = self.bar.add_task(visible_text(self.what), total=total)
             self.bar.start()
         self.bar.update(self.task, completed=done)

@@ -26,14 +26,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from bench import environment
 from bench.launchers.local import LocalQueue
 from bench.launchers.process import last_attempt_log
 from bench.launchers.queue import Job, Outcome, SourcesChanged, StoreUnwritable
 from bench.results.store import Store
 from bench.results.user_modules import write_copy
+from unept.utils.file_locks import LockBusy, file_lock
 
 MAX_LOG_BYTES = 1 << 22  # bytes of a log that are handed back, from its end
 LOCK_TIMEOUT_SECONDS = 60.0  # seconds for another node to let go of a run's checkpoints
@@ -91,10 +90,9 @@ def _share_checkpoints(study: Store, own: Store, key: str, locks: contextlib.Exi
     """
     shared = study.checkpoints(key)
     shared.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(shared / "node.lock")
     try:
-        locks.enter_context(lock.acquire(timeout=LOCK_TIMEOUT_SECONDS))
-    except Timeout:
+        locks.enter_context(file_lock(shared / "node.lock", timeout=LOCK_TIMEOUT_SECONDS))
+    except LockBusy:
         yield {"event": "note", "message": f"{shared} is in use by another node; {key} starts over"}
     else:
         own.checkpoints(key).symlink_to(shared.resolve(), target_is_directory=True)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 
+from bench.results.csv_text import csv_text
 from bench.timing import quartiles
 
 RATIO_AT_MOST = "ratio_at_most"  # the quantity of `bench.microbench.operator.lower_bounds`
@@ -118,13 +117,10 @@ def rows_to_csv(rows: Iterable[BenchmarkRow]) -> str:
     Raises:
         AssertionError: Two rows have one key.
     """
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ROW_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    seen = set()
+    lines, seen = [], set()
     for row in rows:
         assert row.key not in seen, f"two rows of {row.key}"
         seen.add(row.key)
         numbers = {name: f"{getattr(row, name):.6g}" for name in ("value", "q1", "q3")}
-        writer.writerow({"key": row.key, **asdict(row), **numbers})
-    return text.getvalue()
+        lines.append({"key": row.key, **asdict(row), **numbers})
+    return csv_text(ROW_COLUMNS, lines)

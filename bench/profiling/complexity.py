@@ -35,7 +35,8 @@ def complexity_record(name: str, make: MakeNetwork, size: ImageSize, *, quoted: 
 
     Returns:
         `parameters`, `gmacs` (complete convention), `module_gmacs` (the paper's convention), `sampling_gmacs` (share of
-        `gmacs` that is sampling), all in units of 1e9 multiply-adds, and the same per part under `parts`.
+        `gmacs` that is sampling), all in units of 1e9 multiply-adds, and the same per part under `parts`;
+        `elementwise_gops`, in 1e9 elements that element-wise operators give.
 
     Raises:
         ValueError: The network cannot be built or run there, or runs an operator that is neither counted nor free.
@@ -57,22 +58,30 @@ def complexity_record(name: str, make: MakeNetwork, size: ImageSize, *, quoted: 
         "module_gmacs": counted.module_gmacs,
         "gmacs": counted.gmacs,
         "sampling_gmacs": counted.sampling_gmacs,
+        "elementwise_gops": counted.elementwise_gops,
         "parts": [asdict(part) for part in counted.parts],
     }
 
 
-def network_from_spec(spec: str) -> MakeNetwork:
+def network_from_spec(spec: str, size: ImageSize) -> MakeNetwork:
     """Return the function that builds the network which `timm:NAME` or `module:callable` names.
 
     A module is looked up among the installed packages, then in the working directory. Its callable takes no argument
-    and returns a `torch.nn.Module`.
+    and returns a `torch.nn.Module`. It may import timm or torchvision.
+
+    Args:
+        spec: The network.
+        size: Height and width of the image. One of timm that has a size of its own, such as a ViT, is built for it.
 
     Raises:
         ValueError: Nothing has that name, or importing the module fails.
     """
+    from unept.utils import torchvision_shim
+
+    torchvision_shim.ensure()
     module, _, name = spec.partition(":")
     if module == "timm" and name:
-        return _from_timm(spec, name)
+        return _from_timm(spec, name, size)
     dotted = all(part.isidentifier() for part in module.split("."))
     if not (dotted and name.isidentifier()):
         raise ValueError(f"--model {spec}: expected timm:NAME or module:callable, as in timm:resnet101")
@@ -89,10 +98,7 @@ def network_from_spec(spec: str) -> MakeNetwork:
     return make
 
 
-def _from_timm(spec: str, name: str) -> MakeNetwork:
-    from unept.utils import torchvision_shim
-
-    torchvision_shim.ensure()
+def _from_timm(spec: str, name: str, size: ImageSize) -> MakeNetwork:
     import timm
 
     if not timm.is_model(name):  # checked here: timm itself would ask the network for some names
@@ -100,8 +106,12 @@ def _from_timm(spec: str, name: str) -> MakeNetwork:
         guess = f" (nearest: {near[0]})" if near else ""
         raise ValueError(f"--model {spec}: timm has no model {name!r}{guess}")
 
+    known = timm.get_pretrained_cfg(name)
+    resized = known is not None and known.fixed_input_size and tuple(known.input_size[1:]) != tuple(size)
+    options: dict[str, Any] = {"img_size": size} if resized else {}
+
     def make() -> nn.Module:
-        network: nn.Module = timm.create_model(name, pretrained=False)
+        network: nn.Module = timm.create_model(name, pretrained=False, **options)
         return network
 
     return make

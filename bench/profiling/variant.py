@@ -61,6 +61,7 @@ def measure_variant(spec: dict[str, Any], folder: Path, progress: Progress) -> d
             "gflops": counted and counted.gflops,
             "sampling_gmacs": counted and counted.sampling_gmacs,
             "module_gmacs": counted and counted.module_gmacs,
+            "elementwise_gops": counted and counted.elementwise_gops,
             "inside_share": inside_share,
             "reach": receptive_fields,
             "rss_before_gib": before,
@@ -75,7 +76,7 @@ def measure_variant(spec: dict[str, Any], folder: Path, progress: Progress) -> d
             "device": device.type,
             "warm_up": WARM_UP_STEPS,
             "operations": "one image, evaluation mode, convolutions + all matrix products + sampling; "
-            "module_gmacs: what the paper's tool sees",
+            "module_gmacs: what the paper's tool sees; elementwise_gops: elements computed one by one, counted apart",
             "memory": "peak resident set of the process over training steps, libraries included",
             "reach": "gradients of some tokens' results at initial weights, training size",
             **receptive_field_notes,

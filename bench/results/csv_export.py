@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from bench.results.rows import Row, comparable_metrics, nested_items, release_of
+from bench.results.csv_text import csv_text
+from bench.results.rows import Row, comparable_metrics, data_digest_of, nested_items, release_of
 
 _RUN_HEAD = ("variant", "seed", "status", "miou", "pixel_accuracy", "miou_refined", "pixel_accuracy_refined")
+_DATA = ("data", "data_digest")
 _SOURCES = ("release", "sources", "roles")
-_RUN_TAIL = ("message", "preset", "data", "steps", "backend", "threads", *_SOURCES, "key", "experiments")
+_RUN_TAIL = ("message", "preset", *_DATA, "steps", "backend", "threads", *_SOURCES, "key", "experiments")
 _MEASURE_HEAD = ("variant", "status", "parameters", "gmacs", "gflops", "peak_rss_gib")
-_MEASURE_TAIL = ("message", "preset", "data", "backend", "threads", *_SOURCES, "machine", "key", "experiments")
+_MEASURE_TAIL = ("message", "preset", *_DATA, "backend", "threads", *_SOURCES, "machine", "key", "experiments")
 _PROVENANCE = (
     "kind",
     "variant",
@@ -37,10 +37,13 @@ def results_csv(rows: Sequence[Row], experiments: Experiments) -> str:
         rows: Rows of kind `run`.
         experiments: The entries of study.json, by name.
     """
-    lines = [
-        _common(row, experiments, "runs") | _columns(comparable_metrics(row)) | {"seed": row["seed"]} for row in rows
-    ]
-    return _csv(lines, _RUN_HEAD, _RUN_TAIL)
+    names = _names_by_key(experiments, "runs")
+    return _csv(
+        rows,
+        lambda row: _common(row, names) | _columns(comparable_metrics(row)) | {"seed": row["seed"]},
+        _RUN_HEAD,
+        _RUN_TAIL,
+    )
 
 
 def measures_csv(rows: Sequence[Row], experiments: Experiments) -> str:
@@ -50,31 +53,36 @@ def measures_csv(rows: Sequence[Row], experiments: Experiments) -> str:
         rows: Rows of kind `measure`.
         experiments: The entries of study.json, by name.
     """
-    lines = [
-        _common(row, experiments, "measures")
-        | _columns(row["metrics"])
-        | _columns(row.get("protocol", {}), "protocol")
-        | {"machine": row.get("machine")}
-        for row in rows
-    ]
-    return _csv(lines, _MEASURE_HEAD, _MEASURE_TAIL)
+    names = _names_by_key(experiments, "measures")
+
+    def line_of(row: Row) -> dict[str, Any]:
+        protocol = _columns(row.get("protocol", {}), "protocol")
+        return _common(row, names) | _columns(row["metrics"]) | protocol | {"machine": row.get("machine")}
+
+    return _csv(rows, line_of, _MEASURE_HEAD, _MEASURE_TAIL)
 
 
 def provenance_csv(rows: Sequence[Row]) -> str:
     """Return one line per row of either kind: when it was made, how long it took, on what."""
-    lines = []
-    for row in rows:
+    own = ("kind", "variant", "seed", "status", "started", "finished", "key", "command")
+
+    def line_of(row: Row) -> dict[str, Any]:
         training = {k: v for k, v in row.get("training", {}).items() if not isinstance(v, list | dict)}
-        facts = {
-            name: row.get(name)
-            for name in ("kind", "variant", "seed", "status", "started", "finished", "key", "command")
-        }
-        lines.append(facts | training | _columns(row["environment"], "environment"))
-    return _csv(lines, _PROVENANCE, ("command", "key"))
+        return {name: row.get(name) for name in own} | training | _columns(row["environment"], "environment")
+
+    return _csv(rows, line_of, _PROVENANCE, ("command", "key"))
 
 
-def _common(row: Row, experiments: Experiments, kind_folder: str) -> dict[str, Any]:
-    names = [name for name, entry in experiments.items() if any(e["key"] == row["key"] for e in entry[kind_folder])]
+def _names_by_key(experiments: Experiments, kind_folder: str) -> dict[str, str]:
+    """Return the names of the experiments that list each key, sorted and joined."""
+    names: dict[str, list[str]] = {}
+    for name in sorted(experiments):
+        for key in dict.fromkeys(entry["key"] for entry in experiments[name][kind_folder]):
+            names.setdefault(key, []).append(name)
+    return {key: "; ".join(found) for key, found in names.items()}
+
+
+def _common(row: Row, names: Mapping[str, str]) -> dict[str, Any]:
     settings = row["settings"]
     return {
         **{
@@ -84,8 +92,9 @@ def _common(row: Row, experiments: Experiments, kind_folder: str) -> dict[str, A
         "release": release_of(row),
         "roles": " ".join(f"{role}={digest}" for role, digest in sorted(row.get("roles", {}).items())),
         "data": settings["data"],
+        "data_digest": data_digest_of(row),
         "steps": settings["train"]["steps"],
-        "experiments": "; ".join(sorted(names)),
+        "experiments": names.get(row["key"], ""),
         **_columns(row["axes"], "axis"),
     }
 
@@ -98,19 +107,17 @@ def _columns(values: Mapping[str, Any], *prefix: str) -> dict[str, Any]:
     }
 
 
-def _csv(lines: list[dict[str, Any]], head: Iterable[str], tail: Iterable[str]) -> str:
+def _csv(
+    rows: Sequence[Row], line_of: Callable[[Row], dict[str, Any]], head: Iterable[str], tail: Iterable[str]
+) -> str:
     """Return CSV text with the columns `head`, then the others by name, then `tail`.
 
-    Lines are sorted by variant (numbers as numbers), seed and key.
+    Lines are sorted by variant (numbers as numbers), seed and key. They are made twice, for the names of the columns
+    and for the text, so that they need not be kept.
     """
-    others = sorted({name for line in lines for name in line} - {*head, *tail})
-    columns = [*head, *others, *tail]
-    lines.sort(key=lambda line: (natural_sort_key(str(line["variant"])), line.get("seed") or 0, line["key"]))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: "" if value is None else value for name, value in line.items()} for line in lines)
-    return text.getvalue()
+    others = sorted({name for row in rows for name in line_of(row)} - {*head, *tail})
+    ordered = sorted(rows, key=lambda row: (natural_sort_key(str(row["variant"])), row.get("seed") or 0, row["key"]))
+    return csv_text([*head, *others, *tail], map(line_of, ordered))
 
 
 def natural_sort_key(text: str) -> list[tuple[int, float, str]]:

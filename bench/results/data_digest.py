@@ -21,15 +21,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from bench.results.rows import content_key
 from unept.utils.atomic_files import atomic_write
 from unept.utils.cache_folder import cache_folder
+from unept.utils.file_locks import LockBusy, file_lock
 
 READERS = 8  # files read at once
 LOCK_SECONDS = 10.0  # seconds to wait for another process that writes the same cache file
 SETTLED_NS = 2_000_000_000  # a file that changed less than this before it was read may change again unseen
+NAMES_SHOWN = 3  # of files that differ
 _CHUNK = 1 << 20  # bytes
 
 FileDigests = Mapping[str, str]
@@ -107,6 +107,36 @@ def data_digest(data: str, splits: Iterable[str], *, again: bool = False) -> Dat
 def differing_files(before: FileDigests, after: FileDigests) -> list[str]:
     """Return the names of files that were added, removed or changed, sorted."""
     return sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
+
+
+def describe_difference(before: FileDigests | None, after: FileDigests) -> str:
+    """Return `2 files differ (labels/val/a.png, labels/val/b.png)`.
+
+    Args:
+        before: The files' digests at an earlier time; None where they are not known.
+        after: Their digests now.
+    """
+    names = [] if before is None else differing_files(before, after)
+    if not names:
+        return "files differ" if before is None else "their order, classes or label values differ"
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    differ = "1 file differs" if len(names) == 1 else f"{len(names)} files differ"
+    return f"{differ} ({', '.join(names[:NAMES_SHOWN])}{more})"
+
+
+def write_files(path: Path, files: FileDigests) -> None:
+    """Write the digests of files, by which a later command can name those that have changed."""
+    path.parent.mkdir(exist_ok=True)
+    atomic_write(path, json.dumps(dict(sorted(files.items())), indent=0).encode())
+
+
+def read_files(path: Path) -> FileDigests | None:
+    """Return the digests of files that `write_files` wrote; None where they cannot be read."""
+    try:
+        files = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return files if isinstance(files, dict) else None
 
 
 def _split_digest(data: str, split: str) -> _Split:
@@ -187,8 +217,8 @@ def _read_cache(path: Path | None) -> dict[str, Entry]:
 
 def _add_to_cache(path: Path, root: Path, fresh: Mapping[str, Entry]) -> None:
     """Add entries to a cache file. Where it cannot be written, the files are read again the next time."""
-    with contextlib.suppress(OSError, Timeout):
+    with contextlib.suppress(OSError, LockBusy):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock"), timeout=LOCK_SECONDS):
+        with file_lock(path.with_suffix(".lock"), timeout=LOCK_SECONDS):
             content = {"root": str(root.resolve()), "files": {**_read_cache(path), **fresh}}
             atomic_write(path, json.dumps(content).encode())

@@ -10,18 +10,19 @@ from __future__ import annotations
 
 RELEASE = "0.1.0"
 
-SAME_NUMBERS = ("0.1.0",)
-"""Versions of this program that give the numbers of release 0.1.0. While the version in pyproject.toml is one of them,
+SAME_NUMBERS = ("0.1.0", "0.2.0.dev0")
+"""Versions of this program that give the numbers of release 0.1.0, but for means over regions, which rows of that
+release leave out (`bench.results.rows.comparable_metrics`). While the version in pyproject.toml is one of them,
 a test asks that today's sources have the digests in EQUIVALENT."""
 
 EQUIVALENT: dict[str, str] = {
-    "data": "62d43c360f88ff4a",
+    "data": "f2073c516c9c11d1",
     "losses": "a472b76ef4359b5c",
-    "measure": "3beb35a6d81fcd8b",
-    "metrics": "7ffade8e3b65a38c",
-    "model": "05500672811b9999",
-    "operator": "80f3c692360851ad",
-    "recipe": "82a86e412f9e9f77",
+    "measure": "e3b0363789aa17cb",
+    "metrics": "9295c91a574f16a5",
+    "model": "2c6544d522065ea5",
+    "operator": "d819a586ab3c6d8c",
+    "recipe": "4b17a900a6167080",
 }
 
 FILES = {

@@ -63,10 +63,13 @@ NO_NUMBER = (
     "unept/data/contact_sheet.py",
     "unept/utils/__init__.py",
     "unept/utils/atomic_files.py",
-    "unept/utils/container.py",
     "unept/utils/cache_folder.py",
+    "unept/utils/container.py",
+    "unept/utils/file_locks.py",
     "unept/utils/messages.py",
+    "unept/utils/paths.py",
     "unept/utils/torchvision_shim.py",
+    "unept/utils/visible_text.py",
 )
 """Files of `unept/` and `cuda/` that decide no number of a run or measure."""
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from bench.results.shapes import ROW_SHAPES, check_shape
 
 SCHEMA = 1
 STATUSES = ("ok", "oom", "diverged", "unsupported", "failed", "skipped")
@@ -16,6 +19,8 @@ REGION_METRICS = {"interior_miou": "interior_classes", "trimap": "trimap_classes
 
 _RUN_KEY = ("settings", "preset", "seed", "backend", "threads", "sources")
 _MEASURE_KEY = ("settings", "preset", "backend", "threads", "sources", "machine")
+
+_COMMON = ("axes", "settings", "environment", "evaluation", "protocol")  # of a row, alike in many rows
 
 Row = dict[str, Any]
 
@@ -112,6 +117,30 @@ def nested_items(values: Mapping[str, Any], path: tuple[str, ...] = ()) -> Itera
             yield (*path, name), value
 
 
+class SharedValues:
+    """Lets rows that are held together hold once what they have in common: names, texts, settings, environments."""
+
+    def __init__(self) -> None:
+        self._whole: dict[str, Any] = {}
+
+    def shared(self, row: Row) -> Row:
+        """Return the row, equal to what it was, with what it has in common with earlier ones."""
+        return {
+            sys.intern(name): self._whole.setdefault(canonical_json(value), value)
+            if name in _COMMON
+            else _with_interned_texts(value)
+            for name, value in row.items()
+        }
+
+
+def _with_interned_texts(value: Any) -> Any:
+    if isinstance(value, str):
+        return sys.intern(value)
+    if isinstance(value, dict):
+        return {sys.intern(name): _with_interned_texts(inner) for name, inner in value.items()}
+    return value
+
+
 def row_to_text(row: Mapping[str, Any]) -> str:
     """Return the file text of a row, with a digest over its content by which damage is detected."""
     content = json_value({name: value for name, value in row.items() if name != "digest"})
@@ -150,4 +179,5 @@ def row_from_text(text: str, kind: str, key: str) -> Row:
         raise ValueError(f"schema {row.get('schema')}, this program reads {SCHEMA}")
     if row.get("kind") != kind or row.get("key") != key:
         raise ValueError("the row of another file")
+    check_shape(row, ROW_SHAPES[kind])
     return row

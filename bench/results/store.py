@@ -5,6 +5,7 @@
     OUT/runs/KEY.lock         its claim                OUT/logs/KEY.log        OUT/checkpoints/KEY/
     OUT/pictures/KEY.npz      some pictures with what the run predicted for them
     OUT/modules/DIGEST/...    a user's own module and what it imports, as the runs use it
+    OUT/trials/KEY.json       what was found when a user's attention was tried before it trained
     OUT/data/DIGEST.json      digests of the files that runs were trained and scored on
     OUT/results.csv           scores: what a repetition gives again, bit for bit
     OUT/measures.csv          operations, memory, time
@@ -31,13 +32,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from bench.results import csv_export, study_file
+from bench.results import csv_export, data_digest, study_file
 from bench.results.data_digest import DataDigest, FileDigests, has_files
-from bench.results.rows import KINDS, SCHEMA, Row, row_from_text, row_to_text
+from bench.results.rows import KINDS, SCHEMA, Row, SharedValues, row_from_text, row_to_text
 from bench.results.study_file import FORMAT, ROW_FOLDERS, STUDY_FILE
 from unept.utils.atomic_files import atomic_write, sync_folder
+from unept.utils.file_locks import LockBusy, file_lock
 
 _OWN = (STUDY_FILE, "study.lock", f"{STUDY_FILE}.tmp")
 NO_DIGESTS: Mapping[str, str] = {}
@@ -65,10 +65,14 @@ class Store:
 
     Args:
         out: The folder.
+        keep: Hold every row that was read, so that it is not read again while its file stays the same.
     """
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, *, keep: bool = False) -> None:
         self.out = out
+        self._keep = keep
+        self._kept: dict[Path, tuple[tuple[int, ...], Row]] = {}
+        self._common = SharedValues()
 
     # --- the folder ---------------------------------------------------------------------------------------------------
 
@@ -144,7 +148,7 @@ class Store:
         ]
 
     def _write_study(self, study: Mapping[str, Any]) -> None:
-        atomic_write(self.out / STUDY_FILE, study_file.study_text(study))
+        atomic_write(self.out / STUDY_FILE, study_file.study_text(study), alone=True)
 
     def _listed_rows(self) -> list[Path]:
         return [
@@ -212,9 +216,9 @@ class Store:
         splits = study.get("data_splits", NO_DIGESTS)
         return study if named and isinstance(splits, dict) and study_file.has_entries(study.get("experiments")) else {}
 
-    def lock(self) -> FileLock:
+    def lock(self) -> contextlib.AbstractContextManager[None]:
         """Return the lock for changes that concern the whole folder: study.json, the tables, a report."""
-        return FileLock(self.out / "study.lock")
+        return file_lock(self.out / "study.lock")
 
     def token(self) -> str:
         """Return a text that differs between studies, by which another machine sees if it has this one; "" for none."""
@@ -305,16 +309,24 @@ class Store:
         """
         path = self.path(kind, key)
         try:
+            status = path.stat()
+            state = (status.st_ino, status.st_mtime_ns, status.st_size)
+            if path in self._kept and self._kept[path][0] == state:
+                return self._kept[path][1]
             data = path.read_bytes()
         except FileNotFoundError:
             return None
         except IsADirectoryError:
             raise ValueError(f"{path}: a folder") from None
         try:
-            return row_from_text(data.decode("utf-8"), kind, key)
+            row = row_from_text(data.decode("utf-8"), kind, key)
         except ValueError as error:  # UnicodeDecodeError is one
             reason = "not text" if isinstance(error, UnicodeDecodeError) else error
             raise ValueError(f"{path}: {reason}") from None
+        if self._keep:
+            row = self._common.shared(row)
+            self._kept[path] = (state, row)
+        return row
 
     def has(self, kind: str, key: str) -> bool:
         """Return True if a whole row of `key` is there."""
@@ -370,15 +382,12 @@ class Store:
         Raises:
             ClaimBusy: Where another process has it.
         """
-        lock = FileLock(self.path(kind, key).with_suffix(".lock"))
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            raise ClaimBusy(key) from None
-        try:
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(file_lock(self.path(kind, key).with_suffix(".lock"), timeout=0))
+            except LockBusy:
+                raise ClaimBusy(key) from None
             yield
-        finally:
-            lock.release()
 
     def is_claimed(self, kind: str, key: str) -> bool:
         """Return True if some process holds the claim now."""
@@ -392,7 +401,7 @@ class Store:
         """Add `row`, whole and synced, and drop the run's checkpoints. Only under its claim, and never over a row."""
         path = self.path(row["kind"], row["key"])
         assert not path.exists(), f"{path} exists; rows are immutable"
-        atomic_write(path, row_to_text(row).encode())
+        atomic_write(path, row_to_text(row).encode(), alone=True)
         shutil.rmtree(self.checkpoints(row["key"]), ignore_errors=True)
 
     def checkpoints(self, key: str) -> Path:
@@ -413,18 +422,16 @@ class Store:
 
     def write_data_files(self, data: DataDigest) -> None:
         """Keep the digests of the data's files, by which a later command can name those that have changed."""
-        path = self.out / "data" / f"{data.digest}.json"
+        path = self._data_files(data.digest)
         if data.files and not path.exists():
-            path.parent.mkdir(exist_ok=True)
-            atomic_write(path, json.dumps(dict(sorted(data.files.items())), indent=0).encode())
+            data_digest.write_files(path, data.files)
 
     def data_files(self, digest: str) -> FileDigests | None:
         """Return the digests of files that `write_data_files` kept; None where they are not there."""
-        try:
-            files = json.loads((self.out / "data" / f"{digest}.json").read_bytes())
-        except (OSError, ValueError, RecursionError):
-            return None
-        return files if isinstance(files, dict) else None
+        return data_digest.read_files(self._data_files(digest))
+
+    def _data_files(self, digest: str) -> Path:
+        return self.out / "data" / f"{digest}.json"
 
     def write_beside(self, key: str, *, log: bytes, pictures: bytes | None) -> None:
         """Add what another machine made besides a row.
@@ -472,7 +479,7 @@ class Store:
             for name, text in texts.items():
                 path = self.out / name
                 if not path.exists() or path.read_bytes() != text.encode():
-                    atomic_write(path, text.encode())
+                    atomic_write(path, text.encode(), alone=True)
         return [self.out / name for name in texts]
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from bench.results.data_digest import data_digest, differing_files
+from bench.results.data_digest import data_digest, describe_difference
 from bench.results.rows import Row, data_digest_of, is_data_verified, request_key
 from bench.results.store import Store
-
-SHOWN = 3  # names in a line
 
 
 def changed_data_lines(store: Store, due: Sequence[Mapping[str, Any]], rows: Iterable[Row]) -> list[str]:
@@ -42,16 +40,8 @@ def changed_data_lines(store: Store, due: Sequence[Mapping[str, Any]], rows: Ite
 
 def _line(store: Store, before: str, specs: Sequence[Mapping[str, Any]]) -> str:
     spec, count = specs[0], len(specs)
-    known = store.data_files(before)
     now = data_digest(spec["settings"]["data"], spec["data"]["splits"]).files
-    names = [] if known is None else differing_files(known, now)
-    if names:
-        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        differ = (
-            f"{len(names)} {'file differs' if len(names) == 1 else 'files differ'} ({', '.join(names[:SHOWN])}{more})"
-        )
-    else:
-        differ = "files differ" if known is None else "their order, classes or label values differ"
+    differ = describe_difference(store.data_files(before), now)
     return (
         f"the data at {spec['settings']['data']} have changed since {count} {'run was' if count == 1 else 'runs were'} "
         f"made: {differ}; {'it is' if count == 1 else 'they are'} due again"

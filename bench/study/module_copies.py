@@ -28,6 +28,7 @@ def copy_modules(store: Store, specs: Iterable[Mapping[str, Any]]) -> list[str]:
         modules |= {digest: module for digest, module in user_modules(slots).items() if module.folders}
     lines: list[str] = []
     if modules:
+        store.out.mkdir(parents=True, exist_ok=True)
         with store.lock():
             for digest, module in modules.items():
                 lines += _copy(store, digest, module)

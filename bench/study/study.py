@@ -27,10 +27,12 @@ from bench.results.rows import KINDS, Row, row_key
 from bench.results.source_hash import combined, slots_of, source_roles
 from bench.results.store import ClaimBusy, Store
 from bench.study import module_copies, oom_policy
+from bench.study.attention_trials import try_attentions
 from bench.study.changed_data import changed_data_lines
 from bench.study.changed_roles import changed_lines
 from bench.study.shard import WHOLE_STUDY, Shard
 from bench.study.summary import counted
+from unept.utils.paths import quoted_path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +42,12 @@ class WorkerTasks:
     Args:
         run: Trains and evaluates one run.
         measure: Measures one variant; "" for no measures.
+        tries_attentions: Users' attentions are tried first.
     """
 
     run: str = "bench.training.loop:train_and_evaluate"
     measure: str = "bench.profiling.variant:measure_variant"
+    tries_attentions: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +181,8 @@ def run_study(study: Study, say: Callable[[str], None] = print) -> tuple[Row, ..
             say(f"{done} of {counted(len(todo.own_runs), 'run')}{_of(study.shard)} are there already")
         if todo.due_runs:
             say(_due(study, todo))
+        if study.tasks.tries_attentions:
+            try_attentions(study.out, [job.spec for job in todo.due_runs], say)
         advised = _advice(study, todo)
         for line in advised.warnings:
             say(line)
@@ -290,7 +296,7 @@ def remaining_work_line(study: Study) -> str:
         return ""
     return (
         f"{counted(runs, 'run')} and {counted(measures, 'measure')} of the experiment have no row yet; the shard that "
-        f"ends last writes the report, and unept-bench report {study.out} writes it of what is there"
+        f"ends last writes the report, and unept-bench report {quoted_path(study.out)} writes it of what is there"
     )
 
 

@@ -51,7 +51,9 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
         tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in values.items()}
     facts = json.dumps(dataclasses.asdict(state))
     atomic_write(
-        folder / CHECKPOINT_FILE, to_bytes(tensors, metadata={"state": facts, "sha256": digest_of(facts, tensors)})
+        folder / CHECKPOINT_FILE,
+        to_bytes(tensors, metadata={"state": facts, "sha256": digest_of(facts, tensors)}),
+        alone=True,
     )
 
 

@@ -13,9 +13,12 @@ import torch
 
 from bench import environment
 from bench.config import checks
+from bench.config.attention_options import without_defaults
 from bench.config.fields import replace_fields
 from bench.config.grid import PROFILE_AXIS, Variant, with_field_values
 from bench.config.settings import Settings, settings_to_dict
+from bench.results.data_digest import DataDigest, describe_difference, has_files, read_files, write_files
+from bench.results.shapes import check_shape
 from bench.results.store import utc_now
 from bench.training.execution import check_batch
 from bench.training.options import BACKBONE_ALIASES, Execution, LossNormalization, TrainOptions, training_base
@@ -31,6 +34,7 @@ RECORD_FILE, LOCK_FILE, LOG_FILE, MODEL_FILE, RESULT_FILE = (
     "model.safetensors",
     "result.json",
 )
+DATA_FILE = "data.json"  # digests of the data's files
 NO_WEIGHTS = "none"
 
 
@@ -167,8 +171,12 @@ def _default_out(name: str, settings: Settings) -> Path:
 # --- the folder -------------------------------------------------------------------------------------------------------
 
 
-def read_training_record(training: TrainingJob) -> dict[str, Any]:
+def read_training_record(training: TrainingJob, data: DataDigest | None = None) -> dict[str, Any]:
     """Return what the folder records of its training; {} for a folder that is absent or empty.
+
+    Args:
+        training: The training.
+        data: Digest of its data; None leaves the data unexamined.
 
     Raises:
         ValueError: For a folder of something else or of another training, naming the first value that differs.
@@ -180,6 +188,8 @@ def read_training_record(training: TrainingJob) -> dict[str, Any]:
     if not path.exists():
         own = (
             LOCK_FILE,
+            DATA_FILE,
+            f"{DATA_FILE}.tmp",
             f"{RECORD_FILE}.tmp",
         )  # the second while the first process begins, or where it was killed then
         foreign = sorted(entry.name for entry in out.iterdir() if entry.name not in own) if out.exists() else []
@@ -187,23 +197,51 @@ def read_training_record(training: TrainingJob) -> dict[str, Any]:
             raise ValueError(f"{out} is not empty and no training of this program (it holds {foreign[0]})")
         return {}
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        record = None
-    if not isinstance(record, dict) or record.get("format") != FORMAT or "identity" not in record:
-        raise ValueError(f"{path} is damaged or not of this program; name another folder with --out")
-    difference = _difference(record["identity"], json.loads(json.dumps(training.identity)))
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        check_shape(record, {"format": str, "identity": dict, "manner": dict})
+        if record["format"] != FORMAT:
+            raise ValueError(f"format: expected {FORMAT!r}")
+    except (ValueError, RecursionError) as error:
+        reason = "not whole JSON" if isinstance(error, RecursionError | json.JSONDecodeError) else error
+        raise ValueError(
+            f"{path} is damaged or not of this program ({reason}); name another folder with --out"
+        ) from None
+    known = record.get("data") or {}
+    identities = (record["identity"], json.loads(json.dumps(training.identity)))
+    difference = _difference(*(comparable_identity(identity, by_digest=bool(known)) for identity in identities))
     if difference:
         raise ValueError(f"{out} holds a training with {difference}; name another folder with --out")
+    if known and data and known.get("digest") != data.digest and has_files(training.settings.data):
+        raise ValueError(
+            f"the data at {training.settings.data} have changed since the training in {out} began: "
+            f"{describe_difference(read_files(out / DATA_FILE), data.files)}; name another folder with --out"
+        )
     return record
 
 
-def create_training_folder(training: TrainingJob) -> None:
+def comparable_identity(identity: Any, *, by_digest: bool) -> Any:
+    """Return an identity as it is compared: without options at their defaults; `by_digest` without the data's path."""
+    settings = identity.get("settings") if isinstance(identity, Mapping) else None
+    if not isinstance(settings, Mapping):
+        return identity
+    settings = without_defaults(settings)
+    data = settings.get("data")
+    if by_digest and isinstance(data, str):
+        settings["data"] = data.partition(":")[0]
+    return {**identity, "settings": settings}
+
+
+def create_training_folder(training: TrainingJob, data: DataDigest) -> None:
     """Create the folder and write the record of its training."""
     training.out.mkdir(parents=True, exist_ok=True)
+    if data.files:
+        write_files(training.out / DATA_FILE, data.files)
     record = {"format": FORMAT, "identity": training.identity, "manner": training.manner, "created": utc_now()}
+    record |= {"data": data.record}
     atomic_write(
-        training.out / RECORD_FILE, (json.dumps(record | {"command": training.command}, indent=1) + "\n").encode()
+        training.out / RECORD_FILE,
+        (json.dumps(record | {"command": training.command}, indent=1) + "\n").encode(),
+        alone=True,
     )
 
 

@@ -22,19 +22,21 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from torch import nn
 
 import unept
 from bench import environment
 from bench.config import checks
 from bench.config.grid import Variant
+from bench.config.settings import settings_to_dict
 from bench.distributed import SINGLE, ProcessGroup
 from bench.errors import one_line
 from bench.evaluation.evaluate import evaluate_model
 from bench.evaluation.protocol import protocol_of_settings
 from bench.launchers.eta import format_duration
+from bench.results.data_digest import DataDigest, digest_of_settings, has_files
 from bench.results.rows import json_value
+from bench.results.shapes import NUMBER, check_shape
 from bench.results.store import utc_now
 from bench.training import checkpoint, loop
 from bench.training.job import (
@@ -44,6 +46,7 @@ from bench.training.job import (
     MODEL_FILE,
     RESULT_FILE,
     TrainingJob,
+    comparable_identity,
     create_training_folder,
     read_training_record,
 )
@@ -55,7 +58,14 @@ from unept.config import SLOTS
 from unept.data import open_data
 from unept.losses.total_loss import Losses
 from unept.utils.atomic_files import atomic_write
+from unept.utils.file_locks import LockBusy, file_lock
 from unept.utils.finite import NonFiniteError, non_finite_in
+
+RESULT_SHAPE = {
+    "metrics": dict.fromkeys(("miou", "miou_refined", "pixel_accuracy"), NUMBER),
+    "training": {"seconds": (int, float)},
+    "evaluation": {"images": int},
+}
 
 
 def run_training(job: TrainingJob, log: Log = print) -> dict[str, Any]:
@@ -77,20 +87,33 @@ def run_training(job: TrainingJob, log: Log = print) -> dict[str, Any]:
     if job.tensorboard:
         check_tensorboard()
     threads = environment.thread_variables(job.threads) | {"UNEPT_BACKEND": job.backend}
-    read_training_record(job)  # a folder of something else is refused before anything is put there
+    data = _data_now(job) if environment.is_main_process() else None
+    read_training_record(job, data)  # a folder of something else is refused before anything is put there
     with _training_lock(job), environment.set_variables(threads):
-        record = read_training_record(job)
+        record = read_training_record(job, data)
         if (job.out / RESULT_FILE).exists() and (job.out / MODEL_FILE).exists():
             log(f"{job.out}: this training is done")
             return _read_result(job)
-        if environment.is_main_process() and not record:
+        if data and not record:
             settings = job.settings
             checks.check_data_sets([Variant(name=settings.model.backbone, axes={}, settings=settings)])
-            create_training_folder(job)
-        elif environment.is_main_process() and record["manner"] != json.loads(json.dumps(job.manner)):
+            create_training_folder(job, data)
+        elif data and record["manner"] != json.loads(json.dumps(job.manner)):
             log("carried out in another manner than it began: equal to rounding, not to the bit")
+        if data and has_files(job.settings.data):
+            log(_data_line(job, data, verified="data" in record or not record))
         _start(job)
     return _read_result(job)
+
+
+def _data_now(job: TrainingJob) -> DataDigest:
+    return digest_of_settings(settings_to_dict(job.settings), again=True)
+
+
+def _data_line(job: TrainingJob, data: DataDigest, *, verified: bool) -> str:
+    """Return a line on the data and their digest, by which a reader can tell whether two trainings had the same."""
+    unknown = "" if verified else "; not verified, the training began before a training recorded a digest of its data"
+    return f"data: {job.settings.data}, digest {data.digest}{unknown}"
 
 
 def _start(job: TrainingJob) -> None:
@@ -222,7 +245,10 @@ class _SessionCallback(Callback):
             device=next(self.model.parameters()).device,
             writer=tensorboard_writer(job.out / "tensorboard", step) if job.tensorboard else None,
         )
-        self.logger.start(step, manner=job.manner, environment=environment.collect_environment(threads=job.threads))
+        data = read_training_record(job).get("data", {})
+        self.logger.start(
+            step, manner=job.manner, data=data, environment=environment.collect_environment(threads=job.threads)
+        )
         if step:
             self.logger.log(f"continuing after step {step}")
 
@@ -277,7 +303,8 @@ def _evaluate(
 
 def _write_result(job: TrainingJob, result: dict[str, Any]) -> None:
     """Write the result, and remove the checkpoint, which is not needed any more."""
-    facts = job.identity | {"manner": job.manner, "command": job.command, "finished": utc_now()}
+    data = read_training_record(job, _data_now(job)).get("data", {})  # refuses data that changed meanwhile
+    facts = job.identity | {"data": data, "manner": job.manner, "command": job.command, "finished": utc_now()}
     content = json_value({**result, **facts})
     atomic_write(job.out / RESULT_FILE, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
     (job.out / checkpoint.CHECKPOINT_FILE).unlink(missing_ok=True)
@@ -304,10 +331,21 @@ def _percent(share: float | None) -> str:
 def _read_result(job: TrainingJob) -> dict[str, Any]:
     """Return the content of the result's file, also for processes that did not make it."""
     path = job.out / RESULT_FILE
+    again = "remove it, and the same command evaluates the model again"
     try:
         result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise ValueError(f"{path} is damaged; remove it, and the same command evaluates the model again") from None
+    except (ValueError, RecursionError):
+        raise ValueError(f"{path} is damaged; {again}") from None
+    try:
+        check_shape(result, RESULT_SHAPE)
+    except ValueError as error:
+        raise ValueError(f"{path} is no result of this program ({error}); {again}") from None
+    recorded = {name: result.get(name) for name in job.identity}
+    by_digest = bool(result.get("data"))
+    if comparable_identity(recorded, by_digest=by_digest) != comparable_identity(
+        json_value(job.identity), by_digest=by_digest
+    ):
+        raise ValueError(f"{path} is the result of another training; {again}")
     return result
 
 
@@ -318,8 +356,9 @@ def _training_lock(job: TrainingJob) -> Iterator[None]:
         yield
         return
     job.out.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(job.out / LOCK_FILE, timeout=0):
-            yield
-    except Timeout:
-        raise ValueError(f"{job.out}: another process trains there") from None
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(file_lock(job.out / LOCK_FILE, timeout=0))
+        except LockBusy:
+            raise ValueError(f"{job.out}: another process trains there") from None
+        yield

@@ -6,11 +6,12 @@ import contextlib
 import io
 import os
 from collections.abc import Callable, Iterable, MutableMapping
-from pathlib import Path
 
 from bench.config.option_fields import OptionField
 from experiments.commands.console import NAME
 from unept.config import BACKENDS, SLOTS
+from unept.utils.paths import user_path
+from unept.utils.visible_text import visible_text
 
 VARIABLE = f"_{NAME.replace('-', '_').upper()}_COMPLETE"
 # The registries of `unept` import torch; a test compares these with them.
@@ -100,14 +101,16 @@ def complete_path(incomplete: str) -> list[str]:
     folder, _, name = incomplete.rpartition("/")
     base = f"{folder}/" if folder or incomplete.startswith("/") else ""
     try:
-        entries = sorted(Path(base or ".").expanduser().iterdir())
-    except OSError:
+        entries = sorted(user_path(base or ".").iterdir())
+    except (OSError, ValueError):
         return []
     hidden = name.startswith(".")
     return [
         f"{base}{entry.name}{'/' * entry.is_dir()}"
         for entry in entries
-        if entry.name.startswith(name) and (hidden or not entry.name.startswith("."))
+        if entry.name.startswith(name)
+        and (hidden or not entry.name.startswith("."))
+        and entry.name == visible_text(entry.name)  # others cannot be typed
     ]
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from unept.utils.file_locks import NO_LOCKS
+from unept.utils.visible_text import VisibleStream
 
 if TYPE_CHECKING:
     from bench.study.study import WorkerTasks
@@ -16,6 +21,14 @@ if TYPE_CHECKING:
 NAME = "unept-bench"
 DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130  # exit codes
 _UNUSABLE = (errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
+
+_NO_ROOM = {
+    errno.EFBIG: "larger than a file of this process may be (ulimit -f)",
+    errno.EMFILE: "more files are open than this process may have (ulimit -n)",
+    errno.ENFILE: "more files are open than this machine may have",
+    errno.EAGAIN: "no further process or thread may be started (ulimit -u)",
+    errno.ENOMEM: "no memory is left for another process (ulimit -v)",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +47,20 @@ class Invocation:
     def command(self) -> str:
         """The whole command line, quoted for a shell."""
         return shlex.join([NAME, *self.words])
+
+
+@contextlib.contextmanager
+def visible_output() -> Iterator[VisibleStream]:
+    """Show everything that is printed within the context by `visible_text`; yields the standard output.
+
+    Standard streams that were closed before the program began are opened on nothing, so that no file takes their place.
+    """
+    while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:  # the lowest number that is free
+        os.set_inheritable(opened, True)
+    os.close(opened)
+    output = VisibleStream(sys.stdout)
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(VisibleStream(sys.stderr)):
+        yield output
 
 
 def print_progress(line: str) -> None:
@@ -74,6 +101,13 @@ def explain_os_error(error: OSError) -> str | None:
         return f"{path}the disk is full; finished runs are kept, and the same command continues once there is room"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{path}not readable or not writable ({error.strerror}); name another folder with --out"
+    if error.errno in NO_LOCKS:
+        return (
+            f"{path}the file system of this folder has no file locks ({error.strerror}), which keep processes apart; "
+            "name a folder on another one with --out"
+        )
+    if error.errno in _NO_ROOM:
+        return f"{path}{_NO_ROOM[error.errno]}; finished runs are kept, and the same command continues"
     if error.errno in _UNUSABLE:
         return f"{path}{error.strerror}; name another folder with --out"
     return None

@@ -19,12 +19,11 @@ def evaluate(options: EvaluationRequest, call: Invocation) -> int:
     open_data(options.data, options.split)
     check_files(options.checkpoints)
 
-    from filelock import FileLock
-
     from bench import environment
     from bench.evaluation import multi_process
     from reports import write_files
     from reports.pages import evaluation as pages
+    from unept.utils.file_locks import file_lock
 
     try:
         scored = multi_process.evaluate_checkpoints(options, print_progress)
@@ -37,7 +36,7 @@ def evaluate(options: EvaluationRequest, call: Invocation) -> int:
     page = pages.evaluation_markdown(records, pairs, call.command)
     print_lines(pages.evaluation_lines(records, pairs))
     name = "-".join(record["name"] for record in records)
-    with FileLock(options.out / "report.lock"):  # another machine's first process may write the same page
+    with file_lock(options.out / "report.lock"):  # another machine's first process may write the same page
         written, *_ = write_files(options.out, {f"{name[:LONGEST_NAME]}-{options.split}.md": page.encode()})
     folders = ", ".join(record["folder"] for record in records)
     print(f"report: {written}; scores and the counts of every picture: {folders}")

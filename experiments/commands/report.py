@@ -26,14 +26,14 @@ class ReportOptions:
 
 
 def report(options: ReportOptions, call: Invocation) -> int:
-    """Make a study's tables and reports again, from its rows.
+    """Make a study's tables and reports again, from its rows, and audit these for what earlier versions left in them.
 
     Rows of one experiment in several folders are read together, and the first of them takes the report.
     """
     from bench.results.rows import KINDS
     from bench.results.store import Store
 
-    stores = [Store(folder) for folder in options.folders]
+    stores = [Store(folder, keep=True) for folder in options.folders]
     for line in [line for store in stores for line in store.mend()]:
         print(line)
     names = list(dict.fromkeys(name for store in stores for name in store.experiments()))
@@ -42,7 +42,7 @@ def report(options: ReportOptions, call: Invocation) -> int:
             print(problem)
         store.write_tables()
     for name in [options.experiment] if options.experiment else names:
-        write_study_report(options.folders, name, options.control, with_pictures=not options.no_pictures)
+        write_study_report(stores, name, options.control, with_pictures=not options.no_pictures, audit=True)
     return DONE
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.commands.console import DONE, FAILED, INTERRUPTED, NAME, Invocation, print_lines, print_progress
 
 if TYPE_CHECKING:
     from bench.results.rows import Row
+    from bench.results.store import Store
     from bench.study.options import StudyRequest
     from bench.study.request import VariantFactory
     from bench.study.study import Study
@@ -84,8 +84,7 @@ def run_due(study: Study, after: Callable[[Study], None] | None = None) -> Seque
     if left:
         print(f"shard {study.shard} is {'not done' if unfinished else 'done'}; {left}")
     else:
-        with Store(study.out).lock():  # shards that end together write one report
-            write_study_report([study.out], study.name)
+        write_study_report([Store(study.out, keep=True)], study.name)
         if after:
             after(study)
     if unfinished:
@@ -95,14 +94,18 @@ def run_due(study: Study, after: Callable[[Study], None] | None = None) -> Seque
 
 
 def write_study_report(
-    folders: Sequence[Path], experiment: str, control: str = "", *, with_pictures: bool = True
+    stores: Sequence[Store], experiment: str, control: str = "", *, with_pictures: bool = True, audit: bool = False
 ) -> None:
-    """Write one experiment's report and print its table."""
+    """Write one experiment's report and print its table and what an audit of its rows finds.
+
+    `audit` prints a line where it finds nothing, too.
+    """
     from reports import read_study, write_report
     from reports.study import terminal
 
-    page, html, *_ = write_report(folders, experiment, control=control, with_pictures=with_pictures)
-    print_lines(terminal.study_lines(read_study(folders, experiment, control)))
+    page, html, *_ = write_report(stores, experiment, control=control, with_pictures=with_pictures)
+    study = read_study(stores, experiment, control)
+    print_lines([*terminal.study_lines(study), *terminal.audit_lines(study, always=audit)])
     print(f"report of {experiment}: {page} and {html.name}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,13 @@ class TableOptions:
         choices=TABLES,
         completes="choices",
     )
-    row: tuple[str, ...] = option((), help="Only these rows of it.", metavar="NAME", group=RECIPE, default_text="all")
+    row: tuple[str, ...] = option(
+        (),
+        help="Only these rows of it; in table 8 also module:Class, an attention of your own.",
+        metavar="NAME",
+        group=RECIPE,
+        default_text="all",
+    )
     rates: str = option(
         "",
         help="Choose each row's learning rate from these on the validation split, then score the test split.",
@@ -68,10 +75,11 @@ def table(options: TableOptions, call: Invocation) -> int:
     chosen = trained_table(number)
     control = request.control or (chosen.control if not options.row or chosen.control in options.row else "")
     request = replace(request, control=control)
-    make = with_overrides(with_control(only_rows(chosen.variants, options.row), control), fields)
+    make = with_overrides(with_control(only_rows(chosen, options.row), control), fields)
     name = [*options.row, *[NONE] * (control == NONE and number in (6, 7)), *fields]
     rates = lr_sweep.rates_to_try(options.rates, table=number, preset_name=request.preset)
     if rates:
+        _refuse_rate(fields)
         name.append(f"rates={lr_sweep.rates_text(rates)}")
         # What only the last part needs is checked before the first: its split, its rows, its folder.
         lr_sweep.check_score_split(study_settings(request))
@@ -89,6 +97,13 @@ def table(options: TableOptions, call: Invocation) -> int:
         make = lr_sweep.with_best_rates(make, rows, rates)
     after = _count_networks if number == 7 else None
     return run_and_report(f"table {number}", " ".join(name), make, request, call, dry_run=options.dry_run, after=after)
+
+
+def _refuse_rate(fields: Sequence[str]) -> None:
+    """Raise ValueError for `--set lr=...` where the rate of each row is chosen."""
+    for axis in parse_axes(fields) if fields else ():
+        if axis.name == "lr":
+            raise ValueError(f"--set {axis}: the rates of --rates take its place; --rates none trains at that one")
 
 
 def _count_networks(study: Study) -> None:

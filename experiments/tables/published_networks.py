@@ -44,7 +44,7 @@ def select_networks(
     """
     if models:
         return tuple(
-            CountedNetwork(name=spec, make=network_from_spec(spec), size=size) for spec in dict.fromkeys(models)
+            CountedNetwork(name=spec, make=network_from_spec(spec, size), size=size) for spec in dict.fromkeys(models)
         )
     known = {network.name: network for network in table7_networks()}
     for name in names:

@@ -103,15 +103,35 @@ def select_memory_rows(names: Sequence[str]) -> tuple[MemoryRow, ...]:
 
 def table8_variants(base: Settings) -> tuple[Variant, ...]:
     """Return the rows as a study trains them on top of `base`: one recipe, one learning rate."""
-    whole = table6.table6_cell(base, points=16, levels=3)
+    whole = _whole(base)
     rows = {CONTROL: whole} | {name: _with(whole, attention) for name, attention in MECHANISMS.items()}
     networks = {variant.name: variant.settings for variant in table7.table7_variants(base)}
     rows |= {name: networks[name] for name in PUBLISHED_ARCHITECTURES}
+    return tuple(_variant(name, settings) for name, settings in rows.items())
+
+
+def own_attention_variant(base: Settings, name: str) -> Variant:
+    """Return the row of a user's attention, `module:Class`, in the slots of the other mechanisms.
+
+    Raises:
+        ValueError: There is no such class, or it cannot be in a slot.
+    """
+    from unept import attention
+
+    try:
+        attention.check_slot(SELF_SLOTS[0], name)
+    except ValueError as error:
+        raise ValueError(f"--row {name}: {error}") from error
+    return _variant(name, _with(_whole(base), name))
+
+
+def _whole(base: Settings) -> Settings:
+    return table6.table6_cell(base, points=16, levels=3)
+
+
+def _variant(name: str, settings: Settings) -> Variant:
     axes = ("architecture", "backbone", *SELF_SLOTS)
-    return tuple(
-        Variant(name=name, axes={axis: getattr(settings.model, axis) for axis in axes}, settings=settings)
-        for name, settings in rows.items()
-    )
+    return Variant(name=name, axes={axis: getattr(settings.model, axis) for axis in axes}, settings=settings)
 
 
 def _with(settings: Settings, attention: str) -> Settings:

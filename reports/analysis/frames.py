@@ -33,6 +33,7 @@ COST_PATHS = {
     "gmacs": ("gmacs",),
     "gflops": ("gflops",),
     "module_gmacs": ("module_gmacs",),
+    "elementwise_gops": ("elementwise_gops",),
     "inside_share": ("inside_share",),
     "peak_rss_gib": ("peak_rss_gib",),
     **{
@@ -41,7 +42,7 @@ COST_PATHS = {
         for part in ("median", "q1", "q3", "n")
     },
 }
-PROVENANCE = {"parameters": "derived", "gmacs": "derived", "gflops": "derived", "module_gmacs": "derived"}
+PROVENANCE = dict.fromkeys(("parameters", "gmacs", "gflops", "module_gmacs", "elementwise_gops"), "derived")
 WHOLE_COLUMNS = ("parameters", "train_images_per_second_n", "inference_images_per_second_n")
 
 

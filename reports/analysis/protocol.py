@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from bench.results.rows import nested_items, release_of
+from bench.results.rows import data_digest_of, is_data_verified, nested_items, release_of
 from reports.analysis import study_rows
 from reports.analysis.study_rows import Study
 from reports.paper import figures
@@ -53,6 +53,7 @@ FIELD_MEANINGS: Mapping[str, str] = {
     "refine_test": "boundary refinement at test",
     "mode": "evaluation of whole images or sliding windows",
 }
+NOT_VERIFIED = "data not verified"  # of rows made before a study recorded a digest of its data
 EMPTY_VALUES = {"backbone_weights": "none, from scratch"}
 
 
@@ -77,8 +78,8 @@ def protocol_headline(study: Study) -> str:
         name: _values(name, all_settings) for name in ("data", "size", "steps", "batch", "backbone", "backbone_weights")
     }
     return (
-        f"data {text['data']}, crops of {text['size']} px, {text['steps']} steps of {text['batch']} images, "
-        f"backbone {text['backbone']} (weights: {text['backbone_weights']})"
+        f"data {text['data']}{_data_state(study.runs)}, crops of {text['size']} px, {text['steps']} steps of "
+        f"{text['batch']} images, backbone {text['backbone']} (weights: {text['backbone_weights']})"
     )
 
 
@@ -90,10 +91,11 @@ def protocol_table(study: Study) -> list[tuple[str, str]]:
     all_settings = _settings(study.runs)
     lines = [
         ("preset", study_rows.distinct_text(run.get("preset") for run in study.runs)),
-        ("seeds", ", ".join(map(str, study.seeds))),
+        ("seeds", _seeds(study.seeds)),
         ("threads a run", study_rows.distinct_text(run.get("threads") for run in study.runs)),
         ("backend of the attention operator", study_rows.distinct_text(run.get("backend") for run in study.runs)),
         ("release", study_rows.distinct_text(release_of(run) for run in study.runs)),
+        ("digest of the data", study_rows.distinct_text(filter(None, map(_data_digest, study.runs)))),
         ("hash of the sources", study_rows.distinct_text(run.get("sources") for run in study.runs)),
     ]
     others = dict.fromkeys(name for settings in all_settings for name in settings)
@@ -127,16 +129,15 @@ def variants_by_backbone(study: Study) -> dict[str, list[str]]:
 
 def environment_table(study: Study) -> list[tuple[str, str]]:
     """Return (name, value) of every fact about the machines that made the rows; several values where they differ."""
-    places = [row.get("environment") for row in (*study.runs, *study.measures.values())]
-    facts = [_dotted(machine) for machine in places if isinstance(machine, Mapping)]
+    rows = (*study.runs, *study.measures.values())
+    facts = [_dotted(machine) for machine in _distinct(row.get("environment") for row in rows)]
     names = sorted({name for fact in facts for name in fact})
     return [(name, study_rows.distinct_text(fact[name] for fact in facts if name in fact)) for name in names]
 
 
 def cost_protocol_table(study: Study) -> list[tuple[str, str]]:
     """Return (name, value) of the protocol under which cost was measured."""
-    protocols = [row.get("protocol") for row in study.measures.values()]
-    facts = [_dotted(protocol) for protocol in protocols if isinstance(protocol, Mapping)]
+    facts = [_dotted(protocol) for protocol in _distinct(row.get("protocol") for row in study.measures.values())]
     names = sorted({name for fact in facts for name in fact})
     return [(name, study_rows.distinct_text(fact[name] for fact in facts if name in fact)) for name in names]
 
@@ -157,7 +158,12 @@ def evaluation_range(study: Study, name: str, form: str = "{:g}") -> str:
 
 
 def _settings(runs: Iterable[study_rows.Row]) -> list[dict[str, Any]]:
-    return [study_rows.field_values(run["settings"]) for run in runs if isinstance(run.get("settings"), Mapping)]
+    return [study_rows.field_values(settings) for settings in _distinct(run.get("settings") for run in runs)]
+
+
+def _distinct(found: Iterable[Any]) -> list[Mapping[str, Any]]:
+    """The mappings among these values, each object once: rows that are read together share what is equal."""
+    return list({id(value): value for value in found if isinstance(value, Mapping)}.values())
 
 
 def _values(name: str, all_settings: Iterable[Mapping[str, Any]]) -> str:
@@ -165,6 +171,18 @@ def _values(name: str, all_settings: Iterable[Mapping[str, Any]]) -> str:
     return study_rows.distinct_text(
         settings[name] or bare if bare else settings[name] for settings in all_settings if name in settings
     )
+
+
+def _data_digest(run: study_rows.Row) -> str:
+    """Return the digest of data in files, or that it was not recorded; "" for generated scenes."""
+    if not isinstance(run.get("settings"), Mapping):
+        return ""
+    return data_digest_of(run) if is_data_verified(run) else NOT_VERIFIED
+
+
+def _data_state(runs: Iterable[study_rows.Row]) -> str:
+    told = list(dict.fromkeys(filter(None, map(_data_digest, runs))))
+    return f" ({', '.join(text if text == NOT_VERIFIED else f'digest {text}' for text in told)})" if told else ""
 
 
 def _last_part(data: object) -> str:
@@ -181,6 +199,12 @@ def _agrees(name: str, theirs: object, all_settings: Iterable[Mapping[str, Any]]
         for settings in all_settings
         if name in settings
     )
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    if len(seeds) > study_rows.MAX_DISTINCT:
+        return f"{len(seeds)} from {seeds[0]} to {seeds[-1]}"
+    return ", ".join(map(str, seeds))
 
 
 def _named(name: str) -> str:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from bench.results.rows import nested_items
 
 Row = Mapping[str, Any]
+MAX_DISTINCT = 50  # values of one setting that are named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +30,7 @@ class Study:
         planned: Planned seeds by variant.
         commands: Command lines that made the rows.
         problems: Files that could not be read, a line each.
+        warnings: What was found wrong with a user's attention before it trained, a line each.
         control: Variant that all others are compared with; "" where none was declared.
     """
 
@@ -38,11 +41,19 @@ class Study:
     planned: Mapping[str, tuple[int, ...]]
     commands: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     control: str = ""
 
     def runs_of(self, variant: str) -> tuple[Row, ...]:
         """Return the runs of one variant, by seed."""
-        return tuple(run for run in self.runs if run["variant"] == variant)
+        return self._by_variant.get(variant, ())
+
+    @cached_property
+    def _by_variant(self) -> Mapping[str, tuple[Row, ...]]:
+        found: dict[str, list[Row]] = {}
+        for run in self.runs:
+            found.setdefault(run["variant"], []).append(run)
+        return {variant: tuple(runs) for variant, runs in found.items()}
 
     def missing_seeds(self, variant: str) -> tuple[int, ...]:
         """Return the planned seeds of one variant that have no row."""
@@ -64,6 +75,7 @@ def assemble_study(
     planned: Iterable[Row] = (),
     commands: Iterable[str] = (),
     problems: Iterable[str] = (),
+    warnings: Iterable[str] = (),
     control: str | None = "",
 ) -> Study:
     """Return a study of these rows, in order.
@@ -76,6 +88,7 @@ def assemble_study(
             planned follow in the order of their rows.
         commands: Command lines that made the rows.
         problems: Files that could not be read, a line each.
+        warnings: What was found wrong with a user's attention, a line each.
         control: Variant that all others are compared with.
     """
     runs, measures = list(runs), list(measures)
@@ -83,7 +96,8 @@ def assemble_study(
     for entry in planned:
         wanted.setdefault(str(entry["variant"]), []).append(seed_of(entry))
     names = tuple(dict.fromkeys([*wanted, *(str(row["variant"]) for row in (*runs, *measures))]))
-    by_place = {(names.index(run["variant"]), seed_of(run)): run for run in sorted(runs, key=_age)}
+    place_of = {name: place for place, name in enumerate(names)}
+    by_place = {(place_of[run["variant"]], seed_of(run)): run for run in sorted(runs, key=_age)}
     by_variant = {
         str(row["variant"]): row for row in sorted(measures, key=lambda row: (has_succeeded(row), *_age(row)))
     }
@@ -95,7 +109,24 @@ def assemble_study(
         planned={name: tuple(seeds) for name, seeds in wanted.items()},
         commands=tuple(dict.fromkeys(commands)),
         problems=tuple(problems),
+        warnings=tuple(dict.fromkeys(warnings)),
         control=control or "",
+    )
+
+
+def first_variants(study: Study, most: int, *always: str) -> Study:
+    """Return the study with its first `most` variants alone, among them those of `always` that it has."""
+    if len(study.variants) <= most:
+        return study
+    wanted = [variant for variant in always if variant in study.variants][:most]
+    others = [variant for variant in study.variants if variant not in wanted][: most - len(wanted)]
+    kept = {*wanted, *others}
+    return replace(
+        study,
+        variants=tuple(variant for variant in study.variants if variant in kept),
+        runs=tuple(run for run in study.runs if run["variant"] in kept),
+        measures={variant: row for variant, row in study.measures.items() if variant in kept},
+        planned={variant: seeds for variant, seeds in study.planned.items() if variant in kept},
     )
 
 
@@ -106,9 +137,13 @@ def number_at(row: Row, *path: str) -> float | None:
 
 def finite_number(value: Any) -> float | None:
     """Return the value if it is a finite number; None for anything else, including True and False."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return None
+    return number if math.isfinite(number) else None
 
 
 def value_at(row: Row, *path: str) -> Any:
@@ -161,8 +196,13 @@ def value_text(value: Any) -> str:
 
 
 def distinct_text(values: Iterable[Any]) -> str:
-    """Return the distinct values as text in their first order, joined by " | "; "" where there are none."""
-    return " | ".join(dict.fromkeys(value_text(value) for value in values))
+    """Return the distinct values as text in their first order, joined by " | "; "" where there are none.
+
+    Of more than MAX_DISTINCT values the others are counted.
+    """
+    texts = list(dict.fromkeys(value_text(value) for value in values))
+    more = len(texts) - MAX_DISTINCT
+    return " | ".join(texts[:MAX_DISTINCT]) + (f" | and {more} more" if more > 0 else "")
 
 
 def _age(row: Row) -> tuple[str, str]:

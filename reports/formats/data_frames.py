@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import pandas as pd
+
+from bench.results.csv_text import csv_cell, text_of_cell
 
 
 def make_frame(
@@ -26,6 +29,14 @@ def make_frame(
     return pd.DataFrame(list(lines), columns=list(columns), dtype=object).astype(kinds)
 
 
+def frame_from_csv(path: Path) -> pd.DataFrame:
+    """Return the frame in a file that `frame_to_csv` made."""
+    return pd.read_csv(path).rename(columns=text_of_cell).map(text_of_cell)
+
+
 def frame_to_csv(made: pd.DataFrame) -> str:
     """Return the frame as CSV with six significant digits, which depend on nothing but its numbers."""
-    return made.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    shown = made.rename(columns=csv_cell)
+    for name in shown.columns[[not pd.api.types.is_numeric_dtype(kind) for kind in shown.dtypes]]:
+        shown[name] = shown[name].map(csv_cell, na_action="ignore")
+    return shown.to_csv(index=False, float_format="%.6g", lineterminator="\n")

@@ -17,6 +17,8 @@ from urllib.parse import unquote
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from unept.utils.visible_text import visible_text
+
 MIME = {
     ".svg": "image/svg+xml",
     ".png": "image/png",
@@ -105,7 +107,7 @@ def html_page(markdown: str, images: Mapping[str, bytes], *, title: str) -> str:
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{CONTENT_POLICY}">\n'
-        f"<title>{html.escape(title)}</title>\n<style>{STYLESHEET}</style>\n</head>\n"
+        f"<title>{html.escape(visible_text(title))}</title>\n<style>{STYLESHEET}</style>\n</head>\n"
         f"<body>\n<main>\n{body}</main>\n</body>\n</html>\n"
     )
 

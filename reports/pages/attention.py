@@ -86,12 +86,12 @@ def write_attention_report(folder: Path) -> list[Path]:
 def attention_markdown(benchmark: AttentionBenchmark, plots: Sequence[str]) -> str:
     """Return the report in Markdown, with these plots."""
     parts = ["# Attention cores of ours and of other packages, measured\n"]
-    parts.append(markdown.bullet_list(map(markdown.escape_cell, attention_header(benchmark))))
+    parts.append(markdown.bullet_list(attention_header(benchmark)))
     parts.append(f"{METHOD}\n")
     parts += [f"![{name.removesuffix('.png')}]({name})\n" for name in plots]
     for section in attention_tables(benchmark):
-        parts += [f"## {section.title}\n", markdown.markdown_table(COLUMNS, section.rows, left=2)]
-        parts += [markdown.bullet_list(map(markdown.escape_cell, section.notes))] * bool(section.notes)
+        parts += [markdown.heading(section.title), markdown.markdown_table(COLUMNS, section.rows, left=2)]
+        parts += [markdown.bullet_list(section.notes)] * bool(section.notes)
     return "\n".join(parts)
 
 

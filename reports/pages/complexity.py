@@ -12,9 +12,9 @@ from typing import Any
 import pandas as pd
 
 from reports.analysis.claim_verdicts import AGREES, DISAGREES
-from reports.formats import html, numbers
+from reports.formats import html, numbers, operation_counts
 from reports.formats.data_frames import frame_to_csv, make_frame
-from reports.formats.markdown import DASH, bullet_list, markdown_table
+from reports.formats.markdown import DASH, bullet_list, code_span, markdown_table
 from reports.paper import figures as paper
 from reports.paper import printed_tables
 from reports.paper.claims import Claim, claims_of_table
@@ -34,8 +34,9 @@ MEANING = (
     "Parameters include auxiliary heads. Operations do not, because those heads do not run at test. GFLOPs are twice "
     "the GMACs. *module* counts what the paper's tool counts: modules of convolution, linear layers, pooling, "
     "activation, upsampling and layer norm. That tool counts a multiply-add as one operation: compare the paper's "
-    "GFLOPs with module GMACs. *complete* counts every convolution, matrix product, attention product and sampling. "
-    "Element-wise operators, norms, pooling and resizing count as zero. Any other operator is an error."
+    "GFLOPs with module GMACs. *complete* counts every convolution, matrix product, attention product and sampling, "
+    "also products written as a multiplication and a sum. Norms, pooling and resizing count as zero. The elements of "
+    "element-wise operators are counted apart. Any other operator is an error."
 )
 
 
@@ -53,6 +54,7 @@ def complexity_frame(records: Sequence[Record]) -> pd.DataFrame:
             "gmacs_derived": record["gmacs"],
             "gflops_derived": 2 * record["gmacs"],
             "sampling_gmacs_derived": record["sampling_gmacs"],
+            "elementwise_gops_derived": record.get("elementwise_gops"),
         }
         times = record.get("times") or {}
         for phase in PHASES:
@@ -61,7 +63,7 @@ def complexity_frame(records: Sequence[Record]) -> pd.DataFrame:
         lines.append(line)
     timed = [f"{phase}_seconds_{part}_measured" for phase in PHASES for part in ("median", "q1", "q3", "n")]
     names = ["network", "height", "width", "parameters_derived", "module_gmacs_derived", "module_gflops_derived"]
-    names += ["gmacs_derived", "gflops_derived", "sampling_gmacs_derived"]
+    names += ["gmacs_derived", "gflops_derived", "sampling_gmacs_derived", "elementwise_gops_derived"]
     whole = ("height", "width", "parameters_derived", *(name for name in timed if "_n_" in name))
     return make_frame(lines, [*names, *timed], whole=whole, text=("network",))
 
@@ -170,6 +172,8 @@ def complexity_lines(records: Sequence[Record]) -> Iterator[str]:
     for name, *others in cells:
         texts = (f"{text:>{width}}" for text, width in zip(others, widths[1:], strict=True))
         yield "  ".join([f"{name:<{widths[0]}}", *texts]).rstrip()
+    if any(map(operation_counts.is_mostly_elementwise, records)):
+        yield operation_counts.NOTE
     yield from complexity_findings(records)
     yield from (f"{name}: {message}" for name, message in _failed(records))
 
@@ -205,6 +209,8 @@ def _sections(records: Sequence[Record], command: str, timing: Mapping[str, Any]
     yield "## Parameters and operations, derived\n"
     header, *cells = _overview_cells(records)
     yield markdown_table(header, cells)
+    if any(map(operation_counts.is_mostly_elementwise, records)):
+        yield f"{operation_counts.NOTE}\n"
     if timing:
         yield (
             f"Times, measured: seconds a step, median (quartiles) of {timing['rounds']} rounds in which the networks "
@@ -221,7 +227,7 @@ def _sections(records: Sequence[Record], command: str, timing: Mapping[str, Any]
         ["network", "part", "parameters", "module GMACs", "complete GMACs"], _part_cells(records), left=2
     )
     if command:
-        yield f"Command: `{command}`\n"
+        yield f"Command: {code_span(command)}\n"
 
 
 def _beside_the_paper(records: Sequence[Record]) -> Iterator[str]:
@@ -300,7 +306,9 @@ def _judged(claim: Claim, better: Record, worse: Record, prefix: str) -> dict[st
 def _overview_cells(records: Sequence[Record]) -> list[list[str]]:
     """The header, then a line a network; times where there are any."""
     timed = [phase for phase in PHASES if any(phase in (record.get("times") or {}) for record in records)]
+    by_element = any(record.get("elementwise_gops") is not None for record in records)
     header = ["network", "size", "parameters, M", "module GMACs", "module GFLOPs", "complete GMACs", "complete GFLOPs"]
+    header += ["element-wise, 1e9"] * by_element
     cells = [
         [
             record["name"],
@@ -308,8 +316,9 @@ def _overview_cells(records: Sequence[Record]) -> list[list[str]]:
             f"{record['parameters'] / 1e6:.3f}",
             f"{record['module_gmacs']:.3f}",
             f"{2 * record['module_gmacs']:.3f}",
-            f"{record['gmacs']:.3f}",
-            f"{2 * record['gmacs']:.3f}",
+            operation_counts.format_gmacs(record, ".3f"),
+            operation_counts.format_gmacs(record, ".3f", factor=2),
+            *[numbers.format_number(record.get("elementwise_gops"), ".3f")] * by_element,
             *(_time((record.get("times") or {}).get(phase)) for phase in timed),
         ]
         for record in records

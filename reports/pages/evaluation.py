@@ -50,9 +50,11 @@ def comparison_line(pair: Record) -> str:
 def evaluation_markdown(records: Sequence[Record], pairs: Sequence[Record], command: str) -> str:
     """Return the scores, comparisons, IoU of each class, protocols and command in Markdown."""
     first = records[0]
+    title = markdown.heading(f"Evaluation on {first['data']}, {first['split']}", 1)
     head = (
-        f"# Evaluation on {markdown.escape_cell(first['data'])}, {first['split']}\n\n"
-        f"Measured on {first['pictures']} pictures, in percent. Refined: after boundary refinement, in the same pass.\n"
+        f"{title}\n"
+        f"Measured on {first['pictures']} pictures{_digest(first)}, in percent. "
+        "Refined: after boundary refinement, in the same pass.\n"
     )
     columns = ["checkpoint", *(title for _, title in SCORES), "interior: mean over"]
     rows = [
@@ -93,10 +95,13 @@ def _classes(records: Sequence[Record]) -> str:
     return markdown.markdown_table(["class", *columns], rows)
 
 
+def _digest(record: Record) -> str:
+    return f" of data with the digest {record['data_digest']}" if record.get("data_digest") else ""
+
+
 def _origin(record: Record) -> str:
     facts = record["facts"]
     known = ", ".join(
         f"{name} {facts[name]}" for name in ("source", "data", "step", "seed") if facts.get(name) is not None
     )
-    name, path = markdown.escape_cell(record["name"]), markdown.escape_cell(record["checkpoint"])
-    return f"{name}: {path}, SHA-256 {record['sha256'][:16]}…" + (f" ({markdown.escape_cell(known)})" if known else "")
+    return f"{record['name']}: {record['checkpoint']}, SHA-256 {record['sha256'][:16]}…" + f" ({known})" * bool(known)

@@ -81,10 +81,10 @@ def kernel_markdown(benchmark: KernelBenchmark, plots: Sequence[str]) -> str:
     """Return the report in Markdown, with these plots."""
     parts = [
         "# The attention kernel, measured\n",
-        markdown.bullet_list(map(markdown.escape_cell, kernel_header(benchmark.facts))),
+        markdown.bullet_list(kernel_header(benchmark.facts)),
     ]
     for table in kernel_tables(benchmark):
-        parts += [f"## {table.title}\n", f"{table.text}\n", markdown.markdown_table(table.columns, table.rows)]
+        parts += [markdown.heading(table.title), f"{table.text}\n", markdown.markdown_table(table.columns, table.rows)]
     parts += [f"![{name.removesuffix('.png')}]({name})\n" for name in plots]
     return "\n".join(parts)
 

@@ -14,7 +14,7 @@ import pandas as pd
 from bench.units import GIB
 from reports.formats import html, numbers
 from reports.formats.data_frames import frame_to_csv, make_frame
-from reports.formats.markdown import DASH, bullet_list, markdown_table
+from reports.formats.markdown import DASH, bullet_list, code_span, heading, markdown_table
 from reports.pages import memory_claims
 from reports.plots import memory as plots
 from reports.plots.memory import KINDS
@@ -180,7 +180,7 @@ def _sections(
         cores = numbers.count_of(spent["cores"], "core")
         yield f"Predicting took {spent['seconds']:.0f} s on {cores}{resident}, all processes together (measured).\n"
     if command:
-        yield f"Command: `{command}`\n"
+        yield f"Command: {code_span(command)}\n"
 
 
 def _is_it_right(verified: Sequence[Record]) -> Iterator[str]:
@@ -196,7 +196,7 @@ def _is_it_right(verified: Sequence[Record]) -> Iterator[str]:
     if not cards:
         return
     gpus = ", ".join(dict.fromkeys(record["card"]["gpu"] for record in cards if "gpu" in record["card"]))
-    yield f"## What the card shows: {gpus or 'nothing'}\n"
+    yield heading(f"What the card shows: {gpus or 'nothing'}")
     yield (
         "Each row is *measured* in a fresh process with cudnn.benchmark off. *Allocated* counts torch's tensors with "
         "the allocator's rounding. *Reserved* is the memory that the allocator holds. *NVML* is the memory of the "

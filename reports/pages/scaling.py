@@ -13,7 +13,7 @@ import pandas as pd
 from bench.units import MIB
 from reports.formats import html, numbers
 from reports.formats.data_frames import frame_to_csv, make_frame
-from reports.formats.markdown import DASH, bullet_list, markdown_table
+from reports.formats.markdown import DASH, bullet_list, code_span, heading, markdown_table
 from reports.plots import scaling
 from reports.plots.scaling import AXIS_TITLES
 
@@ -109,7 +109,7 @@ def _sections(
     )
     for axis, name in AXIS_TITLES.items():
         columns, rows = _exponent_rows(exponents, axis)
-        yield f"## Exponents against {name}\n"
+        yield heading(f"Exponents against {name}")
         yield (
             "The slope in log-log, by least squares over the sizes in brackets; "
             f"{DASH} where nothing changes, or fewer than two sizes have a value.\n"
@@ -125,7 +125,7 @@ def _sections(
     if messages:
         yield bullet_list(messages)
     if command:
-        yield f"Command: `{command}`\n"
+        yield f"Command: {code_span(command)}\n"
 
 
 def _exponent_rows(exponents: Sequence[Record], axis: str) -> tuple[list[str], list[list[str]]]:

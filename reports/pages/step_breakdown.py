@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bench.results.step_parts import ATTENTION, BACKBONE, CONTEXT, SUMMED_PARTS, WHOLE_STEP, PartTime
-from reports.formats.markdown import DASH, bullet_list, markdown_table
+from reports.formats.markdown import DASH, bullet_list, heading, markdown_table
 
 
 def step_breakdown_markdown(cases: Mapping[str, Sequence[PartTime]], setting: Sequence[str]) -> str:
@@ -23,7 +23,7 @@ def step_breakdown_markdown(cases: Mapping[str, Sequence[PartTime]], setting: Se
     )
     text += bullet_list(setting)
     for name, times in cases.items():
-        text += f"\n## {name}\n\n{_table(times)}\n{bullet_list(_findings(times))}"
+        text += f"\n{heading(name)}\n{_table(times)}\n{bullet_list(_findings(times))}"
     return text
 
 

@@ -25,6 +25,7 @@ COST_AXES: Mapping[str, tuple[str, str]] = {
     "gmacs": ("GMACs of one picture (derived)", "number of operations"),
     "peak_rss_gib": ("peak memory, GiB (measured)", "peak memory"),
 }
+MAX_ASIDE = 50  # seeds whose dots are moved aside, so that none hides another
 LOG_SCALE_RATIO = 8  # costs that differ by this factor stand on a logarithmic axis
 
 
@@ -95,7 +96,11 @@ def _panel(axis: Axes, points: Sequence[CostPoint], cost: str, seeds: Sequence[i
     for point in points:
         look = style.series_style(point.index)
         colour, summary = look["color"], point.summary
-        for rank, seed in enumerate(seeds):
+        if len(seeds) > MAX_ASIDE:
+            values = [*point.values.values()]
+            all_style: dict[str, Any] = {"markersize": 4.5, "alpha": 0.5, "markeredgewidth": 0, "linestyle": "none"}
+            axis.plot([point.cost] * len(values), values, **look, **all_style)
+        for rank, seed in enumerate(seeds if len(seeds) <= MAX_ASIDE else ()):
             aside = ScaledTranslation(6 * style.jitter(rank, len(seeds)) / 72, 0, figure.dpi_scale_trans)
             value = [point.values[seed]] if seed in point.values else []
             seed_style: dict[str, Any] = {"transform": axis.transData + aside, "markersize": 4.5, "alpha": 0.5}

@@ -22,6 +22,7 @@ from reports.plots import style
 from reports.plots.style import COLOURS, DASHES
 
 MAX_PANELS = 24  # panels
+MAX_SEEDS = 100  # lines of a panel
 MAX_TITLE_LETTERS = 44  # letters
 CURVE_SOURCES = {
     "probe": ("probe_columns", "miou", 100.0, "mIoU on probed pictures, %"),
@@ -106,7 +107,7 @@ def _line(run: study_rows.Row, name: str, columns: str, value: str, factor: floa
 def _panel(axis: Axes, name: str, lines: Mapping[int, Curve], seeds: Sequence[int], letters: int) -> None:
     middle = mean_curve(list(lines.values()))
     axis.plot(*_columns(middle), color="#222222", alpha=0.28, linewidth=4.5, solid_capstyle="round")
-    for rank, seed in enumerate(seeds):
+    for rank, seed in enumerate(seeds[:MAX_SEEDS]):
         if seed in lines:
             one = len(lines[seed]) == 1
             axis.plot(*_columns(lines[seed]), **seed_style(rank, len(seeds)), marker="." if one else "")
@@ -143,6 +144,8 @@ def _left_out(study: Study, curves: TrainingCurves, shown: Sequence[str]) -> Ite
     without = [variant for variant in study.variants if variant not in curves.lines]
     if without:
         yield f"No curve: {', '.join(without)}."
+    if len(study.seeds) > MAX_SEEDS:
+        yield f"The first {MAX_SEEDS} of {len(study.seeds)} seeds; the mean is of all."
     if len(shown) < len(curves.lines):
         yield f"The first {len(shown)} of {len(curves.lines)} variants."
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -127,16 +128,16 @@ def best_offset(
         others: Positions of the other marks, pixels.
     """
     width, height = size
+    solid, soft, edge = (_extents(boxes) for boxes in (taken, faint, [frame]))
     best, lowest = np.zeros(2), math.inf
     for order, (radius, angle) in enumerate(itertools.product(RADII, ANGLES)):
         along = np.array([math.cos(math.radians(angle)), math.sin(math.radians(angle))])
         offset = along * radius * scale + along * [width / 2, height / 2]
         name = box_around(mark + offset, width / 2, height / 2)
-        inside = _common(name, frame)
-        cost = 1e3 * sum(_common(name, other) for other in taken) + 300 * (width * height - inside)
+        cost = 1e3 * _covered(name, solid) + 300 * (width * height - _covered(name, edge))
         if any(_apart(name, other) < _apart(name, mark) for other in others):
             cost += AMBIGUITY_COST
-        cost += 2 * sum(_common(name, other) for other in faint) + order + 3 * radius
+        cost += 2 * _covered(name, soft) + order + 3 * radius
         if cost < lowest - 1e-6:
             best, lowest = offset, cost
     return best
@@ -167,8 +168,14 @@ def _apart(name: Bbox, point: Any) -> float:
     return math.hypot(max(name.x0 - x, x - name.x1, 0.0), max(name.y0 - y, y - name.y1, 0.0))
 
 
-def _common(one: Bbox, other: Bbox) -> float:
-    """Area that two boxes share."""
-    width = min(one.x1, other.x1) - max(one.x0, other.x0)
-    height = min(one.y1, other.y1) - max(one.y0, other.y0)
-    return max(width, 0.0) * max(height, 0.0)
+def _extents(boxes: Sequence[Bbox]) -> npt.NDArray[np.float64]:
+    """Return left, lower, right and upper edge of each box, float64 (n, 4)."""
+    return np.array([box.extents for box in boxes], dtype=np.float64).reshape(-1, 4)
+
+
+def _covered(name: Bbox, boxes: npt.NDArray[np.float64]) -> float:
+    """Sum of the areas that a box shares with each of `boxes`."""
+    x0, y0, x1, y1 = name.extents
+    width = np.minimum(x1, boxes[:, 2]) - np.maximum(x0, boxes[:, 0])
+    height = np.minimum(y1, boxes[:, 3]) - np.maximum(y0, boxes[:, 1])
+    return float((width.clip(0) * height.clip(0)).sum())

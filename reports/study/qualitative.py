@@ -90,6 +90,8 @@ def load_pictures(outs: Sequence[Path], study: Study) -> LoadedPictures:
                 continue
             try:
                 pictures = read_pictures(path)
+                if not len(pictures["index"]):  # a run that was told to keep none
+                    continue
                 if arrays:
                     _same_pictures(pictures, next(iter(arrays.values())))
             except ValueError as error:
@@ -119,7 +121,7 @@ def read_pictures(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 def _check(pictures: Arrays) -> None:
     index = pictures.get("index")
-    if index is None or index.ndim != 1 or index.dtype.kind not in "iu" or not len(index):
+    if index is None or index.ndim != 1 or index.dtype.kind not in "iu":
         raise ValueError("no list of picture numbers")
     classes, palette = pictures.get("classes"), pictures.get("palette")
     if classes is None or classes.ndim != 1 or classes.dtype.kind != "U":

@@ -96,8 +96,8 @@ def _shares(measured: Any) -> dict[str, float]:
 
 def _levels(name: str) -> Sequence[str]:
     """The two levels in `level 1 from 2`."""
-    words_of_it = name.split()
-    return words_of_it[1], words_of_it[-1]
+    words_of_it = name.split() or [""]
+    return words_of_it[min(1, len(words_of_it) - 1)], words_of_it[-1]
 
 
 def _mean(shares: Sequence[float]) -> float | None:

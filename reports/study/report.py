@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping
 import pandas as pd
 
 from bench.config.fields import AXIS_LABELS
-from reports.analysis import claim_verdicts, comparisons, lr_sweep, protocol, study_rows
+from reports.analysis import audit, claim_verdicts, comparisons, lr_sweep, protocol, study_rows
 from reports.analysis import frames as tables
 from reports.analysis.study_rows import Study
 from reports.formats import data_frames, html, numbers
-from reports.formats.markdown import bullet_list, escape_cell
+from reports.formats.markdown import bullet_list, escape_cell, heading
 from reports.paper import figures, printed_tables
 from reports.plots import accuracy, complexity, cost, curves
 from reports.study import receptive_field, result_sections, setup_sections
@@ -30,6 +30,7 @@ QUESTIONS = {
 }
 COMPLEXITY_TABLE = 7
 PICTURES_FILE = "pictures.png"
+MAX_DRAWN = 30  # variants in a plot
 TABLE_6_AXES = {"points", "levels"}
 
 
@@ -53,12 +54,15 @@ def study_report_files(study: Study, drawn: ExamplePictures | None = None) -> di
         frames["quoted.csv"] = printed_tables.printed_frame(number)
     made = {name: data_frames.frame_to_csv(frame).encode() for name, frame in frames.items()}
     caption = f"measured: {protocol.protocol_summary(study)}"
+    shown = study_rows.first_variants(study, MAX_DRAWN, comparisons.control_variant(study))
+    if shown is not study:
+        caption += f"; {MAX_DRAWN} of {len(study.variants):,} variants are drawn"
     for name, draw in (("accuracy", accuracy.draw_accuracy), ("cost", cost.draw_cost), ("curves", curves.draw_curves)):
-        made |= {f"{name}.{suffix}": data for suffix, data in draw(study, caption).items()}
+        made |= {f"{name}.{suffix}": data for suffix, data in draw(shown, caption).items()}
     if number == COMPLEXITY_TABLE:
         counted = [
             complexity.complexity_mark(variant, study.measures[variant]["metrics"])
-            for variant in study.variants
+            for variant in shown.variants
             if study_rows.number_at(study.measures.get(variant, {}), "metrics", "gmacs") is not None
         ]
         made |= {f"complexity.{suffix}": data for suffix, data in complexity.draw_complexity(counted).items()}
@@ -91,14 +95,14 @@ def _sections(
     study: Study, drawn: ExamplePictures | None, frames: Mapping[str, pd.DataFrame], made: set[str]
 ) -> Iterator[str]:
     number = quoted_table(study)
-    yield f"# {study_question(study)}\n"
+    yield heading(study_question(study), 1)
     yield f"Measured on: {escape_cell(protocol.protocol_headline(study))}.\n"
     yield bullet_list(summary_sentences(study, frames))
     yield from result_sections.accuracy_section(study, frames["accuracy.csv"])
     yield from result_sections.comparison_section(study, frames["comparisons.csv"])
     yield from result_sections.learned_cue_section(study, frames["learned.csv"])
     if "curves.png" in made:
-        yield f"## Training, measured ({escape_cell(protocol.protocol_summary(study))})\n"
+        yield heading(f"Training, measured ({protocol.protocol_summary(study)})")
         yield "![each seed's scores during training, a panel a variant](curves.png)\n"
     yield from result_sections.claims_section(number, frames["claims.csv"])
     yield from printed_tables.printed_section(number)
@@ -106,7 +110,7 @@ def _sections(
     yield from result_sections.boundary_section(study, frames["boundaries.csv"])
     yield from result_sections.refinement_section(study, frames["refinement.csv"])
     if drawn is not None:
-        yield f"## Pictures, measured ({escape_cell(protocol.protocol_summary(study))})\n"
+        yield heading(f"Pictures, measured ({protocol.protocol_summary(study)})")
         yield f"![input, truth, prediction, errors and boundaries of the same pictures]({PICTURES_FILE})\n"
         yield f"{escape_cell(drawn.caption)}\n"
     yield from result_sections.cost_section(study, frames["cost.csv"])
@@ -123,24 +127,20 @@ def _sections(
 
 
 def summary_sentences(study: Study, frames: Mapping[str, pd.DataFrame]) -> Iterator[str]:
-    """Yield the findings of the study, a sentence each, escaped for Markdown.
+    """Yield the findings of the study, a sentence each, in plain text.
 
     `frames` are the tables of the report by file name.
     """
     statuses = collections.Counter(str(run.get("status")) for run in study.runs)
-    counts = ", ".join(f"{count} {escape_cell(status)}" for status, count in sorted(statuses.items()))
+    counts = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items()))
+    yield from (f"Warning: {warning}." for warning in study.warnings)
     if study.runs:
-        yield from map(
-            escape_cell,
-            (
-                *lr_sweep.best_lr_sentences(study),
-                *comparisons.comparison_sentences(study, frames["comparisons.csv"], frames["learned.csv"]),
-                *comparisons.refinement_sentences(frames["refinement.csv"]),
-            ),
-        )
+        yield from lr_sweep.best_lr_sentences(study)
+        yield from comparisons.comparison_sentences(study, frames["comparisons.csv"], frames["learned.csv"])
+        yield from comparisons.refinement_sentences(frames["refinement.csv"])
     made = f"{numbers.count_of(len(study.runs), 'run')} of {numbers.count_of(len(study.variants), 'variant')}"
     yield f"{made}: {counts or 'none yet'}."
     due = sum(len(study.missing_seeds(variant)) for variant in study.variants)
     if due:
         yield f"Not all of the plan has been run, {numbers.count_of(due, 'run')} missing: these figures are not final."
-    yield from (f"{escape_cell(problem)}." for problem in study.problems)
+    yield from (f"{line}." for line in (*study.problems, *audit.audit_sentences(study)))

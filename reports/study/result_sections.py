@@ -10,11 +10,13 @@ import pandas as pd
 from bench.results.rows import comparable_metrics
 from reports.analysis import comparisons, frames, lr_sweep, protocol, study_rows
 from reports.analysis.study_rows import Study
-from reports.formats import numbers
-from reports.formats.markdown import DASH, bullet_list, escape_cell, markdown_table
+from reports.formats import numbers, operation_counts
+from reports.formats.markdown import DASH, bullet_list, heading, markdown_table
 from reports.plots import accuracy as plots
 
 MAX_CLASSES = 24  # a longer list of classes is left to class_iou.csv
+MAX_IOU_VARIANTS = 50  # so is a wider one
+MAX_SEEDS = 50  # columns of the table of seeds
 BOUNDARY_TITLES = {
     "boundary_iou": "Boundary IoU",
     "boundary_f": "boundary F",
@@ -34,7 +36,7 @@ FORMER_REGIONS = (
 
 def accuracy_section(study: Study, frame: pd.DataFrame) -> Iterator[str]:
     """Yield the main table, with the plot beside it."""
-    yield f"## Accuracy, measured ({_short(study)})\n"
+    yield heading(f"Accuracy, measured ({_short(study)})")
     yield accuracy_table(frame)
     against = "N" if plots.point_series(study) else "variant"
     yield f"![mIoU against {against}; a dot a seed, mean and 95 % interval](accuracy.png)\n"
@@ -46,15 +48,11 @@ def accuracy_section(study: Study, frame: pd.DataFrame) -> Iterator[str]:
     by_rate = lr_sweep.variants_by_lr(study)
     if len(by_rate) > 1 and study.kind != lr_sweep.LR_SWEEP_KIND:
         yield "Learning rates differ:\n"
-        yield bullet_list(
-            f"{study_rows.value_text(rate)}: {escape_cell(', '.join(names))}" for rate, names in by_rate.items()
-        )
+        yield bullet_list(f"{study_rows.value_text(rate)}: {', '.join(names)}" for rate, names in by_rate.items())
     backbones = protocol.variants_by_backbone(study)
     if len(backbones) > 1:
         yield "Backbones differ, and so may what they start from:\n"
-        yield bullet_list(
-            f"{escape_cell(backbone)}: {escape_cell(', '.join(names))}" for backbone, names in backbones.items()
-        )
+        yield bullet_list(f"{backbone}: {', '.join(names)}" for backbone, names in backbones.items())
 
 
 def accuracy_table(frame: pd.DataFrame) -> str:
@@ -79,7 +77,7 @@ def comparison_section(study: Study, frame: pd.DataFrame) -> Iterator[str]:
     """Yield the comparison of each variant with the control; `frame` is the study's `comparison_frame`."""
     if frame.empty:
         return
-    yield f"## Compared with {escape_cell(comparisons.control_variant(study))}, measured ({_short(study)})\n"
+    yield heading(f"Compared with {comparisons.control_variant(study)}, measured ({_short(study)})")
     yield (
         "Differences of mean mIoU in percentage points, variant minus control. Welch's p, adjusted by Holm over this "
         "table, decides at 0.05; the exact permutation p stands beside it with the smallest value it can take. "
@@ -108,7 +106,7 @@ def learned_cue_section(study: Study, frame: pd.DataFrame) -> Iterator[str]:
     """Yield how many seeds learned the distant cue, and when; `frame` is the study's `learned_cue_frame`."""
     if frame.empty:
         return
-    yield f"## Seeds that learned the far cue, measured ({_short(study)})\n"
+    yield heading(f"Seeds that learned the far cue, measured ({_short(study)})")
     yield (
         "Two pairs of classes look alike and differ only by a distant cue; guessing is right for half of their pixels. "
         f"A seed has learned the cue if at least {100 * comparisons.LEARNED_ACCURACY:g} % are right at the end. "
@@ -153,20 +151,23 @@ def claims_section(number: int | None, frame: pd.DataFrame) -> Iterator[str]:
 
 def seeds_section(study: Study) -> Iterator[str]:
     """Yield the values of every seed."""
-    yield f"## Every seed, measured ({_short(study)})\n"
+    yield heading(f"Every seed, measured ({_short(study)})")
     yield "mIoU / pixel accuracy in percent, or what became of the run.\n"
     lines = []
+    seeds = study.seeds[:MAX_SEEDS]
     for variant in study.variants:
         by_seed = {study_rows.seed_of(run): _outcome(run) for run in study.runs_of(variant)}
-        lines.append([variant, *(by_seed.get(seed, DASH) for seed in study.seeds)])
-    yield markdown_table(["variant", *(f"seed {seed}" for seed in study.seeds)], lines)
+        lines.append([variant, *(by_seed.get(seed, DASH) for seed in seeds)])
+    yield markdown_table(["variant", *(f"seed {seed}" for seed in seeds)], lines)
+    if len(study.seeds) > MAX_SEEDS:
+        yield f"The first {MAX_SEEDS} of {len(study.seeds):,} seeds; seeds.csv has them all.\n"
 
 
 def boundary_section(study: Study, frame: pd.DataFrame) -> Iterator[str]:
     """Yield the scores at boundaries, in interiors and by object size; `frame` is the study's `boundary_frame`."""
     if frame.empty:
         return
-    yield f"## Boundaries and object sizes, measured ({_short(study)})\n"
+    yield heading(f"Boundaries and object sizes, measured ({_short(study)})")
     yield f"Percent, mean ± sample standard deviation over the seeds. {_definitions(study, frame)}\n"
     former = sum(len(comparable_metrics(run)) < len(run.get("metrics") or ()) for run in study.runs)
     if former:
@@ -191,7 +192,7 @@ def refinement_section(study: Study, frame: pd.DataFrame) -> Iterator[str]:
     """Yield the changes by boundary refinement at test; `frame` is the study's `refinement_frame`."""
     if frame.empty:
         return
-    yield f"## Boundary refinement at test, measured ({_short(study)})\n"
+    yield heading(f"Boundary refinement at test, measured ({_short(study)})")
     yield (
         "What refinement changed, in percentage points: the same networks before and after, so the changes are paired, "
         "with the 95 % interval of their mean. All other tables are without refinement.\n"
@@ -224,6 +225,7 @@ def cost_section(study: Study, frame: pd.DataFrame) -> Iterator[str]:
         "Each variant alone on the machine, under the protocol below the table.\n"
     )
     by_module = bool(frame["module_gmacs_derived"].notna().any())
+    by_element = bool(frame["elementwise_gops_derived"].notna().any())
     if by_module:
         yield "Module GMACs are what the paper's tool counts; the others have every product and sampling.\n"
     columns = [
@@ -232,6 +234,7 @@ def cost_section(study: Study, frame: pd.DataFrame) -> Iterator[str]:
         "GMACs (derived)",
         "GFLOPs (derived)",
         *["module GMACs (derived)"] * by_module,
+        *["element-wise, 1e9 (derived)"] * by_element,
         "peak RSS, GiB (measured)",
         "training, images/s (measured)",
         "inference, images/s (measured)",
@@ -242,9 +245,10 @@ def cost_section(study: Study, frame: pd.DataFrame) -> Iterator[str]:
         cells = [
             line["variant"],
             numbers.format_number(line["parameters_derived"], ",d"),
-            numbers.format_number(line["gmacs_derived"], ".4g"),
+            operation_counts.format_gmacs(line, ".4g", "_derived"),
             numbers.format_number(line["gflops_derived"], ".4g"),
             *[numbers.format_number(line["module_gmacs_derived"], ".4g")] * by_module,
+            *[numbers.format_number(line["elementwise_gops_derived"], ".4g")] * by_element,
             numbers.format_number(line["peak_rss_gib_measured"], ".2f"),
             numbers.images_per_second(line, "train"),
             numbers.images_per_second(line, "inference"),
@@ -252,6 +256,8 @@ def cost_section(study: Study, frame: pd.DataFrame) -> Iterator[str]:
         ]
         lines.append(cells)
     yield markdown_table(columns, lines)
+    if any(operation_counts.is_mostly_elementwise(line, "_derived") for _, line in frame.iterrows()):
+        yield f"{operation_counts.NOTE}\n"
     how = [(name, text) for name, text in protocol.cost_protocol_table(study) if text]
     if how:
         yield markdown_table(["how cost was measured", "value"], [list(pair) for pair in how], left=2)
@@ -261,10 +267,14 @@ def class_iou_section(study: Study, frame: pd.DataFrame) -> Iterator[str]:
     """Yield the IoU of each class; `frame` is the study's `class_iou_frame`."""
     if frame.empty:
         return
-    yield f"## IoU by class, measured ({_short(study)})\n"
-    if len(frame) > MAX_CLASSES:
-        yield f"{len(frame)} classes: see class_iou.csv.\n"
-        return
+    yield heading(f"IoU by class, measured ({_short(study)})")
+    for count, most, noun in (
+        (len(frame), MAX_CLASSES, "classes"),
+        (len(study.variants), MAX_IOU_VARIANTS, "variants"),
+    ):
+        if count > most:
+            yield f"{count} {noun}: see class_iou.csv.\n"
+            return
     yield f"Percent, mean over the seeds in which the class has an IoU; {DASH} where none has.\n"
     lines = [
         [line["class"], *(numbers.format_number(line[variant], ".1f") for variant in study.variants)]
@@ -307,7 +317,7 @@ def _spreads(frame: pd.DataFrame, names: Sequence[str]) -> list[list[str]]:
 
 
 def _short(study: Study) -> str:
-    return escape_cell(protocol.protocol_summary(study))
+    return protocol.protocol_summary(study)
 
 
 def _outcome(run: study_rows.Row) -> str:

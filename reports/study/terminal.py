@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from reports.analysis import comparisons, frames
+from reports.analysis import audit, comparisons, frames
 from reports.analysis.study_rows import Study
-from reports.formats import numbers, plain_text
+from reports.formats import numbers, operation_counts, plain_text
 
 COLUMNS = {"variant": "variant", "n": "n", "miou": "mIoU, %", "gmacs": "GMACs", "rss": "peak RSS, GiB"}
 
@@ -17,9 +17,23 @@ def study_lines(study: Study) -> Iterator[str]:
     """Yield the main table, then the verdict."""
     frame = frames.accuracy_frame(study).merge(frames.cost_frame(study), on="variant")
     yield from plain_text.right_aligned_rows([list(COLUMNS.values()), *(_cells(line) for _, line in frame.iterrows())])
+    if any(operation_counts.is_mostly_elementwise(line, "_derived") for _, line in frame.iterrows()):
+        yield f"{operation_counts.MARK} more element-wise operations than counted ones"
+    yield from (f"warning: {warning}" for warning in study.warnings)
     if study.runs:
         compared, learned = comparisons.comparison_frame(study), comparisons.learned_cue_frame(study)
         yield from comparisons.comparison_sentences(study, compared, learned)
+
+
+def audit_lines(study: Study, *, always: bool) -> Iterator[str]:
+    """Yield what the rows show of earlier versions' faults, and entries of study.json that contradict rows.
+
+    `always` yields a line where there is nothing.
+    """
+    found = [*audit.audit_sentences(study), *(problem for problem in study.problems if "otherwise than" in problem)]
+    yield from (f"audit: {sentence}" for sentence in found)
+    if always and not found:
+        yield f"audit: nothing found in {numbers.count_of(len(study.runs), 'run')}"
 
 
 def power_lines(study: Study, difference: float) -> Iterator[str]:
@@ -53,6 +67,6 @@ def _cells(line: pd.Series) -> list[str]:
         str(line["variant"]),
         str(line["n"]),
         numbers.mean_std(line, "miou"),
-        numbers.format_number(line["gmacs_derived"], ".4g"),
+        operation_counts.format_gmacs(line, ".4g", "_derived"),
         numbers.format_number(line["peak_rss_gib_measured"], ".2f"),
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -40,8 +40,33 @@ def test_a_child_that_cannot_start_has_no_result() -> None:
 
 
 def test_a_stop_by_the_user_is_told_and_not_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(*_: object, **__: object) -> subprocess.CompletedProcess[str]:
+    def stop(*_: object) -> int:
+        monkeypatch.undo()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(child_process.subprocess, "run", stop)
-    assert run_child("child_worker", {}).interrupted
+    monkeypatch.setattr(child_process.subprocess.Popen, "wait", stop)
+    assert run_child("child_worker", {"number": 1}).interrupted
+
+
+def test_a_child_with_a_limit_ends_in_time_with_everything_that_it_started() -> None:
+    began = time.perf_counter()
+    outcome = run_child("child_worker", {"number": 4, "stay": True}, seconds=3.0, capture=True)
+    assert outcome.timed_out
+    assert outcome.result["value"] == 8
+    assert time.perf_counter() - began < 30
+    assert _is_dead(outcome.result["grandchild"])
+    assert not run_child("child_worker", {"number": 4}, seconds=60.0).timed_out
+
+
+def _is_dead(process: int) -> bool:
+    """Wait for a moment; a process that nobody has waited for is dead too."""
+    stat = Path(f"/proc/{process}/stat")
+    for _ in range(50):
+        if not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z":
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_a_child_reads_nothing() -> None:
+    assert run_child("child_worker", {"number": 1, "reads": True}, capture=True).result["read"] == ""

@@ -3,6 +3,8 @@ from __future__ import annotations
 import builtins
 import importlib.metadata
 import json
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -37,6 +39,79 @@ def test_the_machine_key_ignores_commit_and_threads(monkeypatch: pytest.MonkeyPa
     assert environment.machine_key() == before
     monkeypatch.setattr(environment, "processor_name", lambda: "something else")
     assert environment.machine_key() != before
+
+
+class PartialNvml:
+    """NVML as a part of a GPU (MIG) sees it: `silent` are the questions that it does not answer."""
+
+    NVMLError = type("NVMLError", (Exception,), {})
+
+    def __init__(self, *silent: str, count: int = 2) -> None:
+        self.silent, self.count = silent, count
+
+    def __getattr__(self, name: str) -> Any:
+        answers: dict[str, Any] = {
+            "nvmlInit": None,
+            "nvmlShutdown": None,
+            "nvmlSystemGetDriverVersion": "570.1",
+            "nvmlDeviceGetCount": self.count,
+            "nvmlDeviceGetName": "H200 MIG 1g.18gb",
+            "nvmlDeviceGetMemoryInfo": SimpleNamespace(total=16 * 2**30),
+        }
+
+        def ask(*arguments: Any) -> Any:
+            if name in self.silent or (name == "nvmlDeviceGetHandleByIndex" and arguments == (1,)):
+                raise self.NVMLError("Insufficient Permissions")
+            return arguments[0] if name == "nvmlDeviceGetHandleByIndex" else answers[name]
+
+        return ask
+
+
+@pytest.mark.parametrize(
+    ("silent", "expected"),
+    [
+        ((), {"name": "H200 MIG 1g.18gb", "memory_gib": 16.0, "driver": "570.1"}),
+        (("nvmlDeviceGetMemoryInfo",), {"name": "H200 MIG 1g.18gb", "memory_gib": None, "driver": "570.1"}),
+        (("nvmlSystemGetDriverVersion",), {"name": "H200 MIG 1g.18gb", "memory_gib": 16.0, "driver": None}),
+        (("nvmlShutdown",), {"name": "H200 MIG 1g.18gb", "memory_gib": 16.0, "driver": "570.1"}),
+        (("nvmlDeviceGetName",), None),
+        (("nvmlDeviceGetCount",), None),
+        (("nvmlInit",), None),
+    ],
+)
+def test_what_nvml_does_not_tell_hides_nothing_that_it_does(
+    silent: tuple[str, ...], expected: dict[str, Any] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second GPU has fallen off its bus."""
+    monkeypatch.setitem(sys.modules, "pynvml", PartialNvml(*silent))
+    environment.accelerators.cache_clear()
+    try:
+        assert environment.accelerators() == (() if expected is None else (expected,))
+        assert doctor.diagnosis_lines()
+    finally:
+        environment.accelerators.cache_clear()
+
+
+TORCHRUN = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}
+
+
+def test_torchrun_is_known_by_all_of_its_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in TORCHRUN:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in TORCHRUN.items():
+        assert environment.torchrun_size() == 0
+        assert environment.is_main_process()
+        monkeypatch.setenv(name, value)
+    assert environment.torchrun_size() == 2
+    assert not environment.is_main_process()
+
+
+@pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK", "WORLD_SIZE"])
+def test_a_variable_of_torchruns_that_is_no_number_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in (TORCHRUN | {name: "x"}).items():
+        monkeypatch.setenv(variable, value)
+    with pytest.raises(ValueError, match=f"^{name}=x in the environment: expected a whole number"):
+        environment.is_main_process()
 
 
 def test_doctor_says_what_there_is() -> None:

@@ -26,6 +26,7 @@ from unept.attention.parameters import KEYWORDS, Parameter, check_options, own_p
 from unept.attention.reformer import ReformerSelf
 from unept.attention.sparse_transformer import SparseTransformerSelf
 from unept.config import SLOTS
+from unept.utils import torchvision_shim
 from unept.utils.messages import nearest_clause
 
 __all__ = [
@@ -120,6 +121,7 @@ def _find_user(slot: str, name: str) -> type[nn.Module]:
     module_name, _, class_name = name.partition(":")
     if not (class_name.isidentifier() and all(part.isidentifier() for part in module_name.split("."))):
         raise ValueError(f"{slot}={name}: module:Class takes a dotted module name and a class name")
+    torchvision_shim.ensure()  # the module may import it
     kind = getattr(_import(slot, name, module_name), class_name, None)
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
         raise ValueError(f"{slot}={name}: {module_name} has no torch.nn.Module class {class_name}")

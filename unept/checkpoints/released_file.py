@@ -10,12 +10,13 @@ from typing import Any
 from torch import Tensor
 
 from unept.data.sample import Colour, is_class_name
+from unept.utils.paths import quoted_path
 from unept.utils.read_tensors import read_tensors
 
 STRIP = (
     "; where mmcv is installed, and if you trust the file, keep its tensors alone and convert those: python -c "
-    "\"import torch; torch.save(torch.load('{name}', map_location='cpu', weights_only=False)['state_dict'], "
-    "'weights.pth')\""
+    "\"import sys, torch; torch.save(torch.load(sys.argv[1], map_location='cpu', weights_only=False)['state_dict'], "
+    "'weights.pth')\" {file}"
 )
 _PARALLEL = "module."  # prefix of every name under nn.DataParallel and DistributedDataParallel
 
@@ -47,7 +48,7 @@ def read_released(path: Path) -> ReleasedFile:
     try:
         content = read_tensors(path, "a checkpoint")
     except ValueError as error:
-        hint = STRIP.format(name=path.name) if "it holds a " in str(error) else ""
+        hint = STRIP.format(file=quoted_path(path)) if "it holds a " in str(error) else ""
         raise ValueError(f"{error}{hint}") from None
     if not isinstance(content, Mapping):
         raise ValueError(f"{path}: expected a checkpoint or a state dict, it holds a {type(content).__name__}")

@@ -21,6 +21,7 @@ from unept.data.label_encoding import Encoding, Mistake, shifted
 from unept.data.load_label import read_label
 from unept.data.mat_file import read_matrix
 from unept.data.sample import IGNORE, default_palette
+from unept.utils.paths import quoted_path
 
 LABEL_MAP = "LabelMap"
 CATEGORIES = 459
@@ -78,7 +79,7 @@ def open_pascal_context(root: Path, split: str) -> Pictures:
         raise ValueError(f"{root}: data folder does not exist")
     if not (root / "JPEGImages").is_dir():
         inner = [path for path in (root / "VOC2010", root / "VOCdevkit" / "VOC2010") if (path / "JPEGImages").is_dir()]
-        hint = f"; did you mean {inner[0]}?" if inner else ""
+        hint = f"; did you mean {quoted_path(inner[0])}?" if inner else ""
         raise ValueError(f"{root}: no folder JPEGImages in it, VOC 2010's pictures{hint}")
     labels, suffix = _labels(root)
     return Pictures(

@@ -17,6 +17,7 @@ from unept.data.pascal_context import open_pascal_context
 from unept.data.sample import Dataset
 from unept.data.scenes import SceneConfig, Scenes
 from unept.utils.container import usable_cores
+from unept.utils.paths import quoted_path, user_path
 
 # The data sets of known layout, and a folder that each of them has and no other.
 OWNED: Mapping[str, tuple[Callable[[Path, str], Pictures], str]] = {
@@ -62,7 +63,7 @@ def spec_of(text: str) -> str:
 
     ValueError if it is neither.
     """
-    path = Path(text).expanduser()
+    path = user_path(text)
     if text.partition(":")[0] in KINDS or not text or not path.is_dir():
         _parse(text)
         return text
@@ -162,7 +163,7 @@ def _parse(spec: str) -> _Spec:
         raise ValueError(f"data {spec!r}: no path (expected {kind}:PATH)")
     if flag and (kind != "folder" or not number.isdecimal() or not 1 <= int(number) <= 255):
         raise ValueError(f"data {spec!r}: expected folder:PATH?classes=NUMBER with 1 to 255 classes")
-    return _Spec(kind=kind, root=Path(path).expanduser(), classes=int(number) if flag else None)
+    return _Spec(kind=kind, root=user_path(path), classes=int(number) if flag else None)
 
 
 def _meant(spec: str, kind: str) -> str:
@@ -171,6 +172,6 @@ def _meant(spec: str, kind: str) -> str:
         near = get_close_matches(kind, KINDS, 1)
         return f"; did you mean {near[0]}?" if near else ""
     try:
-        return f"; did you mean {spec_of(spec)}?"
+        return f"; did you mean {quoted_path(spec_of(spec))}?"
     except ValueError:
-        return f"; did you mean folder:{spec}?"
+        return f"; did you mean {quoted_path(f'folder:{spec}')}?"

@@ -21,8 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from filelock import FileLock
-
+from unept.utils.file_locks import LockBusy, file_lock
 from unept.utils.messages import first_error_line
 
 MAIN = "msda_cpu.cpp"
@@ -68,11 +67,15 @@ def source_hash(folder: Path | None = None, main: str = MAIN) -> str:
 
 
 def cache_folder() -> Path:
-    """Return the folder that libraries are cached in."""
+    """Return the folder that libraries are cached in. Unavailable where no home folder is known."""
     if chosen := os.environ.get("UNEPT_CACHE"):
         return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "unept-bench"
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "unept-bench"
+    try:
+        return Path.home() / ".cache" / "unept-bench"
+    except RuntimeError:  # a user without an entry and without $HOME, as in some containers
+        raise Unavailable("no home folder is known here: set UNEPT_CACHE to a folder for built libraries") from None
 
 
 def load(main: str = MAIN, march: str = NATIVE) -> Built:
@@ -134,7 +137,7 @@ def _from_cache(compiler: list[str], digest: str, main: str, march: str) -> Buil
     """Return this compiler's library, cached or built now, or the reason why there is none."""
     try:
         return _cached(compiler, digest, main, march)
-    except (Unavailable, OSError, subprocess.SubprocessError) as error:
+    except (Unavailable, OSError, LockBusy, subprocess.SubprocessError) as error:
         return first_error_line(str(error))
 
 
@@ -148,7 +151,7 @@ def _cached(compiler: list[str], digest: str, main: str, march: str) -> Built:
     if library := _opened(path, digest):
         return Built(library, origin, path)
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock"), timeout=2 * PATIENCE):
+    with file_lock(path.with_suffix(".lock"), timeout=2 * PATIENCE):
         library = _opened(path, digest)  # another process may have built it meanwhile
         if library is None:
             compile_library(compiler, path, digest, options, main=main)

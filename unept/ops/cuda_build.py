@@ -16,9 +16,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from unept.ops.cpu_build import Unavailable, cache_folder, sources
+from unept.utils.file_locks import LockBusy, file_lock
 from unept.utils.messages import first_error_line
 
 MAIN = "msda_cuda.cu"
@@ -84,10 +83,10 @@ def library_for(capability: tuple[int, int]) -> Path:
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock"), timeout=2 * PATIENCE):
+        with file_lock(path.with_suffix(".lock"), timeout=2 * PATIENCE):
             if not path.is_file():  # another process may have built it meanwhile
                 compile_library([nvcc, *flags], path)
-    except (OSError, Timeout) as error:
+    except (OSError, LockBusy) as error:
         raise Unavailable(f"cannot build the CUDA kernel in {path.parent}: {first_error_line(str(error))}") from error
     return path
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from filelock import FileLock
 from torch import Tensor
 
 from unept.ops import reference
@@ -24,6 +23,7 @@ from unept.ops.cuda_library import Kernel
 from unept.ops.reference import Shapes
 from unept.ops.validation import computed_in
 from unept.utils.atomic_files import atomic_write
+from unept.utils.file_locks import LockBusy, file_lock
 from unept.utils.messages import first_error_line
 
 OFF_LINES = 1e-3  # pixels; on a pixel line itself a gradient may jump
@@ -170,10 +170,10 @@ def verdict(path: Path, device: torch.device) -> str:
     if card not in known:
         said = _tested(path, device)
         try:
-            with FileLock(path.with_suffix(".checked.lock"), timeout=PATIENCE):
+            with file_lock(path.with_suffix(".checked.lock"), timeout=PATIENCE):
                 known = {**_read(record), card: said}
                 atomic_write(record, json.dumps(known, indent=1).encode())
-        except OSError:  # a cache that cannot be written: the next process tests again
+        except (OSError, LockBusy):  # a cache that cannot be written: the next process tests again
             known = {card: said}
     return f"{known[card]} (written in {record})" if known[card] else ""
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from pathlib import Path
 
+TEMPORARY_SUFFIX = ".tmp"
 
-def atomic_write(path: Path, data: bytes) -> Path:
+
+def atomic_write(path: Path, data: bytes, *, alone: bool = False) -> Path:
     """Replace the file `path` by `data`, synced to the disk; a crash at any time leaves the old file or the new one.
 
-    Two processes must not write one path at once.
+    Of processes that write one path at once, each writes it whole, and one of them last.
 
     Args:
-        path: File to replace; the temporary file is `path` with the suffix ".tmp".
+        path: File to replace.
         data: Its new content.
+        alone: True where a lock keeps every other process from writing `path`. The temporary file has its name with
+            TEMPORARY_SUFFIX then, and replaces one that a killed process has left.
 
     Returns:
         `path`.
@@ -22,15 +27,16 @@ def atomic_write(path: Path, data: bytes) -> Path:
     Raises:
         OSError: Names the file.
     """
-    temporary = path.with_name(f"{path.name}.tmp")
+    own = path.name if alone else f".{secrets.token_hex(8)}"  # a name of its own does not lengthen a long one
+    temporary = path.with_name(f"{own}{TEMPORARY_SUFFIX}")
     try:
-        with open(temporary, "wb") as file:
+        with open(temporary, "wb" if alone else "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # writing and syncing do not say what
+        error.filename = str(path)  # writing and syncing do not say what, and the temporary name says nothing
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from unept.utils.paths import quoted_path
+
 _REFUSED = re.compile(r"GLOBAL (\S+)")
 
 
@@ -36,7 +38,7 @@ def read_tensors(path: Path, what: str) -> Any:
     except pickle.UnpicklingError as error:
         refused = _REFUSED.search(str(error))
         reason = f"it holds a {refused[1]}, and nothing but tensors is unpickled" if refused else "no file of tensors"
-        raise ValueError(f"{path} cannot be read as {what}: {reason}") from None
+        raise ValueError(f"{quoted_path(path)} cannot be read as {what}: {reason}") from None
     except Exception as error:  # a changed byte makes the readers raise a dozen kinds
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{path} cannot be read as {what}: {reason}") from error
+        raise ValueError(f"{quoted_path(path)} cannot be read as {what}: {reason}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 
 from bench import environment
 from bench.config.option_fields import check_options
@@ -21,6 +21,7 @@ from bench.evaluation.multi_process.work import ScoringJob
 from bench.evaluation.options import EvaluationRequest
 from bench.evaluation.protocol import published_protocol
 from bench.launchers.progress import ProgressCounter
+from bench.results.data_digest import DataDigest, data_digest, has_files
 from bench.results.rows import content_key, json_value
 from bench.results.source_hash import source_hash
 from bench.stats import bootstrap
@@ -28,6 +29,7 @@ from unept.checkpoints import model_file
 from unept.config import SLOTS
 from unept.data import Dataset, open_data
 from unept.utils.atomic_files import atomic_write
+from unept.utils.file_locks import file_lock
 
 Say = Callable[[str], None]
 
@@ -163,10 +165,14 @@ def _job(
     protocol = request.overrides.over(
         published_protocol(request.data, checkpoint.config.size, checkpoint.facts.get("base"))
     )
-    kind, _, folder = request.data.partition(":")
+    kind = request.data.partition(":")[0]
+    data = data_digest(request.data, (request.split,), again=True) if has_files(request.data) else None
+    if data and environment.is_main_process():
+        for line in _changed_data_lines(request, checkpoint.digest, data):
+            say(line)
     decides = {
         "checkpoint": checkpoint.digest,
-        "data": f"{kind}:{Path(folder).expanduser().resolve()}" if folder else kind,
+        "data": f"{kind}:{data.digest}" if data else kind,
         "split": request.split,
         "pictures": count,
         "protocol": asdict(protocol),
@@ -178,6 +184,7 @@ def _job(
         checkpoint=path,
         own_modules=request.own_modules,
         data=request.data,
+        data_digest=data.digest if data else "",
         split=request.split,
         count=count,
         classes=checkpoint.config.classes,
@@ -188,6 +195,32 @@ def _job(
         threads=request.threads or max(1, environment.usable_cores() // sharing),
     )
     return job, checkpoint
+
+
+def _changed_data_lines(request: EvaluationRequest, checkpoint: str, data: DataDigest) -> list[str]:
+    """Return a line for each earlier result of the checkpoint on other data at the same place."""
+    lines = []
+    for path in sorted(request.out.glob("*/scores.json")):
+        try:
+            before = json.loads(path.read_bytes())
+            same = all(
+                before[name] == value
+                for name, value in (("sha256", checkpoint), ("data", request.data), ("split", request.split))
+            )
+            digest = before.get("data_digest", "")
+        except (OSError, ValueError, RecursionError, TypeError, KeyError, AttributeError):
+            continue
+        if same and digest != data.digest:
+            told = (
+                "were made before a digest of the data was recorded: data not verified"
+                if not digest
+                else (
+                    f"are of other data: those at {request.data} have changed since, digest {digest} before, "
+                    f"{data.digest} now"
+                )
+            )
+            lines.append(f"the scores in {path.parent} {told}")
+    return lines
 
 
 def _scored(
@@ -205,6 +238,9 @@ def _scored(
         at = (lambda done: counter(done, job.count)) if counter else (lambda _: None)
         at(done)
         work.run_scoring(job, devices, at=at)
+    if job.data_digest and data_digest(job.data, (job.split,), again=True).digest != job.data_digest:
+        shutil.rmtree(job.folder, ignore_errors=True)
+        raise ValueError(f"the data at {job.data} changed while they were scored: the same command scores them anew")
     results = work.collect_results(job)
     record = {
         "name": name,
@@ -212,6 +248,7 @@ def _scored(
         "sha256": checkpoint.digest,
         "facts": checkpoint.facts,
         "data": job.data,
+        "data_digest": job.data_digest,
         "split": job.split,
         "pictures": job.count,
         "protocol": asdict(job.protocol) | {"words": job.protocol.describe()},
@@ -222,7 +259,7 @@ def _scored(
     if environment.is_main_process():
         folder = job.folder.parent
         text = json.dumps(json_value(record), indent=1, allow_nan=False) + "\n"
-        with FileLock(folder / "scores.lock"):  # the first processes of several machines end at the same time
+        with file_lock(folder / "scores.lock"):  # the first processes of several machines end at the same time
             results.write(folder / "pictures.npz")
             atomic_write(folder / "scores.json", text.encode())
         record["folder"] = str(folder)

@@ -12,13 +12,12 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from torch import nn
 
 from bench.evaluation.multi_process import results
@@ -28,6 +27,7 @@ from unept.checkpoints import model_file
 from unept.data import Dataset, open_data
 from unept.data.cityscapes import result_path, write_result
 from unept.model import UNEPT
+from unept.utils.file_locks import LockBusy, file_lock
 from unept.utils.finite import NonFiniteError
 
 CHUNK = 4  # pictures
@@ -44,6 +44,7 @@ class ScoringJob:
         checkpoint: The file.
         own_modules: Allow attention modules of the user's own.
         data: Specification of the data set.
+        data_digest: Digest of the split's files; "" for generated scenes.
         split: Name of the split.
         count: Its first so many images are scored.
         classes: Number of classes.
@@ -57,6 +58,7 @@ class ScoringJob:
     checkpoint: Path
     own_modules: bool
     data: str
+    data_digest: str
     split: str
     count: int
     classes: int
@@ -207,16 +209,13 @@ def _take(model: nn.Module, dataset: Dataset, path: Path, numbers: range, job: S
 @contextmanager
 def _claim(path: Path) -> Iterator[bool]:
     """Enter a context that is True where this process holds the chunk."""
-    lock = FileLock(path.with_suffix(".lock"))
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
+    with ExitStack() as held:
+        try:
+            held.enter_context(file_lock(path.with_suffix(".lock"), timeout=0))
+            mine = True
+        except LockBusy:
+            mine = False
+        yield mine
 
 
 def _end_with_parent() -> None:

@@ -6,8 +6,6 @@ What has been measured under the same setting is kept, so the same command conti
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +18,7 @@ from bench.microbench import malloc_count
 from bench.microbench.attention.implementations import Comparison, MapSize
 from bench.microbench.attention.request import AttentionBenchRequest
 from bench.microbench.rows import ROW_COLUMNS
+from bench.results.csv_text import csv_text
 from bench.results.source_hash import source_hash
 from unept.ops import cpu_build
 from unept.utils.atomic_files import atomic_write
@@ -124,14 +123,9 @@ def _write(
     for comparison, size, kind in keys:
         job = done.get(_key(comparison.name, size, kind))
         lines += _lines(job, comparison, size) if job else ()
-    text = io.StringIO()
-    writer = csv.DictWriter(
-        text, (*ROW_COLUMNS, "ours", *STATUS_COLUMNS, "difference"), lineterminator="\n", restval=""
-    )
-    writer.writeheader()
-    writer.writerows(lines)
+    text = csv_text((*ROW_COLUMNS, "ours", *STATUS_COLUMNS, "difference"), lines)
     facts = {"setting": setting, "command": request.command, "notes": notes, "jobs": done}
-    for name, content in ((TABLE, text.getvalue()), (FACTS, json.dumps(facts, indent=1) + "\n")):
+    for name, content in ((TABLE, text), (FACTS, json.dumps(facts, indent=1) + "\n")):
         atomic_write(request.out / name, content.encode())
 
 

@@ -2,8 +2,10 @@
 
 One forward pass gives two conventions. `module` is what the paper's tool counts
 (`bench.profiling.flops.mmcv_counter`). `complete` looks at every operator that runs: convolutions, matrix products,
-attention, and sampling at computed positions, each by formula (`bench.profiling.flops.formulas`). An operator without a
-formula that is not listed as free is an error, never a silent zero.
+attention, and sampling at computed positions, each by formula (`bench.profiling.flops.formulas`), and products that are
+written as a multiplication and a sum (`bench.profiling.flops.products`). Beside both stand the elements that
+element-wise operators compute. An operator without a formula that is not listed as free is an error, never a silent
+zero.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.profiling.flops import formulas, mmcv_counter
 from bench.profiling.flops.formulas import UncountedError
+from bench.profiling.flops.products import ProductTracker
 from unept.ops import MACS
 
 SAMPLING_OPERATORS = frozenset(("aten::grid_sampler_2d", "aten::grid_sampler_3d", *MACS))
@@ -44,6 +47,8 @@ class Operations:
         module_gmacs: The paper's convention.
         matrix_gmacs: Convolutions, matrix products and attention.
         sampling_gmacs: Sampling at computed positions.
+        elementwise_gops: Elements that element-wise operators give, in 1e9, without multiplications that are counted as
+            part of a product. No multiply-adds, and in no convention.
         parameters: Number of parameters.
         parts: The same by child of the model.
     """
@@ -51,6 +56,7 @@ class Operations:
     module_gmacs: float
     matrix_gmacs: float
     sampling_gmacs: float
+    elementwise_gops: float = 0.0
     parameters: int = 0
     parts: tuple[PartOperations, ...] = ()
 
@@ -58,6 +64,11 @@ class Operations:
     def gmacs(self) -> float:
         """Multiply-adds in the complete convention, in 1e9."""
         return self.matrix_gmacs + self.sampling_gmacs
+
+    @property
+    def is_mostly_elementwise(self) -> bool:
+        """True where more elements are computed one by one than multiply-adds are counted."""
+        return self.elementwise_gops > self.gmacs
 
     @property
     def gflops(self) -> float:
@@ -94,6 +105,7 @@ def count_model(model: nn.Module, size: tuple[int, int]) -> Operations:
         module_gmacs=sum(counter.module.values()) / 1e9,
         matrix_gmacs=(sum(counter.complete.values()) - counter.sampling) / 1e9,
         sampling_gmacs=counter.sampling / 1e9,
+        elementwise_gops=counter.elementwise / 1e9,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         parts=tuple(
             PartOperations(
@@ -115,6 +127,8 @@ class _Counter(TorchDispatchMode):
         self.complete: dict[str, int] = {}
         self.module: dict[str, int] = {}
         self.sampling = 0
+        self.elementwise = 0
+        self._products = ProductTracker()
         self._inside = [OWN_PART]
         self._called = [""]
 
@@ -143,8 +157,10 @@ class _Counter(TorchDispatchMode):
             raise UncountedError(self._message(func._schema.name))
         result = func(*args, **kwargs)
         macs = formulas.count_macs(func, args, kwargs, result)
-        self._add(self.complete, self._inside[-1], macs)
+        products = self._products.follow(func, args, kwargs, result)
+        self._add(self.complete, self._inside[-1], macs + products)
         self.sampling += macs if func._schema.name in SAMPLING_OPERATORS else 0
+        self.elementwise += formulas.count_elements(func, result) - products
         return result
 
     def _message(self, operator: str) -> str:

@@ -1,8 +1,8 @@
 """Multiply-adds of one call of an operator, and the operators that are free: together every one that may occur.
 
 Counted are convolutions, matrix products, fused attention and sampling at computed positions; biases are not. Free are
-element-wise operators (by torch's own tag), views, and a short list: moving data, reductions and norms, pooling and
-resizing, sorting, and making constants.
+element-wise operators (those of torch, by its own tag), whose elements are counted apart, views, and a short list:
+moving data, reductions and norms, pooling and resizing, sorting, and making constants.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ FREE_OPERATORS = frozenset(
         "new_zeros scalar_tensor _to_copy clone copy_ fill_ zero_ cat stack repeat roll flip tril triu embedding "
         "index index_put index_put_ index_copy index_copy_ index_select gather scatter scatter_ scatter_add "
         "scatter_add_ scatter_reduce constant_pad_nd reflection_pad2d replication_pad2d pixel_shuffle "
-        "pixel_unshuffle im2col lift_fresh _unsafe_view _unsafe_index _local_scalar_dense rand randn rand_like "
-        "randn_like bernoulli bernoulli_",
+        "pixel_unshuffle im2col col2im as_strided_ lift_fresh _unsafe_view _unsafe_index _local_scalar_dense rand "
+        "randn rand_like randn_like bernoulli bernoulli_",
         # reductions and norms
         "sum mean amax amin max min any all argmax argmin prod var var_mean std logsumexp cumsum linalg_vector_norm "
         "_softmax _log_softmax _safe_softmax native_batch_norm native_layer_norm native_group_norm "
@@ -36,11 +36,22 @@ FREE_OPERATORS = frozenset(
         "max_pool2d_with_indices avg_pool2d _adaptive_avg_pool2d adaptive_max_pool2d upsample_nearest2d "
         "_upsample_nearest_exact2d upsample_bilinear2d upsample_bicubic2d _upsample_bilinear2d_aa "
         "_upsample_bicubic2d_aa topk sort",
-        # element by element, though torch does not say so
-        "floor_divide masked_fill_",
     )
     for name in names.split()
 )
+UNTAGGED_ELEMENTWISE = frozenset(  # though torch does not say so
+    f"aten::{name}"
+    for name in (
+        "floor_divide",
+        "glu",
+        "hardswish",
+        "hardswish_",
+        "log_sigmoid_forward",
+        "masked_fill_",
+        "_prelu_kernel",
+    )
+)
+COPIES = frozenset(("aten::clone",))  # torch says element-wise of this one
 
 
 class UncountedError(ValueError):
@@ -50,7 +61,8 @@ class UncountedError(ValueError):
 def is_known(func: Any) -> bool:
     """Return True for an operator that is counted or free."""
     name = func._schema.name
-    return name in _FORMULAS or name in FREE_OPERATORS or _elementwise(func) or _registered(func) is not None
+    free = name in FREE_OPERATORS or _elementwise(func) or (func.is_view and _of_torch(func))
+    return name in _FORMULAS or free or _registered(func) is not None
 
 
 def count_macs(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> int:
@@ -62,8 +74,20 @@ def count_macs(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result:
     return 0 if registered is None else registered(*args, **kwargs, out_val=result) // 2
 
 
+def count_elements(func: Any, result: Any) -> int:
+    """Return the number of elements that an element-wise operator gives; 0 for any other."""
+    if not _elementwise(func) or func._schema.name in COPIES:
+        return 0
+    results = result if isinstance(result, (tuple, list)) else (result,)
+    return sum(each.numel() for each in results if isinstance(each, torch.Tensor))
+
+
 def _elementwise(func: Any) -> bool:
-    return torch.Tag.pointwise in func.tags or func.is_view
+    return (torch.Tag.pointwise in func.tags and _of_torch(func)) or func._schema.name in UNTAGGED_ELEMENTWISE
+
+
+def _of_torch(func: Any) -> bool:
+    return func.namespace in ("aten", "prims")
 
 
 def _registered(func: Any) -> Formula | None:

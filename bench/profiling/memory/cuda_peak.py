@@ -15,6 +15,7 @@ from typing import Any
 
 from bench.child_process import serve_child
 from bench.config.settings import Settings
+from bench.errors import message_line
 from bench.profiling.memory.malloc_peak import read_spec, step_in_child, warmed_up_step
 from bench.profiling.memory.setting import StepSetting
 
@@ -74,8 +75,8 @@ def nvml_process_bytes(uuid: str, pid: int) -> tuple[int | None, str]:
     try:
         pynvml.nvmlInit()
         processes = pynvml.nvmlDeviceGetComputeRunningProcesses(pynvml.nvmlDeviceGetHandleByUUID(uuid))
-    except pynvml.NVMLError as error:
-        return None, f"NVML refuses: {error}"
+    except (pynvml.NVMLError, AttributeError, OSError) as error:  # the latter of a library without the function
+        return None, f"NVML refuses: {message_line(error)}"
     mine = [process.usedGpuMemory for process in processes if process.pid == pid]
     if not mine:
         return None, f"NVML does not list process {pid}: it numbers processes as the host does, a container otherwise"

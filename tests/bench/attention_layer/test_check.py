@@ -133,6 +133,24 @@ def test_two_results_are_no_tensor() -> None:
     assert "the result is of type tuple, expected a tensor" in lines["shapes"].text
 
 
+def test_products_count_however_they_are_written_and_the_rest_is_warned_of() -> None:
+    by_form = {}
+    for form in ("products", "sums", "distances"):
+        subject = checks.attention_from_options("encoder_self", "wrong_attentions:Elementwise", [f"form={form}"], SMALL)
+        by_form[form] = costs.check_operations(subject, ((12, 12),))
+    macs = 2 * 144**2 * SMALL.width / 1e9
+    for form in ("products", "sums"):
+        assert by_form[form].status == "PASS"
+        assert by_form[form].text.startswith(f"{macs:.3f} GMACs for one image at 12x12, and 0.000e9 element-wise")
+    assert by_form["distances"].status == "WARN"
+    elements = 2 * 144**2 * SMALL.width + SMALL.heads * 144**2  # differences and their sizes, and the sign
+    assert by_form["distances"].text == (
+        f"{macs / 2:.3f} GMACs for one image at 12x12, and {elements / 1e9:.3f}e9 element-wise operations, which are "
+        "more and in no count of GMACs: compare this attention by time and memory"
+    )
+    assert checks.summary_line([*by_form.values()], 1.0) == "2 PASS, 0 FAIL, 1 WARN, 0 INFO in 1 s"
+
+
 def test_figures_of_what_is_known() -> None:
     """Dense: quadratic, sees all, and knows no order; its neighbour sees a window."""
     lines = checked("encoder_self", "dense_math")

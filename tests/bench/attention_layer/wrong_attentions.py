@@ -144,3 +144,23 @@ class Untidy(Right):
 
     def __init__(self) -> None:
         raise KeyError("table")
+
+
+class Elementwise(nn.Module):
+    """Dense attention by matrix products, by multiplications and sums, or by distances of all pairs."""
+
+    def __init__(self, *, heads: int, form: str = "sums") -> None:
+        super().__init__()
+        self.form, self.heads = form, heads
+
+    def forward(self, tokens: Tensor, *_: Any) -> Tensor:
+        images, total, width = tokens.shape
+        x = tokens.view(images, total, self.heads, -1).transpose(1, 2)
+        if self.form == "products":
+            y = (x @ x.mT).softmax(-1) @ x
+        elif self.form == "sums":
+            weights = (x[:, :, :, None] * x[:, :, None]).sum(-1).softmax(-1)
+            y = (weights[..., None] * x[:, :, None]).sum(3)
+        else:
+            y = (-(x[:, :, :, None] - x[:, :, None]).abs().sum(-1)).softmax(-1) @ x
+        return y.transpose(1, 2).reshape(images, total, width)

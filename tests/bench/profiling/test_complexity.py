@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from locations import ROOT
 
 import unept
 from bench.profiling.complexity import complexity_record, network_from_spec
@@ -111,9 +115,40 @@ def test_rows_are_those_of_the_paper() -> None:
 
 
 def test_a_model_of_timm() -> None:
-    line = complexity_record("timm:resnet18", network_from_spec("timm:resnet18"), (224, 224))
+    line = complexity_record("timm:resnet18", network_from_spec("timm:resnet18", (224, 224)), (224, 224))
     assert line["parameters"] == 11_689_512
     assert line["gmacs"] == pytest.approx(1.814, abs=0.001)
+
+
+def test_a_network_of_timm_with_a_size_of_its_own_is_counted_at_another() -> None:
+    """DeiT-tiny at 48x64: 12 patches, a class and a distillation token."""
+    name, tokens, width = "timm:deit_tiny_distilled_patch16_224", 12 + 2, 192
+    line = complexity_record(name, network_from_spec(name, (48, 64)), (48, 64))
+    layer = tokens * 12 * width**2 + 2 * tokens**2 * width
+    heads = 2 * width * 1000
+    assert line["gmacs"] == pytest.approx((12 * 16 * 16 * 3 * width + 12 * layer + heads) / 1e9)
+    own = complexity_record(name, network_from_spec(name, (224, 224)), (224, 224))
+    assert own["parameters"] - line["parameters"] == (196 - 12) * width  # its positions
+
+
+def test_a_module_of_ones_own_may_import_torchvision(tmp_path: Path) -> None:
+    """In a process that has not imported it yet."""
+    (tmp_path / "with_torchvision.py").write_text(
+        "import torch, torchvision, timm\n"
+        "def build():\n    return timm.create_model('resnet18', pretrained=False)\n"
+        "class Same(torch.nn.Module):\n    def forward(self, tokens, position, shapes):\n        return tokens\n"
+    )
+    code = (
+        "from bench.profiling.complexity import complexity_record, network_from_spec as network\n"
+        "print(complexity_record('own', network('with_torchvision:build', (224, 224)), (224, 224))['parameters'])"
+    )
+    slot = "from unept.attention import check_slot; print(check_slot('encoder_self', 'with_torchvision:Same'))"
+    for program, said in ((code, "11689512"), (slot, "None")):
+        variables = os.environ | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=tmp_path, env=variables, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stdout.strip()) == (0, said), done.stderr
 
 
 def test_a_module_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,9 +162,9 @@ def test_a_module_from_the_working_directory(tmp_path: Path, monkeypatch: pytest
         "class Odd(torch.nn.Module):\n    def forward(self, x):\n        return torch.fft.fft2(x)\n"
         "value = 3\n"
     )
-    assert complexity_record("own", network_from_spec("own_network:small"), (10, 20))["gmacs"] == pytest.approx(
-        200 * 12 / 1e9
-    )
+    assert complexity_record("own", network_from_spec("own_network:small", (10, 20)), (10, 20))[
+        "gmacs"
+    ] == pytest.approx(200 * 12 / 1e9)
     for name, message in (
         ("number", r"^own: own_network.number\(\) gave a int, expected a torch.nn.Module$"),
         ("stuck", "^own: cannot be counted: KeyError: 'lost'$"),
@@ -137,7 +172,7 @@ def test_a_module_from_the_working_directory(tmp_path: Path, monkeypatch: pytest
         ("Odd", "^own: operator aten::_fft_.* is neither counted nor free"),
     ):
         with pytest.raises(ValueError, match=message):
-            complexity_record("own", network_from_spec(f"own_network:{name}"), (10, 20))
+            complexity_record("own", network_from_spec(f"own_network:{name}", (10, 20)), (10, 20))
     for spec, message in (
         ("own_network:absent", "own_network has no callable absent"),
         ("own_network:value", "own_network has no callable value"),
@@ -148,7 +183,7 @@ def test_a_module_from_the_working_directory(tmp_path: Path, monkeypatch: pytest
         ("a b:c", "expected timm:NAME or module:callable"),
     ):
         with pytest.raises(ValueError, match=f"--model {spec}: {message}"):
-            network_from_spec(spec)
+            network_from_spec(spec, (10, 20))
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,9 @@ def test_what_a_role_uses_of_ours_has_a_role_or_decides_no_number() -> None:
         "bench.units": "what a unit is",
         "unept.utils.atomic_files": "how a file is written",
         "unept.utils.container": "how many threads read files",
+        "unept.utils.file_locks": "who may write a file",
         "unept.utils.messages": "messages",
+        "unept.utils.paths": "where a user's path leads",
         "unept.utils.torchvision_shim": "what is imported",
     }
     files = {file.module: file for file in module._files() if file.module}

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,28 +96,11 @@ def test_rows_of_other_sources_do_not_stand_beside_new_ones(tmp_path: Path, monk
 
 
 def test_a_run_whose_worker_was_ended_is_said_to_be_missing(tmp_path: Path) -> None:
-    asked = replace(study(tmp_path, task="slow"), jobs=1)
-    out: list[str] = []
-
-    def end_workers() -> None:
-        children = Path(f"/proc/self/task/{os.getpid()}/children")
-        for _ in range(2):  # two runs, one after the other
-            known = set(out)
-            while not (fresh := [child for child in children.read_text().split() if child not in known]):
-                time.sleep(0.05)
-            time.sleep(0.5)
-            out.extend(fresh)
-            for child in fresh:
-                os.kill(int(child), signal.SIGTERM)
-
-    thread = threading.Thread(target=end_workers)
-    thread.start()
-    said = do(asked)
-    thread.join()
-    assert said[-1].startswith("2 runs stopped from outside")
-    assert unfinished_line(asked) == "2 runs ended from outside, without a row: the same command continues"
+    ended = study(tmp_path, task="told_to_stop")
+    assert do(ended)[-1].startswith("2 runs stopped from outside")
+    assert unfinished_line(ended) == "2 runs ended from outside, without a row: the same command continues"
     do(study(tmp_path))
-    assert unfinished_line(asked) == ""
+    assert unfinished_line(ended) == ""
 
 
 # --- data -------------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import command_line
 import pytest
 import tiny_checkpoint
 import torch
@@ -22,6 +24,7 @@ from safetensors.torch import load_file
 import cli
 import unept
 from bench.profiling import training_estimate
+from bench.results.data_digest import DataDigest
 from bench.training import loop, session
 from bench.training.job import build_training_job, create_training_folder, read_training_record
 from bench.training.options import Execution, TrainOptions
@@ -221,14 +224,52 @@ def test_an_attention_whose_buffers_cannot_be_saved_is_refused_before_the_first_
 
 
 def test_where_only_the_scores_are_missing_only_they_are_made(whole: Path, place: Path) -> None:
-    import shutil
-
     shutil.copytree(whole, place / "out")
     (place / "out" / "result.json").unlink()
     before = (place / "out" / "log.jsonl").read_text()
     assert cli.main([*LONG, "--out", str(place / "out")]) == 0
     assert numbers(place / "out") == numbers(whole)
     assert (place / "out" / "log.jsonl").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[]", "is no result of this program (content: expected an object, it is [])"),
+        ('{"metrics": 1}', "is no result of this program (metrics: expected an object, it is 1)"),
+        ("[" * 100_000, "is damaged"),
+        ('{"metrics": {"miou": "high"}}', 'miou: expected a number or null, it is "high")'),
+        ("other", "is the result of another training"),
+    ],
+)
+def test_a_result_of_another_shape_is_named(
+    whole: Path, place: Path, capsys: pytest.CaptureFixture[str], content: str, said: str
+) -> None:
+    shutil.copytree(whole, place / "out")
+    path = place / "out" / "result.json"
+    if content == "other":
+        content = json.dumps(json.loads(path.read_text()) | {"seed": 7})
+    path.write_text(content)
+    capsys.readouterr()
+    assert cli.main([*LONG, "--out", "out"]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("unept-bench:")]
+    assert line.startswith("unept-bench: out/result.json ")
+    assert said in line
+    assert line.endswith("; remove it, and the same command evaluates the model again")
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", '{"identity": {}}', '{"identity": [], "manner": {}, "format": "x"}', "[" * 9**6]
+)
+def test_a_record_of_another_shape_is_named(
+    whole: Path, place: Path, capsys: pytest.CaptureFixture[str], content: str
+) -> None:
+    shutil.copytree(whole, place / "out")
+    (place / "out" / "training.json").write_text(content)
+    capsys.readouterr()
+    assert cli.main([*LONG, "--out", "out"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("unept-bench: out/training.json is damaged or not of this program (")
 
 
 def test_a_model_of_another_origin_is_not_scored_as_this_trainings(
@@ -238,7 +279,8 @@ def test_a_model_of_another_origin_is_not_scored_as_this_trainings(
     create_training_folder(
         build_training_job(
             TrainOptions(preset="quick", fields=(*FIELDS.split(), "scene_train=8"), steps=4, threads=1, out=Path("out"))
-        )
+        ),
+        DataDigest(digest="0"),
     )
     tiny_checkpoint.write(place / "out" / "model.safetensors")
     capsys.readouterr()
@@ -391,3 +433,39 @@ def test_dry_run_says_it_all_and_does_nothing(capsys: pytest.CaptureFixture[str]
     on_gpus = build_training_job(options, dry_run=True)
     assert training_estimate._batch(on_gpus) == "batch: 8 = 4 GPUs x 2 images; bf16"
     assert "an assumed 40 TFLOP/s a GPU, loading and communication hidden" in training_estimate._time(on_gpus, 1.0, 1.0)
+
+
+def data_set(folder: Path) -> str:
+    """A data set in files, and its specification."""
+    command_line.dataset(folder)
+    (folder / "meta.json").write_text(json.dumps({"classes": 3}))
+    return f"folder:{folder.name}"
+
+
+def test_a_training_records_the_digest_of_its_data_and_goes_on_with_the_same_data_alone(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fields = [word for word in FIELDS.split() if not word.startswith("images=")]
+    words = ["--threads", "1", "--steps", "1", "--out", "out", "--set", *fields]
+    data = data_set(place / "d")
+    assert cli.main(["train", "--preset", "quick", "--data", data, *words]) == 0
+    record, result = (json.loads((place / "out" / name).read_text()) for name in ("training.json", "result.json"))
+    digest = record["data"]["digest"]
+    assert result["data"] == record["data"]
+    assert set(record["data"]["splits"]) == {"train", "val"}
+    assert f"data: {data}, digest {digest}" in capsys.readouterr().err
+    assert log(place / "out")[0]["data"] == record["data"]
+    (place / "d").rename(place / "moved")
+    assert cli.main(["train", "--preset", "quick", "--data", "folder:moved", *words]) == 0
+    assert "this training is done" in capsys.readouterr().err
+    command_line.picture(place / "moved" / "labels" / "val" / "b.png", "L", value=2)
+    assert refused(capsys, "--data", "folder:moved", *words) == (
+        "the data at folder:moved have changed since the training in out began: 1 file differs (labels/val/b.png); "
+        "name another folder with --out"
+    )
+    del record["data"]
+    record["identity"]["settings"]["data"] = "folder:moved"
+    (place / "out" / "training.json").write_text(json.dumps(record))
+    (place / "out" / "result.json").unlink()
+    assert cli.main(["train", "--preset", "quick", "--data", "folder:moved", *words]) == 0
+    assert "not verified, the training began before" in capsys.readouterr().err

@@ -429,3 +429,19 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert message in assert_usage_error(capsys, *words)
     assert list(place.iterdir()) == []
     assert ledger() == []
+
+
+def test_runs_that_are_missing_are_an_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("ablate", "--grid", "N=4,16", "--seeds", "1")
+    assert run_cli(*words, task="told_to_stop") == 1
+    last = captured(capsys).err.splitlines()[-1]
+    assert last == "unept-bench: 2 runs ended from outside, without a row: the same command continues"
+    assert run_cli(*words) == 0
+
+
+def test_learning_rates_are_not_chosen_while_runs_are_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("table", "8", "--row", "none", "--rates", "0.001", "--seeds", "1", "--steps", "10")
+    assert run_cli(*words, task="told_to_stop") == 1
+    said = captured(capsys)
+    assert said.err.splitlines()[-1].startswith("unept-bench: 1 run ended from outside")
+    assert "other shards" not in said.text

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command_line import (
+    MEASURE,
     assert_usage_error,
     captured,
     ledger,
     run_cli,
 )
+
+import cli
+from bench.results import store
+from bench.results.rows import content_key
 
 OUT = Path("study/quick-scenes")
 
@@ -39,6 +46,56 @@ def test_a_study_file_of_another_form_is_damaged(capsys: pytest.CaptureFixture[s
     assert "report of ablate N=4: " in said
     assert run_cli(*words) == 0
     assert "1 of 1 run are there already" in captured(capsys).text
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"metrics": []}, "metrics: expected an object, it is []"),
+        ({"metrics": {"iou": [["sky"]]}}, 'metrics.iou: expected an object, it is [["sky"]]'),
+        ({"command": ["x"]}, 'command: expected a text or null, it is ["x"]'),
+        ({"settings": {}}, "settings.data is missing"),
+    ],
+)
+def test_a_row_of_another_shape_is_left_out_by_name(
+    capsys: pytest.CaptureFixture[str], change: dict[str, Any], said: str
+) -> None:
+    assert run_cli("ablate", "--grid", "N=4", "--seeds", "2") == 0
+    (path, _) = sorted((OUT / "runs").glob("*.json"))
+    row = json.loads(path.read_text()) | change
+    del row["digest"]
+    path.write_text(json.dumps(row | {"digest": content_key(row)}))
+    capsys.readouterr()
+    assert run_cli("report", str(OUT)) == 0
+    assert f"left out: {path}: {said}" in capsys.readouterr().out
+
+
+def test_two_reports_at_once_are_both_whole() -> None:
+    assert run_cli("ablate", "--grid", "N=4,16", "--seeds", "2") == 0
+    folder = OUT / "report" / "ablate-N=4,16"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as pool:
+        assert [*pool.map(_report, range(4))] == [0] * 4
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def _report(_: int) -> int:
+    return cli.main(["report", str(OUT)])
+
+
+def test_a_report_reads_each_row_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its time grows with the number of rows, so none is read again for each table."""
+    assert run_cli("ablate", "--grid", "N=4,16", "--seeds", "3", measure=MEASURE) == 0
+    read: list[str] = []
+    parse = store.row_from_text
+
+    def counted(text: str, kind: str, key: str) -> Any:
+        read.append(f"{kind} {key}")
+        return parse(text, kind, key)
+
+    monkeypatch.setattr(store, "row_from_text", counted)
+    assert run_cli("report", str(OUT)) == 0
+    assert len(read) == len(set(read)) == 8
 
 
 def test_a_table_that_is_no_text_is_made_again() -> None:

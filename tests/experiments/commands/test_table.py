@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -101,6 +102,62 @@ def test_fields_of_all_rows_of_a_table(capsys: pytest.CaptureFixture[str]) -> No
     assert "use --steps" in assert_usage_error(capsys, *words, "steps=4")
 
 
+OWN = """
+from torch import nn
+
+
+class Gated(nn.Module):
+    def __init__(self, *, width: int) -> None:
+        super().__init__()
+        self.gate = nn.Linear(width, width)
+
+    def forward(self, tokens, position, shapes):
+        return tokens * self.gate(tokens.mean(1, keepdim=True)).sigmoid()
+"""
+
+
+def test_an_own_attention_is_a_row_of_table_8_at_its_own_rate(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("own_row.py").write_text(OWN)
+    monkeypatch.setattr("sys.modules", sys.modules | {})  # no other test sees the module
+    words = ("table", "8", "--row", "own_row:Gated", "--row", "deformable", "--rates", "1e-3,2e-3", "--seeds", "2")
+    assert run_cli(*words, "--dry-run") == 0
+    said = capsys.readouterr().out
+    assert "own_row:Gated lr=0.001: 2 of 2 runs due" in said
+    assert "8 runs and 0 measures due" in said
+    assert run_cli(*words) == 0
+    name = "table 8 own_row:Gated deformable rates=0.001,0.002"
+    assert [*Store(OUT).experiments()] == [f"rates {name}", name]
+    rows = {row["variant"]: row for row in Store(OUT).read("run", name).rows}
+    assert list(rows) == ["deformable", "own_row:Gated"]
+    own, ours = (rows[name]["settings"]["model"] for name in ("own_row:Gated", "deformable"))
+    assert (own["encoder_self"], own["decoder_self"]) == ("own_row:Gated", "own_row:Gated")
+    changed = {field for field in ours if ours[field] != own[field]}
+    assert changed == {"encoder_self", "decoder_self"}, "nothing else differs"
+    assert {row["settings"]["evaluation"]["split"] for row in rows.values()} == {"test"}
+    assert run_cli(*words) == 0
+    assert "4 of 4 runs are there already" in captured(capsys).text
+    assert run_cli("report", str(OUT), "--experiment", name) == 0
+    pages = [*(OUT / "report").glob("table-8-own_row-Gated*/report.md")]
+    assert ["own_row:Gated" in page.read_text() for page in pages] == [True]
+
+
+def test_what_cannot_be_a_row_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("own_row.py").write_text(OWN)
+    rows = ("table", "8", "--row")
+    assert "did you mean 'Reformer'?" in assert_usage_error(capsys, *rows, "Reformr")
+    assert "or module:Class" in assert_usage_error(capsys, *rows, "Reformr")
+    said = assert_usage_error(capsys, *rows, "no_such:Gated")
+    assert said.startswith("--row no_such:Gated: encoder_self=no_such:Gated: importing no_such failed: ")
+    assert "own_row has no torch.nn.Module class Gate" in assert_usage_error(capsys, *rows, "own_row:Gate")
+    assert "--row own_row:Gated: expected " in assert_usage_error(capsys, "table", "7", "--row", "own_row:Gated")
+    said = assert_usage_error(capsys, *rows, "deformable", "--set", "encoder_self=none")
+    assert said == "--set encoder_self=none: deformable sets encoder_self itself, to deformable"
+    said = assert_usage_error(capsys, *rows, "none", "--set", "lr=0.1")
+    assert said == "--set lr=0.1: the rates of --rates take its place; --rates none trains at that one"
+
+
 def test_a_dry_run_at_the_papers_size_predicts_gpu_hours(
     capsys: pytest.CaptureFixture[str], place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,7 +187,7 @@ def test_table_7_counts_the_published_networks_and_trains_the_rows(
     monkeypatch.setattr(published_networks, "select_networks", lambda size: chosen(size, names=["PointRend"]))
     assert run_cli("table", "7", "--seeds", "1") == 0
     said = capsys.readouterr().out
-    assert re.search(r"^PointRend +480x480 +47\.881 +63\.302 +126\.604 +63\.211 +126\.421$", said, re.MULTILINE)
+    assert re.search(r"^PointRend +480x480 +47\.881 +63\.302 +126\.604 +63\.211 +126\.421 +0\.139$", said, re.MULTILINE)
     assert "11 of 11 runs have a row: 11 ok" in said
     assert (OUT / "complexity" / "complexity.csv").exists()
     assert (OUT / "report" / "table-7" / "report.md").exists()

@@ -45,7 +45,7 @@ def test_a_rate_with_a_run_that_did_not_end_well_is_out() -> None:
 
 def test_candidates_are_scored_on_the_validation_split_and_the_table_on_the_test_split() -> None:
     base = preset("quick")
-    make = only_rows(table8.table8_variants, ("deformable", "none"))
+    make = only_rows(trained_table(8), ("deformable", "none"))
     tried = lr_sweep.candidate_variants(make, TRIED)(base)
     assert [variant.name for variant in tried] == [
         *(f"deformable lr={rate}" for rate in ("0.0005", "0.001", "0.002")),
@@ -88,9 +88,11 @@ def test_what_is_no_rate_is_refused(words: str) -> None:
 
 def test_rows_of_a_table() -> None:
     base = preset("quick")
-    assert only_rows(table8.table8_variants, ())(base) == table8.table8_variants(base)
-    assert [row.name for row in only_rows(table8.table8_variants, ("none", "Reformer"))(base)] == ["Reformer", "none"]
-    with pytest.raises(ValueError, match=r"--row reformer: expected deformable, .* or SETR; did you mean 'Reformer'\?"):
-        only_rows(table8.table8_variants, ("reformer",))(base)
+    assert only_rows(trained_table(8), ())(base) == table8.table8_variants(base)
+    assert [row.name for row in only_rows(trained_table(8), ("none", "Reformer"))(base)] == ["Reformer", "none"]
+    with pytest.raises(
+        ValueError, match=r"--row reformer: expected deformable, .*, SETR or module:Class; did you mean 'Reformer'\?"
+    ):
+        only_rows(trained_table(8), ("reformer",))(base)
     with pytest.raises(ValueError, match=r"table 9: expected 5, 6, 7 or 8"):
         trained_table(9)

@@ -81,13 +81,27 @@ def test_cost_states_its_sources(two: Study) -> None:
     assert "| size | 64, 64 |" in section(page(two), "Cost")
 
 
+def test_a_cell_with_more_elements_than_products_is_marked_and_explained() -> None:
+    def cost(elements: float) -> str:
+        counts = measure_row(NAMES[0])["metrics"] | {"elementwise_gops": elements}
+        return section(
+            page(study([run_row(NAMES[0], 0, 0.4)], measures=[measure_row(NAMES[0], metrics=counts)])), "Cost"
+        )
+
+    assert "| 198,765 | 0.0512† | 0.1024 | 0.0498 | 0.06 | 0.71 |" in cost(0.06)
+    assert "† More element-wise operations than counted ones" in cost(0.06)
+    assert "| 198,765 | 0.0512 | 0.1024 | 0.0498 | 0.05 | 0.71 |" in cost(0.05)
+    assert "†" not in cost(0.05)
+
+
 def test_cost_as_csv_keeps_whole_numbers(two: Study) -> None:
     header, first, second = data_frames.frame_to_csv(frames.cost_frame(two)).splitlines()
     assert header.startswith(
-        "variant,status,parameters_derived,gmacs_derived,gflops_derived,module_gmacs_derived,inside_share_measured,"
+        "variant,status,parameters_derived,gmacs_derived,gflops_derived,module_gmacs_derived,elementwise_gops_derived,"
+        "inside_share_measured,"
     )
-    assert first.startswith("N=4 L=1,ok,198765,0.0512,0.1024,0.0498,,0.713,130.26,128,131,9,")
-    assert second == "N=16 L=1,not run" + "," * 14
+    assert first.startswith("N=4 L=1,ok,198765,0.0512,0.1024,0.0498,,,0.713,130.26,128,131,9,")
+    assert second == "N=16 L=1,not run" + "," * 15
 
 
 def test_quoted_stands_apart(two: Study) -> None:

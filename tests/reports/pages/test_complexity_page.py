@@ -46,6 +46,16 @@ def test_figures_are_reproduced_or_not(records: list[dict]) -> None:
     assert list(found.index) == ["CCNet", "EncNet", "PointRend", "SETR", "Ours"]
 
 
+def test_more_elements_than_products_are_marked() -> None:
+    records = [make("a", 3.0, elementwise_gops=4.5), make("b", 3.0, elementwise_gops=0.5)]
+    header, first, second, note = complexity.complexity_lines(records)
+    assert header.split("  ")[-1].strip() == "element-wise, 1e9"
+    assert first.split()[-3:] == ["4.000†", "8.000†", "4.500"]
+    assert second.split()[-3:] == ["4.000", "8.000", "0.500"]
+    assert note.startswith("† More element-wise operations than counted ones")
+    assert complexity.complexity_frame(records)["elementwise_gops_derived"].tolist() == [4.5, 0.5]
+
+
 def test_claims_by_convention_and_model(records: list[dict]) -> None:
     records[1]["gmacs"] = 90.0
     found = complexity.efficiency_claims_frame(records).set_index("claim")

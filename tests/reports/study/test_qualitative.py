@@ -215,7 +215,6 @@ def without(name: str) -> Arrays:
 
 FOREIGN: dict[str, Arrays] = {
     "index": without("index"),
-    "empty": without("index") | {"index": np.zeros(0, np.int64)},
     "floats": without("index") | {"index": np.zeros(2)},
     "classes": without("classes"),
     "objects": without("classes") | {"classes": np.array(["sky", None])},
@@ -239,6 +238,15 @@ def test_a_file_that_lacks_something_is_left_out_and_said(tmp_path: Path, name: 
     assert len(loaded.problems) == 1
     assert loaded.problems[0].startswith(f"left out: {key(found, 'none', 0)}.npz, pictures of none, seed 0: ")
     assert "\n" not in loaded.problems[0]
+
+
+def test_a_run_that_was_told_to_keep_no_picture_is_no_problem(tmp_path: Path) -> None:
+    found = study({"none": 2})
+    keep(tmp_path, key(found, "none", 0), without("index") | {"index": np.zeros(0, np.int64)})
+    assert load_pictures([tmp_path], found) == ({}, [])
+    keep(tmp_path, key(found, "none", 1), arrays({1: 0, 2: 1}))
+    assert load_pictures([tmp_path], found).problems == []
+    assert list(load_pictures([tmp_path], found).arrays) == ["none"]
 
 
 def test_other_pictures_are_not_compared(tmp_path: Path) -> None:

@@ -89,9 +89,10 @@ def test_files_of_a_study_with_all_that_rows_may_hold(tmp_path: Path) -> None:
     assert "](cost.png)" in section(text, "Cost")
     assert html.count("<img") == text.count("](") == 4
     for name in ("accuracy.csv", "learned.csv", "boundaries.csv", "comparisons.csv"):
+        shown = ["control", "'+ more"]  # no spreadsheet computes it
         assert [line.split(",")[0] for line in (files[0].parent / name).read_text().splitlines()[1:]] in (
-            PAIR,
-            PAIR[1:],
+            shown,
+            shown[1:],
         ), name
     before = digests(files)
     assert digests(write_report(tmp_path, "g")) == before

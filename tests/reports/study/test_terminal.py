@@ -39,6 +39,14 @@ def test_columns_are_aligned_and_the_verdict_follows() -> None:
     assert "a much longer | *name* by 10.33 points" in verdict[0]
 
 
+def test_a_cell_with_more_elements_than_products_is_marked() -> None:
+    counts = measure_row("none")["metrics"] | {"elementwise_gops": 0.06}
+    found = assemble_study("ablate", runs=[run_row("none", 0, 0.4)], measures=[measure_row("none", metrics=counts)])
+    _, line, note, *_ = terminal.study_lines(found)
+    assert "  0.0512†  " in line
+    assert note == "† more element-wise operations than counted ones"
+
+
 def test_nothing_is_marked_up_or_left_at_the_ends() -> None:
     for line in (*terminal.study_lines(study()), *terminal.power_lines(study(), 1.0)):
         assert line == line.rstrip()

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import command_line
 import numpy as np
 import pytest
 import tiny_checkpoint
@@ -332,3 +333,49 @@ def test_another_number_of_classes_is_refused(tmp_path: Path) -> None:
     tiny_checkpoint.write(path, classes=3)
     with pytest.raises(ValueError, match=r"m\.safetensors: 3 classes, but scenes has 8"):
         evaluate(path, tmp_path / "out")
+
+
+def test_scores_of_other_data_are_not_taken_for_these(tmp_path: Path, checkpoint: Path) -> None:
+    folder, out = tmp_path / "d", tmp_path / "out"
+    command_line.dataset(folder)
+    (folder / "meta.json").write_text(json.dumps({"classes": 8}))
+    said: list[str] = []
+
+    def scores(at: Path) -> dict[str, Any]:
+        said.clear()
+        asked = request(checkpoint, out, data=f"folder:{at}", images=0)
+        return multi_process.evaluate_checkpoints(asked, said.append)[0].record
+
+    before = scores(folder)
+    assert before["data_digest"]
+    moved = folder.rename(tmp_path / "moved")
+    again = scores(moved)
+    assert again["folder"] == before["folder"], "the same data, wherever they are"
+    assert again["scores"] == before["scores"]
+    command_line.picture(moved / "labels" / "val" / "a.png", "L", value=3)
+    after = scores(moved)
+    assert after["folder"] != before["folder"]
+    assert after["scores"] != before["scores"]
+    assert said[1] == (
+        f"the scores in {before['folder']} are of other data: those at folder:{moved} have changed since, digest "
+        f"{before['data_digest']} before, {after['data_digest']} now"
+    )
+
+
+def test_data_that_change_while_they_are_scored_give_no_scores(
+    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, out = tmp_path / "d", tmp_path / "out"
+    command_line.dataset(folder)
+    (folder / "meta.json").write_text(json.dumps({"classes": 8}))
+    run_scoring = work.run_scoring
+
+    def change_and_score(*arguments: Any, **keywords: Any) -> None:
+        run_scoring(*arguments, **keywords)
+        command_line.picture(folder / "labels" / "val" / "a.png", "L", value=3)
+
+    monkeypatch.setattr(work, "run_scoring", change_and_score)
+    with pytest.raises(ValueError, match="changed while they were scored"):
+        evaluate(checkpoint, out, data=f"folder:{folder}", images=0)
+    assert not list(out.glob("*/scores.json"))
+    assert not list(out.glob("*/chunks/*.npz"))

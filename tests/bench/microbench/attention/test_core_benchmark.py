@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -37,16 +36,30 @@ def table(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+class FakeProcess:
+    """A child process that has done its work; waiting for it gives its exit status, or the interruption."""
+
+    def __init__(self, status: int, *, interrupted: bool = False) -> None:
+        self.returncode = status
+        self.interrupted = interrupted
+
+    def wait(self, *_: object) -> int:
+        if self.interrupted:
+            self.interrupted = False
+            raise KeyboardInterrupt
+        return self.returncode
+
+
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Workers run here, without a counting malloc; the specs that they were given."""
     given: list[dict[str, Any]] = []
 
-    def fake(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+    def fake(command: list[str], **_: object) -> FakeProcess:
         given.append(json.loads(Path(command[-2]).read_text(encoding="utf-8")))
-        return subprocess.CompletedProcess(command, worker.main(command[-2:]))
+        return FakeProcess(worker.main(command[-2:]))
 
-    monkeypatch.setattr(child_process.subprocess, "run", fake)
+    monkeypatch.setattr(child_process.subprocess, "Popen", fake)
     monkeypatch.setattr(run, "_preload", lambda notes: notes.append("memory is not measured: a test"))
     return given
 
@@ -135,17 +148,17 @@ def test_a_process_that_dies_leaves_what_it_had_found(tmp_path: Path, monkeypatc
 def test_what_a_dead_process_did_not_come_to_is_given_to_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_process: list[dict[str, Any]]
 ) -> None:
-    usual = child_process.subprocess.run
+    usual = child_process.subprocess.Popen
 
-    def dying(command: list[str], **more: object) -> subprocess.CompletedProcess[str]:
+    def dying(command: list[str], **more: object) -> FakeProcess:
         usual(command, **more)
         place = Path(command[-1])
         found = json.loads(place.read_text(encoding="utf-8"))
         first = next(iter(found))
         place.write_text(json.dumps({first: found[first] | {"whole": False, "rows": []}}), encoding="utf-8")
-        return subprocess.CompletedProcess(command, -9)
+        return FakeProcess(-9)
 
-    monkeypatch.setattr(child_process.subprocess, "run", dying)
+    monkeypatch.setattr(child_process.subprocess, "Popen", dying)
     run_attention_benchmark(request(tmp_path, only=("sound", "unsound")), say=lambda _: None)
     assert [each["names"] for each in in_process] == [["sound", "unsound"], ["unsound"]]
     assert {row["message"] for row in table(tmp_path) if row["side"] == "flat"} == {
@@ -156,20 +169,20 @@ def test_what_a_dead_process_did_not_come_to_is_given_to_another(
 def test_a_stop_keeps_what_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_process: list[dict[str, Any]]
 ) -> None:
-    usual = child_process.subprocess.run
+    usual = child_process.subprocess.Popen
 
-    def stopped(command: list[str], **more: object) -> None:
+    def stopped(command: list[str], **more: object) -> FakeProcess:
         usual(command, **more)
         place = Path(command[-1])
         found = json.loads(place.read_text(encoding="utf-8"))
         found["unsound"]["whole"] = False
         place.write_text(json.dumps(found), encoding="utf-8")
-        raise KeyboardInterrupt
+        return FakeProcess(0, interrupted=True)
 
-    monkeypatch.setattr(child_process.subprocess, "run", stopped)
+    monkeypatch.setattr(child_process.subprocess, "Popen", stopped)
     with pytest.raises(KeyboardInterrupt):
         run_attention_benchmark(request(tmp_path, only=("sound", "unsound")), say=lambda _: None)
-    monkeypatch.setattr(child_process.subprocess, "run", usual)
+    monkeypatch.setattr(child_process.subprocess, "Popen", usual)
     run_attention_benchmark(request(tmp_path, only=("sound", "unsound")), say=lambda _: None)
     assert [each["names"] for each in in_process] == [["sound", "unsound"], ["unsound"]]
 
