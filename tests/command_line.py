@@ -59,7 +59,7 @@ def assert_unwritable_folder_is_refused(capsys: pytest.CaptureFixture[str], tmp_
     file = tmp_path / "file"
     file.write_text("kept", encoding="utf-8")
     line = assert_usage_error(capsys, *words, "--out", str(file))
-    assert line == f"{file}: File exists; name another folder with --out"
+    assert line == f"--out {file}: {file} is a file; expected a folder, name another"
     assert file.read_text(encoding="utf-8") == "kept"
 
 

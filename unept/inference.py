@@ -25,6 +25,7 @@ from unept.utils.imagenet import MEAN, STD
 
 BAND_PIXELS = 2**15  # a pass is finished in bands of whole rows, of at most about so many pixels
 
+MAX_PIXELS = 2**31  # of a resized picture
 MAPS = ("logits", "refined", "boundary", "direction")  # of an output, each logits
 
 Mode = Literal["whole", "slide"]
@@ -184,6 +185,10 @@ def _passes(
     if device is None:
         device = "cpu" if parameter is None else parameter.device
     image_3HW = torch.from_numpy(np.array(image_HW3, order="C")).to(device).permute(2, 0, 1)
+    for ratio in protocol.scales:
+        height, width = scaled(image_HW3.shape[0], image_HW3.shape[1], ratio, protocol.base)
+        if height * width > MAX_PIXELS:
+            raise ValueError(f"scale {ratio:g} makes the picture {width}x{height}: at most {MAX_PIXELS} pixels")
     flips = (False, True) if protocol.flip else (False,)
     return [_bands(model, image_3HW, protocol, ratio, flipped, dtype) for ratio in protocol.scales for flipped in flips]
 

@@ -56,18 +56,22 @@ def check_variants(variants: Sequence[Variant]) -> None:
             continue
 
 
-def check_data_sets(variants: Sequence[Variant]) -> None:
+def check_data_sets(variants: Sequence[Variant], *, read_files: bool = True) -> None:
     """Read each data set that the variants use, once per protocol.
 
+    Args:
+        variants: The variants.
+        read_files: False to look at names alone.
+
     Raises:
-        ValueError: Names the damaged or missing file.
+        ValueError: Names the split that is missing or has no labels, or the damaged or missing file.
     """
     from unept.data import check_data
 
     for variant in variants:
         settings = variant.settings
         splits = tuple(dict.fromkeys(("train", settings.evaluation.split)))
-        check_data(settings.data, settings.scenes, splits=splits, classes=settings.model.classes)
+        check_data(settings.data, settings.scenes, splits=splits, classes=settings.model.classes, read_files=read_files)
 
 
 def resolve_backend(name: str) -> str:

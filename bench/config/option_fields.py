@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from bench.config.fields import LARGEST_INTEGER, did_you_mean, one_of, parse_as
+from bench.config.output_path import check_output
 from unept.utils.paths import user_path
 
 METADATA = "option"
@@ -40,6 +41,7 @@ class Description:
         most: Largest allowed number.
         parse: Turns the typed text into the value. Raises ValueError. None for conversion by the field's type.
         completes: What a shell completes it with: "choices", "data", "fields", "attention", "files" or "".
+        writes: "folder" or "file" for a path where the command writes, checked before it starts; "" for others.
         is_argument: True for a word without an option's name.
         is_hidden: True for what `--help` does not list.
     """
@@ -55,6 +57,7 @@ class Description:
     most: float = LARGEST_INTEGER
     parse: Callable[[str], Any] | None = None
     completes: str = ""
+    writes: str = ""
     is_argument: bool = False
     is_hidden: bool = False
 
@@ -130,6 +133,9 @@ class OptionField:
             self._check(item)
 
     def _check(self, value: Any) -> None:
+        if self.description.writes and isinstance(value, Path):
+            check_output(value, self.typed_name, is_file=self.description.writes == "file")
+            return
         description, said = self.description, f"{self.typed_name} {value}"
         if description.is_argument:
             said = f"{description.name or self.field} {value}"

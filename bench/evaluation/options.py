@@ -137,8 +137,11 @@ class EvaluationRequest:
         metavar="FOLDER",
         default_text="none",
         completes="files",
+        writes="folder",
     )
-    out: Path = option(Path("study/evaluation"), help="Folder of the scores.", metavar="FOLDER", completes="files")
+    out: Path = option(
+        Path("study/evaluation"), help="Folder of the scores.", metavar="FOLDER", completes="files", writes="folder"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

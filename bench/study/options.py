@@ -67,6 +67,7 @@ class StudyRequest:
         group=EXECUTION,
         default_text="study/PRESET-DATA",
         completes="files",
+        writes="folder",
     )
     jobs: int = option(
         0,

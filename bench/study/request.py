@@ -31,8 +31,7 @@ def build_study(kind: str, grid: str, make: VariantFactory, request: StudyReques
     base = study_settings(request)
     variants, equal = merge_equal(make(base))
     check_variants(variants)
-    if not dry_run:
-        check_data_sets(variants)
+    check_data_sets(variants, read_files=not dry_run)
     backend = resolve_backend(request.backend)
     changes = {name: getattr(request, name) for name in ("steps", "split", "backbone_weights")}
     changes["threads"] = request.threads if request.threads > 1 else 0

@@ -37,6 +37,7 @@ from bench.training.execution import (
     prepare_model,
 )
 from unept import published
+from unept.checkpoints.model_file import check_storable
 from unept.data import Batches, TrainPipeline, open_data
 from unept.losses.total_loss import BatchTotals, Losses, total_loss
 from unept.utils.finite import NonFiniteError, non_finite_in, non_finite_names, one_and_more
@@ -135,11 +136,13 @@ def train(
 
     Raises:
         NonFiniteError: Where a loss, a gradient, an output in a probe or a weight after the last step is not finite.
+        ValueError: At once, if the model holds what a checkpoint cannot.
         TrainingStopped: Where `callback` asks for it, after a checkpoint.
     """
     config, callback = settings.train, callback or Callback()
     device = next(model.parameters()).device
     optimizer = make_optimizer(model, config)
+    check_storable(model.state_dict())
     placeholders = non_finite_names(model.state_dict())  # such as a mask of minus infinity that a module brings along
     state = checkpoint.load_checkpoint(folder, model, optimizer)
     curve, probes = state.curve, state.probes

@@ -168,6 +168,7 @@ class TrainOptions:
         group=LOGGING,
         default_text="training/PRESET-DATA-BACKBONE",
         completes="files",
+        writes="folder",
     )
     eval_every: int = option(10_000, help="Steps between evaluations.", metavar="N", group=LOGGING, least=1)
     log_every: int = option(50, help="Steps between lines of the log.", metavar="N", group=LOGGING, least=1)

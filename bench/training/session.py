@@ -164,6 +164,8 @@ def _carry_out(job: TrainingJob, group: ProcessGroup, device: torch.device) -> N
                 raise ValueError(f"{path} is not the model of this training; remove it, and the same command goes on")
             model, trained = saved_model.model.to(device), saved_model.facts["training"]
         else:
+            if group.is_main_process:
+                _check_savable(job)
             torch.manual_seed(job.seed)
             model = unept.build(settings.model, weights=settings.train.backbone_weights).to(device)
             trained = _train_and_save(job, model, group, signals)
@@ -175,6 +177,24 @@ def _carry_out(job: TrainingJob, group: ProcessGroup, device: torch.device) -> N
             _write_result(
                 job, {"metrics": metrics, "training": trained, "evaluation": facts, "environment": environment_facts}
             )
+
+
+def _check_savable(job: TrainingJob) -> None:
+    """Raise ValueError, before the first step, if the trained model could not be saved."""
+    data = open_data(job.settings.data, "train", job.settings.scenes)
+    model_file.check_savable(job.settings.model, classes=data.classes, palette=data.palette, facts=_known_facts(job))
+
+
+def _known_facts(job: TrainingJob) -> dict[str, Any]:
+    """Return the facts of the model's file that are known before the training."""
+    train = job.settings.train
+    return {
+        "step": train.steps,
+        "seed": job.seed,
+        "data": job.settings.data,
+        "preset": job.preset,
+        "base": [train.base_long, train.base_short],
+    }
 
 
 def _train_and_save(job: TrainingJob, model: nn.Module, group: ProcessGroup, signals: StopSignals) -> dict[str, Any]:
@@ -194,22 +214,13 @@ def _train_and_save(job: TrainingJob, model: nn.Module, group: ProcessGroup, sig
     callback.close()
     if group.is_main_process:
         data = open_data(settings.data, "train", settings.scenes)
-        train = settings.train
-        facts = {
-            "step": train.steps,
-            "seed": job.seed,
-            "data": settings.data,
-            "preset": job.preset,
-            "base": [train.base_long, train.base_short],
-            "training": trained,
-        }
         model_file.save_model(
             job.out / MODEL_FILE,
             model,
             settings.model,
             classes=data.classes,
             palette=data.palette,
-            facts=json_value(facts),
+            facts=json_value(_known_facts(job) | {"training": trained}),
         )
     group.barrier()
     return trained

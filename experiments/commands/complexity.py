@@ -35,7 +35,9 @@ class ComplexityOptions:
     time: bool = option(False, help="Also time inference and a training step, in turns.")
     batch: int = option(1, help="Images of a timed step.", metavar="N", least=1)
     rounds: int = option(5, help="Times that each is timed.", metavar="N", least=1)
-    out: Path = option(Path("study/complexity"), help="Folder of the report.", metavar="FOLDER", completes="files")
+    out: Path = option(
+        Path("study/complexity"), help="Folder of the report.", metavar="FOLDER", completes="files", writes="folder"
+    )
 
 
 def complexity(options: ComplexityOptions, call: Invocation) -> int:

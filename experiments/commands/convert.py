@@ -15,7 +15,7 @@ class ConvertOptions:
     """The files and what the checkpoint does not say."""
 
     released: Path = argument(help="A checkpoint of the released code.", metavar="RELEASED.pth", completes="files")
-    out: Path = option(help="Ours: a name that ends in .safetensors.", metavar="FILE", completes="files")
+    out: Path = option(help="Ours: a name that ends in .safetensors.", metavar="FILE", completes="files", writes="file")
     heads: int = option(8, help="Number of attention heads (cannot be read from the checkpoint).", metavar="N")
 
 

@@ -32,6 +32,7 @@ class VerifyOptions:
         metavar="FOLDER",
         default_text="none",
         completes="files",
+        writes="folder",
     )
 
 

@@ -19,7 +19,9 @@ class HoursOptions:
     utilisation: float = option(GpuAssumption.share, help="The share of it that is sustained.", metavar="SHARE")
     card: str = option("", help="Its name, for the page.", metavar="NAME", default_text=GpuAssumption.name)
     seeds: int = option(5, help="Trainings of each row.", metavar="N", least=1)
-    out: Path = option(Path("study/hours"), help="Folder of the page.", metavar="FOLDER", completes="files")
+    out: Path = option(
+        Path("study/hours"), help="Folder of the page.", metavar="FOLDER", completes="files", writes="folder"
+    )
 
 
 def hours(options: HoursOptions, call: Invocation) -> int:

@@ -25,7 +25,12 @@ class MemoryOptions:
     scale: bool = option(False, help="The older name of the verb scaling.", is_hidden=True)
     quick: bool = option(False, help="With --scale.", is_hidden=True)
     out: Path | None = option(
-        None, help="Folder of the report.", metavar="FOLDER", default_text="study/memory", completes="files"
+        None,
+        help="Folder of the report.",
+        metavar="FOLDER",
+        default_text="study/memory",
+        completes="files",
+        writes="folder",
     )
 
 

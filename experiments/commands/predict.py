@@ -22,7 +22,7 @@ class PredictOptions(PredictRequest):
     """A prediction's options, its pictures and the folder of the drawings."""
 
     path: Path = argument(help="A picture, or a folder of pictures.", metavar="PICTURE|FOLDER", completes="files")
-    out: Path = option(help="Folder of the drawings.", metavar="FOLDER", completes="files")
+    out: Path = option(help="Folder of the drawings.", metavar="FOLDER", completes="files", writes="folder")
 
 
 def predict(options: PredictOptions, call: Invocation) -> int:

@@ -15,7 +15,9 @@ class ScalingOptions:
     """Size of the sweep, and the folder of its report."""
 
     quick: bool = option(False, help="Tiny sizes, to see that it works.")
-    out: Path = option(Path("study/scaling"), help="Folder of the report.", metavar="FOLDER", completes="files")
+    out: Path = option(
+        Path("study/scaling"), help="Folder of the report.", metavar="FOLDER", completes="files", writes="folder"
+    )
 
 
 def scaling(options: ScalingOptions, call: Invocation) -> int:

@@ -37,7 +37,12 @@ class StepOptions:
     rounds: int = option(5, help="Repetitions, after one that warms up.", metavar="N", least=1)
     threads: int = option(0, help="Threads.", metavar="N", default_text="every processor", least=0)
     out: Path | None = option(
-        None, help="Write the page to this file too.", metavar="FILE", default_text="none", completes="files"
+        None,
+        help="Write the page to this file too.",
+        metavar="FILE",
+        default_text="none",
+        completes="files",
+        writes="file",
     )
 
 

@@ -61,13 +61,17 @@ def with_tasks(study: Study, call: Invocation) -> Study:
 def run_due(study: Study, after: Callable[[Study], None] | None = None) -> Sequence[Row]:
     """Run what is due, write the report once nothing is missing, then call `after`; returns the rows.
 
-    Raises StudyStopped, and RunsMissing once the report is written, after it has said how to go on.
+    Raises ValueError at once where no report could be written, and StudyStopped, and RunsMissing once the report is
+    written, after it has said how to go on.
     """
+    from bench.config.output_path import check_output
     from bench.launchers.queue import Interrupted
     from bench.results.store import Store
     from bench.study import study as studies
     from bench.study.summary import summary_lines
+    from reports import report_folder  # before the runs: a package that only the report needs is missed now
 
+    check_output(report_folder(study.out, study.name), "--out")
     try:
         rows = studies.run_study(study, say=print_progress)
     except Interrupted as stop:

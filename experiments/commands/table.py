@@ -65,6 +65,7 @@ def table(options: TableOptions, call: Invocation) -> int:
         parse_axes(options.fields)
     study_settings(request)  # refuses what arguments and paths alone can tell, before torch is imported
 
+    from bench.study.request import build_study
     from experiments.tables import lr_sweep
     from experiments.tables.baselines import NONE, with_control
     from experiments.tables.overrides import with_overrides
@@ -80,6 +81,10 @@ def table(options: TableOptions, call: Invocation) -> int:
     if rates:
         _refuse_rate(fields)
         name.append(f"rates={lr_sweep.rates_text(rates)}")
+        # What only the last part needs is checked before the first: its split, its rows, its folder.
+        lr_sweep.check_score_split(study_settings(request))
+        last = lr_sweep.with_best_rates(make, (), rates)
+        build_study(f"table {number}", " ".join(name), last, request, dry_run=options.dry_run)
         candidates = lr_sweep.candidate_variants(make, rates)
         try:
             rows = sweep_rows(f"table {number} {' '.join(name)}", candidates, request, call, options.dry_run)

@@ -94,10 +94,27 @@ def with_best_rates(make: VariantFactory, rows: Iterable[Mapping[str, Any]], rat
     runs = [row for row in rows if row["kind"] == "run"]
 
     def made(base: Settings) -> tuple[Variant, ...]:
-        split = SCORE_SPLIT if base.evaluation.split == CHOICE_SPLIT else base.evaluation.split
+        split = score_split(base)
         return tuple(_at(variant, best_rate(runs, variant.name, rates), split, variant.name) for variant in make(base))
 
     return made
+
+
+def score_split(base: Settings) -> str:
+    """Return the split that a table is scored on whose rates are chosen: another one than they are chosen on."""
+    return SCORE_SPLIT if base.evaluation.split == CHOICE_SPLIT else base.evaluation.split
+
+
+def check_score_split(base: Settings) -> None:
+    """Raise ValueError, before any run, if the data have not the split that is scored in the end, with labels."""
+    from unept.data import check_data
+
+    split = score_split(base)
+    try:
+        check_data(base.data, base.scenes, splits=(split,), read_files=False)
+    except ValueError as error:
+        how = f"rates are chosen on {CHOICE_SPLIT} and the table is scored on {split}"
+        raise ValueError(f"{error}; {how}: --rates {NO_SWEEP} trains at the recipe's rate") from None
 
 
 def best_rate(runs: Iterable[Mapping[str, Any]], row: str, rates: Sequence[float]) -> float:

@@ -80,7 +80,7 @@ def write_report(
         OSError: The report cannot be written.
     """
     stores = _stores_with([outs] if isinstance(outs, Path | Store) else outs, experiment)
-    folder = stores[0].out / "report" / experiment_folder(experiment)
+    folder = report_folder(stores[0].out, experiment)
     with stores[0].lock():
         study = read_study(stores, experiment, control)
         drawn = None
@@ -144,6 +144,11 @@ def _refuse_mixture(rows: Iterable[Row]) -> None:
             for preset, data, digest in sorted(mixture)
         )
         raise ValueError(f"these folders do not belong together: {kinds}")
+
+
+def report_folder(out: Path, experiment: str) -> Path:
+    """Return the folder of an experiment's report in the study's folder."""
+    return out / "report" / experiment_folder(experiment)
 
 
 def experiment_folder(experiment: str) -> str:

@@ -330,6 +330,11 @@ def test_one_value_that_is_not_finite_is_refused_where_it_is(
         function(model, picture(24, 16), window=16, stride=4, scales=(1.0, 0.9), flip=True)
 
 
+def test_a_resized_picture_beyond_any_memory_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^scale 1 makes the picture 1000000000x888888889: at most 2147483648"):
+        predict(Model(), picture(80, 90), base=(10**9, 10**9))
+
+
 def test_no_graph_is_kept_and_the_picture_is_left_alone() -> None:
     class Module(nn.Module):
         def __init__(self) -> None:

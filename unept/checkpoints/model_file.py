@@ -8,22 +8,24 @@ of a user's own attention is imported only if the caller allows it.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
+from unept.checkpoints.description import LARGEST, check_facts, config_values, read_classes, read_config
 from unept.checkpoints.released_model import load_released
 from unept.config import SLOTS, ModelConfig
-from unept.data.sample import Colour, is_colour
+from unept.data.sample import Colour
 from unept.model import build
 from unept.utils.atomic_files import atomic_write
 from unept.utils.finite import non_finite_names, one_and_more
@@ -32,7 +34,6 @@ from unept.utils.imagenet import MEAN, STD
 FORMAT = "unept-bench checkpoint"
 VERSION = 1
 SUFFIX = ".safetensors"
-LARGEST = 2**20  # largest whole number in a description
 _NORMALISATION = {"mean": list(MEAN), "std": list(STD)}
 _FIELDS = ("config", "classes", "palette", "normalisation", "facts", "backbone_heads")
 
@@ -83,23 +84,24 @@ def save_model(
             value that it was loaded with.
 
     Raises:
-        ValueError: For another suffix, names or colours that are not one for each class, weights that are not float32,
-            and facts that JSON cannot hold.
+        ValueError: For another suffix, names or colours that are not one for each class, tensors that are not those of
+            a new model of `config` by name, shape and type, and facts that JSON cannot hold.
     """
     if path.suffix != SUFFIX:
         raise ValueError(f"{path}: a checkpoint's name ends in {SUFFIX}")
     content = {
-        "config": _config_values(config),
+        "config": config_values(config),
         "classes": [*classes],
         "palette": [[*colour] for colour in palette],
         "normalisation": _NORMALISATION,
         "facts": {**facts},
         "backbone_heads": backbone_heads,
     }
-    _classes(content, config)
+    read_classes(content, config)
+    check_facts(facts)
+    check_storable(model.state_dict())
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
-    for name, tensor in tensors.items():
-        _refuse_types(name, tensor)
+    _check_layout(tensors, config, backbone_heads)
     try:
         text = json.dumps({"format": FORMAT, "version": VERSION, **content}, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -109,6 +111,59 @@ def save_model(
     atomic_write(path, to_bytes(tensors, metadata={"unept": text, "sha256": digest}))
     beside = json.dumps({**json.loads(text), "sha256": digest}, indent=1) + "\n"
     atomic_write(path.with_suffix(".json"), beside.encode())
+
+
+def check_savable(
+    config: ModelConfig, *, classes: Sequence[str], palette: Sequence[Colour], facts: Mapping[str, Any]
+) -> None:
+    """Check before a long training that `save_model` will take the trained model, and `load_model` read it.
+
+    A user's attention is tried on one batch in training and in evaluation, since it may make its buffers there.
+
+    Args:
+        config: What is trained.
+        classes: Names of the classes.
+        palette: Colours of the classes.
+        facts: Facts that are known before.
+
+    Raises:
+        ValueError: Names the class, the fact or the tensor.
+    """
+    read_classes({"classes": [*classes], "palette": [[*colour] for colour in palette]}, config)
+    check_facts(facts)
+    device = _sketch_device(config)
+    with torch.device(device), torch.no_grad():
+        model = build(config)
+        if device == "cpu":
+            images = torch.zeros(2, 3, config.size, config.size)
+            model.train()(images)
+            model.eval()(images)
+    check_storable(model.state_dict())
+    _check_layout(model.state_dict(), config, None)
+
+
+def check_storable(state: Mapping[str, object]) -> None:
+    """Raise ValueError that names the first entry of a state dict that a safetensors file cannot hold."""
+    advice = "a checkpoint cannot hold it; leave it out of the state, as with register_buffer(..., persistent=False)"
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(f"{name} is a {type(value).__name__} and no tensor: {advice}")
+        if is_lazy(value):
+            raise ValueError(f"{name} has no size before the first forward pass: {advice}")
+        if value.layout != torch.strided or value.is_quantized or value.is_nested:
+            kind = "quantized" if value.is_quantized else str(value.layout).removeprefix("torch.")
+            raise ValueError(f"{name} is a {kind} tensor: {advice}")
+        if not _is_storable_type(value.dtype):
+            raise ValueError(f"{name} is {value.dtype}: {advice}")
+
+
+@cache
+def _is_storable_type(dtype: torch.dtype) -> bool:
+    try:
+        to_bytes({"": torch.zeros(1, dtype=dtype, device="cpu")})
+    except (SafetensorError, RuntimeError, KeyError, ValueError, TypeError):
+        return False
+    return True
 
 
 def load_model(path: Path, *, own_modules: bool = False) -> SavedModel:
@@ -125,10 +180,10 @@ def load_model(path: Path, *, own_modules: bool = False) -> SavedModel:
     tensors, metadata = _read(path)
     try:
         content = _content(metadata, tensors)
-        config = _config(content["config"], own_modules=own_modules)
+        config = read_config(content["config"], own_modules=own_modules)
         if config.encoder_layers + config.decoder_layers > len(tensors):
             raise ValueError(f"describes {config.encoder_layers + config.decoder_layers} layers, more than its tensors")
-        classes, palette = _classes(content, config)
+        classes, palette = read_classes(content, config)
         model = _model(config, tensors, content["backbone_heads"])
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
@@ -182,6 +237,7 @@ def _content(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> dict
         raise ValueError(f"normalised by {content['normalisation']}; this program uses {_NORMALISATION}")
     if not isinstance(content["facts"], dict):
         raise ValueError("its facts are no mapping")
+    check_facts(content["facts"])
     return content
 
 
@@ -194,90 +250,29 @@ def digest_of(text: str, tensors: Mapping[str, Tensor]) -> str:
     return total.hexdigest()
 
 
-def _refuse_types(name: str, tensor: Tensor) -> None:
-    if tensor.is_floating_point() and tensor.dtype != torch.float32:
-        raise ValueError(f"{name} is {tensor.dtype}: weights are saved and read as torch.float32")
-
-
-# --- the configuration as plain values --------------------------------------------------------------------------------
-
-
-def _config_values(config: ModelConfig) -> dict[str, Any]:
-    values = {name: [*v] if isinstance(v, tuple) else v for name, v in dataclasses.asdict(config).items()}
-    return values | {"attention_options": {name: value for name, value in config.attention_options}}
-
-
-def _config(values: object, *, own_modules: bool) -> ModelConfig:
-    """Return the configuration of a description, each value of its field's type. Missing fields have their default."""
-    if not isinstance(values, dict):
-        raise ValueError("its config is no mapping")
-    hints = get_type_hints(ModelConfig)
-    unknown = sorted(set(values) - set(hints))
-    if unknown:
-        raise ValueError(f"config field {unknown[0]!r} is unknown to this program")
-    fields = {name: _value(name, hints[name], value) for name, value in values.items() if name != "attention_options"}
-    options = values.get("attention_options", {})
-    if not isinstance(options, dict):
-        raise ValueError(f"config attention_options={options!r}: expected a mapping")
-    pairs = tuple((name, _option(name, value)) for name, value in sorted(options.items()))
-    config = ModelConfig(**fields, attention_options=pairs)
-    for slot in SLOTS:
-        if ":" in getattr(config, slot) and not own_modules:
-            raise ValueError(f"{slot} is {getattr(config, slot)}, code outside this program; allow it to be imported")
-    return config
-
-
-def _option(name: str, value: object) -> object:
-    kinds = {bool: bool, int: int, float: float, str: str}
-    if isinstance(value, list) and value:
-        return tuple(_option(name, item) for item in value)
-    if type(value) not in kinds:
-        raise ValueError(f"config {name}={value!r}: expected a number, a word, or a list of them")
-    return _value(name, kinds[type(value)], value)
-
-
-def _value(name: str, kind: Any, value: object) -> Any:
-    """Return `value` if it is of the type `kind`, lists as tuples. ValueError otherwise."""
-    if get_origin(kind) is tuple:
-        kinds = get_args(kind)
-        if not isinstance(value, list) or len(value) != len(kinds):
-            raise ValueError(f"config {name}={value!r}: expected a list of {len(kinds)}")
-        return tuple(_value(name, item_kind, item) for item_kind, item in zip(kinds, value, strict=True))
-    if get_origin(kind) is Literal:
-        if value not in get_args(kind):
-            raise ValueError(f"config {name}={value!r}: expected one of {', '.join(get_args(kind))}")
-        return value
-    if kind is float and type(value) is int:
-        value = float(value)
-    if type(value) is not kind:
-        raise ValueError(f"config {name}={value!r}: expected {kind.__name__}")
-    if isinstance(value, int | float) and not -LARGEST <= value <= LARGEST:  # NaN is refused too
-        raise ValueError(f"config {name}={value!r}: expected at most {LARGEST}")
-    return value
-
-
-def _classes(content: Mapping[str, Any], config: ModelConfig) -> tuple[tuple[str, ...], tuple[Colour, ...]]:
-    """Return names and colours, one for each class. ValueError otherwise."""
-    names, colours = content["classes"], content["palette"]
-    if not isinstance(names, list) or not all(isinstance(name, str) and name.isprintable() for name in names):
-        raise ValueError("its class names are no list of printable texts")
-    if not isinstance(colours, list) or not all(is_colour(colour) for colour in colours):
-        raise ValueError("its palette is no list of colours [red, green, blue], each 0 to 255")
-    if not len(names) == len(colours) == config.classes:
-        raise ValueError(f"{len(names)} class names and {len(colours)} colours for {config.classes} classes")
-    return tuple(names), tuple((red, green, blue) for red, green, blue in colours)
-
-
 # --- the model --------------------------------------------------------------------------------------------------------
 
 
 def _model(config: ModelConfig, tensors: dict[str, Tensor], backbone_heads: object) -> nn.Module:
-    """Build the model with its weights. The tensors are first compared with a model that is built without memory.
+    """Build the model with its weights. The tensors are first compared with a model that is built without memory."""
+    _check_layout(tensors, config, backbone_heads)
+    model = _guarded(lambda: _made(config, tensors, backbone_heads))
+    # A user's module may begin with such values, as a mask of minus infinity; a released model is loaded already.
+    begins_with = non_finite_names(model.state_dict()) if backbone_heads is None else frozenset()
+    if spoilt := non_finite_names(tensors) - begins_with:
+        raise ValueError(f"its weights are not finite: {one_and_more(spoilt)}")
+    model.load_state_dict(tensors)
+    return model.eval()
 
-    If the caller trusts the user's own code, that model is built on the CPU, since such code need not work without
-    memory.
-    """
-    device = "cpu" if any(":" in getattr(config, slot) for slot in SLOTS) else "meta"
+
+def _sketch_device(config: ModelConfig) -> str:
+    """Return the device on which a model is built to be compared: the CPU for a user's module, else without memory."""
+    return "cpu" if any(":" in getattr(config, slot) for slot in SLOTS) else "meta"
+
+
+def _check_layout(tensors: Mapping[str, Tensor], config: ModelConfig, backbone_heads: object) -> None:
+    """Raise ValueError unless the tensors are those of a new model by name, shape and type."""
+    device = _sketch_device(config)
     with torch.device(device):
         sketch = _guarded(lambda: _made(config, {n: t.to(device) for n, t in tensors.items()}, backbone_heads))
     expected = sketch.state_dict()
@@ -289,13 +284,6 @@ def _model(config: ModelConfig, tensors: dict[str, Tensor], backbone_heads: obje
             raise ValueError(f"{name} is {tuple(stored.shape)}, the model it describes has {tuple(wanted.shape)}")
         if stored.dtype != wanted.dtype:
             raise ValueError(f"{name} is {stored.dtype}, the model it describes has {wanted.dtype}")
-    model = _guarded(lambda: _made(config, tensors, backbone_heads))
-    # A user's module may begin with such values, as a mask of minus infinity; a released model is loaded already.
-    begins_with = non_finite_names(model.state_dict()) if backbone_heads is None else frozenset()
-    if spoilt := non_finite_names(tensors) - begins_with:
-        raise ValueError(f"its weights are not finite: {one_and_more(spoilt)}")
-    model.load_state_dict(tensors)
-    return model.eval()
 
 
 def _made(config: ModelConfig, tensors: dict[str, Tensor], backbone_heads: object) -> nn.Module:

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from unept.data.sample import Colour
+from unept.data.sample import Colour, is_class_name
 from unept.utils.paths import quoted_path
 from unept.utils.read_tensors import read_tensors
 
@@ -69,7 +69,7 @@ def read_released(path: Path) -> ReleasedFile:
 
 
 def _names(value: Any) -> tuple[str, ...] | None:
-    fits = isinstance(value, list | tuple) and all(isinstance(name, str) and name.isprintable() for name in value)
+    fits = isinstance(value, list | tuple) and all(map(is_class_name, value))
     return tuple(value) if fits else None
 
 

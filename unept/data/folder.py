@@ -17,7 +17,7 @@ from typing import Any
 from unept.data.image_dataset import Pictures, images_below, pairs_of
 from unept.data.image_file import MAX_PIXELS
 from unept.data.label_encoding import shifted
-from unept.data.sample import IGNORE, Colour, default_palette, is_colour
+from unept.data.sample import IGNORE, Colour, default_palette, is_class_name, is_colour
 
 
 def open_folder(root: Path, split: str, classes: int | None = None) -> Pictures:
@@ -145,6 +145,9 @@ def _names(path: Path, value: object) -> tuple[str, ...]:
         raise ValueError(f"{path}: 'classes' is neither a list of names nor a number")
     if not 1 <= len(value) <= IGNORE:
         raise ValueError(f"{path}: {len(value)} classes: expected 1 to {IGNORE}")
+    unfit = [name for name in value if not is_class_name(name)]
+    if unfit:
+        raise ValueError(f"{path}: class name {unfit[0]!a}: expected text without tabs, line ends and other controls")
     twice = [name for name in value if value.count(name) > 1]
     if twice:
         raise ValueError(f"{path}: class name {twice[0]!r} is given twice")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Protocol
+from unicodedata import category
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +51,15 @@ class Dataset(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Sample: ...
+
+
+def is_class_name(value: object) -> bool:
+    """Return True if `value`, read from JSON, is text in any script that files and pages can hold in one line.
+
+    Joiners and every kind of space are parts of words in many scripts; controls, line ends and halves of characters
+    (surrogates) are of none.
+    """
+    return isinstance(value, str) and not any(category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in value)
 
 
 def is_colour(value: object) -> bool:

@@ -90,6 +90,7 @@ def check_data(
     *,
     splits: tuple[str, ...] = ("train", "val"),
     classes: int | None = None,
+    read_files: bool = True,
 ) -> tuple[str, ...]:
     """Read every picture and label of the splits once, in parallel, and return the names of the classes.
 
@@ -100,6 +101,7 @@ def check_data(
         scenes: Configuration of the generated data set.
         splits: Splits to read.
         classes: Number of classes that the data must have; None for any.
+        read_files: False to look at names alone.
 
     Raises:
         ValueError: One line that names the file, for the first picture (in order) that is truncated or no image, has no
@@ -115,7 +117,8 @@ def check_data(
         if isinstance(dataset, Pictures):
             if not dataset.labelled:
                 raise ValueError(f"data {spec}: split {split!r} has no labels: it can neither be trained on nor scored")
-            _check_files(_Spec(kind=parsed.kind, root=parsed.root.resolve(), classes=parsed.classes), split)
+            if read_files:
+                _check_files(_Spec(kind=parsed.kind, root=parsed.root.resolve(), classes=parsed.classes), split)
     return names
 
 

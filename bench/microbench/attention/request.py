@@ -22,7 +22,9 @@ class AttentionBenchOptions:
     only: tuple[str, ...] = option(
         (), help="Only this comparison; may be repeated.", metavar="NAME", default_text="all"
     )
-    out: Path = option(Path("study/attention"), help="Folder of the report.", metavar="FOLDER", completes="files")
+    out: Path = option(
+        Path("study/attention"), help="Folder of the report.", metavar="FOLDER", completes="files", writes="folder"
+    )
     threads: int = option(2, help="Threads of every implementation.", metavar="N")
     repeats: int = option(5, help="Rounds, at least.", metavar="N")
     malloc: str = option(

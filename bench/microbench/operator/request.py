@@ -19,7 +19,9 @@ def parse_names(text: str) -> tuple[str, ...]:
 class OperatorBenchRequest:
     """Options of the measurement and the folder of its report. Raises ValueError, in one line, for an invalid value."""
 
-    out: Path = option(Path("study/kernels"), help="Folder of the report.", metavar="FOLDER", completes="files")
+    out: Path = option(
+        Path("study/kernels"), help="Folder of the report.", metavar="FOLDER", completes="files", writes="folder"
+    )
     threads: int = option(2, help="Threads of every implementation.", metavar="N")
     repeats: int = option(7, help="Rounds, at least.", metavar="N")
     shapes: tuple[str, ...] = option(

@@ -204,6 +204,25 @@ def test_outputs_that_are_not_finite_are_not_scored(
     assert not (place / "out" / "result.json").exists()
 
 
+def test_an_attention_whose_buffers_cannot_be_saved_is_refused_before_the_first_step(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "grown.py").write_text(
+        "import torch\nfrom torch import nn\nclass Own(nn.Module):\n"
+        "    def __init__(self, width):\n        super().__init__()\n"
+        "        self.register_buffer('seen', torch.zeros(0))\n"
+        "    def forward(self, tokens, position, shapes):\n"
+        "        self.seen = tokens.new_zeros(3)\n        return tokens\n",
+        encoding="utf-8",
+    )
+    words = [*WORDS, "encoder_self=grown:Own", "probes=0", "--log-every", "1", "--steps", "2", "--out", "out"]
+    assert cli.main(words) == 2
+    said = capsys.readouterr().err
+    assert said.splitlines()[-1].endswith("seen is (3,), the model it describes has (0,)")
+    assert "step 1" not in said
+    assert not (place / "out" / "model.safetensors").exists()
+
+
 def test_where_only_the_scores_are_missing_only_they_are_made(whole: Path, place: Path) -> None:
     shutil.copytree(whole, place / "out")
     (place / "out" / "result.json").unlink()

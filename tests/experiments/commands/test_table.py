@@ -12,6 +12,7 @@ from command_line import (
     MEASURE,
     assert_usage_error,
     captured,
+    dataset,
     ledger,
     picture,
     run_cli,
@@ -35,6 +36,30 @@ def test_more_seeds_are_added_and_tables_share_cells(capsys: pytest.CaptureFixtu
         "+ spatial path",
     ]
     assert [*Store(OUT).experiments()] == ["table 6", "table 5"]
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_the_split_that_is_scored_last_is_missed_before_the_first_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...]
+) -> None:
+    dataset(tmp_path / "data")
+    (tmp_path / "data" / "meta.json").write_text('{"classes": 3}', encoding="utf-8")
+    words = ("table", "8", "--row", "none", "--seeds", "1", "--data", f"folder:{tmp_path / 'data'}")
+    line = assert_usage_error(capsys, *words, "--rates", "0.001,0.002", *more)
+    assert line.startswith(f"{tmp_path / 'data'}: split 'test' has neither a folder images/test/ nor a list")
+    assert line.endswith("the table is scored on test: --rates none trains at the recipe's rate")
+    assert ledger() == []
+    assert not Path("study").exists()
+    assert run_cli(*words, "--rates", "none", *more) == 0
+
+
+def test_a_report_that_cannot_be_written_is_said_before_the_first_run(capsys: pytest.CaptureFixture[str]) -> None:
+    (OUT / "report").parent.mkdir(parents=True)
+    (OUT / "report").write_text("kept", encoding="utf-8")
+    line = assert_usage_error(capsys, "table", "8", "--row", "none", "--seeds", "1", "--rates", "none")
+    assert line.startswith(f"--out {OUT}/report/table-8-none: ")
+    assert line.endswith("report is a file; expected a folder, name another")
+    assert ledger() == []
 
 
 def test_rates_are_chosen_then_the_table_is_run(capsys: pytest.CaptureFixture[str]) -> None:

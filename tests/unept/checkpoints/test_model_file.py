@@ -84,9 +84,9 @@ def test_a_released_model_of_other_widths_comes_back(tmp_path: Path) -> None:
     model = unept.load_released(state, heads=4)
     path = tmp_path / "m.safetensors"
     names = [f"class {i}" for i in range(7)]
-    model_file.save_model(path, model, model.config, classes=names, palette=[(0, 0, 0)] * 7, facts={})
     with pytest.raises(ValueError, match=r"backbone\.cls_token is \(1, 1, 48\), the model it describes"):
-        model_file.load_model(path)
+        model_file.save_model(path, model, model.config, classes=names, palette=[(0, 0, 0)] * 7, facts={})
+    assert not path.exists()
     model_file.save_model(path, model, model.config, classes=names, palette=[(0, 0, 0)] * 7, facts={}, backbone_heads=3)
     with torch.no_grad():
         assert torch.equal(model_file.load_model(path).model(golden["x"]).logits, model(golden["x"]).logits)
@@ -232,9 +232,12 @@ def entry(name: str, value: object) -> Callable[[dict[str, Any]], None]:
         (entry("format", "other"), "its description is not that of a unept-bench checkpoint"),
         (lambda d: d.pop("facts"), "its description has no facts"),
         (entry("facts", []), "its facts are no mapping"),
+        (entry("facts", {"base": [10**9, 10**9]}), r"its fact base is \[1000000000, 1000000000\]: expected two sides"),
+        (entry("facts", {"step": "x"}), "its fact step is 'x': expected a whole number"),
+        (entry("classes", "abc"), "its class names are no list"),
         (entry("normalisation", {"mean": [0, 0, 0], "std": [1, 1, 1]}), "normalised by"),
         (entry("classes", ["a", "b"]), "2 class names and 3 colours for 3 classes"),
-        (entry("classes", ["a", "b", "\x1b[2J"]), "no list of printable texts"),
+        (entry("classes", ["a", "b", "\x1b[2J"]), r"its class name '\\x1b\[2J': expected text"),
         (entry("palette", [[0, 0, 256]] * 3), "its palette is no list of colours"),
         (entry("config", 3), "its config is no mapping"),
         (entry("backbone_heads", "x"), "backbone_heads is 'x'"),
@@ -320,7 +323,10 @@ def test_what_cannot_be_saved(tmp_path: Path) -> None:
         (lambda: save(classes=["a"]), "1 class names and 3 colours for 3 classes"),
         (lambda: save(facts={"loss": float("nan")}), "facts that JSON cannot hold"),
         (lambda: save(facts={"loss": torch.zeros(1)}), "facts that JSON cannot hold"),
-        (lambda: save(model=unept.build(TINY).double()), r"is torch\.float64: weights are saved"),
+        (
+            lambda: save(model=unept.build(TINY).double()),
+            r"is torch\.float64, the model it describes",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             call()

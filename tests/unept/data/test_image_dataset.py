@@ -84,6 +84,12 @@ def test_classes_without_meta(folder):
         check_data(f"folder:{folder}?classes=2")
 
 
+def test_names_of_classes_in_any_script(folder):
+    names = ["\u0645\u06cc\u200c\u0634\u0648\u062f", "traffic\u00a0light", "\u4fe1\u53f7\u3000\u6a5f"]
+    (folder / "meta.json").write_text(json.dumps({"classes": names}))
+    assert check_data(f"folder:{folder}") == tuple(names)
+
+
 def test_meta_may_say_all(folder):
     meta = {"classes": 2, "palette": [[1, 2, 3], [4, 5, 6]], "ignore": 2}
     (folder / "meta.json").write_text(json.dumps(meta))
@@ -319,6 +325,11 @@ def test_text_files_that_are_no_text_are_named(folder):
         ('{"classes": 1000000000000}', "1000000000000 classes: expected 1 to 255"),
         ('{"classes": 3, "ignore": true}', "'ignore' is True"),
         ('{"classes": ["a", "b", "a"]}', "class name 'a' is given twice"),
+        (
+            '{"classes": ["a", "box\\t1", "c"]}',
+            r"meta.json: class name 'box\t1': expected text without tabs, line ends",
+        ),
+        ('{"classes": ["a", "\\ud800", "c"]}', r"meta.json: class name '\ud800': expected text without"),
         ('{"classes": 3, "ignore": 256}', "'ignore' is 256"),
         ('{"classes": 3, "palette": [[0, 0, 0]]}', "'palette' is not a list of 3 colours"),
         ('{"classes": 1, "palette": [[0, 0, 256]]}', "'palette' is not a list of 1 colours"),

@@ -1,0 +1,63 @@
+"""Where a command will write, checked before it starts; nothing is made."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+_TEMPORARY = ".tmp"  # what a file's name has at its end while it is written
+_ROOM = 256  # bytes of a path that are left for what a report puts into its folder
+_NAME_LIMIT, _PATH_LIMIT = 255, 4096  # bytes, where the system does not say
+
+
+def check_output(path: Path, option: str, *, is_file: bool = False) -> None:
+    """Check that a folder, or a file, can be made or written at a path.
+
+    Args:
+        path: The path.
+        option: The option that gave it, as `--out`, for the message.
+        is_file: True for a file.
+
+    Raises:
+        ValueError: In one line, for a name that is no UTF-8 or too long, for a file where a folder must be or the other
+            way round, and for a folder in which nothing can be written.
+    """
+    said = f"{option} {os.fsencode(path).decode('utf-8', 'backslashreplace')}"
+    try:
+        os.fspath(path).encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError(f"{said}: a name that is not UTF-8, and reports must name it; name another") from None
+    if "\0" in os.fspath(path):
+        raise ValueError(f"{said}: a name with a zero byte; name another")
+    there = Path(os.path.abspath(path))
+    if is_file and _mode(there) and stat.S_ISDIR(_mode(there)):
+        raise ValueError(f"{said}: a folder; expected a file")
+    folder = there.parent if is_file else there
+    existing = next(place for place in (folder, *folder.parents) if _mode(place))
+    if not stat.S_ISDIR(_mode(existing)):
+        raise ValueError(f"{said}: {existing} is a file; expected a folder, name another")
+    most = _limit(existing, "PC_NAME_MAX", _NAME_LIMIT)
+    for place in (there, *there.parents):
+        length = len(os.fsencode(place.name))
+        if length + len(_TEMPORARY) * (is_file and place == there) > most:
+            raise ValueError(f"{said}: a name of {length} bytes; the file system takes {most}, name a shorter one")
+    if len(os.fsencode(there)) + _ROOM > _limit(existing, "PC_PATH_MAX", _PATH_LIMIT):
+        raise ValueError(f"{said}: a path of {len(os.fsencode(there))} bytes is too long; name a shorter one")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ValueError(f"{said}: {existing} is not writable; name another folder")
+
+
+def _mode(path: Path) -> int:
+    """Return the mode of what is at a path; 0 where nothing can be found there."""
+    try:
+        return path.stat().st_mode
+    except OSError:
+        return 0
+
+
+def _limit(folder: Path, name: str, default: int) -> int:
+    try:
+        return os.pathconf(folder, name)
+    except (OSError, ValueError, AttributeError):
+        return default
