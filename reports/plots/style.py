@@ -13,6 +13,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from bench.stats.seed_statistics import SampleSummary
+from unept.utils.visible_text import visible_text
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -49,7 +50,7 @@ def new_figure(height: float) -> Figure:
 
 def write_caption(figure: Figure, caption: str) -> None:
     """Write `caption` in small under the figure."""
-    lines = [textwrap.fill(line, int(FIGURE_WIDTH * LETTERS_PER_INCH)) for line in caption.splitlines()]
+    lines = [textwrap.fill(line, int(FIGURE_WIDTH * LETTERS_PER_INCH)) for line in visible_text(caption).splitlines()]
     figure.supxlabel("\n".join(lines), fontsize=9, color=GREY)
 
 
