@@ -18,7 +18,8 @@ test: $(VENV)/.ready lint  ## install, then ruff, mypy and the tests
 plain: $(VENV)/.ready  ## the tests as they are on a machine without a compiler
 	CXX=/nonexistent UNEPT_CACHE=$$(mktemp -d) $(BIN)/$(TESTS)
 
-docs: $(VENV)/.ready  ## write the figures of the README and docs/ from the records
+docs: $(VENV)/.ready  ## write the records' verdicts from their rows, and the figures of the README and docs/ from them
+	$(BIN)/python -m experiments.records
 	$(BIN)/python -m experiments.docs
 
 lint: $(VENV)/.ready  ## ruff and mypy

@@ -160,6 +160,11 @@ def metric_values(runs: Iterable[Row], metric: str) -> list[float]:
     return [value for value in values if value is not None]
 
 
+def percent_values(study: Study, variant: str, metric: str) -> list[float]:
+    """Return a metric of a variant's runs that succeeded and have it, a fraction in the rows, in percent points."""
+    return [100 * value for value in metric_values(study.runs_of(variant), metric)]
+
+
 def has_succeeded(row: Row) -> bool:
     """Return True for a row with the status "ok"."""
     return row.get("status") == "ok"

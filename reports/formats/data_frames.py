@@ -29,9 +29,9 @@ def make_frame(
     return pd.DataFrame(list(lines), columns=list(columns), dtype=object).astype(kinds)
 
 
-def frame_from_csv(path: Path) -> pd.DataFrame:
-    """Return the frame in a file that `frame_to_csv` made."""
-    return pd.read_csv(path).rename(columns=text_of_cell).map(text_of_cell)
+def frame_from_csv(path: Path, *, text: Iterable[str] = ()) -> pd.DataFrame:
+    """Return the frame in a file that `frame_to_csv` made; columns `text` stay text where all of it are numbers."""
+    return pd.read_csv(path, dtype=dict.fromkeys(text, "string")).rename(columns=text_of_cell).map(text_of_cell)
 
 
 def frame_to_csv(made: pd.DataFrame) -> str:

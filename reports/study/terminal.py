@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from reports.analysis import audit, comparisons, frames
+from reports.analysis import audit, frames, seed_power, verdict_sentences
+from reports.analysis.analysis_frames import analysis_frames
 from reports.analysis.study_rows import Study
 from reports.formats import numbers, operation_counts, plain_text
 
@@ -21,8 +22,7 @@ def study_lines(study: Study) -> Iterator[str]:
         yield f"{operation_counts.MARK} more element-wise operations than counted ones"
     yield from (f"warning: {warning}" for warning in study.warnings)
     if study.runs:
-        compared, learned = comparisons.comparison_frame(study), comparisons.learned_cue_frame(study)
-        yield from comparisons.comparison_sentences(study, compared, learned)
+        yield from verdict_sentences.comparison_sentences(study, analysis_frames(study))
 
 
 def audit_lines(study: Study, *, always: bool) -> Iterator[str]:
@@ -40,7 +40,7 @@ def power_lines(study: Study, difference: float) -> Iterator[str]:
     """Yield the power of the study's seeds for a difference of mIoU in percent points, and the seeds that it would
     take.
     """
-    power = comparisons.power_frame(study, difference)
+    power = seed_power.power_frame(study, difference)
     if power.empty:
         yield "There is no second variant to compare with."
         return

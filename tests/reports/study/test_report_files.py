@@ -27,6 +27,8 @@ TABLES = (
     "learned",
     "claims",
     "seeds",
+    "axes",
+    "learning",
     "boundaries",
     "refinement",
     "cost",
