@@ -153,22 +153,9 @@ def attention_from_options(
     Raises:
         ValueError: The slot, the name, a parameter or a value is not possible; the message is one line.
     """
-    from bench.config.attention_options import applicable_options
-    from unept import attention
+    from bench.config.attention_options import model_with_attention
 
-    attention.attention_names(slot)
-    named: dict[str, Any] = {slot: name}
-    model, parameters = replace(base or ModelConfig(), **named), {}
-    for word in words:
-        parameter, equals, value = word.partition("=")
-        if not (parameter and equals and value):
-            raise ValueError(f"--set {word}: expected parameter=value")
-        if parameter in parameters:
-            raise ValueError(f"--set {word}: {parameter} is given twice")
-        parameters[parameter] = value
-    attention.check_slot(slot, name, parameters)
-    options = applicable_options(model, {f"{slot}.{parameter}": value for parameter, value in parameters.items()})
-    subject = AttentionUnderTest(slot=slot, model=replace(model, attention_options=tuple(sorted(options.items()))))
+    subject = AttentionUnderTest(slot=slot, model=model_with_attention(slot, name, words, base))
     try:
         subject.make()
     except ValueError:

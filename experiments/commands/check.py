@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from bench.config.attention_options import model_with_attention
 from bench.config.option_fields import argument, option
 from experiments.commands.console import DONE, FAILED, Invocation
 from experiments.commands.options import Verb
@@ -33,6 +34,8 @@ def check(options: CheckOptions, call: Invocation) -> int:
 
     The exit code is 1 if a check fails.
     """
+    model_with_attention(options.slot, options.name, options.parameters)  # refuses before torch is imported
+
     from bench import attention_layer
     from bench.environment import raise_malloc_thresholds
     from experiments.tables.baselines import timed_baselines
