@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,10 @@ Shapes = tuple[tuple[int, int], ...]
 TINY_SHAPES: Shapes = ((5, 3), (2, 3), (1, 2))  # odd, and few tokens: what is called many times
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class AttentionCall:
     """One call of an attention.
@@ -23,13 +27,16 @@ class AttentionCall:
     Attributes:
         tensors: What goes in, by name and in order; None for a position that is not given.
         sizes: What follows the tensors, such as the level shapes.
+        before: Called before the module is; raises where no time is left for it.
     """
 
     tensors: Mapping[str, Tensor | None]
     sizes: tuple[Any, ...]
+    before: Callable[[], None] = _nothing
 
     def __call__(self, module: nn.Module, seed: int = 0) -> Any:
         """Return the module's result; torch's random numbers start at `seed` and are afterwards as before."""
+        self.before()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return module(*self.tensors.values(), *self.sizes)
@@ -59,10 +66,11 @@ class AttentionCall:
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionUnderTest:
-    """The attention that `model` has in `slot`."""
+    """The attention that `model` has in `slot`; `before` is called before each of its calls and may raise."""
 
     slot: str
     model: ModelConfig
+    before: Callable[[], None] = field(default=_nothing, compare=False)
 
     @property
     def name(self) -> str:
@@ -119,11 +127,13 @@ class AttentionUnderTest:
         if self.is_cross:
             queries = tensor(batch, math.prod(shapes[0]))
             return AttentionCall(
-                tensors={"queries": queries, "memory": tensor(batch, total)}, sizes=(shapes[0], shapes)
+                tensors={"queries": queries, "memory": tensor(batch, total)},
+                sizes=(shapes[0], shapes),
+                before=self.before,
             )
         tokens = tensor(batch, total)
         position = tensor(1, total).expand_as(tokens) if self.slot == "encoder_self" else None
-        return AttentionCall(tensors={"tokens": tokens, "position": position}, sizes=(shapes,))
+        return AttentionCall(tensors={"tokens": tokens, "position": position}, sizes=(shapes,), before=self.before)
 
     def widest_dtype(self) -> torch.dtype:
         """Return double precision where the attention takes it, else single."""
