@@ -59,7 +59,8 @@ def folder(tmp_path: Path) -> Path:
     for name in ("empty", "data/images", "study/one", "real"):
         (tmp_path / name).mkdir(parents=True)
     experiment = {"kind": "ablate", "runs": [{"key": "0", "variant": "N=4"}], "measures": []}
-    study = {"format": FORMAT, "schema": SCHEMA, "experiments": {"ablate N=4": experiment}}
+    study = {"format": FORMAT, "schema": SCHEMA, "preset": "quick", "data": "scenes"}
+    study |= {"experiments": {"ablate N=4": experiment}}
     (tmp_path / "real" / STUDY_FILE).write_text(json.dumps(study), encoding="utf-8")
     return tmp_path
 

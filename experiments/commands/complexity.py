@@ -11,7 +11,6 @@ from bench.profiling.image_size import parse_size
 from bench.profiling.network_spec import check_network_spec
 from experiments.commands.console import DONE, Invocation, print_lines, print_progress
 from experiments.commands.options import Verb
-from experiments.tables.table7 import check_network_names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +45,9 @@ def complexity(options: ComplexityOptions, call: Invocation) -> int:
     """Count parameters and operations of the networks of Table 7, or of any model: no weights, no memory."""
     if options.model and options.network:
         raise ValueError("--model and --network: give one of them")
+
+    from experiments.tables.table7 import check_network_names
+
     check_network_names(options.network)
     for spec in options.model:
         check_network_spec(spec)
