@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NOW, BASE = "now", "base"
 RUN = "import cli, sys; sys.exit(cli.main(sys.argv[1:]))"
 ROWS = "2000"
-SMALL_WORK = "batch=2 images=2 probes=0 mode=whole scales=1 flip_test=false"
+SMALL_WORK = "images=2 probes=0 mode=whole scales=1 flip_test=false"
 OPERATOR = """
 import json, time, torch
 from unept import ops
@@ -66,8 +66,8 @@ def _train(preset: str, steps: int, *more: str) -> tuple[str, ...]:
 
 BENCHMARKS = (
     Benchmark(name="--help", words=("-c", RUN, "--help")),
-    Benchmark(name="train quick, 40 steps", words=_train("quick", 40, "batch=8")),
-    Benchmark(name="train small, 6 steps", words=_train("small", 6)),
+    Benchmark(name="train quick, 40 steps", words=_train("quick", 40)),
+    Benchmark(name="train small, 6 steps", words=_train("small", 6, "batch=2")),
     Benchmark(name="train paper, 1 step", words=_train("paper", 1, "batch=1")),
     Benchmark(
         name="evaluate, 64 pictures",

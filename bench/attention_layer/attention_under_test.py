@@ -27,16 +27,13 @@ class AttentionCall:
     Attributes:
         tensors: What goes in, by name and in order; None for a position that is not given.
         sizes: What follows the tensors, such as the level shapes.
-        before: Called before the module is; raises where no time is left for it.
     """
 
     tensors: Mapping[str, Tensor | None]
     sizes: tuple[Any, ...]
-    before: Callable[[], None] = _nothing
 
     def __call__(self, module: nn.Module, seed: int = 0) -> Any:
         """Return the module's result; torch's random numbers start at `seed` and are afterwards as before."""
-        self.before()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return module(*self.tensors.values(), *self.sizes)
@@ -98,7 +95,10 @@ class AttentionUnderTest:
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(layer)
-            return make_slot(replace(self.model, **changes), self.slot, layer)
+            module = make_slot(replace(self.model, **changes), self.slot, layer)
+        if self.before is not _nothing:
+            module.register_forward_pre_hook(lambda *_: self.before())
+        return module
 
     def perturbed(self, dtype: torch.dtype = torch.float32, **changes: Any) -> nn.Module:
         """Return a module in evaluation mode, with noise on its parameters: initial zeros would hide what it does."""
@@ -129,11 +129,10 @@ class AttentionUnderTest:
             return AttentionCall(
                 tensors={"queries": queries, "memory": tensor(batch, total)},
                 sizes=(shapes[0], shapes),
-                before=self.before,
             )
         tokens = tensor(batch, total)
         position = tensor(1, total).expand_as(tokens) if self.slot == "encoder_self" else None
-        return AttentionCall(tensors={"tokens": tokens, "position": position}, sizes=(shapes,), before=self.before)
+        return AttentionCall(tensors={"tokens": tokens, "position": position}, sizes=(shapes,))
 
     def widest_dtype(self) -> torch.dtype:
         """Return double precision where the attention takes it, else single."""
