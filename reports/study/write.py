@@ -13,7 +13,6 @@ from reports.analysis.comparisons import control_variant
 from reports.analysis.study_rows import Row, Study, assemble_study, first_variants, value_at
 from reports.formats.report_files import report_folder, write_files
 from reports.study import qualitative, report
-from unept.utils.atomic_files import atomic_write
 
 Source = Path | Store  # a study's folder, or its rows as they are held
 
