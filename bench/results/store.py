@@ -38,6 +38,7 @@ from bench.results.rows import KINDS, SCHEMA, Row, SharedValues, row_from_text, 
 from bench.results.study_file import FORMAT, ROW_FOLDERS, STUDY_FILE
 from unept.utils.atomic_files import atomic_write, sync_folder
 from unept.utils.file_locks import LockBusy, file_lock
+from unept.utils.paths import special_file
 
 _OWN = (STUDY_FILE, "study.lock", f"{STUDY_FILE}.tmp")
 NO_DIGESTS: Mapping[str, str] = {}
@@ -205,6 +206,8 @@ class Store:
     def _study(self) -> dict[str, Any]:
         """Return study.json's content; {} where it is absent, damaged or not ours. ValueError for a newer schema."""
         try:
+            if special_file(self.out / STUDY_FILE):
+                return {}
             study = json.loads((self.out / STUDY_FILE).read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
             return {}
@@ -309,6 +312,8 @@ class Store:
         """
         path = self.path(kind, key)
         try:
+            if special := special_file(path):
+                raise ValueError(f"{path}: {special}")
             status = path.stat()
             state = (status.st_ino, status.st_mtime_ns, status.st_size)
             if path in self._kept and self._kept[path][0] == state:
@@ -316,8 +321,6 @@ class Store:
             data = path.read_bytes()
         except FileNotFoundError:
             return None
-        except IsADirectoryError:
-            raise ValueError(f"{path}: a folder") from None
         try:
             row = row_from_text(data.decode("utf-8"), kind, key)
         except ValueError as error:  # UnicodeDecodeError is one

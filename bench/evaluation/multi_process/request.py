@@ -179,7 +179,7 @@ def _job(
         "results": str(request.results.resolve()) if request.results else "",
         "sources": source_hash("run", [getattr(checkpoint.config, slot) for slot in SLOTS]),
     }
-    sharing = max(len(devices), int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    sharing = max(len(devices), environment.processes_on_this_machine())
     job = ScoringJob(
         checkpoint=path,
         own_modules=request.own_modules,

@@ -165,6 +165,18 @@ def test_predict_opens_no_pipe(two: tuple[str, str], place: Path, capsys: pytest
     assert told.out == "1 of 3 pictures: out\n"
 
 
+def test_a_checkpoint_that_is_no_file_is_never_opened(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo("pipe.safetensors")
+    noise(20, 20).save("photo.png")
+    for words in (
+        ("evaluate", "pipe.safetensors", *QUICK),
+        ("predict", "photo.png", "--checkpoint", "pipe.safetensors", "--out", "out"),
+        ("convert", "pipe.safetensors", "--out", "ours.safetensors"),
+    ):
+        assert cli.main(list(words)) == 2
+        assert capsys.readouterr().err == "unept-bench: pipe.safetensors: a named pipe (FIFO), not a file\n"
+
+
 def test_predict_says_its_limit_of_pixels(
     two: tuple[str, str], place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
