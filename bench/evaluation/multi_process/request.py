@@ -160,6 +160,12 @@ def _job(
     checkpoint = model_file.load_model(path, own_modules=request.own_modules)
     if len(dataset.classes) != checkpoint.config.classes:
         raise ValueError(f"{path}: {checkpoint.config.classes} classes, but {request.data} has {len(dataset.classes)}")
+    if checkpoint.classes != dataset.classes and sorted(checkpoint.classes) == sorted(dataset.classes):
+        moved = next(name for name, other in zip(checkpoint.classes, dataset.classes, strict=True) if name != other)
+        raise ValueError(
+            f"{path}: its classes are those of {request.data} in another order ({moved!r} is number "
+            f"{checkpoint.classes.index(moved)} here, {dataset.classes.index(moved)} there): scores would be of other classes"
+        )
     if checkpoint.classes != dataset.classes and environment.is_main_process():
         say(f"{path}: its classes are called otherwise than the data's; they are compared by number")
     protocol = request.overrides.over(

@@ -82,6 +82,24 @@ def test_a_checkpoint_with_outputs_that_are_not_finite_is_refused_in_one_line(
     assert not (place / "drawn").exists()
 
 
+def test_the_same_classes_in_another_order_are_not_scored(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By number every class would be scored as another one."""
+    path = place / "turned.safetensors"
+    tiny_checkpoint.write(path)
+    own = model_file.load_model(path)
+    turned = own.classes[::-1]
+    model_file.save_model(path, own.model, own.config, classes=turned, palette=own.palette, facts=own.facts)
+    assert cli.main(["evaluate", "turned.safetensors", *QUICK]) == 2
+    assert (
+        capsys.readouterr()
+        .err.splitlines()[-1]
+        .startswith(
+            "unept-bench: turned.safetensors: its classes are those of scenes in another order "
+            f"({turned[0]!r} is number 0 here, 7 there)"
+        )
+    )
+
+
 def test_evaluate_when_it_is_stopped(
     two: tuple[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
