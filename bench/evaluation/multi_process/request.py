@@ -161,10 +161,11 @@ def _job(
     if len(dataset.classes) != checkpoint.config.classes:
         raise ValueError(f"{path}: {checkpoint.config.classes} classes, but {request.data} has {len(dataset.classes)}")
     if checkpoint.classes != dataset.classes and sorted(checkpoint.classes) == sorted(dataset.classes):
-        moved = next(name for name, other in zip(checkpoint.classes, dataset.classes, strict=True) if name != other)
+        name = next(name for name, other in zip(checkpoint.classes, dataset.classes, strict=True) if name != other)
+        here, there = checkpoint.classes.index(name), dataset.classes.index(name)
         raise ValueError(
-            f"{path}: its classes are those of {request.data} in another order ({moved!r} is number "
-            f"{checkpoint.classes.index(moved)} here, {dataset.classes.index(moved)} there): scores would be of other classes"
+            f"{path}: its classes are those of {request.data} in another order ({name!r} is number {here} here, "
+            f"{there} there): scores would be of other classes"
         )
     if checkpoint.classes != dataset.classes and environment.is_main_process():
         say(f"{path}: its classes are called otherwise than the data's; they are compared by number")
