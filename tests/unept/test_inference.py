@@ -333,12 +333,12 @@ def test_one_value_that_is_not_finite_is_refused_where_it_is(
 @pytest.mark.parametrize("function", [predict, predict_labels])
 def test_finite_logits_whose_sum_is_infinite_are_refused(function: Callable[..., Any]) -> None:
     def model(image: Tensor) -> Output:
-        return Output(torch.full((1, 2, *image.shape[2:]), 3e38))
+        return Output(torch.full((1, 2, *image.shape[2:]), 3e38), None)
 
     message = r"^scale 1, averaged over windows: \d+ of \d+ class probabilities are not finite$"
     with pytest.raises(NonFiniteError, match=message):
         function(model, picture(24, 16), window=16, stride=4)
-    assert function(model, picture(16, 16), window=16)[0].numel(), "one window alone has no sum"
+    assert function(model, picture(16, 16), window=16, stride=4)[0].numel(), "one window alone has no sum"
 
 
 def test_a_resized_picture_beyond_any_memory_is_refused() -> None:
