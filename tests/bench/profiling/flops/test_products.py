@@ -148,7 +148,7 @@ def test_half_of_the_products_in_another_form_are_marked(how: str) -> None:
     def scores(q: Tensor, k: Tensor) -> Tensor:
         table = q[:, :, None] * k[:, None]
         if how == "addcmul":
-            total = q.new_zeros(B, N, N)
+            total = q.new_zeros(*table.shape[:3])
             for c in range(C):
                 total = torch.addcmul(total, q[..., c, None], k[:, None, :, c])
             return total
