@@ -29,7 +29,7 @@ CELLS_DIFFER = "cells differ"
 TEXT = ("axis", "level", "base", "verdict")
 NUMBERS = ("difference", "low", "high", "p", "p_holm", "p_chi_squared")
 
-Cell = tuple[object, ...]  # a level of each axis
+Cell = tuple[str, ...]  # a level of each axis, as its `repr`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +73,8 @@ def axis_sentences(effects: pd.DataFrame) -> Iterator[str]:
         effects: The study's `axis_effects_frame`, or its CSV file read again.
     """
     for _, line in effects[effects["axis"] == ALL_CELLS].iterrows():
-        seen = "differ" if line["verdict"] == CELLS_DIFFER else "are not seen to differ"
-        yield f"The cells of the grid {seen} (Friedman's test by permutation, p {_p(line['p'])})."
+        outcome = "differ" if line["verdict"] == CELLS_DIFFER else "are not seen to differ"
+        yield f"The cells of the grid {outcome} (Friedman's test by permutation, p {_p(line['p'])})."
     contrasts = effects[effects["axis"] != ALL_CELLS]
     seen = contrasts["p_holm"] <= ALPHA
     for kept, start in ((seen, "By axis, a difference is seen in"), (~seen, "By axis, none is seen in")):

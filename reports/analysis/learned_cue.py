@@ -20,7 +20,7 @@ def learning_frame(study: Study) -> pd.DataFrame:
     `jump_step` is the first probe from which on every probe is past the threshold, missing where the last one is not;
     it is known to within `probe_gap` steps. `lookalike_accuracy` is the final one, a fraction.
     """
-    lines = [
+    lines: list[dict[str, object]] = [
         {
             "variant": variant,
             "seed": study_rows.seed_of(run),

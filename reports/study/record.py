@@ -96,7 +96,8 @@ def _summary(first: str, study: Study, made: Mapping[str, pd.DataFrame]) -> str:
     said = [*verdict_sentences.comparison_sentences(study, made), *(f"{marker}{i}" for i in range(len(stays)))]
     text = bullet_list(said)
     for i, sentence in enumerate(stays):
-        text = re.sub(rf"- \S*{i}$", lambda _, sentence=sentence: f"- {sentence}", text, flags=re.MULTILINE)
+        shown = f"- {sentence}".replace("\\", r"\\")
+        text = re.sub(rf"- \S*{i}$", shown, text, flags=re.MULTILINE)
     return f"{head}\n{text}"
 
 
