@@ -35,6 +35,7 @@ ROLES: Mapping[str, tuple[str, ...]] = {
         "bench/training/checkpoint.py",
         "bench/training/execution.py",
         "bench/training/loop.py",
+        "bench/training/stopwatch.py",
     ),
     "metrics": (
         "bench/evaluation/boundary_metrics.py",
