@@ -20,9 +20,9 @@ EQUIVALENT: dict[str, str] = {
     "losses": "a472b76ef4359b5c",
     "measure": "c904af47ea7739d8",
     "metrics": "8487a3e474896d5d",
-    "model": "0f517039f1086062",
-    "operator": "e8081e34e019d032",
-    "recipe": "3dde852709e3c2ea",
+    "model": "bbd6fba0cbc6d65e",
+    "operator": "c4e41a1935e07343",
+    "recipe": "d6dade5964198cc3",
 }
 
 FILES = {
