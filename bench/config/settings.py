@@ -119,11 +119,11 @@ def _whole(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _build(kind: type, values: dict[str, Any], where: str) -> Any:
+def _build(kind: type, values: dict[str, Any], part: str) -> Any:
     hints = get_type_hints(kind)
     wrong = sorted(set(values) ^ set(hints))
     if wrong:
-        raise ValueError(f"{where}: field {wrong[0]!r} is {'unknown' if wrong[0] in values else 'missing'}")
+        raise ValueError(f"{part}: field {wrong[0]!r} is {'unknown' if wrong[0] in values else 'missing'}")
     built = {
         name: _build(hints[name], value, name) if dataclasses.is_dataclass(hints[name]) else _whole(value)
         for name, value in values.items()

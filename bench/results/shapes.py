@@ -48,35 +48,35 @@ ROW_SHAPES: Mapping[str, Shape] = {
 }
 
 
-def check_shape(value: Any, shape: Shape, where: str = "") -> None:
+def check_shape(value: Any, shape: Shape, parent: str = "") -> None:
     """Check that `value` has this shape.
 
     Raises:
-        ValueError: Names the first place that has not, and what is expected there.
+        ValueError: Names the first part that has not, and what is expected there.
     """
     if not isinstance(value, dict):
-        raise ValueError(f"{where or 'content'}: expected an object, it is {_shown(value)}")
+        raise ValueError(f"{parent or 'content'}: expected an object, it is {_shown(value)}")
     for name, expected in shape.items():
         bare = name.removesuffix("?")
-        place = f"{where}.{bare}" if where else bare
+        name_path = f"{parent}.{bare}" if parent else bare
         if bare not in value:
             if name.endswith("?"):
                 continue
-            raise ValueError(f"{place} is missing")
+            raise ValueError(f"{name_path} is missing")
         if isinstance(expected, Mapping):
-            check_shape(value[bare], expected, place)
+            check_shape(value[bare], expected, name_path)
         else:
-            _check_type(value[bare], expected if isinstance(expected, tuple) else (expected,), place)
+            _check_type(value[bare], expected if isinstance(expected, tuple) else (expected,), name_path)
 
 
-def _check_type(value: Any, kinds: tuple[type, ...], place: str) -> None:
+def _check_type(value: Any, kinds: tuple[type, ...], name_path: str) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     fits = type(value) in kinds or (number and float in kinds)
     if fits and number:
         fits = abs(value) < LARGEST_WHOLE and math.isfinite(value)
     if not fits:
         words = " or ".join(_WORDS[kind] for kind in kinds if kind is not int or float not in kinds)
-        raise ValueError(f"{place}: expected {words}, it is {_shown(value)}")
+        raise ValueError(f"{name_path}: expected {words}, it is {_shown(value)}")
 
 
 def _shown(value: Any) -> str:

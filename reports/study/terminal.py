@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from bench.units import count_of
 from reports.analysis import audit, frames, seed_power, verdict_sentences
 from reports.analysis.analysis_frames import analysis_frames
 from reports.analysis.study_rows import Study
@@ -30,10 +31,10 @@ def audit_lines(study: Study, *, always: bool) -> Iterator[str]:
 
     `always` yields a line where there is nothing.
     """
-    found = [*audit.audit_sentences(study), *(problem for problem in study.problems if "otherwise than" in problem)]
-    yield from (f"audit: {sentence}" for sentence in found)
-    if always and not found:
-        yield f"audit: nothing found in {numbers.count_of(len(study.runs), 'run')}"
+    sentences = [*audit.audit_sentences(study), *(problem for problem in study.problems if "otherwise than" in problem)]
+    yield from (f"audit: {sentence}" for sentence in sentences)
+    if always and not sentences:
+        yield f"audit: nothing found in {count_of(len(study.runs), 'run')}"
 
 
 def power_lines(study: Study, difference: float) -> Iterator[str]:
