@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from typing import Any
 from bench.results import csv_export, data_digest, study_file
 from bench.results.data_digest import DataDigest, FileDigests, has_files
 from bench.results.rows import KINDS, SCHEMA, Row, SharedValues, row_from_text, row_to_text
+from bench.results.shapes import read_json
 from bench.results.study_file import FORMAT, ROW_FOLDERS, STUDY_FILE
 from unept.utils.atomic_files import atomic_write, sync_folder
 from unept.utils.file_locks import LockBusy, file_lock
@@ -205,16 +205,14 @@ class Store:
     def _study(self) -> dict[str, Any]:
         """Return study.json's content; {} where it is absent, damaged or not ours. ValueError for a newer schema."""
         try:
-            study = json.loads((self.out / STUDY_FILE).read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
+            study = read_json((self.out / STUDY_FILE).read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError, ValueError):
             return {}
         if not isinstance(study, dict) or study.get("format") != FORMAT:
             return {}
         if study.get("schema") != SCHEMA:
             raise ValueError(f"{self.out / STUDY_FILE} has schema {study.get('schema')}, this program reads {SCHEMA}")
-        named = all(isinstance(study.get(name), str) for name in ("preset", "data"))
-        splits = study.get("data_splits", NO_DIGESTS)
-        return study if named and isinstance(splits, dict) and study_file.has_entries(study.get("experiments")) else {}
+        return study if study_file.has_shape(study) else {}
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
         """Return the lock for changes that concern the whole folder: study.json, the tables, a report."""

@@ -6,6 +6,7 @@ import io
 import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -91,10 +92,14 @@ def colour_fractions(colour: Sequence[int]) -> tuple[float, float, float]:
 
 def jitter(rank: int, count: int) -> float:
     """Return positions in -1..1, evenly apart, in a fixed shuffled order so that dots form no slope."""
-    if count == 1:
-        return 0.0
+    return 0.0 if count == 1 else 2 * _places(count)[rank] / (count - 1) - 1
+
+
+@cache
+def _places(count: int) -> tuple[int, ...]:
+    """Return the place of each of `count` dots in the shuffled order."""
     order = sorted(range(count), key=lambda index: math.modf(index * 0.6180339887)[0])
-    return 2 * order.index(rank) / (count - 1) - 1
+    return tuple(sorted(range(count), key=order.__getitem__))
 
 
 def axis_limits(dots: Sequence[float], summaries: Iterable[SampleSummary] = ()) -> tuple[float, float]:
