@@ -187,7 +187,7 @@ def row_from_text(text: str, kind: str, key: str) -> Row:
     if not whole:
         raise ValueError("its content does not match its digest")
     if row.get("schema") != SCHEMA:
-        raise ValueError(f"schema {row.get('schema')}, this program reads {SCHEMA}")
+        raise ValueError(f"schema {row.get('schema')!r}, this program reads {SCHEMA}")
     if row.get("kind") != kind or row.get("key") != key:
         raise ValueError("the row of another file")
     check_shape(row, ROW_SHAPES[kind])
