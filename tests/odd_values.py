@@ -17,7 +17,7 @@ FEW, SOME = (
         derandomize=True,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
-    for count in (40, 80)
+    for count in (25, 50)
 )
 ODD_TEXTS = ("", "x", "nan", "../x", "a\nb", "\x1b[31m", "=1+1", "\ud800", "é" * 300, "4")
 ODD_NUMBERS = (0, 1, -1, 2**31, 2**63, 10**40, 0.5, -1e-300, 1e308, float("nan"), float("inf"))

@@ -17,6 +17,7 @@ from PIL import Image
 
 from reports.plots import style
 from reports.plots.label_images import RED, colour_labels, pale_grey, resize_nearest
+from unept.utils.visible_text import single_line
 
 PANEL_PIXELS = 480  # pixels of a panel's longest side
 OPACITY = 0.55  # of the classes' colours over the picture
@@ -219,7 +220,7 @@ def _show(axis: Any, title: str, picture: Bytes) -> None:
     axis.set_xticks([])
     axis.set_yticks([])
     axis.spines[:].set_visible(False)
-    axis.set_title("\n".join(textwrap.wrap(title, 38, max_lines=2, placeholder="…")), fontsize=10, pad=4)
+    axis.set_title("\n".join(textwrap.wrap(single_line(title), 38, max_lines=2, placeholder="…")), fontsize=10, pad=4)
     axis.imshow(picture, aspect="equal" if 0.2 <= picture.shape[0] / picture.shape[1] <= 5 else "auto")
 
 

@@ -20,6 +20,7 @@ from reports.analysis import study_rows
 from reports.analysis.study_rows import Study
 from reports.plots import style
 from reports.plots.style import COLOURS, DASHES
+from unept.utils.visible_text import single_line
 
 MAX_PANELS = 24  # panels
 MAX_SEEDS = 100  # lines of a panel
@@ -111,6 +112,7 @@ def _panel(axis: Axes, name: str, lines: Mapping[int, Curve], seeds: Sequence[in
         if seed in lines:
             one = len(lines[seed]) == 1
             axis.plot(*_columns(lines[seed]), **seed_style(rank, len(seeds)), marker="." if one else "")
+    name = single_line(name)
     words = textwrap.shorten(name, MAX_TITLE_LETTERS, placeholder="…") if " " in name else name[:MAX_TITLE_LETTERS]
     axis.set_title(textwrap.fill(words, letters), loc="left")
     axis.grid(axis="y", **style.GRID_STYLE)

@@ -14,7 +14,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from bench.stats.seed_statistics import SampleSummary
-from unept.utils.visible_text import visible_text
+from unept.utils.visible_text import single_line, visible_text
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -81,7 +81,8 @@ def legend_columns(labels: Sequence[str], most: int, points: int = 12) -> int:
 
 def legend_label(name: str) -> str:
     """Return `name` as a legend's label: matplotlib leaves out names that begin with an underscore."""
-    return f" {name}" if name.startswith("_") else name
+    shown = single_line(name)
+    return f" {shown}" if shown.startswith("_") else shown
 
 
 def colour_fractions(colour: Sequence[int]) -> tuple[float, float, float]:

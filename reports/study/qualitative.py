@@ -37,6 +37,7 @@ from reports.plots.label_images import (
     pale_grey,
     resize_nearest,
 )
+from unept.utils.visible_text import single_line
 
 MAX_VARIANTS = 6  # variants drawn
 COLUMN_INCHES, ROW_INCHES = 1.55, 1.55  # inches
@@ -268,7 +269,7 @@ def _band(band: Any, picture: ChosenPicture, shown: Mapping[str, Arrays], titles
             if panel is None:
                 middle = {"transform": axis.transAxes, "ha": "center", "va": "center"}
                 axis.text(0.5, 0.5, "not refined", color=drawing.GREY, fontsize=9, **middle)
-        line[0].set_ylabel("\n".join(textwrap.wrap(name, 21, max_lines=2, placeholder="…")), fontsize=9)
+        line[0].set_ylabel("\n".join(textwrap.wrap(single_line(name), 21, max_lines=2, placeholder="…")), fontsize=9)
     for axis, title in zip(grid[0], titles, strict=True):
         axis.set_title(title, fontsize=9.5, pad=3)
 

@@ -26,6 +26,11 @@ def visible_text(text: str) -> str:
     return _HIDDEN.sub(_spelled, text)
 
 
+def single_line(text: str) -> str:
+    """Return `text` as `visible_text` on one line: every run of white space and ends of lines is a space."""
+    return visible_text(" ".join(text.split()))
+
+
 def _spelled(match: re.Match[str]) -> str:
     number = ord(match[0])
     if 0xDC80 <= number <= 0xDCFF:  # how Python holds a byte of a file's name that is not UTF-8

@@ -207,6 +207,7 @@ def test_a_study_is_continued(store: Store, monkeypatch: pytest.MonkeyPatch) -> 
         "8 rows of release 0.1.0 were given today's keys",
         "4 of 4 runs are there already",
         "2 of 2 runs are there already",
+        "measuring 1 variant, one at a time, alone",
     ]
 
 

@@ -101,7 +101,7 @@ def test_a_damaged_row_is_left_out_by_name(tmp_path: Path, data: bytes) -> None:
     assert Store(tmp_path / "study").has("run", RUN["key"]) or any(f"left out: {path}: " in line for line in said)
 
 
-@settings(FEW, max_examples=15)
+@settings(FEW, max_examples=8)
 @given(row=changed(RUN))
 def test_plots_are_drawn_of_a_run_of_any_shape(tmp_path: Path, row: dict[str, Any]) -> None:
     path = study(tmp_path / "study") / "runs" / f"{RUN['key']}.json"
