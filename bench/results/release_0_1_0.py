@@ -20,9 +20,9 @@ EQUIVALENT: dict[str, str] = {
     "losses": "a472b76ef4359b5c",
     "measure": "e3b0363789aa17cb",
     "metrics": "34630aa216988dae",
-    "model": "313db5f847ffa995",
-    "operator": "d819a586ab3c6d8c",
-    "recipe": "154a29a482c59731",
+    "model": "0924c148a755bf3b",
+    "operator": "7342a40ba5f9d83b",
+    "recipe": "d5211df9900077d7",
 }
 
 FILES = {
