@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
@@ -47,7 +46,7 @@ class SeedGroup:
 def draw_accuracy(study: Study, caption: str) -> dict[str, bytes]:
     """Return the plot by suffix, `png` and `svg`, with `caption` in small under it."""
     series = point_series(study)
-    with matplotlib.rc_context(style.RC_PARAMS):
+    with style.plot_style():
         figure = _against_points(study, series) if series else _by_variant(study)
         style.write_caption(figure, caption)
         return style.figure_files(figure)

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -49,7 +48,7 @@ def draw_curves(study: Study, caption: str) -> dict[str, bytes]:
     shown = list(curves.lines)[:MAX_PANELS]
     columns = min(len(shown), 3) if len(shown) != 4 else 2
     down = math.ceil(len(shown) / columns)
-    with matplotlib.rc_context(style.RC_PARAMS | {"font.size": 10.5, "axes.titlesize": 10.5}):
+    with style.plot_style({"font.size": 10.5, "axes.titlesize": 10.5}):
         figure = style.new_figure(1.4 + (1.75 if columns > 1 else 3.0) * down)
         panels = figure.subplots(down, columns, sharex=True, sharey=True, squeeze=False).ravel()
         for panel, name in zip(panels, shown, strict=False):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
+import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -39,6 +43,18 @@ LEGEND_LINE_LETTERS, LEGEND_KEY_LETTERS = (
     60,
     9,
 )  # characters of 12 points that fit on a line of legend, and what a key and its gaps take of them
+
+
+@contextlib.contextmanager
+def plot_style(changes: Mapping[str, Any] = MappingProxyType({})) -> Iterator[None]:
+    """Draw in the style of all plots within the context; a letter that the font lacks is a box without a warning.
+
+    Args:
+        changes: Parameters of matplotlib that differ from `RC_PARAMS`.
+    """
+    with matplotlib.rc_context({**RC_PARAMS, **changes}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        yield
 
 
 def new_figure(height: float) -> Figure:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
@@ -190,8 +189,7 @@ def draw_pictures(arrays: Mapping[str, Arrays], control: str) -> ExamplePictures
     titles = ["input", "truth", "prediction", "errors", "boundary" + ", before" * refines]
     titles += ["boundary, refined"] * refines
     used = sorted(set().union(*(_classes(pictures, chosen) for pictures in shown.values())))
-    style = drawing.RC_PARAMS | {"font.size": 9.5, "image.interpolation": "nearest", "image.resample": False}
-    with matplotlib.rc_context(style):
+    with drawing.plot_style({"font.size": 9.5, "image.interpolation": "nearest", "image.resample": False}):
         tall = sum(_height(first, picture) for picture in chosen)
         legend = 0.75 + 0.2 * (len(used) // LEGEND_COLUMNS + 1 if len(used) <= MAX_LEGEND_CLASSES else 0)
         figure = Figure(

@@ -65,7 +65,7 @@ def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     without_plots(monkeypatch)
 
 
-@SOME
+@settings(SOME, max_examples=30)
 @given(row=changed(RUN))
 @pytest.mark.usefixtures("no_plots")
 def test_a_run_of_any_shape_with_a_right_digest_is_reported_or_left_out_by_name(
@@ -77,7 +77,7 @@ def test_a_run_of_any_shape_with_a_right_digest_is_reported_or_left_out_by_name(
     assert Store(tmp_path / "study").has("run", RUN["key"]) or any(f"left out: {path}: " in line for line in said)
 
 
-@SOME
+@settings(SOME, max_examples=30)
 @given(row=changed(MEASURE))
 @pytest.mark.usefixtures("no_plots")
 def test_a_measure_of_any_shape_with_a_right_digest_is_reported_or_left_out_by_name(
@@ -101,7 +101,7 @@ def test_a_damaged_row_is_left_out_by_name(tmp_path: Path, data: bytes) -> None:
     assert Store(tmp_path / "study").has("run", RUN["key"]) or any(f"left out: {path}: " in line for line in said)
 
 
-@settings(FEW, max_examples=8)
+@settings(FEW, max_examples=4)
 @given(row=changed(RUN))
 def test_plots_are_drawn_of_a_run_of_any_shape(tmp_path: Path, row: dict[str, Any]) -> None:
     path = study(tmp_path / "study") / "runs" / f"{RUN['key']}.json"
