@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from bench.results.rows import KINDS, Row, SharedValues, row_from_text, row_to_t
 from bench.results.study_file import ROW_FOLDERS
 from unept.utils.atomic_files import atomic_write, sync_folder
 from unept.utils.file_locks import LockBusy, file_lock
+from unept.utils.paths import special_file
 
 MAX_BYTES = 1 << 26  # of a row's file
 
@@ -64,12 +64,12 @@ class RowFiles:
         """
         path = self.path(kind, key)
         try:
+            if special := special_file(path):
+                raise ValueError(f"{path}: {special}")
             status = path.stat()
             state = (status.st_ino, status.st_mtime_ns, status.st_size)
             if path in self._kept and self._kept[path][0] == state:
                 return self._kept[path][1]
-            if not stat.S_ISREG(status.st_mode):
-                raise ValueError(f"{path}: {'a folder' if stat.S_ISDIR(status.st_mode) else 'no regular file'}")
             if status.st_size > MAX_BYTES:
                 raise ValueError(f"{path}: {status.st_size:,} bytes, more than a row has")
             data = path.read_bytes()

@@ -38,6 +38,7 @@ from bench.results.shapes import read_json
 from bench.results.study_file import FORMAT, ROW_FOLDERS, STUDY_FILE
 from unept.utils.atomic_files import atomic_write
 from unept.utils.file_locks import file_lock
+from unept.utils.paths import special_file
 
 _OWN = (STUDY_FILE, "study.lock", f"{STUDY_FILE}.tmp")
 NO_DIGESTS: Mapping[str, str] = {}
@@ -177,9 +178,10 @@ class Store(RowFiles):
     def _study(self) -> dict[str, Any]:
         """Return study.json's content; {} where it is absent, damaged or not ours. ValueError for a newer schema."""
         try:
-            path = self.out / STUDY_FILE
-            study = read_json(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        except (FileNotFoundError, ValueError):
+            if special_file(self.out / STUDY_FILE):
+                return {}
+            study = read_json((self.out / STUDY_FILE).read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError, ValueError):
             return {}
         if not isinstance(study, dict) or study.get("format") != FORMAT:
             return {}
