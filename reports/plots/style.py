@@ -52,7 +52,7 @@ def plot_style(changes: Mapping[str, Any] = MappingProxyType({})) -> Iterator[No
     Args:
         changes: Parameters of matplotlib that differ from `RC_PARAMS`.
     """
-    with matplotlib.rc_context({**RC_PARAMS, **changes}), warnings.catch_warnings():
+    with matplotlib.rc_context(RC_PARAMS | dict(changes)), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         yield
 
