@@ -415,3 +415,17 @@ def test_a_record_is_whole(folder: Path) -> None:
     assert "\n## Environment\n" in text
     plots = {path.name for path in folder.glob("*.png")} - {"complexity.png"}
     assert plots == {"accuracy.png", "cost.png", "curves.png"} | ({"pictures.png"} if ours else set())
+
+
+def test_the_table_of_the_two_profiles_names_every_field_that_differs() -> None:
+    from dataclasses import asdict
+
+    from bench.config.grid import PROFILES
+
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").split("## The two profiles")[1]
+    named = [name for line in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE) for name in re.findall(r"`(\w+)`", line)]
+    paper, released = (
+        {name: value for part in parts for name, value in asdict(part).items()}
+        for parts in (PROFILES["paper"], PROFILES["released"])
+    )
+    assert sorted(named) == sorted(name for name in paper if paper[name] != released[name])

@@ -122,13 +122,13 @@ def _whole(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _build(kind: type, values: Any, where: str) -> Any:
+def _build(kind: type, values: Any, part: str) -> Any:
     if not isinstance(values, dict):
-        raise ValueError(f"{where}: expected an object")
+        raise ValueError(f"{part}: expected an object")
     hints = get_type_hints(kind)
     wrong = sorted(set(values) ^ set(hints))
     if wrong:
-        raise ValueError(f"{where}: field {wrong[0]!r} is {'unknown' if wrong[0] in values else 'missing'}")
+        raise ValueError(f"{part}: field {wrong[0]!r} is {'unknown' if wrong[0] in values else 'missing'}")
     built = {
         name: _build(hints[name], value, name)
         if dataclasses.is_dataclass(hints[name])

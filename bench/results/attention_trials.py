@@ -1,4 +1,4 @@
-"""What was found when a user's attention was tried before it trained: `trials/KEY.json` in a study's folder.
+"""Findings of the trial of a user's attention before it trains: `trials/KEY.json` in a study's folder.
 
 A trial belongs to a slot, the class in it with its parameters and its sources, and the sizes that it is made with. So
 rows tell which trials are theirs. Imports no torch.

@@ -79,7 +79,7 @@ def _names_by_key(experiments: Experiments, kind_folder: str) -> dict[str, str]:
     for name in sorted(experiments):
         for key in dict.fromkeys(entry["key"] for entry in experiments[name][kind_folder]):
             names.setdefault(key, []).append(name)
-    return {key: "; ".join(found) for key, found in names.items()}
+    return {key: "; ".join(listing) for key, listing in names.items()}
 
 
 def _common(row: Row, names: Mapping[str, str]) -> dict[str, Any]:

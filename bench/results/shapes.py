@@ -100,29 +100,29 @@ def _is_deeper(content: Any, most: int) -> bool:
     return bool(layer)
 
 
-def check_shape(value: Any, shape: Any, where: str = "") -> None:
+def check_shape(value: Any, shape: Any, name_path: str = "") -> None:
     """Check that `value` has this shape.
 
     Raises:
-        ValueError: Names the first place that has not, and what is expected there.
+        ValueError: Names the first part that has not, and what is expected there.
     """
     if isinstance(shape, Mapping):
-        _check_mapping(value, shape, where)
+        _check_mapping(value, shape, name_path)
     elif isinstance(shape, list):
-        _check_type(value, (list,), where)
+        _check_type(value, (list,), name_path)
         for index, item in enumerate(value):
-            check_shape(item, shape[0], f"{where}[{index}]")
+            check_shape(item, shape[0], f"{name_path}[{index}]")
     elif isinstance(shape, re.Pattern):
         if not isinstance(value, str) or not shape.fullmatch(value):
-            raise ValueError(f"{where}: expected a name of letters, digits, dots and dashes, it is {_shown(value)}")
+            raise ValueError(f"{name_path}: expected a name of letters, digits, dots and dashes, it is {_shown(value)}")
     else:
-        _check_type(value, shape if isinstance(shape, tuple) else (shape,), where)
+        _check_type(value, shape if isinstance(shape, tuple) else (shape,), name_path)
 
 
-def _check_mapping(value: Any, shape: Shape, where: str) -> None:
+def _check_mapping(value: Any, shape: Shape, name_path: str) -> None:
     if not isinstance(value, dict):
-        raise ValueError(f"{where or 'content'}: expected an object, it is {_shown(value)}")
-    inside = f"{where}." if where else ""
+        raise ValueError(f"{name_path or 'content'}: expected an object, it is {_shown(value)}")
+    inside = f"{name_path}." if name_path else ""
     named = {name.removesuffix("?") for name in shape}
     for name, expected in shape.items():
         bare = name.removesuffix("?")
@@ -136,14 +136,14 @@ def _check_mapping(value: Any, shape: Shape, where: str) -> None:
             raise ValueError(f"{inside}{bare} is missing")
 
 
-def _check_type(value: Any, kinds: tuple[type, ...], place: str) -> None:
+def _check_type(value: Any, kinds: tuple[type, ...], name_path: str) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     fits = type(value) in kinds or (number and float in kinds)
     if fits and number:
         fits = abs(value) < LARGEST_WHOLE and math.isfinite(value)
     if not fits:
         words = " or ".join(_WORDS[kind] for kind in kinds if kind is not int or float not in kinds)
-        raise ValueError(f"{place}: expected {words}, it is {_shown(value)}")
+        raise ValueError(f"{name_path}: expected {words}, it is {_shown(value)}")
 
 
 def _shown_name(name: str) -> str:

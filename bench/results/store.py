@@ -114,14 +114,14 @@ class Store(RowFiles):
                 f"{aside} and written again, with the rows' own names where it said otherwise"
             ]
         created = utc_now()
-        found = study_file.experiments_of_rows(rows, created)
+        experiments = study_file.experiments_of_rows(rows, created)
         fresh = {"format": FORMAT, "schema": SCHEMA, "preset": preset, "data": data, "created": created}
-        self._write_study(fresh | {"experiments": found})
-        if not aside and not found:
+        self._write_study(fresh | {"experiments": experiments})
+        if not aside and not experiments:
             return []
-        what = f"is damaged; set aside as {aside} and made anew" if aside else "is gone; made anew"
+        state = f"is damaged; set aside as {aside} and made anew" if aside else "is gone; made anew"
         return [
-            f"{path} {what} from the rows: no row is lost, and an experiment that shared all of its rows with others "
+            f"{path} {state} from the rows: no row is lost, and an experiment that shared all of its rows with others "
             "is listed again by its command"
         ]
 

@@ -15,7 +15,7 @@ from experiments.commands.scaling import ScalingOptions, scaling
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryOptions:
-    """Which rows are predicted, and for which step."""
+    """Rows whose memory is predicted, and the training step."""
 
     row: tuple[str, ...] = option(
         (), help="Only these rows of Table 8 and its baselines.", metavar="NAME", default_text="all"

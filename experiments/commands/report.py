@@ -13,7 +13,7 @@ from experiments.commands.study import chosen_experiments, write_study_report
 
 @dataclass(frozen=True, kw_only=True)
 class ReportOptions:
-    """Which studies are reported and how."""
+    """Studies that are reported, and how."""
 
     folders: tuple[Path, ...] = argument(
         help="Studies, such as study/quick-scenes.", metavar="FOLDER", completes="files"

@@ -1,4 +1,4 @@
-"""What faults of earlier versions may have left in a study's rows: a sentence each, with what to do about it.
+"""Traces that faults of earlier versions may have left in a study's rows: a sentence each, with what to do about it.
 
 Rows of this version have none of these: their outputs and weights are checked, their data have a digest, and so on.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from bench.results.rows import REGION_METRICS, content_key, counts_all_products, is_data_verified, json_value
+from bench.units import count_of
 from reports.analysis import study_rows
 from reports.analysis.study_rows import Row, Study
-from reports.formats.numbers import count_of
 
 NAMES_SHOWN = 3  # of variants
 AGAIN = "the study's command makes them again"
@@ -59,11 +59,11 @@ def audit_sentences(study: Study) -> Iterator[str]:
         )
 
 
-def _counted(rows: Sequence[Row], what: str, noun: str = "run") -> Iterator[str]:
+def _counted(rows: Sequence[Row], fault: str, noun: str = "run") -> Iterator[str]:
     if rows:
         names = list(dict.fromkeys(str(row["variant"]) for row in rows))
         more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-        yield f"{count_of(len(rows), noun)} ({', '.join(names[:NAMES_SHOWN])}{more}): {what}"
+        yield f"{count_of(len(rows), noun)} ({', '.join(names[:NAMES_SHOWN])}{more}): {fault}"
 
 
 def _has_non_finite_values(run: Row) -> bool:

@@ -209,7 +209,7 @@ def _change(run: study_rows.Row, name: str) -> float | None:
 
 
 def _size(key: str) -> tuple[float, str]:
-    """Orders names of sizes and radii, which rows hold in alphabetical order, by what they mean."""
+    """Return a sorting key of a size's or radius's name, by its meaning; rows hold them in alphabetical order."""
     if key in OBJECT_SIZES:
         return OBJECT_SIZES.index(key), key
     return float(key) if key.isdecimal() else math.inf, key

@@ -50,10 +50,10 @@ class Study:
 
     @cached_property
     def _by_variant(self) -> Mapping[str, tuple[Row, ...]]:
-        found: dict[str, list[Row]] = {}
+        by_variant: dict[str, list[Row]] = {}
         for run in self.runs:
-            found.setdefault(run["variant"], []).append(run)
-        return {variant: tuple(runs) for variant, runs in found.items()}
+            by_variant.setdefault(run["variant"], []).append(run)
+        return {variant: tuple(runs) for variant, runs in by_variant.items()}
 
     def missing_seeds(self, variant: str) -> tuple[int, ...]:
         """Return the planned seeds of one variant that have no row."""
@@ -96,15 +96,15 @@ def assemble_study(
     for entry in planned:
         wanted.setdefault(str(entry["variant"]), []).append(seed_of(entry))
     names = tuple(dict.fromkeys([*wanted, *(str(row["variant"]) for row in (*runs, *measures))]))
-    place_of = {name: place for place, name in enumerate(names)}
-    by_place = {(place_of[run["variant"]], seed_of(run)): run for run in sorted(runs, key=_age)}
+    index_of = {name: index for index, name in enumerate(names)}
+    by_index = {(index_of[run["variant"]], seed_of(run)): run for run in sorted(runs, key=_age)}
     by_variant = {
         str(row["variant"]): row for row in sorted(measures, key=lambda row: (has_succeeded(row), *_age(row)))
     }
     return Study(
         kind=kind,
         variants=names,
-        runs=tuple(by_place[position] for position in sorted(by_place)),
+        runs=tuple(by_index[position] for position in sorted(by_index)),
         measures=by_variant,
         planned={name: tuple(seeds) for name, seeds in wanted.items()},
         commands=tuple(dict.fromkeys(commands)),

@@ -183,8 +183,8 @@ def class_legend(*maps: Bytes, classes: Sequence[str], palette: Sequence[Colour]
     return [*handles, *[Patch(facecolor="none", label=f"and {rest} more")] * (rest > 0)]
 
 
-def _pixels(where: npt.NDArray[np.bool_]) -> str:
-    return f"{int(where.sum())} pixels, {100 * where.mean():.2f} %"
+def _pixels(mask: npt.NDArray[np.bool_]) -> str:
+    return f"{int(mask.sum())} pixels, {100 * mask.mean():.2f} %"
 
 
 def _figure(rows: Panels, legend: list[Patch]) -> bytes:
@@ -222,7 +222,7 @@ def _show(axis: Any, title: str, picture: Bytes) -> None:
 
 
 def _dial(axis: Any, wheel: DirectionWheel) -> None:
-    """Eight sectors, each in the place that it points to."""
+    """Draw the legend of directions: eight sectors, each where it points to."""
     axis.set_aspect("equal")
     axis.set_axis_off()
     for down, right, colour in wheel:

@@ -182,7 +182,7 @@ def _by_variant(study: Study) -> Figure:
 
 
 def _limits(axis: Axes, groups: Sequence[SeedGroup], *, horizontal: bool) -> None:
-    """Room for what is drawn, and a note where nothing is."""
+    """Set the limits of the axes to what is drawn, with a note where nothing is."""
     dots = [value for group in groups for value in group.values.values()]
     if not dots:
         axis.text(0.5, 0.5, "no run has an mIoU yet", transform=axis.transAxes, ha="center", va="center")

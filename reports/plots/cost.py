@@ -116,7 +116,7 @@ def _panel(axis: Axes, points: Sequence[CostPoint], cost: str, seeds: Sequence[i
 
 
 def _scale(axis: Axes, least: float, most: float) -> None:
-    """Room beside the marks for their names; logarithmic where costs differ much."""
+    """Set the scale with room beside the marks for their names; logarithmic where costs differ much."""
     if most / least >= LOG_SCALE_RATIO:
         axis.set_xscale("log")
         beside = (most / least) ** 0.12

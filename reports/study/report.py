@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping
 import pandas as pd
 
 from bench.config.fields import AXIS_LABELS
+from bench.units import count_of
 from reports.analysis import audit, claim_verdicts, comparisons, lr_sweep, protocol, study_rows
 from reports.analysis import frames as tables
 from reports.analysis.study_rows import Study
-from reports.formats import data_frames, html, numbers
+from reports.formats import data_frames, html
 from reports.formats.markdown import bullet_list, escape_cell, heading
 from reports.paper import figures, printed_tables
 from reports.plots import accuracy, complexity, cost, curves
@@ -138,9 +139,9 @@ def summary_sentences(study: Study, frames: Mapping[str, pd.DataFrame]) -> Itera
         yield from lr_sweep.best_lr_sentences(study)
         yield from comparisons.comparison_sentences(study, frames["comparisons.csv"], frames["learned.csv"])
         yield from comparisons.refinement_sentences(frames["refinement.csv"])
-    made = f"{numbers.count_of(len(study.runs), 'run')} of {numbers.count_of(len(study.variants), 'variant')}"
+    made = f"{count_of(len(study.runs), 'run')} of {count_of(len(study.variants), 'variant')}"
     yield f"{made}: {counts or 'none yet'}."
     due = sum(len(study.missing_seeds(variant)) for variant in study.variants)
     if due:
-        yield f"Not all of the plan has been run, {numbers.count_of(due, 'run')} missing: these figures are not final."
+        yield f"Not all of the plan has been run, {count_of(due, 'run')} missing: these figures are not final."
     yield from (f"{line}." for line in (*study.problems, *audit.audit_sentences(study)))

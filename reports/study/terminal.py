@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from bench.units import count_of
 from reports.analysis import audit, comparisons, frames
 from reports.analysis.study_rows import Study
 from reports.formats import numbers, operation_counts, plain_text
@@ -31,10 +32,10 @@ def audit_lines(study: Study, *, always: bool) -> Iterator[str]:
 
     `always` yields a line where there is nothing.
     """
-    found = [*audit.audit_sentences(study), *(problem for problem in study.problems if "otherwise than" in problem)]
-    yield from (f"audit: {single_line(sentence)}" for sentence in found)
-    if always and not found:
-        yield f"audit: nothing found in {numbers.count_of(len(study.runs), 'run')}"
+    sentences = [*audit.audit_sentences(study), *(problem for problem in study.problems if "otherwise than" in problem)]
+    yield from (f"audit: {single_line(sentence)}" for sentence in sentences)
+    if always and not sentences:
+        yield f"audit: nothing found in {count_of(len(study.runs), 'run')}"
 
 
 def power_lines(study: Study, difference: float) -> Iterator[str]:

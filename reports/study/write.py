@@ -93,12 +93,12 @@ def _stores_with(outs: Sequence[Source], experiment: str) -> list[Store]:
     """Return the stores that list the experiment. Raises ValueError where none does."""
     stores = [out if isinstance(out, Store) else Store(out) for out in outs]
     listing = [store.experiments() for store in stores]
-    found = [store for store, known in zip(stores, listing, strict=True) if experiment in known]
-    if not found:
+    listed_in = [store for store, known in zip(stores, listing, strict=True) if experiment in known]
+    if not listed_in:
         names = ", ".join(dict.fromkeys(name for known in listing for name in known))
-        places = ", ".join(str(store.out) for store in stores)
-        raise ValueError(f"{places}: no experiment {experiment!r}; there are: {names}")
-    return found
+        folders = ", ".join(str(store.out) for store in stores)
+        raise ValueError(f"{folders}: no experiment {experiment!r}; there are: {names}")
+    return listed_in
 
 
 def _refuse_mixture(rows: Iterable[Row]) -> None:
