@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from bench.launchers.eta import format_duration, remaining_seconds
 from bench.launchers.queue import Job, Outcome
-from unept.utils.visible_text import raw_stream, visible_text
+from unept.utils.visible_text import raw_stream, single_line, visible_text
 
 LINE_INTERVAL_SECONDS = 10.0  # seconds between two plain lines about one job
 
@@ -91,10 +91,14 @@ class JobClock:
 
 def result_line(outcome: Outcome, clock: JobClock) -> str:
     """Return the line a job ends with."""
-    head = f"{clock.done}/{clock.total} {outcome.job.label}: "
+    head = f"{clock.done}/{clock.total} {single_line(outcome.job.label)}: "
     if outcome.status == "elsewhere":
         return f"{head}made by another process{clock.left()}"
-    score = headline_score(outcome.metrics) if outcome.status == "ok" else f"{outcome.status}: {outcome.message}"
+    score = (
+        headline_score(outcome.metrics)
+        if outcome.status == "ok"
+        else f"{outcome.status}: {single_line(outcome.message)}"
+    )
     return f"{head}{score} ({format_duration(outcome.seconds)}){clock.left()}"
 
 
@@ -128,7 +132,7 @@ class PlainDisplay(AbstractContextManager["PlainDisplay"]):
         _note_step(self.clock, job, step, total, message)
         if time.monotonic() - self.spoke[job.key] >= LINE_INTERVAL_SECONDS:
             self.spoke[job.key] = time.monotonic()
-            self.note(f"  {job.label}: {step}/{total} {message}{self.clock.left()}")
+            self.note(f"  {single_line(job.label)}: {step}/{total} {message}{self.clock.left()}")
 
     def ended(self, outcome: Outcome) -> None:
         """Print the last line of a job."""
@@ -170,7 +174,7 @@ class BarDisplay(AbstractContextManager["BarDisplay"]):
     def started(self, job: Job) -> None:
         """Add a bar for `job`."""
         self.clock.started(job)
-        self.task_of[job.key] = self.bars.add_task(f"  {visible_text(job.label)}", total=None, note="")
+        self.task_of[job.key] = self.bars.add_task(f"  {single_line(job.label)}", total=None, note="")
 
     def stepped(self, job: Job, step: int, total: int, message: str) -> None:
         """Move the bar of `job` to `step` of `total`."""

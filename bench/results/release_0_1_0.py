@@ -22,7 +22,7 @@ EQUIVALENT: dict[str, str] = {
     "metrics": "79b2726e19aefcad",
     "model": "7ba073cd15f28017",
     "operator": "c4e41a1935e07343",
-    "recipe": "d6dade5964198cc3",
+    "recipe": "7ba66e6a10b34101",
 }
 
 FILES = {

@@ -6,13 +6,13 @@ error. Fractions stay fractions until a table prints them.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from bench.results.rows import nested_items
+from bench.results.shapes import LARGEST_WHOLE
 
 Row = Mapping[str, Any]
 MAX_DISTINCT = 50  # values of one setting that are named
@@ -136,14 +136,10 @@ def number_at(row: Row, *path: str) -> float | None:
 
 
 def finite_number(value: Any) -> float | None:
-    """Return the value if it is a finite number; None for anything else, including True and False."""
+    """Return the value if it is a finite number that tables hold; None for anything else, such as True and False."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    try:
-        number = float(value)
-    except OverflowError:  # a whole number of hundreds of digits
-        return None
-    return number if math.isfinite(number) else None
+    return float(value) if abs(value) < LARGEST_WHOLE else None  # NaN is not
 
 
 def value_at(row: Row, *path: str) -> Any:

@@ -38,7 +38,7 @@ def read_study(outs: Sequence[Source], experiment: str, control: str = "") -> St
     commands = [*(about.get("command") for about in abouts), *(row.get("command") for row in rows)]
     named = {row["key"]: row for row in rows}  # what a row says of itself is what counts
     entries = [named.get(entry["key"], entry) for about in abouts for entry in about["runs"]]
-    planned = {(entry["variant"], entry["seed"]): entry for entry in entries}
+    planned = {(entry["variant"], entry["seed"]): entry for entry in entries if {"variant", "seed"} <= entry.keys()}
     study = assemble_study(
         abouts[0].get("kind", experiment),
         runs=rows,

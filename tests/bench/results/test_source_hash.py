@@ -163,6 +163,7 @@ def test_what_a_role_uses_of_ours_has_a_role_or_decides_no_number() -> None:
         "bench.config.settings": "likewise",
         "bench.environment": "the machine, which is part of a measure's key, and the resident set as the system has it",
         "bench.errors": "messages",
+        "bench.results.shapes": "whether a file is read at all",
         "bench.training.options": "bench.training.execution spells out what a study's runs take of it",
         "bench.units": "what a unit is",
         "unept.utils.atomic_files": "how a file is written",
