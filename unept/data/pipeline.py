@@ -14,12 +14,14 @@ from typing import NamedTuple, Protocol
 import mmcv
 import numpy as np
 import numpy.typing as npt
+import scipy
 import torch
 
 from unept import boundary
 from unept.config import LossConfig
 from unept.data.lru_cache import LRUCache
 from unept.data.sample import IGNORE, Bytes, Dataset, Sample
+from unept.data.shared_cache import SharedCache, shared_cache, source_digest
 from unept.utils import imagenet
 
 MEAN, STD = np.array(imagenet.MEAN), np.array(imagenet.STD)
@@ -27,6 +29,7 @@ MEAN, STD = np.array(imagenet.MEAN), np.array(imagenet.STD)
 _ORDER, _SAMPLE = 0, 1  # second word of the generators' seeds: shuffling an epoch, augmenting a sample
 _REDRAWS = 10
 _KEPT_BYTES = 1 << 28  # bytes of boundary maps of whole pictures that a process caches
+_SHARED_TRUTHS = 1 << 14  # pictures whose boundary maps processes share
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
@@ -73,7 +76,8 @@ class TrainPipeline:
     """Pipeline from a labelled picture and a generator to an `Item`.
 
     Boundary maps of a whole picture are cached by the content of its label, for all pipelines of the process, so that
-    no later epoch or run computes them again; those of a crop or another size are computed each time.
+    no later epoch or run computes them again; those of a crop or another size are computed each time. Processes share
+    those of pictures that are as large as the crop (`unept.data.shared_cache`).
     """
 
     def __init__(
@@ -84,7 +88,7 @@ class TrainPipeline:
         *,
         classes: int = IGNORE,
         boundary_truth: bool = True,
-        kept: LRUCache[tuple[Bytes, Bytes]] | None = None,
+        kept: LRUCache[tuple[Bytes, ...]] | None = None,
     ) -> None:
         """Configure the pipeline.
 
@@ -94,7 +98,8 @@ class TrainPipeline:
             size: Side of the crop in pixels.
             classes: Number of classes; labels from it on are not objects.
             boundary_truth: False leaves boundary and direction all 255, for a model without the heads.
-            kept: Cache of boundary maps of whole pictures; default: one of 256 MiB for the process.
+            kept: Cache of boundary maps of whole pictures; default: one of 256 MiB for the process, and the file that
+                processes share.
         """
         self.augmentation = augmentation
         self.loss = loss
@@ -102,6 +107,7 @@ class TrainPipeline:
         self.classes = classes
         self.boundary_truth = boundary_truth
         self._kept = _truths if kept is None else kept
+        self._shared = _shared_truths(size) if kept is None else None
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Item:
         """Augment one sample; equal generators give equal items."""
@@ -132,7 +138,11 @@ class TrainPipeline:
 
         content = hashlib.blake2b(label.tobytes(), digest_size=16).digest()
         key = (content, label.shape, self.loss.distance, self.classes)
-        return self._kept.get(key, make) if whole else make()
+        if not whole:
+            return make()
+        shared = self._shared if label.shape == (self.size, self.size) else None
+        distance, angle = self._kept.get(key, make if shared is None else lambda: shared.get(key, make))
+        return distance, angle
 
     def _finish(self, maps: Maps) -> Item:
         shape = (self.size, self.size)
@@ -147,7 +157,13 @@ class TrainPipeline:
         return Item(np.ascontiguousarray(image.transpose(2, 0, 1)), label.astype(np.int64), edge, way)
 
 
-_truths: LRUCache[tuple[Bytes, Bytes]] = LRUCache(_KEPT_BYTES)
+_truths: LRUCache[tuple[Bytes, ...]] = LRUCache(_KEPT_BYTES)
+
+
+def _shared_truths(size: int) -> SharedCache:
+    """Return the file of boundary maps of pictures of this side, made by these sources with these versions."""
+    makers = (source_digest(boundary.__file__), np.__version__, scipy.__version__)
+    return shared_cache("boundaries", ((size, size), (size, size)), makers, _SHARED_TRUTHS)
 
 
 class Batches:
