@@ -48,7 +48,7 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
         tensors[f"model.{name}"] = tensor.clone() if tensor.data_ptr() in pointers else tensor.contiguous()
         pointers.add(tensor.data_ptr())
     for index, values in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in values.items()}
+        tensors |= {f"optimizer.{index}.{name}": tensor.contiguous() for name, tensor in values.items()}
     facts = json.dumps(dataclasses.asdict(state))
     atomic_write(
         folder / CHECKPOINT_FILE,
@@ -81,12 +81,20 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
         print(f"checkpoint {path} is damaged ({error}); the run starts over", file=sys.stderr)
         return TrainState()
     model.load_state_dict(_under("model.", tensors))
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     by_parameter: dict[int, dict[str, Tensor]] = {}
     for name, tensor in _under("optimizer.", tensors).items():
         index, key = name.split(".", 1)
-        by_parameter.setdefault(int(index), {})[key] = tensor
+        by_parameter.setdefault(int(index), {})[key] = _laid_out_like(parameters[int(index)], tensor)
     optimizer.load_state_dict({"state": by_parameter, "param_groups": optimizer.state_dict()["param_groups"]})
     return state
+
+
+def _laid_out_like(parameter: Tensor, state: Tensor) -> Tensor:
+    """Return a moment in its parameter's memory format: the fused optimizer reads both in the order of their memory."""
+    if state.shape != parameter.shape or state.stride() == parameter.stride():
+        return state
+    return torch.empty_like(parameter, dtype=state.dtype, device=state.device).copy_(state)
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -94,6 +94,7 @@ def protocol_table(study: Study) -> list[tuple[str, str]]:
         ("seeds", _seeds(study.seeds)),
         ("threads a run", study_rows.distinct_text(run.get("threads") for run in study.runs)),
         ("backend of the attention operator", study_rows.distinct_text(run.get("backend") for run in study.runs)),
+        ("arithmetic", study_rows.distinct_text(filter(None, map(_arithmetic, study.runs)))),
         ("release", study_rows.distinct_text(release_of(run) for run in study.runs)),
         ("digest of the data", study_rows.distinct_text(filter(None, map(_data_digest, study.runs)))),
         ("hash of the sources", study_rows.distinct_text(run.get("sources") for run in study.runs)),
@@ -101,6 +102,11 @@ def protocol_table(study: Study) -> list[tuple[str, str]]:
     others = dict.fromkeys(name for settings in all_settings for name in settings)
     lines += [(_named(name), _values(name, all_settings)) for name in dict.fromkeys((*PROTOCOL_FIELDS, *others))]
     return [(name, text) for name, text in lines if text]
+
+
+def _arithmetic(run: Mapping[str, Any]) -> str:
+    """Return how a run computed, as its row says; "" for rows of older versions, which do not."""
+    return str((run.get("training") or {}).get("arithmetic", ""))
 
 
 def protocol_differences(study: Study) -> list[tuple[str, str, str]]:
