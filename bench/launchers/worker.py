@@ -13,9 +13,9 @@ the run's log; the starting process hears lines of JSON on a private channel (th
     {"event": "ready"}      the module named after `-` is imported and the first spec may come
 
 With `-` each line of standard input is a spec, and the worker ends when the stream does: when the process that started
-it dies, however that happens. After anything but a row that is `ok` it ends by itself, so that nothing is done in a process in doubt.
-A task is `module:callable` and is called with (spec, folder for checkpoints, progress); it
-returns status, message, metrics, and `training` or `protocol`.
+it dies, however that happens. After anything but a row that is `ok` it ends by itself, so that nothing is done in a
+process in doubt. A task is `module:callable` and is called with (spec, folder for checkpoints, progress); it returns
+status, message, metrics, and `training` or `protocol`.
 """
 
 from __future__ import annotations
