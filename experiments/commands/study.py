@@ -35,12 +35,12 @@ def run_and_report(
     after: Callable[[Study], None] | None = None,
 ) -> int:
     """Run the study and write its report, or say what it would do. Returns the exit code: 1 where runs failed."""
-    from bench.study import study as studies
+    from bench.study.plan import dry_run_lines
     from bench.study.request import build_study
 
     study = with_tasks(build_study(kind, grid, make, request, dry_run=dry_run), call)
     if dry_run:
-        print_lines(studies.dry_run_lines(study))
+        print_lines(dry_run_lines(study))
         if study.preset == "paper":
             _print_hours(study)
         return DONE
@@ -67,20 +67,21 @@ def run_due(study: Study, after: Callable[[Study], None] | None = None) -> Seque
     from bench.config.output_path import check_output
     from bench.launchers.queue import Interrupted
     from bench.results.store import Store
-    from bench.study import study as studies
+    from bench.study import plan
+    from bench.study.run import run_study
     from bench.study.summary import summary_lines
     from reports import report_folder  # before the runs: a package that only the report needs is missed now
 
     check_output(report_folder(study.out, study.name), "--out")
     try:
-        rows = studies.run_study(study, say=print_progress)
+        rows = run_study(study, say=print_progress)
     except Interrupted as stop:
-        done, total = studies.count_finished_runs(study)
+        done, total = plan.count_finished_runs(study)
         print_progress(f"{NAME}: stopped by {stop}; {done} of {total} runs are done, the same command continues")
         raise StudyStopped from None
-    print_lines(summary_lines(rows, studies.count_finished_runs(study)[1]))
-    unfinished = studies.unfinished_line(study)
-    left = "" if study.shard.whole else studies.remaining_work_line(study)
+    print_lines(summary_lines(rows, plan.count_finished_runs(study)[1]))
+    unfinished = plan.unfinished_line(study)
+    left = "" if study.shard.whole else plan.remaining_work_line(study)
     if left:
         print(f"shard {study.shard} is {'not done' if unfinished else 'done'}; {left}")
     else:
@@ -113,7 +114,7 @@ def _print_hours(study: Study) -> None:
     """Print how many GPU-hours the runs that are due take."""
     from bench.profiling import gpu_hours
     from bench.results.gpu_assumption import GpuAssumption
-    from bench.study.study import count_due_runs
+    from bench.study.plan import count_due_runs
     from reports.pages import gpu_hours as pages
     from unept.data import open_data
 

@@ -11,10 +11,11 @@ from tempfile import TemporaryFile
 
 from bench.results.attention_trials import trial_warnings
 from bench.results.rows import data_digest_of
-from bench.results.store import Store, atomic_write
+from bench.results.store import Store
 from reports.analysis.comparisons import control_variant
 from reports.analysis.study_rows import Row, Study, assemble_study, first_variants, value_at
 from reports.study import qualitative, report
+from unept.utils.atomic_files import atomic_write
 
 MAX_FOLDER_LETTERS = 100  # characters of a folder's name
 

@@ -14,8 +14,9 @@ import pytest
 from driving import drive, jobs, opened, spec
 
 from bench.launchers.worker import make_row
+from bench.results.row_files import ClaimBusy
 from bench.results.rows import content_key, json_value, row_from_text, row_key, row_to_text
-from bench.results.store import ClaimBusy, Store
+from bench.results.store import Store
 
 
 def row_of(out: Path, **changes: Any) -> dict[str, Any]:
