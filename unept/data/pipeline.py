@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple, Protocol
 
 import mmcv
@@ -29,6 +30,7 @@ MEAN, STD = np.array(imagenet.MEAN), np.array(imagenet.STD)
 _ORDER, _SAMPLE = 0, 1  # second word of the generators' seeds: shuffling an epoch, augmenting a sample
 _REDRAWS = 10
 _KEPT_BYTES = 1 << 28  # bytes of boundary maps of whole pictures that a process caches
+_KEPT_ITEM_BYTES = 1 << 27  # bytes of finished samples that a process caches
 _SHARED_TRUTHS = 1 << 14  # pictures whose boundary maps processes share
 
 Floats = npt.NDArray[np.float32]
@@ -77,7 +79,8 @@ class TrainPipeline:
 
     Boundary maps of a whole picture are cached by the content of its label, for all pipelines of the process, so that
     no later epoch or run computes them again; those of a crop or another size are computed each time. Processes share
-    those of pictures that are as large as the crop (`unept.data.shared_cache`).
+    those of pictures that are as large as the crop (`unept.data.shared_cache`). A picture that chance can only mirror
+    is kept finished, as bytes.
     """
 
     def __init__(
@@ -108,13 +111,19 @@ class TrainPipeline:
         self.boundary_truth = boundary_truth
         self._kept = _truths if kept is None else kept
         self._shared = _shared_truths(size) if kept is None else None
+        self._items = _finished if kept is None else None
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Item:
         """Augment one sample; equal generators give equal items."""
+        target = self._target(rng)
+        if self._items is not None and self._is_fixed(sample, target):
+            key = (sample.key, self.size, self.classes, self.boundary_truth, self.loss)
+            finished = self._items.get(key, lambda: self._in_bytes(sample))
+            return _item(finished, flipped=rng.random() < self.augmentation.flip)
         stored = self.boundary_truth and self.loss.distance == "stored"
         distance, angle = self._truth(sample.label, whole=True) if stored else (None, None)
         maps = Maps(mmcv.rgb2bgr(sample.image), sample.label, distance, angle)
-        maps = resize(maps, self._target(rng))
+        maps = resize(maps, target)
         maps = crop(maps, self.size, self.augmentation.category_max, rng)
         if self.boundary_truth and not stored:
             distance, angle = self._truth(maps.label, whole=maps.label is sample.label)
@@ -124,6 +133,23 @@ class TrainPipeline:
         if self.augmentation.photometric:
             maps = maps._replace(image=distort(maps.image, rng))
         return self._finish(maps)
+
+    def _is_fixed(self, sample: Sample, target: tuple[int, int]) -> bool:
+        """Return True if mirroring is all that can happen to a picture that is known by its key."""
+        side = self.size
+        same = sample.key is not None and sample.label.shape == (side, side) and not self.augmentation.photometric
+        return same and mmcv.image.geometric.rescale_size((side, side), target) == (side, side)
+
+    def _in_bytes(self, sample: Sample) -> tuple[Bytes, ...]:
+        """Return the picture's RGB image (3, S, S), label, boundary, direction, and direction of the mirrored picture.
+
+        The first four are of the picture as it is: they are mirrored with it.
+        """
+        distance, angle = self._truth(sample.label, whole=True) if self.boundary_truth else (None, None)
+        maps = Maps(mmcv.rgb2bgr(sample.image), sample.label, distance, angle)
+        item, mirrored = self._finish(maps), self._finish(flip(maps, self.loss))
+        planes = (plane.astype(np.uint8) for plane in (*item[1:], mirrored.direction))
+        return np.ascontiguousarray(sample.image.transpose(2, 0, 1)), *planes
 
     def _target(self, rng: np.random.Generator) -> tuple[int, int]:
         """Draw the largest long and short side of the resized picture, in pixels."""
@@ -158,6 +184,28 @@ class TrainPipeline:
 
 
 _truths: LRUCache[tuple[Bytes, ...]] = LRUCache(_KEPT_BYTES)
+
+
+_finished: LRUCache[tuple[Bytes, ...]] = LRUCache(_KEPT_ITEM_BYTES)
+
+
+@cache
+def _normalised_levels() -> Floats:
+    """Return each grey level of each channel (RGB) as it is normalised: float32 (3, 256)."""
+    levels = np.repeat(np.arange(256, dtype=np.uint8)[:, None, None], 3, axis=2)
+    return np.ascontiguousarray(mmcv.imnormalize(levels, MEAN, STD, to_rgb=True)[:, 0].T)
+
+
+def _item(finished: tuple[Bytes, ...], *, flipped: bool) -> Item:
+    """Return the sample of a picture that was kept in bytes."""
+    image_3SS, label, edge, way, way_flipped = finished
+    way = way_flipped if flipped else way
+    if flipped:
+        image_3SS, label, edge = (plane[..., ::-1] for plane in (image_3SS, label, edge))
+    image = np.empty(image_3SS.shape, np.float32)
+    for channel, levels in enumerate(_normalised_levels()):
+        np.take(levels, image_3SS[channel], out=image[channel])
+    return Item(image, *(plane.astype(np.int64, order="C") for plane in (label, edge, way)))
 
 
 def _shared_truths(size: int) -> SharedCache:

@@ -153,8 +153,9 @@ class Scenes:
         def drawn() -> tuple[Bytes, Bytes]:
             return draw(self.config, np.random.default_rng([*seed]))
 
-        image, label = _drawn.get((self.config, *seed), lambda: self._shared.get(seed, drawn))
-        return Sample(image=image, label=label, name=f"{self.split}_{index:06d}")
+        key = (self.config, *seed)
+        image, label = _drawn.get(key, lambda: self._shared.get(seed, drawn))
+        return Sample(image=image, label=label, name=f"{self.split}_{index:06d}", key=key)
 
 
 _drawn: LRUCache[tuple[Bytes, ...]] = LRUCache(_KEPT_BYTES)
