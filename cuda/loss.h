@@ -190,7 +190,11 @@ struct LossScratch {
 class Loss {
  public:
   Loss(const UneptLoss& loss, int threads)
-      : loss_(loss), pixels_(loss.height * loss.width), threads_(threads < loss.batch ? threads : int(loss.batch)), aligned_(loss, true), centred_(loss, false) {
+      : loss_(loss),
+        pixels_(loss.height * loss.width),
+        threads_(threads < loss.batch ? threads : int(loss.batch)),
+        aligned_(loss, true),
+        centred_(loss, false) {
     constexpr std::int64_t lanes = Lanes<float>::count;
     size_ = (pixels_ + lanes - 1) / lanes * lanes;
     edges_.resize(loss.batch * loss.edge_channels * size_);
@@ -200,7 +204,11 @@ class Loss {
     const std::int64_t batch = loss_.batch;
     std::vector<LossCounts> counts(batch);
     std::vector<double> sums(batch * 4);
-    parallel(batch, threads_, [&](std::int64_t picture, int) { count(picture, counts[picture]); });
+    std::vector<LossScratch> scratch;  // before threads begin: an exception could not leave them
+    for (int thread = 0; thread < threads_ || !thread; ++thread) scratch.emplace_back(loss_, size_);
+    parallel(batch, threads_, [&](std::int64_t picture, int thread) {
+      count(picture, scratch[thread].wide.data(), counts[picture]);
+    });
     for (const LossCounts& one : counts) total_.add(one);
     if (total_.wrong >= 0) {
       loss_.sums[bad_label] = double(total_.wrong);
@@ -210,8 +218,6 @@ class Loss {
     loss_.sums[valid] = total_.valid;
     loss_.sums[boundary_norm] = loss_.edge_channels == 2 ? balance(total_.edges, 2, edge_weights_) : total_.kept_edges;
     loss_.sums[direction_norm] = balance(total_.directions, kDirections, direction_weights_);
-    std::vector<LossScratch> scratch;
-    for (int thread = 0; thread < threads_ || !thread; ++thread) scratch.emplace_back(loss_, size_);
     parallel(batch, threads_, [&](std::int64_t picture, int thread) {
       LossScratch& own = scratch[thread];
       double* terms = sums.data() + 4 * picture;
@@ -243,7 +249,7 @@ class Loss {
   }
 
   // Enlarges the boundary logits, counts, and checks every label that is read.
-  void count(std::int64_t picture, LossCounts& counts) {
+  void count(std::int64_t picture, float* wide, LossCounts& counts) {
     const std::int64_t* labels = label(picture);
     for (std::int64_t i = 0; i < pixels_; ++i) {
       if (labels[i] == kNone) continue;
@@ -251,11 +257,10 @@ class Loss {
       counts.valid += 1;
     }
     if (!loss_.edge_channels) return;
-    std::vector<float> wide(loss_.rows * loss_.width);
     float* edge = edges_.data() + picture * loss_.edge_channels * size_;
     for (std::int64_t c = 0; c < loss_.edge_channels; ++c) {
       const float* map = loss_.boundary + (picture * loss_.edge_channels + c) * map_size();
-      aligned_.enlarge(map, wide.data(), edge + c * size_);
+      aligned_.enlarge(map, wide, edge + c * size_);
     }
     const std::int64_t *targets = edge_target(picture), *ways = way_target(picture);
     for (std::int64_t i = 0; i < pixels_; ++i) {
