@@ -124,6 +124,7 @@ class _Terms(torch.autograd.Function):
         divisors = (pixels, pixels, *(norm if norm > 0 else float("inf") for norm in norms))
         ctx.scales = tuple(1 / divisor for divisor in divisors)
         ctx.save_for_backward(*gradients)
+        ctx.set_materialize_grads(False)
         finite = [True if tensor is None else bool(tensor.isfinite().all()) for tensor in maps]
         values = [
             sums[name] * scale if kept else float("nan")
@@ -134,15 +135,16 @@ class _Terms(torch.autograd.Function):
         return tuple(logits.new_tensor(values).unbind())  # type: ignore[return-value]
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[misc]
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        plain, *others = ctx.saved_tensors
-        first, *rest = (float(gradient) * scale for gradient, scale in zip(upstream, ctx.scales, strict=True))
-        if not others:
-            return plain * first, None, None, None, None, None, None
-        refined, boundary, direction = others
-        by_logits = torch.add(plain * first, refined, alpha=rest[0])
-        return by_logits, boundary * rest[1], direction * rest[2], None, None, None, None
+    def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise NotImplementedError("the native loss is differentiable once: no create_graph=True through it")
+        scaled = [
+            None if above is None else gradient * (float(above) * scale)
+            for above, gradient, scale in zip(upstream, ctx.saved_tensors, ctx.scales, strict=False)
+        ]
+        plain, refined, boundary, direction = (*scaled, None, None, None)[:4]
+        by_logits = plain if refined is None else refined if plain is None else plain.add_(refined)
+        return by_logits, boundary, direction, None, None, None, None
 
 
 def _call(

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from msda_cases import compile_to
 from torch import Tensor
 
 from unept.config import LossConfig
 from unept.losses import native_loss
 from unept.losses.total_loss import terms
 from unept.model import Output
-from unept.ops import cpu_build
 
 TERMS = ("plain", "refined", "boundary", "direction")
 Threshold = Literal["probability", "logit"]
@@ -36,6 +36,7 @@ class LossCase:
     spread: float = 2.0  # of the logits
     one_class: bool = False
     tied: bool = False  # all directions alike
+    sure: bool = False  # of no boundary anywhere, and right
 
     def output(self, dtype: torch.dtype) -> Output:
         """Logits of the model, the same numbers in each type."""
@@ -46,6 +47,8 @@ class LossCase:
             for count in (self.classes, *([self.channels, 8] if self.channels else []))
         ]
         boundary, direction = made[1:] or (None, None)
+        if self.sure and boundary is not None:
+            boundary = (boundary.detach() / 8 - 12).requires_grad_()
         if self.tied and direction is not None:
             direction = torch.zeros_like(direction).requires_grad_()
         return Output(made[0], boundary, direction, None)
@@ -57,6 +60,8 @@ class LossCase:
         label, edge, way = (torch.randint(0, n, shape, generator=generator) for n in (self.classes, 2, 8))
         if self.one_class:
             edge, way = edge * 0, way * 0 + 3
+        if self.sure:
+            edge = edge * 0
         gone = torch.rand(shape, generator=generator) < self.ignored
         label[gone] = edge[gone] = way[gone] = 255
         way[torch.rand(shape, generator=generator) < self.ignored / 2] = 255
@@ -81,6 +86,7 @@ def loss_cases() -> Iterator[LossCase]:
     yield LossCase(name="one class only", one_class=True)
     yield LossCase(name="one class only, two channels", one_class=True, channels=2)
     yield LossCase(name="certain", spread=40.0)
+    yield LossCase(name="sure and right", sure=True)
     yield LossCase(name="as large as a quick step", size=(64, 64), batch=4)
 
 
@@ -128,10 +134,10 @@ def complaints(case: LossCase, library: ctypes.CDLL) -> list[str]:
 
 def library_of(folder: Path, path: Path) -> ctypes.CDLL:
     """The loss alone, compiled from the sources in a folder."""
-    (folder / "loss_alone.cpp").write_text(
+    main = folder / "loss_alone.cpp"
+    main.write_text(
         '#include "loss.h"\nextern "C" __attribute__((visibility("default"))) int unept_loss(const UneptLoss* loss, '
         "int threads) { return unept::loss(*loss, threads); }\n"
     )
-    options = [("-march=native", "-fopenmp")]
-    cpu_build.compile_library(["g++"], path, "", options, folder=folder, main="loss_alone.cpp")
+    compile_to(path, "-O1", "-march=native", "-fopenmp", "-fPIC", "-shared", "-Wno-psabi", folder=folder, main=main)
     return native_loss.declared(ctypes.CDLL(str(path)))

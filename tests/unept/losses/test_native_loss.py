@@ -35,7 +35,7 @@ MUTANTS = {
         "upper[i] = lower[i]",
     ),
     "a direction of another angle": ("kDown[kDirections + 1] = {0, -1, -1,", "kDown[kDirections + 1] = {0, -1, 1,"),
-    "the border not held": ("y < loss_.height ? y : loss_.height - 1", "y < loss_.height ? y : row"),
+    "the border not held": ("y < loss_.height ? y : loss_.height - 1", "y < loss_.height ? y : 0"),
     "the last of two equal directions": ("plane[i] > best[i] ? c : choice[i]", "plane[i] >= best[i] ? c : choice[i]"),
     "edges by probability though by logit": (
         "loss_.edge_by_logit ? last[i] > 0.5f : predicted(edge, i)",
@@ -100,7 +100,7 @@ def test_a_label_that_is_no_class_is_refused(target: int, value: int) -> None:
     targets[target][-1, -1, -1] = value
     with pytest.raises(IndexError, match="out of bounds"):
         native_loss.terms(case.output(torch.float32), targets, case.config, case.threshold)
-    with pytest.raises(IndexError, match="out of bounds"):
+    with pytest.raises((IndexError, RuntimeError), match="out of bounds"):
         total_loss.terms(case.output(torch.float32), targets, case.config, edge_threshold=case.threshold)
 
 
@@ -135,9 +135,8 @@ def test_a_training_s_loss_takes_it_where_the_attention_is_native(monkeypatch: p
 def test_it_is_differentiable_once() -> None:
     output = CASES["paper"].output(torch.float32)
     ce, *_ = native_loss.terms(output, CASES["paper"].targets(), LossConfig(), "probability")
-    (slope,) = torch.autograd.grad(ce, output.logits, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        slope.sum().backward()
+    with pytest.raises(NotImplementedError, match="differentiable once"):
+        torch.autograd.grad(ce, output.logits, create_graph=True)
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
@@ -151,7 +150,7 @@ def test_wrong_losses_are_told(tmp_path: Path) -> None:
 
 
 def _few() -> list[LossCase]:
-    few = ("two channels by logit", "both areas", "odd sizes", "paper", "certain")
+    few = ("two channels by logit", "both areas", "odd sizes", "paper", "certain", "sure and right")
     return [*(CASES[name] for name in few), LossCase(name="equal directions", tied=True)]
 
 
