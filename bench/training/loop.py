@@ -32,13 +32,13 @@ from bench.training.execution import (
     DEFAULT_EXECUTION,
     Execution,
     autocast_context,
-    check_batch,
     describe_arithmetic,
     no_gradient_sync,
     prepare_model,
     set_memory_format,
     study_execution,
 )
+from bench.training.options import check_batch
 from unept import published
 from unept.checkpoints.model_file import check_storable
 from unept.data import Batches, TrainPipeline, open_data

@@ -86,6 +86,14 @@ def check_files(paths: Iterable[Path]) -> None:
             raise ValueError(f"{path}: file does not exist")
 
 
+def check_checkpoints(paths: Iterable[Path]) -> None:
+    """Raise ValueError that names the first checkpoint that is not there, or is a folder."""
+    for path in paths:
+        check_files([path])
+        if path.is_dir():
+            raise ValueError(f"{path}: a folder, no checkpoint; expected a file")
+
+
 def one_line(error: Exception) -> str:
     """Return the error's message in one line."""
     text = error.format_message() if hasattr(error, "format_message") else str(error)

@@ -70,7 +70,7 @@ def run_due(study: Study, after: Callable[[Study], None] | None = None) -> Seque
     from bench.study import plan
     from bench.study.run import run_study
     from bench.study.summary import summary_lines
-    from reports import report_folder  # before the runs: a package that only the report needs is missed now
+    from reports import report_folder
 
     check_output(report_folder(study.out, study.name), "--out")
     try:
@@ -108,6 +108,26 @@ def write_study_report(
     study = read_study(stores, experiment, control)
     print_lines([*terminal.study_lines(study), *terminal.audit_lines(study, always=audit)])
     print(f"report of {experiment}: {page} and {html.name}")
+
+
+def chosen_experiments(stores: Sequence[Store], name: str, control: str) -> list[str]:
+    """Return the experiment called `name`, or all that the studies list for "", by their lists of runs alone.
+
+    Raises:
+        ValueError: A folder is no study, none lists such an experiment, or one of them has no variant `control`.
+    """
+    listing = [store.experiments() for store in stores]
+    known = list(dict.fromkeys(experiment for listed in listing for experiment in listed))
+    if name and name not in known:
+        places = ", ".join(str(store.out) for store in stores)
+        raise ValueError(f"{places}: no experiment {name!r}; there are: {', '.join(known)}")
+    names = [name] if name else known
+    for experiment in names if control else ():
+        runs = [run for listed in listing for run in listed.get(experiment, {}).get("runs", ())]
+        variants = list(dict.fromkeys(str(run.get("variant")) for run in runs))
+        if control not in variants:
+            raise ValueError(f"--control {control}: {experiment} has {', '.join(variants)}")
+    return names
 
 
 def _print_hours(study: Study) -> None:

@@ -22,7 +22,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from unept.checkpoints.description import LARGEST, check_facts, config_values, read_classes, read_config
+from unept.checkpoints.description import LARGEST, SUFFIX, check_facts, config_values, read_classes, read_config
 from unept.checkpoints.released_model import load_released
 from unept.config import SLOTS, ModelConfig
 from unept.data.sample import Colour
@@ -33,7 +33,6 @@ from unept.utils.imagenet import MEAN, STD
 
 FORMAT = "unept-bench checkpoint"
 VERSION = 1
-SUFFIX = ".safetensors"
 _NORMALISATION = {"mean": list(MEAN), "std": list(STD)}
 _FIELDS = ("config", "classes", "palette", "normalisation", "facts", "backbone_heads")
 

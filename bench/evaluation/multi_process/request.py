@@ -14,11 +14,10 @@ from typing import Any
 import torch
 
 from bench import environment
-from bench.config.option_fields import check_options
 from bench.evaluation.multi_process import work
 from bench.evaluation.multi_process.results import KINDS, ImageResults
 from bench.evaluation.multi_process.work import ScoringJob
-from bench.evaluation.options import EvaluationRequest
+from bench.evaluation.options import EvaluationRequest, check_device, check_evaluation
 from bench.evaluation.protocol import published_protocol
 from bench.launchers.progress import ProgressCounter
 from bench.results.data_digest import DataDigest, data_digest, has_files
@@ -52,9 +51,8 @@ def evaluate_checkpoints(request: EvaluationRequest, say: Say) -> list[Checkpoin
     Raises:
         ValueError: The request contains a user's mistake; one line.
     """
-    _check(request)
     dataset = open_data(request.data, request.split)
-    _check_split(request, dataset)
+    check_evaluation(request, dataset)
     count = min(request.images or len(dataset), len(dataset))
     devices = process_devices(request)
     jobs = [_job(request, path, dataset, count, devices, say) for path in request.checkpoints]
@@ -92,6 +90,7 @@ def resolve_device(name: str) -> str:
     """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    check_device(name)
     try:
         kind = torch.device(name)
         torch.zeros(1, device=kind)
@@ -131,26 +130,6 @@ def _compared(first: str, second: str, counts: bootstrap.Counts, other: Checkpoi
         return []
     pairs = bootstrap.paired_bootstrap(counts, other.results.per_picture())
     return [{"first": first, "second": second} | {"value": asdict(pair), "pictures": counts.shape[1]} for pair in pairs]
-
-
-def _check(request: EvaluationRequest) -> None:
-    """Check the ranges of a request. Raises ValueError."""
-    if not request.checkpoints:
-        raise ValueError("evaluate: expected at least one checkpoint")
-    check_options(request)
-    if request.gpus and request.processes:
-        raise ValueError("--processes and --gpus: give one of them")
-
-
-def _check_split(request: EvaluationRequest, dataset: Dataset) -> None:
-    """Refuse a split that gives neither scores nor files. Raises ValueError."""
-    if request.results is not None and request.data.partition(":")[0] != "cityscapes":
-        raise ValueError(f"--results: files for the test server of cityscapes:PATH, not of {request.data}")
-    if request.results is not None and len(request.checkpoints) > 1:
-        raise ValueError(f"--results: {len(request.checkpoints)} checkpoints would write the same files; give one")
-    if request.results is None and not getattr(dataset, "labelled", True):
-        hint = "; --results FOLDER writes files for its test server" if dataset.name == "Cityscapes" else ""
-        raise ValueError(f"{request.data}: split {request.split!r} has no labels to score against{hint}")
 
 
 def _job(
