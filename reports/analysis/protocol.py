@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from bench.results.rows import data_digest_of, is_data_verified, nested_items, release_of
+from bench.results.rows import Row, data_digest_of, is_data_verified, nested_items, release_of
 from reports.analysis import study_rows
 from reports.analysis.study_rows import Study
 from reports.paper import figures
@@ -94,7 +94,7 @@ def protocol_table(study: Study) -> list[tuple[str, str]]:
         ("seeds", _seeds(study.seeds)),
         ("threads a run", study_rows.distinct_text(run.get("threads") for run in study.runs)),
         ("backend of the attention operator", study_rows.distinct_text(run.get("backend") for run in study.runs)),
-        ("arithmetic", study_rows.distinct_text(filter(None, map(_arithmetic, study.runs)))),
+        ("arithmetic", _arithmetic(study.runs)),
         ("release", study_rows.distinct_text(release_of(run) for run in study.runs)),
         ("digest of the data", study_rows.distinct_text(filter(None, map(_data_digest, study.runs)))),
         ("hash of the sources", study_rows.distinct_text(run.get("sources") for run in study.runs)),
@@ -104,9 +104,10 @@ def protocol_table(study: Study) -> list[tuple[str, str]]:
     return [(name, text) for name, text in lines if text]
 
 
-def _arithmetic(run: Mapping[str, Any]) -> str:
-    """Return how a run computed, as its row says; "" for rows of older versions, which do not."""
-    return str((run.get("training") or {}).get("arithmetic", ""))
+def _arithmetic(runs: Sequence[Row]) -> str:
+    """Return how the runs computed; "" where none of their rows says so, as in those of older versions."""
+    said = [study_rows.value_at(run, "training", "arithmetic") for run in runs if study_rows.has_succeeded(run)]
+    return study_rows.distinct_text(text or "not said" for text in said) if any(said) else ""
 
 
 def protocol_differences(study: Study) -> list[tuple[str, str, str]]:
