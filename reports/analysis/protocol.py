@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from bench.results.rows import Row, data_digest_of, is_data_verified, nested_items, release_of
+from bench.results.rows import data_digest_of, is_data_verified, nested_items, release_of
 from reports.analysis import study_rows
 from reports.analysis.study_rows import Study
 from reports.paper import figures
@@ -104,9 +104,10 @@ def protocol_table(study: Study) -> list[tuple[str, str]]:
     return [(name, text) for name, text in lines if text]
 
 
-def _arithmetic(runs: Sequence[Row]) -> str:
+def _arithmetic(runs: Sequence[Mapping[str, Any]]) -> str:
     """Return how the runs computed; "" where none of their rows says so, as in those of older versions."""
-    said = [study_rows.value_at(run, "training", "arithmetic") for run in runs if study_rows.has_succeeded(run)]
+    rows = [dict(run) for run in runs if run.get("status") == "ok"]
+    said = [study_rows.value_at(row, "training", "arithmetic") for row in rows]
     return study_rows.distinct_text(text or "not said" for text in said) if any(said) else ""
 
 

@@ -37,10 +37,7 @@ MUTANTS = {
     "a direction of another angle": ("kDown[kDirections + 1] = {0, -1, -1,", "kDown[kDirections + 1] = {0, -1, 1,"),
     "the border not held": ("y < loss_.height ? y : loss_.height - 1", "y < loss_.height ? y : 0"),
     "the last of two equal directions": ("plane[i] > best[i] ? c : choice[i]", "plane[i] >= best[i] ? c : choice[i]"),
-    "edges by probability though by logit": (
-        "loss_.edge_by_logit ? last[i] > 0.5f : predicted(edge, i)",
-        "predicted(edge, i)",
-    ),
+    "edges by another logit": ("loss_.edge_by_logit ? last[i] > 0.5f", "loss_.edge_by_logit ? last[i] > 0.25f"),
     "directions where no boundary is": ("loss_.area == 1 ? truth", "loss_.area <= 1 ? truth"),
     "both areas taken for one": ("(loss_.area == 0 || truth)", "true"),
     "directions not balanced": ("counts ? direction_weights_[ways[i]] : 0", "counts ? 1.0f : 0"),
