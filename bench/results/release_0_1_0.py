@@ -17,11 +17,11 @@ a test asks that today's sources have the digests in EQUIVALENT. 0.2.0.dev1 is n
 CPU, the loss natively and several pictures of an evaluation at once, which rounds otherwise."""
 
 EQUIVALENT: dict[str, str] = {
-    "data": "ffa3824a4c367505",
+    "data": "4e166d6b0ab56084",
     "losses": "a472b76ef4359b5c",
-    "measure": "e3b0363789aa17cb",
-    "metrics": "34630aa216988dae",
-    "model": "0924c148a755bf3b",
+    "measure": "506025d58801db91",
+    "metrics": "5a87f1655f0b5aaf",
+    "model": "0dd2148b681baeb6",
     "operator": "7342a40ba5f9d83b",
     "recipe": "b76a7d038e7e5a8c",
 }

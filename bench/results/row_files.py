@@ -15,6 +15,7 @@ from bench.results.rows import KINDS, Row, SharedValues, row_from_text, row_to_t
 from bench.results.study_file import ROW_FOLDERS
 from unept.utils.atomic_files import atomic_write, sync_folder
 from unept.utils.file_locks import LockBusy, file_lock
+from unept.utils.paths import special_file
 
 
 class ClaimBusy(Exception):
@@ -61,6 +62,8 @@ class RowFiles:
         """
         path = self.path(kind, key)
         try:
+            if special := special_file(path):
+                raise ValueError(f"{path}: {special}")
             status = path.stat()
             state = (status.st_ino, status.st_mtime_ns, status.st_size)
             if path in self._kept and self._kept[path][0] == state:
@@ -68,8 +71,6 @@ class RowFiles:
             data = path.read_bytes()
         except FileNotFoundError:
             return None
-        except IsADirectoryError:
-            raise ValueError(f"{path}: a folder") from None
         try:
             row = row_from_text(data.decode("utf-8"), kind, key)
         except ValueError as error:  # UnicodeDecodeError is one

@@ -38,6 +38,7 @@ from bench.results.rows import KINDS, SCHEMA, Row
 from bench.results.study_file import FORMAT, ROW_FOLDERS, STUDY_FILE
 from unept.utils.atomic_files import atomic_write
 from unept.utils.file_locks import file_lock
+from unept.utils.paths import special_file
 
 _OWN = (STUDY_FILE, "study.lock", f"{STUDY_FILE}.tmp")
 NO_DIGESTS: Mapping[str, str] = {}
@@ -177,6 +178,8 @@ class Store(RowFiles):
     def _study(self) -> dict[str, Any]:
         """Return study.json's content; {} where it is absent, damaged or not ours. ValueError for a newer schema."""
         try:
+            if special_file(self.out / STUDY_FILE):
+                return {}
             study = json.loads((self.out / STUDY_FILE).read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
             return {}

@@ -30,6 +30,7 @@ from unept.model import build
 from unept.utils.atomic_files import atomic_write
 from unept.utils.finite import non_finite_names, one_and_more
 from unept.utils.imagenet import MEAN, STD
+from unept.utils.paths import special_file
 
 FORMAT = "unept-bench checkpoint"
 VERSION = 1
@@ -196,6 +197,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if path.is_dir():
         raise ValueError(f"{path}: a folder, no checkpoint; its files end in {SUFFIX}")
     try:
+        if special := special_file(path):
+            raise ValueError(f"{path}: {special}, not a file")
         with safe_open(path, framework="pt") as content:
             names = content.keys()
             return {name: content.get_tensor(name) for name in names}, dict(content.metadata() or {})

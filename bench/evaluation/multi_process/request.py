@@ -139,6 +139,13 @@ def _job(
     checkpoint = model_file.load_model(path, own_modules=request.own_modules)
     if len(dataset.classes) != checkpoint.config.classes:
         raise ValueError(f"{path}: {checkpoint.config.classes} classes, but {request.data} has {len(dataset.classes)}")
+    if checkpoint.classes != dataset.classes and sorted(checkpoint.classes) == sorted(dataset.classes):
+        name = next(name for name, other in zip(checkpoint.classes, dataset.classes, strict=True) if name != other)
+        here, there = checkpoint.classes.index(name), dataset.classes.index(name)
+        raise ValueError(
+            f"{path}: its classes are those of {request.data} in another order ({name!r} is number {here} here, "
+            f"{there} there): scores would be of other classes"
+        )
     if checkpoint.classes != dataset.classes and environment.is_main_process():
         say(f"{path}: its classes are called otherwise than the data's; they are compared by number")
     protocol = request.overrides.over(
@@ -158,7 +165,7 @@ def _job(
         "results": str(request.results.resolve()) if request.results else "",
         "sources": source_hash("run", [getattr(checkpoint.config, slot) for slot in SLOTS]),
     }
-    sharing = max(len(devices), int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    sharing = max(len(devices), environment.processes_on_this_machine())
     job = ScoringJob(
         checkpoint=path,
         own_modules=request.own_modules,
