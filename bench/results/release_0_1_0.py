@@ -19,11 +19,11 @@ CPU, the loss natively and several pictures of an evaluation at once, which roun
 EQUIVALENT: dict[str, str] = {
     "data": "4e166d6b0ab56084",
     "losses": "a472b76ef4359b5c",
-    "measure": "506025d58801db91",
-    "metrics": "5a87f1655f0b5aaf",
-    "model": "0dd2148b681baeb6",
-    "operator": "7342a40ba5f9d83b",
-    "recipe": "b76a7d038e7e5a8c",
+    "measure": "c42565baa087153f",
+    "metrics": "79b2726e19aefcad",
+    "model": "7ba073cd15f28017",
+    "operator": "c4e41a1935e07343",
+    "recipe": "7ba66e6a10b34101",
 }
 
 FILES = {
