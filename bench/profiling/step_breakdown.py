@@ -39,6 +39,7 @@ from bench.results.step_parts import (
     PartTime,
 )
 from bench.timing import quartiles, run_in_turns, seconds_of
+from bench.training.execution import prepare_model, study_execution
 from bench.training.loop import compute_losses, make_optimizer, train_step, training_batches
 from unept import ops
 from unept.model import UNEPT
@@ -170,9 +171,13 @@ def time_step(settings: Settings, backends: Sequence[str], *, images: int, round
 
 def _works(model: UNEPT, settings: Settings, batch: dict[str, Tensor]) -> dict[str, StepFunction]:
     """Return a function for each part that runs it once."""
+    execution = study_execution(batch["image"].device)
+    prepare_model(model, execution)
+    if execution.channels_last:
+        batch = batch | {"image": batch["image"].contiguous(memory_format=torch.channels_last)}
     optimizer = make_optimizer(model, settings.train)
     arguments = _recorded(model, batch["image"])
-    train_step(model, optimizer, batch, settings)  # gives every parameter its gradient and its moments
+    train_step(model, optimizer, batch, settings, execution)  # gives every parameter its gradient and its moments
     output = model(batch["image"])
     output = type(output)(**{name: part if part is None else _leaf(part) for name, part in output._asdict().items()})
 
@@ -182,7 +187,7 @@ def _works(model: UNEPT, settings: Settings, batch: dict[str, Tensor]) -> dict[s
     spatial = [m for m in (model.spatial_branch, model.mask_head, model.dir_head) if m is not None]
     slots = [module for module in arguments if module not in (model.backbone, model.context_branch, *spatial)]
     return {
-        WHOLE_STEP: lambda: train_step(model, optimizer, batch, settings),
+        WHOLE_STEP: lambda: train_step(model, optimizer, batch, settings, execution),
         BACKBONE: _both_ways([model.backbone], arguments),
         SPATIAL: _both_ways(spatial, arguments),
         CONTEXT: _both_ways([model.context_branch], arguments),

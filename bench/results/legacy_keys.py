@@ -7,7 +7,8 @@ they are, and so do measures of a user's attention, whose operations that releas
 versions also kept options of an attention that are at their defaults: such a row gets the key and the name of the same
 run without them. Reading a study changes nothing in it.
 
-`python -m bench.results.legacy_keys` prints the digests of today's sources, `--write` makes them the equivalent ones.
+`python -m bench.results.legacy_keys` prints the digests of today's sources, `--write` makes them the equivalent ones
+while the version is one that gives that release's numbers.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from bench.results import release_0_1_0 as release
 from bench.results.roles import MEASURE
 from bench.results.row_files import ClaimBusy
 from bench.results.rows import KINDS, Row, counts_all_products, row_key, row_to_text
-from bench.results.source_hash import combined, module_names, our_roles, slots_of, user_roles
+from bench.results.source_hash import combined, module_names, our_roles, slots_of, source_roles, user_roles
 from bench.results.store import Store
 from bench.results.user_modules import source_tree
 from unept.utils.atomic_files import atomic_write, sync_folder
@@ -123,6 +124,7 @@ def adopt_rows(store: Store) -> list[str]:
     """
     if not pending(store):
         return []
+    today = source_roles(MEASURE) == equivalent_roles(MEASURE, ())
     with store.lock():
         done = [move for move in pending(store) if _write_row(store, move)]
         store.rename_listed({(move.kind, move.old["key"]): move.new for move in done})
@@ -135,7 +137,11 @@ def adopt_rows(store: Store) -> list[str]:
         return []
     of_release = [move for move in done if "settings" not in move.new["former"]]
     said = (
-        (len(of_release), f"of release {release.RELEASE}", "today's keys"),
+        (
+            len(of_release),
+            f"of release {release.RELEASE}",
+            "today's keys" if today else "keys by what its code computes",
+        ),
         (len(done) - len(of_release), "with options at their defaults", "the keys of the same runs without them"),
     )
     return [
@@ -234,12 +240,26 @@ def _user_files(module: str, folder: str) -> list[tuple[str, Path]]:
     return [(f"user/{Path(spec.origin).name}", Path(spec.origin))]
 
 
+def version() -> str:
+    """Return the version that the checkout's pyproject.toml gives this program."""
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    (found,) = re.findall(r'(?m)^version = "(.*)"$', text)
+    return str(found)
+
+
 def main(arguments: list[str]) -> int:
     """Print the digests of today's sources, or, with `--write`, make them those that give the release's numbers."""
     text = f"EQUIVALENT: dict[str, str] = {json.dumps(our_roles(), indent=4)}\n".replace('"\n}', '",\n}')
     if arguments != ["--write"]:
         print(text, end="")
         return 0
+    if version() not in release.SAME_NUMBERS:
+        print(
+            f"error: version {version()} does not give the numbers of {release.RELEASE}: expected one of "
+            f"{', '.join(release.SAME_NUMBERS)}, so nothing is written",
+            file=sys.stderr,
+        )
+        return 2
     path = Path(release.__file__)
     before = path.read_text(encoding="utf-8")
     after, count = re.subn(r"^EQUIVALENT: .* = \{[^}]*\}\n", text, before, flags=re.MULTILINE)

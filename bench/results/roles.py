@@ -30,7 +30,7 @@ ROLES: Mapping[str, tuple[str, ...]] = {
         "unept/utils/read_tensors.py",
         "unept/utils/rng.py",
     ),
-    "losses": ("unept/boundary.py", "unept/losses/", "unept/published/loss.py"),
+    "losses": ("cuda/loss.h", "unept/boundary.py", "unept/losses/", "unept/published/loss.py"),
     "data": ("unept/data/", "unept/utils/imagenet.py"),
     "recipe": (
         "bench/distributed.py",

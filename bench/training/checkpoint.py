@@ -54,7 +54,7 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
         tensors[f"model.{name}"] = tensor.clone() if tensor.data_ptr() in pointers else tensor.contiguous()
         pointers.add(tensor.data_ptr())
     for index, values in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in values.items()}
+        tensors |= {f"optimizer.{index}.{name}": tensor.contiguous() for name, tensor in values.items()}
     facts = json.dumps(dataclasses.asdict(state))
     atomic_write(
         folder / CHECKPOINT_FILE,
@@ -106,7 +106,7 @@ def _optimizer_state(tensors: dict[str, Tensor], optimizer: torch.optim.Optimize
             raise ValueError(f"optimizer.{name} belongs to no parameter")
         if tensor.dim() and tensor.shape != parameters[int(index)].shape:
             raise ValueError(f"optimizer.{name} has another shape than its parameter")
-        by_parameter.setdefault(int(index), {})[key] = tensor
+        by_parameter.setdefault(int(index), {})[key] = _laid_out_like(parameters[int(index)], tensor)
     return {"state": by_parameter, "param_groups": groups}
 
 
@@ -115,6 +115,13 @@ def _check_tensors(stored: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> N
     for name in {**own, **stored}:
         if name not in own or name not in stored or own[name].shape != stored[name].shape:
             raise ValueError(f"model.{name} is not that of this model")
+
+
+def _laid_out_like(parameter: Tensor, state: Tensor) -> Tensor:
+    """Return a moment in its parameter's memory format: the fused optimizer reads both in the order of their memory."""
+    if state.shape != parameter.shape or state.stride() == parameter.stride():
+        return state
+    return torch.empty_like(parameter, dtype=state.dtype, device=state.device).copy_(state)
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -113,7 +113,7 @@ def build_training_job(options: TrainOptions, *, dry_run: bool = False) -> Train
     if not dry_run:
         check_weights(settings.train.backbone_weights)
     processes, gpus = _processes(options, dry_run=dry_run)
-    execution = _execution(options)
+    execution = _execution(options, gpus=gpus)
     check_batch(settings.train.batch, processes, execution.accumulation)
     built = replace_fields(settings, {"backbone_weights": ""}) if dry_run else settings
     checks.check_variants([Variant(name=settings.model.backbone, axes={}, settings=built)])
@@ -172,9 +172,13 @@ def _processes(options: TrainOptions, *, dry_run: bool) -> tuple[int, bool]:
     return wanted or 1, bool(gpus)
 
 
-def _execution(options: TrainOptions) -> Execution:
+def _execution(options: TrainOptions, *, gpus: bool) -> Execution:
     by_profile: LossNormalization = "device" if options.profile == "released" else "global"
-    return dataclasses.replace(options.execution, loss_normalization=options.loss_normalization or by_profile)
+    return dataclasses.replace(
+        options.execution,
+        loss_normalization=options.loss_normalization or by_profile,
+        channels_last=options.execution.channels_last or not gpus,
+    )
 
 
 def _default_out(name: str, settings: Settings) -> Path:

@@ -4,7 +4,7 @@ All randomness is a function of (seed, step): a run that is killed and continued
 samples and the same dropout as one that was not, and ends with the same bits on the same number of threads.
 
 `unept-bench train` takes the same path, on several processes too: each has its part of every batch, and dropout is then
-a function of (seed, step, process). `Execution` and `ProcessGroup` say how; a study's runs use DEFAULT_EXECUTION in a
+a function of (seed, step, process). `Execution` and `ProcessGroup` say how; a study's runs use `study_execution` in a
 SINGLE process.
 """
 
@@ -32,8 +32,11 @@ from bench.training.execution import (
     DEFAULT_EXECUTION,
     Execution,
     autocast_context,
+    describe_arithmetic,
     no_gradient_sync,
     prepare_model,
+    set_memory_format,
+    study_execution,
 )
 from bench.training.options import check_batch
 from bench.training.stopwatch import Stopwatch
@@ -96,7 +99,8 @@ def train_and_evaluate(spec: dict[str, Any], folder: Path, progress: Progress) -
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(seed)
     model = unept.build(settings.model, weights=settings.train.backbone_weights).to(device)
-    training = train(model, settings, seed=seed, folder=folder, progress=progress)
+    execution = study_execution(device)
+    training = train(model, settings, seed=seed, folder=folder, progress=progress, execution=execution)
     began = time.perf_counter()
     with non_finite_in("final evaluation"):
         metrics, facts, pictures = evaluate_model(model, settings, progress=progress)
@@ -142,6 +146,7 @@ def train(
     """
     config, callback = settings.train, callback or Callback()
     device = next(model.parameters()).device
+    set_memory_format(model, execution)
     optimizer = make_optimizer(model, config)
     check_storable(model.state_dict())
     placeholders = non_finite_names(model.state_dict())  # such as a mask of minus infinity that a module brings along
@@ -194,6 +199,7 @@ def train(
         "probe_images": config.probe_images,
         "probe_seconds": clock.probe_seconds,
         "resumed_at": state.step,
+        "arithmetic": describe_arithmetic(execution),
     }
 
 

@@ -53,7 +53,7 @@ class Execution:
     accumulation: int = option(
         1, help="Micro-batches of a process's share of the batch.", metavar="N", group=SPEED, least=1
     )
-    channels_last: bool = option(False, help="Convolutions with channels last.", group=SPEED)
+    channels_last: bool = option(False, help="Convolutions with channels last; on a CPU always.", group=SPEED)
     compile: bool = option(False, help="Train with torch.compile.", group=SPEED)
     checkpointing: bool = option(False, help="Recompute each block's activations.", group=SPEED)
     workers: int | None = option(

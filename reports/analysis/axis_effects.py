@@ -60,7 +60,7 @@ def axis_effects_frame(study: Study, metric: str = "miou") -> pd.DataFrame:
         that holds for all contrasts at once; there is none where the seeds of a cell fall in two groups. An axis of two
         levels has its second one against its first; one of more has each against the control's. `n` values of the
         level, `n_base` of the base, over all strata. Empty where the study is no full grid of two axes or more,
-        or has more than `MAX_CONTRASTS` of them.
+        or one of more than `MAX_CONTRASTS` contrasts.
     """
     grid = _grid(study)
     lines: list[dict[str, object]] = []
@@ -110,7 +110,7 @@ def _grid(study: Study) -> _Grid | None:
     variants = {tuple(repr(axes[name]) for name in levels): variant for variant, axes in cells.items()}
     whole = math.prod(map(len, levels.values())) == len(variants) == len(cells)
     contrasts = sum(len(values) - 1 for values in levels.values())
-    return _Grid(levels=levels, variants=variants) if whole and 1 < len(levels) and contrasts <= MAX_CONTRASTS else None
+    return _Grid(levels=levels, variants=variants) if whole and len(levels) > 1 and contrasts <= MAX_CONTRASTS else None
 
 
 def _omnibus_lines(study: Study, grid: _Grid, metric: str) -> Iterator[dict[str, object]]:

@@ -211,3 +211,14 @@ def own_module(spec: Spec, folder: Path, progress: Progress) -> Spec:
         Path(os.environ["FAKE_ORIGINAL"]).write_text("FACTOR = 0.75\n")
     made = result(spec)
     return made | {"metrics": made["metrics"] | {"miou": score}}
+
+
+def alone(spec: Spec, folder: Path, progress: Progress) -> Spec:
+    """A measure that fails beside another one."""
+    marker = Path(spec["out"]) / "measuring"
+    with open(marker, "x"):
+        time.sleep(0.05)
+    marker.unlink()
+    made = result(spec)
+    made["metrics"] |= {"process": os.getpid(), "threads": os.environ["OMP_NUM_THREADS"]}
+    return made

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -132,7 +131,7 @@ def test_the_hash_of_the_release_is_known_as_a_checkout_and_as_installed() -> No
 
 def test_today_s_sources_give_the_numbers_of_the_release(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    (version,) = re.findall(r'(?m)^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    version = legacy_keys.version()
     if version not in SAME_NUMBERS:
         return  # numbers were changed on purpose since
     today = our_roles()
@@ -237,6 +236,32 @@ def test_rows_are_due_again_where_numbers_changed_on_purpose(store: Store, monke
     assert len(rows_of(store)) == 9
     store.write_tables()
     assert (store.out / "results.csv").read_text().count(RELEASE) == 6
+
+
+def test_today_s_version_reads_the_release_s_rows_and_makes_them_due_where_numbers_changed(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With today's own sources: nothing is lost, and every row says what it is of."""
+    before = {name_of(row): row["metrics"] for row in rows_of(store)}
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(study_execution, "_drain", lambda *_: None)
+    same, said = legacy_keys.version() in SAME_NUMBERS, list[str]()
+    study = studies_of(store)[0]
+    run_study(study, said.append)
+    assert {name_of(row): row["metrics"] for row in rows_of(store)} == before
+    assert {release_of(row) for row in rows_of(store)} == {RELEASE}
+    changed = [role for role, digest in our_roles().items() if role != "measure" and EQUIVALENT[role] != digest]
+    assert (changed == []) == same
+    due = len(plan_study(study).due_runs)
+    if same:
+        assert due == 0
+        return
+    assert due == 4
+    line = next(line for line in said if "due again" in line)
+    assert line.startswith(f"4 runs are due again: changed since their rows were made by release {RELEASE}: ")
+    assert line.rpartition(": ")[2].split(", ") == sorted(changed)
+    assert said[0] == f"8 rows of release {RELEASE} were given keys by what its code computes"
 
 
 # --- options at their defaults ----------------------------------------------------------------------------------------
@@ -425,10 +450,15 @@ def test_a_run_that_the_release_began_goes_on(store: Store, monkeypatch: pytest.
 def test_the_command_writes_the_digests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    copy = tmp_path / "release.py"
-    shutil.copy(release_0_1_0.__file__, copy)
+    copy, before = tmp_path / "release.py", Path(release_0_1_0.__file__).read_text()
+    copy.write_text(before)
     monkeypatch.setattr(release_0_1_0, "__file__", str(copy))
     monkeypatch.setattr(legacy_keys, "our_roles", lambda: {"model": "a" * 16, "losses": "b" * 16})
+    monkeypatch.setattr(legacy_keys, "version", lambda: "0.3.0")
+    assert legacy_keys.main(["--write"]) == 2
+    assert "version 0.3.0 does not give the numbers of 0.1.0" in capsys.readouterr().err
+    assert copy.read_text() == before
+    monkeypatch.setattr(legacy_keys, "version", lambda: SAME_NUMBERS[-1])
     assert legacy_keys.main(["--write"]) == 0
     written: dict[str, Any] = {}
     exec(copy.read_text(), written)

@@ -167,7 +167,7 @@ def test_what_a_role_uses_of_ours_has_a_role_or_decides_no_number() -> None:
         "bench.training.options": "bench.training.execution spells out what a study's runs take of it",
         "bench.units": "what a unit is",
         "unept.utils.atomic_files": "how a file is written",
-        "unept.utils.cache_folder": "where built libraries are kept",
+        "unept.utils.cache_folder": "where built libraries and made maps are kept",
         "unept.utils.container": "how many threads read files",
         "unept.utils.file_locks": "who may write a file",
         "unept.utils.messages": "messages",
