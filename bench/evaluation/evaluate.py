@@ -18,9 +18,11 @@ from torch import nn
 from bench.config.settings import Settings
 from bench.distributed import SINGLE, ProcessGroup
 from bench.evaluation.boundary_metrics import SIZE_LIMITS, BoundaryScorer
+from bench.evaluation.cue_metrics import CueScorer
 from bench.evaluation.metrics import ConfusionMatrix
 from bench.evaluation.protocol import protocol_of_settings
 from unept.data import IGNORE, Dataset, open_data
+from unept.data.scenes_v2 import ScenesV2
 from unept.utils.atomic_files import atomic_write
 from unept.utils.finite import non_finite_in
 
@@ -62,12 +64,15 @@ def evaluate_model(
         "palette": np.array(dataset.palette, dtype=np.uint8),
     }
     protocol = protocol_of_settings(settings)
+    cues = CueScorer(dataset.lookalikes)
     model.eval()
     for index in range(group.rank, count, group.size):
         sample = dataset[index]
         with non_finite_in(f"image {sample.name}"):
             labels = protocol.predict_labels(model, sample.image, classes)
         plain.add(sample.label, labels.plain)
+        if isinstance(dataset, ScenesV2):
+            cues.add(sample.label, labels.plain, dataset.cue_distance(index))
         maps = {"image": sample.image, "truth": sample.label, "prediction": labels.plain}
         if labels.refined is not None:
             maps["refined"] = labels.refined
@@ -78,12 +83,18 @@ def evaluate_model(
         if (index + 1) % max(1, count // 10) < group.size:
             progress(index + 1, count, "evaluating")
     others = [
-        sums for rank, sums in enumerate(group.all_gather_objects((plain.sums(), refined.sums()))) if rank != group.rank
+        sums
+        for rank, sums in enumerate(group.all_gather_objects((plain.sums(), refined.sums(), cues.sums())))
+        if rank != group.rank
     ]
-    for plain_sums, refined_sums in others:
+    for plain_sums, refined_sums, cue_sums in others:
         plain.merge(plain_sums)
         refined.merge(refined_sums)
-    return Evaluation(_metrics(plain, refined, dataset), {"images": count} | _facts(plain), pictures)
+        cues.merge(cue_sums)
+    metrics = _metrics(plain, refined, dataset)
+    if isinstance(dataset, ScenesV2):
+        metrics |= cues.metrics(dataset.emblems, plain.confusion.counts.sum(1).tolist())
+    return Evaluation(metrics, {"images": count} | _facts(plain), pictures)
 
 
 @torch.inference_mode()

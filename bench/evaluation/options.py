@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MODES = ("slide", "whole")
 OWN_IMAGE_SIZE = (0, 0)  # instead of a base: every picture's own size
 MAX_SCALE = 16
-DATA_HELP = "scenes, or folder:, ade20k:, cityscapes: or pascal_context: and a path."
+DATA_HELP = "scenes, scenes:v2, or folder:, ade20k:, cityscapes: or pascal_context: and a path."
 PROTOCOL, DEVICES = "Protocol", "Devices"
 
 

@@ -91,7 +91,7 @@ class TrainOptions:
 
     data: str = option(
         "",
-        help="scenes, or folder:, ade20k:, cityscapes: or pascal_context: and a path.",
+        help="scenes, scenes:v2, or folder:, ade20k:, cityscapes: or pascal_context: and a path.",
         metavar="DATA",
         group=RECIPE,
         default_text="the preset's",
