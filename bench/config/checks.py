@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bench.config.grid import Variant, prefix_variant, validate_settings
 from bench.config.settings import Settings
+from unept.config_rules import check_weights
 
 
 def read_class_names(base: Settings, *, named_by_user: bool) -> tuple[str, ...]:
@@ -39,6 +40,9 @@ def check_variants(variants: Sequence[Variant]) -> None:
     Raises:
         ValueError: Led by the name of the variant.
     """
+    for variant in variants:
+        _check_without_building(variant)
+
     import torch
 
     import unept
@@ -46,7 +50,6 @@ def check_variants(variants: Sequence[Variant]) -> None:
     for variant in variants:
         settings = variant.settings
         try:
-            validate_settings(settings)
             with torch.device("meta"), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 unept.build(settings.model, weights=settings.train.backbone_weights)
@@ -54,6 +57,14 @@ def check_variants(variants: Sequence[Variant]) -> None:
             raise ValueError(prefix_variant(variant.name, error)) from None
         except Exception:
             continue
+
+
+def _check_without_building(variant: Variant) -> None:
+    try:
+        validate_settings(variant.settings)
+        check_weights(variant.settings.train.backbone_weights)
+    except ValueError as error:
+        raise ValueError(prefix_variant(variant.name, error)) from None
 
 
 def check_data_sets(variants: Sequence[Variant], *, read_files: bool = True) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -96,6 +97,14 @@ def test_a_variant_that_raises_makes_nan_or_exceeds_memory_harms_no_other(tmp_pa
     lines = {line.split(",")[0]: line for line in (tmp_path / "results.csv").read_text().splitlines()}
     assert lines["N=8"].startswith("N=8,0,ok,,,")
     assert lines["N=16"].startswith("N=16,0,oom,,,")
+
+
+def test_a_machine_that_refuses_threads_is_no_failure_of_the_run(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    with pytest.raises(OSError, match=r".") as refused:
+        run_local_jobs(store, jobs(tmp_path, "no_further_thread"), parallel=1, progress=Silent())
+    assert refused.value.errno == errno.EAGAIN
+    assert store.read("run").rows == (), "the run is still due"
 
 
 def test_steps_are_heard_and_a_row_ends_the_job(tmp_path: Path) -> None:

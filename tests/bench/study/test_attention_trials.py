@@ -16,7 +16,9 @@ from bench.results.attention_trials import is_tried, read_findings, trial_warnin
 from bench.results.store import Store
 from bench.study.attention_trials import try_attentions
 from bench.study.module_copies import copy_modules
-from bench.study.study import Study, WorkerTasks, plan_study, run_study
+from bench.study.plan import plan_study
+from bench.study.run import run_study
+from bench.study.study import Study, WorkerTasks
 from reports import read_study, write_report
 
 OWN = """
