@@ -2,8 +2,8 @@
 
 A scene is divided into as many cells as it has emblems (the whole picture, two halves, quarters). At an outer corner of
 each cell stands one sign: a board, red or blue by the toss of a coin, on a short post. Boxes and ellipses lie anywhere.
-The mark on an object names a cell by its colour, and the board in *that* cell decides which of two look-alike classes
-the object belongs to. So three things are true by design:
+The bright part of an object's mark points at a cell, and the board in *that* cell decides which of two look-alike
+classes the object belongs to. A mirrored scene is a scene again, since its marks are mirrored too. By design:
 
 - Who sees the object alone is right for half of its pixels, since the board's colour is independent of all else there.
 - Who knows how many boards are red, and not where, is right for a share of `unplaced_accuracy`: a vector pooled over
@@ -50,15 +50,15 @@ BOARD_WIDTH, BOARD_HEIGHT = 10, 16  # of a board
 INSET = 3  # most pixels between a board and each of the two borders of its corner
 POST = 2  # width of a post
 POST_MOST = 10  # length of the longest post
-MARK = 6  # side of an object's mark
+MARK = 8  # side of an object's mark
 GAP = 3  # free pixels around a board
-OBJECT_LENGTHS = (14, 22)  # longest side or diameter, least and most
+OBJECT_LENGTHS = (15, 23)  # longest side or diameter, least and most
 OBJECTS = (4, 7)  # in a scene of 64 pixels, least and most before those without room are left out
 NOISE = 14  # grey levels
 CAST = 0.15  # gain of each colour channel is 1 - cast .. 1 + cast
 
 BOARD_COLOURS = ((225, 40, 60), (40, 70, 230))
-MARK_COLOURS = ((240, 220, 60), (70, 225, 230), (245, 245, 245), (20, 20, 25))  # of the cells, in order
+MARK_COLOURS = ((20, 20, 25), (245, 245, 245))  # of the mark, and of its part that points
 _FRAME = (240, 240, 240)
 _POST_COLOUR = (70, 70, 80)
 _COLOURS = {SKY: (150, 175, 205), GROUND: (120, 115, 95), BOX: (175, 120, 90), ELLIPSE: (105, 145, 115)}
@@ -184,9 +184,9 @@ def draw(size: int, emblems: int, rng: np.random.Generator) -> Scene:
         number = add(thing.kind + int(bits[cell]), shade(_COLOURS[thing.kind], rng))
         owner[thing.rows, thing.columns][thing.mask] = number
         distance[owner == number] = _box_distance(boards[cell], thing.x, thing.y)
-        low, high = MARK // 2, MARK - MARK // 2
-        mark = add(labels[number], MARK_COLOURS[cell])
-        owner[thing.y - low : thing.y + high, thing.x - low : thing.x + high] = mark
+        for colour, (left, top, right, bottom) in zip(MARK_COLOURS, _mark(cell, emblems), strict=True):
+            at = slice(thing.y + top, thing.y + bottom + 1), slice(thing.x + left, thing.x + right + 1)
+            owner[at] = add(labels[number], colour)
 
     frame = add(SIGN, _FRAME)
     for (left, top, right, bottom), bit in zip(boards, bits[:emblems].tolist(), strict=True):
@@ -214,6 +214,13 @@ def cells(size: int, emblems: int) -> list[Box]:
         (half, half, last, last),
     ]
     return quarters[:emblems]
+
+
+def _mark(cell: int, emblems: int) -> tuple[Box, Box]:
+    """Return an object's mark and its bright part, which points at a cell, both around the object's middle."""
+    whole = (-MARK // 2, -MARK // 2, MARK // 2 - 1, MARK // 2 - 1)
+    left, top, right, bottom = cells(MARK, emblems)[cell]
+    return whole, (left - MARK // 2, top - MARK // 2, right - MARK // 2, bottom - MARK // 2)
 
 
 def _boards(size: int, emblems: int, rng: np.random.Generator) -> list[Box]:
