@@ -18,6 +18,7 @@ from reports.analysis import study_rows
 from reports.analysis.study_rows import Row, Study
 from reports.formats.data_frames import make_frame
 
+LEAST_PIXELS = 0.02  # share of a variant's pixels that a class of distance needs to count for the half-range
 NORMAL_95 = 1.96  # standard errors on either side
 REFERENCES = {  # row -> metric of `references` that is its accuracy, and its mIoU where it has one
     "blind": ("blind_accuracy", "blind_miou"),
@@ -61,7 +62,7 @@ def context_frame(study: Study, curves: pd.DataFrame) -> pd.DataFrame:
 
     `share` is the share of the context that is recovered, (row - blind) / (told - blind) of look-alike accuracy, in
     percent, with mean, sd and interval over seeds. `half_range_px` is where the mean accuracy has fallen half the way
-    from its nearest value to chance: 0 where it is not above chance, missing where it never falls so low, which
+    from its highest value to chance: 0 where it is not above chance, missing where it never falls so low, which
     `half_range_above_px` then says up to where.
 
     Args:
@@ -126,6 +127,7 @@ def _interval(runs: Sequence[Row], name: str) -> tuple[float | None, float | Non
 
 def _half_range(curves: pd.DataFrame, variant: str) -> dict[str, object]:
     own = curves[curves["variant"] == variant]
+    own = own[own["pixels"] >= LEAST_PIXELS * own["pixels"].sum()]
     middles = [float(value) for value in (own["distance_from_px"] + own["distance_below_px"]) / 2]
     distance = half_range(middles, [float(value) / 100 for value in own["accuracy"]], chance=CHANCE)
     if math.isinf(distance):

@@ -28,7 +28,7 @@ def context_section(study: Study, frame: pd.DataFrame, curves: pd.DataFrame) -> 
     yield (
         "Two classes of a pair look alike, and the emblem that an object's mark names decides between them. "
         "Share: (row - blind) / (told - blind) of the look-alike accuracy, over pixels given to a class of their pair. "
-        "Half-range: the distance from the emblem at which the accuracy has fallen half the way from its nearest value "
+        "Half-range: the distance from the emblem at which the accuracy has fallen half the way from its highest value "
         "to chance. *Derived* rows are perfect but for the cue: blind never sees it, unplaced knows the colours of the "
         "boards and not which stands where, told knows it.\n"
     )
