@@ -16,8 +16,8 @@ def half_range(distances: Sequence[float], accuracies: Sequence[float], *, chanc
         least: How far above chance the highest accuracy must be for there to be a range at all.
 
     Returns:
-        The first crossing beyond the highest value, interpolated between the middles of two classes; 0 where the highest
-        is not above chance, and infinity where no later accuracy falls so low.
+        The first crossing beyond the highest value, interpolated between the middles of two classes; 0 where the
+        highest is not above chance, and infinity where no later accuracy falls so low.
     """
     assert len(distances) == len(accuracies), (len(distances), len(accuracies))
     if not accuracies or max(accuracies) < chance + least:
