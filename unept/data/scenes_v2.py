@@ -187,6 +187,7 @@ def draw(size: int, emblems: int, rng: np.random.Generator) -> Scene:
         for colour, (left, top, right, bottom) in zip(MARK_COLOURS, _mark(cell, emblems), strict=True):
             at = slice(thing.y + top, thing.y + bottom + 1), slice(thing.x + left, thing.x + right + 1)
             owner[at] = add(labels[number], colour)
+            distance[at] = _box_distance(boards[cell], thing.x, thing.y)
 
     frame = add(SIGN, _FRAME)
     for (left, top, right, bottom), bit in zip(boards, bits[:emblems].tolist(), strict=True):
