@@ -142,14 +142,16 @@ def home_variables() -> dict[str, str]:
     missing = {
         name: folder
         for name, folder in folders.items()
-        if not os.environ.get(name) and (home is None or not _is_writable(home / folder))
+        if not os.environ.get(name) and (home is None or not _is_usable(home / folder))
     }
     own = _own_temporary_folder() if missing else None
     return {} if own is None else {name: str(own / folder) for name, folder in missing.items()}
 
 
-def _is_writable(folder: Path) -> bool:
-    """Return True if a folder can be written, or made."""
+def _is_usable(folder: Path) -> bool:
+    """Return True if a folder is there, be it to read what was cached before, or can be made."""
+    if os.path.isdir(folder) and os.access(folder, os.R_OK | os.X_OK):
+        return True
     existing = next(path for path in (folder, *folder.parents) if os.path.exists(path))
     return os.path.isdir(existing) and os.access(existing, os.W_OK | os.X_OK)
 

@@ -171,12 +171,12 @@ def object_sizes(labels_BHW: Map) -> npt.NDArray[np.int64]:
     run_BHW = np.cumsum(starts).reshape(starts.shape) - 1
     corner = starts[:, :-1, 1:] & starts[:, 1:, 1:]  # elsewhere runs that touch diagonally also touch vertically
     upper, lower = [], []
-    for above, below, where in (
+    for above, below, candidates in (
         (np.s_[:, :-1], np.s_[:, 1:], starts[:, :-1] | starts[:, 1:]),  # the first column that two runs share
         (np.s_[:, :-1, :-1], np.s_[:, 1:, 1:], corner),
         (np.s_[:, :-1, 1:], np.s_[:, 1:, :-1], corner),
     ):
-        touching = where & (labels_BHW[above] == labels_BHW[below])
+        touching = candidates & (labels_BHW[above] == labels_BHW[below])
         upper.append(run_BHW[above][touching])
         lower.append(run_BHW[below][touching])
     ends = np.concatenate(upper), np.concatenate(lower)

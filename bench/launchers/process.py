@@ -53,7 +53,7 @@ def send_spec(spec: Mapping[str, Any], process: subprocess.Popen[bytes], log: Pa
 
 
 def begin_log(spec: Mapping[str, Any], log: Path) -> None:
-    """Head an attempt in the log with the spec, from which the run can be repeated."""
+    """Write the spec to the log before an attempt, so that the run can be repeated from it."""
     with open(log, "ab") as file:
         file.write(f"{json.dumps(spec)}\n--- {utc_now()} {spec['label']}\n".encode())
 

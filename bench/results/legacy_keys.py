@@ -3,8 +3,9 @@
 That release made keys of the bytes of its source files. When one of its studies is continued, each row that the
 sources of the release made is given the key that their equivalents (`release_0_1_0.EQUIVALENT`) have today, once and
 for all. The row keeps its release, and says its former key and sources under `former`. Rows of other sources stay as
-they are. Older versions also kept options of an attention that are at their defaults: such a row gets the key and the
-name of the same run without them. Reading a study changes nothing in it.
+they are, and so do measures of a user's attention, whose operations that release may have counted short. Older
+versions also kept options of an attention that are at their defaults: such a row gets the key and the name of the same
+run without them. Reading a study changes nothing in it.
 
 `python -m bench.results.legacy_keys` prints the digests of today's sources, `--write` makes them the equivalent ones.
 """
@@ -28,7 +29,7 @@ from bench.config.attention_options import is_attention_option, without_defaults
 from bench.results import release_0_1_0 as release
 from bench.results.roles import MEASURE
 from bench.results.row_files import ClaimBusy
-from bench.results.rows import KINDS, Row, row_key, row_to_text
+from bench.results.rows import KINDS, Row, counts_all_products, row_key, row_to_text
 from bench.results.source_hash import combined, module_names, our_roles, slots_of, user_roles
 from bench.results.store import Store
 from bench.results.user_modules import source_tree
@@ -96,7 +97,7 @@ def _without_defaults(row: Row) -> Row | None:
 
 
 def _of_the_release(row: Row) -> Row | None:
-    if "roles" in row:
+    if "roles" in row or (row["kind"] == "measure" and not counts_all_products(row)):
         return None
     slots = slots_of(row["settings"])
     if row["sources"] not in legacy_hashes(row["kind"], slots):

@@ -16,7 +16,7 @@ from bench.config.fields import replace_fields
 from bench.config.grid import PROFILE_AXIS, Variant, with_field_values
 from bench.config.settings import Settings, settings_to_dict
 from bench.results.data_digest import DataDigest, describe_difference, has_files, read_files, write_files
-from bench.results.shapes import check_shape
+from bench.results.shapes import check_shape, read_json
 from bench.results.store import utc_now
 from bench.training.options import (
     BACKBONE_ALIASES,
@@ -41,6 +41,9 @@ RECORD_FILE, LOCK_FILE, LOG_FILE, MODEL_FILE, RESULT_FILE = (
 )
 DATA_FILE = "data.json"  # digests of the data's files
 NO_WEIGHTS = "none"
+DATA_SHAPE = {"digest?": str, "splits?": {"*": str}}
+IDENTITY_SHAPE = {"settings": {"data": str, "model": dict}}
+RECORD_SHAPE = {"format": str, "identity": IDENTITY_SHAPE, "manner": dict, "data?": DATA_SHAPE}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,12 +215,12 @@ def read_training_record(training: TrainingJob, data: DataDigest | None = None) 
     if not path.exists():
         return {}
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        check_shape(record, {"format": str, "identity": dict, "manner": dict})
+        record: dict[str, Any] = read_json(path.read_text(encoding="utf-8"))
+        check_shape(record, RECORD_SHAPE)
         if record["format"] != FORMAT:
             raise ValueError(f"format: expected {FORMAT!r}")
-    except (ValueError, RecursionError) as error:
-        reason = "not whole JSON" if isinstance(error, RecursionError | json.JSONDecodeError) else error
+    except ValueError as error:
+        reason = "not text" if isinstance(error, UnicodeDecodeError) else error
         raise ValueError(
             f"{path} is damaged or not of this program ({reason}); name another folder with --out"
         ) from None

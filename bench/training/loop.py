@@ -36,6 +36,7 @@ from bench.training.execution import (
     prepare_model,
 )
 from bench.training.options import check_batch
+from bench.training.stopwatch import Stopwatch
 from unept import published
 from unept.checkpoints.model_file import check_storable
 from unept.data import Batches, TrainPipeline, open_data
@@ -147,17 +148,15 @@ def train(
     state = checkpoint.load_checkpoint(folder, model, optimizer)
     curve, probes = state.curve, state.probes
     probe_at = probe_steps(config.steps, config.probes)
-    seconds, probe_seconds = state.seconds, state.probe_seconds
     model.train()
     wrapped_model = prepare_model(model, execution, group, size=settings.model.size)
     callback.on_train_start(state.step)
-    began = time.perf_counter()
+    clock = Stopwatch(state.seconds, state.probe_seconds)
 
     def save(done: int) -> None:
-        spent = seconds + time.perf_counter() - began
         if group.is_main_process:
             snapshot = checkpoint.TrainState(
-                step=done, seconds=spent, probe_seconds=probe_seconds, curve=curve, probes=probes
+                step=done, seconds=clock.seconds, probe_seconds=clock.probe_seconds, curve=curve, probes=probes
             )
             checkpoint.save_checkpoint(folder, model, optimizer, snapshot)
         group.barrier()
@@ -175,29 +174,25 @@ def train(
             curve.append([done, *(term.item() for term in losses)])
             progress(done, config.steps, f"loss {losses.total.item():.3f}")
         if done in probe_at:
-            paused = time.perf_counter()
-            if group.is_main_process:
-                with non_finite_in(f"probe after step {done}"):
+            with clock.probing(), non_finite_in(f"probe after step {done}"):
+                if group.is_main_process:
                     probes.append([done, *probe_model(model, settings)])
-            paused = time.perf_counter() - paused
-            began, probe_seconds = began + paused, probe_seconds + paused
         if due := done < config.steps and (done % config.checkpoint_every == 0 or callback.should_checkpoint(done)):
             save(done)
-        paused = time.perf_counter()
-        callback.on_step_end(done, losses, optimizer.param_groups[0]["lr"])
-        began += time.perf_counter() - paused
+        with clock.pausing():
+            callback.on_step_end(done, losses, optimizer.param_groups[0]["lr"])
         if group.any_process(callback.should_stop(), device) and done < config.steps:
             if not due:
                 save(done)
             raise TrainingStopped(done)
     return {
-        "seconds": seconds + time.perf_counter() - began,
+        "seconds": clock.seconds,
         "curve": curve,
         "curve_columns": ["step", *Losses._fields],
         "probe": probes,
         "probe_columns": PROBE_COLUMNS,
         "probe_images": config.probe_images,
-        "probe_seconds": probe_seconds,
+        "probe_seconds": clock.probe_seconds,
         "resumed_at": state.step,
     }
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from unept.utils.file_locks import NO_LOCKS
 from unept.utils.paths import special_file
-from unept.utils.visible_text import VisibleStream
+from unept.utils.visible_text import VisibleStream, visible_line
 
 if TYPE_CHECKING:
     from bench.study.study import WorkerTasks
@@ -66,12 +66,12 @@ def visible_output() -> Iterator[VisibleStream]:
 
 def print_progress(line: str) -> None:
     """Print a line to standard error: progress, warnings and what went wrong."""
-    print(line, file=sys.stderr, flush=True)
+    print(visible_line(line), file=sys.stderr, flush=True)
 
 
 def print_lines(lines: Iterable[str]) -> None:
     """Print result lines to standard output."""
-    print("\n".join(lines))
+    print("\n".join(map(visible_line, lines)))
 
 
 def refuse(message: str) -> int:

@@ -161,9 +161,9 @@ def _settings(runs: Iterable[study_rows.Row]) -> list[dict[str, Any]]:
     return [study_rows.field_values(settings) for settings in _distinct(run.get("settings") for run in runs)]
 
 
-def _distinct(found: Iterable[Any]) -> list[Mapping[str, Any]]:
+def _distinct(values: Iterable[Any]) -> list[Mapping[str, Any]]:
     """The mappings among these values, each object once: rows that are read together share what is equal."""
-    return list({id(value): value for value in found if isinstance(value, Mapping)}.values())
+    return list({id(value): value for value in values if isinstance(value, Mapping)}.values())
 
 
 def _values(name: str, all_settings: Iterable[Mapping[str, Any]]) -> str:

@@ -128,6 +128,15 @@ def test_a_home_that_cannot_be_written_is_as_none(temporary: Path, monkeypatch: 
     assert [*environment.home_variables()] == ["XDG_CACHE_HOME", "XDG_CONFIG_HOME"]
 
 
+def test_a_cache_that_can_only_be_read_is_kept(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights may lie there, in a home that is mounted to read."""
+    home = temporary / "home"
+    (home / ".cache").mkdir(parents=True)
+    monkeypatch.setattr(Path, "home", lambda: home)
+    monkeypatch.setattr(environment.os, "access", lambda _, mode: not mode & os.W_OK)
+    assert [*environment.home_variables()] == ["XDG_CONFIG_HOME"]
+
+
 TORCHRUN = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}
 
 

@@ -67,7 +67,7 @@ def test_a_slow_one_ends_in_time_and_every_check_has_its_line(clock: Clock, seco
 
 def test_checks_behind_a_slow_one_have_their_turn(clock: Clock) -> None:
     """The gradients take hundreds of calls, the figures of cost few."""
-    by_name = {line.name: line for line in checked(1.0, clock)}
+    by_name = {line.name: line for line in checked(3.0, clock, seconds=100.0)}
     assert by_name["gradients in float64"].is_stopped
     assert by_name["determinism in evaluation"].status == "PASS"
 
