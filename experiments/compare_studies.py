@@ -14,9 +14,8 @@ from pathlib import Path
 from bench.results.rows import release_of
 from bench.results.store import Store
 from bench.stats.seed_statistics import WelchResult, detectable_difference, holm_adjust, welch_test
-from reports.analysis.comparisons import ALPHA, compare_samples
 from reports.analysis.learned_cue import learned_cue_frame
-from reports.analysis.sample_comparison import POWER
+from reports.analysis.sample_comparison import ALPHA, POWER, compare_samples
 from reports.analysis.study_rows import Study, assemble_study, distinct_text, metric_values
 
 
