@@ -11,6 +11,7 @@ from bench.config.settings import Settings
 from bench.study.options import StudyRequest, parse_statuses, study_settings
 from bench.study.shard import parse_shard
 from bench.study.study import Study
+from unept.data.scene_spec import recorded_spec
 
 VariantFactory = Callable[[Settings], tuple[Variant, ...]]
 
@@ -44,7 +45,7 @@ def build_study(kind: str, grid: str, make: VariantFactory, request: StudyReques
         variants=variants,
         seeds=request.seeds,
         preset=request.preset,
-        data=base.data,
+        data=recorded_spec(base.data),
         out=request.out or default_study_folder(request.preset, base.data),
         threads=request.threads,
         backend=backend,

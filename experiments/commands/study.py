@@ -145,6 +145,6 @@ def _print_hours(study: Study) -> None:
     from unept.data import open_data
 
     settings = study.variants[0].settings
-    pictures = settings.evaluation.images or len(open_data(study.data, settings.evaluation.split, settings.scenes))
+    pictures = settings.evaluation.images or len(open_data(settings.data, settings.evaluation.split, settings.scenes))
     records = list(gpu_hours.gpu_hours_records(study.name, study.variants, pictures=pictures, known={}))
     print_lines(pages.gpu_hours_lines(records, count_due_runs(study), GpuAssumption(), gpu_hours.DEFAULT_IMAGE_SIZE))
