@@ -1,4 +1,4 @@
-"""Attentions of a user, planted to check the benchmark: one that is dense attention, and one that is half of it."""
+"""Attentions of a user, planted to check the benchmark: dense attention, and dense attention with half its samples."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ class SameDense(DenseSelf):
     """Dense self-attention under another name."""
 
 
-class HalfDense(DenseSelf):
-    """Dense self-attention that samples the left half of each map alone.
+class InnerDense(DenseSelf):
+    """Dense self-attention whose samples in the outer quarters of each map, left and right, are masked: half of them.
 
-    On `scenes:v2` with two emblems it sees one of the two boards: who uses it to the full is right about the objects
-    that point to the left and guesses about the others, so that half of the context is left.
+    The boards of `scenes:v2` stand in these quarters, so that nothing of the context is left. A token samples itself.
     """
 
     def mix(self, q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, shapes: Shapes) -> Tensor:
-        """Return the attention of every query over the tokens of the left halves, (B, S, H, D)."""
-        columns = [torch.arange(width).repeat(height) * 2 < width for height, width in shapes]
-        seen_1QK = torch.cat(columns)[None, None].expand(1, q_BSHD.shape[1], -1)
-        return attend(q_BSHD, k_BSHD, v_BSHD, seen_1QK.to(q_BSHD.device), self.dropout_p)
+        """Return the attention of every query over the tokens of the inner halves, (B, S, H, D)."""
+        columns = [(torch.arange(width).repeat(height) + 0.5) / width for height, width in shapes]
+        inner_S = (torch.cat(columns) - 0.5).abs() < 0.25
+        seen_1QK = (inner_S[None] | torch.eye(len(inner_S), dtype=torch.bool))[None].to(q_BSHD.device)
+        return attend(q_BSHD, k_BSHD, v_BSHD, seen_1QK, self.dropout_p)
