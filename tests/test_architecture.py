@@ -16,7 +16,9 @@ PACKAGES = ("unept", "bench", "reports", "experiments", "cli")  # from the botto
 # Rooms of a package by floor, from the bottom up. A room imports from floors below its own, never from its own floor.
 FLOORS: Mapping[str, Sequence[Sequence[str]]] = {
     "bench": (
-        ("config", "dataset_check", "errors", "stats", "timing", "units", "child_process"),
+        ("child_process",),
+        ("user_code",),
+        ("config", "dataset_check", "errors", "stats", "timing", "units"),
         ("results",),
         ("environment", "distributed"),
         ("launchers", "microbench"),

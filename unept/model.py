@@ -197,4 +197,8 @@ def check_model_config(config: ModelConfig) -> None:
         if name.partition(".")[0] not in SLOTS:
             raise ValueError(f"attention_options: {name!r} names no slot; there are {', '.join(SLOTS)}")
     for slot in SLOTS:
-        attention.check_slot(slot, getattr(config, slot), options_of(config, slot))
+        name = getattr(config, slot)
+        if ":" in name:  # what else there is to say of it is said where it is made
+            attention.check_name(slot, name)
+        else:
+            attention.check_slot(slot, name, options_of(config, slot))

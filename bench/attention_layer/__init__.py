@@ -17,8 +17,12 @@ from bench.attention_layer import behaviour, costs, gradients, timing
 from bench.attention_layer.attention_under_test import AttentionUnderTest, Shapes, attention_from_options
 from bench.attention_layer.result import CheckLine, Status, failure_line
 from bench.profiling.memory.layer_peak import MAP_SIDES
+from unept.utils import user_code
+
+CHECK_ALLOWANCE = 3.0  # times the limit of a user's code that one check may take
 
 __all__ = [
+    "CHECK_ALLOWANCE",
     "AttentionUnderTest",
     "CheckEffort",
     "CheckLine",
@@ -116,8 +120,9 @@ def run_check(check: LayerCheck, failed: Sequence[str]) -> list[CheckLine]:
     if missing:
         return [CheckLine(status="INFO", name=check.name, text=f"not looked at, since {missing[0]} fails")]
     try:
-        lines = check.run()
-    except Exception as error:  # an author's code may raise anything; the other checks go on
+        with user_code.running(f"check {check.name!r}", allowance=CHECK_ALLOWANCE):
+            lines = check.run()
+    except (Exception, SystemExit) as error:  # an author's code may raise anything; the other checks go on
         return [failure_line(check.name, error)]
     return [lines] if isinstance(lines, CheckLine) else lines
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from bench.config.fields import check_number, did_you_mean, one_of, parse_as
 from bench.config.settings import Settings, settings_from_dict, settings_to_dict
+from bench.config.user_parameters import user_parameters
 from unept.config import SLOTS, ModelConfig
 
 
@@ -100,6 +101,9 @@ def unknown_option_error(axis: str, name: str, models: Iterable[ModelConfig]) ->
 
 
 def _parameters(slot: str, kind: str) -> Mapping[str, Any]:
+    if ":" in kind:
+        return user_parameters(slot, kind)
+
     from unept import attention  # imports torch
 
     return attention.attention_parameters(slot, kind)

@@ -17,8 +17,10 @@ from bench.config.attention_options import without_defaults
 from bench.config.fields import replace_fields
 from bench.config.grid import PROFILE_AXIS, Variant, with_field_values
 from bench.config.settings import Settings, settings_to_dict
+from bench.results import attention_trials
 from bench.results.data_digest import DataDigest, describe_difference, has_files, read_files, write_files
 from bench.results.shapes import check_shape
+from bench.results.source_hash import slots_of, user_roles
 from bench.results.store import utc_now
 from bench.training.execution import check_batch
 from bench.training.options import BACKBONE_ALIASES, Execution, LossNormalization, TrainOptions, training_base
@@ -187,6 +189,7 @@ def read_training_record(training: TrainingJob, data: DataDigest | None = None) 
     path = out / RECORD_FILE
     if not path.exists():
         own = (
+            attention_trials.FOLDER,
             LOCK_FILE,
             DATA_FILE,
             f"{DATA_FILE}.tmp",
@@ -229,6 +232,13 @@ def comparable_identity(identity: Any, *, by_digest: bool) -> Any:
     if by_digest and isinstance(data, str):
         settings["data"] = data.partition(":")[0]
     return {**identity, "settings": settings}
+
+
+def trial_spec(training: TrainingJob) -> dict[str, Any]:
+    """Return what the trials of a training's attentions need of it; {} where none of them is a user's."""
+    settings = settings_to_dict(training.settings)
+    roles = user_roles(slots_of(settings))
+    return {"settings": settings, "roles": roles, "variant": "this model"} if roles else {}
 
 
 def create_training_folder(training: TrainingJob, data: DataDigest) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from bench.config.fields import did_you_mean
 from bench.config.grid import Variant
 from bench.config.settings import Settings
+from bench.config.user_parameters import user_parameters
 from experiments.attention.masked_dense import MaskedSelf
 from experiments.tables import table6, table7
 from reports.paper.memory_claims import ALL_LEVELS, BY_LEVEL, DECODER, ENCODER, MASKED_FORMS
@@ -116,10 +117,8 @@ def own_attention_variant(base: Settings, name: str) -> Variant:
     Raises:
         ValueError: There is no such class, or it cannot be in a slot.
     """
-    from unept import attention
-
     try:
-        attention.check_slot(SELF_SLOTS[0], name)
+        user_parameters(SELF_SLOTS[0], name)
     except ValueError as error:
         raise ValueError(f"--row {name}: {error}") from error
     return _variant(name, _with(_whole(base), name))

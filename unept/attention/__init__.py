@@ -10,7 +10,6 @@ parameters of its own that the configuration has for its slot.
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Mapping
 from types import MappingProxyType, ModuleType
@@ -26,7 +25,7 @@ from unept.attention.parameters import KEYWORDS, Parameter, check_options, own_p
 from unept.attention.reformer import ReformerSelf
 from unept.attention.sparse_transformer import SparseTransformerSelf
 from unept.config import SLOTS
-from unept.utils import torchvision_shim
+from unept.utils import torchvision_shim, user_code
 from unept.utils.messages import nearest_clause
 
 __all__ = [
@@ -37,6 +36,7 @@ __all__ = [
     "Parameter",
     "attention_names",
     "attention_parameters",
+    "check_name",
     "check_slot",
     "make_attention",
 ]
@@ -67,6 +67,18 @@ def attention_parameters(slot: str, name: str) -> dict[str, Parameter]:
     return own_parameters(_find(slot, name))
 
 
+def check_name(slot: str, name: str) -> None:
+    """Check that ``name`` is one that ``slot`` accepts, or is of the form ``module:Class``; imports nothing.
+
+    Raises:
+        ValueError: In one line.
+    """
+    if ":" in name:
+        _parts(slot, name)
+    else:
+        _find(slot, name)
+
+
 def check_slot(slot: str, name: str, options: Mapping[str, object] = NO_OPTIONS) -> None:
     """Check that the attention ``name`` with ``options`` can be used in ``slot``; builds nothing.
 
@@ -94,10 +106,19 @@ def make_attention(
     kind = _find(slot, name)
     check_options(f"{slot}={name}", kind, options)
     keywords = {key: value for key, value in settings.items() if key in wanted(kind)}
-    try:
+    if ":" not in name:
         return kind(**keywords, **options)
+    try:
+        with user_code.running(f"making {name}"), user_code.seed_kept(f"making {name}"):
+            module = kind(**keywords, **options)
     except TypeError as error:
         raise ValueError(f"{slot}={name} cannot be made: {error}") from error
+    except SystemExit as error:
+        raise ValueError(f"{slot}={name} cannot be made: {user_code.error_text(error)}") from None
+    except user_code.UserCodeError as error:
+        raise ValueError(f"{slot}={name}: {error}") from error
+    user_code.CallGuard(module, f"a call of {name}")
+    return module
 
 
 def _ours(slot: str) -> dict[str, type[nn.Module]]:
@@ -117,10 +138,17 @@ def _find(slot: str, name: str) -> type[nn.Module]:
     )
 
 
-def _find_user(slot: str, name: str) -> type[nn.Module]:
+def _parts(slot: str, name: str) -> tuple[str, str]:
+    """Return module and class of ``module:Class``. ValueError for another form."""
+    _ours(slot)
     module_name, _, class_name = name.partition(":")
     if not (class_name.isidentifier() and all(part.isidentifier() for part in module_name.split("."))):
         raise ValueError(f"{slot}={name}: module:Class takes a dotted module name and a class name")
+    return module_name, class_name
+
+
+def _find_user(slot: str, name: str) -> type[nn.Module]:
+    module_name, class_name = _parts(slot, name)
     torchvision_shim.ensure()  # the module may import it
     kind = getattr(_import(slot, name, module_name), class_name, None)
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
@@ -134,12 +162,15 @@ def _import(slot: str, name: str, module_name: str) -> ModuleType:
     `sys.path` is restored afterwards.
     """
     before = list(sys.path)
-    if not sys.flags.safe_path:
-        sys.path.append(os.getcwd())
+    if not user_code.has_safe_path():
+        sys.path.append(user_code.working_directory())
     importlib.invalidate_caches()
     try:
-        return importlib.import_module(module_name)
-    except Exception as error:
-        raise ValueError(f"{slot}={name}: importing {module_name} failed: {type(error).__name__}: {error}") from error
+        with user_code.running(f"importing {module_name}"), user_code.random_numbers_kept():
+            return importlib.import_module(module_name)
+    except user_code.UserCodeError as error:
+        raise ValueError(f"{slot}={name}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{slot}={name}: importing {module_name} failed: {user_code.error_text(error)}") from error
     finally:
         sys.path[:] = before
