@@ -2,9 +2,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 ARGS ?=
+BASE ?=
 TESTS = pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
 
-.PHONY: help ablate test plain lint format docs clean
+.PHONY: help ablate test plain bench lint format docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -17,6 +18,9 @@ test: $(VENV)/.ready lint  ## install, then ruff, mypy and the tests
 
 plain: $(VENV)/.ready  ## the tests as they are on a machine without a compiler
 	CXX=/nonexistent UNEPT_CACHE=$$(mktemp -d) $(BIN)/$(TESTS)
+
+bench: $(VENV)/.ready  ## times beside another commit's, in turns: make bench BASE=COMMIT
+	$(BIN)/python -m experiments.compare_commits $(BASE) $(ARGS)
 
 docs: $(VENV)/.ready  ## write the figures of the README and docs/ from the records
 	$(BIN)/python -m experiments.docs

@@ -97,7 +97,8 @@ def main(arguments: Sequence[str] | None = None, *, tasks: WorkerTasks | None = 
 
     def run() -> int:
         call = Invocation(words=words, tasks=tasks)
-        with environment.set_variables(environment.default_thread_variables()):  # before torch is imported
+        variables = environment.default_thread_variables() | environment.home_variables()
+        with environment.set_variables(variables):  # before torch is imported
             return int(app(list(words), standalone_mode=False, prog_name=NAME, obj=call) or 0)
 
     if words[:1] in COMPLETION_OPTIONS and len(words) > 1:

@@ -32,14 +32,17 @@ if TYPE_CHECKING:
     from bench.config.presets import PRESETS, preset
     from bench.config.settings import EvalConfig, Settings, TrainConfig, settings_from_dict, settings_to_dict
     from bench.evaluation.evaluate import evaluate_model
-    from bench.results.store import Store, StoredRows
+    from bench.results.row_files import StoredRows
+    from bench.results.store import Store
     from bench.stats.bootstrap import paired_bootstrap
     from bench.stats.power import plan_seeds
     from bench.stats.seed_statistics import holm_adjust, permutation_test, summarize_sample, welch_test
     from bench.study.options import StudyRequest
+    from bench.study.plan import plan_study
     from bench.study.request import build_study
+    from bench.study.run import run_study, study_rows
     from bench.study.shard import Shard
-    from bench.study.study import Study, plan_study, run_study, study_rows
+    from bench.study.study import Study
     from bench.training.execution import Execution
     from bench.training.loop import Callback, train
     from unept.checkpoints.model_file import load_model, save_model
@@ -89,7 +92,7 @@ _HOMES = {
     "Settings": "bench.config.settings",
     "Shard": "bench.study.shard",
     "Store": "bench.results.store",
-    "StoredRows": "bench.results.store",
+    "StoredRows": "bench.results.row_files",
     "Study": "bench.study.study",
     "StudyRequest": "bench.study.options",
     "TrainConfig": "bench.config.settings",
@@ -103,13 +106,13 @@ _HOMES = {
     "parse_axes": "bench.config.grid",
     "permutation_test": "bench.stats.seed_statistics",
     "plan_seeds": "bench.stats.power",
-    "plan_study": "bench.study.study",
+    "plan_study": "bench.study.plan",
     "preset": "bench.config.presets",
-    "run_study": "bench.study.study",
+    "run_study": "bench.study.run",
     "save_model": "unept.checkpoints.model_file",
     "settings_from_dict": "bench.config.settings",
     "settings_to_dict": "bench.config.settings",
-    "study_rows": "bench.study.study",
+    "study_rows": "bench.study.run",
     "summarize_sample": "bench.stats.seed_statistics",
     "train": "bench.training.loop",
     "welch_test": "bench.stats.seed_statistics",

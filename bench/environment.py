@@ -7,8 +7,10 @@ import ctypes
 import importlib.metadata
 import os
 import platform
+import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -81,7 +83,7 @@ def set_variables(wanted: Mapping[str, str]) -> Iterator[None]:
 def torchrun_size() -> int:
     """Return the number of processes that torchrun has started, this one among them; 0 where it has not.
 
-    It has where all of its variables are there. ValueError where one of them is no number.
+    It has where all of its variables are there. ValueError where one of them is no number, or the rank is none of them.
     """
     numbers = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
     if any(name not in os.environ for name in (*numbers, "MASTER_ADDR")):
@@ -89,7 +91,18 @@ def torchrun_size() -> int:
     for name in numbers:
         if not os.environ[name].isdecimal():
             raise ValueError(f"{name}={os.environ[name]} in the environment: expected a whole number, as torchrun sets")
-    return int(os.environ["WORLD_SIZE"])
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    if rank >= size:
+        raise ValueError(
+            f"RANK={rank} and WORLD_SIZE={size} in the environment: expected a rank below the number of processes"
+        )
+    return size
+
+
+def processes_on_this_machine() -> int:
+    """Return how many of torchrun's processes are on this machine; 1 where it has started none, or does not say."""
+    text = os.environ.get("LOCAL_WORLD_SIZE", "") if torchrun_size() else ""
+    return max(1, int(text)) if text.isdecimal() else 1
 
 
 def is_main_process() -> bool:
@@ -111,6 +124,50 @@ def default_thread_variables() -> dict[str, str]:
     if "OMP_NUM_THREADS" in os.environ or usable_cores() >= container.allowed_cores():
         return {}
     return thread_variables(usable_cores())
+
+
+def home_variables() -> dict[str, str]:
+    """Return variables that put what libraries cache into a folder of this user's where no home folder takes it.
+
+    In containers a process may run under a number without an entry, without HOME, or with one that it cannot write.
+    Libraries then raise, warn, or do without. {} where there is a home; a user's own variables stay.
+    """
+    if not hasattr(os, "getuid"):
+        return {}
+    try:
+        home = Path.home()
+    except RuntimeError:
+        home = None
+    folders = {"XDG_CACHE_HOME": ".cache", "XDG_CONFIG_HOME": ".config"}
+    missing = {
+        name: folder
+        for name, folder in folders.items()
+        if not os.environ.get(name) and (home is None or not _is_usable(home / folder))
+    }
+    own = _own_temporary_folder() if missing else None
+    return {} if own is None else {name: str(own / folder) for name, folder in missing.items()}
+
+
+def _is_usable(folder: Path) -> bool:
+    """Return True if a folder is there, be it to read what was cached before, or can be made."""
+    if os.path.isdir(folder) and os.access(folder, os.R_OK | os.X_OK):
+        return True
+    existing = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+    return os.path.isdir(existing) and os.access(existing, os.W_OK | os.X_OK)
+
+
+def _own_temporary_folder() -> Path | None:
+    """Return a folder that no other user can write, the same one for every process; None where nothing is writable."""
+    try:
+        folder = Path(tempfile.gettempdir(), f"{PROGRAM}-{os.getuid()}")
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        status = folder.lstat()
+        if stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077:
+            return folder
+        return Path(tempfile.mkdtemp(prefix=f"{PROGRAM}-"))  # another user was there before
+    except OSError:
+        return None
 
 
 def raise_malloc_thresholds() -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import PackageNotFoundError
 
 import pytest
 from command_line import assert_usage_error, parse_command_line
 
 import cli
+from bench import environment
 
 TRAIN = """data preset profile backbone set steps seed backbone-weights out gpus processes threads backend precision
 accumulation channels-last compile checkpointing workers loss-normalization denominators
@@ -67,6 +69,17 @@ def test_version_without_installation(monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.setattr(cli, "version", absent)
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == "unept-bench (not installed)\n"
+
+
+def test_libraries_are_told_of_a_home_where_there_is_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(environment, "home_variables", lambda: {"XDG_CACHE_HOME": "/own"})
+    monkeypatch.setattr(cli, "_version", lambda: os.environ["XDG_CACHE_HOME"])
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == "unept-bench /own\n"
+    assert "XDG_CACHE_HOME" not in os.environ
 
 
 def test_a_verb_that_is_none_is_refused_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:

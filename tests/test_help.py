@@ -17,51 +17,6 @@ from experiments.commands.options import GROUPS, Verb
 
 VERBS = (*cli.VERBS, cli.data_verify.VERB)
 LONGEST_SUMMARY = 45
-MISTAKES = (
-    ["ablte"],
-    ["ablate"],
-    ["ablate", "--grid", "N="],
-    ["ablate", "--grid", "N=four"],
-    ["ablate", "--grid", "X=1"],
-    ["ablate", "--grid", "N=4", "--preset", "quik"],
-    ["ablate", "--grid", "N=4", "--seeds", "many"],
-    ["ablate", "--grid", "N=4", "--seeds", "0"],
-    ["ablate", "--grid", "N=4", "--backend", "fast"],
-    ["ablate", "--grid", "N=4", "--shard", "3/2"],
-    ["ablate", "--grid", "N=4", "--retry", "faild"],
-    ["ablate", "--grid", "N=4", "--data", "folder:absent"],
-    ["table", "9"],
-    ["table", "five"],
-    ["table", "6", "--set", "X=1"],
-    ["table", "6", "--split", "tset"],
-    ["train", "--preset", "quik"],
-    ["train", "--gpus", "-1"],
-    ["train", "--workers", "-1"],
-    ["train", "--precision", "fp8"],
-    ["train", "--set", "hads=2"],
-    ["train", "--data", "folder:absent"],
-    ["evaluate", "absent.safetensors", "--data", "scenes"],
-    ["evaluate", "absent.safetensors", "--data", "folder:absent"],
-    ["evaluate", "absent.safetensors"],
-    ["evaluate", "m.safetensors", "--data", "scenes", "--scales", "0"],
-    ["predict", "absent.jpg", "--checkpoint", "m", "--out", "o"],
-    ["predict", ".", "--checkpoint", "absent", "--out", "o"],
-    ["convert", "absent.pth", "--out", "o.safetensors"],
-    ["check"],
-    ["check", "longformer", "--slot", "encoder"],
-    ["complexity", "--size", "7"],
-    ["complexity", "--batch", "0"],
-    ["memory", "--precision", "fp8"],
-    ["step", "quikc"],
-    ["step", "quick", "--backends", "fast"],
-    ["kernels", "--repeats", "0"],
-    ["kernels", "--shapes", "small,large"],
-    ["attention", "--malloc", "mine"],
-    ["hours", "--tflops", "0"],
-    ["report", "absent"],
-    ["power"],
-    ["data", "verify", "absent"],
-)
 
 
 def help_of(words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
@@ -124,26 +79,12 @@ def in_child(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=folder)
 
 
-def test_help_imports_no_torch(tmp_path: Path) -> None:
+def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     calls = [[], ["--version"], *[[*words_of(verb), "--help"] for verb in VERBS]]
     code = (
         f"for words in {calls!r}:\n"
         "    assert cli.main(words) == 0, words\n"
-        "    assert 'torch' not in sys.modules, words\n"
+        "    assert not {'torch', 'timm', 'mmcv', 'pandas', 'matplotlib'} & set(sys.modules), words\n"
     )
     done = in_child(code, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_mistakes_that_arguments_alone_tell_are_refused_before_torch_is_imported(tmp_path: Path) -> None:
-    code = (
-        f"for words in {MISTAKES!r}:\n"
-        "    assert cli.main(words) == 2, words\n"
-        "    assert 'torch' not in sys.modules, words\n"
-    )
-    done = in_child(code, tmp_path)
-    assert done.returncode == 0, done.stderr
-    lines = done.stderr.splitlines()
-    assert len(lines) == len(MISTAKES), "one line each"
-    assert all(line.startswith("unept-bench: ") for line in lines)
-    assert list(tmp_path.iterdir()) == []

@@ -96,7 +96,7 @@ def predict(
 
     Raises:
         ValueError: For a picture or a protocol that is not possible.
-        NonFiniteError: A map of the model holds a NaN or an infinity; the message says in which window.
+        NonFiniteError: A map of the model, or the sum of several, holds a NaN or an infinity; the message says where.
     """
     protocol = _Protocol(mode, window, stride, tuple(scales), flip, base, batch)
     passes = _passes(model, image_HW3, protocol, device)
@@ -234,6 +234,8 @@ def _bands(
                 size = (logits_GKnw.shape[2], width)
                 logits_GKnw = F.interpolate(logits_GKnw, size=size, mode="bilinear", align_corners=False)
             probabilities_GKnW = logits_GKnw.softmax(1)
+            with non_finite_in(f"scale {ratio:g}{', mirrored' * flipped}, averaged over windows"):
+                check_finite(probabilities_GKnW, "class probabilities")  # finite logits may have an infinite sum
             yield probabilities_GKnW.flip(3) if flipped else probabilities_GKnW
             done = band.stop
         if done < height:

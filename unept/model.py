@@ -7,25 +7,16 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unept import attention, backbones
+from unept import backbones
 from unept.backbones import Backbone
-from unept.config import SLOTS, ModelConfig, options_of
+from unept.config import ModelConfig
+from unept.config_rules import check_levels, check_model_config
 from unept.context import ContextBranch
 from unept.layers import positions
 from unept.spatial import DIRECTIONS, SpatialBranch, prediction_head
-from unept.utils.messages import nearest_clause
 
 STRIDE = 8  # pixels between queries
 MULTIPLE = 16  # images are padded to a multiple of it
-
-CHOICES = {
-    "offset_init": ("released", "scaled"),
-    "queries": ("spatial", "embed", "both"),
-    "boundary_head": ("binary", "two_class"),
-    "edge_threshold": ("probability", "logit"),
-    "position_resize": ("bilinear", "bicubic"),
-}
-COUNTS = ("classes", "size", "levels", "points", "heads", "width", "ffn", "decoder_layers", "head_width", "ffn_chunks")
 
 
 class Output(NamedTuple):
@@ -64,8 +55,7 @@ class UNEPT(nn.Module):
         """
         super().__init__()
         check_model_config(config)
-        if config.levels > len(backbone.channels):
-            raise ValueError(f"levels={config.levels}, but {config.backbone} has {len(backbone.channels)} levels")
+        check_levels(config, len(backbone.channels))
         self.config = config
         self.grid = -(-config.size // STRIDE)
         self.backbone = backbone
@@ -162,43 +152,3 @@ def build(config: ModelConfig, *, weights: str = "") -> nn.Module:
 
         return published.build_network(config, weights=weights)
     return UNEPT(config, backbones.make_backbone(config.backbone, config.size, config.position_resize, weights))
-
-
-def check_model_config(config: ModelConfig) -> None:
-    """Check a configuration without building the model. ValueError for the first setting that is not possible."""
-    if config.architecture != "unept":
-        from unept import published
-
-        published.check_network(config)
-        return
-    backbones.check_backbone(config.backbone)
-    for field, allowed in CHOICES.items():
-        value = getattr(config, field)
-        if value not in allowed:
-            raise ValueError(
-                f"{field} cannot be {value!r}{nearest_clause(str(value), allowed)}; it is one of {', '.join(allowed)}"
-            )
-    for field in COUNTS:
-        if getattr(config, field) < 1:
-            raise ValueError(f"{field}={getattr(config, field)}: at least 1")
-    if config.encoder_layers < 0:
-        raise ValueError(f"encoder_layers={config.encoder_layers}: at least 0")
-    if min(config.spatial_widths) < 1:
-        raise ValueError(f"spatial_widths={config.spatial_widths}: at least 1 each")
-    if not 0 <= config.dropout < 1:
-        raise ValueError(f"dropout={config.dropout}: from 0 to below 1")
-    if config.width % 4:
-        raise ValueError(f"width={config.width}: a multiple of 4, for the position encoding")
-    if config.width % config.heads:
-        raise ValueError(f"heads={config.heads} does not divide width={config.width}")
-    if config.queries == "spatial" and not config.spatial:
-        raise ValueError("queries=spatial needs the spatial branch; without it queries is embed")
-    for name, _ in config.attention_options:
-        if name.partition(".")[0] not in SLOTS:
-            raise ValueError(f"attention_options: {name!r} names no slot; there are {', '.join(SLOTS)}")
-    for slot in SLOTS:
-        name = getattr(config, slot)
-        if ":" in name:  # what else there is to say of it is said where it is made
-            attention.check_name(slot, name)
-        else:
-            attention.check_slot(slot, name, options_of(config, slot))

@@ -11,10 +11,11 @@ that would repeat the same failure are skipped.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.attention_layer import behaviour, costs, gradients, timing
 from bench.attention_layer.attention_under_test import AttentionUnderTest, Shapes, attention_from_options
+from bench.attention_layer.budget import CHECK_SECONDS, OutOfTime, TimeBudget
 from bench.attention_layer.result import CheckLine, Status, failure_line
 from bench.profiling.memory.layer_peak import MAP_SIDES
 from unept.utils import user_code
@@ -23,10 +24,12 @@ CHECK_ALLOWANCE = 3.0  # times the limit of a user's code that one check may tak
 
 __all__ = [
     "CHECK_ALLOWANCE",
+    "CHECK_SECONDS",
     "AttentionUnderTest",
     "CheckEffort",
     "CheckLine",
     "LayerCheck",
+    "TimeBudget",
     "attention_from_options",
     "brief_checks",
     "check_attention",
@@ -71,28 +74,49 @@ def check_attention(
     beside: Sequence[AttentionUnderTest] = (),
     effort: CheckEffort | None = None,
     say: Callable[[CheckLine], None] = lambda _: None,
+    budget: TimeBudget | None = None,
 ) -> list[CheckLine]:
-    """Run every check of an attention and return its lines.
+    """Run every check of an attention and return its lines. A check that has no time left to end is a WARN.
 
     Args:
         subject: The attention under test.
         beside: Attentions that are timed with it.
         effort: Sizes and seconds; None for the default.
         say: Called with each line as it comes.
+        budget: Seconds of all checks; None for CHECK_SECONDS from now on.
     """
     lines: list[CheckLine] = []
-    for check in _checks(subject, beside, effort or CheckEffort()):
-        for line in run_check(check, [line.name for line in lines if line.status == "FAIL"]):
+    budget = budget or TimeBudget()
+    subject = replace(subject, before=budget.require_time)
+    beside = [replace(other, before=budget.require_time) for other in beside]
+    checks = _checks(subject, beside, effort or CheckEffort(), budget)
+    for check in checks:
+        failed = [line.name for line in lines if line.status == "FAIL"]
+        for line in _run_in_time(check, failed, budget, is_last=check is checks[-1]):
             lines.append(line)
             say(line)
     return lines
 
 
+def _run_in_time(check: LayerCheck, failed: Sequence[str], budget: TimeBudget, *, is_last: bool) -> list[CheckLine]:
+    """Return the lines of a check, or one that says that it did not end in its seconds."""
+    began = budget.clock()
+    try:
+        with budget.one_check(is_last=is_last):
+            return run_check(check, failed)
+    except OutOfTime:
+        spent = budget.clock() - began
+        text = f"stopped after {spent:.0f} s: nothing is known of it, the other checks need their time"
+        return [CheckLine(status="WARN", name=check.name, text=text, is_stopped=True)]
+
+
 def summary_line(lines: Sequence[CheckLine], seconds: float) -> str:
-    """Return the last line: the number of lines of each status, and how long it took."""
+    """Return the last line: the number of lines of each status, what had no time, and how long it took."""
     statuses = [line.status for line in lines]
     shown: tuple[Status, ...] = ("PASS", "FAIL", "WARN", "INFO") if "WARN" in statuses else ("PASS", "FAIL", "INFO")
-    return f"{', '.join(f'{statuses.count(status)} {status}' for status in shown)} in {seconds:.0f} s"
+    stopped = [line.name for line in lines if line.is_stopped]
+    told = f"; no time was left for {', '.join(stopped)}" if stopped else ""
+    return f"{', '.join(f'{statuses.count(status)} {status}' for status in shown)} in {seconds:.0f} s{told}"
 
 
 def brief_checks(subject: AttentionUnderTest, maps: Shapes) -> list[LayerCheck]:
@@ -127,7 +151,9 @@ def run_check(check: LayerCheck, failed: Sequence[str]) -> list[CheckLine]:
     return [lines] if isinstance(lines, CheckLine) else lines
 
 
-def _checks(subject: AttentionUnderTest, beside: Sequence[AttentionUnderTest], effort: CheckEffort) -> list[LayerCheck]:
+def _checks(
+    subject: AttentionUnderTest, beside: Sequence[AttentionUnderTest], effort: CheckEffort, budget: TimeBudget
+) -> list[LayerCheck]:
     shapes, traced, repeatable = ("shapes",), ("fake-tensor trace",), ("determinism in evaluation",)
     maps = _square(effort.side, subject.levels)
     near = _square(effort.reach, subject.levels)
@@ -152,7 +178,8 @@ def _checks(subject: AttentionUnderTest, beside: Sequence[AttentionUnderTest], e
         ),
     ]
     if effort.seconds:
-        run = lambda: timing.check_time(subject, beside, maps, effort.seconds)  # noqa: E731
+        # Rounds are planned for one half of the seconds that are left: predictions come before them.
+        run = lambda: timing.check_time(subject, beside, maps, min(effort.seconds, budget.left / 2))  # noqa: E731
         checks.append(LayerCheck(name=timing.TIME_CHECK, run=run, needs=(*shapes, *traced)))
     return checks
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -14,6 +14,10 @@ from unept.config import ModelConfig
 
 Shapes = tuple[tuple[int, int], ...]
 TINY_SHAPES: Shapes = ((5, 3), (2, 3), (1, 2))  # odd, and few tokens: what is called many times
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +63,11 @@ class AttentionCall:
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionUnderTest:
-    """The attention that `model` has in `slot`."""
+    """The attention that `model` has in `slot`; `before` is called before each of its calls and may raise."""
 
     slot: str
     model: ModelConfig
+    before: Callable[[], None] = field(default=_nothing, compare=False)
 
     @property
     def name(self) -> str:
@@ -90,7 +95,10 @@ class AttentionUnderTest:
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(layer)
-            return make_slot(replace(self.model, **changes), self.slot, layer)
+            module = make_slot(replace(self.model, **changes), self.slot, layer)
+        if self.before is not _nothing:
+            module.register_forward_pre_hook(lambda *_: self.before())
+        return module
 
     def perturbed(self, dtype: torch.dtype = torch.float32, **changes: Any) -> nn.Module:
         """Return a module in evaluation mode, with noise on its parameters: initial zeros would hide what it does."""
@@ -119,7 +127,8 @@ class AttentionUnderTest:
         if self.is_cross:
             queries = tensor(batch, math.prod(shapes[0]))
             return AttentionCall(
-                tensors={"queries": queries, "memory": tensor(batch, total)}, sizes=(shapes[0], shapes)
+                tensors={"queries": queries, "memory": tensor(batch, total)},
+                sizes=(shapes[0], shapes),
             )
         tokens = tensor(batch, total)
         position = tensor(1, total).expand_as(tokens) if self.slot == "encoder_self" else None
@@ -153,22 +162,9 @@ def attention_from_options(
     Raises:
         ValueError: The slot, the name, a parameter or a value is not possible; the message is one line.
     """
-    from bench.config.attention_options import applicable_options
-    from unept import attention
+    from bench.config.attention_options import model_with_attention
 
-    attention.attention_names(slot)
-    named: dict[str, Any] = {slot: name}
-    model, parameters = replace(base or ModelConfig(), **named), {}
-    for word in words:
-        parameter, equals, value = word.partition("=")
-        if not (parameter and equals and value):
-            raise ValueError(f"--set {word}: expected parameter=value")
-        if parameter in parameters:
-            raise ValueError(f"--set {word}: {parameter} is given twice")
-        parameters[parameter] = value
-    attention.check_slot(slot, name, parameters)
-    options = applicable_options(model, {f"{slot}.{parameter}": value for parameter, value in parameters.items()})
-    subject = AttentionUnderTest(slot=slot, model=replace(model, attention_options=tuple(sorted(options.items()))))
+    subject = AttentionUnderTest(slot=slot, model=model_with_attention(slot, name, words, base))
     try:
         subject.make()
     except ValueError:

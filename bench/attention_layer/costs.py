@@ -78,7 +78,7 @@ def check_operations(subject: AttentionUnderTest, maps: Shapes) -> CheckLine:
         text += f" ({counts.sampling_gmacs:.3f} of them sampling)"
     text += f", and {counts.elementwise_gops:.3f}e9 element-wise operations"
     if counts.is_mostly_elementwise:
-        text += ", which are more and in no count of GMACs: compare this attention by time and memory"
+        text += ", which are as many or more and in no count of GMACs: compare this attention by time and memory"
     return CheckLine(status="WARN" if counts.is_mostly_elementwise else "PASS", name="operations counted", text=text)
 
 

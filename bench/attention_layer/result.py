@@ -16,11 +16,12 @@ _NOT_THE_USERS = (Path(torch.__file__).parent, Path(__file__).parents[1])
 
 @dataclass(frozen=True, kw_only=True)
 class CheckLine:
-    """Result of one check: status, name of the check, and one line of text."""
+    """Result of one check: status, name, one line of text, and True in `is_stopped` where it had no time to end."""
 
     status: Status
     name: str
     text: str
+    is_stopped: bool = False
 
     def __str__(self) -> str:
         return f"{self.status}  {self.name}: {self.text}"

@@ -14,7 +14,9 @@ from typing import Any
 from bench.config.fields import check_number, did_you_mean, one_of, parse_as
 from bench.config.settings import Settings, settings_from_dict, settings_to_dict
 from bench.config.user_parameters import user_parameters
+from unept.catalogue import KEYWORDS, check_options, is_own_class, slot_attentions
 from unept.config import SLOTS, ModelConfig
+from unept.config_rules import check_module, check_slot, check_values
 
 
 def is_attention_option(name: str) -> bool:
@@ -43,6 +45,35 @@ def applicable_options(model: ModelConfig, words: Mapping[str, str]) -> dict[str
         if parameter in own:
             values[name] = _value(f"{name}={word}", own[parameter].type, word)
     return values
+
+
+def model_with_attention(slot: str, name: str, words: Iterable[str], base: ModelConfig | None = None) -> ModelConfig:
+    """Return a model with an attention and its parameters in a slot; torch is imported for a user's class alone.
+
+    Args:
+        slot: Slot of the model.
+        name: One of our names, or `module:Class`.
+        words: Parameters of the attention, such as "window=7".
+        base: Model to put it into; None for the paper's.
+
+    Raises:
+        ValueError: The slot, the name, a parameter or a value is not possible; the message is one line.
+    """
+    is_own_class(slot, name)
+    named: dict[str, Any] = {slot: name}
+    model, parameters = dataclasses.replace(base or ModelConfig(), **named), {}
+    for word in words:
+        parameter, equals, value = word.partition("=")
+        if not (parameter and equals and value):
+            raise ValueError(f"--set {word}: expected parameter=value")
+        if parameter in parameters:
+            raise ValueError(f"--set {word}: {parameter} is given twice")
+        parameters[parameter] = value
+    check_slot(slot, name)
+    check_options(f"{slot}={name}", _parameters(slot, name), parameters)
+    options = applicable_options(model, {f"{slot}.{parameter}": value for parameter, value in parameters.items()})
+    check_values(slot, name, {option.partition(".")[2]: value for option, value in options.items()}, model.heads)
+    return dataclasses.replace(model, attention_options=tuple(sorted(options.items())))
 
 
 def with_attention_options(settings: Settings, options: Mapping[str, Any]) -> Settings:
@@ -87,8 +118,6 @@ def unknown_option_error(axis: str, name: str, models: Iterable[ModelConfig]) ->
         name: Its name, `SLOT.PARAMETER`.
         models: The models of the grid, whose classes in that slot are listed.
     """
-    from unept.attention import KEYWORDS
-
     slot, _, parameter = name.partition(".")
     if parameter in KEYWORDS:
         return ValueError(f"axis {axis!r}: {parameter} is the model's own, not that of a slot")
@@ -101,12 +130,10 @@ def unknown_option_error(axis: str, name: str, models: Iterable[ModelConfig]) ->
 
 
 def _parameters(slot: str, kind: str) -> Mapping[str, Any]:
-    if ":" in kind:
-        return user_parameters(slot, kind)
-
-    from unept import attention  # imports torch
-
-    return attention.attention_parameters(slot, kind)
+    if not is_own_class(slot, kind):
+        return slot_attentions(slot)[kind]
+    check_module(f"{slot}={kind}", kind.partition(":")[0])
+    return user_parameters(slot, kind)
 
 
 def _value(text: str, kind: Any, word: str) -> Any:

@@ -13,6 +13,7 @@ from bench import user_code
 from bench.config.grid import Variant, prefix_variant, validate_settings
 from bench.config.settings import Settings, settings_from_dict, settings_to_dict
 from unept.config import SLOTS, ModelConfig
+from unept.config_rules import check_weights
 
 
 def read_class_names(base: Settings, *, named_by_user: bool) -> tuple[str, ...]:
@@ -43,16 +44,19 @@ def check_variants(variants: Sequence[Variant]) -> None:
     Raises:
         ValueError: Led by the name of the variant.
     """
+    for variant in variants:
+        _check_without_building(variant)
     isolated = [variant for variant in variants if user_modules(variant.settings.model)]
-    problems = {variant.name: problem_of(variant.settings) for variant in variants if variant not in isolated}
+    problems: dict[str, str] = {}
     if isolated:
         names = ", ".join(dict.fromkeys(name for variant in isolated for name in user_modules(variant.settings.model)))
         settings = [settings_to_dict(variant.settings) for variant in isolated]
         said = user_code.call_isolated("bench.config.checks:problems_of", settings, about=names)
-        problems |= {variant.name: problem for variant, problem in zip(isolated, said, strict=True)}
+        problems = {variant.name: problem for variant, problem in zip(isolated, said, strict=True)}
     for variant in variants:
-        if problems[variant.name]:
-            raise ValueError(prefix_variant(variant.name, ValueError(problems[variant.name])))
+        problem = problems[variant.name] if variant.name in problems else problem_of(variant.settings)
+        if problem:
+            raise ValueError(prefix_variant(variant.name, ValueError(problem)))
 
 
 def user_modules(model: ModelConfig) -> list[str]:
@@ -69,18 +73,25 @@ def problem_of(settings: Settings) -> str:
     """Return why the model of settings cannot be built; "" where it can."""
     import torch
 
-    import unept
+    from unept.model import build  # out of the try: a package that is missing is no matter of one variant
 
     try:
-        validate_settings(settings)
         with torch.device("meta"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            unept.build(settings.model, weights=settings.train.backbone_weights)
+            build(settings.model, weights=settings.train.backbone_weights)
     except ValueError as error:
         return str(error)
     except Exception:
         pass
     return ""
+
+
+def _check_without_building(variant: Variant) -> None:
+    try:
+        validate_settings(variant.settings)
+        check_weights(variant.settings.train.backbone_weights)
+    except ValueError as error:
+        raise ValueError(prefix_variant(variant.name, error)) from None
 
 
 def check_data_sets(variants: Sequence[Variant], *, read_files: bool = True) -> None:

@@ -34,6 +34,7 @@ from bench.config.fields import (
 )
 from bench.config.settings import Settings, TrainConfig
 from unept.config import SLOTS, paper_profile, released_profile
+from unept.config_rules import check_model_config
 
 PROFILES = {
     "paper": (*paper_profile(), TrainConfig(lr_drop=2 / 3)),
@@ -256,8 +257,6 @@ def validate_settings(settings: Settings) -> None:
     Raises:
         ValueError: Names the field.
     """
-    from unept.model import check_model_config  # the models' own rules; they import torch
-
     check_model_config(settings.model)
     train, evaluation = settings.train, settings.evaluation
     if not 0 < train.scale_min <= train.scale_max:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 _TEMPORARY = ".tmp"  # what a file's name has at its end while it is written
 _ROOM = 256  # bytes of a path that are left for what a report puts into its folder
+_FILE_ROOM = 8 << 20  # bytes that the largest file of a report, a log or a small model may take
 _NAME_LIMIT, _PATH_LIMIT = 255, 4096  # bytes, where the system does not say
 
 
@@ -21,7 +22,8 @@ def check_output(path: Path, option: str, *, is_file: bool = False) -> None:
 
     Raises:
         ValueError: In one line, for a name that is no UTF-8 or too long, for a file where a folder must be or the other
-            way round, and for a folder in which nothing can be written.
+            way round, for a folder in which nothing can be written, and for a limit of file sizes below what a report
+            takes.
     """
     said = f"{option} {os.fsencode(path).decode('utf-8', 'backslashreplace')}"
     try:
@@ -46,6 +48,22 @@ def check_output(path: Path, option: str, *, is_file: bool = False) -> None:
         raise ValueError(f"{said}: a path of {len(os.fsencode(there))} bytes is too long; name a shorter one")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise ValueError(f"{said}: {existing} is not writable; name another folder")
+    largest = _file_size_limit()
+    if largest is not None and largest < _FILE_ROOM:
+        raise ValueError(
+            f"{said}: a file of this process may have {largest:,} bytes at most (ulimit -f): expected {_FILE_ROOM:,} "
+            "or more, as a report may take; raise the limit"
+        )
+
+
+def _file_size_limit() -> int | None:
+    """Return the bytes that a file of this process may have; None without a limit."""
+    try:
+        import resource
+    except ImportError:  # Windows, which has none
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
 
 
 def _mode(path: Path) -> int:

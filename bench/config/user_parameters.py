@@ -11,14 +11,14 @@ from bench import user_code as processes
 from unept.utils import user_code
 
 if TYPE_CHECKING:
-    from unept.attention import Parameter
+    from unept.catalogue import Parameter
 
 _TYPES = {"int": int, "float": float, "bool": bool, "str": str, "...": ...}
 
 
 def user_parameters(slot: str, name: str) -> dict[str, Parameter]:
     """Return the parameters of `module:Class` by name. ValueError for one that cannot be had."""
-    from unept.attention import Parameter
+    from unept.catalogue import Parameter
 
     described = _described(slot, name, (*sys.path, user_code.working_directory()))
     if isinstance(described, str):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from bench.evaluation.options import check_new_checkpoint
 from bench.evaluation.protocol import BASE_OF_CLASSES
 from unept.backbones import VisionTransformer
 from unept.checkpoints import model_file
@@ -44,10 +45,7 @@ def convert_checkpoint(path: Path, out: Path, *, heads: int = 8, say: Callable[[
     Raises:
         ValueError: A tensor does not fit, the file is unreadable, or `out` exists; no file is written.
     """
-    if out.exists():
-        raise ValueError(f"{out} exists: nothing is written over a checkpoint; name another with --out")
-    if out.suffix != model_file.SUFFIX:
-        raise ValueError(f"--out {out}: a checkpoint's name ends in {model_file.SUFFIX}")
+    check_new_checkpoint(out)
     released = read_released(path)
     try:
         parity = compare(released.state_dict, heads)

@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from bench.config.fields import LARGEST_INTEGER
-from bench.config.option_fields import argument, nested_options, option
+from bench.config.option_fields import argument, check_options, nested_options, option
+from unept.checkpoints.description import SUFFIX
 from unept.data.image_file import MAX_PIXELS
 from unept.data.sample import SPLITS
 
 if TYPE_CHECKING:
     from bench.evaluation.protocol import EvaluationProtocol
+    from unept.data import Dataset
 
 MODES = ("slide", "whole")
 OWN_IMAGE_SIZE = (0, 0)  # instead of a base: every picture's own size
 MAX_SCALE = 16
+DEVICE_KINDS = ("auto", "cpu", "cuda", "mps", "xpu")
 DATA_HELP = "scenes, or folder:, ade20k:, cityscapes: or pascal_context: and a path."
 PROTOCOL, DEVICES = "Protocol", "Devices"
 
@@ -92,12 +95,18 @@ class ProtocolOverrides:
         parse=parse_base,
     )
 
+    def check(self) -> None:
+        """Raise ValueError for a window or stride that no default makes possible."""
+        for name, value in (("window", self.window), ("stride", self.stride)):
+            if value is not None and not 1 <= value <= LARGEST_INTEGER:
+                raise ValueError(f"--{name} {value}: expected at least 1")
+        if self.window is not None and self.stride is not None and self.stride > self.window:
+            raise ValueError(f"--stride {self.stride}: expected at most the window, {self.window}")
+
     def over(self, default: EvaluationProtocol) -> EvaluationProtocol:
         """Return `default` with these changes; the stride follows the window. Raises ValueError."""
+        self.check()
         changes = {name: value for name, value in vars(self).items() if value is not None}
-        for name in changes.keys() & {"window", "stride"}:
-            if not 1 <= changes[name] <= LARGEST_INTEGER:
-                raise ValueError(f"--{name} {changes[name]}: expected at least 1")
         if "window" in changes and "stride" not in changes:
             changes["stride"] = max(1, changes["window"] // 3)
         if changes.get("base") == OWN_IMAGE_SIZE:
@@ -158,3 +167,47 @@ class PredictRequest:
     overrides: ProtocolOverrides = nested_options(ProtocolOverrides)
     device: str = option("auto", help="auto, cpu, cuda, cuda:1 ...", metavar="NAME", group=DEVICES, completes="devices")
     own_modules: bool = option(False, help="Import the attention that a checkpoint names as module:Class.")
+
+
+def check_device(name: str) -> None:
+    """Raise ValueError for a name that no device has; whether it is there, torch says."""
+    kind, colon, number = name.partition(":")
+    if kind not in DEVICE_KINDS or (colon and (kind == "auto" or not number.isdecimal())):
+        raise ValueError(f"--device {name}: not to be had here (expected auto, cpu, cuda, cuda:1 and so on)")
+
+
+def check_evaluation(request: EvaluationRequest, dataset: Dataset) -> None:
+    """Check what needs no checkpoint to be read and no torch: ranges, what goes together, and what the split is for.
+
+    Raises:
+        ValueError: In one line.
+    """
+    if not request.checkpoints:
+        raise ValueError("evaluate: expected at least one checkpoint")
+    check_options(request)
+    request.overrides.check()
+    check_device(request.device)
+    if request.gpus and request.processes:
+        raise ValueError("--processes and --gpus: give one of them")
+    if request.results is not None and request.data.partition(":")[0] != "cityscapes":
+        raise ValueError(f"--results: files for the test server of cityscapes:PATH, not of {request.data}")
+    if request.results is not None and len(request.checkpoints) > 1:
+        raise ValueError(f"--results: {len(request.checkpoints)} checkpoints would write the same files; give one")
+    if request.results is None and not getattr(dataset, "labelled", True):
+        hint = "; --results FOLDER writes files for its test server" if dataset.name == "Cityscapes" else ""
+        raise ValueError(f"{request.data}: split {request.split!r} has no labels to score against{hint}")
+
+
+def check_prediction(request: PredictRequest) -> None:
+    """Check what needs no checkpoint to be read and no torch. Raises ValueError."""
+    check_options(request)
+    request.overrides.check()
+    check_device(request.device)
+
+
+def check_new_checkpoint(out: Path) -> None:
+    """Raise ValueError if a checkpoint cannot be written there: something is there, or it has another suffix."""
+    if out.exists():
+        raise ValueError(f"{out} exists: nothing is written over a checkpoint; name another with --out")
+    if out.suffix != SUFFIX:
+        raise ValueError(f"--out {out}: a checkpoint's name ends in {SUFFIX}")

@@ -22,7 +22,7 @@ from unept.boundary import OFFSETS
 from unept.checkpoints import model_file
 from unept.data.contact_sheet import WHEEL
 from unept.data.image_file import MAX_PIXELS
-from unept.data.load_image import Photo, photos_below, read_photo
+from unept.data.load_image import Photo, read_photo
 from unept.model import UNEPT
 from unept.utils.finite import non_finite_in
 
@@ -131,34 +131,6 @@ def load_predictors(request: PredictRequest) -> list[Predictor]:
         protocol = request.overrides.over(single_scale_protocol(checkpoint.config.size, checkpoint.facts.get("base")))
         loaded.append(Predictor(name, path, checkpoint, protocol, device))
     return loaded
-
-
-def image_paths(path: Path, out: Path) -> dict[str, Path]:
-    """Return the images at a path by a name that no two share: their own below the folder, without suffix where unique.
-
-    Args:
-        path: An image, or a folder of them.
-        out: Folder of the results; images in it are left out.
-
-    Raises:
-        ValueError: There is no image, or `out` is the folder itself.
-    """
-    if not path.exists():
-        raise ValueError(f"{path}: no such picture or folder")
-    out_folder = out.resolve()
-    if path.resolve() == out_folder:
-        raise ValueError(f"--out {out}: the pictures lie there, and results would be among them; name another folder")
-    files = [path]
-    if path.is_dir():
-        files = [file for file in photos_below(path) if not file.parent.resolve().is_relative_to(out_folder)]
-    if not files:
-        raise ValueError(f"{path}: no pictures in it")
-    below = [file.relative_to(path) if path.is_dir() else Path(file.name) for file in files]
-    bare = [name.with_suffix("").as_posix() for name in below]
-    return {
-        (name.as_posix() if bare.count(short) > 1 else short): file
-        for name, short, file in zip(below, bare, files, strict=True)
-    }
 
 
 def predict_image(

@@ -9,8 +9,10 @@ told to stop gets none and stays due. An interrupt of this process stops the wor
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
+import os
 import queue
 import subprocess
 import threading
@@ -21,7 +23,7 @@ from typing import Any
 
 from bench import environment, user_code
 from bench.child_process import end_session
-from bench.launchers.process import close_stdin, exit_reason, send_spec, start_worker, stop_reason
+from bench.launchers.process import close_stdin, exit_reason, is_thread_refused, send_spec, start_worker, stop_reason
 from bench.launchers.queue import (
     GRACE_SECONDS,
     POLL_SECONDS,
@@ -95,6 +97,7 @@ def run_local_jobs(
     Raises:
         Interrupted: When told to stop. The workers are ended before any of these is raised.
         StoreUnwritable: When a worker cannot write.
+        OSError: With EAGAIN, when a worker could start no thread.
         SourcesChanged: When the sources or the data were edited meanwhile.
     """
     assert parallel >= 1, parallel
@@ -264,6 +267,10 @@ class LocalQueue(JobQueue):
         stopped = stop_reason(code)
         if stopped:
             return Outcome(job=job, status="stopped", message=stopped, seconds=seconds)
+        if is_thread_refused(self.store.log(job.key)) and not slots_of(job.spec["settings"]):
+            raise OSError(
+                errno.EAGAIN, os.strerror(errno.EAGAIN)
+            )  # the machine's refusal, which says nothing of the run
         return self.write_row_here(job, exit_reason(code, self.store.log(job.key), kills=task.kills), seconds)
 
 

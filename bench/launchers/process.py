@@ -20,6 +20,8 @@ from bench.launchers.worker import is_allocation_failure
 from bench.results.source_hash import slots_of
 from bench.results.store import Store, utc_now
 
+_THREAD_REFUSALS = ("can't start new thread", "Thread creation failed: Resource temporarily unavailable")
+
 
 def start_worker(spec: Mapping[str, Any], log: Path, *, gpu: str | None) -> subprocess.Popen[bytes]:
     """Start a worker that takes specs like this one.
@@ -90,6 +92,11 @@ def exit_reason(code: int, log: Path, *, kills: int) -> dict[str, str]:
     if is_allocation_failure(_tail(log)):
         return {"status": "oom", "message": f"worker {end} after an allocation failed"}
     return {"status": "failed", "message": f"worker {end} without a result; see logs/{log.name}"}
+
+
+def is_thread_refused(log: Path) -> bool:
+    """Return True if the last attempt that a log tells of ended because no further thread or process was allowed."""
+    return any(words in _tail(log) for words in _THREAD_REFUSALS)
 
 
 def worker_environment(spec: Mapping[str, Any], *, gpu: str | None) -> dict[str, str]:

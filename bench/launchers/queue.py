@@ -17,7 +17,8 @@ from types import FrameType
 from typing import Any, Protocol
 
 from bench.launchers.worker import make_row
-from bench.results.store import ClaimBusy, Store, utc_now
+from bench.results.row_files import ClaimBusy
+from bench.results.store import Store, utc_now
 
 POLL_SECONDS = 0.5  # seconds between looks at what other processes hold
 GRACE_SECONDS = 3.0  # seconds a worker has to end after it was told to

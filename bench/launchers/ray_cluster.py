@@ -38,7 +38,8 @@ from bench.launchers.queue import (
     signals_raise,
 )
 from bench.launchers.worker import is_store_unwritable, make_row
-from bench.results.store import ClaimBusy, Store, utc_now
+from bench.results.row_files import ClaimBusy
+from bench.results.store import Store, utc_now
 from bench.results.user_modules import read_copy
 
 MAX_RESTARTS = 3  # times that a lost job begins again

@@ -38,9 +38,10 @@ from typing import Any, TextIO
 from bench import environment
 from bench.errors import one_line
 from bench.results.data_digest import digest_of_settings
+from bench.results.row_files import ClaimBusy
 from bench.results.rows import PROGRAM, SCHEMA, Row, data_digest_of, json_value
 from bench.results.source_hash import slots_of, source_hash
-from bench.results.store import ClaimBusy, Store, utc_now
+from bench.results.store import Store, utc_now
 from unept.utils import user_code
 
 UNWRITABLE_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)

@@ -19,6 +19,7 @@ from torch import nn
 from bench.errors import message_line
 from bench.profiling.flops import counter
 from bench.profiling.image_size import ImageSize
+from bench.profiling.network_spec import check_network_spec
 from unept.utils import user_code
 
 MakeNetwork = Callable[[], nn.Module]
@@ -81,13 +82,11 @@ def network_from_spec(spec: str, size: ImageSize) -> MakeNetwork:
     """
     from unept.utils import torchvision_shim
 
+    check_network_spec(spec)
     torchvision_shim.ensure()
     module, _, name = spec.partition(":")
     if module == "timm" and name:
         return _from_timm(spec, name, size)
-    dotted = all(part.isidentifier() for part in module.split("."))
-    if not (dotted and name.isidentifier()):
-        raise ValueError(f"--model {spec}: expected timm:NAME or module:callable, as in timm:resnet101")
     build = getattr(_imported(spec, module), name, None)
     if not callable(build):
         raise ValueError(f"--model {spec}: {module} has no callable {name}")

@@ -25,6 +25,7 @@ from bench.results.rows import content_key
 from unept.utils.atomic_files import atomic_write
 from unept.utils.cache_folder import cache_folder
 from unept.utils.file_locks import LockBusy, file_lock
+from unept.utils.paths import user_path
 
 READERS = 8  # files read at once
 LOCK_SECONDS = 10.0  # seconds to wait for another process that writes the same cache file
@@ -142,7 +143,7 @@ def read_files(path: Path) -> FileDigests | None:
 def _split_digest(data: str, split: str) -> _Split:
     from unept.data import open_data
 
-    root = Path(data.partition(":")[2].partition("?classes=")[0]).expanduser()
+    root = user_path(data.partition(":")[2].partition("?classes=")[0])
     pictures: Any = open_data(data, split)
     pairs = [[path for path in (pair.image, pair.label) if path] for pair in pictures.pairs]
     names = [[Path(os.path.relpath(path, root)).as_posix() for path in pair] for pair in pairs]

@@ -27,9 +27,10 @@ from typing import Any
 from bench.config.attention_options import is_attention_option, without_defaults
 from bench.results import release_0_1_0 as release
 from bench.results.roles import MEASURE
+from bench.results.row_files import ClaimBusy
 from bench.results.rows import KINDS, Row, row_key, row_to_text
 from bench.results.source_hash import combined, module_names, our_roles, slots_of, user_roles
-from bench.results.store import ClaimBusy, Store
+from bench.results.store import Store
 from bench.results.user_modules import source_tree
 from unept.utils.atomic_files import atomic_write, sync_folder
 

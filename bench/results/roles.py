@@ -16,9 +16,12 @@ ROLES: Mapping[str, tuple[str, ...]] = {
     "model": (
         "unept/__init__.py",
         "unept/attention/",
+        "unept/attention_rules.py",
         "unept/backbones/",
+        "unept/catalogue.py",
         "unept/checkpoints/",
         "unept/config.py",
+        "unept/config_rules.py",
         "unept/context.py",
         "unept/layers/",
         "unept/model.py",

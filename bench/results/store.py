@@ -27,52 +27,30 @@ import contextlib
 import datetime
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.results import csv_export, data_digest, study_file
-from bench.results.data_digest import DataDigest, FileDigests, has_files
-from bench.results.rows import KINDS, SCHEMA, Row, SharedValues, row_from_text, row_to_text
+from bench.results import csv_export, study_file
+from bench.results.data_digest import has_files
+from bench.results.row_files import RowFiles, StoredRows, files_in, set_aside
+from bench.results.rows import KINDS, SCHEMA, Row
 from bench.results.study_file import FORMAT, ROW_FOLDERS, STUDY_FILE
-from unept.utils.atomic_files import atomic_write, sync_folder
-from unept.utils.file_locks import LockBusy, file_lock
+from unept.utils.atomic_files import atomic_write
+from unept.utils.file_locks import file_lock
+from unept.utils.paths import special_file
 
 _OWN = (STUDY_FILE, "study.lock", f"{STUDY_FILE}.tmp")
 NO_DIGESTS: Mapping[str, str] = {}
 
 
-class ClaimBusy(Exception):
-    """Raised where another process holds the claim."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoredRows:
-    """Rows read from a study.
-
-    Args:
-        rows: The whole rows.
-        problems: One line for each file that had to be left out.
-    """
-
-    rows: tuple[Row, ...]
-    problems: tuple[str, ...]
-
-
-class Store:
+class Store(RowFiles):
     """One study's folder (see the module). Creating a Store touches nothing; `open` creates the folder or refuses it.
 
     Args:
         out: The folder.
         keep: Hold every row that was read, so that it is not read again while its file stays the same.
     """
-
-    def __init__(self, out: Path, *, keep: bool = False) -> None:
-        self.out = out
-        self._keep = keep
-        self._kept: dict[Path, tuple[tuple[int, ...], Row]] = {}
-        self._common = SharedValues()
 
     # --- the folder ---------------------------------------------------------------------------------------------------
 
@@ -103,7 +81,7 @@ class Store:
                 self._write_study(study | {"data": data, "data_splits": known})
         for folder in (*ROW_FOLDERS.values(), "logs", "checkpoints"):
             (self.out / folder).mkdir(exist_ok=True)
-        for leftover in _listed(self.out / "checkpoints"):  # of a worker that was killed just after it wrote its row
+        for leftover in files_in(self.out / "checkpoints"):  # of a worker that was killed just after it wrote its row
             if self.has("run", leftover.name):
                 shutil.rmtree(leftover, ignore_errors=True)
         return messages
@@ -114,7 +92,7 @@ class Store:
         Returns:
             A line that says so, or none. A folder that is no study is left as it is.
         """
-        if not self._listed_rows() and not self._study():
+        if not any(map(self.keys, KINDS)) and not self._study():
             return []
         with self.lock():
             identity = self._identity()
@@ -150,11 +128,6 @@ class Store:
     def _write_study(self, study: Mapping[str, Any]) -> None:
         atomic_write(self.out / STUDY_FILE, study_file.study_text(study), alone=True)
 
-    def _listed_rows(self) -> list[Path]:
-        return [
-            path for folder in ROW_FOLDERS.values() for path in _listed(self.out / folder) if path.suffix == ".json"
-        ]
-
     def check(self, *, preset: str, data: str, splits: Mapping[str, str] = NO_DIGESTS) -> None:
         """Check, without touching anything, that the folder is free or for this preset and data.
 
@@ -165,7 +138,7 @@ class Store:
         """
         if self.out.exists() and not self.out.is_dir():
             raise ValueError(f"{self.out} is a file: expected a folder; name another with --out")
-        foreign = [path.name for path in _listed(self.out) if path.name not in _OWN]
+        foreign = [path.name for path in files_in(self.out) if path.name not in _OWN]
         if not foreign and not (self.out / STUDY_FILE).exists():
             return
         identity = self._identity()
@@ -205,6 +178,8 @@ class Store:
     def _study(self) -> dict[str, Any]:
         """Return study.json's content; {} where it is absent, damaged or not ours. ValueError for a newer schema."""
         try:
+            if special_file(self.out / STUDY_FILE):
+                return {}
             study = json.loads((self.out / STUDY_FILE).read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
             return {}
@@ -294,46 +269,7 @@ class Store:
         if study_file.study_text(study) != before:
             self._write_study(study)
 
-    # --- rows ---------------------------------------------------------------------------------------------------------
-
-    def path(self, kind: str, key: str) -> Path:
-        """Return the path of the row of `key`, which need not exist."""
-        assert kind in KINDS, kind
-        return self.out / ROW_FOLDERS[kind] / f"{key}.json"
-
-    def row(self, kind: str, key: str) -> Row | None:
-        """Return the row of `key`, or None where there is none.
-
-        Raises:
-            ValueError: Where the file is damaged.
-        """
-        path = self.path(kind, key)
-        try:
-            status = path.stat()
-            state = (status.st_ino, status.st_mtime_ns, status.st_size)
-            if path in self._kept and self._kept[path][0] == state:
-                return self._kept[path][1]
-            data = path.read_bytes()
-        except FileNotFoundError:
-            return None
-        except IsADirectoryError:
-            raise ValueError(f"{path}: a folder") from None
-        try:
-            row = row_from_text(data.decode("utf-8"), kind, key)
-        except ValueError as error:  # UnicodeDecodeError is one
-            reason = "not text" if isinstance(error, UnicodeDecodeError) else error
-            raise ValueError(f"{path}: {reason}") from None
-        if self._keep:
-            row = self._common.shared(row)
-            self._kept[path] = (state, row)
-        return row
-
-    def has(self, kind: str, key: str) -> bool:
-        """Return True if a whole row of `key` is there."""
-        try:
-            return self.row(kind, key) is not None
-        except ValueError:
-            return False
+    # --- rows of an experiment ----------------------------------------------------------------------------------------
 
     def read(self, kind: str, experiment: str = "") -> StoredRows:
         """Return all whole rows, or those that `experiment` lists, under the names and in the order it gives them.
@@ -345,8 +281,7 @@ class Store:
         """
         if experiment:
             return self._read_listed(kind, experiment)
-        keys = [path.stem for path in _listed(self.out / ROW_FOLDERS[kind]) if path.suffix == ".json"]
-        return self._collect(kind, [{"key": key} for key in sorted(keys)])
+        return self._collect(kind, [{"key": key} for key in self.keys(kind)])
 
     def _read_listed(self, kind: str, experiment: str) -> StoredRows:
         known = self.experiments()
@@ -375,91 +310,6 @@ class Store:
         """Return the number of rows that `experiment` lists and that are not there."""
         return sum(not self.has(kind, entry["key"]) for entry in self.experiments()[experiment][ROW_FOLDERS[kind]])
 
-    @contextlib.contextmanager
-    def claim(self, kind: str, key: str) -> Iterator[None]:
-        """Hold the right to write the row of `key` within the context.
-
-        Raises:
-            ClaimBusy: Where another process has it.
-        """
-        with contextlib.ExitStack() as held:
-            try:
-                held.enter_context(file_lock(self.path(kind, key).with_suffix(".lock"), timeout=0))
-            except LockBusy:
-                raise ClaimBusy(key) from None
-            yield
-
-    def is_claimed(self, kind: str, key: str) -> bool:
-        """Return True if some process holds the claim now."""
-        try:
-            with self.claim(kind, key):
-                return False
-        except ClaimBusy:
-            return True
-
-    def write(self, row: Mapping[str, Any]) -> None:
-        """Add `row`, whole and synced, and drop the run's checkpoints. Only under its claim, and never over a row."""
-        path = self.path(row["kind"], row["key"])
-        assert not path.exists(), f"{path} exists; rows are immutable"
-        atomic_write(path, row_to_text(row).encode(), alone=True)
-        shutil.rmtree(self.checkpoints(row["key"]), ignore_errors=True)
-
-    def checkpoints(self, key: str) -> Path:
-        """Return the folder for a run's state between steps."""
-        return self.out / "checkpoints" / key
-
-    def pictures(self, key: str) -> Path:
-        """Return the path of the images that a run keeps; not every run has them."""
-        return self.out / "pictures" / f"{key}.npz"
-
-    def module(self, digest: str) -> Path:
-        """Return the folder of the copy of a user's module."""
-        return self.out / "modules" / digest
-
-    def log(self, key: str) -> Path:
-        """Return the path of a run's log."""
-        return self.out / "logs" / f"{key}.log"
-
-    def write_data_files(self, data: DataDigest) -> None:
-        """Keep the digests of the data's files, by which a later command can name those that have changed."""
-        path = self._data_files(data.digest)
-        if data.files and not path.exists():
-            data_digest.write_files(path, data.files)
-
-    def data_files(self, digest: str) -> FileDigests | None:
-        """Return the digests of files that `write_data_files` kept; None where they are not there."""
-        return data_digest.read_files(self._data_files(digest))
-
-    def _data_files(self, digest: str) -> Path:
-        return self.out / "data" / f"{digest}.json"
-
-    def write_beside(self, key: str, *, log: bytes, pictures: bytes | None) -> None:
-        """Add what another machine made besides a row.
-
-        Args:
-            key: The row's key.
-            log: Bytes for the end of the log.
-            pictures: Content of the images' file; None where the run kept none.
-        """
-        with open(self.log(key), "ab") as file:
-            file.write(log)
-        if pictures is not None:
-            self.pictures(key).parent.mkdir(exist_ok=True)
-            atomic_write(self.pictures(key), pictures)
-
-    def clear_damaged(self, kind: str, key: str) -> str:
-        """Rename a damaged row; return one line that says so, or "" where nothing was wrong."""
-        try:
-            self.row(kind, key)
-        except ValueError as error:
-            aside = set_aside(self.path(kind, key), "damaged")
-            return f"{error}; set aside as {aside.name}, the run is due again"
-        return ""
-
-    def supersede(self, kind: str, key: str) -> None:
-        """Rename a whole row so that its run is due again."""
-        set_aside(self.path(kind, key), "superseded")
-
     # --- what is made from the rows -----------------------------------------------------------------------------------
 
     def write_tables(self) -> list[Path]:
@@ -486,17 +336,3 @@ class Store:
 def utc_now() -> str:
     """Return this instant in UTC, ISO 8601 to the millisecond."""
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
-
-
-def set_aside(path: Path, why: str) -> Path:
-    """Rename `path` to `NAME.why-N` with the first free N, and return the new path."""
-    number = 1
-    while (aside := path.with_name(f"{path.name}.{why}-{number}")).exists():
-        number += 1
-    path.rename(aside)
-    sync_folder(path.parent)
-    return aside
-
-
-def _listed(folder: Path) -> list[Path]:
-    return list(folder.iterdir()) if folder.is_dir() else []

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from bench.results.row_files import set_aside
 from bench.results.source_hash import slots_of, user_digest, user_modules
-from bench.results.store import Store, set_aside
+from bench.results.store import Store
 from bench.results.user_modules import UserModule, read_copy, write_copy
 
 

@@ -17,7 +17,6 @@ from torch.utils._pytree import tree_iter
 from bench.distributed import SINGLE, ProcessGroup
 from bench.training.activation_checkpointing import enable_activation_checkpointing
 from bench.training.options import Execution
-from unept.layers.sync_batch_norm import synchronise
 
 DEFAULT_EXECUTION = Execution(  # spelled out: it decides the numbers of every run, and this file is part of their keys
     precision="fp32",
@@ -28,24 +27,6 @@ DEFAULT_EXECUTION = Execution(  # spelled out: it decides the numbers of every r
     workers=None,
     loss_normalization="global",
 )
-
-
-def check_batch(batch: int, processes: int, accumulation: int) -> int:
-    """Return the number of images of one micro-batch.
-
-    Args:
-        batch: Images a step.
-        processes: Number of processes.
-        accumulation: Micro-batches a step of each process.
-
-    Raises:
-        ValueError: For a batch that cannot be divided evenly.
-    """
-    micro_batch_count = processes * accumulation
-    if batch % micro_batch_count:
-        shares = f"{processes} processes x {accumulation} pieces" if accumulation > 1 else f"{processes} processes"
-        raise ValueError(f"batch={batch} over {shares}: expected a multiple of {micro_batch_count}")
-    return batch // micro_batch_count
 
 
 def prepare_model(model: nn.Module, execution: Execution, group: ProcessGroup = SINGLE, *, size: int = 64) -> nn.Module:
@@ -64,6 +45,8 @@ def prepare_model(model: nn.Module, execution: Execution, group: ProcessGroup = 
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     unused = group.size > 1 and has_unused_parameters(model, size)
     if group.size > 1:
+        from unept.layers.sync_batch_norm import synchronise  # imports torch._dynamo, which takes a second
+
         synchronise(model)
     if execution.checkpointing:
         enable_activation_checkpointing(model)

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from bench import environment
 from bench.config import checks
 from bench.config.attention_options import without_defaults
@@ -22,9 +20,16 @@ from bench.results.data_digest import DataDigest, describe_difference, has_files
 from bench.results.shapes import check_shape
 from bench.results.source_hash import slots_of, user_roles
 from bench.results.store import utc_now
-from bench.training.execution import check_batch
-from bench.training.options import BACKBONE_ALIASES, Execution, LossNormalization, TrainOptions, training_base
-from unept.backbones.hub import WORD
+from bench.training.options import (
+    BACKBONE_ALIASES,
+    Execution,
+    LossNormalization,
+    TrainOptions,
+    check_batch,
+    training_base,
+)
+from unept.catalogue import IMAGENET
+from unept.config_rules import check_weights
 from unept.utils.atomic_files import atomic_write
 
 FORMAT = "unept-bench training"
@@ -99,6 +104,13 @@ def build_training_job(options: TrainOptions, *, dry_run: bool = False) -> Train
         ValueError: In one line, for every mistake that can be detected without training.
     """
     settings = _settings(options)
+    out = options.out or _default_out(options.preset, settings)
+    _check_training_folder(out)
+    if options.gpus and options.processes:
+        raise ValueError("--gpus and --processes: give one of them; a process on each GPU, or processes on the CPU")
+    check_batch(settings.train.batch, options.gpus or options.processes or 1, options.execution.accumulation)
+    if not dry_run:
+        check_weights(settings.train.backbone_weights)
     processes, gpus = _processes(options, dry_run=dry_run)
     execution = _execution(options)
     check_batch(settings.train.batch, processes, execution.accumulation)
@@ -108,7 +120,7 @@ def build_training_job(options: TrainOptions, *, dry_run: bool = False) -> Train
         settings=settings,
         preset=options.preset,
         seed=options.seed,
-        out=options.out or _default_out(options.preset, settings),
+        out=out,
         execution=execution,
         processes=processes,
         gpus=gpus,
@@ -140,14 +152,14 @@ def _weights(options: TrainOptions, settings: Settings) -> str:
         return ""
     chosen = options.backbone_weights or settings.train.backbone_weights
     is_published = options.preset == "paper" and settings.model.backbone in BACKBONE_ALIASES.values()
-    return chosen or (WORD if is_published else "")
+    return chosen or (IMAGENET if is_published else "")
 
 
 def _processes(options: TrainOptions, *, dry_run: bool) -> tuple[int, bool]:
     """Return the number of processes, and True if each has a GPU."""
+    import torch
+
     there, started = torch.cuda.device_count(), environment.torchrun_size()
-    if options.gpus and options.processes:
-        raise ValueError("--gpus and --processes: give one of them; a process on each GPU, or processes on the CPU")
     gpus = (int(there > 0) if options.gpus is None else options.gpus) and not options.processes
     wanted = options.gpus or options.processes
     if started:
@@ -173,6 +185,19 @@ def _default_out(name: str, settings: Settings) -> Path:
 # --- the folder -------------------------------------------------------------------------------------------------------
 
 
+def _check_training_folder(out: Path) -> None:
+    """Raise ValueError for a file, and for a folder of something else than a training."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file: expected a folder; name another with --out")
+    if (out / RECORD_FILE).exists() or not out.exists():
+        return
+    # These are there while the first process begins, or where it was killed then.
+    own = (attention_trials.FOLDER, LOCK_FILE, DATA_FILE, f"{DATA_FILE}.tmp", f"{RECORD_FILE}.tmp")
+    foreign = sorted(entry.name for entry in out.iterdir() if entry.name not in own)
+    if foreign:
+        raise ValueError(f"{out} is not empty and no training of this program (it holds {foreign[0]})")
+
+
 def read_training_record(training: TrainingJob, data: DataDigest | None = None) -> dict[str, Any]:
     """Return what the folder records of its training; {} for a folder that is absent or empty.
 
@@ -184,20 +209,9 @@ def read_training_record(training: TrainingJob, data: DataDigest | None = None) 
         ValueError: For a folder of something else or of another training, naming the first value that differs.
     """
     out = training.out
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file: expected a folder; name another with --out")
+    _check_training_folder(out)
     path = out / RECORD_FILE
     if not path.exists():
-        own = (
-            attention_trials.FOLDER,
-            LOCK_FILE,
-            DATA_FILE,
-            f"{DATA_FILE}.tmp",
-            f"{RECORD_FILE}.tmp",
-        )  # the second while the first process begins, or where it was killed then
-        foreign = sorted(entry.name for entry in out.iterdir() if entry.name not in own) if out.exists() else []
-        if foreign:
-            raise ValueError(f"{out} is not empty and no training of this program (it holds {foreign[0]})")
         return {}
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

@@ -32,10 +32,10 @@ from bench.training.execution import (
     DEFAULT_EXECUTION,
     Execution,
     autocast_context,
-    check_batch,
     no_gradient_sync,
     prepare_model,
 )
+from bench.training.options import check_batch
 from unept import published
 from unept.checkpoints.model_file import check_storable
 from unept.data import Batches, TrainPipeline, open_data

@@ -186,3 +186,21 @@ def training_base(options: TrainOptions) -> Settings:
     changes = {"steps": options.steps, "backbone": BACKBONE_ALIASES.get(options.backbone, options.backbone)}
     base = replace_fields(base, {name: value for name, value in changes.items() if value})
     return replace_fields(base, {"classes": len(checks.read_class_names(base, named_by_user=bool(options.data)))})
+
+
+def check_batch(batch: int, processes: int, accumulation: int) -> int:
+    """Return the number of images of one micro-batch.
+
+    Args:
+        batch: Images a step.
+        processes: Number of processes.
+        accumulation: Micro-batches a step of each process.
+
+    Raises:
+        ValueError: For a batch that cannot be divided evenly.
+    """
+    micro_batch_count = processes * accumulation
+    if batch % micro_batch_count:
+        shares = f"{processes} processes x {accumulation} pieces" if accumulation > 1 else f"{processes} processes"
+        raise ValueError(f"batch={batch} over {shares}: expected a multiple of {micro_batch_count}")
+    return batch // micro_batch_count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bench.microbench.attention.request import AttentionBenchOptions
+from experiments.attention.comparison_names import check_comparison_names
 from experiments.commands.console import DONE, Invocation, print_lines, print_progress
 from experiments.commands.options import Verb
 
@@ -14,6 +15,8 @@ def attention(options: AttentionBenchOptions, call: Invocation) -> int:
 
     The same command again goes on where it was stopped.
     """
+    check_comparison_names(options.only)
+
     from bench.microbench.attention.request import AttentionBenchRequest
     from bench.microbench.attention.run import run_attention_benchmark
     from experiments.attention.core_comparisons import COMPARISONS, attention_comparisons

@@ -9,18 +9,12 @@ from collections.abc import Callable, Iterable, MutableMapping
 
 from bench.config.option_fields import OptionField
 from experiments.commands.console import NAME
+from unept.catalogue import BACKBONES, CROSS_ATTENTIONS, SELF_ATTENTIONS, attention_names
 from unept.config import BACKENDS, SLOTS
 from unept.utils.paths import user_path
 from unept.utils.visible_text import visible_text
 
 VARIABLE = f"_{NAME.replace('-', '_').upper()}_COMPLETE"
-# The registries of `unept` import torch; a test compares these with them.
-SELF_ATTENTIONS = (
-    "deformable", "sparse_transformer", "longformer", "reformer", "dense_math", "dense_fused", "dense", "pointwise",
-    "batch", "none",
-)  # fmt: skip
-CROSS_ATTENTIONS = ("deformable", "dense", "none")
-BACKBONES = ("resnet50", "lite0", "tiny_conv", "deit_base", "tiny_vit")
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -71,7 +65,7 @@ def _field_values(name: str) -> tuple[str, ...]:
     if name == PROFILE_AXIS:
         return tuple(PROFILES)
     if name in SLOTS:
-        return CROSS_ATTENTIONS if name == SLOTS[-1] else SELF_ATTENTIONS
+        return attention_names(name)
     if name == "backbone":
         return BACKBONES
     if name not in config_fields():

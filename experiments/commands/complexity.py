@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.config.option_fields import option
 from bench.profiling.image_size import parse_size
+from bench.profiling.network_spec import check_network_spec
 from experiments.commands.console import DONE, Invocation, print_lines, print_progress
 from experiments.commands.options import Verb
 
@@ -44,6 +45,12 @@ def complexity(options: ComplexityOptions, call: Invocation) -> int:
     """Count parameters and operations of the networks of Table 7, or of any model: no weights, no memory."""
     if options.model and options.network:
         raise ValueError("--model and --network: give one of them")
+
+    from experiments.tables.table7 import check_network_names
+
+    check_network_names(options.network)
+    for spec in options.model:
+        check_network_spec(spec)
 
     from experiments.tables.published_networks import add_network_times, count_networks, select_networks
     from reports import writable_folder

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unept.utils.file_locks import NO_LOCKS
-from unept.utils.visible_text import VisibleStream
+from unept.utils.paths import special_file
+from unept.utils.visible_text import VisibleStream, visible_line
 
 if TYPE_CHECKING:
     from bench.study.study import WorkerTasks
@@ -65,7 +66,7 @@ def visible_output() -> Iterator[VisibleStream]:
 
 def print_progress(line: str) -> None:
     """Print a line to standard error: progress, warnings and what went wrong."""
-    print(line, file=sys.stderr, flush=True)
+    print(visible_line(line), file=sys.stderr, flush=True)
 
 
 def print_lines(lines: Iterable[str]) -> None:
@@ -80,10 +81,20 @@ def refuse(message: str) -> int:
 
 
 def check_files(paths: Iterable[Path]) -> None:
-    """Raise ValueError that names the first file that is not there."""
+    """Raise ValueError that names the first path where no file is."""
     for path in paths:
         if not path.exists():
             raise ValueError(f"{path}: file does not exist")
+        if special := special_file(path):
+            raise ValueError(f"{path}: {special}, not a file")
+
+
+def check_checkpoints(paths: Iterable[Path]) -> None:
+    """Raise ValueError that names the first checkpoint that is not there, or is a folder."""
+    for path in paths:
+        check_files([path])
+        if path.is_dir():
+            raise ValueError(f"{path}: a folder, no checkpoint; expected a file")
 
 
 def one_line(error: Exception) -> str:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.config.option_fields import argument, option
-from experiments.commands.console import DONE, Invocation, check_files
+from bench.evaluation.options import check_new_checkpoint
+from experiments.commands.console import DONE, Invocation, check_checkpoints
 from experiments.commands.options import Verb
 
 
@@ -16,7 +17,7 @@ class ConvertOptions:
 
     released: Path = argument(help="A checkpoint of the released code.", metavar="RELEASED.pth", completes="files")
     out: Path = option(help="Ours: a name that ends in .safetensors.", metavar="FILE", completes="files", writes="file")
-    heads: int = option(8, help="Number of attention heads (cannot be read from the checkpoint).", metavar="N")
+    heads: int = option(8, help="Number of attention heads (cannot be read from the checkpoint).", metavar="N", least=1)
 
 
 def convert(options: ConvertOptions, call: Invocation) -> int:
@@ -24,7 +25,8 @@ def convert(options: ConvertOptions, call: Invocation) -> int:
 
     Nothing but tensors and plain values is unpickled. Class names and colours are the file's own where it has them.
     """
-    check_files([options.released])
+    check_checkpoints([options.released])
+    check_new_checkpoint(options.out)
 
     from bench.evaluation.convert import convert_checkpoint
 

@@ -44,10 +44,12 @@ def verify(options: VerifyOptions, call: Invocation) -> int:
     from bench.dataset_check import check_dataset
     from bench.launchers.progress import ProgressCounter
     from reports import write_files
-    from reports.pages import dataset_check as pages
 
     with ProgressCounter("reading") as progress:
         verification = check_dataset(options.spec, jobs=options.jobs, progress=progress)
+
+    from reports.pages import dataset_check as pages
+
     record = verification.record()
     print_lines(pages.dataset_check_lines(record))
     if options.out is not None:

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from bench.evaluation.options import EvaluationRequest
-from experiments.commands.console import DONE, INTERRUPTED, NAME, Invocation, check_files, print_lines, print_progress
+from bench.evaluation.options import EvaluationRequest, check_evaluation
+from experiments.commands.console import (
+    DONE,
+    INTERRUPTED,
+    NAME,
+    Invocation,
+    check_checkpoints,
+    print_lines,
+    print_progress,
+)
 from experiments.commands.options import Verb
 from unept.data import open_data
 
@@ -16,8 +24,8 @@ def evaluate(options: EvaluationRequest, call: Invocation) -> int:
     Interrupted, the same command continues; under torchrun, or begun on several machines that share --out, the
     processes divide the pictures among them. Several checkpoints are compared by a bootstrap over the pictures.
     """
-    open_data(options.data, options.split)
-    check_files(options.checkpoints)
+    check_evaluation(options, open_data(options.data, options.split))
+    check_checkpoints(options.checkpoints)
 
     from bench import environment
     from bench.evaluation import multi_process

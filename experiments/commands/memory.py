@@ -42,12 +42,14 @@ def memory(options: MemoryOptions, call: Invocation) -> int:
     if options.quick:
         raise ValueError("--quick goes with --scale")
 
-    from bench.profiling.memory import table
     from experiments.tables.table8 import masked_networks, select_memory_rows
+
+    rows = select_memory_rows(options.row)
+
+    from bench.profiling.memory import table
     from reports import writable_folder, write_files
     from reports.pages import memory as pages
 
-    rows = select_memory_rows(options.row)
     networks = {row.name: row.settings for row in rows}
     folder = writable_folder(options.out or Path("study/memory"))
     began = time.perf_counter()

@@ -8,6 +8,7 @@ from pathlib import Path
 from bench.config.option_fields import argument, option
 from experiments.commands.console import DONE, Invocation, print_lines
 from experiments.commands.options import Verb
+from experiments.commands.study import chosen_experiments
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +43,13 @@ def power(options: PowerOptions, call: Invocation) -> int:
         print_lines(seed_plan_lines(plan_seeds(options.difference, options.sd or 0.0, family=options.comparisons)))
         return DONE
     from bench.results.store import Store
+
+    names = chosen_experiments([Store(options.folder)], options.experiment, options.control)
+
     from reports import read_study
     from reports.study import terminal
 
-    for name in [options.experiment] if options.experiment else [*Store(options.folder).experiments()]:
+    for name in names:
         print(f"{name}:")
         study = read_study([options.folder], name, options.control)
         print_lines(f"  {line}" for line in terminal.power_lines(study, options.difference))

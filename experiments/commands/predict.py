@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.config.option_fields import argument, option
-from bench.evaluation.options import PredictRequest
-from experiments.commands.console import DONE, FAILED, NAME, Invocation, check_files, print_progress
+from bench.evaluation.image_paths import image_paths
+from bench.evaluation.options import PredictRequest, check_prediction
+from experiments.commands.console import DONE, FAILED, NAME, Invocation, check_checkpoints, print_progress
 from experiments.commands.options import Verb
 from unept.data.image_file import open_file
 
@@ -35,14 +36,16 @@ def predict(options: PredictOptions, call: Invocation) -> int:
         raise ValueError(f"--checkpoint: {len(options.checkpoints)} files; expected one, or two to put side by side")
     if not options.path.exists():
         raise ValueError(f"{options.path}: no such picture or folder")
-    check_files(options.checkpoints)
+    check_prediction(options)
+    check_checkpoints(options.checkpoints)
     if not options.path.is_dir():
         open_file(options.path).close()  # a pipe or a device is refused before a model is loaded
 
-    from bench.evaluation.predict import image_paths, load_predictors
+    files = image_paths(options.path, options.out)
+
+    from bench.evaluation.predict import load_predictors
     from unept.utils.finite import NonFiniteError
 
-    files = image_paths(options.path, options.out)
     try:
         refused = draw_all(load_predictors(options), files, options.out, options.max_pixels)
     except NonFiniteError as error:  # the checkpoint's fault, not the picture's

@@ -23,8 +23,9 @@ def sweep_rows(
 
     They have the preset's steps even where the table has more, so that tables of several lengths share them.
     """
-    from bench.study import study as studies
+    from bench.study.plan import dry_run_lines, is_complete
     from bench.study.request import build_study
+    from bench.study.run import study_rows
     from experiments.tables.lr_sweep import SWEEP_SEEDS
     from reports.analysis.lr_sweep import LR_SWEEP_KIND
 
@@ -34,10 +35,10 @@ def sweep_rows(
     study = replace(study, tasks=replace(study.tasks, measure=""))
     if not dry_run:
         run_due(study)
-    if studies.is_complete(study):
-        return studies.study_rows(study)
+    if is_complete(study):
+        return study_rows(study)
     if dry_run:
-        print_lines(studies.dry_run_lines(study))
+        print_lines(dry_run_lines(study))
         print("then the table, each row at the learning rate that is chosen from these")
     else:
         print("the table follows once the other shards have tried their rates: by the same command again")

@@ -8,7 +8,7 @@ from pathlib import Path
 from bench.config.option_fields import argument, option
 from experiments.commands.console import DONE, Invocation
 from experiments.commands.options import Verb
-from experiments.commands.study import write_study_report
+from experiments.commands.study import chosen_experiments, write_study_report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +36,12 @@ def report(options: ReportOptions, call: Invocation) -> int:
     stores = [Store(folder, keep=True) for folder in options.folders]
     for line in [line for store in stores for line in store.mend()]:
         print(line)
-    names = list(dict.fromkeys(name for store in stores for name in store.experiments()))
+    names = chosen_experiments(stores, options.experiment, options.control)
     for store in stores:
         for problem in (problem for kind in KINDS for problem in store.read(kind).problems):
             print(problem)
         store.write_tables()
-    for name in [options.experiment] if options.experiment else names:
+    for name in names:
         write_study_report(stores, name, options.control, with_pictures=not options.no_pictures, audit=True)
     return DONE
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.config.fields import did_you_mean, one_of
-from bench.config.grid import parse_axes
+from bench.config.grid import with_field_values
 from bench.config.option_fields import argument, option
 from bench.config.presets import preset
 from experiments.commands.console import DONE, Invocation, print_progress
@@ -75,12 +75,10 @@ def step(options: StepOptions, call: Invocation) -> int:
 
 
 def _check_case(case: str) -> None:
-    """Raise ValueError for a preset or field that is not known, before torch is imported."""
+    """Raise ValueError for a preset or field that is not known, and for a value that it cannot have."""
     name, *fields = case.split() or [""]
     if name:
-        preset(name)
-    if fields:
-        parse_axes(fields)
+        with_field_values(preset(name), fields)
 
 
 VERB = Verb(

@@ -35,12 +35,12 @@ def run_and_report(
     after: Callable[[Study], None] | None = None,
 ) -> int:
     """Run the study and write its report, or say what it would do. Returns the exit code: 1 where runs failed."""
-    from bench.study import study as studies
+    from bench.study.plan import dry_run_lines
     from bench.study.request import build_study
 
     study = with_tasks(build_study(kind, grid, make, request, dry_run=dry_run), call)
     if dry_run:
-        print_lines(studies.dry_run_lines(study))
+        print_lines(dry_run_lines(study))
         if study.preset == "paper":
             _print_hours(study)
         return DONE
@@ -67,20 +67,21 @@ def run_due(study: Study, after: Callable[[Study], None] | None = None) -> Seque
     from bench.config.output_path import check_output
     from bench.launchers.queue import Interrupted
     from bench.results.store import Store
-    from bench.study import study as studies
+    from bench.study import plan
+    from bench.study.run import run_study
     from bench.study.summary import summary_lines
-    from reports import report_folder  # before the runs: a package that only the report needs is missed now
+    from reports import report_folder
 
     check_output(report_folder(study.out, study.name), "--out")
     try:
-        rows = studies.run_study(study, say=print_progress)
+        rows = run_study(study, say=print_progress)
     except Interrupted as stop:
-        done, total = studies.count_finished_runs(study)
+        done, total = plan.count_finished_runs(study)
         print_progress(f"{NAME}: stopped by {stop}; {done} of {total} runs are done, the same command continues")
         raise StudyStopped from None
-    print_lines(summary_lines(rows, studies.count_finished_runs(study)[1]))
-    unfinished = studies.unfinished_line(study)
-    left = "" if study.shard.whole else studies.remaining_work_line(study)
+    print_lines(summary_lines(rows, plan.count_finished_runs(study)[1]))
+    unfinished = plan.unfinished_line(study)
+    left = "" if study.shard.whole else plan.remaining_work_line(study)
     if left:
         print(f"shard {study.shard} is {'not done' if unfinished else 'done'}; {left}")
     else:
@@ -109,11 +110,31 @@ def write_study_report(
     print(f"report of {experiment}: {page} and {html.name}")
 
 
+def chosen_experiments(stores: Sequence[Store], name: str, control: str) -> list[str]:
+    """Return the experiment called `name`, or all that the studies list for "", by their lists of runs alone.
+
+    Raises:
+        ValueError: A folder is no study, none lists such an experiment, or one of them has no variant `control`.
+    """
+    listing = [store.experiments() for store in stores]
+    known = list(dict.fromkeys(experiment for listed in listing for experiment in listed))
+    if name and name not in known:
+        places = ", ".join(str(store.out) for store in stores)
+        raise ValueError(f"{places}: no experiment {name!r}; there are: {', '.join(known)}")
+    names = [name] if name else known
+    for experiment in names if control else ():
+        runs = [run for listed in listing for run in listed.get(experiment, {}).get("runs", ())]
+        variants = list(dict.fromkeys(str(run.get("variant")) for run in runs))
+        if control not in variants:
+            raise ValueError(f"--control {control}: {experiment} has {', '.join(variants)}")
+    return names
+
+
 def _print_hours(study: Study) -> None:
     """Print how many GPU-hours the runs that are due take."""
     from bench.profiling import gpu_hours
     from bench.results.gpu_assumption import GpuAssumption
-    from bench.study.study import count_due_runs
+    from bench.study.plan import count_due_runs
     from reports.pages import gpu_hours as pages
     from unept.data import open_data
 

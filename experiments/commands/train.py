@@ -29,16 +29,18 @@ def train(options: TrainCommandOptions, call: Invocation) -> int:
     """
     if options.fields:
         parse_axes(options.fields)
-    training_base(options)  # refuses what arguments and paths alone can tell, before torch is imported
+    training_base(options)
+
+    from bench.training.job import MODEL_FILE, build_training_job  # torch is imported once the arguments are right
+
+    training = build_training_job(replace(options, command=call.command), dry_run=options.dry_run)
 
     from bench import environment
     from bench.profiling import training_estimate
     from bench.training import session
-    from bench.training.job import MODEL_FILE, build_training_job
     from bench.training.loop import TrainingStopped
     from bench.training.spawn import TrainingDiverged, TrainingFailed
 
-    training = build_training_job(replace(options, command=call.command), dry_run=options.dry_run)
     if options.dry_run:
         print_lines(training_estimate.training_estimate_lines(training))
         return DONE

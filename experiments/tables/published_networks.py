@@ -8,11 +8,10 @@ from functools import partial
 from typing import Any
 
 import unept
-from bench.config.fields import did_you_mean
 from bench.config.settings import Settings
 from bench.profiling.complexity import MakeNetwork, complexity_record, network_from_spec
 from bench.profiling.image_size import ImageSize
-from experiments.tables.table7 import table7_networks
+from experiments.tables.table7 import check_network_names, table7_networks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +45,7 @@ def select_networks(
         return tuple(
             CountedNetwork(name=spec, make=network_from_spec(spec, size), size=size) for spec in dict.fromkeys(models)
         )
-    known = {network.name: network for network in table7_networks()}
-    for name in names:
-        if name not in known:
-            raise ValueError(f"--network {name}: expected one of {'; '.join(known)}{did_you_mean(name, known)}")
+    check_network_names(names)
     return tuple(
         CountedNetwork(
             name=network.name,
@@ -58,7 +54,7 @@ def select_networks(
             quoted=network.quoted,
             settings=Settings(model=network.config),
         )
-        for network in known.values()
+        for network in table7_networks()
         if not names or network.name in names
     )
 

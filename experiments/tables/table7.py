@@ -7,8 +7,10 @@ is reduced by the factor by which the preset reduces UN-EPT's.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from bench.config.fields import did_you_mean
 from bench.config.grid import Variant
 from bench.config.settings import Settings
 from experiments.tables import table5, table6
@@ -69,6 +71,14 @@ def table7_networks(classes: int = 150) -> tuple[Table7Network, ...]:
         Table7Network(name="PointRend, 2048x1024", config=_published_network("pointrend"), size=LARGE_SIZE),
     ]
     return tuple(replace(network, config=replace(network.config, classes=classes)) for network in networks)
+
+
+def check_network_names(names: Sequence[str]) -> None:
+    """Raise ValueError for the first of the names that no network of `table7_networks` has."""
+    known = [network.name for network in table7_networks()]
+    for name in names:
+        if name not in known:
+            raise ValueError(f"--network {name}: expected one of {'; '.join(known)}{did_you_mean(name, known)}")
 
 
 def table7_variants(base: Settings) -> tuple[Variant, ...]:

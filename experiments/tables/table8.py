@@ -14,12 +14,13 @@ from bench.config.fields import did_you_mean
 from bench.config.grid import Variant
 from bench.config.settings import Settings
 from bench.config.user_parameters import user_parameters
-from experiments.attention.masked_dense import MaskedSelf
 from experiments.tables import table6, table7
 from reports.paper.memory_claims import ALL_LEVELS, BY_LEVEL, DECODER, ENCODER, MASKED_FORMS
 from unept.config import paper_profile, released_profile
+from unept.config_rules import check_slot
 
 CONTROL = "deformable"
+MASKED = "experiments.attention.masked_dense:MaskedSelf"  # named, not imported: it needs torch
 SELF_SLOTS = ("encoder_self", "decoder_self")
 MECHANISMS = {  # by the name of the row; the paper's, then the controls
     "Sparse Transformer": "sparse_transformer",
@@ -76,12 +77,11 @@ def masked_networks(classes: int = 150) -> tuple[MemoryRow, ...]:
     """
     model, loss = paper_profile()
     ours = Settings(model=replace(model, classes=classes), loss=loss)
-    name = f"{MaskedSelf.__module__}:{MaskedSelf.__qualname__}"
     slots = {ALL_LEVELS: SELF_SLOTS, BY_LEVEL: SELF_SLOTS, ENCODER: SELF_SLOTS[:1], DECODER: SELF_SLOTS[1:]}
 
     def row(form: str) -> MemoryRow:
         options = (("encoder_self.joint", form == ALL_LEVELS),) if SELF_SLOTS[0] in slots[form] else ()
-        changes: dict[str, Any] = dict.fromkeys(slots[form], name)
+        changes: dict[str, Any] = dict.fromkeys(slots[form], MASKED)
         return MemoryRow(
             name=form, settings=replace(ours, model=replace(ours.model, attention_options=options, **changes))
         )
@@ -118,6 +118,7 @@ def own_attention_variant(base: Settings, name: str) -> Variant:
         ValueError: There is no such class, or it cannot be in a slot.
     """
     try:
+        check_slot(SELF_SLOTS[0], name)
         user_parameters(SELF_SLOTS[0], name)
     except ValueError as error:
         raise ValueError(f"--row {name}: {error}") from error

@@ -12,6 +12,7 @@ import pandas as pd
 
 from reports.formats import data_frames, plain_text
 from reports.formats.markdown import DASH
+from unept.utils.visible_text import visible_line
 
 Record = Mapping[str, Any]
 COLUMNS = ("split", "pictures", "owners'", "width", "height", "values", "unlabelled", "classes seen")
@@ -20,6 +21,10 @@ CLASSES_SHOWN = 5  # classes with the most and with the fewest pixels
 
 def dataset_check_lines(record: Record) -> Iterator[str]:
     """Yield a table of the splits, the most and least frequent classes, and a line for each finding with its remedy."""
+    return map(visible_line, _lines(record))
+
+
+def _lines(record: Record) -> Iterator[str]:
     yield f"{record['name']}, {record['spec']}"
     yield from plain_text.right_aligned_rows([COLUMNS, *(_cells(split) for split in record["splits"])])
     for split in record["splits"]:

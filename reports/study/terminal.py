@@ -18,7 +18,7 @@ def study_lines(study: Study) -> Iterator[str]:
     frame = frames.accuracy_frame(study).merge(frames.cost_frame(study), on="variant")
     yield from plain_text.right_aligned_rows([list(COLUMNS.values()), *(_cells(line) for _, line in frame.iterrows())])
     if any(operation_counts.is_mostly_elementwise(line, "_derived") for _, line in frame.iterrows()):
-        yield f"{operation_counts.MARK} more element-wise operations than counted ones"
+        yield f"{operation_counts.MARK} at least as many element-wise operations as counted ones"
     yield from (f"warning: {warning}" for warning in study.warnings)
     if study.runs:
         compared, learned = comparisons.comparison_frame(study), comparisons.learned_cue_frame(study)

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryFile
 
 from bench.results.attention_trials import trial_warnings
 from bench.results.rows import data_digest_of
-from bench.results.store import Store, atomic_write
+from bench.results.store import Store
 from reports.analysis.comparisons import control_variant
 from reports.analysis.study_rows import Row, Study, assemble_study, first_variants, value_at
+from reports.formats.report_files import report_folder, write_files
 from reports.study import qualitative, report
-
-MAX_FOLDER_LETTERS = 100  # characters of a folder's name
-
 
 Source = Path | Store  # a study's folder, or its rows as they are held
 
@@ -106,28 +101,6 @@ def _stores_with(outs: Sequence[Source], experiment: str) -> list[Store]:
     return found
 
 
-def writable_folder(folder: Path) -> Path:
-    """Return the folder after a trial write; it is made if need be. Call it before a long measurement.
-
-    Raises:
-        OSError: Nothing can be written.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryFile(dir=folder):
-        return folder
-
-
-def write_files(folder: Path, made: Mapping[str, bytes]) -> list[Path]:
-    """Write a report's files to `folder` and return their paths, pages first.
-
-    Raises:
-        OSError: They cannot be written.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    names = sorted(made, key=lambda name: (not name.startswith("report."), name.endswith(".html"), name))
-    return [atomic_write(folder / name, made[name]) for name in names]
-
-
 def _refuse_mixture(rows: Iterable[Row]) -> None:
     """Refuse rows of different presets or data: of different digests, or of different paths where one has no digest."""
     rows = list(rows)
@@ -144,19 +117,3 @@ def _refuse_mixture(rows: Iterable[Row]) -> None:
             for preset, data, digest in sorted(mixture)
         )
         raise ValueError(f"these folders do not belong together: {kinds}")
-
-
-def report_folder(out: Path, experiment: str) -> Path:
-    """Return the folder of an experiment's report in the study's folder."""
-    return out / "report" / experiment_folder(experiment)
-
-
-def experiment_folder(experiment: str) -> str:
-    """Return the experiment's name as a folder name without characters that a shell reads: `table-6` for `table 6`.
-
-    A name too long for a file system is cut and marked by a digest.
-    """
-    name = re.sub(r"[^A-Za-z0-9_.,=+-]+", "-", experiment).strip("-.") or "experiment"
-    if len(name) <= MAX_FOLDER_LETTERS:
-        return name
-    return f"{name[:MAX_FOLDER_LETTERS]}-{hashlib.sha256(experiment.encode()).hexdigest()[:8]}"

@@ -133,6 +133,12 @@ def large_row(spec: Spec, folder: Path, progress: Progress) -> Spec:
     return made
 
 
+def no_further_thread(spec: Spec, folder: Path, progress: Progress) -> Spec:
+    """As where a worker's libraries may start no thread: what they print, and the process's end."""
+    print("libgomp: Thread creation failed: Resource temporarily unavailable", file=sys.stderr, flush=True)
+    os._exit(1)
+
+
 def own_status(spec: Spec, folder: Path, progress: Progress) -> Spec:
     """A task may name its status."""
     return result(spec) | {"status": "skipped", "message": "a smaller one ran out of memory"}

@@ -3,7 +3,10 @@ from __future__ import annotations
 import builtins
 import importlib.metadata
 import json
+import os
 import sys
+import tempfile
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -92,6 +95,48 @@ def test_what_nvml_does_not_tell_hides_nothing_that_it_does(
         environment.accelerators.cache_clear()
 
 
+def no_home() -> Path:
+    raise RuntimeError("Could not determine home directory.")
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_without_a_home_caches_have_a_folder_of_this_users(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process under a number without an entry and without HOME: libraries raise where they look for their caches."""
+    monkeypatch.setattr(Path, "home", no_home)
+    own = temporary / f"unept-bench-{os.getuid()}"
+    expected = {"XDG_CACHE_HOME": str(own / ".cache"), "XDG_CONFIG_HOME": str(own / ".config")}
+    assert environment.home_variables() == environment.home_variables() == expected
+    assert own.stat().st_mode & 0o777 == 0o700
+    own.chmod(0o777)  # as another user may have made it, to put libraries there
+    assert not environment.home_variables()["XDG_CACHE_HOME"].startswith(str(own) + "/")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/chosen")
+    assert [*environment.home_variables()] == ["XDG_CONFIG_HOME"]
+
+
+def test_a_home_that_cannot_be_written_is_as_none(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "home", lambda: temporary / "not" / "there")
+    assert environment.home_variables() == {}, "it can be made"
+    (temporary / "not").touch()
+    assert [*environment.home_variables()] == ["XDG_CACHE_HOME", "XDG_CONFIG_HOME"]
+
+
+def test_a_cache_that_can_only_be_read_is_kept(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights may lie there, in a home that is mounted to read."""
+    home = temporary / "home"
+    (home / ".cache").mkdir(parents=True)
+    monkeypatch.setattr(Path, "home", lambda: home)
+    monkeypatch.setattr(environment.os, "access", lambda _, mode: not mode & os.W_OK)
+    assert [*environment.home_variables()] == ["XDG_CONFIG_HOME"]
+
+
 TORCHRUN = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}
 
 
@@ -112,6 +157,28 @@ def test_a_variable_of_torchruns_that_is_no_number_is_refused(name: str, monkeyp
         monkeypatch.setenv(variable, value)
     with pytest.raises(ValueError, match=f"^{name}=x in the environment: expected a whole number"):
         environment.is_main_process()
+
+
+@pytest.mark.parametrize(("rank", "size"), [("2", "2"), ("0", "0"), ("7", "2")])
+def test_a_rank_that_is_none_of_the_processes_is_refused(rank: str, size: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever joined them would wait for ever, or take itself for the only one."""
+    for variable, value in (TORCHRUN | {"RANK": rank, "WORLD_SIZE": size}).items():
+        monkeypatch.setenv(variable, value)
+    with pytest.raises(
+        ValueError, match=f"^RANK={rank} and WORLD_SIZE={size} in the environment: expected a rank below"
+    ):
+        environment.is_main_process()
+
+
+@pytest.mark.parametrize(("said", "number"), [("4", 4), ("0", 1), ("", 1), ("x", 1)])
+def test_processes_that_share_the_machine(said: str, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in TORCHRUN:
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", said)
+    assert environment.processes_on_this_machine() == 1, "as a variable that another program left"
+    for variable, value in TORCHRUN.items():
+        monkeypatch.setenv(variable, value)
+    assert environment.processes_on_this_machine() == number
 
 
 def test_doctor_says_what_there_is() -> None:

@@ -330,6 +330,17 @@ def test_one_value_that_is_not_finite_is_refused_where_it_is(
         function(model, picture(24, 16), window=16, stride=4, scales=(1.0, 0.9), flip=True)
 
 
+@pytest.mark.parametrize("function", [predict, predict_labels])
+def test_finite_logits_whose_sum_is_infinite_are_refused(function: Callable[..., Any]) -> None:
+    def model(image: Tensor) -> Output:
+        return Output(torch.full((1, 2, *image.shape[2:]), 3e38), None)
+
+    message = r"^scale 1, averaged over windows: \d+ of \d+ class probabilities are not finite$"
+    with pytest.raises(NonFiniteError, match=message):
+        function(model, picture(24, 16), window=16, stride=4)
+    assert function(model, picture(16, 16), window=16, stride=4)[0].numel(), "one window alone has no sum"
+
+
 def test_a_resized_picture_beyond_any_memory_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^scale 1 makes the picture 1000000000x888888889: at most 2147483648"):
         predict(Model(), picture(80, 90), base=(10**9, 10**9))

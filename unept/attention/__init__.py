@@ -21,12 +21,11 @@ from unept.attention.dense_fused import DenseFusedSelf
 from unept.attention.longformer import LongformerSelf
 from unept.attention.multihead import BatchSelf, DenseCross, DenseSelf, PointwiseSelf
 from unept.attention.none import NoCrossAttention, NoSelfAttention
-from unept.attention.parameters import KEYWORDS, Parameter, check_options, own_parameters, wanted
+from unept.attention.parameters import own_parameters, wanted
 from unept.attention.reformer import ReformerSelf
 from unept.attention.sparse_transformer import SparseTransformerSelf
-from unept.config import SLOTS
+from unept.catalogue import KEYWORDS, Parameter, attention_names, check_options, is_own_class
 from unept.utils import torchvision_shim, user_code
-from unept.utils.messages import nearest_clause
 
 __all__ = [
     "CROSS",
@@ -36,7 +35,6 @@ __all__ = [
     "Parameter",
     "attention_names",
     "attention_parameters",
-    "check_name",
     "check_slot",
     "make_attention",
 ]
@@ -57,26 +55,9 @@ CROSS: dict[str, type[nn.Module]] = {"deformable": DeformableCross, "dense": Den
 NO_OPTIONS: Mapping[str, object] = MappingProxyType({})
 
 
-def attention_names(slot: str) -> tuple[str, ...]:
-    """Return the names that ``slot`` accepts besides ``module:Class``. ValueError for an unknown slot."""
-    return tuple(_ours(slot))
-
-
 def attention_parameters(slot: str, name: str) -> dict[str, Parameter]:
     """Return the own parameters of the attention ``name``, by name. ValueError for an unknown name."""
     return own_parameters(_find(slot, name))
-
-
-def check_name(slot: str, name: str) -> None:
-    """Check that ``name`` is one that ``slot`` accepts, or is of the form ``module:Class``; imports nothing.
-
-    Raises:
-        ValueError: In one line.
-    """
-    if ":" in name:
-        _parts(slot, name)
-    else:
-        _find(slot, name)
 
 
 def check_slot(slot: str, name: str, options: Mapping[str, object] = NO_OPTIONS) -> None:
@@ -85,7 +66,7 @@ def check_slot(slot: str, name: str, options: Mapping[str, object] = NO_OPTIONS)
     Raises:
         ValueError: In one line, for an unknown slot or name and for options that the class does not take.
     """
-    check_options(f"{slot}={name}", _find(slot, name), options)
+    check_options(f"{slot}={name}", own_parameters(_find(slot, name)), options)
 
 
 def make_attention(
@@ -104,7 +85,7 @@ def make_attention(
     """
     assert set(settings) == set(KEYWORDS), sorted(settings)
     kind = _find(slot, name)
-    check_options(f"{slot}={name}", kind, options)
+    check_options(f"{slot}={name}", own_parameters(kind), options)
     keywords = {key: value for key, value in settings.items() if key in wanted(kind)}
     if ":" not in name:
         return kind(**keywords, **options)
@@ -121,34 +102,14 @@ def make_attention(
     return module
 
 
-def _ours(slot: str) -> dict[str, type[nn.Module]]:
-    if slot not in SLOTS:
-        raise ValueError(f"unknown slot {slot!r}; there are {', '.join(SLOTS)}")
-    return CROSS if slot == "decoder_cross" else SELF
-
-
 def _find(slot: str, name: str) -> type[nn.Module]:
-    ours = _ours(slot)
-    if name in ours:
-        return ours[name]
-    if ":" in name:
+    if is_own_class(slot, name):
         return _find_user(slot, name)
-    raise ValueError(
-        f"{slot} cannot be {name!r}{nearest_clause(name, ours)}; it is one of {', '.join(ours)}, or module:Class"
-    )
-
-
-def _parts(slot: str, name: str) -> tuple[str, str]:
-    """Return module and class of ``module:Class``. ValueError for another form."""
-    _ours(slot)
-    module_name, _, class_name = name.partition(":")
-    if not (class_name.isidentifier() and all(part.isidentifier() for part in module_name.split("."))):
-        raise ValueError(f"{slot}={name}: module:Class takes a dotted module name and a class name")
-    return module_name, class_name
+    return (CROSS if slot == "decoder_cross" else SELF)[name]
 
 
 def _find_user(slot: str, name: str) -> type[nn.Module]:
-    module_name, class_name = _parts(slot, name)
+    module_name, _, class_name = name.partition(":")
     torchvision_shim.ensure()  # the module may import it
     kind = getattr(_import(slot, name, module_name), class_name, None)
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):

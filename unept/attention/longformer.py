@@ -21,9 +21,8 @@ from torch.nn import functional as F
 from unept.attention.multihead import MultiHeadSelf
 from unept.attention.scaled_dot_product import attend, pieces
 from unept.attention.windows import Window, windowed
+from unept.attention_rules import LONGFORMER_WINDOWS, check_longformer
 from unept.ops import Shapes
-
-WINDOWS = {"raster": 512, "window2d": 15}  # defaults: tokens of the sequence, side of the square
 
 
 class LongformerSelf(MultiHeadSelf):
@@ -49,7 +48,7 @@ class LongformerSelf(MultiHeadSelf):
             heads: Number of heads.
             dropout: Probability of dropping an attention weight in training.
             layer: Place in the stack, from 0.
-            window: Tokens of the window besides the token itself, half on each side; 0 = WINDOWS.
+            window: Tokens of the window besides the token itself, half on each side; 0 = LONGFORMER_WINDOWS.
             order: "raster" for a window over the row-major sequence, "window2d" for a square of the map.
             dilation: One number, or one for each head; () = the paper's: 1, and from the second layer on 2 in two
                 heads.
@@ -61,20 +60,10 @@ class LongformerSelf(MultiHeadSelf):
                 joint window2d.
         """
         super().__init__(width=width, heads=heads, dropout=dropout)
-        if order not in WINDOWS:
-            raise ValueError(f"longformer: order={order}: expected raster or window2d")
-        if window < 0 or window == 1:
-            raise ValueError(f"longformer: window={window}: expected at least 2, or 0 for {WINDOWS[order]}")
-        if global_tokens < 0:
-            raise ValueError(f"longformer: global_tokens={global_tokens}: expected at least 0")
-        if joint and order == "window2d":
-            raise ValueError("longformer: joint=true goes with order=raster: a square lies on one level's map")
-        written = "+".join(map(str, dilation))
-        if len(dilation) not in (0, 1, heads):
-            raise ValueError(f"longformer: dilation={written}: expected one value, or one for each of {heads} heads")
-        if any(value < 1 for value in dilation):
-            raise ValueError(f"longformer: dilation={written}: expected at least 1")
-        self.each_side, self.order, self.joint = (window or WINDOWS[order]) // 2, order, joint
+        check_longformer(
+            window=window, order=order, dilation=dilation, global_tokens=global_tokens, joint=joint, heads=heads
+        )
+        self.each_side, self.order, self.joint = (window or LONGFORMER_WINDOWS[order]) // 2, order, joint
         usual = (1,) * heads if layer == 0 else (1,) * max(0, heads - 2) + (2,) * min(2, heads)
         self.dilation = (dilation * heads)[:heads] or usual
         self.global_tokens = global_tokens

@@ -4,35 +4,14 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Mapping
-from dataclasses import dataclass
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from torch import nn
 
-from unept.utils.messages import nearest_clause
+from unept.catalogue import KEYWORDS, Parameter
 
-KEYWORDS = ("width", "heads", "levels", "points", "offset_init", "dropout", "layer")
 SIMPLE = (int, float, bool, str)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Parameter:
-    """One parameter of a class's own constructor.
-
-    Attributes:
-        name: Keyword of the constructor.
-        type: int, float, bool, str, a Literal of texts or a tuple of such types; None if neither annotation nor default
-            says so, or if it is something else.
-        required: True if the parameter has no default.
-        default: Default value; None where it is required.
-    """
-
-    name: str
-    type: Any
-    required: bool
-    default: Any = None
 
 
 def own_parameters(kind: type[nn.Module]) -> dict[str, Parameter]:
@@ -56,34 +35,6 @@ def wanted(kind: type[nn.Module]) -> set[str]:
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
         return set(KEYWORDS)
     return {parameter.name for parameter in parameters} & set(KEYWORDS)
-
-
-def check_options(said: str, kind: type[nn.Module], options: Mapping[str, object]) -> None:
-    """Check that ``kind`` has all options and that none of its required parameters is missing.
-
-    Args:
-        said: Start of the error message, such as ``encoder_self=longformer``.
-        kind: Class of the attention.
-        options: Options by name.
-
-    Raises:
-        ValueError: For an unknown option, an option that is one of KEYWORDS, or a missing one.
-    """
-    own = own_parameters(kind)
-    for name in options:
-        if name in KEYWORDS:
-            raise ValueError(f"{said}: {name} is the model's own, one for every slot; give it as {name}=...")
-        if name not in own:
-            raise ValueError(
-                f"{said} has no parameter {name!r}{nearest_clause(name, own)}; it has {', '.join(own) or 'none'}"
-            )
-    missing = [name for name, parameter in own.items() if parameter.required and name not in options]
-    if missing:
-        slot = said.partition("=")[0]
-        raise ValueError(
-            f"{said}: its constructor needs {', '.join(missing)}; it is given {', '.join(KEYWORDS)}, "
-            f"and what a grid names, as in {slot}.{missing[0]}=..."
-        )
 
 
 def _signature(kind: type[nn.Module]) -> list[inspect.Parameter]:

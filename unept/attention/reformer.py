@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unept.attention.lsh import Look, factors, hashed, lsh_attention
+from unept.attention_rules import check_reformer
 from unept.ops import Shapes
 
 PADDING = 2**31 - 1  # the bucket of padding, behind all others
@@ -62,14 +63,9 @@ class ReformerSelf(nn.Module):
             ValueError: For numbers below 1 (below 0 where 0 has a meaning) and an odd number of buckets.
         """
         super().__init__()
-        for name, value in (("hashes", hashes), ("chunk", chunk)):
-            if value < 1:
-                raise ValueError(f"reformer: {name}={value}: expected at least 1")
-        for name, value in (("before", before), ("after", after)):
-            if value < 0:
-                raise ValueError(f"reformer: {name}={value}: expected at least 0")
-        if buckets < 0 or buckets % 2:
-            raise ValueError(f"reformer: buckets={buckets}: expected an even number, or 0 for two to each chunk")
+        check_reformer(
+            hashes=hashes, chunk=chunk, buckets=buckets, before=before, after=after, strict=strict, heads=heads
+        )
         self.heads, self.dropout, self.hashes, self.buckets = heads, dropout, hashes, buckets
         self.look = Look(chunk=chunk, before=before, after=after, strict=strict)
         self.evaluation_seed = (torch.initial_seed() * LAYERS + layer) % 2**63

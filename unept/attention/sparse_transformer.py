@@ -21,6 +21,7 @@ from torch import Tensor
 
 from unept.attention.multihead import MultiHeadSelf
 from unept.attention.scaled_dot_product import attend, pad, pieces, real_tokens
+from unept.attention_rules import check_sparse_transformer
 from unept.ops import Shapes
 
 
@@ -59,18 +60,9 @@ class SparseTransformerSelf(MultiHeadSelf):
             ValueError: For sizes below 1, a summary longer than its block, and one head that would have to be split.
         """
         super().__init__(width=width, heads=heads, dropout=dropout)
-        if mode not in ("strided", "fixed"):
-            raise ValueError(f"sparse_transformer: mode={mode}: expected strided or fixed")
-        if split not in ("heads", "layers"):
-            raise ValueError(f"sparse_transformer: split={split}: expected heads or layers")
-        if stride < 0:
-            raise ValueError(f"sparse_transformer: stride={stride}: expected at least 1, or 0 for the map's width")
-        if block < 1:
-            raise ValueError(f"sparse_transformer: block={block}: expected at least 1")
-        if not 1 <= summary <= block:
-            raise ValueError(f"sparse_transformer: summary={summary}: expected 1 to the block, {block}")
-        if split == "heads" and heads < 2:
-            raise ValueError(f"sparse_transformer: split=heads needs 2 heads or more, heads={heads}: take split=layers")
+        check_sparse_transformer(
+            mode=mode, split=split, stride=stride, block=block, summary=summary, joint=joint, heads=heads
+        )
         self.mode, self.stride, self.block, self.summary, self.joint = mode, stride, block, summary, joint
         by_layer = heads if layer % 2 == 0 else 0
         self.near_heads = heads - heads // 2 if split == "heads" else by_layer

@@ -10,7 +10,8 @@ from unept.backbones.resnet import ResNet
 from unept.backbones.tiny import TinyConv
 from unept.backbones.vit import VisionTransformer, deit_base, tiny_vit
 from unept.backbones.weights import load_backbone_weights
-from unept.utils.messages import nearest_clause
+from unept.catalogue import BACKBONES
+from unept.config_rules import check_backbone
 
 __all__ = [
     "BACKBONES",
@@ -26,13 +27,6 @@ __all__ = [
 
 _CONVOLUTIONS: dict[str, Callable[[], Backbone]] = {"resnet50": ResNet, "lite0": Lite0, "tiny_conv": TinyConv}
 _TRANSFORMERS: dict[str, Callable[[int, str], Backbone]] = {"deit_base": deit_base, "tiny_vit": tiny_vit}
-BACKBONES = (*_CONVOLUTIONS, *_TRANSFORMERS)
-
-
-def check_backbone(name: str) -> None:
-    """Raise ValueError if there is no backbone ``name``."""
-    if name not in BACKBONES:
-        raise ValueError(f"no backbone {name!r}{nearest_clause(name, BACKBONES)}; there are {', '.join(BACKBONES)}")
 
 
 def make_backbone(name: str, size: int, position_resize: str = "bilinear", weights: str = "") -> Backbone:

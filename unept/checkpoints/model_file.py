@@ -22,7 +22,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from unept.checkpoints.description import LARGEST, check_facts, config_values, read_classes, read_config
+from unept.checkpoints.description import LARGEST, SUFFIX, check_facts, config_values, read_classes, read_config
 from unept.checkpoints.released_model import load_released
 from unept.config import SLOTS, ModelConfig
 from unept.data.sample import Colour
@@ -30,10 +30,10 @@ from unept.model import build
 from unept.utils.atomic_files import atomic_write
 from unept.utils.finite import non_finite_names, one_and_more
 from unept.utils.imagenet import MEAN, STD
+from unept.utils.paths import special_file
 
 FORMAT = "unept-bench checkpoint"
 VERSION = 1
-SUFFIX = ".safetensors"
 _NORMALISATION = {"mean": list(MEAN), "std": list(STD)}
 _FIELDS = ("config", "classes", "palette", "normalisation", "facts", "backbone_heads")
 
@@ -197,6 +197,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if path.is_dir():
         raise ValueError(f"{path}: a folder, no checkpoint; its files end in {SUFFIX}")
     try:
+        if special := special_file(path):
+            raise ValueError(f"{path}: {special}, not a file")
         with safe_open(path, framework="pt") as content:
             names = content.keys()
             return {name: content.get_tensor(name) for name in names}, dict(content.metadata() or {})

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unept.data.image_file import MAX_PIXELS, special_file
+from unept.data.image_file import MAX_PIXELS
 from unept.data.label_encoding import Encoding
 from unept.data.load_image import IMAGE_SUFFIXES, check_image, read_image
 from unept.data.load_label import LABEL_SUFFIXES, read_label
 from unept.data.sample import IGNORE, Bytes, Colour, Sample
+from unept.utils.paths import special_file
 
 _CLUTTER = ("thumbs.db", "desktop.ini")
 

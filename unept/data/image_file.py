@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import stat
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from unept.data.orientation import OrientationField, exif_orientation, find_orientation
 from unept.data.png_chunks import SIGNATURE, read_png
+from unept.utils.paths import special_file
 
 MAX_PIXELS = 400_000_000  # 20,000 x 20,000 pixels: 1.2 GB once they are decoded
 _HEAD = 512
@@ -64,13 +64,10 @@ _NOT_READ = (
     ("- a compressed archive", rb"PK\x03\x04|\x1f\x8b|BZh|\xfd7zXZ|7z\xbc\xaf"),
 )
 _KINDS = [(name, re.compile(pattern, re.DOTALL | re.IGNORECASE)) for name, pattern in (*_READ, *_NOT_READ)]
-_SPECIAL = (
-    (stat.S_ISDIR, "a folder"),
-    (stat.S_ISFIFO, "a named pipe (FIFO)"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a device"),
-    (stat.S_ISBLK, "a device"),
-)
+_RARE_COMPRESSIONS = (
+    "webp",
+    "tiff_jpeg",
+)  # of a TIFF: libraries as Pillow brings them lack both decoders, and do not say so
 _UNSUPPORTED = re.compile(r"unsupported|not (?:yet )?supported|cannot handle|unknown|not available", re.IGNORECASE)
 SAVE_AS = "save it as JPEG or PNG with 8 bits a channel"
 
@@ -121,14 +118,6 @@ class OpenImage:
         return (height, width) if self.orientation > 4 else (width, height)
 
 
-def special_file(path: Path) -> str | None:
-    """Return what stands at a path if it is no regular file, as `a folder`; None for a file. OSError for nothing."""
-    mode = path.stat().st_mode
-    if stat.S_ISREG(mode):
-        return None
-    return next((name for test, name in _SPECIAL if test(mode)), "no file")
-
-
 def open_file(path: Path) -> BinaryIO:
     """Open a regular file for reading; whatever else stands there is never opened.
 
@@ -161,16 +150,20 @@ def open_image(path: Path, max_pixels: int = MAX_PIXELS) -> Iterator[OpenImage]:
         Damaged: The file is cut off or broken.
         Refused: It is not there, no picture, of a kind that is not read, or too large.
     """
-    kind = "picture"
+    kind, compression = "picture", None
     try:
         with open_file(path) as file:
             kind = _kind(path, file)
-            yield _opened(path, file, kind, max_pixels)
+            image = _opened(path, file, kind, max_pixels)
+            compression = image.picture.info.get("compression")
+            yield image
     except (Damaged, Refused):
         raise
     except MemoryError as error:
         raise Refused(f"{path}: not enough memory for a picture of this size", "use a machine with more") from error
     except Exception as error:  # a decoder raises whatever its parser stumbles over
+        if kind == "TIFF" and compression in _RARE_COMPRESSIONS and str(error).startswith("decoder error"):
+            raise Refused(f"{path}: a TIFF of a kind that is not read (compression {compression})", SAVE_AS) from error
         raise _explained(path, kind, error) from error
 
 

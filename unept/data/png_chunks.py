@@ -10,7 +10,7 @@ from typing import BinaryIO, NamedTuple
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
-_LARGEST_PROFILE = 1 << 20  # bytes of an inflated text that may hold EXIF data
+_LARGEST_TEXT = 1 << 20  # bytes of an inflated text that may hold EXIF or XMP data
 _XMP = b"XML:com.adobe.xmp\0"
 _PROFILE = re.compile(rb"Raw profile type (?:exif|APP1)\0")
 
@@ -67,7 +67,7 @@ def read_png(file: BinaryIO, size: int) -> PngContent:
         elif chunk.kind == b"eXIf":
             exif = chunk.content
         elif chunk.kind == b"iTXt" and chunk.content.startswith(_XMP):
-            xmp = chunk.content
+            xmp = _xmp(chunk.content[len(_XMP) :])
         elif chunk.kind in (b"tEXt", b"zTXt") and (found := _PROFILE.match(chunk.content)):
             exif = exif or _profile(chunk.content[found.end() :], deflated=chunk.kind == b"zTXt")
         elif chunk.kind == b"CgBI":
@@ -95,10 +95,24 @@ def broken_chunk(content: bytes) -> str | None:
     return None if kind == b"IEND" else "IEND"
 
 
+def _xmp(text: bytes) -> bytes:
+    """Return the XMP data of an international text behind its keyword: whether and how it is deflated, two names, data.
+
+    b"" where they are deflated and damaged.
+    """
+    data = text[2:].split(b"\0", 2)[-1]
+    if text[:1] != b"\1":
+        return data
+    try:
+        return zlib.decompressobj().decompress(data, _LARGEST_TEXT)
+    except zlib.error:
+        return b""
+
+
 def _profile(text: bytes, *, deflated: bool) -> bytes:
     """Return the EXIF data of a text as ImageMagick writes them: a name, a length and hexadecimal digits, by line."""
     try:
-        raw = zlib.decompressobj().decompress(text[1:], _LARGEST_PROFILE) if deflated else text
+        raw = zlib.decompressobj().decompress(text[1:], _LARGEST_TEXT) if deflated else text
         return bytes.fromhex(b"".join(raw.split(b"\n")[3:]).decode("ascii"))
     except (zlib.error, ValueError):
         return b""

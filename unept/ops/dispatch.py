@@ -73,9 +73,12 @@ def _problem(name: str, device: str) -> str:
     return f"it works on the CPU, not on {device!r}" if torch.device(device).type != "cpu" else cpu_build.problem()
 
 
-@torch.compiler.assume_constant_result
 def _name(backend: str, device: str) -> str:
     return resolve(backend, device=device).name
+
+
+# torch.compiler.assume_constant_result does this too, and imports torch._dynamo, which takes a second.
+_name._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _suits(value_BSHD: Tensor, offsets_BQHLP2: Tensor, logits_BQHLP: Tensor) -> bool:

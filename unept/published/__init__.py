@@ -11,10 +11,10 @@ from collections.abc import Callable
 from torch import nn
 
 from unept.config import ModelConfig
+from unept.config_rules import check_network
 from unept.published import anl, backbones, ccnet, dnlnet, encnet, ocrnet, pointrend, psanet, setr, upernet
 from unept.published.loss import total_loss
 from unept.published.parts import Auxiliary, Output, PublishedNetwork
-from unept.utils.messages import nearest_clause
 
 __all__ = ["PUBLISHED", "Auxiliary", "Output", "PublishedNetwork", "build_network", "check_network", "total_loss"]
 
@@ -35,29 +35,6 @@ _COARSE = ("upernet", "pointrend")  # with a pyramid of their own: a ResNet belo
 _AGGREGATED = (5, 11, 17, 23)  # ViT-large blocks, counted from 0, whose tokens SETR's three heads take
 _SUPERVISED = (9, 14, 19, 23)
 MASK, MASK_SIZE = 66, 480  # PSANet's mask, and the crop in pixels from which on it is the published one
-
-
-def check_network(config: ModelConfig) -> None:
-    """Check the configuration of a published network without building it.
-
-    ValueError for the first impossible setting.
-    """
-    name = config.architecture
-    if name not in PUBLISHED:
-        allowed = ("unept", *PUBLISHED)
-        raise ValueError(
-            f"architecture cannot be {name!r}{nearest_clause(name, allowed)}; it is one of {', '.join(allowed)}"
-        )
-    backbones.check_published_backbone(config.backbone)
-    for field in ("classes", "size"):
-        if getattr(config, field) < 1:
-            raise ValueError(f"{field}={getattr(config, field)}: at least 1")
-    if config.classes < 2 and name == "pointrend":
-        raise ValueError("classes=1: pointrend compares the two most probable classes, at least 2")
-    if config.width < 8 or config.width % 8:
-        raise ValueError(f"width={config.width}: a multiple of 8, for the widths that {name} derives from it")
-    if not 0 <= config.dropout < 1:
-        raise ValueError(f"dropout={config.dropout}: from 0 to below 1")
 
 
 def build_network(config: ModelConfig, *, weights: str = "") -> nn.Module:

@@ -10,10 +10,11 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from unept.backbones import BACKBONES, Backbone, load_backbone_weights, make_backbone
+from unept.backbones import Backbone, load_backbone_weights, make_backbone
+from unept.catalogue import PUBLISHED_BACKBONES
+from unept.config_rules import check_backbone
 from unept.published.parts import MULTIPLE, resize
 from unept.utils import torchvision_shim
-from unept.utils.messages import nearest_clause
 
 RESNETS = {"resnet50": "resnet50c", "resnet101": "resnet101c"}
 TIMM_WEIGHTS = {
@@ -22,7 +23,6 @@ TIMM_WEIGHTS = {
     "hrnet_w48": "hrnet_w48.ms_in1k",
     "vit_large_patch16_384": "vit_large_patch16_384.augreg_in21k_ft_in1k",
 }
-NAMES = (*RESNETS, "hrnet_w48", "vit_large", *(name for name in BACKBONES if name not in RESNETS))
 VIT_SIZE = 512  # pixels; the crop of SETR's public ADE20K configuration, whose token grid the positions are stored for
 
 
@@ -106,19 +106,13 @@ class TokenMaps(Backbone):
         return super().convert({f"net.{name}": tensor for name, tensor in tensors.items()})
 
 
-def check_published_backbone(name: str) -> None:
-    """Raise ValueError if there is no backbone ``name``."""
-    if name not in NAMES:
-        raise ValueError(f"no backbone {name!r}{nearest_clause(name, NAMES)}; there are {', '.join(NAMES)}")
-
-
 def build_published_backbone(
     name: str, size: int, *, stride: int = 8, blocks: tuple[int, ...] = (), weights: str = ""
 ) -> Backbone:
     """Build the backbone ``name``.
 
     Args:
-        name: A name of NAMES.
+        name: A name of PUBLISHED_BACKBONES.
         size: Side of the crop in pixels, for the stored positions of a smaller transformer.
         stride: Output stride of a ResNet.
         blocks: Blocks whose tokens a ViT-large returns.
@@ -127,7 +121,7 @@ def build_published_backbone(
     Raises:
         ValueError: For an unknown name and for weights that are missing or do not fit.
     """
-    check_published_backbone(name)
+    check_backbone(name, PUBLISHED_BACKBONES)
     own: Backbone
     if name in RESNETS:
         own = Features(RESNETS[name], output_stride=stride, out_indices=(1, 2, 3, 4))

@@ -26,6 +26,11 @@ def visible_text(text: str) -> str:
     return _HIDDEN.sub(_spelled, text)
 
 
+def visible_line(text: str) -> str:
+    """Return `text` as `visible_text` does, on one line: no file's name can look like a line of the program's own."""
+    return visible_text(text).replace("\n", "\\n")
+
+
 def _spelled(match: re.Match[str]) -> str:
     number = ord(match[0])
     if 0xDC80 <= number <= 0xDCFF:  # how Python holds a byte of a file's name that is not UTF-8

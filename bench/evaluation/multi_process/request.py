@@ -14,11 +14,10 @@ from typing import Any
 import torch
 
 from bench import environment
-from bench.config.option_fields import check_options
 from bench.evaluation.multi_process import work
 from bench.evaluation.multi_process.results import KINDS, ImageResults
 from bench.evaluation.multi_process.work import ScoringJob
-from bench.evaluation.options import EvaluationRequest
+from bench.evaluation.options import EvaluationRequest, check_device, check_evaluation
 from bench.evaluation.protocol import published_protocol
 from bench.launchers.progress import ProgressCounter
 from bench.results.data_digest import DataDigest, data_digest, has_files
@@ -52,9 +51,8 @@ def evaluate_checkpoints(request: EvaluationRequest, say: Say) -> list[Checkpoin
     Raises:
         ValueError: The request contains a user's mistake; one line.
     """
-    _check(request)
     dataset = open_data(request.data, request.split)
-    _check_split(request, dataset)
+    check_evaluation(request, dataset)
     count = min(request.images or len(dataset), len(dataset))
     devices = process_devices(request)
     jobs = [_job(request, path, dataset, count, devices, say) for path in request.checkpoints]
@@ -92,6 +90,7 @@ def resolve_device(name: str) -> str:
     """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    check_device(name)
     try:
         kind = torch.device(name)
         torch.zeros(1, device=kind)
@@ -133,26 +132,6 @@ def _compared(first: str, second: str, counts: bootstrap.Counts, other: Checkpoi
     return [{"first": first, "second": second} | {"value": asdict(pair), "pictures": counts.shape[1]} for pair in pairs]
 
 
-def _check(request: EvaluationRequest) -> None:
-    """Check the ranges of a request. Raises ValueError."""
-    if not request.checkpoints:
-        raise ValueError("evaluate: expected at least one checkpoint")
-    check_options(request)
-    if request.gpus and request.processes:
-        raise ValueError("--processes and --gpus: give one of them")
-
-
-def _check_split(request: EvaluationRequest, dataset: Dataset) -> None:
-    """Refuse a split that gives neither scores nor files. Raises ValueError."""
-    if request.results is not None and request.data.partition(":")[0] != "cityscapes":
-        raise ValueError(f"--results: files for the test server of cityscapes:PATH, not of {request.data}")
-    if request.results is not None and len(request.checkpoints) > 1:
-        raise ValueError(f"--results: {len(request.checkpoints)} checkpoints would write the same files; give one")
-    if request.results is None and not getattr(dataset, "labelled", True):
-        hint = "; --results FOLDER writes files for its test server" if dataset.name == "Cityscapes" else ""
-        raise ValueError(f"{request.data}: split {request.split!r} has no labels to score against{hint}")
-
-
 def _job(
     request: EvaluationRequest, path: Path, dataset: Dataset, count: int, devices: Sequence[str], say: Say
 ) -> tuple[ScoringJob, model_file.SavedModel]:
@@ -160,6 +139,13 @@ def _job(
     checkpoint = model_file.load_model(path, own_modules=request.own_modules)
     if len(dataset.classes) != checkpoint.config.classes:
         raise ValueError(f"{path}: {checkpoint.config.classes} classes, but {request.data} has {len(dataset.classes)}")
+    if checkpoint.classes != dataset.classes and sorted(checkpoint.classes) == sorted(dataset.classes):
+        name = next(name for name, other in zip(checkpoint.classes, dataset.classes, strict=True) if name != other)
+        here, there = checkpoint.classes.index(name), dataset.classes.index(name)
+        raise ValueError(
+            f"{path}: its classes are those of {request.data} in another order ({name!r} is number {here} here, "
+            f"{there} there): scores would be of other classes"
+        )
     if checkpoint.classes != dataset.classes and environment.is_main_process():
         say(f"{path}: its classes are called otherwise than the data's; they are compared by number")
     protocol = request.overrides.over(
@@ -179,7 +165,7 @@ def _job(
         "results": str(request.results.resolve()) if request.results else "",
         "sources": source_hash("run", [getattr(checkpoint.config, slot) for slot in SLOTS]),
     }
-    sharing = max(len(devices), int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    sharing = max(len(devices), environment.processes_on_this_machine())
     job = ScoringJob(
         checkpoint=path,
         own_modules=request.own_modules,

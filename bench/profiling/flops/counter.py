@@ -67,8 +67,8 @@ class Operations:
 
     @property
     def is_mostly_elementwise(self) -> bool:
-        """True where more elements are computed one by one than multiply-adds are counted."""
-        return self.elementwise_gops > self.gmacs
+        """True where at least as many elements are computed one by one as multiply-adds are counted."""
+        return 0 < self.elementwise_gops >= self.gmacs
 
     @property
     def gflops(self) -> float:

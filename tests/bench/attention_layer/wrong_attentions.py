@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import torch
@@ -164,3 +165,17 @@ class Elementwise(nn.Module):
         else:
             y = (-(x[:, :, :, None] - x[:, :, None]).abs().sum(-1)).softmax(-1) @ x
         return y.transpose(1, 2).reshape(images, total, width)
+
+
+class Slow(Right):
+    """Right, but each call takes some seconds."""
+
+    wait = time.sleep
+
+    def __init__(self, *, width: int, seconds: float = 1.0) -> None:
+        super().__init__(width=width)
+        self.seconds = seconds
+
+    def forward(self, tokens: Tensor, *more: Any) -> Tensor:
+        type(self).wait(self.seconds)
+        return super().forward(tokens, *more)

@@ -135,15 +135,15 @@ def test_types() -> None:
         "encoder_self=longformer",
         "encoder_self.dilation=1+2",
         "encoder_self.order=window2d",
-        "encoder_self.joint=yes",
         "encoder_self.window=6",
     )
     assert options(found) == {
         "encoder_self.dilation": (1, 2),
         "encoder_self.order": "window2d",
-        "encoder_self.joint": True,
         "encoder_self.window": 6,
     }
+    (found,) = variants("encoder_self=longformer", "encoder_self.joint=yes")
+    assert options(found) == {"encoder_self.joint": True}
 
 
 @pytest.mark.parametrize("module", ["own_for_a_test", "installed_for_a_test.inner"])

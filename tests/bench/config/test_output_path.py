@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,17 @@ def test_a_file_needs_room_for_its_temporary_name_and_no_folder_in_its_place(tmp
 def test_a_folder_that_is_not_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(output_path.os, "access", lambda path, mode: path != tmp_path or not mode & os.W_OK)
     with pytest.raises(ValueError, match=f"^--out {tmp_path}/new: {tmp_path} is not writable; name another folder$"):
+        check_output(tmp_path / "new", "--out")
+
+
+def test_a_limit_of_file_sizes_that_a_report_would_exceed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit in (resource.RLIM_INFINITY, 8 << 20):
+        monkeypatch.setattr(resource, "getrlimit", lambda _, limit=limit: (limit, resource.RLIM_INFINITY))
+        check_output(tmp_path / "new", "--out")
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (100 << 10, resource.RLIM_INFINITY))
+    with pytest.raises(
+        ValueError, match=r"^--out .*new: a file of this process may have 102,400 bytes at most \(ulimit"
+    ):
         check_output(tmp_path / "new", "--out")
 
 

@@ -165,6 +165,20 @@ def test_an_output_that_differs_removes_the_file(tmp_path: Path, state: State, m
     assert [each.name for each in tmp_path.iterdir()] == ["a.pth"]
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", ["cls.bias", "running_var"])
+def test_weights_and_statistics_that_are_not_finite_are_refused(
+    tmp_path: Path, state: State, name: str, value: float
+) -> None:
+    full = name if name in state else next(key for key in state if key.endswith(name))
+    spoilt = state | {full: state[full].clone()}
+    spoilt[full].view(-1)[-1] = value
+    path = mmcv_file(tmp_path / "a.pth", spoilt)
+    with pytest.raises(ValueError, match=rf"^{path}: its weights are not finite: {full}$"):
+        convert_checkpoint(path, tmp_path / "ours.safetensors", heads=4, say=lambda _: None)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.pth"]
+
+
 class Bomb:
     def __reduce__(self) -> tuple[Any, ...]:
         return (pytest.fail, ("unpickled",))

@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from bench.evaluation.image_paths import image_paths
 from bench.evaluation.options import PredictRequest, ProtocolOverrides
-from bench.evaluation.predict import direction_colours, image_paths, load_predictors, predict_image
+from bench.evaluation.predict import direction_colours, load_predictors, predict_image
 from unept.boundary import OFFSETS
 from unept.inference import prepare
 

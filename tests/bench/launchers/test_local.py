@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -96,6 +97,14 @@ def test_a_variant_that_raises_makes_nan_or_exceeds_memory_harms_no_other(tmp_pa
     lines = {line.split(",")[0]: line for line in (tmp_path / "results.csv").read_text().splitlines()}
     assert lines["N=8"].startswith("N=8,0,ok,,,")
     assert lines["N=16"].startswith("N=16,0,oom,,,")
+
+
+def test_a_machine_that_refuses_threads_is_no_failure_of_the_run(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    with pytest.raises(OSError, match=r".") as refused:
+        run_local_jobs(store, jobs(tmp_path, "no_further_thread"), parallel=1, progress=Silent())
+    assert refused.value.errno == errno.EAGAIN
+    assert store.read("run").rows == (), "the run is still due"
 
 
 def test_steps_are_heard_and_a_row_ends_the_job(tmp_path: Path) -> None:
@@ -228,8 +237,23 @@ def test_a_silent_run_of_a_users_code_is_named(tmp_path: Path, monkeypatch: pyte
     ours = spec(tmp_path / "study", "pausing", label="ours")
     store = opened(tmp_path / "study")
     run_local_jobs(store, [Job(spec=made, label=made["label"]) for made in (own, ours)], parallel=2, progress=silent)
-    assert silent.notes[0] == "own: nothing was heard of it for 0 s; it goes on until Ctrl-C ends the study"
+    assert silent.notes[0] == "own: nothing was heard of it for 0 s; it goes on for at most 1800 s"
     assert all(note.startswith("own: ") for note in silent.notes)
+
+
+def test_a_run_of_a_users_code_whose_first_step_has_no_end_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.launchers.local.FIRST_STEP_ALLOWANCE", 0.02)
+    slot = {"points": 4, "encoder_self": "nowhere:Mine"}
+    sources = source_hash("run", ["nowhere:Mine"])
+    (tmp_path / "study").mkdir()
+    own = spec(tmp_path / "study", "pausing", settings=SETTINGS | {"model": slot}, sources=sources, label="own")
+    store = opened(tmp_path / "study")
+    run_local_jobs(store, [Job(spec=own, label="own")], parallel=1, progress=Silent())
+    (row,) = store.read("run").rows
+    said = "no step ended within 1.2 s (UNEPT_BENCH_USER_CODE_SECONDS sets a longer time)"
+    assert (row["status"], row["message"]) == ("failed", said)
 
 
 def test_sources_edited_between_two_runs_stop_the_queue(tmp_path: Path, ledger: Path) -> None:

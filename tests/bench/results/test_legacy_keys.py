@@ -26,8 +26,10 @@ from bench.results.release_0_1_0 import EQUIVALENT, FILES, RELEASE, SAME_NUMBERS
 from bench.results.rows import KINDS, Row, release_of, row_from_text, row_key, row_to_text
 from bench.results.source_hash import combined, our_roles
 from bench.results.store import Store
-from bench.study import study as studies
-from bench.study.study import Study, plan_study, run_study
+from bench.study import run as study_execution
+from bench.study.plan import plan_study
+from bench.study.run import run_study
+from bench.study.study import Study
 
 ROOT = Path(__file__).resolve().parents[3]
 MADE = Path(__file__).parent / "study_of_0_1_0"
@@ -224,7 +226,7 @@ def test_rows_are_due_again_where_numbers_changed_on_purpose(store: Store, monke
     adopt_rows(store)
     monkeypatch.setattr(source_hash, "our_roles", lambda: EQUIVALENT | {"losses": "0" * 16, "data": "1" * 16})
     said: list[str] = []
-    monkeypatch.setattr(studies, "_drain", lambda *_: None)
+    monkeypatch.setattr(study_execution, "_drain", lambda *_: None)
     run_study(studies_of(store)[0], said.append)
     assert said[0] == "4 runs are due again: changed since their rows were made by release 0.1.0: data, losses"
     assert len(rows_of(store)) == 9
@@ -400,7 +402,7 @@ def test_a_run_that_the_release_began_goes_on(store: Store, monkeypatch: pytest.
     store.path("run", old["key"]).unlink()
     store.checkpoints(old["key"]).mkdir()
     (store.checkpoints(old["key"]) / "last.safetensors").write_text("state")
-    monkeypatch.setattr(studies, "_drain", lambda *_: None)
+    monkeypatch.setattr(study_execution, "_drain", lambda *_: None)
     with monkeypatch.context() as patch:
         patch.setattr(source_hash, "our_roles", lambda: EQUIVALENT | {"losses": "0" * 16})
         run_study(study, lambda _: None)

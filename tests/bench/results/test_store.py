@@ -14,8 +14,9 @@ import pytest
 from driving import drive, jobs, opened, spec
 
 from bench.launchers.worker import make_row
+from bench.results.row_files import ClaimBusy
 from bench.results.rows import content_key, json_value, row_from_text, row_key, row_to_text
-from bench.results.store import ClaimBusy, Store
+from bench.results.store import Store
 
 
 def row_of(out: Path, **changes: Any) -> dict[str, Any]:
@@ -210,15 +211,23 @@ def test_foreign_files_among_the_rows(tmp_path: Path) -> None:
     (tmp_path / "runs" / f"{key}.json.tmp").write_text("half")
     (tmp_path / "runs" / "copy of a row.json").write_bytes(store.path("run", key).read_bytes())
     (tmp_path / "runs" / "folder.json").mkdir()
+    os.mkfifo(tmp_path / "runs" / "pipe.json")
     found = store.read("run")
     assert [row["key"] for row in found.rows] == [key]
     assert [problem.rpartition("/")[2] for problem in found.problems] == [
         "copy of a row.json: the row of another file",
         "folder.json: a folder",
+        "pipe.json: a named pipe (FIFO)",
     ]
     store.write_tables()
     assert len((tmp_path / "results.csv").read_text().splitlines()) == 2
     assert (tmp_path / "runs" / "notes.txt").read_text() == "mine"
+
+
+def test_a_study_json_that_is_no_file_is_never_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "study.json")
+    with pytest.raises(ValueError, match=r"no study here"):
+        Store(tmp_path).experiments()
 
 
 def test_a_superseded_row_is_kept(tmp_path: Path) -> None:

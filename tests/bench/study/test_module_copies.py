@@ -12,7 +12,8 @@ import pytest
 from bench.config.grid import Variant
 from bench.config.presets import preset
 from bench.results import source_hash
-from bench.study.study import Study, WorkerTasks, run_study
+from bench.study.run import run_study
+from bench.study.study import Study, WorkerTasks
 
 MINE = "from helper import FACTOR\n\ndef score():\n    return FACTOR\n"
 ROWS = 2  # seeds of each variant

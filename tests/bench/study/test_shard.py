@@ -16,15 +16,17 @@ from driving import jobs
 from bench.config.grid import expand_axes, parse_axes
 from bench.config.presets import preset
 from bench.results.store import Store
+from bench.study.plan import count_finished_runs, remaining_work_line
+from bench.study.run import run_study
 from bench.study.shard import WHOLE_STUDY, Shard, parse_shard
-from bench.study.study import Study, WorkerTasks, count_finished_runs, remaining_work_line, run_study
+from bench.study.study import Study, WorkerTasks
 
 PROGRAM = f"""
 import sys
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_shard import study
-from bench.study.study import run_study
+from bench.study.run import run_study
 
 run_study(study(Path(sys.argv[1]), "1/2", "in_steps"))
 """

@@ -15,8 +15,10 @@ from bench.config.presets import preset
 from bench.results import data_digest, source_hash
 from bench.results.rows import Row, is_data_verified, row_to_text
 from bench.results.store import Store
-from bench.study import study as studies
-from bench.study.study import Study, WorkerTasks, dry_run_lines, plan_study, run_study, study_rows, unfinished_line
+from bench.study import run as study_execution
+from bench.study.plan import dry_run_lines, plan_study, unfinished_line
+from bench.study.run import run_study, study_rows
+from bench.study.study import Study, WorkerTasks
 
 TASKS = WorkerTasks(run="fake_tasks:quick", measure="")
 
@@ -71,7 +73,7 @@ def test_a_command_with_fewer_seeds_lists_runs_that_another_is_still_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(studies, "_drain", lambda *_: None)
+        patch.setattr(study_execution, "_drain", lambda *_: None)
         do(study(tmp_path, seeds=3))
     do(study(tmp_path, seeds=1))
     assert len(Store(tmp_path).experiments()["test"]["runs"]) == 6
@@ -84,7 +86,7 @@ def test_rows_of_other_sources_do_not_stand_beside_new_ones(tmp_path: Path, monk
     do(study(tmp_path, seeds=2))
     ours = source_hash.our_roles()
     monkeypatch.setattr(source_hash, "our_roles", lambda: ours | {"losses": "0" * 16})
-    monkeypatch.setattr(studies, "_drain", lambda *_: None)
+    monkeypatch.setattr(study_execution, "_drain", lambda *_: None)
     assert do(study(tmp_path, seeds=1))[1] == (
         "2 runs of further seeds, listed before, are of other sources or data and not in this report; --seeds 2 makes "
         "them again"
@@ -185,13 +187,13 @@ def test_data_that_change_while_the_study_runs_give_no_row(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = replace(in_files(tmp_path, data), jobs=1)
-    drain = studies._drain
+    drain = study_execution._drain
 
     def change_and_drain(*arguments: object) -> None:
         picture(data / "labels" / "train" / "a.png", "L", value=2)
         drain(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(studies, "_drain", change_and_drain)
+    monkeypatch.setattr(study_execution, "_drain", change_and_drain)
     with pytest.raises(ValueError, match=f"the data at folder:{data} changed while the study ran"):
         do(asked)
     assert study_rows(asked) == ()

@@ -17,8 +17,8 @@ from bench.config.presets import preset
 from bench.config.settings import Settings
 from bench.training import execution, loop
 from bench.training.activation_checkpointing import enable_activation_checkpointing
-from bench.training.execution import check_batch, has_unused_parameters, prepare_model
-from bench.training.options import Execution
+from bench.training.execution import has_unused_parameters, prepare_model
+from bench.training.options import Execution, check_batch
 from unept.backbones import ResNet
 from unept.ops import cpu_build
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from bench.microbench.attention.implementations import Implementation, MapSize, PreparedCall
 from bench.microbench.attention.run import QUICK_SIZES
 from experiments.attention import core_comparisons, third_party
+from experiments.attention.comparison_names import COMPARISON_NAMES
 from unept.attention.lsh import Look, lsh_attention
 
 (SIZE,) = QUICK_SIZES
@@ -107,3 +108,7 @@ def test_lengths_that_a_package_pads() -> None:
     for height, chunks in ((60, 58), (180, 170)):
         assert third_party.reformer_buckets(MapSize(height=height, width=60), 64) == chunks
     assert F.pad(torch.zeros(1), (0, 1)).numel() == 2
+
+
+def test_the_names_that_are_known_without_torch_are_those_of_the_comparisons() -> None:
+    assert tuple(comparison.name for comparison in core_comparisons.attention_comparisons()) == COMPARISON_NAMES

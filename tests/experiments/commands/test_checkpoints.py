@@ -82,6 +82,24 @@ def test_a_checkpoint_with_outputs_that_are_not_finite_is_refused_in_one_line(
     assert not (place / "drawn").exists()
 
 
+def test_the_same_classes_in_another_order_are_not_scored(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By number every class would be scored as another one."""
+    path = place / "turned.safetensors"
+    tiny_checkpoint.write(path)
+    own = model_file.load_model(path)
+    turned = own.classes[::-1]
+    model_file.save_model(path, own.model, own.config, classes=turned, palette=own.palette, facts=own.facts)
+    assert cli.main(["evaluate", "turned.safetensors", *QUICK]) == 2
+    assert (
+        capsys.readouterr()
+        .err.splitlines()[-1]
+        .startswith(
+            "unept-bench: turned.safetensors: its classes are those of scenes in another order "
+            f"({turned[0]!r} is number 0 here, 7 there)"
+        )
+    )
+
+
 def test_evaluate_when_it_is_stopped(
     two: tuple[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +181,18 @@ def test_predict_opens_no_pipe(two: tuple[str, str], place: Path, capsys: pytest
     assert "in/pipe.png: a named pipe (FIFO), not a file" in told.err
     assert "in/page.png: PostScript by its content" in told.err
     assert told.out == "1 of 3 pictures: out\n"
+
+
+def test_a_checkpoint_that_is_no_file_is_never_opened(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo("pipe.safetensors")
+    noise(20, 20).save("photo.png")
+    for words in (
+        ("evaluate", "pipe.safetensors", *QUICK),
+        ("predict", "photo.png", "--checkpoint", "pipe.safetensors", "--out", "out"),
+        ("convert", "pipe.safetensors", "--out", "ours.safetensors"),
+    ):
+        assert cli.main(list(words)) == 2
+        assert capsys.readouterr().err == "unept-bench: pipe.safetensors: a named pipe (FIFO), not a file\n"
 
 
 def test_predict_says_its_limit_of_pixels(

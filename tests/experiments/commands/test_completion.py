@@ -13,8 +13,6 @@ from locations import ROOT
 
 import cli
 from experiments.commands import completion
-from unept import attention, backbones
-from unept.config import SLOTS
 
 QUESTIONS = (
     ("", {"ablate", "table", "train", "scaling", "doctor"}),
@@ -162,9 +160,3 @@ def test_folders_after_a_kind_of_data(tmp_path: Path) -> None:
     (tmp_path / "camvid").mkdir()
     (tmp_path / "cam.txt").touch()
     assert completion.complete_data("folder:cam") == ["folder:camvid/"]
-
-
-def test_the_names_are_those_of_the_registries() -> None:
-    assert completion.SELF_ATTENTIONS == attention.attention_names(SLOTS[0]) == attention.attention_names(SLOTS[1])
-    assert attention.attention_names(SLOTS[2]) == completion.CROSS_ATTENTIONS
-    assert completion.BACKBONES == backbones.BACKBONES

@@ -53,6 +53,15 @@ def test_lines() -> None:
     ]
 
 
+def test_a_file_name_with_a_line_end_makes_no_line() -> None:
+    """A picture called `x`, line end, `0 wrong, 0 to note`."""
+    changed = record()
+    changed["findings"][0]["what"] = "not read: x\n0 wrong, 0 to note"
+    lines = [*dataset_check.dataset_check_lines(changed)]
+    assert len(lines) == len([*dataset_check.dataset_check_lines(record())])
+    assert "WRONG train: not read: x\\n0 wrong, 0 to note. To do: mend." in lines
+
+
 def test_of_many_classes_the_ends_are_shown() -> None:
     (line,) = [line for line in dataset_check.dataset_check_lines(record(classes=12)) if line.startswith("train: c0")]
     assert line.startswith("train: c0 50.00%, c1 25.00%, c2 12.50%, c3 6.25%, c4 3.12%, ... c7 0.39%, ")

@@ -16,8 +16,8 @@ from test_qualitative import arrays, keep
 
 from reports import read_study, write_report
 from reports.analysis.study_rows import Study, assemble_study, metric_values, seed_of
+from reports.formats.report_files import experiment_folder
 from reports.plots import accuracy, style
-from reports.study.write import experiment_folder
 
 PAIR = ["control", "+ more"]
 GRID = [f"N={n} L={level}" for level in (1, 3) for n in (4, 16, 64)]

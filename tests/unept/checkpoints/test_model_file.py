@@ -292,6 +292,13 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path, name: str, valu
         model_file.load_model(path)
 
 
+def test_what_is_no_file_is_never_opened(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match=r"m\.safetensors: a named pipe \(FIFO\), not a file$"):
+        model_file.load_model(path)
+
+
 def test_a_field_that_came_later_has_its_default(file: Path, tmp_path: Path) -> None:
     path = tmp_path / "older.safetensors"
     path.write_bytes(rewritten(file, lambda d: d["config"].pop("ffn_chunks")))

@@ -151,6 +151,12 @@ def test_kinds_that_are_not_decoded_are_not_called_damaged(tmp_path: Path) -> No
     content[place] = 32  # colours that nobody has
     (tmp_path / "a.tif").write_bytes(content)
     assert "a TIFF of a kind that is not read (unknown pixel mode)" in reason(tmp_path / "a.tif")
+    for number, name in ((6, "tiff_jpeg"), (50001, "webp")):
+        content = bytearray(saved(tmp_path / "c.tif", COLOURS, "tiff").read_bytes())
+        place = content.index(struct.pack("<HHI", 259, 3, 1)) + 8
+        content[place : place + 2] = struct.pack("<H", number)
+        (tmp_path / "c.tif").write_bytes(content)
+        assert f"a TIFF of a kind that is not read (compression {name})" in reason(tmp_path / "c.tif")
     saved(tmp_path / "b.jpg", COLOURS, "jpeg")
     content = bytearray((tmp_path / "b.jpg").read_bytes())
     content[content.index(b"\xff\xc0") + 4] = 12  # bits of a sample
@@ -166,13 +172,13 @@ def test_a_file_that_is_cut_off_is_called_damaged(tmp_path: Path, form: str) -> 
         read_image(path)
 
 
-@pytest.mark.parametrize("form", ["png", "tiff", "webp"])
+@pytest.mark.parametrize("form", ["png", "deflated png", "tiff", "webp"])
 def test_an_orientation_that_xmp_alone_tells(tmp_path: Path, form: str) -> None:
     xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
     path = tmp_path / "a"
-    if form == "png":
+    if "png" in form:
         text = PngImagePlugin.PngInfo()
-        text.add_itxt("XML:com.adobe.xmp", xmp.decode())
+        text.add_itxt("XML:com.adobe.xmp", xmp.decode(), zip=form != "png")
         saved(path, COLOURS, pnginfo=text)
     elif form == "tiff":
         saved(path, COLOURS, form, tiffinfo={700: xmp})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from unept.data import check_data, open_data
+from unept.data.image_file import Refused
 from unept.data.load_label import LABEL_SUFFIXES, read_label
 
 VALUES = np.arange(54, dtype=np.uint8).reshape(6, 9) % 5
@@ -62,6 +64,48 @@ def test_negative_numbers_in_a_byte_are_no_classes(tmp_path: Path) -> None:
                 read_label(tmp_path / "x.tif")
         else:
             np.testing.assert_array_equal(read_label(tmp_path / "x.tif"), VALUES)
+
+
+def tiff(values: np.ndarray, bits: int, photometric: int) -> bytes:
+    """A TIFF of one strip of grey samples, rows padded to bytes."""
+    height, width = values.shape
+    digits = ["".join(f"{value:0{bits}b}" for value in row) for row in values.tolist()]
+    rows = b"".join(
+        int(text.ljust(-(-len(text) // 8) * 8, "0"), 2).to_bytes(-(-len(text) // 8), "big") for text in digits
+    )
+    entries = {
+        256: width,
+        257: height,
+        258: bits,
+        259: 1,
+        262: photometric,
+        273: 122,
+        277: 1,
+        278: height,
+        279: len(rows),
+    }
+    fields = b"".join(struct.pack(">HHII", tag, 4, 1, number) for tag, number in entries.items())
+    return b"MM\0*" + struct.pack(">IH", 8, len(entries)) + fields + bytes(4) + rows
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+def test_numbers_of_a_tiff_are_those_of_the_file_or_refused(tmp_path: Path, bits: int) -> None:
+    """Where 0 is white, Pillow turns 0 and 1 of one bit round."""
+    numbers = VALUES % min(5, 2**bits)
+    path = tmp_path / "x.tif"
+    path.write_bytes(tiff(numbers, bits, 1))
+    np.testing.assert_array_equal(read_label(path), numbers)
+    path.write_bytes(tiff(numbers, bits, 0))
+    with pytest.raises(ValueError, match=r"label in a TIFF that counts from white|unknown pixel mode"):
+        read_label(path)
+
+
+@pytest.mark.parametrize("content", [b"GIF89a", tiff(VALUES, 8, 4)], ids=["another format", "a kind of TIFF"])
+def test_nobody_is_told_to_save_a_label_as_jpeg(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.png").write_bytes(content)
+    with pytest.raises(Refused) as caught:
+        read_label(tmp_path / "x.png")
+    assert caught.value.fix == "save it as PNG with the same numbers"
 
 
 @pytest.mark.parametrize("form", ["png", "tiff"])

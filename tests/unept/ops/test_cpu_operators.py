@@ -9,12 +9,13 @@ import sys
 import pytest
 import torch
 import torch._dynamo.testing
+from locations import ROOT
 from msda_cases import OperatorCase, derived, make_inputs
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
 from unept import ops
-from unept.ops import cpu_build, cpu_ops, reference
+from unept.ops import cpu_build, cpu_ops, dispatch, reference
 
 pytestmark = pytest.mark.skipif(bool(cpu_build.problem()), reason=f"no native kernel: {cpu_build.problem()}")
 CASE = OperatorCase(((3, 4), (2, 2)), batch=2)
@@ -183,3 +184,14 @@ print(value.grad.shape)
     variables = os.environ | {"UNEPT_CACHE": str(tmp_path)}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=variables)
     assert (done.returncode, done.stdout) == (0, "torch.Size([1, 4, 1, 1])\n"), done.stderr
+
+
+def test_the_chosen_backend_is_constant_to_the_compiler_as_its_decorator_would_have_it() -> None:
+    decorated = torch.compiler.assume_constant_result(lambda: None)
+    (mark,) = vars(decorated)
+    assert getattr(dispatch._name, mark) is True
+
+
+def test_a_model_and_its_training_step_are_imported_without_the_compiler() -> None:
+    code = "import sys, unept.model, bench.training.loop; sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0

@@ -138,6 +138,26 @@ def test_elements_of_elementwise_operators_are_a_figure_of_their_own() -> None:
     assert count(lambda q, k: q.clone().view(B, C, N).transpose(1, 2) @ k.mT) == (ALL, 0)
     assert counter.count_model(OfTokens(lambda q, k: (q[:, :, None] - k[:, None]).abs()), (8, 8)).is_mostly_elementwise
     assert not counter.count_model(OfTokens(lambda q, k: (q @ k.mT).relu()), (8, 8)).is_mostly_elementwise
+    assert not counter.count_model(OfTokens(lambda q, _: q.clone()), (8, 8)).is_mostly_elementwise, "nothing at all"
+
+
+@pytest.mark.parametrize("how", ["norm", "amax", "logsumexp", "addcmul"])
+def test_half_of_the_products_in_another_form_are_marked(how: str) -> None:
+    """A dense product and one that is no sum of a multiplication: as many elements as multiply-adds."""
+
+    def scores(q: Tensor, k: Tensor) -> Tensor:
+        table = q[:, :, None] * k[:, None]
+        if how == "addcmul":
+            total = q.new_zeros(*table.shape[:3])
+            for c in range(C):
+                total = torch.addcmul(total, q[..., c, None], k[:, None, :, c])
+            return total
+        return {"norm": table.norm(p=1, dim=-1), "amax": table.amax(-1), "logsumexp": table.logsumexp(-1)}[how]
+
+    counts = counter.count_model(OfTokens(lambda q, k: scores(q, k) + q @ k.mT), (8, 8))
+    assert counts.is_mostly_elementwise
+    assert round(counts.gmacs * 1e9) == ALL
+    assert counts.elementwise_gops * 1e9 >= ALL
 
 
 def test_a_users_operator_is_not_free_by_calling_itself_elementwise() -> None:
