@@ -22,7 +22,8 @@ plain: $(VENV)/.ready  ## the tests as they are on a machine without a compiler
 bench: $(VENV)/.ready  ## times beside another commit's, in turns: make bench BASE=COMMIT
 	$(BIN)/python -m experiments.compare_commits $(BASE) $(ARGS)
 
-docs: $(VENV)/.ready  ## write the figures of the README and docs/ from the records
+docs: $(VENV)/.ready  ## write the records' verdicts from their rows, and the figures of the README and docs/ from them
+	$(BIN)/python -m experiments.records
 	$(BIN)/python -m experiments.docs
 
 lint: $(VENV)/.ready  ## ruff and mypy

@@ -13,7 +13,7 @@ class WithKernels(build_py):
     """Builds the packages, and puts the kernel sources into unept/ops/kernels of what is built."""
 
     def run(self) -> None:
-        """As always, then the sources."""
+        """Run the build as usual, then copy the kernel's sources into the package."""
         super().run()
         if self.editable_mode:  # the checkout's own cuda/ is used
             return

@@ -26,6 +26,7 @@ USABLE_MEMORY_SHARE = 0.8  # of the available memory, that a measurement may tak
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGEST_MMAP_THRESHOLD = 4 * 1024 * 1024 * ctypes.sizeof(ctypes.c_long)  # glibc refuses more
 _LARGEST_INT = 2**31 - 1
+_HUGE_PAGES = "glibc.malloc.hugetlb=1"  # glibc 2.35 and later ask the kernel for huge pages; others ignore it
 
 
 def peak_resident_gib() -> float | None:
@@ -126,6 +127,17 @@ def default_thread_variables() -> dict[str, str]:
     return thread_variables(usable_cores())
 
 
+def huge_page_variables() -> dict[str, str]:
+    """Return the environment variables that give a process's heap huge pages where the system lends them on request.
+
+    A user's own GLIBC_TUNABLES stay, and decide where they say otherwise.
+    """
+    tunables = os.environ.get("GLIBC_TUNABLES", "")
+    if "glibc.malloc.hugetlb" in tunables:
+        return {}
+    return {"GLIBC_TUNABLES": ":".join(filter(None, [tunables, _HUGE_PAGES]))}
+
+
 def home_variables() -> dict[str, str]:
     """Return variables that put what libraries cache into a folder of this user's where no home folder takes it.
 
@@ -189,7 +201,8 @@ def raise_malloc_thresholds() -> str:
     ):
         if mallopt(parameter, value) == 1:
             done.append(f"{name}={value}")
-    return f"glibc mallopt {' '.join(done)}" if done else "system default"
+    huge = [_HUGE_PAGES] if _HUGE_PAGES in os.environ.get("GLIBC_TUNABLES", "").split(":") else []
+    return f"glibc mallopt {' '.join([*done, *huge])}" if done else "system default"
 
 
 def collect_environment(*, threads: int, malloc: str = "system default") -> dict[str, Any]:

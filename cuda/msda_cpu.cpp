@@ -13,6 +13,7 @@
 // sum is shared between tasks, so there are no atomics, and the result has the same bits for any number of threads.
 #include "backward.h"
 #include "forward.h"
+#include "loss.h"
 
 #ifndef UNEPT_SOURCES
 #define UNEPT_SOURCES ""
@@ -86,6 +87,9 @@ UNEPT_PUBLIC int unept_msda_backward(const UneptSizes* sizes, const std::int64_t
                     const_cast<void*>(softmax), value_gradient, offset_gradient, logit_gradient},
                    value_type, threads, true);
 }
+
+// The training loss and its gradients; loss.h describes it. Returns 0, an Error of call.h, or 4 for a wrong label.
+UNEPT_PUBLIC int unept_loss(const UneptLoss* loss, int threads) { return unept::loss(*loss, threads); }
 
 // Facts about this library: hash of its sources, bytes of its vectors, and 1 if it uses threads.
 UNEPT_PUBLIC const char* unept_sources() { return UNEPT_SOURCES; }

@@ -30,7 +30,8 @@ from bench.profiling.gpu_hours import DEFAULT_IMAGE_SIZE
 from bench.results.gpu_assumption import GpuAssumption
 from experiments import scene_sanity_check
 from experiments.tables import table7
-from reports.analysis import comparisons
+from reports.analysis import verdict_sentences
+from reports.analysis.axis_effects import TEXT, axis_sentences
 from reports.formats import markdown
 from reports.formats.data_frames import frame_from_csv
 from reports.pages import attention, gpu_hours
@@ -68,7 +69,12 @@ def verdict(study: str, records: Path) -> str:
     compared = frame_from_csv(records / study / "comparisons.csv")
     learned = frame_from_csv(records / study / "learned.csv")
     (control,) = set(compared["control"])
-    sentences = [*comparisons.outcome_sentences(compared, control), *comparisons.split_seeds(learned)]
+    by_axis = axis_sentences(frame_from_csv(records / study / "axes.csv", text=TEXT))
+    sentences = [
+        *by_axis,
+        *verdict_sentences.outcome_sentences(compared, control),
+        *verdict_sentences.split_seeds(learned),
+    ]
     return "\n>\n".join(f"> {sentence}" for sentence in sentences)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,9 +17,9 @@ PACKAGES = ("unept", "bench", "reports", "experiments", "cli")  # from the botto
 # Rooms of a package by floor, from the bottom up. A room imports from floors below its own, never from its own floor.
 FLOORS: Mapping[str, Sequence[Sequence[str]]] = {
     "bench": (
-        ("child_process",),
+        ("errors", "units", "child_process"),
         ("user_code",),
-        ("config", "dataset_check", "errors", "stats", "timing", "units"),
+        ("config", "dataset_check", "stats", "timing"),
         ("results",),
         ("environment", "distributed"),
         ("launchers", "microbench"),
@@ -125,8 +126,48 @@ def test_every_room_has_a_floor_and_stands_in_the_picture(package: str) -> None:
     assert [room for room in listed if room not in picture] == []
 
 
+def room_of(name: str) -> str:
+    """The room that a dotted name lies in; "" for the package itself."""
+    return [*name.split("."), ""][1]
+
+
+def picture_lines(package: str) -> list[str]:
+    """The lines of the picture in docs/architecture.md that stand below a package's name."""
+    picture = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").split("```")[1]
+    lines = picture.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith(f"{package}/"))
+    ends = (number for number, line in enumerate(lines) if number > start and re.match(r"[a-z]", line))
+    return lines[start + 1 : next(ends, len(lines))]
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_arrows_go_down_in_the_picture(package: str) -> None:
+    """A room imports from rooms whose line lies below its own."""
+    lines = picture_lines(package)
+    rooms = [room for floor in FLOORS[package] for room in floor]
+    line_of = {
+        room: next(number for number, line in enumerate(lines) if re.search(rf"\b{room}\b", line)) for room in rooms
+    }
+    inside = [(importer, name) for importer, name in arrows(package) if within(name, {package})]
+    between = [(importer, name, *(room_of(part) for part in (importer, name))) for importer, name in inside]
+    between = [arrow for arrow in between if arrow[2] != arrow[3] and {*arrow[2:]} <= {*line_of}]
+    assert between
+    assert [
+        f"{importer} imports {name}" for importer, name, *ends in between if line_of[ends[0]] >= line_of[ends[1]]
+    ] == []
+
+
+@pytest.mark.parametrize("package", ["unept", *FLOORS])
+def test_every_folder_of_the_picture_is_there(package: str) -> None:
+    named = {name for line in picture_lines(package) for name in re.findall(r"\b(\w+)/", line)}
+    folders = {path.name for path in (ROOT / package).iterdir() if (path / "__init__.py").is_file()}
+    first = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").split(f"\n{package}/")[1].splitlines()[0]
+    named |= set(re.findall(r"\b(\w+)/", first))
+    assert named - {"multi_process", "flops", "memory"} == folders
+
+
 # Modules on top of a package that import any of its rooms.
-LOOSE = {"experiments": {"scene_sanity_check", "docs", "compare_commits"}}
+LOOSE = {"experiments": {"scene_sanity_check", "docs", "compare_commits", "compare_studies", "records"}}
 
 
 def graph(package: str) -> dict[str, set[str]]:

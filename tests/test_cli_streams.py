@@ -17,7 +17,7 @@ from command_line import assert_usage_error
 from locations import ROOT
 
 import cli
-from experiments.commands.console import explain_os_error, print_progress
+from experiments.commands.console import explain_os_error, print_lines, print_progress
 from unept.utils import file_locks
 
 POWER = ("power", "--difference", "0.5", "--sd", "0.3")  # a verb that imports no torch
@@ -137,8 +137,12 @@ def _limit_files() -> None:
 
 
 def test_a_file_name_with_a_line_end_makes_no_line(capsys: pytest.CaptureFixture[str]) -> None:
-    print_progress("x\nunept-bench: all is well: no such picture")
-    assert capsys.readouterr().err == "x\\nunept-bench: all is well: no such picture\n"
+    forged = "x\nunept-bench: all is well: no such picture"
+    print_progress(forged)
+    print_lines(["first", forged])
+    told = capsys.readouterr()
+    assert told.err == "x\\nunept-bench: all is well: no such picture\n"
+    assert told.out == f"first\n{told.err}"
 
 
 def test_main_shows_what_steers_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

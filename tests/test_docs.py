@@ -29,6 +29,7 @@ DOCUMENTS = (
     "docs/memory.md",
     "docs/performance.md",
     "docs/prediction.md",
+    "docs/reliability.md",
     "docs/report.md",
     "docs/scaling.md",
     "docs/training.md",
@@ -201,6 +202,18 @@ def test_links_lead_somewhere() -> None:
             page = (ROOT / name).parent / target
             assert page.exists(), f"{name}: {target}"
             assert not anchor or anchor in anchors(page), f"{name}: {target}#{anchor}"
+
+
+def test_every_test_that_a_promise_names_is_there() -> None:
+    page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \|([^|]*)\|(.*)\|$", page, re.MULTILINE)
+    assert [int(number) for number, _, _ in rows] == list(range(1, 22))
+    for number, _, cell in rows:
+        assert re.findall(r"`tests/", cell), f"promise {number} has no test"
+    named = re.findall(r"`(tests/[^`:]+)::(\w+)`", page)
+    assert len(named) == page.count("`tests/")
+    for file, name in named:
+        assert re.search(rf"^def {name}\(", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE), f"{file}::{name}"
 
 
 def numbers(text: str) -> list[str]:
@@ -402,3 +415,17 @@ def test_a_record_is_whole(folder: Path) -> None:
     assert "\n## Environment\n" in text
     plots = {path.name for path in folder.glob("*.png")} - {"complexity.png"}
     assert plots == {"accuracy.png", "cost.png", "curves.png"} | ({"pictures.png"} if ours else set())
+
+
+def test_the_table_of_the_two_profiles_names_every_field_that_differs() -> None:
+    from dataclasses import asdict
+
+    from bench.config.grid import PROFILES
+
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").split("## The two profiles")[1]
+    named = [name for line in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE) for name in re.findall(r"`(\w+)`", line)]
+    paper, released = (
+        {name: value for part in parts for name, value in asdict(part).items()}
+        for parts in (PROFILES["paper"], PROFILES["released"])
+    )
+    assert sorted(named) == sorted(name for name in paper if paper[name] != released[name])

@@ -146,6 +146,27 @@ def predict_labels(
     return Labels(labels_GHW[0], labels_GHW[1] if len(labels_GHW) == 2 else None)
 
 
+@torch.no_grad()
+def predict_labels_together(model: nn.Module, images_BHW3: NDArray[np.uint8]) -> list[Labels]:
+    """Predict the most probable class of every pixel of pictures of one size, each whole and as it is, in one call.
+
+    Equal to `predict_labels` in mode "whole" of each, to rounding, for a model that does not mix the images of a batch.
+
+    Args:
+        model: Network in evaluation mode.
+        images_BHW3: RGB pictures, uint8.
+
+    Raises:
+        NonFiniteError: A map of the model holds a NaN or an infinity.
+    """
+    parameter = next(model.parameters())
+    image_B3HW = torch.from_numpy(images_BHW3).to(parameter.device).permute(0, 3, 1, 2).contiguous()
+    maps = _evaluate(model, _normalised(image_B3HW.float()).to(parameter.dtype))
+    labels = [maps_BKHW.float().softmax(1).max(1).indices for maps_BKHW in maps]  # argmax is slow over channels
+    refined = labels[1] if len(labels) == 2 else [None] * len(labels[0])
+    return [Labels(*pair) for pair in zip(labels[0], refined, strict=True)]
+
+
 @dataclass(frozen=True)
 class _Protocol:
     """Checked arguments of `predict`."""
@@ -309,8 +330,12 @@ def prepare(image_3HW: Tensor, size: tuple[int, int]) -> Tensor:
     image_3hw = image_3HW.float()
     if size != tuple(image_3HW.shape[1:]):
         image_3hw = F.interpolate(image_3hw.unsqueeze(0), size=size, mode="bilinear", align_corners=False)[0].round()
-    mean, std = (image_3hw.new_tensor(values).view(3, 1, 1) for values in (MEAN, STD))
-    return (image_3hw - mean) / std
+    return _normalised(image_3hw)
+
+
+def _normalised(image: Tensor) -> Tensor:
+    mean, std = (image.new_tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+    return (image - mean) / std
 
 
 def scaled(height: int, width: int, ratio: float, base: tuple[int, int] | None = None) -> tuple[int, int]:

@@ -11,6 +11,7 @@ variants that differ in nothing else are one.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +42,7 @@ PROFILES = {
     "released": (*released_profile(), TrainConfig(lr_drop=126 / 160)),
 }
 PROFILE_AXIS = "profile"
+MAX_VARIANTS = 20_000  # of a grid: with five seeds as many rows as a report is tried with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,9 +158,12 @@ def expand_axes(axes: Axes, base: Settings) -> tuple[Variant, ...]:
     `profile` sets each field in which the two profiles differ; an axis of one of those fields overrides it.
 
     Raises:
-        ValueError: For an impossible combination.
+        ValueError: For an impossible combination, and for more than `MAX_VARIANTS`.
     """
-    variants: list[Variant] = []
+    count = math.prod(len(axis.values) for axis in axes)
+    if count > MAX_VARIANTS:
+        raise ValueError(f"the grid has {count:,} variants: expected at most {MAX_VARIANTS:,}")
+    variants: dict[str, Variant] = {}
     models, applied = [], set()
     words: dict[tuple[str, str, Any], str] = {}
     for values in itertools.product(*(axis.values for axis in axes)):
@@ -179,12 +184,11 @@ def expand_axes(axes: Axes, base: Settings) -> tuple[Variant, ...]:
         except ValueError as error:
             label = " ".join(f"{axis.label}={format_value(combination[axis.name])}" for axis in axes)
             raise ValueError(prefix_variant(label, error)) from None
-        if all(variant.name != name for variant in variants):
-            variants.append(Variant(name=name, axes=chosen, settings=settings))
+        variants.setdefault(name, Variant(name=name, axes=chosen, settings=settings))
     for axis in axes:
         if axis.name not in applied:
             raise unknown_option_error(str(axis), axis.name, models)
-    return tuple(variants)
+    return tuple(variants.values())
 
 
 def _variant_name(axes: Axes, chosen: Mapping[str, Any], settings: Settings) -> str:

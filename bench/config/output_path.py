@@ -1,4 +1,4 @@
-"""Where a command will write, checked before it starts; nothing is made."""
+"""Checks of the folder or file that a command will write, before it starts; nothing is made."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ def check_output(path: Path, option: str, *, is_file: bool = False) -> None:
         raise ValueError(f"{said}: a name that is not UTF-8, and reports must name it; name another") from None
     if "\0" in os.fspath(path):
         raise ValueError(f"{said}: a name with a zero byte; name another")
-    there = Path(os.path.abspath(path))
-    if is_file and _mode(there) and stat.S_ISDIR(_mode(there)):
+    absolute = Path(os.path.abspath(path))
+    if is_file and _mode(absolute) and stat.S_ISDIR(_mode(absolute)):
         raise ValueError(f"{said}: a folder; expected a file")
-    folder = there.parent if is_file else there
-    existing = next(place for place in (folder, *folder.parents) if _mode(place))
+    folder = absolute.parent if is_file else absolute
+    existing = next(path for path in (folder, *folder.parents) if _mode(path))
     if not stat.S_ISDIR(_mode(existing)):
         raise ValueError(f"{said}: {existing} is a file; expected a folder, name another")
     most = _limit(existing, "PC_NAME_MAX", _NAME_LIMIT)
-    for place in (there, *there.parents):
-        length = len(os.fsencode(place.name))
-        if length + len(_TEMPORARY) * (is_file and place == there) > most:
+    for part in (absolute, *absolute.parents):
+        length = len(os.fsencode(part.name))
+        if length + len(_TEMPORARY) * (is_file and part == absolute) > most:
             raise ValueError(f"{said}: a name of {length} bytes; the file system takes {most}, name a shorter one")
-    if len(os.fsencode(there)) + _ROOM > _limit(existing, "PC_PATH_MAX", _PATH_LIMIT):
-        raise ValueError(f"{said}: a path of {len(os.fsencode(there))} bytes is too long; name a shorter one")
+    if len(os.fsencode(absolute)) + _ROOM > _limit(existing, "PC_PATH_MAX", _PATH_LIMIT):
+        raise ValueError(f"{said}: a path of {len(os.fsencode(absolute))} bytes is too long; name a shorter one")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise ValueError(f"{said}: {existing} is not writable; name another folder")
     largest = _file_size_limit()

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from unept.config import LossConfig, ModelConfig
+from unept.config import SLOTS, LossConfig, ModelConfig
 from unept.data.scenes import SceneConfig
 
 # Fields of the model that rows of older versions do not have: left out where they change nothing, so that keys stay.
@@ -93,12 +93,15 @@ def settings_from_dict(values: dict[str, Any]) -> Settings:
     """Return the settings that `settings_to_dict` wrote as `values`.
 
     Raises:
-        ValueError: Names an unknown or missing field.
+        ValueError: Names an unknown or missing field, and a value of another type.
     """
     model = {**values["model"]} if isinstance(values.get("model"), dict) else {}
     model = {name: _default(name) for name in LATER_FIELDS} | model
     if isinstance(model["attention_options"], dict):
         options = sorted(model["attention_options"].items())
+        homeless = [name for name, _ in options if name.partition(".")[0] not in SLOTS]
+        if homeless:
+            raise ValueError(f"attention_options: {homeless[0]!r} is of no slot")
         model["attention_options"] = tuple((name, _whole(value)) for name, value in options)
     return _build(Settings, values | {"model": model} if "model" in values else values, "settings")
 
@@ -119,13 +122,32 @@ def _whole(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _build(kind: type, values: dict[str, Any], where: str) -> Any:
+def _build(kind: type, values: Any, part: str) -> Any:
+    if not isinstance(values, dict):
+        raise ValueError(f"{part}: expected an object")
     hints = get_type_hints(kind)
     wrong = sorted(set(values) ^ set(hints))
     if wrong:
-        raise ValueError(f"{where}: field {wrong[0]!r} is {'unknown' if wrong[0] in values else 'missing'}")
+        raise ValueError(f"{part}: field {wrong[0]!r} is {'unknown' if wrong[0] in values else 'missing'}")
     built = {
-        name: _build(hints[name], value, name) if dataclasses.is_dataclass(hints[name]) else _whole(value)
+        name: _build(hints[name], value, name)
+        if dataclasses.is_dataclass(hints[name])
+        else _typed(name, hints[name], _whole(value))
         for name, value in values.items()
     }
     return kind(**built)
+
+
+def _typed(name: str, kind: Any, value: Any) -> Any:
+    """Return `value`, which is of the type `kind`. ValueError that names the field for one of another type."""
+    if get_origin(kind) is tuple:
+        kinds = get_args(kind)
+        if isinstance(value, tuple) and kinds[-1] is Ellipsis:
+            kinds = (kinds[0],) * len(value)
+        if not isinstance(value, tuple) or len(kinds) != len(value):
+            raise ValueError(f"{name}: expected a list, as in a row, it is {value!r:.60}")
+        return tuple(_typed(name, inner, _whole(item)) for inner, item in zip(kinds, value, strict=True))
+    known = value in get_args(kind) if get_origin(kind) is Literal else kind is Any or type(value) is kind
+    if not known and not (kind is float and type(value) is int):
+        raise ValueError(f"{name}: {value!r:.60} is no value of this field")
+    return value

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.dataset_check.reading import PairReading
+from bench.units import count_of
 from unept.data.image_dataset import Pictures
 
 _LOSSY = (".jpg", ".jpeg", ".webp")
@@ -43,7 +44,7 @@ def count_findings(split: str, pictures: Pictures) -> Iterator[Finding]:
         yield Finding(
             check="count",
             split=split,
-            what=f"{counted_noun(number, 'picture')}, but the owners' split has {official.pictures:,}",
+            what=f"{count_of(number, 'picture')}, but the owners' split has {official.pictures:,}",
             fix="download or extract the rest; scores on another set of pictures cannot stand beside published ones"
             if number < official.pictures
             else "take out what does not belong to the split",
@@ -63,7 +64,7 @@ def pairing_findings(split: str, pictures: Pictures) -> Iterator[Finding]:
             yield Finding(
                 check="pair",
                 split=split,
-                what=f"{counted_noun(len(affected), 'picture')} without the other half: {examples}",
+                what=f"{count_of(len(affected), 'picture')} without the other half: {examples}",
                 fix=fix,
                 files=tuple(file.path for file in affected),
             )
@@ -71,7 +72,7 @@ def pairing_findings(split: str, pictures: Pictures) -> Iterator[Finding]:
         yield Finding(
             check="pair",
             split=split,
-            what=f"{counted_noun(len(spare), 'label')} without picture: {first_and_more(spare)}",
+            what=f"{count_of(len(spare), 'label')} without picture: {first_and_more(spare)}",
             fix="nothing, where they are meant to be left out; else extract the pictures again",
             files=spare,
             wrong=False,
@@ -87,7 +88,7 @@ def fault_findings(split: str, readings: Sequence[PairReading]) -> Iterator[Find
             yield Finding(
                 check=kind,
                 split=split,
-                what=f"{counted_noun(len(affected), 'file')} {state}: {first_and_more([one.said for one in affected])}",
+                what=f"{count_of(len(affected), 'file')} {state}: {first_and_more([one.said for one in affected])}",
                 fix=fix,
                 files=tuple(fault.path for fault in affected),
             )
@@ -116,7 +117,7 @@ def size_findings(split: str, pictures: Pictures, readings: Sequence[PairReading
             yield Finding(
                 check="size",
                 split=split,
-                what=f"{counted_noun(len(affected), 'label')} of another size than the picture: {examples}",
+                what=f"{count_of(len(affected), 'label')} of another size than the picture: {examples}",
                 fix=fix,
                 files=tuple(reading.pair.label for reading in affected if reading.pair.label),
             )
@@ -127,7 +128,7 @@ def size_findings(split: str, pictures: Pictures, readings: Sequence[PairReading
         yield Finding(
             check="size",
             split=split,
-            what=f"{counted_noun(len(strange), 'picture')} of another size than the owners' {_by(owners)}: {examples}",
+            what=f"{count_of(len(strange), 'picture')} of another size than the owners' {_by(owners)}: {examples}",
             fix="extract the owners' package again: scores on resized pictures cannot stand beside published ones",
             files=tuple(reading.pair.image for reading in strange),
         )
@@ -148,12 +149,12 @@ def duplicate_findings(
         groups = [group for group in _groups(split_readings).values() if len(group) > 1]
         if groups:
             apart = sum(len({item.label_digest for item in group}) > 1 for group in groups)
-            labels = f", {counted_noun(apart, 'time')} with labels that differ" if apart else ""
+            labels = f", {count_of(apart, 'time')} with labels that differ" if apart else ""
             examples = first_and_more([" = ".join(str(item.pair.image) for item in group[:2]) for group in groups])
             yield Finding(
                 check="duplicate",
                 split=split,
-                what=f"{counted_noun(len(groups), 'picture')} there more than once{labels}: {examples}",
+                what=f"{count_of(len(groups), 'picture')} there more than once{labels}: {examples}",
                 fix="keep one of each, with the right label",
                 files=tuple(item.pair.image for group in groups for item in group),
                 wrong=not _as_distributed(pictures[split]),
@@ -167,7 +168,7 @@ def duplicate_findings(
             yield Finding(
                 check="duplicate",
                 split=f"{first}, {second}",
-                what=f"{counted_noun(len(shared), 'picture')} in both splits: {examples}",
+                what=f"{count_of(len(shared), 'picture')} in both splits: {examples}",
                 fix="take them out of one of the two: a picture that was trained on must not be scored",
                 files=tuple(path for item in shared for path in (one[item][0].pair.image, other[item][0].pair.image)),
                 wrong=not (_as_distributed(pictures[first]) and _as_distributed(pictures[second])),
@@ -185,11 +186,6 @@ def _groups(readings: Iterable[PairReading]) -> dict[str, list[PairReading]]:
 def _as_distributed(pictures: Pictures) -> bool:
     """Return True where a split has the owners' number of images."""
     return pictures.official is not None and len(pictures) == pictures.official.pictures
-
-
-def counted_noun(count: int, what: str) -> str:
-    """Return `1 label`, `2 labels`."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def first_and_more(items: Sequence[object]) -> str:

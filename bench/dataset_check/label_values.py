@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from bench.dataset_check.findings import Finding, counted_noun, first_and_more
+from bench.dataset_check.findings import Finding, first_and_more
 from bench.dataset_check.reading import PairReading
+from bench.units import count_of
 from unept.data.image_dataset import Pictures
 from unept.data.sample import IGNORE
 
@@ -86,7 +87,7 @@ def _strange(
     if pictures.official:
         left = f", or write {void} for what is not to be scored" if void is not None else ""
         fix = f"extract the owners' labels again{left}"
-    files = f", in {counted_noun(len(affected), 'label')}, first {affected[0]}"
+    files = f", in {count_of(len(affected), 'label')}, first {affected[0]}"
     return Finding(check="value", split=split, what=what + files, fix=fix, files=tuple(affected))
 
 
@@ -139,7 +140,7 @@ def _blank(split: str, pictures: Pictures, readings: Sequence[PairReading]) -> I
         yield Finding(
             check="void",
             split=split,
-            what=f"{counted_noun(len(labels), 'label')} in which every pixel is unlabelled: {first_and_more(labels)}",
+            what=f"{count_of(len(labels), 'label')} in which every pixel is unlabelled: {first_and_more(labels)}",
             fix="nothing, where it is so; such a picture teaches nothing and is not scored",
             files=tuple(labels),
             wrong=False,

@@ -5,8 +5,9 @@ Probes read the weights and leave no trace in the run: same numbers with and wit
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,10 +20,17 @@ from bench.config.settings import Settings
 from bench.distributed import SINGLE, ProcessGroup
 from bench.evaluation.boundary_metrics import SIZE_LIMITS, BoundaryScorer
 from bench.evaluation.metrics import ConfusionMatrix
-from bench.evaluation.protocol import protocol_of_settings
+from bench.evaluation.protocol import (
+    TOGETHER,
+    EvaluationProtocol,
+    LabelMaps,
+    is_model_batch_independent,
+    protocol_of_settings,
+)
 from unept.data import IGNORE, Dataset, open_data
+from unept.data.sample import Sample
 from unept.utils.atomic_files import atomic_write
-from unept.utils.finite import non_finite_in
+from unept.utils.finite import NonFiniteError, non_finite_in
 
 PROBE_COLUMNS = ("step", "miou", "lookalike_accuracy")
 
@@ -55,7 +63,7 @@ def evaluate_model(
     dataset, count = _split(settings, settings.evaluation.images)
     kept = evenly_spaced(count, settings.evaluation.keep)
     classes = len(dataset.classes)
-    plain, refined = BoundaryScorer(classes, IGNORE), BoundaryScorer(classes, IGNORE)
+    plain, refined = BoundaryScorer(classes, IGNORE), BoundaryScorer(classes, IGNORE, regions=False)
     pictures: dict[str, npt.NDArray[Any]] = {
         "index": np.array(kept, dtype=np.int64),
         "classes": np.array(dataset.classes),
@@ -63,10 +71,7 @@ def evaluate_model(
     }
     protocol = protocol_of_settings(settings)
     model.eval()
-    for index in range(group.rank, count, group.size):
-        sample = dataset[index]
-        with non_finite_in(f"image {sample.name}"):
-            labels = protocol.predict_labels(model, sample.image, classes)
+    for index, sample, labels in _labelled(model, dataset, count, protocol, group):
         plain.add(sample.label, labels.plain)
         maps = {"image": sample.image, "truth": sample.label, "prediction": labels.plain}
         if labels.refined is not None:
@@ -100,13 +105,37 @@ def probe_model(model: nn.Module, settings: Settings) -> list[float | None]:
     protocol = protocol_of_settings(settings, quick=True)
     was_training = model.training
     model.eval()
-    for index in range(count):
-        sample = dataset[index]
-        with non_finite_in(f"image {sample.name}"):
-            labels = protocol.predict_labels(model, sample.image, confusion.classes)
+    for _, sample, labels in _labelled(model, dataset, count, protocol):
         confusion.add(sample.label, labels.plain)
     model.train(was_training)
     return [confusion.scores().miou, confusion.group_accuracy(dataset.lookalikes)]
+
+
+def _labelled(
+    model: nn.Module, dataset: Dataset, count: int, protocol: EvaluationProtocol, group: ProcessGroup = SINGLE
+) -> Iterator[tuple[int, Sample, LabelMaps]]:
+    """Yield index, sample and labels of a process's share of the first `count` pictures.
+
+    Processes take turns at groups of pictures, the same for any number of them, so that results have the same bits.
+    """
+    together = TOGETHER if protocol.is_single_pass and is_model_batch_independent(model) else 1
+    for start in range(group.rank * together, count, group.size * together):
+        indices = range(start, min(start + together, count))
+        samples = [dataset[index] for index in indices]
+        yield from zip(indices, samples, _labels(model, samples, len(dataset.classes), protocol), strict=True)
+
+
+def _labels(
+    model: nn.Module, samples: Sequence[Sample], classes: int, protocol: EvaluationProtocol
+) -> Iterator[LabelMaps]:
+    """Yield the labels of each picture, from one call of the model where that is possible."""
+    together = None
+    with contextlib.suppress(NonFiniteError):  # one by one they tell which it is
+        if len(samples) > 1:
+            together = protocol.predict_labels_together(model, [sample.image for sample in samples])
+    for position, sample in enumerate(samples):
+        with non_finite_in(f"image {sample.name}"):
+            yield together[position] if together else protocol.predict_labels(model, sample.image, classes)
 
 
 def probe_steps(steps: int, probes: int) -> frozenset[int]:

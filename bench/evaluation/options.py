@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from bench.config.fields import LARGEST_INTEGER
 from bench.config.option_fields import argument, check_options, nested_options, option
+from bench.config.shared_options import DATA_HELP, device_option, own_modules_option, process_threads_option
 from unept.checkpoints.description import SUFFIX
 from unept.data.image_file import MAX_PIXELS
 from unept.data.sample import SPLITS
@@ -20,7 +21,6 @@ MODES = ("slide", "whole")
 OWN_IMAGE_SIZE = (0, 0)  # instead of a base: every picture's own size
 MAX_SCALE = 16
 DEVICE_KINDS = ("auto", "cpu", "cuda", "mps", "xpu")
-DATA_HELP = "scenes, or folder:, ade20k:, cityscapes: or pascal_context: and a path."
 PROTOCOL, DEVICES = "Protocol", "Devices"
 
 
@@ -126,20 +126,13 @@ class EvaluationRequest:
     split: str = option("val", help="train, val or test.", metavar="NAME", choices=SPLITS, completes="choices")
     images: int = option(0, help="Only the first N images.", metavar="N", default_text="all", least=0)
     overrides: ProtocolOverrides = nested_options(ProtocolOverrides)
-    device: str = option("auto", help="auto, cpu, cuda, cuda:1 ...", metavar="NAME", group=DEVICES, completes="devices")
+    device: str = device_option(DEVICES)
     processes: int = option(
         0, help="Processes side by side on this machine.", metavar="N", group=DEVICES, default_text="1", least=0
     )
     gpus: int = option(0, help="GPUs, a process each.", metavar="N", group=DEVICES, default_text="none", least=0)
-    threads: int = option(
-        0,
-        help="Threads of each process.",
-        metavar="N",
-        group=DEVICES,
-        default_text="its share of the processors",
-        least=0,
-    )
-    own_modules: bool = option(False, help="Import the attention that a checkpoint names as module:Class.")
+    threads: int = process_threads_option(DEVICES)
+    own_modules: bool = own_modules_option()
     results: Path | None = option(
         None,
         help="Write files for Cityscapes' test server there.",
@@ -165,8 +158,8 @@ class PredictRequest:
     )
     max_pixels: int = option(MAX_PIXELS, help="Refuse pictures of more pixels.", metavar="N", least=1)
     overrides: ProtocolOverrides = nested_options(ProtocolOverrides)
-    device: str = option("auto", help="auto, cpu, cuda, cuda:1 ...", metavar="NAME", group=DEVICES, completes="devices")
-    own_modules: bool = option(False, help="Import the attention that a checkpoint names as module:Class.")
+    device: str = device_option(DEVICES)
+    own_modules: bool = own_modules_option()
 
 
 def check_device(name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
@@ -13,11 +14,14 @@ from torch import Tensor, nn
 from bench.config.presets import preset
 from bench.config.settings import EvalConfig, Settings
 from bench.units import GIB
-from unept.inference import Prediction, predict, predict_labels
+from unept.attention import is_batch_independent
+from unept.config import SLOTS, ModelConfig
+from unept.inference import Prediction, predict, predict_labels, predict_labels_together, scaled
 
 # Long and short side at ratio 1 of the paper's three data sets, by their number of classes (spec section 2).
 BASE_OF_CLASSES = {150: (2048, 512), 60: (520, 520), 19: (2048, 1024)}
 DATA_WITHOUT_SIZE = ("scenes", "folder")  # kinds of data without a published size
+TOGETHER, TOGETHER_PIXELS = 16, 1 << 17  # pictures that a model sees in one call, and their pixels, at most
 MAX_PROBABILITY_BYTES = GIB  # of a picture's probabilities; larger ones are made band by band where that takes less
 
 Bytes = npt.NDArray[np.uint8]
@@ -77,6 +81,33 @@ class EvaluationProtocol:
         refined = None if prediction.refined is None else argmax_labels(prediction.refined)
         return LabelMaps(argmax_labels(prediction.probabilities), refined)
 
+    def predict_labels_together(self, model: nn.Module, images: Sequence[Bytes]) -> list[LabelMaps] | None:
+        """Return what `predict_labels` returns of each picture, to rounding, from one call of the model.
+
+        Args:
+            model: A network that `unept.inference.predict` takes.
+            images: RGB, uint8 (H, W, 3).
+
+        Returns:
+            None where it takes a call for each: for pictures that are not of one size, too large, or not evaluated
+            whole and as they are. The caller sees to it that the model does not mix the images of a batch.
+
+        Raises:
+            NonFiniteError: An output of any of them is not finite.
+        """
+        height, width = images[0].shape[:2]
+        alike = len({image.shape for image in images}) == 1 and len(images) * height * width <= TOGETHER_PIXELS
+        kept = scaled(height, width, 1.0, self.base) == (height, width)
+        if not (alike and kept and self.is_single_pass):
+            return None
+        labelled = predict_labels_together(model, np.stack(images))
+        return [LabelMaps(_bytes(one.labels), None if one.refined is None else _bytes(one.refined)) for one in labelled]
+
+    @property
+    def is_single_pass(self) -> bool:
+        """True if a picture is evaluated once, whole."""
+        return self.mode == "whole" and self.scales == (1.0,) and not self.flip
+
     def describe(self) -> str:
         """Return `slide 480/160, scales 0.5 1, flipped too, base 2048x512`, for headers."""
         how = f"slide {self.window}/{self.stride}" if self.mode == "slide" else "whole"
@@ -98,6 +129,16 @@ class EvaluationProtocol:
         passes = len(self.scales) * (1 + self.flip)
         whole = 4 * classes * height * width
         return self.mode == "slide" and whole > MAX_PROBABILITY_BYTES and passes * self.window < height
+
+
+def is_model_batch_independent(model: nn.Module) -> bool:
+    """Return True if a UN-EPT model has attentions alone that are known not to mix the images of a batch."""
+    config = getattr(model, "config", None)
+    return (
+        isinstance(config, ModelConfig)
+        and config.architecture == "unept"
+        and all(is_batch_independent(getattr(config, slot)) for slot in SLOTS)
+    )
 
 
 def protocol_of_settings(settings: Settings, *, quick: bool = False) -> EvaluationProtocol:

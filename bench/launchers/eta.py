@@ -37,7 +37,8 @@ def estimate_durations(
         For each spec the mean over finished runs of the same work, else the scaled guess; None where neither is known.
     """
     measured: dict[str, list[float]] = {}
-    ratios: list[float] = []
+    trained: list[tuple[float, float]] = []  # seconds of training and the guess of them
+    beside: list[float] = []  # seconds of start, evaluation and saving, which do not grow with the steps
     for row in rows:
         if row["status"] != "ok":
             continue
@@ -45,8 +46,10 @@ def estimate_durations(
         measured.setdefault(workload_key(row), []).append(seconds)
         guessed = guess(row["settings"])
         if guessed:
-            ratios.append(seconds / guessed)
-    scale = median(ratios) if ratios else 1.0
+            training = row.get("training", {}).get("seconds", seconds)
+            trained.append((training, guessed))
+            beside.append(max(seconds - training, 0.0))
+    scale = sum(seconds for seconds, _ in trained) / sum(guessed for _, guessed in trained) if trained else 1.0
     everything = [value for values in measured.values() for value in values]
     durations: list[float | None] = []
     for spec in specs:
@@ -55,7 +58,7 @@ def estimate_durations(
         if known:
             durations.append(mean(known))
         elif guessed:
-            durations.append(guessed * scale)
+            durations.append(guessed * scale + (median(beside) if beside else 0.0))
         else:
             durations.append(mean(everything) if everything else None)
     return durations

@@ -23,7 +23,15 @@ from typing import Any
 
 from bench import environment, user_code
 from bench.child_process import end_session
-from bench.launchers.process import close_stdin, exit_reason, is_thread_refused, send_spec, start_worker, stop_reason
+from bench.launchers.process import (
+    close_stdin,
+    exit_reason,
+    is_thread_refused,
+    send_spec,
+    start_worker,
+    stop_reason,
+    worker_environment,
+)
 from bench.launchers.queue import (
     GRACE_SECONDS,
     POLL_SECONDS,
@@ -41,6 +49,7 @@ from bench.results.store import Store
 
 SILENT_SECONDS = 60.0  # after which a run of a user's code that does not speak is named, and again after twice that
 FIRST_STEP_ALLOWANCE = 30.0  # times the limit of a user's code that a run of it may take until its first step has ended
+PREPARED = 4  # processes for measures that are started together, at most, and no more than processors
 
 
 @dataclass(kw_only=True)
@@ -124,6 +133,8 @@ class LocalQueue(JobQueue):
         super().__init__(store, jobs, parallel, progress, skip)
         self.gpus = gpus
         self.workers: list[_Worker] = []
+        self.prepared: list[_Worker] = []  # for the next measures; each waits for its spec
+        self.prepared_alike: tuple[str, dict[str, str], bool] = ("", {}, False)  # what `_alike` gives for them
         self.events: queue.Queue[tuple[_Worker, bytes | None]] = queue.Queue()
 
     def working(self) -> int:
@@ -132,19 +143,8 @@ class LocalQueue(JobQueue):
 
     def stop(self) -> None:
         """End every worker that still runs, and wait for its end."""
-        for worker in self.workers:
-            with contextlib.suppress(OSError):
-                worker.process.terminate()
-        deadline = time.monotonic() + GRACE_SECONDS
-        for worker in self.workers:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                worker.process.wait(max(0.0, deadline - time.monotonic()))
-            worker.process.kill()  # nothing where it has ended
-            end_session(worker.process)
-            close_stdin(worker.process)
-            if worker.listener is not None:
-                worker.listener.join()
-        self.workers = []
+        _end([*self.workers, *self.prepared])
+        self.workers, self.prepared = [], []
 
     def start(self, job: Job) -> None:
         """Send the job to a worker."""
@@ -168,12 +168,32 @@ class LocalQueue(JobQueue):
                 return worker
             close_stdin(worker.process)
         gpu = self._free_gpu()
-        worker = _Worker(process=start_worker(job.spec, log, gpu=gpu), kin=kin, gpu=gpu)
+        worker = self._prepared_for(job, gpu) or _Worker(process=start_worker(job.spec, log, gpu=gpu), kin=kin, gpu=gpu)
         send_spec(job.spec, worker.process, log)  # where it died at once, its end will be seen like any other
         self.workers.append(worker)
         worker.listener = threading.Thread(target=self._listen, args=(worker,), daemon=True)
         worker.listener.start()
         return worker
+
+    def _prepared_for(self, job: Job, gpu: str | None) -> _Worker | None:
+        """Return a process that has imported what a measure needs; None for a run."""
+        if job.kind != "measure":
+            return None
+        alike = _alike(job, gpu)
+        module = alike[0]
+        if self.prepared and self.prepared_alike != alike:  # another process measures what these were for
+            _end([self.prepared.pop() for _ in [*self.prepared]])
+        if not self.prepared:
+            others = [other for other in self.due if other.kind == "measure"]
+            some = [job, *(other for other in others if _alike(other, gpu) == alike)]
+            self.prepared_alike = alike
+            for other in some[: min(PREPARED, environment.usable_cores())]:
+                process = start_worker(job.spec, self.store.log(other.key), gpu=gpu, preload=[module])
+                self.prepared.append(_Worker(process=process, kin=(), gpu=gpu))
+            for worker in self.prepared:
+                assert worker.process.stdout is not None
+                worker.process.stdout.readline()  # `ready`, or nothing where it has died
+        return self.prepared.pop(0)
 
     def _free_gpu(self) -> str | None:
         """Return the GPU with fewest jobs, of those the one with fewest processes; None where there are none."""
@@ -272,6 +292,30 @@ class LocalQueue(JobQueue):
                 errno.EAGAIN, os.strerror(errno.EAGAIN)
             )  # the machine's refusal, which says nothing of the run
         return self.write_row_here(job, exit_reason(code, self.store.log(job.key), kills=task.kills), seconds)
+
+
+def _end(workers: Sequence[_Worker]) -> None:
+    """End processes that still run, and wait for their end."""
+    for worker in workers:
+        with contextlib.suppress(OSError):
+            worker.process.terminate()
+    deadline = time.monotonic() + GRACE_SECONDS
+    for worker in workers:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            worker.process.wait(max(0.0, deadline - time.monotonic()))
+        worker.process.kill()  # nothing where it has ended
+        end_session(worker.process)
+        close_stdin(worker.process)
+        if worker.listener is not None:
+            worker.listener.join()
+        elif worker.process.stdout is not None:
+            worker.process.stdout.close()
+
+
+def _alike(job: Job, gpu: str | None) -> tuple[str, dict[str, str], bool]:
+    """Return what measures have in common that one prepared process serves: module, environment, whose code."""
+    module = job.spec["task"].partition(":")[0]
+    return module, worker_environment(job.spec, gpu=gpu), bool(slots_of(job.spec["settings"]))
 
 
 def _process_sharing_key(job: Job) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +23,20 @@ from bench.results.store import Store, utc_now
 _THREAD_REFUSALS = ("can't start new thread", "Thread creation failed: Resource temporarily unavailable")
 
 
-def start_worker(spec: Mapping[str, Any], log: Path, *, gpu: str | None) -> subprocess.Popen[bytes]:
+def start_worker(
+    spec: Mapping[str, Any], log: Path, *, gpu: str | None, preload: Sequence[str] = ()
+) -> subprocess.Popen[bytes]:
     """Start a worker that takes specs like this one.
 
     Args:
         spec: Gives threads, backend, and the copies of the user's modules.
         log: File whose end takes what the worker prints.
         gpu: What it sees of the GPUs, as CUDA_VISIBLE_DEVICES takes it: "" for none, None for what this process sees.
+        preload: A module that it imports at once; then it says `ready`.
     """
     with open(log, "ab") as errors:
         return subprocess.Popen(
-            [sys.executable, "-m", "bench.launchers.worker", "-"],
+            [sys.executable, "-m", "bench.launchers.worker", "-", *preload],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -55,7 +58,7 @@ def send_spec(spec: Mapping[str, Any], process: subprocess.Popen[bytes], log: Pa
 
 
 def begin_log(spec: Mapping[str, Any], log: Path) -> None:
-    """Head an attempt in the log with the spec, from which the run can be repeated."""
+    """Write the spec to the log before an attempt, so that the run can be repeated from it."""
     with open(log, "ab") as file:
         file.write(f"{json.dumps(spec)}\n--- {utc_now()} {spec['label']}\n".encode())
 
@@ -103,9 +106,12 @@ def worker_environment(spec: Mapping[str, Any], *, gpu: str | None) -> dict[str,
     """Return a worker's environment variables; arguments are those of `start_worker`.
 
     They set its threads, the backend that its rows name, its GPU, and its path: the copies of the user's modules in
-    place of the folders that these were found in, then this package. Its working directory is not on the path.
+    place of the folders that these were found in, then this package. Its working directory is not on the path. A run
+    has a heap of huge pages; a measure has not, since its peak memory would count them.
     """
     variables = os.environ | environment.thread_variables(int(spec["threads"]))
+    if spec.get("kind") == "run":
+        variables |= environment.huge_page_variables()
     variables |= {"UNEPT_BACKEND": spec["backend"], "PYTHONSAFEPATH": "1"}
     variables |= {"PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1"}
     if gpu is not None:

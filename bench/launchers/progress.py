@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from bench.launchers.eta import format_duration, remaining_seconds
 from bench.launchers.queue import Job, Outcome
-from unept.utils.visible_text import raw_stream, visible_text
+from unept.utils.visible_text import raw_stream, single_line, visible_text
 
 LINE_INTERVAL_SECONDS = 10.0  # seconds between two plain lines about one job
 
@@ -91,10 +91,14 @@ class JobClock:
 
 def result_line(outcome: Outcome, clock: JobClock) -> str:
     """Return the line a job ends with."""
-    head = f"{clock.done}/{clock.total} {outcome.job.label}: "
+    head = f"{clock.done}/{clock.total} {single_line(outcome.job.label)}: "
     if outcome.status == "elsewhere":
         return f"{head}made by another process{clock.left()}"
-    score = headline_score(outcome.metrics) if outcome.status == "ok" else f"{outcome.status}: {outcome.message}"
+    score = (
+        headline_score(outcome.metrics)
+        if outcome.status == "ok"
+        else f"{outcome.status}: {single_line(outcome.message)}"
+    )
     return f"{head}{score} ({format_duration(outcome.seconds)}){clock.left()}"
 
 
@@ -128,7 +132,7 @@ class PlainDisplay(AbstractContextManager["PlainDisplay"]):
         _note_step(self.clock, job, step, total, message)
         if time.monotonic() - self.spoke[job.key] >= LINE_INTERVAL_SECONDS:
             self.spoke[job.key] = time.monotonic()
-            self.note(f"  {job.label}: {step}/{total} {message}{self.clock.left()}")
+            self.note(f"  {single_line(job.label)}: {step}/{total} {message}{self.clock.left()}")
 
     def ended(self, outcome: Outcome) -> None:
         """Print the last line of a job."""
@@ -141,7 +145,7 @@ class PlainDisplay(AbstractContextManager["PlainDisplay"]):
 
 
 class BarDisplay(AbstractContextManager["BarDisplay"]):
-    """Draws a bar over all jobs and one for each running job, with the finished jobs' lines above them."""
+    """Draw a bar over all jobs and one for each running job, with the finished jobs' lines above them."""
 
     def __init__(self, clock: JobClock) -> None:
         from rich.console import Console
@@ -156,7 +160,7 @@ class BarDisplay(AbstractContextManager["BarDisplay"]):
             console=Console(file=raw_stream(sys.stderr)),
         )
         self.all = self.bars.add_task("all", total=clock.total, completed=clock.done, note="")
-        self.each: dict[str, Any] = {}
+        self.task_of: dict[str, Any] = {}
 
     def __enter__(self) -> BarDisplay:
         self.bars.start()
@@ -170,18 +174,18 @@ class BarDisplay(AbstractContextManager["BarDisplay"]):
     def started(self, job: Job) -> None:
         """Add a bar for `job`."""
         self.clock.started(job)
-        self.each[job.key] = self.bars.add_task(f"  {visible_text(job.label)}", total=None, note="")
+        self.task_of[job.key] = self.bars.add_task(f"  {single_line(job.label)}", total=None, note="")
 
     def stepped(self, job: Job, step: int, total: int, message: str) -> None:
         """Move the bar of `job` to `step` of `total`."""
         _note_step(self.clock, job, step, total, message)
-        self.bars.update(self.each[job.key], completed=step, total=total, note=visible_text(message))
+        self.bars.update(self.task_of[job.key], completed=step, total=total, note=visible_text(message))
         self.bars.update(self.all, note=self.clock.left().removeprefix(", "))
 
     def ended(self, outcome: Outcome) -> None:
         """Remove the job's bar and print its last line."""
         self.clock.ended(outcome)
-        task = self.each.pop(outcome.job.key, None)
+        task = self.task_of.pop(outcome.job.key, None)
         if task is not None:
             self.bars.remove_task(task)
         self.bars.update(self.all, completed=self.clock.done, note=self.clock.left().removeprefix(", "))
@@ -211,8 +215,8 @@ class ProgressCounter(AbstractContextManager["ProgressCounter"]):
         counter(done, total)
     """
 
-    def __init__(self, what: str, stream: TextIO | None = None) -> None:
-        self.what = what
+    def __init__(self, label: str, stream: TextIO | None = None) -> None:
+        self.label = label
         self.stream = stream or sys.stderr
         self.spoke = time.monotonic()
         self.first: tuple[int, float] | None = None  # what the first call said, and when: continued work starts late
@@ -230,7 +234,7 @@ class ProgressCounter(AbstractContextManager["ProgressCounter"]):
             self._draw(done, total)
         elif time.monotonic() - self.spoke >= LINE_INTERVAL_SECONDS:
             self.spoke = time.monotonic()
-            print(f"{self.what}: {done}/{total}{self._left(done, total)}", file=self.stream, flush=True)
+            print(f"{self.label}: {done}/{total}{self._left(done, total)}", file=self.stream, flush=True)
 
     def _left(self, done: int, total: int) -> str:
         """Return `, 12 min left`, or "" where it is not known."""
@@ -249,6 +253,6 @@ class ProgressCounter(AbstractContextManager["ProgressCounter"]):
             self.bar = Progress(
                 *columns, TimeRemainingColumn(), console=Console(file=raw_stream(self.stream)), transient=True
             )
-            self.task = self.bar.add_task(visible_text(self.what), total=total)
+            self.task = self.bar.add_task(visible_text(self.label), total=total)
             self.bar.start()
         self.bar.update(self.task, completed=done)

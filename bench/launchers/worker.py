@@ -1,4 +1,4 @@
-"""Runs and measures in a process beside the queue's: `python -m bench.launchers.worker SPEC.json`, or `-` for stdin.
+"""Runs and measures in a process beside the queue's: `python -m bench.launchers.worker SPEC.json`, or `- [MODULE]`.
 
 The worker holds the run's claim, calls the task, and writes the row itself the moment it exists. What it prints goes to
 the run's log; the starting process hears lines of JSON on a private channel (the worker's original standard output):
@@ -10,12 +10,13 @@ the run's log; the starting process hears lines of JSON on a private channel (th
     {"event": "stuck", "errno": 28, "message": "..."}      the store cannot be written, so there is no row
     {"event": "changed", "what": "the sources"}    they, or the data, are not those of the run's key, so there is no row
     {"event": "idle"}       all is well and the next spec may come
+    {"event": "ready"}      the module named after `-` is imported and the first spec may come
 
-With `-` each line is a spec, and the worker ends when the stream does: when the process that started it dies, however
-that happens. The stream moves to another descriptor: a task that reads standard input finds it empty. After anything
-but a row that is `ok` the worker ends by itself, so that nothing is done in a process in doubt.
-A task is `module:callable` and is called with (spec, folder for checkpoints, progress); it
-returns status, message, metrics, and `training` or `protocol`.
+With `-` each line of standard input is a spec, and the worker ends when the stream does: when the process that started
+it dies, however that happens. The stream moves to another descriptor: a task that reads standard input finds it empty.
+After anything but a row that is `ok` the worker ends by itself, so that nothing is done in a process in doubt. A task is
+`module:callable` and is called with (spec, folder for checkpoints, progress); it returns status, message, metrics, and
+`training` or `protocol`.
 """
 
 from __future__ import annotations
@@ -53,7 +54,11 @@ _NO_INPUT = "a run's standard input is empty: is there an input() or a breakpoin
 
 
 def main(arguments: list[str]) -> int:
-    """Carry out the spec in the file named first, or the specs on standard input; return the exit status."""
+    """Carry out the spec in the file named first, or the specs on standard input; return the exit status.
+
+    Args:
+        arguments: The file or `-`, and after `-` a module to import before the first spec, where one is named.
+    """
     faulthandler.enable()
     if arguments[0] != "-":
         spec = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
@@ -63,6 +68,9 @@ def main(arguments: list[str]) -> int:
     specs: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(specs, _private_stdin()), daemon=True).start()
     emit = _emitter(_private_stdout())
+    for module in arguments[1:]:
+        importlib.import_module(module)
+        emit("ready")
     while True:
         spec = specs.get()
         _print_to(Store(Path(spec["out"])).log(spec["key"]))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from bench.config.settings import Settings
 from bench.errors import one_line
 from bench.timing import quartiles, run_in_turns, seconds_of
+from bench.training.execution import prepare_model, study_execution
 from bench.training.loop import make_optimizer, train_step
 
 MakeNetwork = Callable[[], nn.Module]
@@ -84,9 +85,11 @@ def _steps(model: nn.Module, settings: Settings | None, size: tuple[int, int], b
     image = torch.randn(batch, 3, *size, device=device)
     yield "inference", torch.inference_mode()(lambda: model.eval()(image))
     if settings is not None:
-        optimizer = make_optimizer(model.train(), settings.train)
+        execution = study_execution(device)
+        called = prepare_model(model.train(), execution)
+        optimizer = make_optimizer(model, settings.train)
         targets = random_targets(settings.model.classes, size, batch, device) | {"image": image}
-        yield "training", lambda: train_step(model, optimizer, targets, settings)
+        yield "training", lambda: train_step(called, optimizer, targets, settings, execution)
 
 
 def random_targets(classes: int, size: tuple[int, int], batch: int, device: torch.device) -> dict[str, Tensor]:

@@ -21,9 +21,11 @@ from torch import Tensor, nn
 import unept
 from bench import environment
 from bench.config.grid import with_field_values
+from bench.config.option_fields import check_options, nested_options
 from bench.config.presets import preset
 from bench.config.settings import Settings
 from bench.profiling.network_timing import random_targets
+from bench.profiling.step_options import StepTiming
 from bench.results.step_parts import (
     ATTENTION,
     BACKBONE,
@@ -37,6 +39,7 @@ from bench.results.step_parts import (
     PartTime,
 )
 from bench.timing import quartiles, run_in_turns, seconds_of
+from bench.training.execution import prepare_model, study_execution
 from bench.training.loop import compute_losses, make_optimizer, train_step, training_batches
 from unept import ops
 from unept.model import UNEPT
@@ -62,9 +65,7 @@ class BreakdownProtocol:
     Attributes:
         cases: Presets to take apart.
         backends: Backends of deformable attention to compare; the first is the measure.
-        images: Images of a step; 0 for the preset's own batch, or 1 from LARGE_IMAGE pixels on.
-        rounds: Timed repetitions, after one that warms up.
-        threads: Threads of torch; 0 for every processor.
+        timing: Images, repetitions and threads; images 0 are the preset's own batch, or 1 from LARGE_IMAGE pixels on.
         malloc: Setting of the C library's malloc, for the report.
 
     Raises:
@@ -73,22 +74,17 @@ class BreakdownProtocol:
 
     cases: tuple[BreakdownCase, ...]
     backends: tuple[str, ...]
-    images: int = 0
-    rounds: int = 5
-    threads: int = 0
+    timing: StepTiming = nested_options(StepTiming)
     malloc: str = "system default"
 
     def __post_init__(self) -> None:
-        """ValueError for what cannot be."""
-        for name, least in (("images", 0), ("rounds", 1), ("threads", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"--{name} {getattr(self, name)}: expected at least {least}")
+        check_options(self.timing)
         if len(set(self.backends)) < len(self.backends):
             raise ValueError(f"--backends {','.join(self.backends)}: one is given twice")
 
     def batch(self, case: BreakdownCase) -> int:
         """Return the number of images in a step of `case`."""
-        return self.images or (1 if case.settings.model.size >= LARGE_IMAGE else case.settings.train.batch)
+        return self.timing.images or (1 if case.settings.model.size >= LARGE_IMAGE else case.settings.train.batch)
 
 
 def default_backends() -> tuple[str, ...]:
@@ -98,25 +94,25 @@ def default_backends() -> tuple[str, ...]:
 
 def time_cases(protocol: BreakdownProtocol, say: Callable[[str], None]) -> dict[str, list[PartTime]]:
     """Time every case and return its parts, by a heading that says what was timed."""
-    torch.set_num_threads(protocol.threads or environment.usable_cores())
+    torch.set_num_threads(protocol.timing.threads or environment.usable_cores())
     times = {}
     for case in protocol.cases:
         images = protocol.batch(case)
         heading = f"{case.name}: {images} x {case.settings.model.size} px, {case.settings.model.backbone}"
         say(f"timing {heading}")
-        times[heading] = time_step(case.settings, protocol.backends, images=images, rounds=protocol.rounds)
+        times[heading] = time_step(case.settings, protocol.backends, images=images, rounds=protocol.timing.rounds)
     return times
 
 
 def breakdown_setting_lines(protocol: BreakdownProtocol) -> list[str]:
     """Return the machine and the protocol, a line each."""
-    threads = protocol.threads or environment.usable_cores()
+    threads = protocol.timing.threads or environment.usable_cores()
     load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "not told"
     return [
         f"{environment.processor_name()}, {environment.usable_cores()} cores; {threads} threads; "
         f"torch {torch.__version__}; commit {environment.git_commit() or 'not told'}; {date.today().isoformat()}",
         f"malloc: {protocol.malloc}, for every backend; load average when done: {load}",
-        f"{protocol.rounds} rounds after one that warms up; float32, random pictures, the recipe's own step",
+        f"{protocol.timing.rounds} rounds after one that warms up; float32, random pictures, the recipe's own step",
     ]
 
 
@@ -175,9 +171,13 @@ def time_step(settings: Settings, backends: Sequence[str], *, images: int, round
 
 def _works(model: UNEPT, settings: Settings, batch: dict[str, Tensor]) -> dict[str, StepFunction]:
     """Return a function for each part that runs it once."""
+    execution = study_execution(batch["image"].device)
+    prepare_model(model, execution)
+    if execution.channels_last:
+        batch = batch | {"image": batch["image"].contiguous(memory_format=torch.channels_last)}
     optimizer = make_optimizer(model, settings.train)
     arguments = _recorded(model, batch["image"])
-    train_step(model, optimizer, batch, settings)  # gives every parameter its gradient and its moments
+    train_step(model, optimizer, batch, settings, execution)  # gives every parameter its gradient and its moments
     output = model(batch["image"])
     output = type(output)(**{name: part if part is None else _leaf(part) for name, part in output._asdict().items()})
 
@@ -187,7 +187,7 @@ def _works(model: UNEPT, settings: Settings, batch: dict[str, Tensor]) -> dict[s
     spatial = [m for m in (model.spatial_branch, model.mask_head, model.dir_head) if m is not None]
     slots = [module for module in arguments if module not in (model.backbone, model.context_branch, *spatial)]
     return {
-        WHOLE_STEP: lambda: train_step(model, optimizer, batch, settings),
+        WHOLE_STEP: lambda: train_step(model, optimizer, batch, settings, execution),
         BACKBONE: _both_ways([model.backbone], arguments),
         SPATIAL: _both_ways(spatial, arguments),
         CONTEXT: _both_ways([model.context_branch], arguments),

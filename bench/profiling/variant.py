@@ -17,6 +17,7 @@ from bench.environment import peak_resident_gib
 from bench.profiling.flops import counter
 from bench.profiling.receptive_field import ReceptiveField, slot_receptive_field
 from bench.timing import Quartiles, quartiles, seconds_of
+from bench.training.execution import prepare_model, study_execution
 from bench.training.loop import Progress, make_optimizer, train_step, training_batches
 
 SELF_SLOTS = ("encoder_self", "decoder_self")
@@ -165,9 +166,10 @@ def _first_batch(settings: Settings, device: torch.device) -> dict[str, Tensor]:
 
 
 def _training_step(model: nn.Module, batch: dict[str, Tensor], settings: Settings) -> Callable[[], object]:
+    execution = study_execution(batch["image"].device)
+    called = prepare_model(model.train(), execution)
     optimizer = make_optimizer(model, settings.train)
-    model.train()
-    return lambda: train_step(model, optimizer, batch, settings)
+    return lambda: train_step(called, optimizer, batch, settings, execution)
 
 
 def _inference_step(model: nn.Module, image: Tensor) -> Callable[[], object]:

@@ -1,4 +1,4 @@
-"""What was found when a user's attention was tried before it trained: `trials/KEY.json` in a study's folder.
+"""Findings of the trial of a user's attention before it trains: `trials/KEY.json` in a study's folder.
 
 A trial belongs to a slot, the class in it with its parameters and its sources, and the sizes that it is made with. So
 rows tell which trials are theirs. Imports no torch.
@@ -47,7 +47,8 @@ def trials_of(rows: Iterable[Mapping[str, Any]]) -> Iterator[Trial]:
             attention = model.get(slot)
             if not isinstance(attention, str) or ":" not in attention:
                 continue
-            options = [option for option in model.get("attention_options", ()) if str(option[0]).startswith(f"{slot}.")]
+            own = model.get("attention_options") or {}
+            options = [[name, own[name]] for name in sorted(own) if name.startswith(f"{slot}.")]
             sources = {role: digest for role, digest in roles.items() if role.startswith("user:")}
             sizes = {name: model.get(name) for name in MADE_WITH}
             key = content_key({"slot": slot, "name": attention, "options": options, "sizes": sizes, "sources": sources})

@@ -9,12 +9,12 @@ from typing import Any
 from bench.results.csv_text import csv_text
 from bench.results.rows import Row, comparable_metrics, data_digest_of, nested_items, release_of
 
-_RUN_HEAD = ("variant", "seed", "status", "miou", "pixel_accuracy", "miou_refined", "pixel_accuracy_refined")
+RUN_HEAD = ("variant", "seed", "status", "miou", "pixel_accuracy", "miou_refined", "pixel_accuracy_refined")
 _DATA = ("data", "data_digest")
 _SOURCES = ("release", "sources", "roles")
-_RUN_TAIL = ("message", "preset", *_DATA, "steps", "backend", "threads", *_SOURCES, "key", "experiments")
-_MEASURE_HEAD = ("variant", "status", "parameters", "gmacs", "gflops", "peak_rss_gib")
-_MEASURE_TAIL = ("message", "preset", *_DATA, "backend", "threads", *_SOURCES, "machine", "key", "experiments")
+RUN_TAIL = ("message", "preset", *_DATA, "steps", "backend", "threads", *_SOURCES, "key", "experiments")
+MEASURE_HEAD = ("variant", "status", "parameters", "gmacs", "gflops", "peak_rss_gib")
+MEASURE_TAIL = ("message", "preset", *_DATA, "backend", "threads", *_SOURCES, "machine", "key", "experiments")
 _PROVENANCE = (
     "kind",
     "variant",
@@ -41,8 +41,8 @@ def results_csv(rows: Sequence[Row], experiments: Experiments) -> str:
     return _csv(
         rows,
         lambda row: _common(row, names) | _columns(comparable_metrics(row)) | {"seed": row["seed"]},
-        _RUN_HEAD,
-        _RUN_TAIL,
+        RUN_HEAD,
+        RUN_TAIL,
     )
 
 
@@ -59,7 +59,7 @@ def measures_csv(rows: Sequence[Row], experiments: Experiments) -> str:
         protocol = _columns(row.get("protocol", {}), "protocol")
         return _common(row, names) | _columns(row["metrics"]) | protocol | {"machine": row.get("machine")}
 
-    return _csv(rows, line_of, _MEASURE_HEAD, _MEASURE_TAIL)
+    return _csv(rows, line_of, MEASURE_HEAD, MEASURE_TAIL)
 
 
 def provenance_csv(rows: Sequence[Row]) -> str:
@@ -79,7 +79,7 @@ def _names_by_key(experiments: Experiments, kind_folder: str) -> dict[str, str]:
     for name in sorted(experiments):
         for key in dict.fromkeys(entry["key"] for entry in experiments[name][kind_folder]):
             names.setdefault(key, []).append(name)
-    return {key: "; ".join(found) for key, found in names.items()}
+    return {key: "; ".join(listing) for key, listing in names.items()}
 
 
 def _common(row: Row, names: Mapping[str, str]) -> dict[str, Any]:

@@ -38,7 +38,7 @@ FileDigests = Mapping[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class DataDigest:
-    """What a data set held when it was looked at.
+    """Digests of a data set's splits and files when they were read.
 
     Args:
         digest: Digest of everything below.
@@ -94,14 +94,14 @@ def data_digest(data: str, splits: Iterable[str], *, again: bool = False) -> Dat
     Raises:
         ValueError: One line, for a missing split and for a file that cannot be read.
     """
-    found = {}
+    by_split = {}
     for split in splits:
-        place = (data, os.getcwd(), split)
-        if again or place not in _known:
-            _known[place] = _split_digest(data, split)
-        found[split] = _known[place]
-    digests = {split: known.digest for split, known in found.items()}
-    files = {name: digest for known in found.values() for name, digest in known.files.items()}
+        key = (data, os.getcwd(), split)
+        if again or key not in _known:
+            _known[key] = _split_digest(data, split)
+        by_split[split] = _known[key]
+    digests = {split: known.digest for split, known in by_split.items()}
+    files = {name: digest for known in by_split.values() for name, digest in known.files.items()}
     return DataDigest(digest=content_key(digests), splits=digests, files=files)
 
 
@@ -190,8 +190,8 @@ def _entry(path: Path, kept: Entry | None) -> Entry:
     return (_stat(after) if settled and _stat(before) == _stat(after) else []), total.hexdigest()[:32]
 
 
-def _stat(found: os.stat_result) -> list[int]:
-    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
+def _stat(status: os.stat_result) -> list[int]:
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
 def _cache_file(root: Path) -> Path | None:

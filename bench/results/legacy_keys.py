@@ -3,10 +3,12 @@
 That release made keys of the bytes of its source files. When one of its studies is continued, each row that the
 sources of the release made is given the key that their equivalents (`release_0_1_0.EQUIVALENT`) have today, once and
 for all. The row keeps its release, and says its former key and sources under `former`. Rows of other sources stay as
-they are. Older versions also kept options of an attention that are at their defaults: such a row gets the key and the
-name of the same run without them. Reading a study changes nothing in it.
+they are, and so do measures of a user's attention, whose operations that release may have counted short. Older
+versions also kept options of an attention that are at their defaults: such a row gets the key and the name of the same
+run without them. Reading a study changes nothing in it.
 
-`python -m bench.results.legacy_keys` prints the digests of today's sources, `--write` makes them the equivalent ones.
+`python -m bench.results.legacy_keys` prints the digests of today's sources, `--write` makes them the equivalent ones
+while the version is one that gives that release's numbers.
 """
 
 from __future__ import annotations
@@ -28,8 +30,8 @@ from bench.config.attention_options import is_attention_option, without_defaults
 from bench.results import release_0_1_0 as release
 from bench.results.roles import MEASURE
 from bench.results.row_files import ClaimBusy
-from bench.results.rows import KINDS, Row, row_key, row_to_text
-from bench.results.source_hash import combined, module_names, our_roles, slots_of, user_roles
+from bench.results.rows import KINDS, Row, counts_all_products, row_key, row_to_text
+from bench.results.source_hash import combined, module_names, our_roles, slots_of, source_roles, user_roles
 from bench.results.store import Store
 from bench.results.user_modules import source_tree
 from unept.utils.atomic_files import atomic_write, sync_folder
@@ -96,7 +98,7 @@ def _without_defaults(row: Row) -> Row | None:
 
 
 def _of_the_release(row: Row) -> Row | None:
-    if "roles" in row:
+    if "roles" in row or (row["kind"] == "measure" and not counts_all_products(row)):
         return None
     slots = slots_of(row["settings"])
     if row["sources"] not in legacy_hashes(row["kind"], slots):
@@ -122,6 +124,7 @@ def adopt_rows(store: Store) -> list[str]:
     """
     if not pending(store):
         return []
+    today = source_roles(MEASURE) == equivalent_roles(MEASURE, ())
     with store.lock():
         done = [move for move in pending(store) if _write_row(store, move)]
         store.rename_listed({(move.kind, move.old["key"]): move.new for move in done})
@@ -134,7 +137,11 @@ def adopt_rows(store: Store) -> list[str]:
         return []
     of_release = [move for move in done if "settings" not in move.new["former"]]
     said = (
-        (len(of_release), f"of release {release.RELEASE}", "today's keys"),
+        (
+            len(of_release),
+            f"of release {release.RELEASE}",
+            "today's keys" if today else "keys by what its code computes",
+        ),
         (len(done) - len(of_release), "with options at their defaults", "the keys of the same runs without them"),
     )
     return [
@@ -233,12 +240,26 @@ def _user_files(module: str, folder: str) -> list[tuple[str, Path]]:
     return [(f"user/{Path(spec.origin).name}", Path(spec.origin))]
 
 
+def version() -> str:
+    """Return the version that the checkout's pyproject.toml gives this program."""
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    (found,) = re.findall(r'(?m)^version = "(.*)"$', text)
+    return str(found)
+
+
 def main(arguments: list[str]) -> int:
     """Print the digests of today's sources, or, with `--write`, make them those that give the release's numbers."""
     text = f"EQUIVALENT: dict[str, str] = {json.dumps(our_roles(), indent=4)}\n".replace('"\n}', '",\n}')
     if arguments != ["--write"]:
         print(text, end="")
         return 0
+    if version() not in release.SAME_NUMBERS:
+        print(
+            f"error: version {version()} does not give the numbers of {release.RELEASE}: expected one of "
+            f"{', '.join(release.SAME_NUMBERS)}, so nothing is written",
+            file=sys.stderr,
+        )
+        return 2
     path = Path(release.__file__)
     before = path.read_text(encoding="utf-8")
     after, count = re.subn(r"^EQUIVALENT: .* = \{[^}]*\}\n", text, before, flags=re.MULTILINE)

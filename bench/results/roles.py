@@ -1,4 +1,4 @@
-"""Which part each source file plays in a result: the table that the hash of the sources is made by.
+"""Role of each source file in a result: the table by which sources are hashed.
 
 An edit of a file changes the digest of its role, and with it the keys of runs and measures. A new file of `unept/` or
 `cuda/` that the table does not name counts too, as `unassigned`; a test asks for its place in the table.
@@ -30,7 +30,7 @@ ROLES: Mapping[str, tuple[str, ...]] = {
         "unept/utils/read_tensors.py",
         "unept/utils/rng.py",
     ),
-    "losses": ("unept/boundary.py", "unept/losses/", "unept/published/loss.py"),
+    "losses": ("cuda/loss.h", "unept/boundary.py", "unept/losses/", "unept/published/loss.py"),
     "data": ("unept/data/", "unept/utils/imagenet.py"),
     "recipe": (
         "bench/distributed.py",
@@ -38,6 +38,7 @@ ROLES: Mapping[str, tuple[str, ...]] = {
         "bench/training/checkpoint.py",
         "bench/training/execution.py",
         "bench/training/loop.py",
+        "bench/training/stopwatch.py",
     ),
     "metrics": (
         "bench/evaluation/boundary_metrics.py",

@@ -17,6 +17,8 @@ from unept.utils.atomic_files import atomic_write, sync_folder
 from unept.utils.file_locks import LockBusy, file_lock
 from unept.utils.paths import special_file
 
+MAX_BYTES = 1 << 26  # of a row's file
+
 
 class ClaimBusy(Exception):
     """Raised where another process holds the claim."""
@@ -68,6 +70,8 @@ class RowFiles:
             state = (status.st_ino, status.st_mtime_ns, status.st_size)
             if path in self._kept and self._kept[path][0] == state:
                 return self._kept[path][1]
+            if status.st_size > MAX_BYTES:
+                raise ValueError(f"{path}: {status.st_size:,} bytes, more than a row has")
             data = path.read_bytes()
         except FileNotFoundError:
             return None

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bench.results.shapes import ROW_SHAPES, check_shape
+from bench.results.shapes import ROW_SHAPES, check_shape, read_json
+from unept.config import SLOTS
 
 SCHEMA = 1
 STATUSES = ("ok", "oom", "diverged", "unsupported", "failed", "skipped")
@@ -95,6 +96,19 @@ def comparable_metrics(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in metrics.items() if name not in former}
 
 
+def counts_all_products(row: Mapping[str, Any]) -> bool:
+    """Return False for a measure of a user's attention whose operations were counted as release 0.1.0 did.
+
+    That release missed products that are written as multiplications and sums, and had no figure for element-wise
+    operations. Our own attentions have no such product.
+    """
+    settings, metrics = row.get("settings"), row.get("metrics")
+    model = settings.get("model") if isinstance(settings, Mapping) else None
+    if not isinstance(model, Mapping) or not isinstance(metrics, Mapping) or metrics.get("gmacs") is None:
+        return True
+    return "elementwise_gops" in metrics or not any(":" in str(model.get(slot, "")) for slot in SLOTS)
+
+
 def json_value(value: Any) -> Any:
     """Return `value` as JSON can hold it: string keys, lists, and null for a number that is not finite."""
     if isinstance(value, Mapping):
@@ -162,10 +176,7 @@ def row_from_text(text: str, kind: str, key: str) -> Row:
     """
     if not text.strip():
         raise ValueError("empty")
-    try:
-        row = json.loads(text)
-    except (ValueError, RecursionError):
-        raise ValueError("not whole JSON") from None
+    row = read_json(text)
     if not isinstance(row, dict) or "digest" not in row:
         raise ValueError("not a row of this program")
     content = {name: value for name, value in row.items() if name != "digest"}
@@ -176,8 +187,10 @@ def row_from_text(text: str, kind: str, key: str) -> Row:
     if not whole:
         raise ValueError("its content does not match its digest")
     if row.get("schema") != SCHEMA:
-        raise ValueError(f"schema {row.get('schema')}, this program reads {SCHEMA}")
+        raise ValueError(f"schema {row.get('schema')!r}, this program reads {SCHEMA}")
     if row.get("kind") != kind or row.get("key") != key:
         raise ValueError("the row of another file")
     check_shape(row, ROW_SHAPES[kind])
+    if row["status"] not in STATUSES:
+        raise ValueError(f"status: expected one of {', '.join(STATUSES)}, it is {json.dumps(row['status'])[:40]}")
     return row

@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -35,6 +34,7 @@ from bench.results import csv_export, study_file
 from bench.results.data_digest import has_files
 from bench.results.row_files import RowFiles, StoredRows, files_in, set_aside
 from bench.results.rows import KINDS, SCHEMA, Row
+from bench.results.shapes import read_json
 from bench.results.study_file import FORMAT, ROW_FOLDERS, STUDY_FILE
 from unept.utils.atomic_files import atomic_write
 from unept.utils.file_locks import file_lock
@@ -114,14 +114,14 @@ class Store(RowFiles):
                 f"{aside} and written again, with the rows' own names where it said otherwise"
             ]
         created = utc_now()
-        found = study_file.experiments_of_rows(rows, created)
+        experiments = study_file.experiments_of_rows(rows, created)
         fresh = {"format": FORMAT, "schema": SCHEMA, "preset": preset, "data": data, "created": created}
-        self._write_study(fresh | {"experiments": found})
-        if not aside and not found:
+        self._write_study(fresh | {"experiments": experiments})
+        if not aside and not experiments:
             return []
-        what = f"is damaged; set aside as {aside} and made anew" if aside else "is gone; made anew"
+        state = f"is damaged; set aside as {aside} and made anew" if aside else "is gone; made anew"
         return [
-            f"{path} {what} from the rows: no row is lost, and an experiment that shared all of its rows with others "
+            f"{path} {state} from the rows: no row is lost, and an experiment that shared all of its rows with others "
             "is listed again by its command"
         ]
 
@@ -180,16 +180,14 @@ class Store(RowFiles):
         try:
             if special_file(self.out / STUDY_FILE):
                 return {}
-            study = json.loads((self.out / STUDY_FILE).read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
+            study = read_json((self.out / STUDY_FILE).read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError, ValueError):
             return {}
         if not isinstance(study, dict) or study.get("format") != FORMAT:
             return {}
         if study.get("schema") != SCHEMA:
-            raise ValueError(f"{self.out / STUDY_FILE} has schema {study.get('schema')}, this program reads {SCHEMA}")
-        named = all(isinstance(study.get(name), str) for name in ("preset", "data"))
-        splits = study.get("data_splits", NO_DIGESTS)
-        return study if named and isinstance(splits, dict) and study_file.has_entries(study.get("experiments")) else {}
+            raise ValueError(f"{self.out / STUDY_FILE} has schema {study.get('schema')!r}, this program reads {SCHEMA}")
+        return study if study_file.has_shape(study) else {}
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
         """Return the lock for changes that concern the whole folder: study.json, the tables, a report."""

@@ -13,6 +13,7 @@ from typing import Any
 from bench.config.fields import AXIS_ALIASES, format_value
 from bench.results.csv_export import natural_sort_key
 from bench.results.rows import KINDS, Row, content_key, nested_items
+from bench.results.shapes import STUDY_SHAPE, check_shape
 
 FORMAT = "unept-bench study"
 STUDY_FILE = "study.json"
@@ -37,25 +38,13 @@ def is_intact(study: Mapping[str, Any]) -> bool:
         return False
 
 
-def has_entries(experiments: object) -> bool:
-    """Return True if each experiment of a study.json lists its rows as a study writes them."""
-    return isinstance(experiments, dict) and all(
-        isinstance(about, dict)
-        and all(isinstance(about.get(folder), list) and all(map(_is_entry, about[folder])) for folder in _FOLDERS)
-        for about in experiments.values()
-    )
-
-
-_FOLDERS = tuple(ROW_FOLDERS.values())
-
-
-def _is_entry(entry: object) -> bool:
-    kinds = {"key": str, "variant": str, "axes": dict, "seed": int}
-    return (
-        isinstance(entry, dict)
-        and "key" in entry
-        and all(isinstance(entry[name], kind) for name, kind in kinds.items() if name in entry)
-    )
+def has_shape(study: Mapping[str, Any]) -> bool:
+    """Return True if a study.json has what a study writes: its preset and data, and experiments that list rows."""
+    try:
+        check_shape(study, STUDY_SHAPE)
+    except ValueError:
+        return False
+    return True
 
 
 def names_in(entry: Mapping[str, Any]) -> dict[str, Any]:

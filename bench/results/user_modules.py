@@ -56,8 +56,8 @@ def find_user_modules(modules: Iterable[str], folder: str) -> dict[str, UserModu
     tops: dict[str, list[str]] = {}
     for module in sorted(set(modules)):
         tops.setdefault(module.partition(".")[0], []).append(module)
-    found = {top: _Search(path).files_of(top, names) for top, names in tops.items()}
-    return {top: module for top, module in found.items() if module.files}
+    by_top = {top: _Search(path).files_of(top, names) for top, names in tops.items()}
+    return {top: module for top, module in by_top.items() if module.files}
 
 
 def hashed_content(name: str, content: bytes) -> bytes:

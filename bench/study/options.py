@@ -10,9 +10,9 @@ from bench.config.fields import did_you_mean, one_of, replace_fields
 from bench.config.option_fields import check_options, option
 from bench.config.presets import PRESETS, preset
 from bench.config.settings import Settings
+from bench.config.shared_options import backend_option, data_option
 from bench.results.rows import STATUSES
 from bench.study.shard import parse_shard
-from unept.config import BACKENDS
 from unept.data.sample import SPLITS
 
 ENGINES = ("local", "ray")
@@ -28,14 +28,7 @@ class StudyRequest:
     preset: str = option(
         "quick", help="quick, small or paper.", metavar="NAME", group=RECIPE, choices=PRESETS, completes="choices"
     )
-    data: str = option(
-        "",
-        help="scenes, or folder:, ade20k:, cityscapes: or pascal_context: and a path.",
-        metavar="DATA",
-        group=RECIPE,
-        default_text="the preset's",
-        completes="data",
-    )
+    data: str = data_option(RECIPE)
     steps: int = option(0, help="Training steps.", metavar="N", group=RECIPE, default_text="the preset's", least=0)
     split: str = option(
         "",
@@ -80,14 +73,7 @@ class StudyRequest:
     threads: int = option(
         1, help="Threads of each training; results depend on it.", metavar="N", group=EXECUTION, least=1
     )
-    backend: str = option(
-        "auto",
-        help="Attention kernel: reference (plain PyTorch), native (compiled), cuda, mmcv or auto.",
-        metavar="NAME",
-        group=EXECUTION,
-        choices=BACKENDS,
-        completes="choices",
-    )
+    backend: str = backend_option(EXECUTION)
     retry: str = option(
         "",
         help="Run again what ended with one of these statuses, e.g. failed,oom.",

@@ -1,4 +1,4 @@
-"""What is due of a study: its runs and measures as jobs, from the store alone; nothing is changed."""
+"""Plan of a study: the runs and measures that are due, as jobs, from the store alone; nothing is changed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bench.study import module_copies, oom_policy
 from bench.study.changed_data import changed_data_lines
 from bench.study.shard import Shard
 from bench.study.study import Study
-from bench.study.summary import counted
+from bench.units import count_of
 from unept.utils.paths import quoted_path
 
 
@@ -164,7 +164,7 @@ def unfinished_line(study: Study) -> str:
     if not runs + measures:
         return ""
     missing = " and ".join(
-        filter(None, (counted(runs, "run") * bool(runs), counted(measures, "measure") * bool(measures)))
+        filter(None, (count_of(runs, "run") * bool(runs), count_of(measures, "measure") * bool(measures)))
     )
     return f"{missing} ended from outside, without a row: the same command continues"
 
@@ -175,8 +175,8 @@ def remaining_work_line(study: Study) -> str:
     if not runs + measures:
         return ""
     return (
-        f"{counted(runs, 'run')} and {counted(measures, 'measure')} of the experiment have no row yet; the shard that "
-        f"ends last writes the report, and unept-bench report {quoted_path(study.out)} writes it of what is there"
+        f"{count_of(runs, 'run')} and {count_of(measures, 'measure')} of the experiment have no row yet; the shard "
+        f"that ends last writes the report, and unept-bench report {quoted_path(study.out)} writes it of what is there"
     )
 
 
@@ -205,13 +205,13 @@ def dry_run_lines(study: Study) -> list[str]:
         known = [job.estimate for job in jobs if job.estimate is not None]
         duration = f", about {eta.format_duration(known[0])} each" if known else ""
         seeds = f" (seeds {' '.join(str(job.spec['seed']) for job in jobs)})" if jobs else ""
-        lines.append(f"{variant.name}: {len(jobs)} of {counted(len(own), 'run')} due{seeds}{duration}")
+        lines.append(f"{variant.name}: {len(jobs)} of {count_of(len(own), 'run')} due{seeds}{duration}")
     return [*lines, *memory_advice(study, todo).warnings, due_line(study, todo)]
 
 
 def due_line(study: Study, todo: StudyPlan) -> str:
     """Return a line on how much is due, and how long it may take."""
-    runs, measures = counted(len(todo.due_runs), "run"), counted(len(todo.due_measures), "measure")
+    runs, measures = count_of(len(todo.due_runs), "run"), count_of(len(todo.due_measures), "measure")
     due = f"{runs} and {measures}{shard_suffix(study.shard)} due"
     if not todo.due_runs:
         return due
@@ -221,7 +221,7 @@ def due_line(study: Study, todo: StudyPlan) -> str:
         at_once, work = f"{min(study.jobs, len(todo.due_runs))} at a time", "the runs"
     else:
         at_once, work = "as many at a time as the cluster takes", "the runs one after another"
-    return f"{due} in {study.out}, {at_once}, {counted(study.threads, 'thread')} each: {takes} for {work}"
+    return f"{due} in {study.out}, {at_once}, {count_of(study.threads, 'thread')} each: {takes} for {work}"
 
 
 def shard_suffix(shard: Shard) -> str:

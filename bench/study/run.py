@@ -27,7 +27,7 @@ from bench.study.changed_data import changed_data_lines
 from bench.study.changed_roles import changed_lines
 from bench.study.plan import StudyPlan, due_line, job_spec, memory_advice, plan_study, shard_suffix, split_digests
 from bench.study.study import Study
-from bench.study.summary import counted
+from bench.units import count_of
 
 
 def run_study(study: Study, say: Callable[[str], None] = print) -> tuple[Row, ...]:
@@ -58,7 +58,7 @@ def run_study(study: Study, say: Callable[[str], None] = print) -> tuple[Row, ..
         todo = _listed(store, study, say)
         done = len(todo.own_runs) - len(todo.due_runs)
         if done:
-            say(f"{done} of {counted(len(todo.own_runs), 'run')}{shard_suffix(study.shard)} are there already")
+            say(f"{done} of {count_of(len(todo.own_runs), 'run')}{shard_suffix(study.shard)} are there already")
         if todo.due_runs:
             say(due_line(study, todo))
         endless: Mapping[str, str] = {}
@@ -72,7 +72,7 @@ def run_study(study: Study, say: Callable[[str], None] = print) -> tuple[Row, ..
             _drain(study, todo.due_runs, study.jobs, done, say, skip)
             connection.close()
             if todo.due_measures:
-                say(f"measuring {counted(len(todo.due_measures), 'variant')}, one at a time, alone")
+                say(f"measuring {count_of(len(todo.due_measures), 'variant')}, one at a time, alone")
             _drain(study, todo.due_measures, 1, len(todo.own_measures) - len(todo.due_measures), say, skip)
         finally:
             store.write_tables()
@@ -123,7 +123,7 @@ def _changes(store: Store, study: Study, todo: StudyPlan) -> list[str]:
     left = [run for run in before if run.get("seed", 0) >= study.seeds and not keeps(run)]
     if left:
         lines.append(
-            f"{counted(len(left), 'run')} of further seeds, listed before, are of other sources or data and not in "
+            f"{count_of(len(left), 'run')} of further seeds, listed before, are of other sources or data and not in "
             f"this report; --seeds {max(run['seed'] for run in left) + 1} makes them again"
         )
     return lines
@@ -212,7 +212,7 @@ def _drain(
             )
     stopped = [outcome for outcome in outcomes if outcome.status == "stopped"]
     if stopped:
-        say(f"{counted(len(stopped), 'run')} stopped from outside ({stopped[0].message}); the same command continues")
+        say(f"{count_of(len(stopped), 'run')} stopped from outside ({stopped[0].message}); the same command continues")
 
 
 def _on_cluster(study: Study, jobs: Sequence[Job], already: int) -> list[Outcome]:

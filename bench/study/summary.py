@@ -31,8 +31,3 @@ def summary_lines(rows: Sequence[Row], wanted: int) -> list[str]:
             again = f"to run these again: the same command with --retry {status}"
             lines.append(f"{again}; logs/{ended[0]['key']}.log tells more about the first")
     return lines
-
-
-def counted(number: int, noun: str) -> str:
-    """Return `1 run` or `3 runs`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

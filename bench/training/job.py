@@ -17,7 +17,7 @@ from bench.config.grid import PROFILE_AXIS, Variant, with_field_values
 from bench.config.settings import Settings, settings_to_dict
 from bench.results import attention_trials
 from bench.results.data_digest import DataDigest, describe_difference, has_files, read_files, write_files
-from bench.results.shapes import check_shape
+from bench.results.shapes import check_shape, read_json
 from bench.results.source_hash import slots_of, user_roles
 from bench.results.store import utc_now
 from bench.training.options import (
@@ -43,6 +43,9 @@ RECORD_FILE, LOCK_FILE, LOG_FILE, MODEL_FILE, RESULT_FILE = (
 )
 DATA_FILE = "data.json"  # digests of the data's files
 NO_WEIGHTS = "none"
+DATA_SHAPE = {"digest?": str, "splits?": {"*": str}}
+IDENTITY_SHAPE = {"settings": {"data": str, "model": dict}}
+RECORD_SHAPE = {"format": str, "identity": IDENTITY_SHAPE, "manner": dict, "data?": DATA_SHAPE}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +115,7 @@ def build_training_job(options: TrainOptions, *, dry_run: bool = False) -> Train
     if not dry_run:
         check_weights(settings.train.backbone_weights)
     processes, gpus = _processes(options, dry_run=dry_run)
-    execution = _execution(options)
+    execution = _execution(options, gpus=gpus)
     check_batch(settings.train.batch, processes, execution.accumulation)
     built = replace_fields(settings, {"backbone_weights": ""}) if dry_run else settings
     checks.check_variants([Variant(name=settings.model.backbone, axes={}, settings=built)])
@@ -171,9 +174,13 @@ def _processes(options: TrainOptions, *, dry_run: bool) -> tuple[int, bool]:
     return wanted or 1, bool(gpus)
 
 
-def _execution(options: TrainOptions) -> Execution:
+def _execution(options: TrainOptions, *, gpus: bool) -> Execution:
     by_profile: LossNormalization = "device" if options.profile == "released" else "global"
-    return dataclasses.replace(options.execution, loss_normalization=options.loss_normalization or by_profile)
+    return dataclasses.replace(
+        options.execution,
+        loss_normalization=options.loss_normalization or by_profile,
+        channels_last=options.execution.channels_last or not gpus,
+    )
 
 
 def _default_out(name: str, settings: Settings) -> Path:
@@ -214,12 +221,12 @@ def read_training_record(training: TrainingJob, data: DataDigest | None = None) 
     if not path.exists():
         return {}
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        check_shape(record, {"format": str, "identity": dict, "manner": dict})
+        record: dict[str, Any] = read_json(path.read_text(encoding="utf-8"))
+        check_shape(record, RECORD_SHAPE)
         if record["format"] != FORMAT:
             raise ValueError(f"format: expected {FORMAT!r}")
-    except (ValueError, RecursionError) as error:
-        reason = "not whole JSON" if isinstance(error, RecursionError | json.JSONDecodeError) else error
+    except ValueError as error:
+        reason = "not text" if isinstance(error, UnicodeDecodeError) else error
         raise ValueError(
             f"{path} is damaged or not of this program ({reason}); name another folder with --out"
         ) from None

@@ -4,7 +4,7 @@ All randomness is a function of (seed, step): a run that is killed and continued
 samples and the same dropout as one that was not, and ends with the same bits on the same number of threads.
 
 `unept-bench train` takes the same path, on several processes too: each has its part of every batch, and dropout is then
-a function of (seed, step, process). `Execution` and `ProcessGroup` say how; a study's runs use DEFAULT_EXECUTION in a
+a function of (seed, step, process). `Execution` and `ProcessGroup` say how; a study's runs use `study_execution` in a
 SINGLE process.
 """
 
@@ -32,10 +32,14 @@ from bench.training.execution import (
     DEFAULT_EXECUTION,
     Execution,
     autocast_context,
+    describe_arithmetic,
     no_gradient_sync,
     prepare_model,
+    set_memory_format,
+    study_execution,
 )
 from bench.training.options import check_batch
+from bench.training.stopwatch import Stopwatch
 from unept import published
 from unept.checkpoints.model_file import check_storable
 from unept.data import Batches, TrainPipeline, open_data
@@ -95,7 +99,8 @@ def train_and_evaluate(spec: dict[str, Any], folder: Path, progress: Progress) -
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(seed)
     model = unept.build(settings.model, weights=settings.train.backbone_weights).to(device)
-    training = train(model, settings, seed=seed, folder=folder, progress=progress)
+    execution = study_execution(device)
+    training = train(model, settings, seed=seed, folder=folder, progress=progress, execution=execution)
     began = time.perf_counter()
     with non_finite_in("final evaluation"):
         metrics, facts, pictures = evaluate_model(model, settings, progress=progress)
@@ -141,23 +146,22 @@ def train(
     """
     config, callback = settings.train, callback or Callback()
     device = next(model.parameters()).device
+    set_memory_format(model, execution)
     optimizer = make_optimizer(model, config)
     check_storable(model.state_dict())
     placeholders = non_finite_names(model.state_dict())  # such as a mask of minus infinity that a module brings along
     state = checkpoint.load_checkpoint(folder, model, optimizer)
     curve, probes = state.curve, state.probes
     probe_at = probe_steps(config.steps, config.probes)
-    seconds, probe_seconds = state.seconds, state.probe_seconds
     model.train()
     wrapped_model = prepare_model(model, execution, group, size=settings.model.size)
     callback.on_train_start(state.step)
-    began = time.perf_counter()
+    clock = Stopwatch(state.seconds, state.probe_seconds)
 
     def save(done: int) -> None:
-        spent = seconds + time.perf_counter() - began
         if group.is_main_process:
             snapshot = checkpoint.TrainState(
-                step=done, seconds=spent, probe_seconds=probe_seconds, curve=curve, probes=probes
+                step=done, seconds=clock.seconds, probe_seconds=clock.probe_seconds, curve=curve, probes=probes
             )
             checkpoint.save_checkpoint(folder, model, optimizer, snapshot)
         group.barrier()
@@ -175,30 +179,27 @@ def train(
             curve.append([done, *(term.item() for term in losses)])
             progress(done, config.steps, f"loss {losses.total.item():.3f}")
         if done in probe_at:
-            paused = time.perf_counter()
-            if group.is_main_process:
-                with non_finite_in(f"probe after step {done}"):
+            with clock.probing(), non_finite_in(f"probe after step {done}"):
+                if group.is_main_process:
                     probes.append([done, *probe_model(model, settings)])
-            paused = time.perf_counter() - paused
-            began, probe_seconds = began + paused, probe_seconds + paused
         if due := done < config.steps and (done % config.checkpoint_every == 0 or callback.should_checkpoint(done)):
             save(done)
-        paused = time.perf_counter()
-        callback.on_step_end(done, losses, optimizer.param_groups[0]["lr"])
-        began += time.perf_counter() - paused
+        with clock.pausing():
+            callback.on_step_end(done, losses, optimizer.param_groups[0]["lr"])
         if group.any_process(callback.should_stop(), device) and done < config.steps:
             if not due:
                 save(done)
             raise TrainingStopped(done)
     return {
-        "seconds": seconds + time.perf_counter() - began,
+        "seconds": clock.seconds,
         "curve": curve,
         "curve_columns": ["step", *Losses._fields],
         "probe": probes,
         "probe_columns": PROBE_COLUMNS,
         "probe_images": config.probe_images,
-        "probe_seconds": probe_seconds,
+        "probe_seconds": clock.probe_seconds,
         "resumed_at": state.step,
+        "arithmetic": describe_arithmetic(execution),
     }
 
 

@@ -12,7 +12,7 @@ from bench.config.grid import PROFILES
 from bench.config.option_fields import check_options, nested_options, option
 from bench.config.presets import PRESETS, preset
 from bench.config.settings import Settings
-from unept.config import BACKENDS
+from bench.config.shared_options import backend_option, data_option, fields_option, process_threads_option
 
 if TYPE_CHECKING:
     import torch
@@ -53,7 +53,7 @@ class Execution:
     accumulation: int = option(
         1, help="Micro-batches of a process's share of the batch.", metavar="N", group=SPEED, least=1
     )
-    channels_last: bool = option(False, help="Convolutions with channels last.", group=SPEED)
+    channels_last: bool = option(False, help="Convolutions with channels last; on a CPU always.", group=SPEED)
     compile: bool = option(False, help="Train with torch.compile.", group=SPEED)
     checkpointing: bool = option(False, help="Recompute each block's activations.", group=SPEED)
     workers: int | None = option(
@@ -89,14 +89,7 @@ class Execution:
 class TrainOptions:
     """The options of a training. 0, "" and None stand for a default that depends on preset, profile and machine."""
 
-    data: str = option(
-        "",
-        help="scenes, or folder:, ade20k:, cityscapes: or pascal_context: and a path.",
-        metavar="DATA",
-        group=RECIPE,
-        default_text="the preset's",
-        completes="data",
-    )
+    data: str = data_option(RECIPE)
     preset: str = option(
         "paper", help="quick, small or paper.", metavar="NAME", group=RECIPE, choices=PRESETS, completes="choices"
     )
@@ -112,14 +105,7 @@ class TrainOptions:
     backbone: str = option(
         "", help="deit, r50, or any.", metavar="NAME", group=RECIPE, default_text="the preset's", completes="backbones"
     )
-    fields: tuple[str, ...] = option(
-        (),
-        name="set",
-        help="Any field: batch=8 N=4 heads=2.",
-        metavar="FIELD=VALUE ...",
-        group=RECIPE,
-        completes="fields",
-    )
+    fields: tuple[str, ...] = fields_option("Any field: batch=8 N=4 heads=2.", RECIPE)
     steps: int = option(0, help="Training steps.", metavar="N", group=RECIPE, default_text="the preset's", least=0)
     seed: int = option(0, help="Random seed for initialisation and sampling.", metavar="N", group=RECIPE, least=0)
     backbone_weights: str = option(
@@ -144,22 +130,8 @@ class TrainOptions:
         None, help="GPUs, a process each.", metavar="N", group=DEVICES, default_text="1 if there is any", least=0
     )
     processes: int = option(0, help="Processes on the CPU.", metavar="N", group=DEVICES, default_text="1", least=0)
-    threads: int = option(
-        0,
-        help="Threads of each process.",
-        metavar="N",
-        group=DEVICES,
-        default_text="its share of the processors",
-        least=0,
-    )
-    backend: str = option(
-        "auto",
-        help="Attention kernel: reference (plain PyTorch), native (compiled), cuda, mmcv or auto.",
-        metavar="NAME",
-        group=DEVICES,
-        choices=BACKENDS,
-        completes="choices",
-    )
+    threads: int = process_threads_option(DEVICES)
+    backend: str = backend_option(DEVICES)
     execution: Execution = nested_options(Execution)
     out: Path | None = option(
         None,

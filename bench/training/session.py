@@ -36,10 +36,11 @@ from bench.evaluation.protocol import protocol_of_settings
 from bench.launchers.eta import format_duration
 from bench.results.data_digest import DataDigest, digest_of_settings, has_files
 from bench.results.rows import json_value
-from bench.results.shapes import NUMBER, check_shape
+from bench.results.shapes import NUMBER, check_shape, read_json
 from bench.results.store import utc_now
 from bench.training import checkpoint, loop
 from bench.training.job import (
+    DATA_SHAPE,
     ERROR_FILE,
     LOCK_FILE,
     LOG_FILE,
@@ -65,6 +66,7 @@ RESULT_SHAPE = {
     "metrics": dict.fromkeys(("miou", "miou_refined", "pixel_accuracy"), NUMBER),
     "training": {"seconds": (int, float)},
     "evaluation": {"images": int},
+    "data?": DATA_SHAPE,
 }
 
 
@@ -333,8 +335,8 @@ def _read_result(job: TrainingJob) -> dict[str, Any]:
     path = job.out / RESULT_FILE
     again = "remove it, and the same command evaluates the model again"
     try:
-        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
+        result: dict[str, Any] = read_json(path.read_text(encoding="utf-8"))
+    except ValueError:
         raise ValueError(f"{path} is damaged; {again}") from None
     try:
         check_shape(result, RESULT_SHAPE)

@@ -27,48 +27,13 @@ Mask = Callable[[MapSize], Tensor]
 
 def attention_comparisons() -> tuple[Comparison, ...]:
     """Return all comparisons; the first implementation of each is ours."""
-    window = {"window": WINDOW}
     return (
-        Comparison(
-            name="longformer",
-            implementations=(
-                _ours("longformer", window),
-                Implementation(
-                    name="local-attention",
-                    prepare=lambda size: third_party.local_attention_windows(size, WINDOW // 2),
-                    install="pip install local-attention",
-                    difference="exact_windowsize, autopad to a multiple of 256, and a mask that hides that padding",
-                ),
-                Implementation(
-                    name="transformers",
-                    prepare=lambda size: third_party.transformers_longformer(size, WINDOW),
-                    install="pip install transformers",
-                    difference="LongformerSelfAttention with its projections replaced by their results; padded to a "
-                    "multiple of 512",
-                ),
-                _masked((8, raster_band_mask)),
-            ),
-        ),
+        _windows_of_tokens(),
         Comparison(
             name="longformer-window2d",
             implementations=(_ours("longformer", {"order": "window2d", "window": SQUARE}), _masked((8, square_mask))),
         ),
-        Comparison(
-            name="reformer",
-            inputs=2,
-            implementations=(
-                _reformer(),
-                Implementation(
-                    name="reformer-pytorch",
-                    prepare=lambda size: third_party.reformer_lsh(size, CHUNK, HASHES),
-                    install="pip install reformer-pytorch",
-                    same_result=False,
-                    difference="other random buckets, as many (above 128 ours hashes twice); logits also divided by "
-                    "the root of the width; a round's first chunk sees the last one of the round before; padded to "
-                    "a multiple of 128",
-                ),
-            ),
-        ),
+        _locality_hashing(),
         Comparison(
             name="sparse-strided",
             implementations=(_ours("sparse_transformer"), _masked((4, row_mask), (4, column_mask))),
@@ -80,19 +45,63 @@ def attention_comparisons() -> tuple[Comparison, ...]:
                 _masked((4, block_mask), (4, summary_mask)),
             ),
         ),
-        Comparison(
-            name="dense",
-            implementations=(
-                _ours("dense_fused"),
-                Implementation(
-                    name="torch",
-                    prepare=lambda _: third_party.scaled_dot_product(()),
-                    difference="no mask: all is seen",
-                ),
-                _ours(
-                    "dense_math", difference="ours too: keeps the matrix of weights on purpose", needed_bytes=_matrix
-                ),
+        _all_pairs(),
+    )
+
+
+def _windows_of_tokens() -> Comparison:
+    return Comparison(
+        name="longformer",
+        implementations=(
+            _ours("longformer", {"window": WINDOW}),
+            Implementation(
+                name="local-attention",
+                prepare=lambda size: third_party.local_attention_windows(size, WINDOW // 2),
+                install="pip install local-attention",
+                difference="exact_windowsize, autopad to a multiple of 256, and a mask that hides that padding",
             ),
+            Implementation(
+                name="transformers",
+                prepare=lambda size: third_party.transformers_longformer(size, WINDOW),
+                install="pip install transformers",
+                difference="LongformerSelfAttention with its projections replaced by their results; padded to a "
+                "multiple of 512",
+            ),
+            _masked((8, raster_band_mask)),
+        ),
+    )
+
+
+def _locality_hashing() -> Comparison:
+    return Comparison(
+        name="reformer",
+        inputs=2,
+        implementations=(
+            _reformer(),
+            Implementation(
+                name="reformer-pytorch",
+                prepare=lambda size: third_party.reformer_lsh(size, CHUNK, HASHES),
+                install="pip install reformer-pytorch",
+                same_result=False,
+                difference="other random buckets, as many (above 128 ours hashes twice); logits also divided by "
+                "the root of the width; a round's first chunk sees the last one of the round before; padded to "
+                "a multiple of 128",
+            ),
+        ),
+    )
+
+
+def _all_pairs() -> Comparison:
+    return Comparison(
+        name="dense",
+        implementations=(
+            _ours("dense_fused"),
+            Implementation(
+                name="torch",
+                prepare=lambda _: third_party.scaled_dot_product(()),
+                difference="no mask: all is seen",
+            ),
+            _ours("dense_math", difference="ours too: keeps the matrix of weights on purpose", needed_bytes=_matrix),
         ),
     )
 

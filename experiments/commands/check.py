@@ -14,7 +14,7 @@ from unept.config import SLOTS
 
 @dataclass(frozen=True, kw_only=True)
 class CheckOptions:
-    """Which attention is checked."""
+    """The attention that `check` looks at, and its slot."""
 
     name: str = argument(help="One of our names, or module:Class of your own.", metavar="NAME", completes="attention")
     slot: str = option(

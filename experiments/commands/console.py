@@ -71,7 +71,7 @@ def print_progress(line: str) -> None:
 
 def print_lines(lines: Iterable[str]) -> None:
     """Print result lines to standard output."""
-    print("\n".join(lines))
+    print("\n".join(map(visible_line, lines)))
 
 
 def refuse(message: str) -> int:

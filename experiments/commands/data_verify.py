@@ -13,7 +13,7 @@ from experiments.commands.options import Verb
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyOptions:
-    """Which data set is read and how."""
+    """The data set that `data verify` reads, and how much of it."""
 
     spec: str = argument(
         help="Data set as --data takes it, or a folder of one of its layouts.", metavar="DATA", completes="data"

@@ -19,7 +19,7 @@ class VerbCommand(TyperCommand):
     example = ""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put `spread` before every word that follows one of its own, then parse as usual."""
+        """Parse the words, with `spread` put before every word that follows one of its own."""
         if not self.spread:
             return super().parse_args(ctx, args)
         words: list[str] = []

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from bench.config.option_fields import nested_options, option
 from bench.profiling.memory.setting import StepSetting
-from experiments.commands.console import DONE, NAME, Invocation, print_lines, print_progress
+from experiments.commands.console import DONE, FAILED, NAME, Invocation, print_lines, print_progress
 from experiments.commands.options import Verb
 from experiments.commands.scaling import ScalingOptions, scaling
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryOptions:
-    """Which rows are predicted, and for which step."""
+    """Rows whose memory is predicted, and the training step."""
 
     row: tuple[str, ...] = option(
         (), help="Only these rows of Table 8 and its baselines.", metavar="NAME", default_text="all"
@@ -67,7 +67,7 @@ def memory(options: MemoryOptions, call: Invocation) -> int:
     page, *_ = write_files(folder, files)
     print_lines(pages.memory_lines(records))
     print(f"report: {page}")
-    return DONE
+    return FAILED if any("message" in record for record in [*records, *masks]) else DONE
 
 
 def _older_scaling(options: MemoryOptions, call: Invocation) -> int:

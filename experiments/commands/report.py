@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.config.option_fields import argument, option
-from experiments.commands.console import DONE, Invocation
+from experiments.commands.console import DONE, Invocation, print_lines
 from experiments.commands.options import Verb
 from experiments.commands.study import chosen_experiments, write_study_report
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportOptions:
-    """Which studies are reported and how."""
+    """Studies that are reported, and how."""
 
     folders: tuple[Path, ...] = argument(
         help="Studies, such as study/quick-scenes.", metavar="FOLDER", completes="files"
@@ -35,11 +35,11 @@ def report(options: ReportOptions, call: Invocation) -> int:
 
     stores = [Store(folder, keep=True) for folder in options.folders]
     for line in [line for store in stores for line in store.mend()]:
-        print(line)
+        print_lines([line])
     names = chosen_experiments(stores, options.experiment, options.control)
     for store in stores:
         for problem in (problem for kind in KINDS for problem in store.read(kind).problems):
-            print(problem)
+            print_lines([problem])
         store.write_tables()
     for name in names:
         write_study_report(stores, name, options.control, with_pictures=not options.no_pictures, audit=True)

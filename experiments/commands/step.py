@@ -7,8 +7,9 @@ from pathlib import Path
 
 from bench.config.fields import did_you_mean, one_of
 from bench.config.grid import with_field_values
-from bench.config.option_fields import argument, option
+from bench.config.option_fields import argument, nested_options, option
 from bench.config.presets import preset
+from bench.profiling.step_options import StepTiming
 from experiments.commands.console import DONE, Invocation, print_progress
 from experiments.commands.options import Verb, own_slots
 from unept.config import BACKENDS
@@ -31,11 +32,7 @@ class StepOptions:
         default_text="the fastest here and reference",
         completes="backends",
     )
-    images: int = option(
-        0, help="Images in a batch.", metavar="N", default_text="as the preset's, one of 480 pixels", least=0
-    )
-    rounds: int = option(5, help="Repetitions, after one that warms up.", metavar="N", least=1)
-    threads: int = option(0, help="Threads.", metavar="N", default_text="every processor", least=0)
+    timing: StepTiming = nested_options(StepTiming)
     out: Path | None = option(
         None,
         help="Write the page to this file too.",
@@ -61,9 +58,7 @@ def step(options: StepOptions, call: Invocation) -> int:
     protocol = step_breakdown.BreakdownProtocol(
         cases=tuple(step_breakdown.parse_case(words) for words in options.cases or step_breakdown.DEFAULT_CASES),
         backends=tuple(filter(None, options.backends.split(","))) or step_breakdown.default_backends(),
-        images=options.images,
-        rounds=options.rounds,
-        threads=options.threads,
+        timing=options.timing,
         malloc=raise_malloc_thresholds(),
     )
     times = step_breakdown.time_cases(protocol, say=print_progress)

@@ -107,7 +107,7 @@ def write_study_report(
     page, html, *_ = write_report(stores, experiment, control=control, with_pictures=with_pictures)
     study = read_study(stores, experiment, control)
     print_lines([*terminal.study_lines(study), *terminal.audit_lines(study, always=audit)])
-    print(f"report of {experiment}: {page} and {html.name}")
+    print_lines([f"report of {experiment}: {page} and {html.name}"])
 
 
 def chosen_experiments(stores: Sequence[Store], name: str, control: str) -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bench.config.grid import parse_axes
 from bench.config.option_fields import argument, nested_options, option
+from bench.config.shared_options import fields_option
 from bench.study.options import RECIPE, StudyRequest, study_settings
 from experiments.commands.complexity import write_complexity
 from experiments.commands.console import DONE, FAILED, INTERRUPTED, Invocation
@@ -46,14 +47,7 @@ class TableOptions:
         group=RECIPE,
         default_text="the recipe's rate; table 8 of quick: once, twice and four times that",
     )
-    fields: tuple[str, ...] = option(
-        (),
-        name="set",
-        help="Any field, for all rows: size=128 probes=0.",
-        metavar="FIELD=VALUE ...",
-        group=RECIPE,
-        completes="fields",
-    )
+    fields: tuple[str, ...] = fields_option("Any field, for all rows: size=128 probes=0.", RECIPE)
     dry_run: bool = option(False, help="Only say which runs are due and how long they may take.")
     study: StudyRequest = nested_options(StudyRequest)
 

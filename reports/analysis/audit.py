@@ -1,4 +1,4 @@
-"""What faults of earlier versions may have left in a study's rows: a sentence each, with what to do about it.
+"""Traces that faults of earlier versions may have left in a study's rows: a sentence each, with what to do about it.
 
 Rows of this version have none of these: their outputs and weights are checked, their data have a digest, and so on.
 """
@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from bench.results.rows import REGION_METRICS, content_key, is_data_verified, json_value
+from bench.results.rows import REGION_METRICS, content_key, counts_all_products, is_data_verified, json_value
+from bench.units import count_of
 from reports.analysis import study_rows
 from reports.analysis.study_rows import Row, Study
-from reports.formats.numbers import count_of
 
 NAMES_SHOWN = 3  # of variants
 AGAIN = "the study's command makes them again"
@@ -31,6 +31,10 @@ OLD_REGIONS = (
     "have interior mIoU, trimap or IoU by object size by the old definition, in which one false pixel of a class that "
     "is absent counts as an IoU of 0: left out of tables"
 )
+UNDERCOUNTED = (
+    "count the operations of a user's attention as release 0.1.0 did, without products that are written as "
+    "multiplications and sums: its GMACs may be too low"
+)
 MISLABELLED = (
     "have the name of a row of Table 8 and another mechanism in their slots, set by --set: leave them out, and run the "
     "mechanism as a row of its own, --row module:Class"
@@ -46,6 +50,8 @@ def audit_sentences(study: Study) -> Iterator[str]:
     yield from _counted([run for run in study.runs if not is_data_verified(run)], f"{UNVERIFIED}; {AGAIN}")
     yield from _counted(old, f"{OLD_REGIONS}; {AGAIN}")
     yield from _counted(list(filter(_is_mislabelled, study.runs)), MISLABELLED)
+    measures = [row for row in study.measures.values() if not counts_all_products(row)]
+    yield from _counted(measures, f"{UNDERCOUNTED}; {AGAIN}", "measure")
     for first, others in _equal_variants(ok).items():
         yield (
             f"{first} and {', '.join(others)} are the same runs under several names, equal to the bit: options at "
@@ -53,11 +59,11 @@ def audit_sentences(study: Study) -> Iterator[str]:
         )
 
 
-def _counted(rows: Sequence[Row], what: str) -> Iterator[str]:
+def _counted(rows: Sequence[Row], fault: str, noun: str = "run") -> Iterator[str]:
     if rows:
         names = list(dict.fromkeys(str(row["variant"]) for row in rows))
         more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-        yield f"{count_of(len(rows), 'run')} ({', '.join(names[:NAMES_SHOWN])}{more}): {what}"
+        yield f"{count_of(len(rows), noun)} ({', '.join(names[:NAMES_SHOWN])}{more}): {fault}"
 
 
 def _has_non_finite_values(run: Row) -> bool:
@@ -66,8 +72,11 @@ def _has_non_finite_values(run: Row) -> bool:
 
 
 def _has_null(run: Row, lines: str, titles: str, column: str) -> bool:
-    values, columns = (study_rows.value_at(run, "training", name) or [] for name in (lines, titles))
-    return column in columns and any(line[columns.index(column)] is None for line in values)
+    values, columns = (study_rows.value_at(run, "training", name) for name in (lines, titles))
+    if not isinstance(values, list) or not isinstance(columns, list) or column not in columns:
+        return False
+    index = columns.index(column)
+    return any(isinstance(line, list) and line[index : index + 1] == [None] for line in values)
 
 
 def _has_old_metrics(run: Row) -> bool:

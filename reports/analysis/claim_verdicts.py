@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from reports.analysis import study_rows
-from reports.analysis.comparisons import ALPHA, SampleComparison, compare_samples, holm_p_values
+from reports.analysis.sample_comparison import ALPHA, SampleComparison, compare_samples, holm_p_values
 from reports.analysis.study_rows import Study
 from reports.formats.data_frames import make_frame
 from reports.paper.claims import CLAIMS, STAND_INS, Claim
@@ -74,7 +74,7 @@ def _find(study: Study, claim: Claim) -> _Evidence:
 
     pair = [variant_of(row) or variant_of(STAND_INS.get(row, row)) for row in (claim.better, claim.worse)]
     if claim.column in CLAIM_METRICS:
-        better, worse = (_percent(study, variant, CLAIM_METRICS[claim.column]) for variant in pair)
+        better, worse = (study_rows.percent_values(study, variant, CLAIM_METRICS[claim.column]) for variant in pair)
         return _Evidence(contrast=compare_samples(better, worse))
     if claim.column in CLAIM_COUNTS:
         name, factor = CLAIM_COUNTS[claim.column]
@@ -86,10 +86,6 @@ def _find(study: Study, claim: Claim) -> _Evidence:
 
 def _nothing() -> _Evidence:
     return _Evidence(contrast=compare_samples([], []))
-
-
-def _percent(study: Study, variant: str, metric: str) -> list[float]:
-    return [100 * value for value in study_rows.metric_values(study.runs_of(variant), metric)]
 
 
 def _holm(evidence: Iterable[_Evidence]) -> list[float | None]:

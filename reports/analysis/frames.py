@@ -72,7 +72,8 @@ def accuracy_frame(study: Study) -> pd.DataFrame:
 
 def seeds_frame(study: Study) -> pd.DataFrame:
     """Return a frame with a line per run: its axes, status and accuracies in percent points."""
-    fields = study_rows.study_axes(study)
+    own = ("variant", "seed", "status", *ACCURACY_METRICS)
+    fields = [name for name in study_rows.study_axes(study) if name not in own]
     lines = [
         {
             "variant": run["variant"],
@@ -124,6 +125,9 @@ def boundary_frame(study: Study) -> pd.DataFrame:
     a column `_classes` too: the number of classes that it goes over, the least of the runs. Empty where no run has any.
     """
     runs = [{**run, "metrics": comparable_metrics(run)} for run in study.runs]
+    by_variant: dict[str, list[study_rows.Row]] = {}
+    for run in runs:
+        by_variant.setdefault(str(run["variant"]), []).append(run)
     paths: list[tuple[str, ...]] = [(name,) for name in BOUNDARY_METRICS]
     for name in ("size_iou", "trimap"):
         inner = dict.fromkeys(key for run in runs for key in study_rows.value_at(run, "metrics", name) or {})
@@ -132,7 +136,7 @@ def boundary_frame(study: Study) -> pd.DataFrame:
     regions = {name: (REGION_METRICS[path[0]], *path[1:]) for name, path in names.items() if path[0] in REGION_METRICS}
     lines = []
     for variant in study.variants if names else ():
-        own = [run for run in runs if run["variant"] == variant]
+        own = by_variant.get(variant, [])
         line: dict[str, object] = {"variant": variant}
         for name, path in names.items():
             summary = summarize_sample(_points(own, *path))
@@ -205,7 +209,7 @@ def _change(run: study_rows.Row, name: str) -> float | None:
 
 
 def _size(key: str) -> tuple[float, str]:
-    """Orders names of sizes and radii, which rows hold in alphabetical order, by what they mean."""
+    """Return a sorting key of a size's or radius's name, by its meaning; rows hold them in alphabetical order."""
     if key in OBJECT_SIZES:
         return OBJECT_SIZES.index(key), key
     return float(key) if key.isdecimal() else math.inf, key

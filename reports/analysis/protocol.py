@@ -94,6 +94,7 @@ def protocol_table(study: Study) -> list[tuple[str, str]]:
         ("seeds", _seeds(study.seeds)),
         ("threads a run", study_rows.distinct_text(run.get("threads") for run in study.runs)),
         ("backend of the attention operator", study_rows.distinct_text(run.get("backend") for run in study.runs)),
+        ("arithmetic", _arithmetic(study.runs)),
         ("release", study_rows.distinct_text(release_of(run) for run in study.runs)),
         ("digest of the data", study_rows.distinct_text(filter(None, map(_data_digest, study.runs)))),
         ("hash of the sources", study_rows.distinct_text(run.get("sources") for run in study.runs)),
@@ -101,6 +102,13 @@ def protocol_table(study: Study) -> list[tuple[str, str]]:
     others = dict.fromkeys(name for settings in all_settings for name in settings)
     lines += [(_named(name), _values(name, all_settings)) for name in dict.fromkeys((*PROTOCOL_FIELDS, *others))]
     return [(name, text) for name, text in lines if text]
+
+
+def _arithmetic(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Return how the runs computed; "" where none of their rows says so, as in those of older versions."""
+    rows = [dict(run) for run in runs if run.get("status") == "ok"]
+    said = [study_rows.value_at(row, "training", "arithmetic") for row in rows]
+    return study_rows.distinct_text(text or "not said" for text in said) if any(said) else ""
 
 
 def protocol_differences(study: Study) -> list[tuple[str, str, str]]:
@@ -161,9 +169,9 @@ def _settings(runs: Iterable[study_rows.Row]) -> list[dict[str, Any]]:
     return [study_rows.field_values(settings) for settings in _distinct(run.get("settings") for run in runs)]
 
 
-def _distinct(found: Iterable[Any]) -> list[Mapping[str, Any]]:
+def _distinct(values: Iterable[Any]) -> list[Mapping[str, Any]]:
     """The mappings among these values, each object once: rows that are read together share what is equal."""
-    return list({id(value): value for value in found if isinstance(value, Mapping)}.values())
+    return list({id(value): value for value in values if isinstance(value, Mapping)}.values())
 
 
 def _values(name: str, all_settings: Iterable[Mapping[str, Any]]) -> str:

@@ -6,13 +6,13 @@ error. Fractions stay fractions until a table prints them.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from bench.results.rows import nested_items
+from bench.results.shapes import LARGEST_WHOLE
 
 Row = Mapping[str, Any]
 MAX_DISTINCT = 50  # values of one setting that are named
@@ -50,10 +50,10 @@ class Study:
 
     @cached_property
     def _by_variant(self) -> Mapping[str, tuple[Row, ...]]:
-        found: dict[str, list[Row]] = {}
+        by_variant: dict[str, list[Row]] = {}
         for run in self.runs:
-            found.setdefault(run["variant"], []).append(run)
-        return {variant: tuple(runs) for variant, runs in found.items()}
+            by_variant.setdefault(run["variant"], []).append(run)
+        return {variant: tuple(runs) for variant, runs in by_variant.items()}
 
     def missing_seeds(self, variant: str) -> tuple[int, ...]:
         """Return the planned seeds of one variant that have no row."""
@@ -96,15 +96,15 @@ def assemble_study(
     for entry in planned:
         wanted.setdefault(str(entry["variant"]), []).append(seed_of(entry))
     names = tuple(dict.fromkeys([*wanted, *(str(row["variant"]) for row in (*runs, *measures))]))
-    place_of = {name: place for place, name in enumerate(names)}
-    by_place = {(place_of[run["variant"]], seed_of(run)): run for run in sorted(runs, key=_age)}
+    index_of = {name: index for index, name in enumerate(names)}
+    by_index = {(index_of[run["variant"]], seed_of(run)): run for run in sorted(runs, key=_age)}
     by_variant = {
         str(row["variant"]): row for row in sorted(measures, key=lambda row: (has_succeeded(row), *_age(row)))
     }
     return Study(
         kind=kind,
         variants=names,
-        runs=tuple(by_place[position] for position in sorted(by_place)),
+        runs=tuple(by_index[position] for position in sorted(by_index)),
         measures=by_variant,
         planned={name: tuple(seeds) for name, seeds in wanted.items()},
         commands=tuple(dict.fromkeys(commands)),
@@ -136,14 +136,10 @@ def number_at(row: Row, *path: str) -> float | None:
 
 
 def finite_number(value: Any) -> float | None:
-    """Return the value if it is a finite number; None for anything else, including True and False."""
+    """Return the value if it is a finite number that tables hold; None for anything else, such as True and False."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    try:
-        number = float(value)
-    except OverflowError:  # a whole number of hundreds of digits
-        return None
-    return number if math.isfinite(number) else None
+    return float(value) if abs(value) < LARGEST_WHOLE else None  # NaN is not
 
 
 def value_at(row: Row, *path: str) -> Any:
@@ -158,6 +154,11 @@ def metric_values(runs: Iterable[Row], metric: str) -> list[float]:
     """Return a metric of the runs that succeeded and have it."""
     values = (number_at(run, "metrics", metric) for run in runs if has_succeeded(run))
     return [value for value in values if value is not None]
+
+
+def percent_values(study: Study, variant: str, metric: str) -> list[float]:
+    """Return a metric of a variant's runs that succeeded and have it, a fraction in the rows, in percent points."""
+    return [100 * value for value in metric_values(study.runs_of(variant), metric)]
 
 
 def has_succeeded(row: Row) -> bool:

@@ -9,6 +9,8 @@ import pandas as pd
 
 from bench.results.csv_text import csv_cell, text_of_cell
 
+TEXT_COLUMNS = ("variant", "control", "class", "attention", "status", "verdict", "message", "jump_steps")
+
 
 def make_frame(
     lines: Sequence[dict[str, object]],
@@ -29,9 +31,16 @@ def make_frame(
     return pd.DataFrame(list(lines), columns=list(columns), dtype=object).astype(kinds)
 
 
-def frame_from_csv(path: Path) -> pd.DataFrame:
-    """Return the frame in a file that `frame_to_csv` made."""
-    return pd.read_csv(path).rename(columns=text_of_cell).map(text_of_cell)
+def frame_from_csv(path: Path, *, text: Iterable[str] = ()) -> pd.DataFrame:
+    """Return the frame in a file that `frame_to_csv` made. A variant called `NA` or `0017` keeps its name.
+
+    Args:
+        path: The file.
+        text: Further columns that stay text where all of it are numbers.
+    """
+    texts = dict.fromkeys((*TEXT_COLUMNS, *text), str)
+    frame = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=[""])
+    return frame.rename(columns=text_of_cell).map(text_of_cell)
 
 
 def frame_to_csv(made: pd.DataFrame) -> str:

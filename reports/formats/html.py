@@ -147,7 +147,7 @@ def _embedded(token: Token, images: Mapping[str, bytes]) -> Token:
 
 
 def _align(token: Token) -> None:
-    """Say by a class instead of a style that a cell is aligned right."""
+    """Replace the style of a cell that is aligned right by a class."""
     if token.type in ("th_open", "td_open") and token.attrs.pop("style", "") == "text-align:right":
         token.attrSet("class", "number")
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from unept.utils.visible_text import visible_text
+from unept.utils.visible_text import single_line, visible_text
 
 DASH = "–"
 MAX_LINES = 300  # rows of a table
 SPECIAL_CHARACTERS = (
-    r"[\\|<>*`~$\[\]]|^#{1,6}(?=\s|$)|&(?=#?\w+;)"
+    r"[\\|<>*`~$\[\]]|^#{1,6}(?=\s|$)|(?<=\s)#+$|&(?=#?\w+;)"
     r"|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])"  # an underscore within a word is plain text
 )
+ITEM_MARKS = r"^([-+]|\d{1,9}[.)])(?=[\s-]|$)"  # what would begin a list within an item
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> str:
@@ -33,7 +34,7 @@ def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, lef
 
 def escape_cell(text: str) -> str:
     """Return `text` on one line with Markdown's structure characters escaped, as `visible_text`; a dash for none."""
-    return re.sub(SPECIAL_CHARACTERS, r"\\\g<0>", visible_text(" ".join(text.split()))) or DASH
+    return re.sub(SPECIAL_CHARACTERS, r"\\\g<0>", single_line(text)) or DASH
 
 
 def heading(text: str, level: int = 2) -> str:
@@ -51,7 +52,7 @@ def code_block(text: str) -> str:
 
 def code_span(text: str) -> str:
     """Return code within a line, between marks that the text does not hold."""
-    shown = visible_text(" ".join(text.split()))
+    shown = single_line(text)
     mark = "`"
     while mark in shown:
         mark += "`"
@@ -60,7 +61,11 @@ def code_span(text: str) -> str:
 
 def bullet_list(lines: Iterable[str]) -> str:
     """Return a list with one item for each line, escaped."""
-    return "".join(f"- {escape_cell(line)}\n" for line in lines)
+    return "".join(f"- {re.sub(ITEM_MARKS, _escaped_mark, escape_cell(line))}\n" for line in lines)
+
+
+def _escaped_mark(match: re.Match[str]) -> str:
+    return f"{match[0][:-1]}\\{match[0][-1]}"
 
 
 def _line(cells: Iterable[str]) -> str:

@@ -9,11 +9,6 @@ import pandas as pd
 from reports.formats.markdown import DASH
 
 
-def count_of(number: int, what: str) -> str:
-    """Return a count with its noun: `1 run`, `2 runs`."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
 def format_number(value: Any, form: str) -> str:
     """Return the value in this format; a dash for a missing value."""
     return DASH if pd.isna(value) else format(value, form)

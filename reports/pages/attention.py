@@ -38,10 +38,10 @@ class AttentionBenchmark:
     rows: pd.DataFrame
     facts: Mapping[str, Any]
 
-    def row_where(self, **where: str) -> pd.Series | None:
+    def row_where(self, **columns: str) -> pd.Series | None:
         """Return the row with these columns; None where there is none."""
         rows = self.rows
-        for name, text in where.items():
+        for name, text in columns.items():
             rows = rows[rows[name] == text]
         return None if rows.empty else rows.iloc[0]
 
@@ -149,7 +149,7 @@ def _section(benchmark: AttentionBenchmark, title: str) -> AttentionTable:
     rows, notes = [], dict[str, None]()
     for (shape, side), side_rows in benchmark.rows.groupby(["shape", "side"], sort=False):
         first = side_rows.iloc[0]
-        tokens, where = str(shape).partition(" ")[0], {"shape": str(shape), "side": str(side)}
+        tokens, selection = str(shape).partition(" ")[0], {"shape": str(shape), "side": str(side)}
         if first["difference"]:
             notes[f"{side}: {first['difference']}"] = None
         if first["status"] != "ok":
@@ -157,9 +157,9 @@ def _section(benchmark: AttentionBenchmark, title: str) -> AttentionTable:
             notes[f"{side} at {shape}: {first['status']}: {first['message']}"] = None
             continue
         cells = []
-        for what, say in (("amount", _amount), ("ratio", _ratio)):
-            quantity = what if what == "ratio" else "bytes" if first["malloc"] == COUNTED else "seconds"
-            cells += [say(benchmark.row_where(**where, phase=phase, quantity=quantity)) for phase in PHASES]
+        for figure, text_of in (("amount", _amount), ("ratio", _ratio)):
+            quantity = figure if figure == "ratio" else "bytes" if first["malloc"] == COUNTED else "seconds"
+            cells += [text_of(benchmark.row_where(**selection, phase=phase, quantity=quantity)) for phase in PHASES]
         rows.append([tokens, str(side), *cells])
     return AttentionTable(title=title, rows=rows, notes=[*notes])
 
@@ -176,12 +176,12 @@ def _reached(benchmark: AttentionBenchmark) -> Iterator[str]:
             continue
         wins, loses = OUTCOMES[which]
         yield f"{which}: ours {wins} in {int((rows['q1'] >= 1).sum())} of {len(rows)} comparisons"
-        for what, some in ((f"ours {loses}", less), ("undecided, quartiles on both sides of 1", open_)):
-            if not some.empty:
-                yield f"{which}, {what}: {'; '.join(_place(row) for _, row in some.iterrows())}"
+        for outcome, listed in ((f"ours {loses}", less), ("undecided, quartiles on both sides of 1", open_)):
+            if not listed.empty:
+                yield f"{which}, {outcome}: {'; '.join(_compared(row) for _, row in listed.iterrows())}"
 
 
-def _place(row: pd.Series) -> str:
+def _compared(row: pd.Series) -> str:
     value = f"{row['value']:.3g}"
     shown = f"{row['value']:.4f}" if value == "1" != f"{row['value']:g}" else value  # not 1 by rounding
     return f"{row['part']}, {row['side']}, {row['shape']}, {row['phase']} {shown}"

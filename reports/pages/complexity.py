@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from bench.units import count_of
 from reports.analysis.claim_verdicts import AGREES, DISAGREES
 from reports.formats import html, numbers, operation_counts
 from reports.formats.data_frames import frame_to_csv, make_frame
@@ -215,7 +216,7 @@ def _sections(records: Sequence[Record], command: str, timing: Mapping[str, Any]
         yield (
             f"Times, measured: seconds a step, median (quartiles) of {timing['rounds']} rounds in which the networks "
             f"take turns; batch {timing['batch']}, {timing['size'][0]}x{timing['size'][1]} pixels, "
-            f"{numbers.count_of(timing['threads'], 'thread')}, {timing['device']}.\n"
+            f"{count_of(timing['threads'], 'thread')}, {timing['device']}.\n"
         )
     if any(_failed(records)):
         yield bullet_list(f"{name}: {message}" for name, message in _failed(records))

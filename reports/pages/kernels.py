@@ -28,15 +28,15 @@ class KernelBenchmark:
     rows: pd.DataFrame
     facts: Mapping[str, Any]
 
-    def row_where(self, **where: str) -> pd.Series | None:
+    def row_where(self, **columns: str) -> pd.Series | None:
         """Return the row with these columns; None where there is none."""
-        rows = self.rows_where(**where)
+        rows = self.rows_where(**columns)
         return None if rows.empty else rows.iloc[0]
 
-    def rows_where(self, **where: str) -> pd.DataFrame:
+    def rows_where(self, **columns: str) -> pd.DataFrame:
         """Return the rows with these columns."""
         rows = self.rows
-        for name, text in where.items():
+        for name, text in columns.items():
             rows = rows[rows[name] == text]
         return rows
 
@@ -167,20 +167,22 @@ def _operator(benchmark: KernelBenchmark, malloc: str) -> KernelTable:
     rows = []
     for shape in operator_rows["shape"].drop_duplicates():
         for phase in PHASES:
-            where = {"part": "operator", "malloc": malloc, "shape": shape, "phase": phase}
-            if benchmark.rows_where(**where).empty:
+            selection = {"part": "operator", "malloc": malloc, "shape": shape, "phase": phase}
+            if benchmark.rows_where(**selection).empty:
                 continue
-            ours = benchmark.row_where(**where, side=OURS, quantity="seconds")
-            point = benchmark.row_where(**where, side=OURS, quantity="core_ns_per_point")
-            what, say = ("seconds", _milliseconds) if ours is None else ("ratio", _spread)
-            cells = [say(benchmark.row_where(**where, side=name, quantity=what)) for name in others]
+            ours = benchmark.row_where(**selection, side=OURS, quantity="seconds")
+            point = benchmark.row_where(**selection, side=OURS, quantity="core_ns_per_point")
+            quantity, text_of = ("seconds", _milliseconds) if ours is None else ("ratio", _spread)
+            cells = [text_of(benchmark.row_where(**selection, side=name, quantity=quantity)) for name in others]
             mine = DASH if ours is None else _milliseconds(ours)
             rows.append([shape, phase, mine, _number(point, ".1f"), *cells])
     without = operator_rows[operator_rows["side"] == OURS].empty
-    what = "those of the other implementations" if without else "the time of each other implementation over its own"
+    others_text = (
+        "those of the other implementations" if without else "the time of each other implementation over its own"
+    )
     return KernelTable(
         title=f"Operator, {malloc} malloc",
-        text=f"Milliseconds and core-nanoseconds a sampling point of the native kernel, and {what}.",
+        text=f"Milliseconds and core-nanoseconds a sampling point of the native kernel, and {others_text}.",
         columns=("shape", "phase", "native, ms", "ns a point", *others),
         rows=rows,
     )
@@ -189,14 +191,14 @@ def _operator(benchmark: KernelBenchmark, malloc: str) -> KernelTable:
 def _probes(benchmark: KernelBenchmark) -> KernelTable:
     rows = []
     for shape in benchmark.rows_where(part="operator", malloc="tuned")["shape"].drop_duplicates():
-        where = {"part": "operator", "malloc": "tuned", "shape": shape}
+        selection = {"part": "operator", "malloc": "tuned", "shape": shape}
         for tables_of in ("pyramid", "level"):
             points = [
-                benchmark.row_where(**where, side=tables_of, phase=phase, quantity="core_ns_per_point")
+                benchmark.row_where(**selection, side=tables_of, phase=phase, quantity="core_ns_per_point")
                 for phase in ("gather", "scatter")
             ]
             over = [
-                benchmark.row_where(**where, side=tables_of, phase=phase, quantity="over_probe")
+                benchmark.row_where(**selection, side=tables_of, phase=phase, quantity="over_probe")
                 for phase in ("forward", "backward")
             ]
             if points[0] is not None:
@@ -226,10 +228,10 @@ def _machine(benchmark: KernelBenchmark) -> KernelTable:
 def _module(benchmark: KernelBenchmark) -> KernelTable:
     rows = []
     for _, ours in benchmark.rows_where(part="module", side=OURS, quantity="seconds").iterrows():
-        where = {name: str(ours[name]) for name in ("part", "malloc", "shape", "phase")}
+        selection = {name: str(ours[name]) for name in ("part", "malloc", "shape", "phase")}
         sides = ("mmcv", "reference", "linear layers")
-        ratios = [_spread(benchmark.row_where(**where, side=side, quantity="ratio")) for side in sides]
-        rows.append([where["shape"], where["malloc"], where["phase"], _milliseconds(ours), *ratios])
+        ratios = [_spread(benchmark.row_where(**selection, side=side, quantity="ratio")) for side in sides]
+        rows.append([selection["shape"], selection["malloc"], selection["phase"], _milliseconds(ours), *ratios])
     return KernelTable(
         title="The whole module",
         text="Deformable self-attention with its four linear layers: milliseconds with the native kernel. Ratios "
@@ -242,9 +244,9 @@ def _module(benchmark: KernelBenchmark) -> KernelTable:
 def _instructions(benchmark: KernelBenchmark) -> KernelTable:
     rows = []
     for _, ours in benchmark.rows_where(part="instructions", side="avx512", quantity="seconds").iterrows():
-        where = {name: str(ours[name]) for name in ("part", "malloc", "shape", "phase")}
-        ratio = benchmark.row_where(**where, side="avx2", quantity="ratio")
-        rows.append([where["shape"], where["phase"], _milliseconds(ours), _spread(ratio)])
+        selection = {name: str(ours[name]) for name in ("part", "malloc", "shape", "phase")}
+        ratio = benchmark.row_where(**selection, side="avx2", quantity="ratio")
+        rows.append([selection["shape"], selection["phase"], _milliseconds(ours), _spread(ratio)])
     return KernelTable(
         title="Instruction sets",
         text="The kernel alone, without autograd: milliseconds with AVX-512, and the ratio of the AVX2 build to that.",
@@ -259,10 +261,12 @@ def _memory(benchmark: KernelBenchmark) -> KernelTable:
     rows = []
     for shape in peaks["shape"].drop_duplicates():
         for phase in ("forward", "held", "forward+backward"):
-            where = {"part": "memory", "shape": shape, "phase": phase}
+            selection = {"part": "memory", "shape": shape, "phase": phase}
             cells = []
             for name in (OURS, *others):
-                count, ratio = (benchmark.row_where(**where, side=name, quantity=what) for what in ("bytes", "ratio"))
+                count, ratio = (
+                    benchmark.row_where(**selection, side=name, quantity=quantity) for quantity in ("bytes", "ratio")
+                )
                 cell = NOT_INSTALLED if count is None else f"{count['value'] / 2**20:.1f}"
                 cells.append(cell if ratio is None else f"{cell} ({ratio['value']:.1f}x)")
             rows.append([shape, phase, *cells])
@@ -279,9 +283,9 @@ def _scaling(benchmark: KernelBenchmark) -> KernelTable:
     times = benchmark.rows_where(part="scaling", quantity="core_ns_per_point")
     rows = []
     for shape in times["shape"].drop_duplicates():
-        where = {"part": "scaling", "shape": shape, "quantity": "core_ns_per_point"}
+        selection = {"part": "scaling", "shape": shape, "quantity": "core_ns_per_point"}
         cells = [
-            _number(benchmark.row_where(**where, side=side, phase=phase), ".1f")
+            _number(benchmark.row_where(**selection, side=side, phase=phase), ".1f")
             for side in (OURS, "reference")
             for phase in PHASES
         ]

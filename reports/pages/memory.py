@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.units import GIB
+from bench.units import GIB, count_of
 from reports.formats import html, numbers
 from reports.formats.data_frames import frame_to_csv, make_frame
 from reports.formats.markdown import DASH, bullet_list, code_span, heading, markdown_table
@@ -145,7 +145,7 @@ def _sections(
 ) -> Iterator[str]:
     yield f"# {TITLE}\n"
     yield (
-        f"One training step of {numbers.count_of(setting['batch'], 'image')} of {setting['size']}x{setting['size']} "
+        f"One training step of {count_of(setting['batch'], 'image')} of {setting['size']}x{setting['size']} "
         f"pixels, {setting['precision']}, {setting['optimizer']}"
         f"{', activations of each block recomputed' if setting['checkpointing'] else ''}: forward, loss, backward, "
         "optimiser. *Predicted* figures come from tracing this step on tensors without data. They count every live "
@@ -177,7 +177,7 @@ def _sections(
         yield from memory_claims.memory_claims_section([*records, *masked])
     if spent:
         resident = "" if spent["resident_gib"] is None else f", at most {spent['resident_gib']:.1f} GiB resident"
-        cores = numbers.count_of(spent["cores"], "core")
+        cores = count_of(spent["cores"], "core")
         yield f"Predicting took {spent['seconds']:.0f} s on {cores}{resident}, all processes together (measured).\n"
     if command:
         yield f"Command: {code_span(command)}\n"

@@ -89,17 +89,17 @@ def memory_claims_section(records: Sequence[Record]) -> Iterator[str]:
     yield from printed_tables.printed_section(MEMORY_TABLE)
 
 
-def _table(claims: pd.DataFrame, what: str, sign: str) -> str:
+def _table(claims: pd.DataFrame, column: str, sign: str) -> str:
     rows = [
         [
-            line[what],
+            line[column],
             numbers.format_number(line["quoted"], f"{sign}.1f"),
             numbers.format_number(line["predicted"], f"{sign}.2f"),
             line["outcome"],
         ]
         for _, line in claims.iterrows()
     ]
-    return markdown_table([what, "quoted, GB", "predicted, GiB", "outcome"], rows)
+    return markdown_table([column, "quoted, GB", "predicted, GiB", "outcome"], rows)
 
 
 def _reading(gib: Mapping[str, float]) -> str:

@@ -17,7 +17,9 @@ from PIL import Image
 
 from reports.plots import style
 from reports.plots.label_images import RED, colour_labels, pale_grey, resize_nearest
+from unept.utils.visible_text import single_line
 
+PLOT_STYLE = {"font.size": 9.5, "image.interpolation": "antialiased"}  # parameters of matplotlib
 PANEL_PIXELS = 480  # pixels of a panel's longest side
 OPACITY = 0.55  # of the classes' colours over the picture
 MAX_CLASSES = 20  # in a legend: those of most pixels
@@ -131,7 +133,7 @@ def direction_figure(direction: Bytes, boundary: npt.NDArray[np.float32], wheel:
     colours = np.array([colour for _, _, colour in wheel], np.uint8)
     shown = np.where((boundary > BOUNDARY_PROBABILITY)[..., None], colours[direction], np.uint8(0))
     legend = "points away from the boundary, into the object; black: no boundary"
-    with matplotlib.rc_context(_style()):
+    with style.plot_style(PLOT_STYLE):
         height = PANEL_INCHES * _tallness(shown)
         figure = _canvas(1.7 * PANEL_INCHES + 1.6, 1.7 * height + 1.0)
         axis, dial = figure.subplots(1, 2, width_ratios=(1.7 * PANEL_INCHES, 1.4))
@@ -181,14 +183,14 @@ def class_legend(*maps: Bytes, classes: Sequence[str], palette: Sequence[Colour]
     return [*handles, *[Patch(facecolor="none", label=f"and {rest} more")] * (rest > 0)]
 
 
-def _pixels(where: npt.NDArray[np.bool_]) -> str:
-    return f"{int(where.sum())} pixels, {100 * where.mean():.2f} %"
+def _pixels(mask: npt.NDArray[np.bool_]) -> str:
+    return f"{int(mask.sum())} pixels, {100 * mask.mean():.2f} %"
 
 
 def _figure(rows: Panels, legend: list[Patch]) -> bytes:
     """Rows of panels with titles, and a legend below."""
     columns = max(map(len, rows))
-    with matplotlib.rc_context(_style()):
+    with style.plot_style(PLOT_STYLE):
         heights = [PANEL_INCHES * max(_tallness(panel) for _, panel in row) for row in rows]
         lines = -(-len(legend) // LEGEND_COLUMNS)
         figure = _canvas(PANEL_INCHES * columns + 0.3, sum(heights) + 0.3 * len(rows) + 0.24 * lines + 0.3)
@@ -198,10 +200,6 @@ def _figure(rows: Panels, legend: list[Patch]) -> bytes:
                 _show(axis, title, resize_nearest(panel, PANEL_PIXELS))
         figure.legend(handles=legend, loc="outside lower center", ncols=LEGEND_COLUMNS, fontsize=9, handlelength=1.2)
         return style.figure_files(figure)["png"]
-
-
-def _style() -> Any:
-    return style.RC_PARAMS | {"font.size": 9.5, "image.interpolation": "antialiased"}
 
 
 def _canvas(width: float, height: float) -> Figure:
@@ -219,12 +217,12 @@ def _show(axis: Any, title: str, picture: Bytes) -> None:
     axis.set_xticks([])
     axis.set_yticks([])
     axis.spines[:].set_visible(False)
-    axis.set_title("\n".join(textwrap.wrap(title, 38, max_lines=2, placeholder="…")), fontsize=10, pad=4)
+    axis.set_title("\n".join(textwrap.wrap(single_line(title), 38, max_lines=2, placeholder="…")), fontsize=10, pad=4)
     axis.imshow(picture, aspect="equal" if 0.2 <= picture.shape[0] / picture.shape[1] <= 5 else "auto")
 
 
 def _dial(axis: Any, wheel: DirectionWheel) -> None:
-    """Eight sectors, each in the place that it points to."""
+    """Draw the legend of directions: eight sectors, each where it points to."""
     axis.set_aspect("equal")
     axis.set_axis_off()
     for down, right, colour in wheel:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.units import MIB
+from bench.units import MIB, count_of
 from reports.formats import html, numbers
 from reports.formats.data_frames import frame_to_csv, make_frame
 from reports.formats.markdown import DASH, bullet_list, code_span, heading, markdown_table
@@ -88,8 +88,8 @@ def _sections(
     records: Sequence[Record], exponents: Sequence[Record], protocol: Mapping[str, Any], command: str
 ) -> Iterator[str]:
     base = protocol["base"]
-    maps, images = numbers.count_of(base["levels"], "square map"), numbers.count_of(base["batch"], "image")
-    rounds, threads = numbers.count_of(protocol["rounds"], "round"), numbers.count_of(protocol["threads"], "thread")
+    maps, images = count_of(base["levels"], "square map"), count_of(base["batch"], "image")
+    rounds, threads = count_of(protocol["rounds"], "round"), count_of(protocol["threads"], "thread")
     yield f"# {TITLE}\n"
     yield (
         f"One self-attention layer of width {protocol['width']} with {protocol['heads']} heads. Each attention has its "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from bench.microbench.rows import RATIO_AT_MOST
 GOAL_CORES = 2  # that the goals are meant for
 ENCODER_SHAPES = ("deit-encoder", "r50-encoder")
 UNDECIDED = "undecided"
+FORWARD, BACKWARD, BOTH = "forward", "backward", "forward+backward"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +56,9 @@ class JudgedGoal:
             return ""
         value = self.row["value"]
         better = value >= bound if self.goal.more else value <= bound
-        said = "reached" if better else f"missed by {100 * abs(value - bound) / bound:.0f} %"
+        outcome = "reached" if better else f"missed by {100 * abs(value - bound) / bound:.0f} %"
         doubt = self.row["q1"] < bound < self.row["q3"]
-        return f"{said}, {UNDECIDED}: quartiles on both sides" if doubt else said
+        return f"{outcome}, {UNDECIDED}: quartiles on both sides" if doubt else outcome
 
 
 def _over(part: str, title: str, side: str, malloc: str, phase: str, floor: float | None, goal: float) -> KernelGoal:
@@ -73,32 +74,45 @@ def _over(part: str, title: str, side: str, malloc: str, phase: str, floor: floa
 
 
 def kernel_goals() -> tuple[KernelGoal, ...]:
-    """Return all goals."""
-    forward, both, package = "forward", "forward+backward", "torch-ms-deform-attn"
-    goals = [
-        _over("operator", "times faster than mmcv's", "mmcv", "tuned", forward, 13, 15),
-        _over("operator", "times faster than mmcv's", "mmcv", "default", forward, 30, 35),
-        _over("operator", "times faster than mmcv's", "mmcv", "tuned", both, 13, 15),
-        _over("operator", "times faster than mmcv's", "mmcv", "default", both, 22, 25),
-        _over("operator", f"times faster than {package}", package, "tuned", forward, 5, 7),
-        _over("operator", f"times faster than {package}", package, "tuned", both, 5, 7),
-    ]
-    goals += [
-        KernelGoal(
-            title=f"times faster than {package} at r50-encoder, {phase}, tuned malloc",
-            part="operator",
-            malloc="tuned",
-            side=package,
-            phase=phase,
-            floor=5,
-            goal=8,
-            shapes=("r50-encoder",),
-        )
-        for phase in (forward, both)
-    ]
-    goals += [
-        KernelGoal(
-            title=f"time over {what}, {phase}, tuned malloc",
+    """Return all goals: of the operator beside others' and beside the machine, of its memory, and of the module."""
+    title = "whole module, times faster than with mmcv's"
+    return (
+        *_operator_goals("torch-ms-deform-attn"),
+        *_machine_goals(),
+        *_memory_goals(),
+        _over("module", title, "mmcv", "default", BOTH, 8, 10),
+        _over("module", title, "mmcv", "tuned", BOTH, 4.5, 6),
+    )
+
+
+def _operator_goals(package: str) -> tuple[KernelGoal, ...]:
+    return (
+        _over("operator", "times faster than mmcv's", "mmcv", "tuned", FORWARD, 13, 15),
+        _over("operator", "times faster than mmcv's", "mmcv", "default", FORWARD, 30, 35),
+        _over("operator", "times faster than mmcv's", "mmcv", "tuned", BOTH, 13, 15),
+        _over("operator", "times faster than mmcv's", "mmcv", "default", BOTH, 22, 25),
+        _over("operator", f"times faster than {package}", package, "tuned", FORWARD, 5, 7),
+        _over("operator", f"times faster than {package}", package, "tuned", BOTH, 5, 7),
+        *(
+            KernelGoal(
+                title=f"times faster than {package} at r50-encoder, {phase}, tuned malloc",
+                part="operator",
+                malloc="tuned",
+                side=package,
+                phase=phase,
+                floor=5,
+                goal=8,
+                shapes=("r50-encoder",),
+            )
+            for phase in (FORWARD, BOTH)
+        ),
+    )
+
+
+def _machine_goals() -> Iterator[KernelGoal]:
+    for phase, probes in ((FORWARD, "the gather probe"), (BACKWARD, "the gather and scatter probes")):
+        yield KernelGoal(
+            title=f"time over {probes}, {phase}, tuned malloc",
             part="operator",
             malloc="tuned",
             side="pyramid",
@@ -109,10 +123,8 @@ def kernel_goals() -> tuple[KernelGoal, ...]:
             more=False,
             shapes=ENCODER_SHAPES,
         )
-        for phase, what in ((forward, "the gather probe"), ("backward", "the gather and scatter probes"))
-    ]
-    goals += [
-        KernelGoal(
+    for phase in (FORWARD, BACKWARD):
+        yield KernelGoal(
             title=f"time of the AVX2 build over the AVX-512 build, {phase}",
             part="instructions",
             malloc="tuned",
@@ -122,25 +134,19 @@ def kernel_goals() -> tuple[KernelGoal, ...]:
             goal=1.5,
             more=False,
         )
-        for phase in (forward, "backward")
-    ]
-    goals += [
-        KernelGoal(
+
+
+def _memory_goals() -> Iterator[KernelGoal]:
+    for phase, factor in ((FORWARD, 70), (BOTH, 20)):
+        yield KernelGoal(
             title=f"times less peak memory than mmcv's, {phase}",
             part="memory",
             malloc="counted",
             side="mmcv",
             phase=phase,
-            floor=bound,
-            goal=bound,
+            floor=factor,
+            goal=factor,
         )
-        for phase, bound in ((forward, 70), (both, 20))
-    ]
-    return (
-        *goals,
-        _over("module", "whole module, times faster than with mmcv's", "mmcv", "default", both, 8, 10),
-        _over("module", "whole module, times faster than with mmcv's", "mmcv", "tuned", both, 4.5, 6),
-    )
 
 
 def judge_goals(rows: Iterable[Mapping[str, Any]], wanted: Sequence[KernelGoal] = ()) -> list[JudgedGoal]:

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
@@ -24,6 +23,7 @@ from reports.analysis import study_rows
 from reports.analysis.study_rows import Study
 from reports.plots import style
 from reports.plots.style import COLOURS, DASHES, GRID_STYLE, MARKERS, jitter
+from unept.utils.visible_text import single_line
 
 SERIES_WIDTH = 0.26  # most room that a series takes beside each N, in powers of two
 NAME_LETTERS, NAME_LINES = 28, 4  # of a variant's name beside its row
@@ -46,7 +46,7 @@ class SeedGroup:
 def draw_accuracy(study: Study, caption: str) -> dict[str, bytes]:
     """Return the plot by suffix, `png` and `svg`, with `caption` in small under it."""
     series = point_series(study)
-    with matplotlib.rc_context(style.RC_PARAMS):
+    with style.plot_style():
         figure = _against_points(study, series) if series else _by_variant(study)
         style.write_caption(figure, caption)
         return style.figure_files(figure)
@@ -67,7 +67,9 @@ def point_series(study: Study) -> dict[str, list[SeedGroup]]:
         points = study_rows.number_at(axes, "points")
         if points is None or points <= 0:
             return {}
-        label = "  ".join(f"{AXIS_LABELS.get(name, name)} = {study_rows.value_text(axes.get(name))}" for name in others)
+        label = "  ".join(
+            f"{AXIS_LABELS.get(name, name)} = {single_line(study_rows.value_text(axes.get(name)))}" for name in others
+        )
         series.setdefault(label, []).append(_group(points, runs))
     places = {group.position for groups in series.values() for group in groups}
     return series if len(places) > 1 and len(series) <= len(COLOURS) else {}
@@ -151,7 +153,10 @@ def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[f
 
 
 def _by_variant(study: Study) -> Figure:
-    names = [textwrap.fill(variant, NAME_LETTERS, max_lines=NAME_LINES, placeholder="…") for variant in study.variants]
+    names = [
+        textwrap.fill(single_line(variant), NAME_LETTERS, max_lines=NAME_LINES, placeholder="…")
+        for variant in study.variants
+    ]
     tallest = 1 + max((name.count("\n") for name in names), default=0)
     figure = style.new_figure(1.6 + (0.3 + 0.2 * tallest) * max(2, len(names)))
     axis = figure.add_subplot()
@@ -177,7 +182,7 @@ def _by_variant(study: Study) -> Figure:
 
 
 def _limits(axis: Axes, groups: Sequence[SeedGroup], *, horizontal: bool) -> None:
-    """Room for what is drawn, and a note where nothing is."""
+    """Set the limits of the axes to what is drawn, with a note where nothing is."""
     dots = [value for group in groups for value in group.values.values()]
     if not dots:
         axis.text(0.5, 0.5, "no run has an mIoU yet", transform=axis.transAxes, ha="center", va="center")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter
@@ -22,7 +21,7 @@ def draw_attention(rows: pd.DataFrame, caption: str) -> dict[str, bytes]:
     ratios["at"] = ratios["part"] + ": " + ratios["side"]
     names = list(ratios["at"].drop_duplicates())
     shapes = list(ratios["shape"].drop_duplicates())
-    with matplotlib.rc_context(style.RC_PARAMS | {"font.size": 9.5, "axes.titlesize": 9.5}):
+    with style.plot_style({"font.size": 9.5, "axes.titlesize": 9.5}):
         figure = style.new_figure(1.7 + 0.42 * len(names))
         panels = figure.subplots(1, len(KINDS), sharey=True)
         for panel, kind in zip(panels, KINDS, strict=True):

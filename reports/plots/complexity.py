@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
@@ -46,7 +45,7 @@ def draw_complexity(marks: Sequence[ComplexityMark]) -> dict[str, bytes]:
         return {}
     names = point_labels.point_label_texts([mark.name for mark in marks])
     numbered = point_labels.numbered_names(names)
-    with matplotlib.rc_context(style.RC_PARAMS):
+    with style.plot_style():
         figure = style.new_figure(4.6 + 0.24 * math.ceil(len(numbered) / COLUMNS))
         axis = figure.subplots()
         for index, mark in enumerate(marks):

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import Bbox, ScaledTranslation
@@ -52,7 +51,7 @@ def draw_cost(study: Study, caption: str) -> dict[str, bytes]:
     names = point_labels.point_label_texts(study.variants)
     numbered = point_labels.numbered_names(names)
     columns = max(1, min(3, 72 // (max(map(len, numbered)) + 5))) if numbered else 1
-    with matplotlib.rc_context(style.RC_PARAMS):
+    with style.plot_style():
         figure = style.new_figure(0.5 + 3.5 * len(panels) + 0.24 * math.ceil(len(numbered) / columns))
         axes = figure.subplots(len(panels), sharey=True, squeeze=False)[:, 0]
         for axis, (name, points) in zip(axes, panels.items(), strict=True):
@@ -117,7 +116,7 @@ def _panel(axis: Axes, points: Sequence[CostPoint], cost: str, seeds: Sequence[i
 
 
 def _scale(axis: Axes, least: float, most: float) -> None:
-    """Room beside the marks for their names; logarithmic where costs differ much."""
+    """Set the scale with room beside the marks for their names; logarithmic where costs differ much."""
     if most / least >= LOG_SCALE_RATIO:
         axis.set_xscale("log")
         beside = (most / least) ** 0.12

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -20,6 +19,7 @@ from reports.analysis import study_rows
 from reports.analysis.study_rows import Study
 from reports.plots import style
 from reports.plots.style import COLOURS, DASHES
+from unept.utils.visible_text import single_line
 
 MAX_PANELS = 24  # panels
 MAX_SEEDS = 100  # lines of a panel
@@ -48,7 +48,7 @@ def draw_curves(study: Study, caption: str) -> dict[str, bytes]:
     shown = list(curves.lines)[:MAX_PANELS]
     columns = min(len(shown), 3) if len(shown) != 4 else 2
     down = math.ceil(len(shown) / columns)
-    with matplotlib.rc_context(style.RC_PARAMS | {"font.size": 10.5, "axes.titlesize": 10.5}):
+    with style.plot_style({"font.size": 10.5, "axes.titlesize": 10.5}):
         figure = style.new_figure(1.4 + (1.75 if columns > 1 else 3.0) * down)
         panels = figure.subplots(down, columns, sharex=True, sharey=True, squeeze=False).ravel()
         for panel, name in zip(panels, shown, strict=False):
@@ -111,6 +111,7 @@ def _panel(axis: Axes, name: str, lines: Mapping[int, Curve], seeds: Sequence[in
         if seed in lines:
             one = len(lines[seed]) == 1
             axis.plot(*_columns(lines[seed]), **seed_style(rank, len(seeds)), marker="." if one else "")
+    name = single_line(name)
     words = textwrap.shorten(name, MAX_TITLE_LETTERS, placeholder="…") if " " in name else name[:MAX_TITLE_LETTERS]
     axis.set_title(textwrap.fill(words, letters), loc="left")
     axis.grid(axis="y", **style.GRID_STYLE)

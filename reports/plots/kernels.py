@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter
@@ -17,7 +16,7 @@ AXES = ("queries", "levels", "points")
 
 def draw_kernels(rows: pd.DataFrame, caption: str) -> dict[str, bytes]:
     """Return the plots by file name, PNG and SVG; {} where nothing to draw was measured."""
-    with matplotlib.rc_context(style.RC_PARAMS | {"font.size": 10.5, "axes.titlesize": 9.5}):
+    with style.plot_style({"font.size": 10.5, "axes.titlesize": 9.5}):
         made = {"kernels-ratios": _ratios(rows, caption), "kernels-scaling": _scaling(rows, caption)}
     return {f"{name}.{suffix}": data for name, files in made.items() for suffix, data in files.items()}
 

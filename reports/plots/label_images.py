@@ -33,11 +33,11 @@ def colour_labels(labels: npt.NDArray[Any], palette: npt.NDArray[Any]) -> ByteIm
     return table[labels]
 
 
-def hatch_where(picture: ByteImage, where: npt.NDArray[np.bool_]) -> ByteImage:
+def hatch_where(picture: ByteImage, mask: npt.NDArray[np.bool_]) -> ByteImage:
     """Return the image (H, W, 3) hatched in greys where the mask (H, W) is True."""
-    down, right = np.indices(where.shape)
+    down, right = np.indices(mask.shape)
     stripes = np.where(((down + right) // 4 % 2 == 0)[..., None], np.uint8(120), np.uint8(175))
-    return np.where(where[..., None], stripes, picture).astype(np.uint8)
+    return np.where(mask[..., None], stripes, picture).astype(np.uint8)
 
 
 def boundary_overlay(truth: npt.NDArray[Any], prediction: npt.NDArray[Any], grey: ByteImage) -> ByteImage:
@@ -49,8 +49,8 @@ def boundary_overlay(truth: npt.NDArray[Any], prediction: npt.NDArray[Any], grey
     real, predicted = label_edges(truth, scored), label_edges(prediction, scored)
     both = (real & dilate(predicted)) | (predicted & dilate(real))
     made = (grey * 0.5 + 110).astype(np.uint8)
-    for where, colour in ((real & ~both, TRUE_ONLY), (predicted & ~both, PREDICTED_ONLY), (both, BOTH)):
-        made[where] = colour
+    for mask, colour in ((real & ~both, TRUE_ONLY), (predicted & ~both, PREDICTED_ONLY), (both, BOTH)):
+        made[mask] = colour
     return hatch_where(made, ~scored)
 
 

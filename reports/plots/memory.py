@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
-
 from bench.units import GIB
 from reports.plots import style
 
@@ -19,7 +17,7 @@ def draw_memory(records: Sequence[Record]) -> dict[str, bytes]:
     rows = [record for record in records if "plain" in record][::-1]
     if not rows:
         return {}
-    with matplotlib.rc_context(style.RC_PARAMS):
+    with style.plot_style():
         figure = style.new_figure(1.6 + 0.34 * len(rows))
         axis = figure.subplots()
         left = [0.0] * len(rows)

@@ -20,6 +20,7 @@ from matplotlib.patches import BoxStyle
 from matplotlib.transforms import Bbox
 
 from reports.plots import style
+from unept.utils.visible_text import single_line
 
 MAX_NAMES = 10  # more than these are numbered
 MAX_NAME_LETTERS = 20  # letters; longer ones are numbered
@@ -42,14 +43,14 @@ class PointLabel:
 def point_label_texts(variants: Sequence[str]) -> dict[str, str]:
     """Return the label of each variant's mark: its name, or its number where names do not fit."""
     if len(variants) <= MAX_NAMES and max(map(len, variants), default=0) <= MAX_NAME_LETTERS:
-        return {variant: variant for variant in variants}
+        return {variant: single_line(variant) for variant in variants}
     return {variant: str(number) for number, variant in enumerate(variants, 1)}
 
 
 def numbered_names(names: Mapping[str, str]) -> list[str]:
     """Return the legend lines of the numbers of `point_label_texts`; [] where the labels are the names."""
-    short = all(label == name for name, label in names.items())
-    return [] if short else [f"{label}  {name}" for name, label in names.items()]
+    short = all(label == single_line(name) for name, label in names.items())
+    return [] if short else [f"{label}  {single_line(name)}" for name, label in names.items()]
 
 
 def write_numbered_legend(figure: Figure, lines: Sequence[str], columns: int) -> None:

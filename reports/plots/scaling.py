@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
@@ -44,7 +43,7 @@ SCALING_PLOTS: Mapping[str, tuple[str, Callable[[Record], float | None], str]] =
 def draw_scaling(records: Sequence[Record]) -> dict[str, bytes]:
     """Return the plots by file name, PNG and SVG; none of a quantity without a value."""
     made: dict[str, bytes] = {}
-    with matplotlib.rc_context(style.RC_PARAMS | {"font.size": 10.5}):
+    with style.plot_style({"font.size": 10.5}):
         for name in plotted_quantities(records):
             files = _plot(records, *SCALING_PLOTS[name])
             made |= {f"scaling-{name}.{suffix}": data for suffix, data in files.items()}

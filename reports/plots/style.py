@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from types import MappingProxyType
 from typing import Any
 
+import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from bench.stats.seed_statistics import SampleSummary
-from unept.utils.visible_text import visible_text
+from unept.utils.visible_text import single_line, visible_text
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -38,6 +43,18 @@ LEGEND_LINE_LETTERS, LEGEND_KEY_LETTERS = (
     60,
     9,
 )  # characters of 12 points that fit on a line of legend, and what a key and its gaps take of them
+
+
+@contextlib.contextmanager
+def plot_style(changes: Mapping[str, Any] = MappingProxyType({})) -> Iterator[None]:
+    """Draw in the style of all plots within the context; a letter that the font lacks is a box without a warning.
+
+    Args:
+        changes: Parameters of matplotlib that differ from `RC_PARAMS`.
+    """
+    with matplotlib.rc_context(RC_PARAMS | dict(changes)), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        yield
 
 
 def new_figure(height: float) -> Figure:
@@ -80,7 +97,8 @@ def legend_columns(labels: Sequence[str], most: int, points: int = 12) -> int:
 
 def legend_label(name: str) -> str:
     """Return `name` as a legend's label: matplotlib leaves out names that begin with an underscore."""
-    return f" {name}" if name.startswith("_") else name
+    shown = single_line(name)
+    return f" {shown}" if shown.startswith("_") else shown
 
 
 def colour_fractions(colour: Sequence[int]) -> tuple[float, float, float]:
@@ -91,10 +109,14 @@ def colour_fractions(colour: Sequence[int]) -> tuple[float, float, float]:
 
 def jitter(rank: int, count: int) -> float:
     """Return positions in -1..1, evenly apart, in a fixed shuffled order so that dots form no slope."""
-    if count == 1:
-        return 0.0
+    return 0.0 if count == 1 else 2 * _places(count)[rank] / (count - 1) - 1
+
+
+@cache
+def _places(count: int) -> tuple[int, ...]:
+    """Return the place of each of `count` dots in the shuffled order."""
     order = sorted(range(count), key=lambda index: math.modf(index * 0.6180339887)[0])
-    return 2 * order.index(rank) / (count - 1) - 1
+    return tuple(sorted(range(count), key=order.__getitem__))
 
 
 def axis_limits(dots: Sequence[float], summaries: Iterable[SampleSummary] = ()) -> tuple[float, float]:

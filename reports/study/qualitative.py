@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
@@ -37,6 +36,7 @@ from reports.plots.label_images import (
     pale_grey,
     resize_nearest,
 )
+from unept.utils.visible_text import single_line
 
 MAX_VARIANTS = 6  # variants drawn
 COLUMN_INCHES, ROW_INCHES = 1.55, 1.55  # inches
@@ -189,8 +189,7 @@ def draw_pictures(arrays: Mapping[str, Arrays], control: str) -> ExamplePictures
     titles = ["input", "truth", "prediction", "errors", "boundary" + ", before" * refines]
     titles += ["boundary, refined"] * refines
     used = sorted(set().union(*(_classes(pictures, chosen) for pictures in shown.values())))
-    style = drawing.RC_PARAMS | {"font.size": 9.5, "image.interpolation": "nearest", "image.resample": False}
-    with matplotlib.rc_context(style):
+    with drawing.plot_style({"font.size": 9.5, "image.interpolation": "nearest", "image.resample": False}):
         tall = sum(_height(first, picture) for picture in chosen)
         legend = 0.75 + 0.2 * (len(used) // LEGEND_COLUMNS + 1 if len(used) <= MAX_LEGEND_CLASSES else 0)
         figure = Figure(
@@ -268,7 +267,7 @@ def _band(band: Any, picture: ChosenPicture, shown: Mapping[str, Arrays], titles
             if panel is None:
                 middle = {"transform": axis.transAxes, "ha": "center", "va": "center"}
                 axis.text(0.5, 0.5, "not refined", color=drawing.GREY, fontsize=9, **middle)
-        line[0].set_ylabel("\n".join(textwrap.wrap(name, 21, max_lines=2, placeholder="…")), fontsize=9)
+        line[0].set_ylabel("\n".join(textwrap.wrap(single_line(name), 21, max_lines=2, placeholder="…")), fontsize=9)
     for axis, title in zip(grid[0], titles, strict=True):
         axis.set_title(title, fontsize=9.5, pad=3)
 

@@ -11,14 +11,25 @@ from collections.abc import Iterator, Mapping
 import pandas as pd
 
 from bench.config.fields import AXIS_LABELS
-from reports.analysis import audit, claim_verdicts, comparisons, lr_sweep, protocol, study_rows
+from bench.units import count_of
+from reports.analysis import (
+    audit,
+    claim_verdicts,
+    control,
+    lr_sweep,
+    protocol,
+    study_rows,
+    verdict_sentences,
+)
 from reports.analysis import frames as tables
+from reports.analysis.analysis_frames import analysis_frames
 from reports.analysis.study_rows import Study
-from reports.formats import data_frames, html, numbers
+from reports.formats import data_frames, html
 from reports.formats.markdown import bullet_list, escape_cell, heading
 from reports.paper import figures, printed_tables
 from reports.plots import accuracy, complexity, cost, curves
 from reports.study import receptive_field, result_sections, setup_sections
+from reports.study.axis_section import axis_section
 from reports.study.qualitative import ExamplePictures
 
 QUESTIONS = {
@@ -39,8 +50,7 @@ def study_report_files(study: Study, drawn: ExamplePictures | None = None) -> di
     number = quoted_table(study)
     frames = {
         "accuracy.csv": tables.accuracy_frame(study),
-        "comparisons.csv": comparisons.comparison_frame(study),
-        "learned.csv": comparisons.learned_cue_frame(study),
+        **analysis_frames(study),
         "claims.csv": claim_verdicts.claims_frame(study, number),
         "seeds.csv": tables.seeds_frame(study),
         "boundaries.csv": tables.boundary_frame(study),
@@ -54,7 +64,7 @@ def study_report_files(study: Study, drawn: ExamplePictures | None = None) -> di
         frames["quoted.csv"] = printed_tables.printed_frame(number)
     made = {name: data_frames.frame_to_csv(frame).encode() for name, frame in frames.items()}
     caption = f"measured: {protocol.protocol_summary(study)}"
-    shown = study_rows.first_variants(study, MAX_DRAWN, comparisons.control_variant(study))
+    shown = study_rows.first_variants(study, MAX_DRAWN, control.control_variant(study))
     if shown is not study:
         caption += f"; {MAX_DRAWN} of {len(study.variants):,} variants are drawn"
     for name, draw in (("accuracy", accuracy.draw_accuracy), ("cost", cost.draw_cost), ("curves", curves.draw_curves)):
@@ -99,6 +109,7 @@ def _sections(
     yield f"Measured on: {escape_cell(protocol.protocol_headline(study))}.\n"
     yield bullet_list(summary_sentences(study, frames))
     yield from result_sections.accuracy_section(study, frames["accuracy.csv"])
+    yield from axis_section(study, frames["axes.csv"])
     yield from result_sections.comparison_section(study, frames["comparisons.csv"])
     yield from result_sections.learned_cue_section(study, frames["learned.csv"])
     if "curves.png" in made:
@@ -136,11 +147,11 @@ def summary_sentences(study: Study, frames: Mapping[str, pd.DataFrame]) -> Itera
     yield from (f"Warning: {warning}." for warning in study.warnings)
     if study.runs:
         yield from lr_sweep.best_lr_sentences(study)
-        yield from comparisons.comparison_sentences(study, frames["comparisons.csv"], frames["learned.csv"])
-        yield from comparisons.refinement_sentences(frames["refinement.csv"])
-    made = f"{numbers.count_of(len(study.runs), 'run')} of {numbers.count_of(len(study.variants), 'variant')}"
+        yield from verdict_sentences.comparison_sentences(study, frames)
+        yield from verdict_sentences.refinement_sentences(frames["refinement.csv"])
+    made = f"{count_of(len(study.runs), 'run')} of {count_of(len(study.variants), 'variant')}"
     yield f"{made}: {counts or 'none yet'}."
     due = sum(len(study.missing_seeds(variant)) for variant in study.variants)
     if due:
-        yield f"Not all of the plan has been run, {numbers.count_of(due, 'run')} missing: these figures are not final."
+        yield f"Not all of the plan has been run, {count_of(due, 'run')} missing: these figures are not final."
     yield from (f"{line}." for line in (*study.problems, *audit.audit_sentences(study)))

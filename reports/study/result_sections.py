@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from bench.results.rows import comparable_metrics
-from reports.analysis import comparisons, frames, lr_sweep, protocol, study_rows
+from reports.analysis import control, frames, learned_cue, lr_sweep, protocol, study_rows
 from reports.analysis.study_rows import Study
 from reports.formats import numbers, operation_counts
 from reports.formats.markdown import DASH, bullet_list, heading, markdown_table
@@ -77,7 +77,7 @@ def comparison_section(study: Study, frame: pd.DataFrame) -> Iterator[str]:
     """Yield the comparison of each variant with the control; `frame` is the study's `comparison_frame`."""
     if frame.empty:
         return
-    yield heading(f"Compared with {comparisons.control_variant(study)}, measured ({_short(study)})")
+    yield heading(f"Compared with {control.control_variant(study)}, measured ({_short(study)})")
     yield (
         "Differences of mean mIoU in percentage points, variant minus control. Welch's p, adjusted by Holm over this "
         "table, decides at 0.05; the exact permutation p stands beside it with the smallest value it can take. "
@@ -109,7 +109,7 @@ def learned_cue_section(study: Study, frame: pd.DataFrame) -> Iterator[str]:
     yield heading(f"Seeds that learned the far cue, measured ({_short(study)})")
     yield (
         "Two pairs of classes look alike and differ only by a distant cue; guessing is right for half of their pixels. "
-        f"A seed has learned the cue if at least {100 * comparisons.LEARNED_ACCURACY:g} % are right at the end. "
+        f"A seed has learned the cue if at least {100 * learned_cue.LEARNED_ACCURACY:g} % are right at the end. "
         "Its jump is the first probe during training from which on every probe is above that.\n"
     )
     lines = []

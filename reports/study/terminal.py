@@ -6,9 +6,12 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from reports.analysis import audit, comparisons, frames
+from bench.units import count_of
+from reports.analysis import audit, frames, seed_power, verdict_sentences
+from reports.analysis.analysis_frames import analysis_frames
 from reports.analysis.study_rows import Study
 from reports.formats import numbers, operation_counts, plain_text
+from unept.utils.visible_text import single_line
 
 COLUMNS = {"variant": "variant", "n": "n", "miou": "mIoU, %", "gmacs": "GMACs", "rss": "peak RSS, GiB"}
 
@@ -19,10 +22,9 @@ def study_lines(study: Study) -> Iterator[str]:
     yield from plain_text.right_aligned_rows([list(COLUMNS.values()), *(_cells(line) for _, line in frame.iterrows())])
     if any(operation_counts.is_mostly_elementwise(line, "_derived") for _, line in frame.iterrows()):
         yield f"{operation_counts.MARK} at least as many element-wise operations as counted ones"
-    yield from (f"warning: {warning}" for warning in study.warnings)
+    yield from (f"warning: {single_line(warning)}" for warning in study.warnings)
     if study.runs:
-        compared, learned = comparisons.comparison_frame(study), comparisons.learned_cue_frame(study)
-        yield from comparisons.comparison_sentences(study, compared, learned)
+        yield from map(single_line, verdict_sentences.comparison_sentences(study, analysis_frames(study)))
 
 
 def audit_lines(study: Study, *, always: bool) -> Iterator[str]:
@@ -30,33 +32,34 @@ def audit_lines(study: Study, *, always: bool) -> Iterator[str]:
 
     `always` yields a line where there is nothing.
     """
-    found = [*audit.audit_sentences(study), *(problem for problem in study.problems if "otherwise than" in problem)]
-    yield from (f"audit: {sentence}" for sentence in found)
-    if always and not found:
-        yield f"audit: nothing found in {numbers.count_of(len(study.runs), 'run')}"
+    sentences = [*audit.audit_sentences(study), *(problem for problem in study.problems if "otherwise than" in problem)]
+    yield from (f"audit: {single_line(sentence)}" for sentence in sentences)
+    if always and not sentences:
+        yield f"audit: nothing found in {count_of(len(study.runs), 'run')}"
 
 
 def power_lines(study: Study, difference: float) -> Iterator[str]:
     """Yield the power of the study's seeds for a difference of mIoU in percent points, and the seeds that it would
     take.
     """
-    power = comparisons.power_frame(study, difference)
+    power = seed_power.power_frame(study, difference)
     if power.empty:
         yield "There is no second variant to compare with."
         return
     control = power["control"].iloc[0]
-    yield f"Differences of {difference:g} points of mIoU from {control}, two-sided t test at 0.05, 80 % probability."
+    which = f"Differences of {difference:g} points of mIoU from {single_line(control)}"
+    yield f"{which}, two-sided t test at 0.05, 80 % probability."
     yield "In brackets: at the strictest step of Holm's correction over these comparisons."
     for _, line in power.iterrows():
         if pd.isna(line["sd_pooled"]):
-            yield f"{line['variant']}: cannot be said without two values a side that differ"
+            yield f"{single_line(line['variant'])}: cannot be said without two values a side that differ"
             continue
         pairs = [
             (numbers.format_number(line[name], form), numbers.format_number(line[f"{name}_in_family"], form))
             for name, form in (("seeds_needed", "d"), ("power", ".0%"), ("detectable", ".2f"))
         ]
         seeds, shown, least = (f"{one} ({other})" for one, other in pairs)
-        yield (
+        yield single_line(
             f"{line['variant']}: pooled sd {line['sd_pooled']:.2f}; {seeds} seeds needed; {line['n']} seeds show it "
             f"with {shown} probability and could show {least} points"
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 from bench.results.attention_trials import trial_warnings
 from bench.results.rows import data_digest_of
 from bench.results.store import Store
-from reports.analysis.comparisons import control_variant
+from reports.analysis.control import control_variant
 from reports.analysis.study_rows import Row, Study, assemble_study, first_variants, value_at
 from reports.formats.report_files import report_folder, write_files
 from reports.study import qualitative, report
@@ -38,7 +38,7 @@ def read_study(outs: Sequence[Source], experiment: str, control: str = "") -> St
     commands = [*(about.get("command") for about in abouts), *(row.get("command") for row in rows)]
     named = {row["key"]: row for row in rows}  # what a row says of itself is what counts
     entries = [named.get(entry["key"], entry) for about in abouts for entry in about["runs"]]
-    planned = {(entry["variant"], entry["seed"]): entry for entry in entries}
+    planned = {(entry["variant"], entry["seed"]): entry for entry in entries if {"variant", "seed"} <= entry.keys()}
     study = assemble_study(
         abouts[0].get("kind", experiment),
         runs=rows,
@@ -93,12 +93,12 @@ def _stores_with(outs: Sequence[Source], experiment: str) -> list[Store]:
     """Return the stores that list the experiment. Raises ValueError where none does."""
     stores = [out if isinstance(out, Store) else Store(out) for out in outs]
     listing = [store.experiments() for store in stores]
-    found = [store for store, known in zip(stores, listing, strict=True) if experiment in known]
-    if not found:
+    listed_in = [store for store, known in zip(stores, listing, strict=True) if experiment in known]
+    if not listed_in:
         names = ", ".join(dict.fromkeys(name for known in listing for name in known))
-        places = ", ".join(str(store.out) for store in stores)
-        raise ValueError(f"{places}: no experiment {experiment!r}; there are: {names}")
-    return found
+        folders = ", ".join(str(store.out) for store in stores)
+        raise ValueError(f"{folders}: no experiment {experiment!r}; there are: {names}")
+    return listed_in
 
 
 def _refuse_mixture(rows: Iterable[Row]) -> None:

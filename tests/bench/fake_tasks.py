@@ -241,3 +241,14 @@ def pausing(spec: Spec, folder: Path, progress: Progress) -> Spec:
     """Two seconds without a word."""
     time.sleep(2)
     return result(spec)
+
+
+def alone(spec: Spec, folder: Path, progress: Progress) -> Spec:
+    """A measure that fails beside another one."""
+    marker = Path(spec["out"]) / "measuring"
+    with open(marker, "x"):
+        time.sleep(0.05)
+    marker.unlink()
+    made = result(spec)
+    made["metrics"] |= {"process": os.getpid(), "threads": os.environ["OMP_NUM_THREADS"]}
+    return made

@@ -127,7 +127,7 @@ def measure_row(variant: str, **changes: Any) -> dict[str, Any]:
 def axes_of(variant: str) -> dict[str, Any]:
     """`N=4 L=3` as the fields it stands for."""
     fields = {"N": "points", "L": "levels"}
-    words = [word.split("=") for word in variant.split() if "=" in word]
+    words = [word.split("=", 1) for word in variant.split() if "=" in word]
     return {fields.get(name, name): int(value) if value.isdigit() else value for name, value in words}
 
 

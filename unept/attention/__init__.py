@@ -36,6 +36,7 @@ __all__ = [
     "attention_names",
     "attention_parameters",
     "check_slot",
+    "is_batch_independent",
     "make_attention",
 ]
 
@@ -52,7 +53,13 @@ SELF: dict[str, type[nn.Module]] = {
     "none": NoSelfAttention,
 }
 CROSS: dict[str, type[nn.Module]] = {"deformable": DeformableCross, "dense": DenseCross, "none": NoCrossAttention}
+_MIXES_BATCH = ("batch",)  # those of ours whose result for an image depends on the other images of the batch
 NO_OPTIONS: Mapping[str, object] = MappingProxyType({})
+
+
+def is_batch_independent(name: str) -> bool:
+    """Return True if an image's result is known to be the same alone and beside others; False for a user's class."""
+    return (name in SELF or name in CROSS) and name not in _MIXES_BATCH
 
 
 def attention_parameters(slot: str, name: str) -> dict[str, Parameter]:

@@ -70,7 +70,7 @@ class ReformerSelf(nn.Module):
         self.look = Look(chunk=chunk, before=before, after=after, strict=strict)
         self.evaluation_seed = (torch.initial_seed() * LAYERS + layer) % 2**63
         self.replay: Tensor | None = None  # buckets to take in place of a new hash: see `unept.layers.reversible`
-        self.found: Tensor | None = None  # the buckets of the last call, while `keep` is set
+        self.last_buckets: Tensor | None = None  # the buckets of the last call, while `keep` is set
         self.keep = False
         self.in_proj_weight = nn.Parameter(torch.empty(2 * width, width))  # query and key are one
         self.in_proj_bias = nn.Parameter(torch.zeros(2 * width))
@@ -90,7 +90,7 @@ class ReformerSelf(nn.Module):
         S = qk.shape[2]
         # Hash every token in every round.
         buckets = self.hash(qk, self.rotations(*qk.shape[2:]))  # (B, H, R, S)
-        self.found = buckets if self.keep else None
+        self.last_buckets = buckets if self.keep else None
 
         # Pad to whole chunks, with a bucket behind all others, and attend within the buckets.
         extra = -S % self.look.chunk

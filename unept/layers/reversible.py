@@ -61,7 +61,7 @@ def run_reversible(halves: list[Half], x: Tensor) -> Tensor:
 class _Reversible(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, halves: list[Half], first: Tensor, second: Tensor, *_: Tensor) -> tuple[Tensor, Tensor]:
-        streams, ctx.halves, ctx.random, ctx.found = [first, second], halves, [], []
+        streams, ctx.halves, ctx.random, ctx.sortings = [first, second], halves, [], []
         device = first.device.type if torch.amp.is_autocast_available(first.device.type) else "cpu"
         ctx.autocast = {
             "device_type": device,
@@ -74,9 +74,9 @@ class _Reversible(torch.autograd.Function):
             for module in half.sorting:
                 module.keep = True
             streams[target] = streams[target] + half.function(streams[source])
-            ctx.found.append([module.found for module in half.sorting])
+            ctx.sortings.append([module.last_buckets for module in half.sorting])
             for module in half.sorting:
-                module.keep, module.found = False, None
+                module.keep, module.last_buckets = False, None
         ctx.save_for_backward(*streams)
         return streams[0], streams[1]
 
@@ -90,7 +90,7 @@ class _Reversible(torch.autograd.Function):
             x = streams[source].detach().requires_grad_()
             with (
                 rng.replay_rng(ctx.random[index], x),
-                _replayed(half, ctx.found[index]),
+                _replayed(half, ctx.sortings[index]),
                 torch.enable_grad(),
                 torch.autocast(**ctx.autocast),
             ):

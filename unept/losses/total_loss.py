@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from unept.boundary import NONE
 from unept.config import LossConfig
 from unept.layers.boundary_refinement import edge_mask, source_pixels
+from unept.losses import native_loss
 from unept.losses.banded_cross_entropy import STRIDE, summed_cross_entropies, upsampled
 
 
@@ -126,13 +127,47 @@ def total_loss(
         totals: Counts of the whole batch where the targets are a part of it. What is returned is then this part's share
             of the batch's losses: the sum over all parts is the loss of the batch.
     """
+    targets = (label_BHW, boundary_BHW, direction_BHW)
+    if totals is None and native_loss.suits(output, label_BHW, config):
+        ce, refined, boundary, direction = native_loss.terms(output, targets, config, edge_threshold)
+    else:
+        ce, refined, boundary, direction = terms(output, targets, config, edge_threshold=edge_threshold, totals=totals)
+    total = (
+        config.weight_ce * ce
+        + config.weight_refined * refined
+        + config.weight_boundary * boundary
+        + config.weight_direction * direction
+    )
+    return Losses(total, ce, refined, boundary, direction)
+
+
+def terms(
+    output: Output,
+    targets_BHW: tuple[Tensor, Tensor, Tensor],
+    config: LossConfig,
+    *,
+    edge_threshold: Literal["probability", "logit"],
+    totals: BatchTotals | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Compute the four terms in plain PyTorch: segmentation, refined, boundary, direction; the last three 0 without
+    the heads.
+
+    Args:
+        output: As for `total_loss`, like all that follow.
+        targets_BHW: Label, boundary and direction.
+        config: Supervision.
+        edge_threshold: Which predicted pixels the refined term moves.
+        totals: Counts of the whole batch where the targets are a part of it.
+    """
+    label_BHW, boundary_BHW, direction_BHW = targets_BHW
+
     # 1. Without the heads: the cross-entropy alone.
     count = ce_count(label_BHW, config, totals)
     if output.boundary is None or output.direction is None:
         summed_1 = summed_cross_entropies(output.logits, label_BHW, bounded=config.bounded)
         ce = summed_1[0] / count + _nan_unless_finite(output.logits)
         zero = torch.zeros_like(ce)
-        return Losses(config.weight_ce * ce, ce, zero, zero, zero)
+        return ce, zero, zero, zero
 
     # 2. The heads' logits at the label's size, and the pixel that the refinement reads for each pixel.
     size = (label_BHW.shape[1], label_BHW.shape[2])
@@ -150,15 +185,7 @@ def total_loss(
     inside_BHW = _direction_area(edge_logits, boundary_BHW, config)
     direction = _direction_loss(direction_logits, direction_BHW.where(inside_BHW, NONE), totals)
     direction = direction + _nan_unless_finite(output.direction)
-
-    # 5. Eq. 7.
-    total = (
-        config.weight_ce * ce
-        + config.weight_refined * refined
-        + config.weight_boundary * boundary
-        + config.weight_direction * direction
-    )
-    return Losses(total, ce, refined, boundary, direction)
+    return ce, refined, boundary, direction
 
 
 def ce_count(label_BHW: Tensor, config: LossConfig, totals: BatchTotals | None) -> Tensor | int:

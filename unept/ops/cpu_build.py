@@ -1,9 +1,9 @@
 """Finds or builds the library of the CPU kernel and the tools that measure it: packaged, cached, or compiled here.
 
-The cache is ``$UNEPT_CACHE``, else ``$XDG_CACHE_HOME/unept-bench``, else ``~/.cache/unept-bench``. A library's name
-holds a hash of its sources, of the flags, and of everything the compiler predefines for this machine, which identifies
-the compiler, its version and the instruction set. Any number of processes may build at once: one does, under a file
-lock, to a temporary name; a finished library is renamed into its place.
+Libraries are cached in `unept.utils.cache_folder`. A library's name holds a hash of its sources, of the flags, and of
+everything the compiler predefines for this machine, which identifies the compiler, its version and the instruction set.
+Any number of processes may build at once: one does, under a file lock, to a temporary name; a finished library is
+renamed into its place.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from unept.utils.cache_folder import cache_folder
 from unept.utils.file_locks import LockBusy, file_lock
 from unept.utils.messages import first_error_line
 
@@ -34,7 +35,7 @@ PATIENCE = 600  # seconds, for one compilation
 
 
 class Unavailable(RuntimeError):
-    """There is no library; the message is the reason in one line."""
+    """Raised where there is no library; the message is the reason in one line."""
 
 
 class Built(NamedTuple):
@@ -66,14 +67,10 @@ def source_hash(folder: Path | None = None, main: str = MAIN) -> str:
     return total.hexdigest()[:16]
 
 
-def cache_folder() -> Path:
+def library_folder() -> Path:
     """Return the folder that libraries are cached in. Unavailable where no home folder is known."""
-    if chosen := os.environ.get("UNEPT_CACHE"):
-        return Path(chosen)
-    if base := os.environ.get("XDG_CACHE_HOME"):
-        return Path(base) / "unept-bench"
     try:
-        return Path.home() / ".cache" / "unept-bench"
+        return cache_folder()
     except RuntimeError:  # a user without an entry and without $HOME, as in some containers
         raise Unavailable("no home folder is known here: set UNEPT_CACHE to a folder for built libraries") from None
 
@@ -144,7 +141,7 @@ def _from_cache(compiler: list[str], digest: str, main: str, march: str) -> Buil
 def _cached(compiler: list[str], digest: str, main: str, march: str) -> Built:
     facts, options = _facts(compiler, march)
     key = hashlib.sha256("\0".join([digest, *compiler, *FLAGS, facts]).encode()).hexdigest()[:16]
-    folder = cache_folder()
+    folder = library_folder()
     path = folder / f"{Path(main).stem}-{key}.so"
     version = next((line.split('"')[1] for line in facts.splitlines() if line.startswith("#define __VERSION__")), "")
     origin = f"built by {compiler[0]} {version}".strip()

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from unept.ops.cpu_build import Unavailable, cache_folder, sources
+from unept.ops.cpu_build import Unavailable, library_folder, sources
 from unept.utils.file_locks import LockBusy, file_lock
 from unept.utils.messages import first_error_line
 
@@ -78,7 +78,7 @@ def library_for(capability: tuple[int, int]) -> Path:
     digest, nvcc = source_hash(), find_nvcc()
     flags = [*FLAGS, "-gencode", target(nvcc, capability), f'-DUNEPT_SOURCES="{digest}"']
     key = hashlib.sha256("\0".join([*flags, _said([nvcc, "--version"])]).encode()).hexdigest()[:16]
-    path = cache_folder() / f"msda-cuda-{key}.so"
+    path = library_folder() / f"msda-cuda-{key}.so"
     if path.is_file():
         return path
     try:

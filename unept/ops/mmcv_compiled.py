@@ -27,7 +27,7 @@ CLOSE = 1e-4  # allowed difference from the reference, relative to the largest n
 
 
 @cache
-def _found() -> Apply | str:
+def _load_operator() -> Apply | str:
     """Return mmcv's autograd function, or the reason why there is none."""
     try:
         if importlib.util.find_spec("mmcv") is None:
@@ -51,7 +51,7 @@ def problem(device: torch.device) -> str:
     """
     if device.type != "cuda" or not torch.cuda.is_available():
         return f"{device} is no CUDA card that this torch can use"
-    operator = _found()
+    operator = _load_operator()
     return operator if isinstance(operator, str) else _verdict(device)
 
 
@@ -87,7 +87,7 @@ def msda(
     Raises:
         ValueError: If mmcv's operator is not available.
     """
-    if isinstance(operator := _found(), str):
+    if isinstance(operator := _load_operator(), str):
         raise ValueError(operator)
     wide = computed_in(value_BSHD.dtype)
     sizes_L2 = torch.tensor(shapes, device=value_BSHD.device)  # height, width

@@ -47,9 +47,9 @@ def one_and_more(names: Iterable[str]) -> str:
 
 
 @contextmanager
-def non_finite_in(place: str) -> Iterator[None]:
-    """Say where a NonFiniteError comes from that is raised within the context: `place: message`."""
+def non_finite_in(source: str) -> Iterator[None]:
+    """Say where a NonFiniteError comes from that is raised within the context: `source: message`."""
     try:
         yield
     except NonFiniteError as error:
-        raise NonFiniteError(f"{place}: {error}") from None
+        raise NonFiniteError(f"{source}: {error}") from None

@@ -21,7 +21,7 @@ def get_rng_state(like: Tensor) -> State:
 
 @contextmanager
 def replay_rng(state: State, like: Tensor) -> Iterator[None]:
-    """Context in which random numbers start at ``state``; afterwards they continue from where they were before."""
+    """Enter a context in which random numbers start at ``state``; afterwards they go on from where they were."""
     kind = like.device.type if _cards(like) else "cuda"
     with torch.random.fork_rng(devices=_cards(like), device_type=kind):
         torch.set_rng_state(state[0])

@@ -31,6 +31,11 @@ def visible_line(text: str) -> str:
     return visible_text(text).replace("\n", "\\n")
 
 
+def single_line(text: str) -> str:
+    """Return `text` as a cell or a label has it: as `visible_text`, every run of white space and line ends a space."""
+    return visible_text(" ".join(text.split()))
+
+
 def _spelled(match: re.Match[str]) -> str:
     number = ord(match[0])
     if 0xDC80 <= number <= 0xDCFF:  # how Python holds a byte of a file's name that is not UTF-8

@@ -68,7 +68,7 @@ def min_bytes(case: OperatorCase) -> dict[str, int]:
     return {"forward": result, "held": result, "forward+backward": result + value + offsets_and_logits}
 
 
-def zero_operator(value: Tensor, _place: Tensor, offsets: Tensor, logits: Tensor, _shapes: Shapes) -> Tensor:
+def zero_operator(value: Tensor, _reference: Tensor, offsets: Tensor, logits: Tensor, _shapes: Shapes) -> Tensor:
     """Return zeros in place of the operator's result, with zero gradients: nothing is computed."""
     result: Tensor = _Free.apply(value, offsets, logits)
     return result

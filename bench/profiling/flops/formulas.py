@@ -79,7 +79,7 @@ def count_elements(func: Any, result: Any) -> int:
     if not _elementwise(func) or func._schema.name in COPIES:
         return 0
     results = result if isinstance(result, (tuple, list)) else (result,)
-    return sum(each.numel() for each in results if isinstance(each, torch.Tensor))
+    return sum(tensor.numel() for tensor in results if isinstance(tensor, torch.Tensor))
 
 
 def _elementwise(func: Any) -> bool:

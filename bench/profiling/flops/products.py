@@ -42,7 +42,7 @@ class _Multiplication:
 
 @dataclass(frozen=True, kw_only=True)
 class _Product:
-    """What is known of a tensor's values.
+    """Factors and origins of a tensor's values, as far as they are known.
 
     Attributes:
         factors: For each dimension, how many factors vary along it.
@@ -65,7 +65,9 @@ class _Stored:
     def seen_as(self, view: Tensor) -> _Product:
         """Return the product as a view of the same storage shows it."""
         dimensions = zip(view.shape, view.stride(), strict=True)
-        return _Product(factors=tuple(self._along(*each) for each in dimensions), origins=self.product.origins)
+        return _Product(
+            factors=tuple(self._along(size, stride) for size, stride in dimensions), origins=self.product.origins
+        )
 
     def _along(self, size: int, stride: int) -> int:
         """Return how many factors vary along a dimension of `size` steps of `stride` elements of the storage."""
@@ -167,11 +169,11 @@ class ProductTracker:
     ) -> _Product | None:
         """Return a tensor whose every element is one of a product among `args`, or what was there before."""
         known = [self._known(arg) for arg in args if isinstance(arg, Tensor)]
-        products = [each for each in known if each.origins]
+        products = [product for product in known if product.origins]
         if not products:
             return None
-        factors = zip(*(_broadcast(each.factors, output.dim()) for each in products), strict=True)
-        origins = frozenset().union(also, *(each.origins for each in products))
+        factors = zip(*(_broadcast(product.factors, output.dim()) for product in products), strict=True)
+        origins = frozenset().union(also, *(product.origins for product in products))
         return _Product(factors=tuple(map(max, factors)), origins=origins)
 
     def _moved(self, source: Tensor, output: Tensor) -> _Product:
@@ -220,8 +222,8 @@ def _broadcast(factors: Sequence[int], rank: int) -> tuple[int, ...]:
 
 def _same(left: Tensor, right: Tensor) -> bool:
     """Return True for two tensors that are the same elements in the same order."""
-    places = [(_address(each), each.storage_offset(), each.shape, each.stride()) for each in (left, right)]
-    return places[0] == places[1]
+    first, second = ((_address(view), view.storage_offset(), view.shape, view.stride()) for view in (left, right))
+    return first == second
 
 
 def _address(tensor: Tensor) -> int:

@@ -38,6 +38,8 @@ from bench.training.loop import compute_losses, make_optimizer
 from unept.losses import banded_cross_entropy
 from unept.ops import dispatch
 
+DROPOUT, FUSED_ATTENTION = F.dropout, F.scaled_dot_product_attention  # as torch has them
+
 
 def predict_peak(settings: Settings, setting: StepSetting, *, backend: str = "native") -> PeakMemory:
     """Predict the peak of the second training step, when the optimiser has its state.
@@ -161,7 +163,12 @@ def assume_device(device: str) -> Iterator[None]:
     if device == "cpu":
         yield
         return
-    with _Cuda(), mock.patch.object(banded_cross_entropy, "BAND_CPU", banded_cross_entropy.BAND_GPU):
+    with (
+        _Cuda(),
+        mock.patch.object(F, "dropout", _byte_masked),  # torch's autograd engine runs a recomputed block in no mode
+        mock.patch.object(F, "scaled_dot_product_attention", _without_dropout),
+        mock.patch.object(banded_cross_entropy, "BAND_CPU", banded_cross_entropy.BAND_GPU),
+    ):
         yield
 
 
@@ -187,11 +194,9 @@ class _Cuda(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
-        if func is F.dropout:
+        if func is DROPOUT:
             return _byte_masked(*args, **kwargs)
-        if func is F.scaled_dot_product_attention:
-            kwargs["dropout_p"] = 0.0
-        return func(*args, **kwargs)
+        return _without_dropout(*args, **kwargs) if func is FUSED_ATTENTION else func(*args, **kwargs)
 
 
 def _byte_masked(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
@@ -199,3 +204,8 @@ def _byte_masked(input: Tensor, p: float = 0.5, training: bool = True, inplace: 
         return input
     dropped: Tensor = torch.native_dropout(input, p, True)[0]
     return input.copy_(dropped) if inplace else dropped
+
+
+def _without_dropout(*args: Any, **kwargs: Any) -> Tensor:
+    result: Tensor = FUSED_ATTENTION(*args, **{**kwargs, "dropout_p": 0.0})
+    return result

@@ -58,7 +58,7 @@ def predict_rows(
             for name, settings in rows.items()
         }
         for name, peaks in pending.items():
-            records.append({"name": name, "batch": setting.batch} | _found(peaks))
+            records.append({"name": name, "batch": setting.batch} | _record_of(peaks))
             say(_line(records[-1]))
     return records
 
@@ -142,7 +142,7 @@ def _pool() -> ProcessPoolExecutor:
     return ProcessPoolExecutor(max_workers=environment.usable_cores(), mp_context=context)
 
 
-def _found(peaks: Mapping[str, Future[PeakMemory]]) -> Record:
+def _record_of(peaks: Mapping[str, Future[PeakMemory]]) -> Record:
     try:
         results = {kind: peak.result() for kind, peak in peaks.items()}
     except (RuntimeError, ValueError) as error:

@@ -134,7 +134,7 @@ class MemoryTracker(TorchDispatchMode):
         number = self._numbers[address] = len(self._sizes)
         self._sizes.append(storage.nbytes())
         self._kinds.append(TEMPORARIES)
-        self._events.append((number, self._place()))
+        self._events.append((number, self._location()))
 
         def died(_: Any) -> None:
             del self._numbers[address], self._watched[address]
@@ -153,7 +153,7 @@ class MemoryTracker(TorchDispatchMode):
         tensor, self._behind = saved
         return tensor
 
-    def _place(self) -> str:
+    def _location(self) -> str:
         """Return the phase of the step, and the innermost module that is at work."""
         module = self._inside[-1] if self._inside else self._behind if self.phase == "backward" else ""
         return f"{self.phase}: {module}" if self.phase and module else self.phase or module

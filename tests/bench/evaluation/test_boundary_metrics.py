@@ -445,6 +445,20 @@ def test_spans_are_over_the_pictures() -> None:
     assert scorer.scores().tolerance_px == (1, 8)
 
 
+def test_without_regions_the_other_scores_are_the_same() -> None:
+    both, some = BoundaryScorer(5), BoundaryScorer(5, regions=False)
+    for seed in range(3):
+        for scorer in (both, some):
+            scorer.add(*picture(seed, (23, 31)))
+    assert some.confusion.scores() == both.confusion.scores()
+    whole, less = asdict(both.scores()), asdict(some.scores())
+    kept = {"boundary_iou", "boundary_f", "boundary_width_px", "tolerance_px"}
+    assert {name: less[name] for name in kept} == {name: whole[name] for name in kept}
+    assert whole["interior_miou"] is not None
+    nothing = asdict(BoundaryScorer(5).scores())
+    assert {name: less[name] for name in less.keys() - kept} == {name: nothing[name] for name in less.keys() - kept}
+
+
 def test_label_outside_the_classes_is_refused_and_counts_nothing() -> None:
     scorer = BoundaryScorer(2)
     with pytest.raises(ValueError, match=r"label value 2 outside 0\.\.1"):

@@ -42,6 +42,17 @@ def test_a_guess_is_scaled_by_what_was_measured() -> None:
     assert estimate_durations([spec(16), spec(4)], [row(4, 8)], guess) == [32, 8]
 
 
+def test_what_a_short_run_takes_beside_its_steps_is_not_multiplied() -> None:
+    """A run of two steps is mostly start and evaluation; a longer one has those once."""
+
+    def guess(settings: Any) -> float:
+        return float(settings["model"]["points"])
+
+    short = row(4, 30) | {"training": {"seconds": 2.0}}
+    assert estimate_durations([spec(1000)], [short], guess) == [528]
+    assert estimate_durations([spec(1000)], [short, row(40, 50) | {"training": {"seconds": 42.0}}], guess) == [1018]
+
+
 def test_nothing_known_is_none() -> None:
     assert estimate_durations([spec(4)], [], nothing) == [None]
 

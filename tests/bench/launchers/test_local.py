@@ -10,14 +10,19 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from driving import SETTINGS, Silent, jobs, opened, spec
 from locations import TESTS
 
+from bench import environment
+from bench.launchers import local
 from bench.launchers.local import run_local_jobs
-from bench.launchers.queue import Job, SourcesChanged, StoreUnwritable
+from bench.launchers.process import start_worker
+from bench.launchers.queue import Interrupted, Job, SourcesChanged, StoreUnwritable
+from bench.results.rows import row_key
 from bench.results.source_hash import source_hash
 from bench.results.store import Store
 
@@ -425,3 +430,76 @@ def test_a_worker_told_to_stop_leaves_no_row(tmp_path: Path, ledger: Path) -> No
     os.kill(int(ledger.read_text().split()[2]), signal.SIGTERM)
     assert process.wait(20) == 0
     assert Store(out).read("run").rows == ()
+
+
+# --- measures ---------------------------------------------------------------------------------------------------------
+
+
+def measures(out: Path, task: str, count: int, **changes: Any) -> list[Job]:
+    """Measures of some variants."""
+    made = []
+    for points in range(1, count + 1):
+        one = spec(out, task, points=points) | {"kind": "measure", "machine": "m", "sources": source_hash("measure")}
+        one |= changes
+        made.append(Job(spec=one | {"key": row_key("measure", one)}, label=f"measures of N={points}"))
+    return made
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_measures_have_a_process_each_and_take_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ledger: Path, count: int
+) -> None:
+    """Though several processes import at a time, one measures; what was started for nothing is ended."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def counted(*given: Any, **named: Any) -> subprocess.Popen[bytes]:
+        started.append(start_worker(*given, **named))
+        return started[-1]
+
+    monkeypatch.setattr(local, "start_worker", counted)
+    monkeypatch.setattr(environment, "usable_cores", lambda: 3)
+    store = opened(tmp_path)
+    run_local_jobs(store, measures(tmp_path, "alone", count), parallel=1, progress=Silent())
+    rows = store.read("measure").rows
+    assert sorted(row["settings"]["model"]["points"] for row in rows) == list(range(1, count + 1))
+    assert {row["status"] for row in rows} == {"ok"}, [row["message"] for row in rows]
+    assert len({row["metrics"]["process"] for row in rows}) == count == len(started)
+    assert all(process.poll() is not None for process in started)
+
+
+def test_processes_of_another_environment_are_not_taken(tmp_path: Path, ledger: Path) -> None:
+    store = opened(tmp_path)
+    todo = [*measures(tmp_path, "alone", 2), *measures(tmp_path, "alone", 4, threads=2)[2:]]
+    run_local_jobs(store, [todo[index] for index in (0, 2, 1, 3)], parallel=1, progress=Silent())
+    rows = store.read("measure").rows
+    assert sorted((row["threads"], row["metrics"]["threads"]) for row in rows) == [(1, "1")] * 2 + [(2, "2")] * 2
+
+
+def test_a_measure_whose_process_cannot_import_is_a_row(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    todo = measures(tmp_path, "alone", 3)
+    broken = [Job(spec=job.spec | {"task": "no_such_module:task"}, label=job.label) for job in todo[:1]]
+    run_local_jobs(store, [*broken, *todo[1:]], parallel=1, progress=Silent())
+    rows = {row["settings"]["model"]["points"]: row for row in store.read("measure").rows}
+    assert [rows[points]["status"] for points in (1, 2, 3)] == ["failed", "ok", "ok"]
+    assert "No module named 'no_such_module'" in store.log(todo[0].key).read_text()
+
+
+def test_an_interrupt_ends_the_processes_that_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def counted(*given: Any, **named: Any) -> subprocess.Popen[bytes]:
+        started.append(start_worker(*given, **named))
+        return started[-1]
+
+    monkeypatch.setattr(local, "start_worker", counted)
+    monkeypatch.setattr(environment, "usable_cores", lambda: 3)
+
+    class Stopping(Silent):
+        def started(self, job: Job) -> None:  # noqa: ARG002 - a listener's form
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        run_local_jobs(opened(tmp_path), measures(tmp_path, "alone", 3), parallel=1, progress=Stopping())
+    assert len(started) == 3
+    assert all(process.poll() is not None for process in started)

@@ -9,6 +9,7 @@ from golden_pages import assert_golden
 
 from bench.config.presets import preset
 from bench.profiling import step_breakdown
+from bench.profiling.step_options import StepTiming
 from bench.results.step_parts import (
     ATTENTION,
     BACKBONE,
@@ -83,6 +84,8 @@ def test_a_case_is_a_preset_and_fields() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             step_breakdown.parse_case(words)
-    for bad in ({"rounds": 0}, {"images": -1}, {"threads": -1}, {"backends": ("native", "native")}):
+    for bad in ({"rounds": 0}, {"images": -1}, {"threads": -1}):
         with pytest.raises(ValueError, match=f"--{next(iter(bad))}"):
-            step_breakdown.BreakdownProtocol(**({"cases": (), "backends": ()} | bad))
+            step_breakdown.BreakdownProtocol(cases=(), backends=(), timing=StepTiming(**bad))
+    with pytest.raises(ValueError, match="--backends"):
+        step_breakdown.BreakdownProtocol(cases=(), backends=("native", "native"))

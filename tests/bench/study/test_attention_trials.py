@@ -189,3 +189,16 @@ def test_an_edit_is_tried_anew_and_ours_are_never() -> None:
     run_study(study(), say=lambda _: None)
     assert not Path("out/trials").exists()
     assert Store(Path("out")).read("run", "own").rows
+
+
+def test_other_options_are_another_trial() -> None:
+    def keys(options: dict[str, object]) -> set[str]:
+        settings = settings_to_dict(preset("quick"))
+        settings["model"] |= {"encoder_self": "own:Right", "attention_options": options}
+        return {trial.key for trial in trials_of([{"settings": settings, "variant": "x"}])}
+
+    plain, mixed = keys({}), keys({"encoder_self.mix": False})
+    assert len(plain) == len(mixed) == 1
+    assert plain != mixed
+    assert keys({"encoder_self.mix": True}) != mixed
+    assert keys({"decoder_self.mix": False}) == plain, "options of another slot"

@@ -15,7 +15,7 @@ import unept
 from bench.config.fields import replace_fields
 from bench.config.presets import preset
 from bench.config.settings import Settings
-from bench.training import execution, loop
+from bench.training import checkpoint, execution, loop
 from bench.training.activation_checkpointing import enable_activation_checkpointing
 from bench.training.execution import has_unused_parameters, prepare_model
 from bench.training.options import Execution, check_batch
@@ -208,3 +208,46 @@ def test_a_study_s_runs_name_every_field_of_their_execution() -> None:
     )
     assert {keyword.arg for keyword in call.keywords} == {field.name for field in dataclasses.fields(Execution)}
     assert Execution() == execution.DEFAULT_EXECUTION
+
+
+def test_a_study_computes_with_channels_last_on_a_cpu_and_on_no_other_device() -> None:
+    cpu, gpu = (execution.study_execution(torch.device(name)) for name in ("cpu", "cuda"))
+    assert dataclasses.replace(cpu, channels_last=False) == gpu == execution.DEFAULT_EXECUTION
+    assert cpu.channels_last
+    assert execution.describe_arithmetic(cpu) == "float32, channels last"
+    assert execution.describe_arithmetic(Execution(precision="bf16")) == "bfloat16 by autocast, channels first"
+
+
+def test_a_training_with_channels_last_trains_every_weight_and_goes_on_with_its_moments(tmp_path: Path) -> None:
+    """Moments that were read in another order of memory than their weights would move the wrong ones."""
+    settings: Settings = replace_fields(preset("quick"), {**PAPER, "steps": 3, "scene_train": 8, "checkpoint_every": 2})
+
+    def trained(steps: int, folder: str) -> dict[str, Tensor]:
+        torch.manual_seed(0)
+        model = unept.build(settings.model)
+        some = replace_fields(settings, {"steps": steps, "probes": 0, "lr_drop": 1.0})
+        options = {"seed": 0, "folder": tmp_path / folder, "progress": lambda *_: None}
+        loop.train(model, some, execution=Execution(channels_last=True), **options)  # type: ignore[arg-type]
+        return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    torch.manual_seed(0)
+    first = unept.build(settings.model).state_dict()
+    whole = trained(4, "whole")
+    still = [name for name, tensor in whole.items() if tensor.is_floating_point() and torch.equal(tensor, first[name])]
+    assert still == []
+    trained(3, "cut")  # leaves the checkpoint of step 2
+    continued = trained(4, "cut")
+    assert all(torch.equal(continued[name], whole[name]) for name in whole)
+
+
+def test_moments_are_laid_out_like_their_weights(tmp_path: Path) -> None:
+    model = nn.Conv2d(4, 3, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = loop.make_optimizer(model, preset("quick").train)
+    model(torch.randn(1, 4, 5, 5)).square().sum().backward()
+    optimizer.step()
+    before = {name: tensor.clone() for name, tensor in optimizer.state[model.weight].items()}
+    checkpoint.save_checkpoint(tmp_path, model, optimizer, checkpoint.TrainState(step=1))
+    checkpoint.load_checkpoint(tmp_path, model, optimizer)
+    for name, tensor in optimizer.state[model.weight].items():
+        assert torch.equal(tensor, before[name])
+        assert tensor.stride() == before[name].stride(), name

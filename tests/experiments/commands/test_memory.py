@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,19 @@ def test_memory_is_predicted_and_reported(capsys: pytest.CaptureFixture[str], tm
     assert "--row CCNet: expected one of" in assert_usage_error(capsys, "memory", "--row", "CCNet")
     assert "--batch 0: expected at least 1" in assert_usage_error(capsys, "memory", "--batch", "0")
     assert "--precision fp8" in assert_usage_error(capsys, "memory", "--precision", "fp8")
+
+
+def test_a_row_that_cannot_be_traced_is_a_line_and_exit_code_1(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def untraceable(*_: object) -> None:
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr("bench.profiling.memory.table._pool", lambda: ThreadPoolExecutor(1))
+    monkeypatch.setattr("bench.profiling.memory.table.predict_peak", untraceable)
+    assert run_cli("memory", "--row", "none, ResNet50", "--size", "64", "--batch", "1", "--out", str(tmp_path)) == 1
+    assert "RuntimeError: no such operator" in capsys.readouterr().out
+    assert "no such operator" in (tmp_path / "report.md").read_text()
 
 
 def test_a_folder_that_cannot_be_is_refused_before_anything_is_measured(

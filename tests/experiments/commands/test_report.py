@@ -18,7 +18,7 @@ from command_line import (
 )
 
 import cli
-from bench.results import store
+from bench.results import row_files
 from bench.results.rows import content_key
 
 OUT = Path("study/quick-scenes")
@@ -30,7 +30,7 @@ def test_a_report_says_which_rows_it_leaves_out(capsys: pytest.CaptureFixture[st
     row.write_text("[" * 100_000)
     capsys.readouterr()
     assert run_cli("report", str(OUT)) == 0
-    assert f"left out: {row}: not whole JSON" in capsys.readouterr().out
+    assert f"left out: {row}: nested too deeply" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("entry", [3, {"kind": "ablate"}, {"runs": [3], "measures": []}])
@@ -87,13 +87,13 @@ def test_a_report_reads_each_row_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its time grows with the number of rows, so none is read again for each table."""
     assert run_cli("ablate", "--grid", "N=4,16", "--seeds", "3", measure=MEASURE) == 0
     read: list[str] = []
-    parse = store.row_from_text
+    parse = row_files.row_from_text
 
     def counted(text: str, kind: str, key: str) -> Any:
         read.append(f"{kind} {key}")
         return parse(text, kind, key)
 
-    monkeypatch.setattr(store, "row_from_text", counted)
+    monkeypatch.setattr(row_files, "row_from_text", counted)
     assert run_cli("report", str(OUT)) == 0
     assert len(read) == len(set(read)) == 8
 

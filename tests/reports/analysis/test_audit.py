@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from synthetic import SETTINGS, full_row, run_row
+from synthetic import SETTINGS, full_row, measure_row, run_row
 
 from reports.analysis import audit
 from reports.analysis.audit import audit_sentences
@@ -86,6 +86,19 @@ def test_rows_of_table_8_whose_slots_were_replaced() -> None:
     bad = row("deformable", "mymod:Mine", "deformable", 2)
     assert sentences(*good, bad) == [f"1 run (deformable): {audit.MISLABELLED}"]
     assert sentences(bad | {"study": "ablate"}) == []
+
+
+def test_measures_of_a_users_attention_that_were_counted_short() -> None:
+    def measure(name: str, attention: str, **metrics: Any) -> dict[str, Any]:
+        row = measure_row(name, settings=settings(encoder_self=attention, decoder_self="deformable"))
+        return row | {"metrics": row["metrics"] | metrics}
+
+    old, new = measure("old", "mymod:Mine"), measure("new", "mymod:Mine", elementwise_gops=0.1)
+    ours, failed = measure("ours", "dense_math"), measure("failed", "mymod:Mine", gmacs=None)
+    study = assemble_study("ablate", runs=[], measures=[old, new, ours, failed])
+    assert list(audit_sentences(study)) == [f"1 measure (old): {audit.UNDERCOUNTED}; {audit.AGAIN}"]
+    page = study_report_files(study)["report.md"].decode()
+    assert "1 measure (old): count the operations of a user's attention" in page.split("##")[0]
 
 
 def test_one_run_under_two_names() -> None:

@@ -11,7 +11,9 @@ from scipy import stats
 from synthetic import axes_of, run_row
 
 from bench.stats.seed_statistics import achieved_power, detectable_difference, seeds_needed
-from reports.analysis import comparisons
+from reports.analysis import comparisons, learned_cue, seed_power, verdict_sentences
+from reports.analysis.analysis_frames import analysis_frames
+from reports.analysis.control import control_variant
 from reports.analysis.frames import refinement_frame
 from reports.analysis.study_rows import Study, assemble_study
 
@@ -26,13 +28,11 @@ def study(samples: dict[str, Any], **changes: Any) -> Study:
 
 
 def sentences(found: Study) -> list[str]:
-    return comparisons.comparison_sentences(
-        found, comparisons.comparison_frame(found), comparisons.learned_cue_frame(found)
-    )
+    return verdict_sentences.comparison_sentences(found, analysis_frames(found))
 
 
 def refinement_sentences(found: Study) -> list[str]:
-    return comparisons.refinement_sentences(refinement_frame(found))
+    return verdict_sentences.refinement_sentences(refinement_frame(found))
 
 
 def cue(variant: str, seed: int, score: float | None, probe: Any = None, **training: Any) -> dict[str, Any]:
@@ -44,23 +44,20 @@ def cue(variant: str, seed: int, score: float | None, probe: Any = None, **train
 
 def test_the_control_is_the_declared_one_else_that_of_the_grid_else_the_first() -> None:
     grid = {f"N={points} L={levels}": LOW for levels, points in itertools.product((1, 3), (4, 16))}
-    assert comparisons.control_variant(study(grid)) == "N=16 L=3"
-    assert comparisons.control_variant(study(grid, control="N=4 L=1")) == "N=4 L=1"
-    assert comparisons.control_variant(study(grid, control="gone")) == "N=16 L=3"
-    assert comparisons.control_variant(study({"N=4": LOW, "N=16": LOW})) == "N=4"
-    assert comparisons.control_variant(study({"a": LOW, "b": LOW})) == "a"
-    assert comparisons.control_variant(study({"a": LOW})) == ""
-    assert comparisons.control_variant(study({})) == ""
+    assert control_variant(study(grid)) == "N=16 L=3"
+    assert control_variant(study(grid, control="N=4 L=1")) == "N=4 L=1"
+    assert control_variant(study(grid, control="gone")) == "N=16 L=3"
+    assert control_variant(study({"N=4": LOW, "N=16": LOW})) == "N=4"
+    assert control_variant(study({"a": LOW, "b": LOW})) == "a"
+    assert control_variant(study({"a": LOW})) == ""
+    assert control_variant(study({})) == ""
 
 
 def test_the_grids_control_is_known_by_its_axes_and_before_its_first_row() -> None:
     named = [run_row(name, 0, 0.4, axes=axes_of(f"N={n} L=3")) for name, n in (("few", 4), ("sixteen", 16))]
-    assert comparisons.control_variant(assemble_study("ablate", runs=named)) == "sixteen"
+    assert control_variant(assemble_study("ablate", runs=named)) == "sixteen"
     planned = [{"variant": name, "seed": 0} for name in ("N=4 L=3", "L=3 N=16")]
-    assert (
-        comparisons.control_variant(assemble_study("ablate", runs=[run_row("N=4 L=3", 0, 0.4)], planned=planned))
-        == "L=3 N=16"
-    )
+    assert control_variant(assemble_study("ablate", runs=[run_row("N=4 L=3", 0, 0.4)], planned=planned)) == "L=3 N=16"
 
 
 def test_compare_is_scipys() -> None:
@@ -229,7 +226,7 @@ def test_learned_counts_seeds_and_finds_the_jump() -> None:
         run_row("a", 5, None),
         cue("b", 0, 0.5),
     ]
-    first, second = comparisons.learned_cue_frame(assemble_study("ablate", runs=runs)).to_dict("records")
+    first, second = learned_cue.learned_cue_frame(assemble_study("ablate", runs=runs)).to_dict("records")
     assert (first["seeds"], first["learned"], first["probe_gap"]) == (4, 3, 300)
     assert first["jump_steps"] == "0: 400, 2: 300, 3: -"
     assert (second["seeds"], second["learned"]) == (1, 0)
@@ -239,17 +236,17 @@ def test_learned_counts_seeds_and_finds_the_jump() -> None:
 
 def test_a_jump_that_did_not_last_is_none() -> None:
     run = cue("a", 0, 0.8, [[100, 0.3, 0.9], [200, 0.3, 0.7]])
-    assert comparisons.learned_cue_frame(assemble_study("ablate", runs=[run]))["jump_steps"].tolist() == ["0: -"]
+    assert learned_cue.learned_cue_frame(assemble_study("ablate", runs=[run]))["jump_steps"].tolist() == ["0: -"]
 
 
 def test_probe_columns_are_read_by_name() -> None:
     run = cue("a", 0, 0.8, [[0.9, 50]], probe_columns=["lookalike_accuracy", "step"])
-    assert comparisons.learned_cue_frame(assemble_study("ablate", runs=[run]))["jump_steps"].tolist() == ["0: 50"]
+    assert learned_cue.learned_cue_frame(assemble_study("ablate", runs=[run]))["jump_steps"].tolist() == ["0: 50"]
 
 
 def test_rows_without_look_alikes_have_no_table_of_them() -> None:
-    assert comparisons.learned_cue_frame(study({"a": LOW, "b": HIGH})).empty
-    assert comparisons.learned_cue_frame(study({})).empty
+    assert learned_cue.learned_cue_frame(study({"a": LOW, "b": HIGH})).empty
+    assert learned_cue.learned_cue_frame(study({})).empty
 
 
 def test_two_groups_of_seeds_are_warned_of() -> None:
@@ -264,7 +261,7 @@ def test_two_groups_of_seeds_are_warned_of() -> None:
 
 
 def test_power_of_a_study() -> None:
-    frame = comparisons.power_frame(study({"a": LOW, "b": HIGH, "c": SAME, "d": (0.4,)}), 0.5)
+    frame = seed_power.power_frame(study({"a": LOW, "b": HIGH, "c": SAME, "d": (0.4,)}), 0.5)
     assert frame["variant"].tolist() == ["b", "c", "d"]
     line = frame.iloc[0]
     sd = line["sd_pooled"]
@@ -276,12 +273,12 @@ def test_power_of_a_study() -> None:
     assert line["power_in_family"] == pytest.approx(achieved_power(0.5, sd, 5, alpha=0.025))
     assert line["detectable"] == pytest.approx(detectable_difference(sd, 5))
     assert frame.iloc[2][["sd", "sd_pooled", "seeds_needed", "power"]].isna().all()
-    assert comparisons.power_frame(study({"a": LOW}), 1).empty
+    assert seed_power.power_frame(study({"a": LOW}), 1).empty
 
 
 def test_an_impossible_difference_is_refused() -> None:
     with pytest.raises(ValueError, match="difference 0: expected a number above 0"):
-        comparisons.power_frame(study({"a": LOW}), 0)
+        seed_power.power_frame(study({"a": LOW}), 0)
 
 
 def test_the_same_rows_in_any_order_give_the_same_tables() -> None:

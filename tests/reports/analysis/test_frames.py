@@ -59,6 +59,17 @@ def test_headings_name_the_data_without_its_folders(data: str, said: str) -> Non
     assert ("data", data) in protocol.protocol_table(found)
 
 
+def test_a_study_says_its_arithmetic_where_its_rows_do() -> None:
+    def table(*training: dict[str, str]) -> dict[str, str]:
+        runs = [run_row("a", seed, 0.4, training=one) for seed, one in enumerate(training)]
+        return dict(protocol.protocol_table(assemble_study("ablate", runs=runs)))
+
+    new, old = {"arithmetic": "float32, channels last"}, dict[str, str]()
+    assert "arithmetic" not in table(old, old)
+    assert table(new, new)["arithmetic"] == "float32, channels last"
+    assert table(new, old)["arithmetic"] == "float32, channels last | not said"
+
+
 def test_every_seed_and_failure_is_shown(two: Study) -> None:
     seeds = frames.seeds_frame(two)
     assert list(zip(seeds["variant"], seeds["seed"], seeds["status"], strict=True)) == [

@@ -18,6 +18,7 @@ from reports import read_study, write_report
 from reports.analysis.study_rows import Study, assemble_study, metric_values, seed_of
 from reports.formats.report_files import experiment_folder
 from reports.plots import accuracy, style
+from reports.study.report import study_report_files
 
 PAIR = ["control", "+ more"]
 GRID = [f"N={n} L={level}" for level in (1, 3) for n in (4, 16, 64)]
@@ -27,6 +28,8 @@ TABLES = (
     "learned",
     "claims",
     "seeds",
+    "axes",
+    "learning",
     "boundaries",
     "refinement",
     "cost",
@@ -298,3 +301,31 @@ def test_seeds_do_not_hide_each_other() -> None:
         places = [style.jitter(rank, count) for rank in range(count)]
         assert len({round(place, 6) for place in places}) == count
         assert max(map(abs, places)) <= 1
+
+
+class Name(str):
+    """A name that counts how often it is compared."""
+
+    __slots__ = ()
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Name.compared += 1
+        return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
+
+
+def test_twice_the_rows_take_about_twice_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_plots(monkeypatch)
+
+    def steps(variants: int) -> int:
+        names = [Name(f"width={number}") for number in range(variants)]
+        rows = [full_row(name, seed, 0.5 + 0.01 * seed, refined=0.6) for name in names for seed in range(2)]
+        study = assemble_study("ablate", runs=rows, measures=[measure_row(name) for name in names])
+        Name.compared = 0
+        study_report_files(study)
+        return Name.compared
+
+    few, many = steps(100), steps(200)
+    assert many <= 2.2 * few + 100, (few, many)

@@ -96,7 +96,7 @@ def test_question_verdict_table_and_plot_come_first() -> None:
     tags = [
         "<h1",
         "Measured on",
-        "<ul>\n<li>Compared with N=16 L=3",
+        "<ul>\n<li>The cells of the grid",
         "<h2",
         "<table>",
         "<img",

@@ -9,7 +9,8 @@ from scipy import stats
 from synthetic import measure_row, run_row
 
 from bench.stats import seed_statistics
-from reports.analysis import comparisons
+from reports.analysis import verdict_sentences
+from reports.analysis.analysis_frames import analysis_frames
 from reports.analysis.study_rows import Study, assemble_study
 from reports.study import terminal
 
@@ -33,9 +34,7 @@ def test_columns_are_aligned_and_the_verdict_follows() -> None:
     ]
     assert len({len(line) for line in table}) == 1
     assert len({line.index(word) for line, word in zip(table[1:3], ("41.33", "51.67"), strict=True)}) == 1
-    assert verdict == comparisons.comparison_sentences(
-        study(), comparisons.comparison_frame(study()), comparisons.learned_cue_frame(study())
-    )
+    assert verdict == verdict_sentences.comparison_sentences(study(), analysis_frames(study()))
     assert "a much longer | *name* by 10.33 points" in verdict[0]
 
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from unept import boundary
-from unept.config import LossConfig
+from unept.config import LossConfig, released_profile
+from unept.data import pipeline as pipeline_module
 from unept.data.lru_cache import LRUCache
 from unept.data.pipeline import MEAN, STD, Batches, Maps, TrainPipeline, crop, distort, flip, resize
 from unept.data.sample import Sample
@@ -480,3 +481,38 @@ def test_nothing_to_train_on():
 
     with pytest.raises(ValueError, match="no samples"):
         Batches(Empty(), None, 1, 0)
+
+
+@pytest.mark.parametrize("loss", [LossConfig(), LossConfig(distance="stored"), released_profile()[1]])
+@pytest.mark.parametrize("truth", [True, False])
+def test_a_picture_that_is_kept_finished_has_the_same_bits(loss, truth):
+    """For both mirrorings, the first time and again; a copy without a key is made anew."""
+    how = Augment(flip=0.5)
+    keeping = TrainPipeline(how, loss, 64, boundary_truth=truth)
+    anew = TrainPipeline(how, loss, 64, boundary_truth=truth, kept=LRUCache(0))
+    flips = set()
+    for index in (0, 5):
+        for seed in range(8):
+            one, other = (np.random.default_rng(seed) for _ in range(2))
+            kept, made = keeping(SCENES[index], one), anew(SCENES[index], other)
+            for name in made._fields:
+                a, b = getattr(kept, name), getattr(made, name)
+                assert (a.dtype, a.shape, a.flags.c_contiguous) == (b.dtype, b.shape, True)
+                np.testing.assert_array_equal(a, b)
+            assert one.bit_generator.state == other.bit_generator.state
+            flips.add(kept.image.tobytes())
+    assert len(flips) == 4
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"photometric": True}, {"base_long": 48, "base_short": 48}, {"scale_max": 1.5}],
+)
+def test_pictures_that_chance_changes_otherwise_are_not_kept_finished(change, monkeypatch):
+    how = Augment(
+        **{"photometric": False, "scale_min": 1.0, "scale_max": 1.0, "base_long": 64, "base_short": 64} | change
+    )
+    monkeypatch.setattr(pipeline_module, "_item", None)
+    monkeypatch.setattr(pipeline_module, "_finished", LRUCache(0))
+    for seed in range(3):
+        TrainPipeline(how, LossConfig(), 64)(SCENES[0], np.random.default_rng(seed + 1))

@@ -180,7 +180,7 @@ inputs = value, torch.rand(3, 2), torch.zeros(1, 3, 1, 1, 1, 2), torch.zeros(1, 
 unept.ops.msda(*inputs, ((2, 2),), backend="native").sum().backward()
 print(value.grad.shape)
 """
-    command = [sys.executable, "-c", code, str(cpu_build.cache_folder())]
+    command = [sys.executable, "-c", code, str(cpu_build.library_folder())]
     variables = os.environ | {"UNEPT_CACHE": str(tmp_path)}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=variables)
     assert (done.returncode, done.stdout) == (0, "torch.Size([1, 4, 1, 1])\n"), done.stderr

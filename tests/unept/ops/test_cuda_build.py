@@ -177,14 +177,6 @@ def test_one_of_several_processes_builds(nvcc, tmp_path):
     assert stale.exists()
 
 
-def test_the_cache_folder(monkeypatch):
-    monkeypatch.delenv("UNEPT_CACHE", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert cuda_build.cache_folder() == Path("/somewhere/unept-bench")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cuda_build.cache_folder() == Path.home() / ".cache" / "unept-bench"
-
-
 @pytest.mark.parametrize(
     ("text", "line"),
     [("", ""), ("  a\nb", "a"), ("a\nfatal ERROR: b\nc", "fatal ERROR: b"), ("x" * 400, "x" * 300)],

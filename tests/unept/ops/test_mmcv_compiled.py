@@ -45,7 +45,7 @@ def put(monkeypatch: pytest.MonkeyPatch, function: Callable[..., Tensor] | None)
 
 @pytest.fixture(autouse=True)
 def _forget() -> Iterator[None]:
-    caches = (mmcv_compiled._found, mmcv_compiled.problem)
+    caches = (mmcv_compiled._load_operator, mmcv_compiled.problem)
     for one in caches:
         one.cache_clear()
     yield

@@ -38,8 +38,9 @@ def test_options_change_the_peak_in_their_direction() -> None:
     assert abs(adamw - sgd - 4 * parameters) < 1000  # one moment less of each parameter, and the steps
 
 
-def test_checkpointing_saves_where_there_are_blocks() -> None:
-    changes = {"encoder_layers": 6, "ffn": 2048}
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_checkpointing_saves_where_there_are_blocks(dropout: float) -> None:
+    changes = {"encoder_layers": 6, "ffn": 2048, "dropout": dropout}
     plain = bytes_of(dataclasses.replace(SMALL, size=128), **changes)
     assert bytes_of(dataclasses.replace(SMALL, size=128, checkpointing=True), **changes) < 0.7 * plain
 
