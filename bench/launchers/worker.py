@@ -14,9 +14,9 @@ the run's log; the starting process hears lines of JSON on a private channel (th
 
 With `-` each line of standard input is a spec, and the worker ends when the stream does: when the process that started
 it dies, however that happens. The stream moves to another descriptor: a task that reads standard input finds it empty.
-After anything but a row that is `ok` the worker ends by itself, so that nothing is done in a process in doubt. A task is
-`module:callable` and is called with (spec, folder for checkpoints, progress); it returns status, message, metrics, and
-`training` or `protocol`.
+After anything but a row that is `ok` the worker ends by itself, so that nothing is done in a process in doubt.
+A task is `module:callable` and is called with (spec, folder for checkpoints, progress); it returns status, message,
+metrics, and `training` or `protocol`.
 """
 
 from __future__ import annotations
