@@ -125,7 +125,13 @@ def test_whatever_it_raises_is_one_line_and_the_others_go_on(name: str, said: st
     assert tuple(lines) == NAMES
     assert said in lines["shapes"].text
     assert "\n" not in lines["shapes"].text
-    assert {"shapes", "fake-tensor trace", "parameters", "gradients in float64", "determinism in evaluation"} <= failing(lines)
+    assert {
+        "shapes",
+        "fake-tensor trace",
+        "parameters",
+        "gradients in float64",
+        "determinism in evaluation",
+    } <= failing(lines)
 
 
 def test_two_results_are_no_tensor() -> None:
@@ -146,7 +152,7 @@ def test_products_count_however_they_are_written_and_the_rest_is_warned_of() -> 
     elements = 2 * 144**2 * SMALL.width + SMALL.heads * 144**2  # differences and their sizes, and the sign
     assert by_form["distances"].text == (
         f"{macs / 2:.3f} GMACs for one image at 12x12, and {elements / 1e9:.3f}e9 element-wise operations, which are "
-        "more and in no count of GMACs: compare this attention by time and memory"
+        "as many or more and in no count of GMACs: compare this attention by time and memory"
     )
     assert checks.summary_line([*by_form.values()], 1.0) == "2 PASS, 0 FAIL, 1 WARN, 0 INFO in 1 s"
 
