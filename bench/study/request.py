@@ -56,6 +56,7 @@ def build_study(kind: str, grid: str, make: VariantFactory, request: StudyReques
         shard=parse_shard(request.shard),
         retry=parse_statuses(request.retry),
         control=equal.get(request.control, request.control),
+        margin=request.margin,
         notes=tuple(f"{name} has the settings of {kept}: it is run once, as {kept}" for name, kept in equal.items()),
         skip_oom=request.skip_oom,
         command=request.command,

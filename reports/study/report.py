@@ -24,6 +24,7 @@ from reports.analysis import (
 )
 from reports.analysis import frames as tables
 from reports.analysis.analysis_frames import analysis_frames
+from reports.analysis.probe_curves import probe_frame
 from reports.analysis.study_rows import Study
 from reports.formats import data_frames, html
 from reports.formats.markdown import bullet_list, escape_cell, heading
@@ -31,6 +32,7 @@ from reports.paper import figures, printed_tables
 from reports.plots import accuracy, complexity, cost, cue_distance, curves
 from reports.study import context_section, receptive_field, result_sections, setup_sections
 from reports.study.axis_section import axis_section
+from reports.study.learning_section import learned_cue_section
 from reports.study.qualitative import ExamplePictures
 
 QUESTIONS = {
@@ -64,6 +66,7 @@ def study_report_files(study: Study, drawn: ExamplePictures | None = None) -> di
         "reach.csv": receptive_field.receptive_field_frame(study),
         "class_iou.csv": tables.class_iou_frame(study),
         "failures.csv": tables.failures_frame(study),
+        "probes.csv": probe_frame(study),
     }
     if curves_by_distance.empty:  # of data whose look-alikes have no distance
         frames = {name: frame for name, frame in frames.items() if name not in CONTEXT_FILES}
@@ -122,7 +125,7 @@ def _sections(
     yield from result_sections.accuracy_section(study, frames["accuracy.csv"])
     yield from axis_section(study, frames["axes.csv"])
     yield from result_sections.comparison_section(study, frames["comparisons.csv"])
-    yield from result_sections.learned_cue_section(study, frames["learned.csv"])
+    yield from learned_cue_section(study, frames)
     if CONTEXT_FILES[0] in made:
         yield from context_section.context_section(study, frames["context.csv"], frames["cue_distance.csv"])
     if "curves.png" in made:
