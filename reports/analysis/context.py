@@ -129,7 +129,8 @@ def _half_range(curves: pd.DataFrame, variant: str) -> dict[str, object]:
     own = curves[curves["variant"] == variant]
     own = own[own["pixels"] >= LEAST_PIXELS * own["pixels"].sum()]
     middles = [float(value) for value in (own["distance_from_px"] + own["distance_below_px"]) / 2]
-    distance = half_range(middles, [float(value) / 100 for value in own["accuracy"]], chance=CHANCE)
+    accuracies, lows = ([float(value) / 100 for value in own[name].fillna(0)] for name in ("accuracy", "low"))
+    distance = half_range(middles, accuracies, lows, chance=CHANCE)
     if math.isinf(distance):
         return {"half_range_above_px": middles[-1]}
     return {"half_range_px": distance}

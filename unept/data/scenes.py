@@ -141,7 +141,9 @@ class Scenes:
         self.config = config
         self.split = split
         self._length = (config.scene_train, config.scene_val, config.scene_test)[SPLITS.index(split)]
-        self._shared = _shared_scenes(config)
+        size, identity = config.scene_size, repr(sorted(asdict(config).items()))
+        scenes = config.scene_train + config.scene_val + config.scene_test
+        self._shared = scene_cache("scenes", ((size, size, 3), (size, size)), identity, scenes)
 
     def __len__(self) -> int:
         return self._length
@@ -162,12 +164,17 @@ class Scenes:
 _drawn: LRUCache[tuple[Bytes, ...]] = LRUCache(_KEPT_BYTES)
 
 
-def _shared_scenes(config: SceneConfig) -> SharedCache:
-    """Return the file of scenes of this configuration, drawn by this package's sources with this version of NumPy."""
+def scene_cache(name: str, shapes: tuple[tuple[int, ...], ...], identity: str, scenes: int) -> SharedCache:
+    """Return the file of scenes of one configuration, drawn by this package's sources with this version of NumPy.
+
+    Args:
+        name: Start of the file's name.
+        shapes: Shape of each array of a scene.
+        identity: The configuration as text.
+        scenes: Number of scenes in all splits.
+    """
     sources = sorted(map(str, Path(__file__).parent.glob("*.py")))
-    size, scenes = config.scene_size, config.scene_train + config.scene_val + config.scene_test
-    makers = (source_digest(*sources), np.__version__, repr(sorted(asdict(config).items())))
-    return shared_cache("scenes", ((size, size, 3), (size, size)), makers, 2 * scenes)
+    return shared_cache(name, shapes, (source_digest(*sources), np.__version__, identity), 2 * scenes)
 
 
 def draw(config: SceneConfig, rng: np.random.Generator) -> tuple[Bytes, Bytes]:

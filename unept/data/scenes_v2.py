@@ -28,7 +28,7 @@ import numpy.typing as npt
 from unept.data.lru_cache import LRUCache
 from unept.data.sample import IGNORE, SPLITS, Bytes, Sample
 from unept.data.scene_spec import DEFAULT_EMBLEMS, MAX_EMBLEMS
-from unept.data.scenes import SceneConfig, horizon, shade, span, wave
+from unept.data.scenes import SceneConfig, horizon, scene_cache, shade, span, wave
 
 CLASSES = ("sky", "ground", "box a", "box b", "ellipse a", "ellipse b", "sign")
 PALETTE = (
@@ -124,14 +124,17 @@ class ScenesV2:
         self.config = config
         self.split = split
         self.emblems = emblems
-        self._length = (config.scene_train, config.scene_val, config.scene_test)[SPLITS.index(split)]
+        lengths = (config.scene_train, config.scene_val, config.scene_test)
+        self._length = lengths[SPLITS.index(split)]
+        size, identity = config.scene_size, f"{config.scene_size} {emblems}"
+        self._shared = scene_cache("scenes-v2", ((size, size, 3), (size, size), (size, size)), identity, sum(lengths))
 
     def __len__(self) -> int:
         return self._length
 
     def __getitem__(self, index: int) -> Sample:
         scene = self._scene(index)
-        return Sample(image=scene.image, label=scene.label, name=f"{self.split}_{index:06d}")
+        return Sample(image=scene.image, label=scene.label, name=f"{self.split}_{index:06d}", key=self._key(index))
 
     def cue_distance(self, index: int) -> Bytes:
         """Return `Scene.distance` of a scene."""
@@ -140,13 +143,20 @@ class ScenesV2:
     def _scene(self, index: int) -> Scene:
         if not 0 <= index < self._length:
             raise IndexError(f"scene {index} of split {self.split!r}: expected 0 to {self._length - 1}")
+        size, emblems, *seed = key = self._key(index)
+
+        def drawn() -> tuple[Bytes, ...]:
+            return draw(size, emblems, np.random.default_rng(seed))
+
+        return Scene(*_drawn.get(key, lambda: self._shared.get(tuple(seed), drawn)))
+
+    def _key(self, index: int) -> tuple[int, ...]:
+        """Return what decides a scene: size, emblems, and the seed."""
         seed = (_VERSION_SEED, self.config.scene_seed, SPLITS.index(self.split), index)
-        key = (self.config.scene_size, self.emblems, *seed)
-        size, emblems = self.config.scene_size, self.emblems
-        return Scene(*_drawn.get(key, lambda: draw(size, emblems, np.random.default_rng([*seed]))))
+        return (self.config.scene_size, self.emblems, *seed)
 
 
-_drawn: LRUCache[tuple[Bytes, Bytes, Bytes]] = LRUCache(_KEPT_BYTES)
+_drawn: LRUCache[tuple[Bytes, ...]] = LRUCache(_KEPT_BYTES)
 
 
 def unplaced_accuracy(emblems: int) -> float:

@@ -142,4 +142,10 @@ def test_the_error_is_that_of_pictures_drawn_again():
 )
 def test_the_half_range_is_where_half_the_way_to_chance_is_gone(accuracies, expected):
     distances = [4.0, 12.0, 20.0, 28.0][: len(accuracies)]
-    assert half_range(distances, accuracies, chance=0.5) == pytest.approx(expected)
+    lows = [value - 0.05 for value in accuracies]
+    assert half_range(distances, accuracies, lows, chance=0.5) == pytest.approx(expected)
+
+
+def test_an_accuracy_whose_interval_reaches_chance_is_no_highest_value():
+    assert half_range([4.0, 12.0, 20.0], [0.9, 0.8, 0.5], [0.45, 0.7, 0.4], chance=0.5) == pytest.approx(16)
+    assert half_range([4.0, 12.0], [0.7, 0.5], [0.4, 0.3], chance=0.5) == 0

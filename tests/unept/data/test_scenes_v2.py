@@ -273,3 +273,12 @@ def test_the_two_versions_are_other_pictures():
     assert isinstance(first, Scenes)
     assert isinstance(second, ScenesV2)
     assert (first[0].image != second[0].image).any()
+
+
+def test_the_key_of_a_sample_tells_it_from_every_other():
+    """Caches of drawn scenes and of their boundaries go by it."""
+    configs = [dataclasses.replace(CONFIG, scene_seed=seed, scene_size=size) for seed in (0, 1) for size in (64, 96)]
+    datasets = [ScenesV2(c, split, emblems) for c in configs for split in ("train", "val") for emblems in (1, 2)]
+    keys = [dataset[index].key for dataset in datasets for index in (0, 1)]
+    keys += [Scenes(CONFIG, split)[index].key for split in ("train", "val") for index in (0, 1)]
+    assert len(set(keys)) == len(keys)
