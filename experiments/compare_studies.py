@@ -13,10 +13,9 @@ from pathlib import Path
 
 from bench.results.rows import release_of
 from bench.results.store import Store
-from bench.stats.seed_statistics import WelchResult, detectable_difference, holm_adjust, welch_test
-from reports.analysis.comparisons import ALPHA, compare_samples
+from bench.stats.seed_statistics import WelchResult, holm_adjust, welch_test
 from reports.analysis.learned_cue import learned_cue_frame
-from reports.analysis.sample_comparison import POWER
+from reports.analysis.sample_comparison import ALPHA, POWER, compare_samples
 from reports.analysis.study_rows import Study, assemble_study, distinct_text, metric_values
 
 
@@ -80,8 +79,8 @@ def _interval(test: WelchResult) -> str:
 
 
 def _detectable(old: Sequence[float], new: Sequence[float]) -> str:
-    spread = compare_samples(new, old).sd
-    return f"{detectable_difference(spread, min(len(old), len(new)), POWER, ALPHA):.2f}" if spread else "-"
+    least = compare_samples(new, old).detectable(ALPHA)
+    return "-" if least is None else f"{least:.2f}"
 
 
 def main(arguments: Sequence[str]) -> int:

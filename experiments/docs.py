@@ -32,6 +32,7 @@ from experiments import scene_sanity_check
 from experiments.tables import table7
 from reports.analysis import verdict_sentences
 from reports.analysis.axis_effects import TEXT, axis_sentences
+from reports.analysis.time_to_learn import time_sentences
 from reports.formats import markdown
 from reports.formats.data_frames import frame_from_csv
 from reports.pages import attention, gpu_hours
@@ -68,12 +69,14 @@ def verdict(study: str, records: Path) -> str:
     """Return what a study's record shows of its variants against the control, as a quotation."""
     compared = frame_from_csv(records / study / "comparisons.csv")
     learned = frame_from_csv(records / study / "learned.csv")
+    times = frame_from_csv(records / study / "time_to_learn.csv")
     (control,) = set(compared["control"])
     by_axis = axis_sentences(frame_from_csv(records / study / "axes.csv", text=TEXT))
     sentences = [
         *by_axis,
         *verdict_sentences.outcome_sentences(compared, control),
         *verdict_sentences.split_seeds(learned),
+        *time_sentences(times),
     ]
     return "\n>\n".join(f"> {sentence}" for sentence in sentences)
 

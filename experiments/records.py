@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from reports.study.record import record_files
+from reports.study.record import accuracy_plot, record_files
 
 RECORDS = Path(__file__).parents[1] / "reports" / "records"
 
@@ -35,6 +35,9 @@ def main(words: Sequence[str] | None = None, records: Path = RECORDS) -> int:
         for name, data in record_files(folder).items()
         if not (folder / name).is_file() or (folder / name).read_bytes() != data
     ]
+    if not options.check:  # plots differ with the version of Matplotlib in their bytes, and follow the table
+        for folder in {path.parent for path, _ in stale if path.name == "accuracy.csv"}:
+            (folder / "accuracy.png").write_bytes(accuracy_plot(folder))
     for path, data in stale:
         print(f"{path.relative_to(records)}: {'stale' if options.check else 'written'}")
         if not options.check:

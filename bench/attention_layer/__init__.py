@@ -157,8 +157,11 @@ def _checks(
     shapes, traced, repeatable = ("shapes",), ("fake-tensor trace",), ("determinism in evaluation",)
     maps = _square(effort.side, subject.levels)
     near = _square(effort.reach, subject.levels)
-    checks = [
+    checks = [  # what takes no time comes first: it is known however slow the attention is
         LayerCheck(name="shapes", run=lambda: behaviour.check_shapes(subject)),
+        LayerCheck(name="fake-tensor trace", run=lambda: costs.check_fake_tensor_trace(subject, maps)),
+        LayerCheck(name="operations counted", run=lambda: costs.check_operations(subject, maps), needs=traced),
+        LayerCheck(name="parameters", run=lambda: costs.check_parameters(subject, near)),
         LayerCheck(name="gradients in float64", run=lambda: gradients.check_gradients(subject)),
         LayerCheck(name="determinism in evaluation", run=lambda: behaviour.check_determinism(subject)),
         LayerCheck(
@@ -167,9 +170,6 @@ def _checks(
         LayerCheck(name="permutation", run=lambda: behaviour.check_permutation(subject, effort.middle), needs=shapes),
         LayerCheck(name="padding", run=lambda: behaviour.check_padding(subject, effort.middle), needs=shapes),
         LayerCheck(name="padding of its own", run=lambda: behaviour.check_inner_padding(subject)),
-        LayerCheck(name="fake-tensor trace", run=lambda: costs.check_fake_tensor_trace(subject, maps)),
-        LayerCheck(name="operations counted", run=lambda: costs.check_operations(subject, maps), needs=traced),
-        LayerCheck(name="parameters", run=lambda: costs.check_parameters(subject, near)),
         LayerCheck(name="memory exponent", run=lambda: costs.check_memory(subject, maps, effort.sides), needs=traced),
         LayerCheck(
             name="reach after two layers",

@@ -130,8 +130,12 @@ def resolve_backend(name: str) -> str:
 
 def default_study_folder(preset_name: str, data: str) -> Path:
     """Return `study/PRESET-DATA`: studies of one preset and data set share a folder, and so their common runs."""
+    from unept.data.scene_spec import is_generated
+
     kind, _, path = data.partition(":")
     name = Path(path.partition("?")[0]).name if path else kind
+    if is_generated(data):
+        name = data  # scenes-v2
     return Path("study") / f"{preset_name}-{re.sub(r'[^A-Za-z0-9._-]+', '-', name) or kind}"
 
 

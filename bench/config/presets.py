@@ -6,6 +6,7 @@ import dataclasses
 
 from bench.config.settings import EvalConfig, Settings, TrainConfig
 from unept.config import LossConfig, ModelConfig
+from unept.data.scene_spec import canonical_spec
 
 PRESETS = ("quick", "small", "paper")
 
@@ -24,7 +25,7 @@ def preset(name: str, data: str = "") -> Settings:
     if name not in makers:
         raise ValueError(f"preset {name!r}: expected one of {', '.join(PRESETS)}")
     settings = makers[name]()
-    return dataclasses.replace(settings, data=data) if data else settings
+    return dataclasses.replace(settings, data=canonical_spec(data)) if data else settings
 
 
 def _quick() -> Settings:

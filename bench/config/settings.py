@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from unept.config import SLOTS, LossConfig, ModelConfig
+from unept.data.scene_spec import recorded_spec, spec_of_record
 from unept.data.scenes import SceneConfig
 
 # Fields of the model that rows of older versions do not have: left out where they change nothing, so that keys stay.
@@ -63,7 +64,7 @@ class EvalConfig:
 class Settings:
     """Everything that decides a run's numbers, except the seed and the number of threads."""
 
-    data: str = "scenes"  # scenes | folder:PATH | ade20k:PATH | cityscapes:PATH | pascal_context:PATH
+    data: str = "scenes"  # scenes | scenes:v2 | folder:PATH | ade20k:PATH | cityscapes:PATH | pascal_context:PATH
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -74,12 +75,14 @@ class Settings:
 def settings_to_dict(settings: Settings) -> dict[str, Any]:
     """Return nested plain values, ready for JSON; tuples become lists.
 
-    The fields in LATER_FIELDS are left out at their defaults, and the slots' options are a mapping.
+    The fields in LATER_FIELDS are left out at their defaults, and the slots' options are a mapping. Generated scenes
+    are named so that the record means the same whichever version is the default.
     """
     values = {
         name: _listed(value) if isinstance(value, dict) else _plain(value)
         for name, value in dataclasses.asdict(settings).items()
     }
+    values["data"] = recorded_spec(settings.data)
     model = values["model"]
     for name in LATER_FIELDS:
         if getattr(settings.model, name) == _default(name):
@@ -103,7 +106,10 @@ def settings_from_dict(values: dict[str, Any]) -> Settings:
         if homeless:
             raise ValueError(f"attention_options: {homeless[0]!r} is of no slot")
         model["attention_options"] = tuple((name, _whole(value)) for name, value in options)
-    return _build(Settings, values | {"model": model} if "model" in values else values, "settings")
+    changed: dict[str, Any] = {"model": model} if "model" in values else {}
+    if isinstance(values.get("data"), str):
+        changed["data"] = spec_of_record(values["data"])
+    return _build(Settings, values | changed, "settings")
 
 
 def _default(name: str) -> Any:

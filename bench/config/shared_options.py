@@ -7,7 +7,7 @@ from typing import Any
 from bench.config.option_fields import option
 from unept.config import BACKENDS
 
-DATA_HELP = "scenes, or folder:, ade20k:, cityscapes: or pascal_context: and a path."
+DATA_HELP = "scenes, scenes:v2, or folder:, ade20k:, cityscapes: or pascal_context: and a path."
 
 
 def data_option(group: str) -> Any:

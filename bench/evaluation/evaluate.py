@@ -19,6 +19,7 @@ from torch import nn
 from bench.config.settings import Settings
 from bench.distributed import SINGLE, ProcessGroup
 from bench.evaluation.boundary_metrics import SIZE_LIMITS, BoundaryScorer
+from bench.evaluation.cue_metrics import CueScorer
 from bench.evaluation.metrics import ConfusionMatrix
 from bench.evaluation.protocol import (
     TOGETHER,
@@ -29,6 +30,7 @@ from bench.evaluation.protocol import (
 )
 from unept.data import IGNORE, Dataset, open_data
 from unept.data.sample import Sample
+from unept.data.scenes_v2 import ScenesV2
 from unept.utils.atomic_files import atomic_write
 from unept.utils.finite import NonFiniteError, non_finite_in
 
@@ -70,9 +72,12 @@ def evaluate_model(
         "palette": np.array(dataset.palette, dtype=np.uint8),
     }
     protocol = protocol_of_settings(settings)
+    cues = CueScorer(dataset.lookalikes)
     model.eval()
     for index, sample, labels in _labelled(model, dataset, count, protocol, group):
         plain.add(sample.label, labels.plain)
+        if isinstance(dataset, ScenesV2):
+            cues.add(sample.label, labels.plain, dataset.cue_distance(index))
         maps = {"image": sample.image, "truth": sample.label, "prediction": labels.plain}
         if labels.refined is not None:
             maps["refined"] = labels.refined
@@ -83,12 +88,18 @@ def evaluate_model(
         if (index + 1) % max(1, count // 10) < group.size:
             progress(index + 1, count, "evaluating")
     others = [
-        sums for rank, sums in enumerate(group.all_gather_objects((plain.sums(), refined.sums()))) if rank != group.rank
+        sums
+        for rank, sums in enumerate(group.all_gather_objects((plain.sums(), refined.sums(), cues.sums())))
+        if rank != group.rank
     ]
-    for plain_sums, refined_sums in others:
+    for plain_sums, refined_sums, cue_sums in others:
         plain.merge(plain_sums)
         refined.merge(refined_sums)
-    return Evaluation(_metrics(plain, refined, dataset), {"images": count} | _facts(plain), pictures)
+        cues.merge(cue_sums)
+    metrics = _metrics(plain, refined, dataset)
+    if isinstance(dataset, ScenesV2):
+        metrics |= cues.metrics(dataset.emblems, plain.confusion.counts.sum(1).tolist())
+    return Evaluation(metrics, {"images": count} | _facts(plain), pictures)
 
 
 @torch.inference_mode()

@@ -42,6 +42,7 @@ from bench.timing import quartiles, run_in_turns, seconds_of
 from bench.training.execution import prepare_model, study_execution
 from bench.training.loop import compute_losses, make_optimizer, train_step, training_batches
 from unept import ops
+from unept.data.scene_spec import is_generated
 from unept.model import UNEPT
 
 DEFAULT_CASES = ("quick", "small", "paper backbone=deit_base", "paper backbone=resnet50")
@@ -199,7 +200,7 @@ def _works(model: UNEPT, settings: Settings, batch: dict[str, Tensor]) -> dict[s
 
 def _data(settings: Settings) -> dict[str, StepFunction]:
     """Return functions that make a new batch of generated scenes, and the same one again."""
-    if settings.data != "scenes":
+    if not is_generated(settings.data):
         return {}
     batches = training_batches(settings, seed=0)
     steps = iter(range(1, 1 << 30))

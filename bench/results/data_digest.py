@@ -67,7 +67,9 @@ _known: dict[tuple[str, str, str], _Split] = {}  # splits that this process has 
 
 def has_files(data: str) -> bool:
     """Return True for a data set in files, False for generated scenes."""
-    return ":" in data
+    from unept.data.scene_spec import is_generated
+
+    return not is_generated(data)
 
 
 def digest_of_settings(settings: Mapping[str, Any], *, again: bool = False) -> DataDigest:
@@ -78,7 +80,11 @@ def digest_of_settings(settings: Mapping[str, Any], *, again: bool = False) -> D
         again: Look at the files anew; else a process looks at each split once.
     """
     if not has_files(settings["data"]):
-        return DataDigest(digest=content_key(settings.get("scenes", {})))
+        scenes = settings.get("scenes", {})
+        first = (
+            settings["data"] == "scenes"
+        )  # in a record that is the first version, whose digest is of the fields alone
+        return DataDigest(digest=content_key(scenes if first else {"data": settings["data"], "scenes": scenes}))
     splits = dict.fromkeys(("train", settings["evaluation"]["split"]))
     return data_digest(settings["data"], splits, again=again)
 

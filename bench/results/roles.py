@@ -42,6 +42,7 @@ ROLES: Mapping[str, tuple[str, ...]] = {
     ),
     "metrics": (
         "bench/evaluation/boundary_metrics.py",
+        "bench/evaluation/cue_metrics.py",
         "bench/evaluation/evaluate.py",
         "bench/evaluation/metrics.py",
         "bench/evaluation/protocol.py",

@@ -60,21 +60,31 @@ def request_key(row: Mapping[str, Any]) -> str:
 def data_digest_of(row: Mapping[str, Any]) -> str:
     """Return the digest of the data in files that a row was made of; "" where there is none, or none was recorded."""
     data = row.get("data")
-    in_files = ":" in str(row["settings"].get("data", ""))
+    in_files = _in_files(row["settings"])
     return str(data.get("digest", "")) if in_files and isinstance(data, Mapping) else ""
 
 
 def is_data_verified(row: Mapping[str, Any]) -> bool:
     """Return False for a row of data in files that does not say what these files were."""
     settings = row.get("settings")
-    in_files = isinstance(settings, Mapping) and ":" in str(settings.get("data", ""))
+    in_files = isinstance(settings, Mapping) and _in_files(settings)
     return not in_files or bool(data_digest_of(row))
 
 
 def _with_data(settings: Mapping[str, Any], digest: str) -> dict[str, Any]:
-    """Return the settings with `digest` in place of the data's path."""
+    """Return the settings with `digest` in place of the data's path; generated scenes have none."""
+    if not _in_files(settings):
+        return dict(settings)
     kind, colon, _ = str(settings.get("data", "")).partition(":")
     return {**settings, "data": f"{kind}{colon}{digest}"}
+
+
+def _in_files(settings: Mapping[str, Any]) -> bool:
+    """Return True for settings of data in files, False for generated scenes."""
+    from unept.data.scene_spec import is_generated
+
+    data = str(settings.get("data", ""))
+    return ":" in data and not is_generated(data)
 
 
 def release_of(row: Mapping[str, Any]) -> str:

@@ -9,15 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bench.stats.seed_statistics import (
-    MAX_SEEDS,
-    achieved_power,
-    detectable_difference,
-    pairs_needed,
-    permutation_seeds,
-    seeds_needed,
-)
+from bench.stats.seed_statistics import pairs_needed, permutation_seeds
+from bench.stats.welch_power import MAX_SEEDS, achieved_power, detectable_difference, equal_design, seeds_needed
 
+MOST_POINTS = 100.0  # that mIoU can differ by
 SIZES = (3, 5, 10, 20, 30)
 
 
@@ -46,7 +41,7 @@ class SeedPlan:
         family: Number of comparisons.
         power: Probability to show the difference.
         alpha: Level of the whole family.
-        seeds: Seeds a variant; None where more than `seed_statistics.MAX_SEEDS` are needed.
+        seeds: Seeds a variant; None where more than `welch_power.MAX_SEEDS` are needed.
         permutation_seeds: Seeds from which an exact permutation test can reach significance at all.
         pairs: Pairs of runs that show a probability of .75 of beating the control.
         sizes: Power for other numbers of seeds.
@@ -93,14 +88,14 @@ def plan_seeds(
         family=family,
         power=power,
         alpha=alpha,
-        seeds=seeds_needed(difference, sd, power, level),
+        seeds=seeds_needed(difference, (sd, sd), power, level),
         permutation_seeds=least,
         pairs=pairs_needed(),
         sizes=tuple(
             SeedCountPower(
                 n=n,
-                detectable=detectable_difference(sd, n, power, level),
-                power=achieved_power(difference, sd, n, level),
+                detectable=detectable_difference(equal_design(sd, n), power, level),
+                power=achieved_power(difference, equal_design(sd, n), level),
             )
             for n in sizes
         ),
@@ -114,15 +109,16 @@ def seed_plan_lines(planned: SeedPlan) -> Iterator[str]:
     among = f"the strictest of {planned.family} comparisons, " if planned.family > 1 else ""
     yield (
         f"{seeds} seeds a variant show a difference of {_points(planned.difference)} with {_percent(planned.power)} "
-        f"probability, if seeds spread by {_points(planned.sd)} ({among}two-sided t test at {level:.3g})."
+        f"probability, if seeds spread by {_points(planned.sd)} ({among}two-sided Welch test at {level:.3g})."
     )
     yield ""
     shown = f"power for {planned.difference:g}"
     yield f"{'seeds':>5}  {'detectable, points':>18}  {shown:>{len(shown)}}"
     for size in planned.sizes:
-        yield f"{size.n:>5}  {size.detectable:>18.2f}  {_percent(size.power):>{len(shown)}}"
+        least = f"{size.detectable:.2f}" if size.detectable <= MOST_POINTS else "none"
+        yield f"{size.n:>5}  {least:>18}  {_percent(size.power):>{len(shown)}}"
     yield ""
-    yield f"Detectable: shown with {_percent(planned.power)} probability. Welch's test needs a bit more at few seeds."
+    yield f"Detectable: shown with {_percent(planned.power)} probability by Welch's test (none: over 100 points)."
     yield f"An exact permutation test could reach this level from {planned.permutation_seeds} seeds a variant on."
     yield (
         f"To show that one variant beats the other in more than 3 of 4 pairs of runs takes {planned.pairs} pairs "

@@ -7,7 +7,6 @@ samples.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 import warnings
@@ -15,10 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special, stats
+from scipy import stats
+
+from bench.stats.welch_power import check_share
 
 MAX_SPLITS = 200_000  # of a permutation test: ten values against ten
-MAX_SEEDS = 100_000  # seeds a side that `seeds_needed` looks at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +49,23 @@ class WelchResult:
         low: Lower end of the interval.
         high: Upper end.
         p: Two-sided p.
+        standard_error: Of the difference.
+        freedom: Welch's degrees of freedom; infinite without any spread.
     """
 
     difference: float
     low: float
     high: float
     p: float
+    standard_error: float
+    freedom: float
+
+    def interval(self, confidence: float) -> tuple[float, float]:
+        """Return the interval of another coverage."""
+        if self.standard_error == 0:
+            return self.difference, self.difference
+        half = float(stats.t.isf((1 - confidence) / 2, self.freedom)) * self.standard_error
+        return self.difference - half, self.difference + half
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,13 +112,25 @@ def welch_test(first: Sequence[float], second: Sequence[float], confidence: floa
         raise ValueError(f"samples of {a.n} and {b.n}: a comparison needs two values in each")
     difference = a.mean - b.mean
     if a.sd == b.sd == 0:
-        return WelchResult(difference=difference, low=difference, high=difference, p=float(difference == 0))
+        return WelchResult(
+            difference=difference,
+            low=difference,
+            high=difference,
+            p=float(difference == 0),
+            standard_error=0.0,
+            freedom=math.inf,
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a spread of rounding alone
         result = stats.ttest_ind(first, second, equal_var=False)
     interval = result.confidence_interval(confidence)
     return WelchResult(
-        difference=difference, low=float(interval.low), high=float(interval.high), p=float(result.pvalue)
+        difference=difference,
+        low=float(interval.low),
+        high=float(interval.high),
+        p=float(result.pvalue),
+        standard_error=math.sqrt(a.sd**2 / a.n + b.sd**2 / b.n),
+        freedom=float(result.df),
     )
 
 
@@ -157,85 +180,9 @@ def permutation_seeds(alpha: float = 0.05, family: int = 1) -> int:
     Raises:
         ValueError: For an impossible value.
     """
-    _check_share("alpha", alpha)
+    check_share("alpha", alpha)
     _check_family(family)
     return next(n for n in itertools.count(1) if smallest_permutation_p(n, n) * family <= alpha)
-
-
-def pooled_sd(first: SampleSummary, second: SampleSummary) -> float | None:
-    """Return the standard deviation common to two samples, by degrees of freedom; None where one of them has none."""
-    if first.sd is None or second.sd is None:
-        return None
-    freedom = first.n + second.n - 2
-    return math.sqrt(((first.n - 1) * first.sd**2 + (second.n - 1) * second.sd**2) / freedom)
-
-
-def achieved_power(difference: float, sd: float, n: int, alpha: float = 0.05) -> float:
-    """Return the probability that two samples of `n` show a true difference at `alpha`, two-sided.
-
-    Student's two-sample t (equal variances). Welch's test, which gives up some freedom, has a few hundredths less at
-    five seeds.
-
-    Args:
-        difference: The true difference of the means.
-        sd: Standard deviation of both, in the same unit.
-        n: Values in each sample.
-        alpha: Level of the test.
-
-    Raises:
-        ValueError: For an impossible value.
-    """
-    _check_difference(difference)
-    _check_spread(sd)
-    _check_size(n)
-    _check_share("alpha", alpha)
-    return 1.0 if sd == 0 else _power(difference / (sd * math.sqrt(2 / n)), n, alpha)
-
-
-def detectable_difference(sd: float, n: int, power: float = 0.8, alpha: float = 0.05) -> float:
-    """Return the true difference that two samples of `n` show at `alpha` with probability `power`.
-
-    The inverse of `achieved_power`; Welch's test needs a few percent more at five seeds.
-
-    Raises:
-        ValueError: For an impossible value.
-    """
-    _check_spread(sd)
-    _check_size(n)
-    _check_share("power", power)
-    _check_share("alpha", alpha)
-    return _detectable_effect(n, power, alpha) * sd * math.sqrt(2 / n)
-
-
-def seeds_needed(
-    difference: float, sd: float, power: float = 0.8, alpha: float = 0.05, largest: int = MAX_SEEDS
-) -> int | None:
-    """Return the least n at which two samples of n show a true difference at `alpha` with probability `power`.
-
-    Returns:
-        The number of seeds; None if it is above `largest`.
-
-    Raises:
-        ValueError: For an impossible value.
-    """
-    _check_difference(difference)
-    _check_spread(sd)
-    _check_share("power", power)
-    _check_share("alpha", alpha)
-    _check_size(largest)
-
-    def enough(n: int) -> bool:
-        return achieved_power(difference, sd, n, alpha) >= power
-
-    low, high = 1, 2  # low is too few
-    while not enough(high):
-        if high >= largest:
-            return None
-        low, high = high, min(2 * high, largest)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
 
 
 def pairs_needed(threshold: float = 0.75, power: float = 0.95, alpha: float = 0.05) -> int:
@@ -248,55 +195,10 @@ def pairs_needed(threshold: float = 0.75, power: float = 0.95, alpha: float = 0.
     """
     if not 0.5 < threshold < 1:
         raise ValueError(f"threshold {threshold}: expected a probability above 0.5 and below 1")
-    _check_share("power", power)
-    _check_share("alpha", alpha)
+    check_share("power", power)
+    check_share("alpha", alpha)
     reach = float(stats.norm.isf(alpha) + stats.norm.ppf(power))
     return max(1, math.ceil((reach / (math.sqrt(6) * (threshold - 0.5))) ** 2))
-
-
-def _power(effect: float, n: int, alpha: float) -> float:
-    """Return the two-sided power of Student's test whose statistic is shifted by `effect` standard errors.
-
-    Given the normal part z of the statistic, the test rejects if the spread came out small enough, which has a
-    chi-squared probability; that is averaged over z. (SciPy's noncentral t is NaN at many arguments.)
-    """
-    freedom = 2 * n - 2
-    critical = float(stats.t.isf(alpha / 2, freedom))
-    z, step = np.linspace(-9, 9, 4001, retstep=True)
-    rejected = special.gammainc(freedom / 2, freedom / 2 * ((z + effect) / critical) ** 2)
-    return min(1.0, float((rejected * np.exp(-(z**2) / 2)).sum() * step) / math.sqrt(2 * math.pi))
-
-
-@functools.cache
-def _detectable_effect(n: int, power: float, alpha: float) -> float:
-    """Return the `effect` at which `_power` is `power`, by bisection; 0 where chance alone rejects as often."""
-    low, high = 0.0, 1.0
-    while _power(high, n, alpha) < power:
-        low, high = high, 2 * high
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _power(middle, n, alpha) < power else (low, middle)
-    return high
-
-
-def _check_difference(difference: float) -> None:
-    if not (math.isfinite(difference) and difference > 0):
-        raise ValueError(f"difference {difference}: expected a number above 0")
-
-
-def _check_spread(sd: float) -> None:
-    if not (math.isfinite(sd) and sd >= 0):
-        raise ValueError(f"sd {sd}: expected a standard deviation of 0 or more")
-
-
-def _check_size(n: int) -> None:
-    if n < 2:
-        raise ValueError(f"n {n}: expected 2 or more, a spread needs two values")
-
-
-def _check_share(name: str, value: float) -> None:
-    if not 0 < value < 1:
-        raise ValueError(f"{name} {value}: expected a probability above 0 and below 1")
 
 
 def _check_family(family: int) -> None:

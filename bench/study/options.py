@@ -53,6 +53,13 @@ class StudyRequest:
         metavar="VARIANT",
         group=RECIPE,
     )
+    margin: float | None = option(
+        None,
+        help="Difference of mIoU that counts as none: the report says which variants are the same within it.",
+        metavar="POINTS",
+        group=RECIPE,
+        least=0.01,
+    )
     out: Path | None = option(
         None,
         help="The study's folder.",

@@ -11,6 +11,7 @@ from bench.config.settings import Settings
 from bench.study.options import StudyRequest, parse_statuses, study_settings
 from bench.study.shard import parse_shard
 from bench.study.study import Study
+from unept.data.scene_spec import recorded_spec
 
 VariantFactory = Callable[[Settings], tuple[Variant, ...]]
 
@@ -44,7 +45,7 @@ def build_study(kind: str, grid: str, make: VariantFactory, request: StudyReques
         variants=variants,
         seeds=request.seeds,
         preset=request.preset,
-        data=base.data,
+        data=recorded_spec(base.data),
         out=request.out or default_study_folder(request.preset, base.data),
         threads=request.threads,
         backend=backend,
@@ -55,6 +56,7 @@ def build_study(kind: str, grid: str, make: VariantFactory, request: StudyReques
         shard=parse_shard(request.shard),
         retry=parse_statuses(request.retry),
         control=equal.get(request.control, request.control),
+        margin=request.margin,
         notes=tuple(f"{name} has the settings of {kept}: it is run once, as {kept}" for name, kept in equal.items()),
         skip_oom=request.skip_oom,
         command=request.command,

@@ -175,6 +175,7 @@ def _entry(study: Study, todo: StudyPlan) -> dict[str, Any]:
         "seeds": study.seeds,
         "variants": [variant.name for variant in study.variants],
         "control": study.control,
+        "margin": study.margin,
         "command": study.command,
         "runs": [{name: job.spec[name] for name in names} for job in todo.runs],
         "measures": [{name: job.spec[name] for name in names[:3]} for job in todo.measures],

@@ -45,6 +45,7 @@ class Study:
         shard: The part of the runs to do.
         retry: Statuses whose rows are set aside and done again.
         control: The variant that the report compares the others with; "" leaves the choice to the report.
+        margin: Difference of mIoU that counts as none, percent points; None for no such.
         skip_oom: Gives a row `skipped` to what is predicted not to fit into memory, and to what needs no less than a
             run that did not fit.
         command: The command line, for the rows.
@@ -68,6 +69,7 @@ class Study:
     shard: Shard = WHOLE_STUDY
     retry: tuple[str, ...] = ()
     control: str = ""
+    margin: float | None = None
     skip_oom: bool = False
     command: str = ""
     notes: tuple[str, ...] = ()

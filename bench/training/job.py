@@ -250,7 +250,7 @@ def comparable_identity(identity: Any, *, by_digest: bool) -> Any:
         return identity
     settings = without_defaults(settings)
     data = settings.get("data")
-    if by_digest and isinstance(data, str):
+    if by_digest and isinstance(data, str) and has_files(data):
         settings["data"] = data.partition(":")[0]
     return {**identity, "settings": settings}
 

@@ -57,6 +57,7 @@ from bench.training.spawn import StopSignals, TrainingDiverged, TrainingFailed, 
 from unept.checkpoints import model_file
 from unept.config import SLOTS
 from unept.data import open_data
+from unept.data.scene_spec import recorded_spec
 from unept.losses.total_loss import Losses
 from unept.utils.atomic_files import atomic_write
 from unept.utils.file_locks import LockBusy, file_lock
@@ -193,7 +194,7 @@ def _known_facts(job: TrainingJob) -> dict[str, Any]:
     return {
         "step": train.steps,
         "seed": job.seed,
-        "data": job.settings.data,
+        "data": recorded_spec(job.settings.data),
         "preset": job.preset,
         "base": [train.base_long, train.base_short],
     }

@@ -80,14 +80,19 @@ def _field_values(name: str) -> tuple[str, ...]:
 
 def complete_data(incomplete: str) -> list[str]:
     """Complete the kind of a data set, and folders after it."""
+    from unept.data.scene_spec import KIND as SCENES
+    from unept.data.scene_spec import VERSIONS
     from unept.data.source import KINDS
 
+    generated = [SCENES, *(f"{SCENES}:{version}" for version in VERSIONS)]
     kind, colon, path = incomplete.partition(":")
     if colon and os.environ.get(VARIABLE, "").endswith("bash"):
         return []  # bash breaks words there and completes the path by itself
+    if kind == SCENES:
+        return _starting(incomplete, generated)
     if colon:
         return [f"{kind}:{name}" for name in complete_path(path) if name.endswith("/")]
-    return _starting(incomplete, [name if name == "scenes" else f"{name}:" for name in KINDS])
+    return _starting(incomplete, [*generated, *(f"{name}:" for name in KINDS if name != SCENES)])
 
 
 def complete_path(incomplete: str) -> list[str]:

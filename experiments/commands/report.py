@@ -22,6 +22,13 @@ class ReportOptions:
     control: str = option(
         "", help="Compare the others with this variant.", metavar="VARIANT", default_text="the study's"
     )
+    margin: float | None = option(
+        None,
+        help="Difference of mIoU that counts as none: say which variants are the same within it.",
+        metavar="POINTS",
+        default_text="the study's",
+        least=0.01,
+    )
     no_pictures: bool = option(False, help="Without pictures of the data, whose licence may forbid them.")
 
 
@@ -42,7 +49,14 @@ def report(options: ReportOptions, call: Invocation) -> int:
             print_lines([problem])
         store.write_tables()
     for name in names:
-        write_study_report(stores, name, options.control, with_pictures=not options.no_pictures, audit=True)
+        write_study_report(
+            stores,
+            name,
+            options.control,
+            margin=options.margin,
+            with_pictures=not options.no_pictures,
+            audit=True,
+        )
     return DONE
 
 

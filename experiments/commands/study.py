@@ -95,7 +95,13 @@ def run_due(study: Study, after: Callable[[Study], None] | None = None) -> Seque
 
 
 def write_study_report(
-    stores: Sequence[Store], experiment: str, control: str = "", *, with_pictures: bool = True, audit: bool = False
+    stores: Sequence[Store],
+    experiment: str,
+    control: str = "",
+    *,
+    margin: float | None = None,
+    with_pictures: bool = True,
+    audit: bool = False,
 ) -> None:
     """Write one experiment's report and print its table and what an audit of its rows finds.
 
@@ -104,8 +110,8 @@ def write_study_report(
     from reports import read_study, write_report
     from reports.study import terminal
 
-    page, html, *_ = write_report(stores, experiment, control=control, with_pictures=with_pictures)
-    study = read_study(stores, experiment, control)
+    page, html, *_ = write_report(stores, experiment, control=control, margin=margin, with_pictures=with_pictures)
+    study = read_study(stores, experiment, control, margin)
     print_lines([*terminal.study_lines(study), *terminal.audit_lines(study, always=audit)])
     print_lines([f"report of {experiment}: {page} and {html.name}"])
 
@@ -139,6 +145,6 @@ def _print_hours(study: Study) -> None:
     from unept.data import open_data
 
     settings = study.variants[0].settings
-    pictures = settings.evaluation.images or len(open_data(study.data, settings.evaluation.split, settings.scenes))
+    pictures = settings.evaluation.images or len(open_data(settings.data, settings.evaluation.split, settings.scenes))
     records = list(gpu_hours.gpu_hours_records(study.name, study.variants, pictures=pictures, known={}))
     print_lines(pages.gpu_hours_lines(records, count_due_runs(study), GpuAssumption(), gpu_hours.DEFAULT_IMAGE_SIZE))

@@ -8,6 +8,7 @@ from reports.analysis.axis_effects import axis_effects_frame
 from reports.analysis.comparisons import comparison_frame
 from reports.analysis.learned_cue import learned_cue_frame, learning_frame
 from reports.analysis.study_rows import Study
+from reports.analysis.time_to_learn import time_to_learn_frame
 
 
 def analysis_frames(study: Study) -> dict[str, pd.DataFrame]:
@@ -17,4 +18,5 @@ def analysis_frames(study: Study) -> dict[str, pd.DataFrame]:
         "comparisons.csv": comparison_frame(study),
         "learned.csv": learned_cue_frame(study),
         "learning.csv": learning_frame(study),
+        "time_to_learn.csv": time_to_learn_frame(study),
     }

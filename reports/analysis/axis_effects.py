@@ -17,14 +17,17 @@ import pandas as pd
 from bench.config.fields import AXIS_LABELS
 from bench.stats.friedman import friedman_test
 from bench.stats.seed_statistics import holm_adjust
-from bench.stats.stratified import Stratum, compare_within_strata
+from bench.stats.stratified import SAMPLED_ALLOCATIONS, Stratum, compare_within_strata
 from reports.analysis import study_rows
 from reports.analysis.control import axes_of, control_variant
+from reports.analysis.learned_cue import grouped_variants
 from reports.analysis.sample_comparison import ALPHA, interval_of_verdict, judge_difference
 from reports.analysis.study_rows import Study
 from reports.formats.data_frames import make_frame
 
 ALL_CELLS = "all cells"
+MAX_CONTRASTS = 100  # a larger grid has no table by axis
+DRAWN_VALUES, LEAST_ALLOCATIONS = 20_000_000, 1_000  # a large grid's permutations share the first; at least the second
 CELLS_DIFFER = "cells differ"
 TEXT = ("axis", "level", "base", "verdict")
 NUMBERS = ("difference", "low", "high", "p", "p_holm", "p_chi_squared")
@@ -54,9 +57,10 @@ def axis_effects_frame(study: Study, metric: str = "miou") -> pd.DataFrame:
 
     Returns:
         `difference` is `level - base` in percent points, averaged over the strata of the other axes, with the interval
-        that holds for all contrasts at once. An axis of two levels has its second one against its first; one of more
-        has each against the control's. `n` values of the level, `n_base` of the base, over all strata. Empty where the
-        study is no full grid of two axes or more.
+        that holds for all contrasts at once; there is none where the seeds of a cell fall in two groups. An axis of two
+        levels has its second one against its first; one of more has each against the control's. `n` values of the
+        level, `n_base` of the base, over all strata. Empty where the study is no full grid of two axes or more,
+        or one of more than `MAX_CONTRASTS` contrasts.
     """
     grid = _grid(study)
     lines: list[dict[str, object]] = []
@@ -105,7 +109,8 @@ def _grid(study: Study) -> _Grid | None:
     levels = {name: found for name, found in levels.items() if len(found) > 1}
     variants = {tuple(repr(axes[name]) for name in levels): variant for variant, axes in cells.items()}
     whole = math.prod(map(len, levels.values())) == len(variants) == len(cells)
-    return _Grid(levels=levels, variants=variants) if whole and len(levels) > 1 else None
+    contrasts = sum(len(values) - 1 for values in levels.values())
+    return _Grid(levels=levels, variants=variants) if whole and len(levels) > 1 and contrasts <= MAX_CONTRASTS else None
 
 
 def _omnibus_lines(study: Study, grid: _Grid, metric: str) -> Iterator[dict[str, object]]:
@@ -132,12 +137,20 @@ def _contrast_lines(study: Study, grid: _Grid, metric: str) -> Iterator[dict[str
         for name, level, base in _contrasts(study, grid)
         if (strata := list(_strata(study, grid, metric, name, level, base)))
     }
+    grouped = grouped_variants(study)
     confidence = 1 - ALPHA / max(1, len(contrasts))
-    results = {key: compare_within_strata(strata, confidence) for key, strata in contrasts.items()}
+    values = sum(len(first) + len(second) for strata in contrasts.values() for first, second in strata)
+    allocations = min(SAMPLED_ALLOCATIONS, max(LEAST_ALLOCATIONS, DRAWN_VALUES // max(1, values)))
+    results = {
+        key: compare_within_strata(strata, confidence, allocations=allocations) for key, strata in contrasts.items()
+    }
     adjusted = holm_adjust([result.p for result in results.values()])
     for (key, result), p_holm in zip(results.items(), adjusted, strict=True):
         name, level, base = key
+        has_interval = grouped.isdisjoint(_cells_of(grid, *key))
         low, high = interval_of_verdict(result.difference, result.low, result.high, p_holm)
+        if not has_interval:
+            low, high = None, None
         yield {
             "axis": AXIS_LABELS.get(name, name),
             "level": study_rows.value_text(level),
@@ -159,6 +172,12 @@ def _contrasts(study: Study, grid: _Grid) -> Iterator[tuple[str, object, object]
     for name, levels in grid.levels.items():
         base = levels[0] if len(levels) == 2 else control.get(name, levels[0])
         yield from ((name, level, base) for level in levels if repr(level) != repr(base))
+
+
+def _cells_of(grid: _Grid, name: str, level: object, base: object) -> set[str]:
+    """Return the variants that have either level of the axis."""
+    at = list(grid.levels).index(name)
+    return {variant for cell, variant in grid.variants.items() if cell[at] in (repr(level), repr(base))}
 
 
 def _strata(study: Study, grid: _Grid, metric: str, name: str, level: object, base: object) -> Iterator[Stratum]:

@@ -8,28 +8,47 @@ that these seeds would have shown stands beside it. A claim whose two rows have 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import pandas as pd
 
 from reports.analysis import study_rows
-from reports.analysis.sample_comparison import ALPHA, SampleComparison, compare_samples, holm_p_values
+from reports.analysis.learned_cue import grouped_variants
+from reports.analysis.sample_comparison import (
+    ALPHA,
+    SampleComparison,
+    compare_samples,
+    holm_p_values,
+    simultaneous_intervals,
+)
 from reports.analysis.study_rows import Study
 from reports.formats.data_frames import make_frame
 from reports.paper.claims import CLAIMS, STAND_INS, Claim
 
+INSIDE, ABOVE, BELOW = "inside our interval", "above our interval", "below our interval"
 AGREES, DISAGREES, UNDETERMINED, NOT_RUN = "agrees", "disagrees", "undetermined", "not run"
 CLAIM_METRICS = {"mIoU": "miou", "pixAcc": "pixel_accuracy", "pAcc": "pixel_accuracy"}  # fractions here, percent there
 CLAIM_COUNTS = {"#Params.": ("parameters", 1e-6), "GFLOPs": ("module_gmacs", 1.0)}  # GFLOPs: multiply-adds by its tool
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Evidence:
-    """Values that a study has for one claim; `counted` figures are exact and need no test."""
+    """Values that a study has for one claim.
+
+    Attributes:
+        contrast: Our values of both rows, compared.
+        counted: The figures are exact and need no test.
+        grouped: Seeds of a row fall in two groups, so that a mean has no interval.
+    """
 
     contrast: SampleComparison
     counted: bool = False
+    grouped: bool = False
 
 
 def claims_frame(study: Study, number: int | None) -> pd.DataFrame:
@@ -40,30 +59,34 @@ def claims_frame(study: Study, number: int | None) -> pd.DataFrame:
         number: The paper's table beside the study. Claims of other tables are "not run"; None leaves all of them so.
 
     Returns:
-        `quoted` is the paper's difference and `difference` ours, both `better - worse` in `unit`, with Welch's 95 %
-        interval `low`, `high`; `n` is the smaller sample size. Operations and parameters are exact and need no test;
-        operations are those of the paper's tool, for the networks as trained here. Memory is not judged: the paper's is
-        a GPU's, which no row holds.
+        `quoted` is the paper's difference and `difference` ours, both `better - worse` in `unit`, with Welch's interval
+        `low`, `high`, which holds for all claims of the column at once; there is none where seeds fall in two groups.
+        `size` says where the paper's difference lies beside it. `n` is the smaller sample size. Operations and
+        parameters are exact and need no test; operations are those of the paper's tool, for the networks as trained
+        here. Memory is not judged: the paper's is a GPU's, which no row holds.
     """
-    evidence = [_find(study, claim) if claim.table == number else _nothing() for claim in CLAIMS]
-    holm = _holm(evidence)
+    grouped = grouped_variants(study)
+    evidence = [_find(study, claim, grouped) if claim.table == number else _nothing() for claim in CLAIMS]
+    holm, ends = _by_family(evidence, holm_p_values), _by_family(evidence, simultaneous_intervals)
     lines = []
-    for claim, one, p in zip(CLAIMS, evidence, holm, strict=True):
+    for claim, one, p, (low, high) in zip(CLAIMS, evidence, holm, ends, strict=True):
         item = one.contrast
         line: dict[str, object] = {"table": claim.table, "column": claim.column, "claim": _words(claim)}
         line |= {"quoted": claim.quoted, "unit": claim.unit, "outcome": _outcome(claim, one, p)}
         if item.difference is not None:
             line |= {"n": min(item.n, item.n_other), "difference": item.difference}
         if item.welch is not None:
-            line |= {"low": item.welch.low, "high": item.welch.high, "p": item.welch.p, "p_holm": p}
-            line["detectable"] = item.detectable()
+            line |= {"p": item.welch.p, "p_holm": p}
+        if item.welch is not None and not one.grouped:
+            line |= {"low": low, "high": high, "detectable": item.detectable()}
+            line["size"] = _place_of_size(claim.quoted, low, high)
         lines.append(line)
     numbers = ("difference", "low", "high", "p", "p_holm", "detectable")
-    columns = ["table", "column", "claim", "quoted", "unit", "n", *numbers, "outcome"]
-    return make_frame(lines, columns, whole=("table", "n"), text=("column", "claim", "unit", "outcome"))
+    columns = ["table", "column", "claim", "quoted", "unit", "n", *numbers, "outcome", "size"]
+    return make_frame(lines, columns, whole=("table", "n"), text=("column", "claim", "unit", "outcome", "size"))
 
 
-def _find(study: Study, claim: Claim) -> _Evidence:
+def _find(study: Study, claim: Claim, grouped: frozenset[str]) -> _Evidence:
     """Our values of both rows, in the claim's unit: of the variants of these names, or `L=3 N=16` for `N=16 L=3`, or
     of those that stand in for them.
     """
@@ -75,7 +98,7 @@ def _find(study: Study, claim: Claim) -> _Evidence:
     pair = [variant_of(row) or variant_of(STAND_INS.get(row, row)) for row in (claim.better, claim.worse)]
     if claim.column in CLAIM_METRICS:
         better, worse = (study_rows.percent_values(study, variant, CLAIM_METRICS[claim.column]) for variant in pair)
-        return _Evidence(contrast=compare_samples(better, worse))
+        return _Evidence(contrast=compare_samples(better, worse), grouped=not grouped.isdisjoint(pair))
     if claim.column in CLAIM_COUNTS:
         name, factor = CLAIM_COUNTS[claim.column]
         values = [study_rows.number_at(study.measures.get(variant, {}), "metrics", name) for variant in pair]
@@ -88,15 +111,24 @@ def _nothing() -> _Evidence:
     return _Evidence(contrast=compare_samples([], []))
 
 
-def _holm(evidence: Iterable[_Evidence]) -> list[float | None]:
-    """Holm's p of each claim, over the claims of its table and column."""
+def _by_family(evidence: Iterable[_Evidence], adjust: Callable[[Sequence[SampleComparison]], Sequence[T]]) -> list[T]:
+    """Return what `adjust` makes of each claim among the claims of its table and column."""
     families: dict[tuple[int, str], list[tuple[int, SampleComparison]]] = {}
     for index, (claim, one) in enumerate(zip(CLAIMS, evidence, strict=True)):
         families.setdefault((claim.table, claim.column), []).append((index, one.contrast))
-    ps: dict[int, float | None] = {}
+    adjusted: dict[int, T] = {}
     for members in families.values():
-        ps |= zip((index for index, _ in members), holm_p_values([item for _, item in members]), strict=True)
-    return [ps[index] for index in range(len(ps))]
+        adjusted |= zip((index for index, _ in members), adjust([item for _, item in members]), strict=True)
+    return [adjusted[index] for index in range(len(adjusted))]
+
+
+def _place_of_size(quoted: float | None, low: float | None, high: float | None) -> str | None:
+    """Return where the paper's difference lies beside our interval; None without either."""
+    if quoted is None or low is None or high is None:
+        return None
+    if low <= quoted <= high:
+        return INSIDE
+    return ABOVE if quoted > high else BELOW
 
 
 def _words(claim: Claim) -> str:

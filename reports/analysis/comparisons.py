@@ -10,10 +10,21 @@ from __future__ import annotations
 
 import pandas as pd
 
-from bench.stats import seed_statistics
+from bench.stats import equivalence, seed_statistics
+from bench.stats.seed_statistics import WelchResult
 from reports.analysis import study_rows
 from reports.analysis.control import control_variant
-from reports.analysis.sample_comparison import ALPHA, compare_samples, holm_p_values, judge_difference
+from reports.analysis.learned_cue import grouped_variants
+from reports.analysis.sample_comparison import (
+    ALPHA,
+    NO_DIFFERENCE_SEEN,
+    SAME,
+    SampleComparison,
+    compare_samples,
+    holm_p_values,
+    judge_difference,
+    simultaneous_intervals,
+)
 from reports.analysis.study_rows import Study
 from reports.formats.data_frames import make_frame
 
@@ -28,6 +39,7 @@ COMPARED_COLUMNS = (
     "detectable",
     "detectable_in_family",
 )
+EQUIVALENCE_COLUMNS = ("same_within", "p_same", "operations_change")
 
 
 def comparison_frame(study: Study, metric: str = "miou") -> pd.DataFrame:
@@ -38,9 +50,13 @@ def comparison_frame(study: Study, metric: str = "miou") -> pd.DataFrame:
         metric: Name of a metric of a run, a fraction.
 
     Returns:
-        Differences in percent points. `detectable` is for one test at 5 %; `detectable_in_family` for Holm's
-        strictest step, 5 % over the size of the family. `permutation_can_reach` says whether the permutation p
-        could pass that step.
+        Differences in percent points, with intervals that hold all at once. `detectable` is for one test at 5 %;
+        `detectable_in_family` for Holm's strictest step, 5 % over the size of the family; missing where mIoU cannot
+        differ by so much. `permutation_can_reach` says whether the permutation p could pass that step. `groups` is
+        "two" where the seeds of either fall in two groups: a t-interval of such means covers too seldom (66 % for five
+        seeds of which each learns with probability .8), and neither it nor a detectable difference is there.
+        `same_within` is the least margin within which variant and control are the same by two one-sided tests at 5 %,
+        and `p_same` their p for the study's margin; neither is adjusted. `operations_change` is in percent.
     """
     control = control_variant(study)
     others = [variant for variant in study.variants if variant != control] if control else []
@@ -51,21 +67,61 @@ def comparison_frame(study: Study, metric: str = "miou") -> pd.DataFrame:
         for variant in others
     ]
     family = sum(item.welch is not None for item in contrasts)
+    grouped = grouped_variants(study)
     lines = []
-    for variant, item, holm in zip(others, contrasts, holm_p_values(contrasts), strict=True):
+    adjusted = zip(holm_p_values(contrasts), simultaneous_intervals(contrasts), strict=True)
+    for variant, item, (p_holm, ends) in zip(others, contrasts, adjusted, strict=True):
         line: dict[str, object] = {"variant": variant, "control": control, "n": item.n, "n_control": item.n_other}
-        line |= {"difference": item.difference, "p_holm": holm, "verdict": judge_difference(item.difference, holm)}
+        line |= {"difference": item.difference, "operations_change": _operations_change(study, variant, control)}
+        line |= {"p_holm": p_holm, "verdict": judge_difference(item.difference, p_holm)}
+        apart = not grouped.isdisjoint((variant, control))
+        line["groups"] = "two" if apart else "one"
         if item.welch is not None:
-            smallest = seed_statistics.smallest_permutation_p(item.n, item.n_other)
-            line |= {"low": item.welch.low, "high": item.welch.high, "p": item.welch.p}
-            line |= {
-                "p_permutation": item.permutation and item.permutation.p,
-                "p_permutation_smallest": smallest,
-                "permutation_can_reach": "yes" if smallest * family <= ALPHA else "no",
-                "detectable": item.detectable(),
-                "detectable_in_family": item.detectable(ALPHA / family),
-            }
+            line |= _tests(item, item.welch, family)
+        if item.welch is not None and not apart:
+            line |= {"low": ends[0], "high": ends[1], **_equivalence(item.welch, study.margin)}
+            line |= {"detectable": item.detectable(), "detectable_in_family": item.detectable(ALPHA / family)}
+        if line["verdict"] == NO_DIFFERENCE_SEEN and _at_most(line.get("p_same"), ALPHA):
+            line["verdict"] = SAME
         lines.append(line)
-    text = ("variant", "control", "permutation_can_reach", "verdict")
-    columns = ["variant", "control", "n", "n_control", *COMPARED_COLUMNS, "permutation_can_reach", "verdict"]
+    text = ("variant", "control", "groups", "permutation_can_reach", "verdict")
+    columns = [
+        "variant",
+        "control",
+        "n",
+        "n_control",
+        *COMPARED_COLUMNS,
+        *EQUIVALENCE_COLUMNS,
+        "permutation_can_reach",
+        "groups",
+        "verdict",
+    ]
     return make_frame(lines, columns, whole=("n", "n_control"), text=text)
+
+
+def _tests(item: SampleComparison, welch: WelchResult, family: int) -> dict[str, object]:
+    """Return the p of both tests, and whether the permutation test could pass Holm's strictest step."""
+    smallest = seed_statistics.smallest_permutation_p(item.n, item.n_other)
+    return {
+        "p": welch.p,
+        "p_permutation": item.permutation and item.permutation.p,
+        "p_permutation_smallest": smallest,
+        "permutation_can_reach": "yes" if smallest * family <= ALPHA else "no",
+    }
+
+
+def _equivalence(welch: WelchResult, margin: float) -> dict[str, float | None]:
+    """Return the least margin of equivalence, and p for the margin that was set, if one was."""
+    p = equivalence.equivalence_p(welch, margin) if margin else None
+    return {"same_within": equivalence.least_margin(welch, ALPHA), "p_same": p}
+
+
+def _at_most(value: object, limit: float) -> bool:
+    return isinstance(value, float) and value <= limit
+
+
+def _operations_change(study: Study, variant: str, control: str) -> float | None:
+    """Return how many percent more multiply-adds than the control a variant takes; None where either is not counted."""
+    counts = [study_rows.number_at(study.measures.get(name, {}), "metrics", "gmacs") for name in (variant, control)]
+    own, base = counts
+    return None if own is None or not base else 100 * (own / base - 1)

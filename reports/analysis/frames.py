@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pandas as pd
 
 from bench.results.rows import REGION_METRICS, comparable_metrics
 from bench.stats.seed_statistics import SampleSummary, summarize_sample
 from reports.analysis import study_rows
+from reports.analysis.learned_cue import grouped_variants, lookalike_scores
 from reports.analysis.study_rows import Study
 from reports.formats.data_frames import make_frame
 
@@ -50,11 +52,14 @@ def accuracy_frame(study: Study) -> pd.DataFrame:
     """Return a frame with a line per variant: runs, runs with a value, and each accuracy's mean, sd and 95 %
     t-interval.
 
-    Accuracies are in percent points. Refined ones have columns only where a run has a value.
+    Accuracies are in percent points. Refined ones have columns only where a run has a value. There is no t-interval
+    where seeds fall in two groups: it covers the mean too seldom. `lookalike_low` and `lookalike_high` are the least
+    and the most of the pixels of look-alike classes that a seed has right, where any run was scored on them.
     """
     names = [
         name for name in ACCURACY_METRICS if name not in REFINED_METRICS or study_rows.metric_values(study.runs, name)
     ]
+    grouped = grouped_variants(study)
     lines = []
     for variant in study.variants:
         runs = study.runs_of(variant)
@@ -64,9 +69,13 @@ def accuracy_frame(study: Study) -> pd.DataFrame:
             "n": len(study_rows.metric_values(runs, "miou")),
         }
         for name in names:
-            line |= _columns(name, summarize_sample([100 * value for value in study_rows.metric_values(runs, name)]))
+            summary = summarize_sample([100 * value for value in study_rows.metric_values(runs, name)])
+            line |= _columns(name, replace(summary, low=None, high=None) if variant in grouped else summary)
+        scores = [100 * score for score in lookalike_scores(study, variant)]
+        line |= {"lookalike_low": min(scores, default=None), "lookalike_high": max(scores, default=None)}
         lines.append(line)
     columns = ["variant", "runs", "n", *(column for name in names for column in _columns(name, summarize_sample([])))]
+    columns += ["lookalike_low", "lookalike_high"] * any(line["lookalike_low"] is not None for line in lines)
     return make_frame(lines, columns, whole=("runs", "n"))
 
 

@@ -1,70 +1,137 @@
-"""Seeds that learned the distant cue of the generated scenes: how many, and when."""
+"""Seeds that learned the distant cue of the generated scenes: how many, when, and how well.
+
+Learning is a jump, and a mean over seeds that jumped and seeds that did not describes none of them. So the report is in
+two parts: the probability of learning, and the score of the seeds that learned."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import pandas as pd
 
+from bench.stats.proportion import jeffreys_interval
+from bench.stats.seed_statistics import summarize_sample
 from reports.analysis import study_rows
 from reports.analysis.study_rows import Study
 from reports.formats.data_frames import make_frame
 
 LEARNED_ACCURACY = 0.75  # of the look-alike pixels: midway between guessing and perfect
+GROUP_GAP = 0.15  # between neighbouring seeds of a variant: no spread of one group of five seeds was above 0.1
 PROBE_COLUMNS = (("step", 0), ("lookalike_accuracy", 2))  # the columns of a probe that are read, and their usual places
 
 
 def learning_frame(study: Study) -> pd.DataFrame:
     """Return a frame with a line per run that was scored on look-alike classes.
 
-    `jump_step` is the first probe from which on every probe is past the threshold, missing where the last one is not;
-    it is known to within `probe_gap` steps. `lookalike_accuracy` is the final one, a fraction.
+    Returns:
+        `lookalike_accuracy` is the final one, a fraction; `learned` is "yes" from the variant's `cue_threshold` on.
+        `jump_step` is the first probe from which on every probe is past `LEARNED_ACCURACY`, missing where the last one
+        is not; it is known to within `probe_gap` steps.
     """
-    lines: list[dict[str, object]] = [
-        {
-            "variant": variant,
-            "seed": study_rows.seed_of(run),
-            "lookalike_accuracy": score,
-            "jump_step": _jump(run),
-            "probe_gap": _gap(run),
-        }
-        for variant in study.variants
-        for run in study.runs_of(variant)
-        if (score := _lookalike(run)) is not None
-    ]
-    whole = ("seed", "jump_step", "probe_gap")
-    return make_frame(lines, ["variant", "seed", "lookalike_accuracy", "jump_step", "probe_gap"], whole=whole)
+    lines = []
+    for variant in study.variants:
+        threshold = cue_threshold(lookalike_scores(study, variant))
+        for run in study.runs_of(variant):
+            score = _lookalike(run)
+            if score is not None:
+                line: dict[str, object] = {"variant": variant, "seed": study_rows.seed_of(run)}
+                line |= {"lookalike_accuracy": score, "learned": "yes" if score >= threshold else "no"}
+                lines.append(line | {"jump_step": _jump(run), "probe_gap": _gap(run)})
+    columns = ["variant", "seed", "lookalike_accuracy", "learned", "jump_step", "probe_gap"]
+    return make_frame(lines, columns, whole=("seed", "jump_step", "probe_gap"), text=("variant", "learned"))
+
+
+def cue_threshold(scores: Sequence[float]) -> float:
+    """Return the look-alike accuracy from which on a seed of a variant has learned the cue.
+
+    It is `LEARNED_ACCURACY`, or the best group's lowest score where a gap of `GROUP_GAP` or more parts it from others.
+
+    Args:
+        scores: Final look-alike accuracy of the variant's seeds, fractions.
+    """
+    ordered = sorted(scores)
+    tops = [above for below, above in itertools.pairwise(ordered) if above - below >= GROUP_GAP]
+    return max([LEARNED_ACCURACY, *tops])
+
+
+def has_two_groups(scores: Sequence[float]) -> bool:
+    """Return True if a variant's seeds fall in two groups or more, so that their mean describes none of them.
+
+    Args:
+        scores: Final look-alike accuracy of the variant's seeds, fractions.
+    """
+    learned = sum(score >= cue_threshold(scores) for score in scores)
+    gaps = (above - below for below, above in itertools.pairwise(sorted(scores)))
+    return 0 < learned < len(scores) or any(gap >= GROUP_GAP for gap in gaps)
+
+
+def grouped_variants(study: Study) -> frozenset[str]:
+    """Return the variants whose seeds fall in two groups or more."""
+    return frozenset(variant for variant in study.variants if has_two_groups(lookalike_scores(study, variant)))
+
+
+def lookalike_scores(study: Study, variant: str) -> list[float]:
+    """Return the final look-alike accuracy of a variant's seeds that have one, fractions."""
+    return [score for run in study.runs_of(variant) if (score := _lookalike(run)) is not None]
 
 
 def learned_cue_frame(study: Study) -> pd.DataFrame:
-    """Return a frame with a line per variant: how many of its scored seeds learned the distant cue, and at which step.
+    """Return a frame with a line per variant: how many of its scored seeds learned the distant cue, when, and what the
+    seeds that did score.
 
-    `jump_steps` lists `seed: step` of those that did, and `probe_gap` is the largest of their runs. The frame is empty
-    where no run was scored on look-alike classes.
+    Returns:
+        `probability_low` and `_high` are the Jeffreys interval of the probability of learning. `learned_miou` is the
+        mean of the seeds that learned, in percent points, with its standard deviation and 95 % t-interval. `groups` is
+        "two" where seeds fall in two groups or more, else "one". `jump_steps` lists `seed: step` of those that learned,
+        and `probe_gap` is the largest of all runs. Empty where no run was scored on look-alike classes.
     """
     learning = learning_frame(study)
-    lines = []
-    for variant in study.variants if len(learning) else ():
-        scored = learning[learning["variant"] == variant]
-        learned = scored[scored["lookalike_accuracy"] >= LEARNED_ACCURACY]
-        jumps = [
-            f"{seed}: {'-' if pd.isna(step) else step}"
-            for seed, step in zip(learned["seed"], learned["jump_step"], strict=True)
-        ]
-        gaps = scored["probe_gap"].dropna()
-        line: dict[str, object] = {"variant": variant, "seeds": len(scored), "learned": len(learned)}
-        lines.append(line | {"jump_steps": ", ".join(jumps) or None, "probe_gap": gaps.max() if len(gaps) else None})
+    by_variant = dict(tuple(learning.groupby("variant", sort=False)))
+    lines = [
+        _learned_line(study, variant, by_variant.get(variant, learning[:0]))
+        for variant in (study.variants if len(learning) else ())
+    ]
+    scores = [f"learned_miou_{part}" for part in ("mean", "sd", "low", "high")]
+    numbers = ("probability_low", "probability_high", *scores)
+    columns = ["variant", "seeds", "learned", "groups", *numbers, "jump_steps", "probe_gap"]
     whole = ("seeds", "learned", "probe_gap")
-    return make_frame(
-        lines, ["variant", *whole[:2], "jump_steps", "probe_gap"], whole=whole, text=("variant", "jump_steps")
-    )
+    return make_frame(lines, columns, whole=whole, text=("variant", "groups", "jump_steps"))
+
+
+def _learned_line(study: Study, variant: str, scored: pd.DataFrame) -> dict[str, object]:
+    scores = scored["lookalike_accuracy"].tolist()
+    learned = scored[scored["learned"] == "yes"]
+    jumps = [
+        f"{seed}: {'-' if pd.isna(step) else step}"
+        for seed, step in zip(learned["seed"], learned["jump_step"], strict=True)
+    ]
+    gaps = scored["probe_gap"].dropna()
+    line: dict[str, object] = {"variant": variant, "seeds": len(scores), "learned": len(learned)}
+    if not scores:
+        return line
+    low, high = jeffreys_interval(len(learned), len(scores))
+    seeds = set(learned["seed"])
+    runs = [run for run in study.runs_of(variant) if study_rows.seed_of(run) in seeds]
+    summary = summarize_sample([100 * value for value in study_rows.metric_values(runs, "miou")])
+    return line | {
+        "groups": "two" if has_two_groups(scores) else "one",
+        "probability_low": low,
+        "probability_high": high,
+        "learned_miou_mean": summary.mean,
+        "learned_miou_sd": summary.sd,
+        "learned_miou_low": summary.low,
+        "learned_miou_high": summary.high,
+        "jump_steps": ", ".join(jumps) or None,
+        "probe_gap": gaps.max() if len(gaps) else None,
+    }
 
 
 def _lookalike(run: study_rows.Row) -> float | None:
     return study_rows.number_at(run, "metrics", "lookalike_accuracy") if study_rows.has_succeeded(run) else None
 
 
-def _probes(run: study_rows.Row) -> list[tuple[int, float]]:
+def probes_of(run: study_rows.Row) -> list[tuple[int, float]]:
     """Return the (step, look-alike accuracy) probed during training, by step; what is malformed is left out."""
     probe = study_rows.value_at(run, "training", "probe")
     names = study_rows.value_at(run, "training", "probe_columns")
@@ -88,7 +155,7 @@ def _jump(run: study_rows.Row) -> int | None:
     recorded = study_rows.number_at(run, "training", "jump_step")
     if recorded is not None:
         return int(recorded)
-    probes = _probes(run)
+    probes = probes_of(run)
     past = list(itertools.takewhile(lambda probe: probe[1] >= LEARNED_ACCURACY, reversed(probes)))
     return past[-1][0] if past else None
 
@@ -98,5 +165,5 @@ def _gap(run: study_rows.Row) -> int | None:
     recorded = study_rows.number_at(run, "training", "probe_gap")
     if recorded is not None:
         return int(recorded)
-    steps = [0, *(step for step, _ in _probes(run))]
+    steps = [0, *(step for step, _ in probes_of(run))]
     return max((after - before for before, after in itertools.pairwise(steps)), default=None)

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from bench.stats import seed_statistics
 from bench.stats.seed_statistics import PermutationResult, WelchResult
+from bench.stats.welch_power import Design, detectable_difference
 
 ALPHA = 0.05
 POWER = 0.8
 HIGHER, LOWER, NO_DIFFERENCE_SEEN, CANNOT_BE_JUDGED = "higher", "lower", "no difference seen", "cannot be judged"
+SAME = "same within the margin"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +25,8 @@ class SampleComparison:
         difference: Mean of the first less mean of the second; None without a value in each.
         welch: Welch's test; None without two values in each and some variation.
         permutation: Exact permutation test; None also where there are too many splits to enumerate.
-        sd: Pooled standard deviation.
+        sds: Standard deviation of each sample; None without a test.
+        room: Largest difference that percentages can have from the second sample's mean.
     """
 
     n: int
@@ -31,15 +34,23 @@ class SampleComparison:
     difference: float | None = None
     welch: WelchResult | None = None
     permutation: PermutationResult | None = None  # None too where there are too many splits to walk
-    sd: float | None = None  # pooled
+    sds: tuple[float, float] | None = None
+    room: float = 100.0
 
     def detectable(self, alpha: float = ALPHA) -> float | None:
-        """Return the true difference that the smaller sample size shows with 80 % probability at `alpha`; None without
-        a test.
+        """Return the true difference that Welch's test shows with 80 % probability at `alpha`, if spreads are as seen.
+
+        None without a test, and where percentages cannot differ by so much.
         """
-        if self.welch is None or self.sd is None:
+        if self.design is None:
             return None
-        return seed_statistics.detectable_difference(self.sd, min(self.n, self.n_other), POWER, alpha)
+        least = detectable_difference(self.design, POWER, alpha)
+        return least if least <= self.room else None
+
+    @property
+    def design(self) -> Design | None:
+        """Sizes and spreads of both samples; None without a test."""
+        return self.sds and Design(sd=self.sds[0], sd_other=self.sds[1], n=self.n, n_other=self.n_other)
 
 
 def compare_samples(first: Sequence[float], second: Sequence[float]) -> SampleComparison:
@@ -59,7 +70,8 @@ def compare_samples(first: Sequence[float], second: Sequence[float]) -> SampleCo
         permutation=seed_statistics.permutation_test(first, second)
         if seed_statistics.is_enumerable(a.n, b.n)
         else None,
-        sd=seed_statistics.pooled_sd(a, b),
+        sds=None if a.sd is None or b.sd is None else (a.sd, b.sd),
+        room=max(b.mean, 100 - b.mean),
     )
 
 
@@ -73,15 +85,31 @@ def holm_p_values(contrasts: Sequence[SampleComparison]) -> list[float | None]:
     return [None if item.welch is None else next(ps) for item in contrasts]
 
 
-def interval_of_verdict(
-    difference: float, low: float | None, high: float | None, p: float | None
-) -> tuple[float | None, float | None]:
-    """Return the ends of a simultaneous interval, so that it holds 0 exactly where the adjusted p shows no difference.
+def simultaneous_intervals(contrasts: Sequence[SampleComparison]) -> list[tuple[float | None, float | None]]:
+    """Return an interval of each comparison of one family; they hold all at once with 95 %.
 
-    The interval is Bonferroni's, and Holm's p may show a difference that it does not: there it ends at 0.
+    Each is Welch's at Bonferroni's level, and holds 0 exactly where Holm's adjusted p shows no difference.
     """
-    if low is not None and high is not None and p is not None and p <= ALPHA and low < 0 < high:
-        return (0.0, high) if difference > 0 else (low, 0.0)
+    family = max(1, sum(item.welch is not None for item in contrasts))
+    ends: list[tuple[float | None, float | None]] = []
+    for item, p in zip(contrasts, holm_p_values(contrasts), strict=True):
+        if item.welch is None:
+            ends.append((None, None))
+        else:
+            low, high = item.welch.interval(1 - ALPHA / family)
+            ends.append(interval_of_verdict(item.welch.difference, low, high, p))
+    return ends
+
+
+def interval_of_verdict(
+    difference: float, low: float | None, high: float | None, p: float | None, null: float = 0.0
+) -> tuple[float | None, float | None]:
+    """Return the ends of a simultaneous interval, so that it holds `null` exactly where p shows no difference.
+
+    The interval is Bonferroni's, and Holm's adjusted p may show a difference that it does not: there it ends at `null`.
+    """
+    if low is not None and high is not None and p is not None and p <= ALPHA and low < null < high:
+        return (null, high) if difference > null else (low, null)
     return low, high
 
 

@@ -32,6 +32,7 @@ class Study:
         problems: Files that could not be read, a line each.
         warnings: What was found wrong with a user's attention before it trained, a line each.
         control: Variant that all others are compared with; "" where none was declared.
+        margin: Difference of mIoU that counts as none, percent points; 0 where none was set.
     """
 
     kind: str  # the command that made it: "ablate" or "table 6"
@@ -43,6 +44,7 @@ class Study:
     problems: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     control: str = ""
+    margin: float = 0.0
 
     def runs_of(self, variant: str) -> tuple[Row, ...]:
         """Return the runs of one variant, by seed."""
@@ -77,6 +79,7 @@ def assemble_study(
     problems: Iterable[str] = (),
     warnings: Iterable[str] = (),
     control: str | None = "",
+    margin: float | None = 0.0,
 ) -> Study:
     """Return a study of these rows, in order.
 
@@ -90,6 +93,7 @@ def assemble_study(
         problems: Files that could not be read, a line each.
         warnings: What was found wrong with a user's attention, a line each.
         control: Variant that all others are compared with.
+        margin: Difference of mIoU that counts as none, percent points; 0 for no such.
     """
     runs, measures = list(runs), list(measures)
     wanted: dict[str, list[int]] = {}
@@ -111,6 +115,7 @@ def assemble_study(
         problems=tuple(problems),
         warnings=tuple(dict.fromkeys(warnings)),
         control=control or "",
+        margin=margin or 0.0,
     )
 
 

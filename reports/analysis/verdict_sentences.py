@@ -8,9 +8,13 @@ import pandas as pd
 
 from reports.analysis.axis_effects import axis_sentences
 from reports.analysis.control import control_variant
-from reports.analysis.sample_comparison import ALPHA, CANNOT_BE_JUDGED, HIGHER, LOWER, NO_DIFFERENCE_SEEN, POWER
+from reports.analysis.sample_comparison import ALPHA, CANNOT_BE_JUDGED, HIGHER, LOWER, NO_DIFFERENCE_SEEN, POWER, SAME
 from reports.analysis.study_rows import Study
+from reports.analysis.time_to_learn import time_sentences
+from reports.formats.markdown import DASH
 
+IN_GROUPS = "means of two groups of seeds"
+FEWER = ("fewer", "more")
 MAX_NAMED = 6  # variants in one sentence; the table has them all
 
 
@@ -30,6 +34,7 @@ def comparison_sentences(study: Study, frames: Mapping[str, pd.DataFrame]) -> li
         *outcome_sentences(compared, control),
         *_method_sentences(compared),
         *split_seeds(frames["learned.csv"]),
+        *time_sentences(frames["time_to_learn.csv"]),
     ]
     return sentences or [f"There is nothing to compare with {control}."]
 
@@ -59,6 +64,7 @@ def outcome_sentences(compared: pd.DataFrame, control: str) -> Iterator[str]:
         control: the variant that all others are compared with.
     """
     one_size = len(_sizes(compared)) == 1
+    same = compared[compared["verdict"] == SAME]
     by = {name: compared[compared["verdict"] == name] for name in (HIGHER, LOWER, NO_DIFFERENCE_SEEN, CANNOT_BE_JUDGED)}
     differ = [
         f"{name} in {_named(by[name], lambda line: _differs(line, one_size))}"
@@ -67,6 +73,8 @@ def outcome_sentences(compared: pd.DataFrame, control: str) -> Iterator[str]:
     ]
     if differ:
         yield f"Compared with {control}, mIoU is {', and '.join(differ)}."
+    if len(same):
+        yield f"The same as {control} within the margin, by two one-sided tests: {_named(same, _same)}."
     if len(by[NO_DIFFERENCE_SEEN]):
         yield f"No difference from {control} is seen in {_all_unseen(by[NO_DIFFERENCE_SEEN], one_size)}."
     if len(by[CANNOT_BE_JUDGED]):
@@ -76,10 +84,25 @@ def outcome_sentences(compared: pd.DataFrame, control: str) -> Iterator[str]:
         yield f"Not to be judged against {control} without two values a side that differ: {sides}."
 
 
+def _same(line: pd.Series) -> str:
+    change = line["operations_change"]
+    cost = "" if pd.isna(change) or abs(change) < 0.5 else f", {abs(change):.0f} % {FEWER[bool(change > 0)]} operations"
+    return f"{line['variant']} (within {line['same_within']:.2f} points{cost})"
+
+
 def _differs(line: pd.Series, one_size: bool) -> str:
-    ends = sorted(abs(line[end]) for end in ("low", "high"))
     size = "" if one_size else f"; n = {line['n']} against {line['n_control']}"
-    return f"{line['variant']} by {abs(line['difference']):.2f} points ({ends[0]:.2f} to {ends[1]:.2f}{size})"
+    ends = sorted(abs(line[end]) for end in ("low", "high") if not pd.isna(line[end]))
+    interval = f"{ends[0]:.2f} to {ends[1]:.2f}" if ends else IN_GROUPS
+    return f"{line['variant']} by {abs(line['difference']):.2f} points ({interval}{size})"
+
+
+def detectable_text(line: pd.Series) -> str:
+    """Return the detectable differences of one line as `1.10 to 1.52`; none where mIoU cannot differ by so much."""
+    if pd.isna(line["low"]):
+        return DASH
+    shown = ("none" if pd.isna(line[name]) else f"{line[name]:.2f}" for name in ("detectable", "detectable_in_family"))
+    return " to ".join(dict.fromkeys(shown))
 
 
 def _all_unseen(lines: pd.DataFrame, one_size: bool) -> str:
@@ -87,20 +110,22 @@ def _all_unseen(lines: pd.DataFrame, one_size: bool) -> str:
     if len(lines) < 3:
         return _named(lines, lambda line: _unseen(line, one_size))
     least, most = lines["difference"].min(), lines["difference"].max()
-    shown, strictest = lines["detectable"].min(), lines["detectable_in_family"].max()
-    return (
-        f"{_named(lines, lambda line: str(line['variant']))}: differences of {least:+.2f} to {most:+.2f} points, where "
-        f"these seeds would show {shown:.2f} to {strictest:.2f} with {100 * POWER:g} % probability"
-    )
+    text = f"{_named(lines, lambda line: str(line['variant']))}: differences of {least:+.2f} to {most:+.2f} points"
+    whole = lines.dropna(subset=["detectable_in_family"])
+    if whole.empty:
+        return f"{text}, {IN_GROUPS if lines['low'].isna().all() else 'and no possible one is detectable'}"
+    shown, strictest = whole["detectable"].min(), whole["detectable_in_family"].max()
+    which = "these seeds" if len(whole) == len(lines) else f"the seeds of {_named(whole, lambda line: line['variant'])}"
+    return f"{text}, where {which} would show {shown:.2f} to {strictest:.2f} with {100 * POWER:g} % probability"
 
 
 def _unseen(line: pd.Series, one_size: bool) -> str:
+    if pd.isna(line["low"]):
+        return f"{line['variant']} ({line['difference']:+.2f} points; {IN_GROUPS})"
     size = "" if one_size else f"; n = {line['n']} against {line['n_control']}"
-    least, strict = (f"{line[name]:.2f}" for name in ("detectable", "detectable_in_family"))
-    shown = least if least == strict else f"{least} to {strict}"
     return (
         f"{line['variant']} ({line['difference']:+.2f} points, {line['low']:.2f} to {line['high']:.2f}{size}; "
-        f"detectable at {100 * POWER:g} % power: {shown})"
+        f"detectable at {100 * POWER:g} % power: {detectable_text(line)})"
     )
 
 
@@ -110,7 +135,7 @@ def split_seeds(learned_seeds: pd.DataFrame) -> Iterator[str]:
     Args:
         learned_seeds: a table of `learned`, or its CSV file read again.
     """
-    split = learned_seeds[(learned_seeds["learned"] > 0) & (learned_seeds["learned"] < learned_seeds["seeds"])]
+    split = learned_seeds[learned_seeds["groups"] == "two"]
     if len(split):
         names = _named(split, lambda line: f"{line['variant']} ({line['learned']} of {line['seeds']})")
         yield (
@@ -132,7 +157,7 @@ def _method_sentences(compared: pd.DataFrame) -> Iterator[str]:
         size = f", n = {min(sizes)} each" if len(sizes) == 1 else ""
         yield (
             f"Judged by Welch's t test at {ALPHA:g}, Holm-adjusted over {_comparisons(tested)}{size}; "
-            "the 95 % intervals are not adjusted."
+            "the intervals hold all at once with 95 %."
         )
     smallest = compared["p_permutation_smallest"].dropna()
     family = len(smallest)

@@ -10,7 +10,7 @@ import itertools
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -20,6 +20,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from bench.config.fields import AXIS_LABELS
 from bench.stats.seed_statistics import SampleSummary, summarize_sample
 from reports.analysis import study_rows
+from reports.analysis.learned_cue import grouped_variants
 from reports.analysis.study_rows import Study
 from reports.plots import style
 from reports.plots.style import COLOURS, DASHES, GRID_STYLE, MARKERS, jitter
@@ -31,16 +32,18 @@ NAME_LETTERS, NAME_LINES = 28, 4  # of a variant's name beside its row
 
 @dataclass(frozen=True, kw_only=True)
 class SeedGroup:
-    """Runs drawn at one position: percent points by seed, and the seeds that have no value."""
+    """Runs drawn at one position: percent points by seed, the seeds without a value, and if they are in groups."""
 
     position: float
     values: Mapping[int, float]
     missing: tuple[int, ...]
+    grouped: bool = False
 
     @property
     def summary(self) -> SampleSummary:
-        """Mean and interval of the values."""
-        return summarize_sample(list(self.values.values()))
+        """Mean and interval of the values; no interval where they fall in two groups."""
+        summary = summarize_sample(list(self.values.values()))
+        return replace(summary, low=None, high=None) if self.grouped else summary
 
 
 def draw_accuracy(study: Study, caption: str) -> dict[str, bytes]:
@@ -58,6 +61,7 @@ def point_series(study: Study) -> dict[str, list[SeedGroup]]:
     It is useful where N takes two values or more, every variant has one, and there are no more series than colours.
     """
     series: dict[str, list[SeedGroup]] = {}
+    grouped = grouped_variants(study)
     others = [name for name in study_rows.study_axes(study) if name != "points" and _varies(study, name)]
     for variant in study.variants:
         runs = study.runs_of(variant)
@@ -70,17 +74,18 @@ def point_series(study: Study) -> dict[str, list[SeedGroup]]:
         label = "  ".join(
             f"{AXIS_LABELS.get(name, name)} = {single_line(study_rows.value_text(axes.get(name)))}" for name in others
         )
-        series.setdefault(label, []).append(_group(points, runs))
+        series.setdefault(label, []).append(_group(points, runs, variant in grouped))
     places = {group.position for groups in series.values() for group in groups}
     return series if len(places) > 1 and len(series) <= len(COLOURS) else {}
 
 
-def _group(position: float, runs: Sequence[study_rows.Row]) -> SeedGroup:
+def _group(position: float, runs: Sequence[study_rows.Row], grouped: bool) -> SeedGroup:
     scores = {study_rows.seed_of(run): study_rows.metric_values([run], "miou") for run in runs}
     return SeedGroup(
         position=position,
         values={seed: 100 * value[0] for seed, value in scores.items() if value},
         missing=tuple(seed for seed, value in scores.items() if not value),
+        grouped=grouped,
     )
 
 
@@ -161,7 +166,11 @@ def _by_variant(study: Study) -> Figure:
     figure = style.new_figure(1.6 + (0.3 + 0.2 * tallest) * max(2, len(names)))
     axis = figure.add_subplot()
     ranks = {seed: rank for rank, seed in enumerate(study.seeds)}
-    groups = [_group(float(position), study.runs_of(variant)) for position, variant in enumerate(study.variants)]
+    grouped = grouped_variants(study)
+    groups = [
+        _group(float(position), study.runs_of(variant), variant in grouped)
+        for position, variant in enumerate(study.variants)
+    ]
     for group in groups:
         ys = {seed: group.position + 0.2 * jitter(rank, len(ranks)) for seed, rank in ranks.items()}
         dots = [(value, ys[seed]) for seed, value in group.values.items()]

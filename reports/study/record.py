@@ -16,13 +16,16 @@ import pandas as pd
 
 from bench.results.csv_export import MEASURE_TAIL, RUN_TAIL
 from bench.results.csv_text import text_of_cell
-from reports.analysis import claim_verdicts, frames, verdict_sentences
+from reports.analysis import claim_verdicts, frames, protocol, study_rows, verdict_sentences
 from reports.analysis.analysis_frames import analysis_frames
+from reports.analysis.control import control_variant
 from reports.analysis.study_rows import Study, assemble_study
 from reports.formats import data_frames
 from reports.formats.markdown import bullet_list
+from reports.plots import accuracy
 from reports.study import report, result_sections
 from reports.study.axis_section import axis_section
+from reports.study.learning_section import learned_cue_section
 
 PAGE = "report.md"
 NO_METRIC = {"variant", "seed", "status", *RUN_TAIL, *MEASURE_TAIL}
@@ -68,6 +71,13 @@ def record_files(folder: Path) -> dict[str, bytes]:
     return {name: data_frames.frame_to_csv(frame).encode() for name, frame in made.items()} | {PAGE: page.encode()}
 
 
+def accuracy_plot(folder: Path) -> bytes:
+    """Return the plot of a record's accuracies, a PNG, made again from its rows."""
+    study = read_record(folder)
+    shown = study_rows.first_variants(study, report.MAX_DRAWN, control_variant(study))
+    return accuracy.draw_accuracy(shown, f"measured: {protocol.protocol_summary(study)}")["png"]
+
+
 def _renewed_page(page: str, study: Study, made: Mapping[str, pd.DataFrame]) -> str:
     """Return the page with its verdict and its tables of comparisons made again."""
     first, *others = page.split("\n## ")
@@ -78,7 +88,7 @@ def _renewed_page(page: str, study: Study, made: Mapping[str, pd.DataFrame]) -> 
         lambda: _accuracy(study, made, others[0]),
         lambda: _section(axis_section(study, made["axes.csv"])),
         lambda: _section(result_sections.comparison_section(study, made["comparisons.csv"])),
-        lambda: _section(result_sections.learned_cue_section(study, made["learned.csv"])),
+        lambda: _section(learned_cue_section(study, made)),
     ]
     claims = _section(result_sections.claims_section(report.quoted_table(study), made["claims.csv"]))
     training = [section for section in kept if section.startswith("Training,")]

@@ -15,6 +15,7 @@ from bench.units import count_of
 from reports.analysis import (
     audit,
     claim_verdicts,
+    context,
     control,
     lr_sweep,
     protocol,
@@ -23,13 +24,15 @@ from reports.analysis import (
 )
 from reports.analysis import frames as tables
 from reports.analysis.analysis_frames import analysis_frames
+from reports.analysis.probe_curves import probe_frame
 from reports.analysis.study_rows import Study
 from reports.formats import data_frames, html
 from reports.formats.markdown import bullet_list, escape_cell, heading
 from reports.paper import figures, printed_tables
-from reports.plots import accuracy, complexity, cost, curves
-from reports.study import receptive_field, result_sections, setup_sections
+from reports.plots import accuracy, complexity, cost, cue_distance, curves
+from reports.study import context_section, receptive_field, result_sections, setup_sections
 from reports.study.axis_section import axis_section
+from reports.study.learning_section import learned_cue_section
 from reports.study.qualitative import ExamplePictures
 
 QUESTIONS = {
@@ -41,6 +44,7 @@ QUESTIONS = {
 }
 COMPLEXITY_TABLE = 7
 PICTURES_FILE = "pictures.png"
+CONTEXT_FILES = ("cue_distance.csv", "context.csv")
 MAX_DRAWN = 30  # variants in a plot
 TABLE_6_AXES = {"points", "levels"}
 
@@ -48,9 +52,12 @@ TABLE_6_AXES = {"points", "levels"}
 def study_report_files(study: Study, drawn: ExamplePictures | None = None) -> dict[str, bytes]:
     """Return every file of the report by name: the page as Markdown and HTML, each table as CSV, plots and pictures."""
     number = quoted_table(study)
+    curves_by_distance = context.cue_distance_frame(study)
     frames = {
         "accuracy.csv": tables.accuracy_frame(study),
         **analysis_frames(study),
+        "cue_distance.csv": curves_by_distance,
+        "context.csv": context.context_frame(study, curves_by_distance),
         "claims.csv": claim_verdicts.claims_frame(study, number),
         "seeds.csv": tables.seeds_frame(study),
         "boundaries.csv": tables.boundary_frame(study),
@@ -59,7 +66,10 @@ def study_report_files(study: Study, drawn: ExamplePictures | None = None) -> di
         "reach.csv": receptive_field.receptive_field_frame(study),
         "class_iou.csv": tables.class_iou_frame(study),
         "failures.csv": tables.failures_frame(study),
+        "probes.csv": probe_frame(study),
     }
+    if curves_by_distance.empty:  # of data whose look-alikes have no distance
+        frames = {name: frame for name, frame in frames.items() if name not in CONTEXT_FILES}
     if number is not None:
         frames["quoted.csv"] = printed_tables.printed_frame(number)
     made = {name: data_frames.frame_to_csv(frame).encode() for name, frame in frames.items()}
@@ -69,6 +79,10 @@ def study_report_files(study: Study, drawn: ExamplePictures | None = None) -> di
         caption += f"; {MAX_DRAWN} of {len(study.variants):,} variants are drawn"
     for name, draw in (("accuracy", accuracy.draw_accuracy), ("cost", cost.draw_cost), ("curves", curves.draw_curves)):
         made |= {f"{name}.{suffix}": data for suffix, data in draw(shown, caption).items()}
+    drawn_curves = context.cue_distance_frame(shown)
+    made |= {
+        f"cue_distance.{suffix}": data for suffix, data in cue_distance.draw_cue_distance(drawn_curves, caption).items()
+    }
     if number == COMPLEXITY_TABLE:
         counted = [
             complexity.complexity_mark(variant, study.measures[variant]["metrics"])
@@ -111,7 +125,9 @@ def _sections(
     yield from result_sections.accuracy_section(study, frames["accuracy.csv"])
     yield from axis_section(study, frames["axes.csv"])
     yield from result_sections.comparison_section(study, frames["comparisons.csv"])
-    yield from result_sections.learned_cue_section(study, frames["learned.csv"])
+    yield from learned_cue_section(study, frames)
+    if CONTEXT_FILES[0] in made:
+        yield from context_section.context_section(study, frames["context.csv"], frames["cue_distance.csv"])
     if "curves.png" in made:
         yield heading(f"Training, measured ({protocol.protocol_summary(study)})")
         yield "![each seed's scores during training, a panel a variant](curves.png)\n"

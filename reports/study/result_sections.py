@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pandas as pd
 
 from bench.results.rows import comparable_metrics
-from reports.analysis import control, frames, learned_cue, lr_sweep, protocol, study_rows
+from reports.analysis import control, frames, lr_sweep, protocol, study_rows, verdict_sentences
 from reports.analysis.study_rows import Study
 from reports.formats import numbers, operation_counts
 from reports.formats.markdown import DASH, bullet_list, heading, markdown_table
@@ -42,8 +43,8 @@ def accuracy_section(study: Study, frame: pd.DataFrame) -> Iterator[str]:
     yield f"![mIoU against {against}; a dot a seed, mean and 95 % interval](accuracy.png)\n"
     yield (
         "Percent: mean ± sample standard deviation over n seeds, and Student's t interval of the mean. "
-        "One seed has neither. In the plot a dot is a seed, a bar the interval (cut at the frame), × a run without a "
-        "value.\n"
+        "One seed has neither, and seeds in two groups have no interval. In the plot a dot is a seed, a bar the "
+        "interval (cut at the frame), × a run without a value.\n"
     )
     by_rate = lr_sweep.variants_by_lr(study)
     if len(by_rate) > 1 and study.kind != lr_sweep.LR_SWEEP_KIND:
@@ -62,6 +63,8 @@ def accuracy_table(frame: pd.DataFrame) -> str:
     columns = ["variant", "n"]
     for title in present.values():
         columns += [f"{title}, %", "95 % interval"]
+    scored = "lookalike_low" in frame
+    columns += ["look-alikes right, %"] * scored
     unfinished = bool((frame["runs"] != frame["n"]).any())
     columns += ["runs without a value"] * unfinished
     lines = []
@@ -69,8 +72,20 @@ def accuracy_table(frame: pd.DataFrame) -> str:
         cells = [line["variant"], str(line["n"])]
         for name in present:
             cells += [numbers.mean_std(line, name), numbers.format_interval(line[f"{name}_low"], line[f"{name}_high"])]
+        if scored:
+            cells.append(_range(line["lookalike_low"], line["lookalike_high"]))
         lines.append(cells + [str(line["runs"] - line["n"])] * unfinished)
     return markdown_table(columns, lines)
+
+
+def _margin_words(study: Study) -> str:
+    return f"; the margin of this study is {study.margin:g} points" if study.margin else ""
+
+
+def _range(low: Any, high: Any) -> str:
+    """Return the least and the most as `51 to 100`, one number where they round to the same."""
+    texts = dict.fromkeys(numbers.format_number(value, ".0f") for value in (low, high))
+    return " to ".join(texts)
 
 
 def comparison_section(study: Study, frame: pd.DataFrame) -> Iterator[str]:
@@ -80,17 +95,29 @@ def comparison_section(study: Study, frame: pd.DataFrame) -> Iterator[str]:
     yield heading(f"Compared with {control.control_variant(study)}, measured ({_short(study)})")
     yield (
         "Differences of mean mIoU in percentage points, variant minus control. Welch's p, adjusted by Holm over this "
-        "table, decides at 0.05; the exact permutation p stands beside it with the smallest value it can take. "
-        "Detectable: the true difference that so many seeds of such a spread would show with 80 % probability, in "
-        "one test and at Holm's strictest step.\n"
+        "table, decides at 0.05; the exact permutation p stands beside it with the smallest value it can take. The "
+        "intervals hold all at once with 95 % (Bonferroni), and end at 0 where only Holm's steps show a difference. "
+        "Detectable: the true difference that Welch's test of so many seeds with such spreads shows with 80 % "
+        "probability, in one test and at Holm's strictest step (none: more than mIoU can differ). Means of seeds in "
+        "two groups have none of these: see the seeds that learned. Same within: the least margin within which two "
+        f"one-sided tests at 5 % find a variant and the control the same{_margin_words(study)}.\n"
     )
-    columns = ["variant", "verdict", "n", "difference", "95 % interval", "p", "p (Holm)", "p (permutation)", "smallest"]
-    columns += ["detectable"]
+    columns = [
+        "variant",
+        "verdict",
+        "n",
+        "difference",
+        "95 % interval, all at once",
+        "p",
+        "p (Holm)",
+        "p (permutation)",
+        "smallest",
+    ]
+    columns += ["detectable", "same within"]
     lines = []
     for _, line in frame.iterrows():
         n, other = line["n"], line["n_control"]
         p = [numbers.format_p_value(line[name]) for name in ("p", "p_holm", "p_permutation", "p_permutation_smallest")]
-        detectable = [numbers.format_number(line[name], ".2f") for name in ("detectable", "detectable_in_family")]
         cells = [
             line["variant"],
             line["verdict"],
@@ -98,26 +125,9 @@ def comparison_section(study: Study, frame: pd.DataFrame) -> Iterator[str]:
             numbers.format_number(line["difference"], "+.2f"),
         ]
         cells += [numbers.format_interval(line["low"], line["high"]), *p]
-        lines.append([*cells, " to ".join(dict.fromkeys(detectable))])
+        same = numbers.format_number(line["same_within"], ".2f")
+        lines.append([*cells, verdict_sentences.detectable_text(line), same])
     yield markdown_table(columns, lines, left=2)
-
-
-def learned_cue_section(study: Study, frame: pd.DataFrame) -> Iterator[str]:
-    """Yield how many seeds learned the distant cue, and when; `frame` is the study's `learned_cue_frame`."""
-    if frame.empty:
-        return
-    yield heading(f"Seeds that learned the far cue, measured ({_short(study)})")
-    yield (
-        "Two pairs of classes look alike and differ only by a distant cue; guessing is right for half of their pixels. "
-        f"A seed has learned the cue if at least {100 * learned_cue.LEARNED_ACCURACY:g} % are right at the end. "
-        "Its jump is the first probe during training from which on every probe is above that.\n"
-    )
-    lines = []
-    for _, line in frame.iterrows():
-        gap = "" if pd.isna(line["probe_gap"]) else f"{line['probe_gap']} steps"
-        steps = "" if pd.isna(line["jump_steps"]) else line["jump_steps"]
-        lines.append([line["variant"], f"{line['learned']} of {line['seeds']}", steps, gap])
-    yield markdown_table(["variant", "learned", "seed: step of the jump", "known to within"], lines, left=4)
 
 
 def claims_section(number: int | None, frame: pd.DataFrame) -> Iterator[str]:
@@ -129,15 +139,18 @@ def claims_section(number: int | None, frame: pd.DataFrame) -> Iterator[str]:
     yield (
         "A claim is a difference between two rows: the paper's is *quoted*, ours *measured* here, in another setting "
         "(see below), so that only signs are compared. It agrees or disagrees where Welch's p, adjusted by Holm over "
-        "the claims of one column, is at most 0.05; otherwise it is undetermined. Parameters and operations are "
+        "the claims of one column, is at most 0.05; otherwise it is undetermined. The paper's size may lie inside our "
+        "interval, which then does not refute it here, or above or below it. Parameters and operations are "
         "exact, those of the networks as trained here; unept-bench complexity counts the published ones. Memory is "
         "that of a GPU, which unept-bench memory predicts and no row here holds.\n"
     )
-    columns = ["claim", "outcome", "column", "paper (quoted)", "here (measured)", "95 % interval", "p (Holm)"]
+    columns = ["claim", "outcome", "the paper's size", "column", "paper (quoted)", "here (measured)"]
+    columns += ["95 % interval, all at once", "p (Holm)"]
     lines = [
         [
             line["claim"],
             line["outcome"],
+            DASH if pd.isna(line["size"]) else line["size"],
             line["column"],
             numbers.format_number(line["quoted"], "+.4g"),
             numbers.format_number(line["difference"], "+.2f"),
@@ -146,7 +159,7 @@ def claims_section(number: int | None, frame: pd.DataFrame) -> Iterator[str]:
         ]
         for _, line in frame.iterrows()
     ]
-    yield markdown_table(columns, lines, left=3)
+    yield markdown_table(columns, lines, left=4)
 
 
 def seeds_section(study: Study) -> Iterator[str]:

@@ -48,11 +48,12 @@ def power_lines(study: Study, difference: float) -> Iterator[str]:
         return
     control = power["control"].iloc[0]
     which = f"Differences of {difference:g} points of mIoU from {single_line(control)}"
-    yield f"{which}, two-sided t test at 0.05, 80 % probability."
+    yield f"{which}, Welch's test at 0.05, 80 % probability."
     yield "In brackets: at the strictest step of Holm's correction over these comparisons."
     for _, line in power.iterrows():
-        if pd.isna(line["sd_pooled"]):
-            yield f"{single_line(line['variant'])}: cannot be said without two values a side that differ"
+        if pd.isna(line["power"]):
+            unsaid = "cannot be said without two values a side that differ, of one group of seeds"
+            yield f"{single_line(line['variant'])}: {unsaid}"
             continue
         pairs = [
             (numbers.format_number(line[name], form), numbers.format_number(line[f"{name}_in_family"], form))
@@ -60,7 +61,8 @@ def power_lines(study: Study, difference: float) -> Iterator[str]:
         ]
         seeds, shown, least = (f"{one} ({other})" for one, other in pairs)
         yield single_line(
-            f"{line['variant']}: pooled sd {line['sd_pooled']:.2f}; {seeds} seeds needed; {line['n']} seeds show it "
+            f"{line['variant']}: sd {line['sd']:.2f} against {line['sd_control']:.2f}; {seeds} seeds needed; "
+            f"{line['n']} seeds show it "
             f"with {shown} probability and could show {least} points"
         )
 

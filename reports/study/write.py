@@ -10,20 +10,21 @@ from bench.results.attention_trials import trial_warnings
 from bench.results.rows import data_digest_of
 from bench.results.store import Store
 from reports.analysis.control import control_variant
-from reports.analysis.study_rows import Row, Study, assemble_study, first_variants, value_at
+from reports.analysis.study_rows import Row, Study, assemble_study, finite_number, first_variants, value_at
 from reports.formats.report_files import report_folder, write_files
 from reports.study import qualitative, report
 
 Source = Path | Store  # a study's folder, or its rows as they are held
 
 
-def read_study(outs: Sequence[Source], experiment: str, control: str = "") -> Study:
+def read_study(outs: Sequence[Source], experiment: str, control: str = "", margin: float | None = None) -> Study:
     """Return the rows that `experiment` lists in the studies' folders, read together.
 
     Args:
         outs: Folders of the studies, or their stores.
         experiment: Name of the experiment.
         control: Replaces the control that the experiment declares.
+        margin: Replaces its margin of equivalence, percent points of mIoU.
 
     Raises:
         ValueError: A folder is no study, none has such an experiment, rows of different presets or data would meet, or
@@ -46,6 +47,7 @@ def read_study(outs: Sequence[Source], experiment: str, control: str = "") -> St
         planned=planned.values(),
         commands=[command for command in commands if command],
         control=control or abouts[0].get("control"),
+        margin=margin or finite_number(abouts[0].get("margin")),
         warnings=[warning for store in stores for warning in trial_warnings(store.out, rows)],
         problems=[problem for records in (*runs, *measures) for problem in records.problems],
     )
@@ -55,7 +57,12 @@ def read_study(outs: Sequence[Source], experiment: str, control: str = "") -> St
 
 
 def write_report(
-    outs: Source | Sequence[Source], experiment: str, *, control: str = "", with_pictures: bool = True
+    outs: Source | Sequence[Source],
+    experiment: str,
+    *,
+    control: str = "",
+    margin: float | None = None,
+    with_pictures: bool = True,
 ) -> list[Path]:
     """Write the report of one experiment to `report/EXPERIMENT/` in the study's folder and return its files, pages
     first.
@@ -67,6 +74,7 @@ def write_report(
             has the experiment takes the report.
         experiment: Name of the experiment.
         control: Replaces the control that the experiment declares.
+        margin: Replaces its margin of equivalence, percent points of mIoU.
         with_pictures: False leaves out every picture of the data, whose licence may forbid it; an old `pictures.png` is
             removed.
 
@@ -77,7 +85,7 @@ def write_report(
     stores = _stores_with([outs] if isinstance(outs, Path | Store) else outs, experiment)
     folder = report_folder(stores[0].out, experiment)
     with stores[0].lock():
-        study = read_study(stores, experiment, control)
+        study = read_study(stores, experiment, control, margin)
         drawn = None
         if with_pictures:
             shown = first_variants(study, report.MAX_DRAWN, control_variant(study))

@@ -141,7 +141,9 @@ class Scenes:
         self.config = config
         self.split = split
         self._length = (config.scene_train, config.scene_val, config.scene_test)[SPLITS.index(split)]
-        self._shared = _shared_scenes(config)
+        size, identity = config.scene_size, repr(sorted(asdict(config).items()))
+        scenes = config.scene_train + config.scene_val + config.scene_test
+        self._shared = scene_cache("scenes", ((size, size, 3), (size, size)), identity, scenes)
 
     def __len__(self) -> int:
         return self._length
@@ -162,12 +164,17 @@ class Scenes:
 _drawn: LRUCache[tuple[Bytes, ...]] = LRUCache(_KEPT_BYTES)
 
 
-def _shared_scenes(config: SceneConfig) -> SharedCache:
-    """Return the file of scenes of this configuration, drawn by this package's sources with this version of NumPy."""
+def scene_cache(name: str, shapes: tuple[tuple[int, ...], ...], identity: str, scenes: int) -> SharedCache:
+    """Return the file of scenes of one configuration, drawn by this package's sources with this version of NumPy.
+
+    Args:
+        name: Start of the file's name.
+        shapes: Shape of each array of a scene.
+        identity: The configuration as text.
+        scenes: Number of scenes in all splits.
+    """
     sources = sorted(map(str, Path(__file__).parent.glob("*.py")))
-    size, scenes = config.scene_size, config.scene_train + config.scene_val + config.scene_test
-    makers = (source_digest(*sources), np.__version__, repr(sorted(asdict(config).items())))
-    return shared_cache("scenes", ((size, size, 3), (size, size)), makers, 2 * scenes)
+    return shared_cache(name, shapes, (source_digest(*sources), np.__version__, identity), 2 * scenes)
 
 
 def draw(config: SceneConfig, rng: np.random.Generator) -> tuple[Bytes, Bytes]:
@@ -182,18 +189,18 @@ def draw(config: SceneConfig, rng: np.random.Generator) -> tuple[Bytes, Bytes]:
 
     owner = np.zeros((size, size), dtype=np.int64)  # object seen at a pixel: a row of the two tables below
     labels = [SKY, GROUND]
-    colours = [_shade(_COLOURS[SKY], rng), _shade(_COLOURS[GROUND], rng)]
-    horizon = _horizon(config, rng)
-    owner[np.arange(size)[:, None] >= horizon[None, :]] = 1
+    colours = [shade(_COLOURS[SKY], rng), shade(_COLOURS[GROUND], rng)]
+    skyline = horizon(config, rng)
+    owner[np.arange(size)[:, None] >= skyline[None, :]] = 1
 
     for thing in _objects(config, rng, left, top):
         owner[thing.rows, thing.columns][thing.mask] = len(labels)
         labels.append(thing.kind + cue)
-        colours.append(_shade(_COLOURS[thing.kind], rng))
-    for rows, columns in _poles(config, rng, horizon):
+        colours.append(shade(_COLOURS[thing.kind], rng))
+    for rows, columns in _poles(config, rng, skyline):
         owner[rows, columns] = len(labels)
         labels.append(POLE)
-        colours.append(_shade(_COLOURS[POLE], rng))
+        colours.append(shade(_COLOURS[POLE], rng))
 
     owner[top : top + tall, left : left + wide] = len(labels)
     owner[top + 1 : top + tall - 1, left + 1 : left + wide - 1] = len(labels) + 1
@@ -221,24 +228,24 @@ def _jitter(config: SceneConfig) -> int:
     return config.scene_emblem // 6
 
 
-def _shade(colour: tuple[int, int, int], rng: np.random.Generator) -> Floats:
+def shade(colour: tuple[int, int, int], rng: np.random.Generator) -> Floats:
     """Return a slightly changed colour, so that two objects of a kind differ."""
     return np.array(colour) + rng.uniform(-14, 14) + rng.uniform(-8, 8, size=3)
 
 
-def _wave(turns: Floats) -> Floats:
+def wave(turns: Floats) -> Floats:
     """Return a smooth odd wave of period 1 and amplitude 1, made of parabolas."""
     phase = 2 * (turns - np.floor(turns)) - 1
     return 4 * phase * (1 - np.abs(phase))
 
 
-def _horizon(config: SceneConfig, rng: np.random.Generator) -> Floats:
+def horizon(config: SceneConfig, rng: np.random.Generator) -> Floats:
     """Return the first row of ground for each column: a long wave and a short one."""
     size = config.scene_size
     columns = np.arange(size) / size
     level, tall, phase_long, phase_short = rng.uniform(size=4)
-    long_wave = size / 16 * (0.5 + tall) * _wave(columns * 1.5 + phase_long)
-    return size * (0.4 + 0.2 * level) + long_wave + config.scene_detail * _wave(columns * 8 + phase_short)
+    long_wave = size / 16 * (0.5 + tall) * wave(columns * 1.5 + phase_long)
+    return size * (0.4 + 0.2 * level) + long_wave + config.scene_detail * wave(columns * 8 + phase_short)
 
 
 def _objects(config: SceneConfig, rng: np.random.Generator, left: int, top: int) -> list[_Object]:
@@ -265,13 +272,13 @@ def _objects(config: SceneConfig, rng: np.random.Generator, left: int, top: int)
 
     objects = []
     for i in kept:
-        columns, rows = _span(x[i], extent_x[i], size), _span(y[i], extent_y[i], size)
+        columns, rows = span(x[i], extent_x[i], size), span(y[i], extent_y[i], size)
         dx = np.arange(columns.start, columns.stop)[None, :] - x[i]
         dy = np.arange(rows.start, rows.stop)[:, None] - y[i]
         u = cosine[i] * dx + sine[i] * dy
         v = cosine[i] * dy - sine[i] * dx
-        wavy_u = (u + ripple[i] * _wave(v / 6 + phase_u[i])) / half_u[i]
-        wavy_v = (v + ripple[i] * _wave(u / 6 + phase_v[i])) / half_v[i]
+        wavy_u = (u + ripple[i] * wave(v / 6 + phase_u[i])) / half_u[i]
+        wavy_v = (v + ripple[i] * wave(u / 6 + phase_v[i])) / half_v[i]
         if kinds[i]:
             objects.append(_Object(rows, columns, wavy_u * wavy_u + wavy_v * wavy_v <= 1, ELLIPSE))
         else:
@@ -279,18 +286,18 @@ def _objects(config: SceneConfig, rng: np.random.Generator, left: int, top: int)
     return objects
 
 
-def _span(middle: float, extent: float, size: int) -> slice:
+def span(middle: float, extent: float, size: int) -> slice:
     """Return the pixels from middle - extent to middle + extent that lie in the scene."""
     return slice(max(int(middle - extent), 0), min(int(middle + extent) + 1, size))
 
 
-def _poles(config: SceneConfig, rng: np.random.Generator, horizon: Floats) -> list[tuple[slice, slice]]:
+def _poles(config: SceneConfig, rng: np.random.Generator, skyline: Floats) -> list[tuple[slice, slice]]:
     """Draw row and column ranges of upright poles that stand on the ground and rise above the horizon."""
     size, width = config.scene_size, config.scene_pole_width
     poles = []
     for position, foot, height in rng.uniform(size=(int(rng.integers(config.scene_poles + 1)), 3)):
         column = int(position * max(size - width + 1, 1))
-        ground = horizon[min(column, size - 1)]
+        ground = skyline[min(column, size - 1)]
         bottom = int(ground + (size - ground) * 0.6 * foot) + 1
         tall = int(size * (0.25 + 0.25 * height))
         poles.append((slice(max(bottom - tall, 0), bottom), slice(column, column + width)))

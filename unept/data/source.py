@@ -1,4 +1,4 @@
-"""Opens data sets from specifications: `scenes`, `folder:PATH`, `folder:PATH?classes=N`, `ade20k:PATH` and so on."""
+"""Opens data sets from specifications: `scenes`, `scenes:v2`, `folder:PATH`, `ade20k:PATH` and so on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from unept.data.folder import open_folder, split_lists
 from unept.data.image_dataset import Pictures
 from unept.data.pascal_context import open_pascal_context
 from unept.data.sample import Dataset
+from unept.data.scene_spec import KIND as SCENES
+from unept.data.scene_spec import SceneSpec, is_generated, parse_scene_spec
 from unept.data.scenes import SceneConfig, Scenes
+from unept.data.scenes_v2 import ScenesV2
 from unept.utils.container import usable_cores
 from unept.utils.paths import quoted_path, user_path
 
@@ -25,8 +28,9 @@ OWNED: Mapping[str, tuple[Callable[[Path, str], Pictures], str]] = {
     "cityscapes": (open_cityscapes, "leftImg8bit"),
     "pascal_context": (open_pascal_context, "JPEGImages"),
 }
-KINDS = ("scenes", "folder", *OWNED)
-FORMS = f"scenes, folder:PATH, {', '.join(f'{kind}:PATH' for kind in [*OWNED][:-1])} or {[*OWNED][-1]}:PATH"
+KINDS = (SCENES, "folder", *OWNED)
+_PATHS = [f"{kind}:PATH" for kind in ("folder", *OWNED)]
+FORMS = f"{SCENES}, {SCENES}:v2, {', '.join(_PATHS[:-1])} or {_PATHS[-1]}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,7 @@ class _Spec:
     kind: str
     root: Path
     classes: int | None
+    scenes: SceneSpec | None = None
 
 
 def open_data(spec: str, split: str, scenes: SceneConfig | None = None) -> Dataset:
@@ -53,7 +58,7 @@ def open_data(spec: str, split: str, scenes: SceneConfig | None = None) -> Datas
 def open_incomplete(spec: str, split: str) -> Pictures:
     """Open one split of a data set in files; pictures without label are left out and listed in its `files`."""
     parsed = _parse(spec)
-    if parsed.kind == "scenes":
+    if parsed.scenes:
         raise ValueError(f"data {spec!r}: scenes are generated: there are no files to read")
     return _open_files(parsed, split)
 
@@ -123,8 +128,8 @@ def check_data(
 
 
 def _open(spec: _Spec, split: str, scenes: SceneConfig) -> Dataset:
-    if spec.kind == "scenes":
-        return Scenes(scenes, split)
+    if spec.scenes:
+        return Scenes(scenes, split) if spec.scenes.version == "v1" else ScenesV2(scenes, split, spec.scenes.emblems)
     pictures = _open_files(spec, split)
     unpaired = pictures.files.unpaired
     if unpaired:
@@ -151,13 +156,11 @@ def _check_files(spec: _Spec, split: str) -> None:
 
 
 def _parse(spec: str) -> _Spec:
-    kind, colon, rest = spec.partition(":")
+    kind, _, rest = spec.partition(":")
     if kind not in KINDS:
         raise ValueError(f"data {spec!r}: expected {FORMS}{_meant(spec, kind)}")
-    if kind == "scenes":
-        if colon:
-            raise ValueError(f"data {spec!r}: scenes take no path")
-        return _Spec(kind=kind, root=Path(), classes=None)
+    if is_generated(spec):
+        return _Spec(kind=kind, root=Path(), classes=None, scenes=parse_scene_spec(spec))
     path, flag, number = rest.partition("?classes=")
     if not path:
         raise ValueError(f"data {spec!r}: no path (expected {kind}:PATH)")

@@ -27,6 +27,7 @@ from bench.stats import bootstrap
 from unept.checkpoints import model_file
 from unept.config import SLOTS
 from unept.data import Dataset, open_data
+from unept.data.scene_spec import recorded_spec
 from unept.utils.atomic_files import atomic_write
 from unept.utils.file_locks import file_lock
 
@@ -158,7 +159,7 @@ def _job(
             say(line)
     decides = {
         "checkpoint": checkpoint.digest,
-        "data": f"{kind}:{data.digest}" if data else kind,
+        "data": f"{kind}:{data.digest}" if data else recorded_spec(request.data),
         "split": request.split,
         "pictures": count,
         "protocol": asdict(protocol),
@@ -233,7 +234,7 @@ def _scored(
         "checkpoint": str(job.checkpoint),
         "sha256": checkpoint.digest,
         "facts": checkpoint.facts,
-        "data": job.data,
+        "data": recorded_spec(job.data),
         "data_digest": job.data_digest,
         "split": job.split,
         "pictures": job.count,

@@ -493,7 +493,7 @@ def test_duplicates_that_the_owners_distribute_are_remarks(tmp_path: Path, owner
     ("spec", "message"),
     [
         ("scenes", "there are no files to read"),
-        ("nowhere", "data 'nowhere': expected scenes, folder:PATH"),
+        ("nowhere", "data 'nowhere': expected scenes, scenes:v2, folder:PATH"),
         ("ade20k:nowhere", "nowhere: data folder does not exist"),
         ("ade20k:", "no path"),
         ("", "data '': expected scenes"),

@@ -54,3 +54,8 @@ def test_error_of_six_cells_and_five_seeds_in_many_studies() -> None:
     by_permutation, by_limit = errors(6000, seed=3)
     assert 0.04 <= by_permutation <= 0.06
     assert by_limit < 0.04
+
+
+def test_a_grid_of_thousands_of_cells_takes_no_memory_and_little_time() -> None:
+    result = friedman_test(np.random.default_rng(4).normal(size=(5, 20_000)).tolist())
+    assert result.p == result.p_chi_squared

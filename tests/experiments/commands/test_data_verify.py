@@ -40,7 +40,7 @@ def test_a_data_set_is_verified(capsys: pytest.CaptureFixture[str], place: Path)
         (["data"], "Missing command"),
         (["data", "verfy"], "verfy"),
         (["data", "verify"], "Missing argument"),
-        (["data", "verify", "absent"], "data 'absent': expected scenes, folder:PATH"),
+        (["data", "verify", "absent"], "data 'absent': expected scenes, scenes:v2, folder:PATH"),
         (["data", "verify", "cityscapes:absent"], "absent: data folder does not exist"),
         (["data", "verify", "cityscape:absent"], "did you mean cityscapes?"),
         (["data", "verify", "scenes"], "there are no files to read"),

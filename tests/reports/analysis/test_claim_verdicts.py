@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from locations import ROOT
 from scipy import stats
 from synthetic import measure_row, run_row
 
@@ -13,6 +14,7 @@ from reports.analysis.claim_verdicts import claims_frame
 from reports.analysis.study_rows import Study, assemble_study
 from reports.paper import figures
 from reports.paper.claims import CLAIMS, STAND_INS
+from reports.study.record import read_record
 
 SPREAD = (0.000, 0.004, -0.004, 0.002, -0.002)
 
@@ -36,10 +38,15 @@ def test_the_ladder_agrees_disagrees_or_stays_open() -> None:
     assert first["unit"] == "points"
     assert first["n"] == 5
     theirs = stats.ttest_ind([45 + 100 * s for s in SPREAD], [40 + 100 * s for s in SPREAD], equal_var=False)
-    interval = theirs.confidence_interval(0.95)
+    interval = theirs.confidence_interval(1 - 0.05 / 3)  # three claims of the column, which hold at once
     assert (first["low"], first["high"]) == pytest.approx((interval.low, interval.high))
     assert first["p_holm"] == pytest.approx(3 * theirs.pvalue)
     assert second["detectable"] > 0.1
+    assert [line["size"] for line in (first, second, third)] == [
+        "below our interval",
+        "above our interval",
+        "above our interval",
+    ]
     assert {line["outcome"] for line in lines(frame, 5, "pixAcc")} == {"agrees", "undetermined", "disagrees"}
     assert set(frame[frame["table"] != 5]["outcome"]) == {"not run"}
 
@@ -140,3 +147,15 @@ def test_variants_on_another_backbone_stand_in_for_the_rows_of_table_8() -> None
     assert found["higher mIoU than Reformer, ResNet50"]["outcome"] == "not run"
     assert found["higher mIoU than SETR, T-large"]["outcome"] == "not run"  # against DeiT, which nothing stands in for
     assert set(STAND_INS) < set(figures.TABLES[8].rows)
+
+
+def test_a_claim_that_stays_open_may_be_of_a_size_that_we_refute() -> None:
+    frame = claims_frame(read_record(ROOT / "reports/records/quick-grid-1000-steps"), 6).set_index(["column", "claim"])
+    open_claims = frame.loc[[("mIoU", f"three levels rather than one raise mIoU at N={n}") for n in (4, 16, 64)]]
+    assert set(open_claims["outcome"]) == {"undetermined"}
+    assert open_claims["size"].fillna("").tolist() == ["", "above our interval", "above our interval"]
+    near = frame.loc[("mIoU", "16 points rather than 64 raise mIoU at L=3")]
+    assert (near["outcome"], near["size"]) == ("undetermined", "inside our interval")
+    learning = claims_frame(read_record(ROOT / "reports/records/table-5"), 5).set_index(["column", "claim"])
+    line = learning.loc[("mIoU", "adding spatial path raises mIoU")]
+    assert (line["outcome"], line["size"]) == ("agrees", "below our interval")  # learning against not learning

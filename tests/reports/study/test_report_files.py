@@ -30,6 +30,8 @@ TABLES = (
     "seeds",
     "axes",
     "learning",
+    "time_to_learn",
+    "probes",
     "boundaries",
     "refinement",
     "cost",

@@ -8,7 +8,7 @@ from typing import Any
 from scipy import stats
 from synthetic import measure_row, run_row
 
-from bench.stats import seed_statistics
+from bench.stats import welch_power
 from reports.analysis import verdict_sentences
 from reports.analysis.analysis_frames import analysis_frames
 from reports.analysis.study_rows import Study, assemble_study
@@ -60,16 +60,16 @@ def test_a_study_without_runs_is_a_table_of_dashes() -> None:
 
 def test_power_of_each_variant_against_the_control() -> None:
     made = list(terminal.power_lines(study(), 2.0))
-    assert made[0] == "Differences of 2 points of mIoU from none, two-sided t test at 0.05, 80 % probability."
+    assert made[0] == "Differences of 2 points of mIoU from none, Welch's test at 0.05, 80 % probability."
     assert len(made) == 4
     first, second = made[2:]
     sd = stats.tstd([40, 41, 43])  # the same on both sides
-    needed = seed_statistics.seeds_needed(2.0, sd, 0.8, 0.05)
+    needed = welch_power.seeds_needed(2.0, (sd, sd), 0.8, 0.05)
     assert first.startswith(
-        f"a much longer | *name*: pooled sd {sd:.2f}; {needed} ({needed}) seeds needed; 3 seeds show"
+        f"a much longer | *name*: sd {sd:.2f} against {sd:.2f}; {needed} ({needed}) seeds needed; 3 seeds show"
     )
-    assert f"could show {seed_statistics.detectable_difference(sd, 3, 0.8, 0.05):.2f} (" in first
-    assert second == "lost: cannot be said without two values a side that differ"
+    assert f"could show {welch_power.detectable_difference(welch_power.equal_design(sd, 3)):.2f} (" in first
+    assert second == "lost: cannot be said without two values a side that differ, of one group of seeds"
 
 
 def test_power_in_brackets_is_at_the_strictest_step() -> None:
@@ -78,7 +78,7 @@ def test_power_in_brackets_is_at_the_strictest_step() -> None:
     found = re.search(r"(\d+) \((\d+)\) seeds needed", line)
     assert found
     one, strictest = map(int, found.groups())
-    assert strictest == seed_statistics.seeds_needed(2.0, 2.0, 0.8, 0.05 / 3)
+    assert strictest == welch_power.seeds_needed(2.0, (2.0, 2.0), 0.8, 0.05 / 3)
     assert strictest > one
 
 

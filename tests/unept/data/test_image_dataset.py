@@ -352,17 +352,20 @@ def test_number_of_classes_against_the_model(folder):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("", "expected scenes, folder:PATH, ade20k:PATH, cityscapes:PATH or pascal_context:PATH"),
+        ("", "expected scenes, scenes:v2, folder:PATH, ade20k:PATH, cityscapes:PATH or"),
         ("scene", "did you mean scenes?"),
         ("ade20", "did you mean ade20k?"),
-        ("scenes:x", "scenes take no path"),
+        ("scenes:x", "scenes are generated and have no path"),
         ("folder:", "no path"),
         ("folder", "no path"),
         ("folder:x?classes=", "with 1 to 255 classes"),
         ("folder:x?classes=-1", "with 1 to 255 classes"),
         ("folder:x?classes=256", "with 1 to 255 classes"),
         ("ade20k:x?classes=3", "folder:PATH?classes=NUMBER"),
-        ("/data/camvid", "expected scenes, folder:PATH, ade20k:PATH, cityscapes:PATH or pascal_context:PATH"),
+        (
+            "/data/camvid",
+            "expected scenes, scenes:v2, folder:PATH, ade20k:PATH, cityscapes:PATH or",
+        ),
     ],
 )
 def test_malformed_specifications(spec, message):
