@@ -131,7 +131,9 @@ class _Child:
         return self.process.poll() is not None
 
     def end(self) -> None:
-        """Kill it, and all that it has started."""
+        """Kill it, and all that it has started; once, since its number may be another process's afterwards."""
+        if self.channel.fileno() < 0:
+            return
         self.channel.close()
         if self.process.returncode is None:
             self.process.kill()
