@@ -150,17 +150,21 @@ def test_a_command_prints_and_its_exit_code_comes_back(capfd: pytest.CaptureFixt
 )
 def test_a_stop_reaches_the_child_and_a_second_one_ends_it(text: str, signals: int) -> None:
     code = (
-        "import sys; from bench import user_code; user_code.SECOND_SIGNAL_SECONDS = 0.5\n"
+        "import signal, sys; from bench import user_code; user_code.SECOND_SIGNAL_SECONDS = 0.5\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
         f"words = [\"print('begun', flush=True); {text}\", '0']\n"
         f"sys.exit(user_code.run_isolated('{HERE}:command', words, about='own'))"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "begun\n"
-        for _ in range(signals):
-            process.send_signal(signal.SIGINT)
-            time.sleep(1.0)
-        assert process.wait(30) == 130
+        try:
+            for _ in range(signals):
+                process.send_signal(signal.SIGINT)
+                time.sleep(1.0)
+            assert process.wait(30) == 130
+        finally:
+            process.kill()
 
 
 def test_the_limit_is_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
