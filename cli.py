@@ -139,7 +139,7 @@ def _exit_code(run: Callable[[], int], words: Sequence[str]) -> int:
     except SystemExit as stop:
         if words[:1] in COMPLETION_OPTIONS:
             return int(stop.code or 0)
-        return refuse(f"a module that a slot names ended the program while it was imported (exit code {stop.code})")
+        return refuse(f"code outside this program ended it (SystemExit: {stop.code})")
     except OSError as error:
         explained = explain_os_error(error)
         if explained is None:

@@ -47,6 +47,7 @@ def run_child(
     variables: Mapping[str, str] | None = None,
     capture: bool = False,
     seconds: float | None = None,
+    path: Sequence[str] | None = None,
 ) -> ChildOutcome:
     """Run `python -m MODULE SPEC.json RESULT.json` and wait for it. Its standard input is empty.
 
@@ -57,6 +58,7 @@ def run_child(
         capture: Keep what the child prints from the terminal; its standard error is in the outcome.
         seconds: What the child may take; None for no limit. Such a child has a session of its own, and every process
             that it left there is killed with it.
+        path: Where it imports from; None for what Python finds by itself, the working directory first.
     """
     status, interrupted, timed_out, process = 0, False, False, None
     with tempfile.TemporaryDirectory() as folder:
@@ -65,7 +67,7 @@ def run_child(
         with open(Path(folder, "stderr"), "w+b") as errors:  # a file: a pipe would last as long as its last holder
             try:
                 process = subprocess.Popen(
-                    [sys.executable, "-m", module, str(spec_file), str(result_file)],
+                    [*child_command(module, path), str(spec_file), str(result_file)],
                     env={**os.environ, **(variables or {})},
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL if capture else None,
@@ -85,6 +87,21 @@ def run_child(
     return ChildOutcome(result=result, exit_status=status, stderr=stderr, interrupted=interrupted, timed_out=timed_out)
 
 
+def child_command(module: str, path: Sequence[str] | None) -> list[str]:
+    """Return the command line, without arguments, of a process that runs a module; `path` as `run_child` takes it."""
+    if path is None:
+        return [sys.executable, "-m", module]
+    run = f"import runpy; runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+    return [sys.executable, "-c", f"import sys; sys.path[:] = {[*path]!r}; {run}"]
+
+
+def end_session(process: subprocess.Popen[bytes]) -> None:
+    """Kill what is left of the session that a process began, whether the process itself has ended or not."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
 def _end(process: subprocess.Popen[bytes] | None, *, and_others: bool) -> None:
     """Kill a child that still runs, and the others of its session."""
     if process is None:
@@ -92,8 +109,7 @@ def _end(process: subprocess.Popen[bytes] | None, *, and_others: bool) -> None:
     if process.returncode is None:
         process.kill()
     if and_others:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        end_session(process)
     process.wait()
 
 

@@ -17,8 +17,9 @@ PACKAGES = ("unept", "bench", "reports", "experiments", "cli")  # from the botto
 # Rooms of a package by floor, from the bottom up. A room imports from floors below its own, never from its own floor.
 FLOORS: Mapping[str, Sequence[Sequence[str]]] = {
     "bench": (
-        ("errors", "units"),
-        ("config", "dataset_check", "stats", "timing", "child_process"),
+        ("errors", "units", "child_process"),
+        ("user_code",),
+        ("config", "dataset_check", "stats", "timing"),
         ("results",),
         ("environment", "distributed"),
         ("launchers", "microbench"),

@@ -1,10 +1,9 @@
-"""The rules of a model's configuration, checked without building it; torch is imported for a user's class alone."""
+"""The rules of a model's configuration, checked without building it: neither torch nor a user's class is imported."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
-import os
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -25,6 +24,7 @@ from unept.catalogue import (
 )
 from unept.config import SLOTS, ModelConfig, options_of
 from unept.utils.messages import nearest_clause
+from unept.utils.user_code import has_safe_path, working_directory
 
 CHOICES = {
     "offset_init": ("released", "scaled"),
@@ -121,7 +121,7 @@ def check_network(config: ModelConfig) -> None:
 def check_slot(slot: str, name: str, options: Iterable[str] = ()) -> None:
     """Check that the attention `name` with the `options` of these names can be used in `slot`; builds nothing.
 
-    The class of `module:Class` is imported, and with it torch; a module that is not there is refused before.
+    Of `module:Class` only the module is looked for: what there is to say of the class is said where it is made.
 
     Raises:
         ValueError: In one line, for an unknown slot or name and for options that the class does not take.
@@ -130,10 +130,6 @@ def check_slot(slot: str, name: str, options: Iterable[str] = ()) -> None:
         check_options(f"{slot}={name}", slot_attentions(slot)[name], options)
         return
     check_module(f"{slot}={name}", name.partition(":")[0])
-
-    from unept import attention
-
-    check_options(f"{slot}={name}", attention.attention_parameters(slot, name), options)
 
 
 def check_values(slot: str, name: str, options: Mapping[str, Any], heads: int) -> None:
@@ -151,8 +147,8 @@ def check_module(said: str, module_name: str) -> None:
     """
     top = module_name.partition(".")[0]
     before = list(sys.path)
-    if not sys.flags.safe_path:
-        sys.path.append(os.getcwd())
+    if not has_safe_path():
+        sys.path.append(working_directory())
     importlib.invalidate_caches()
     try:
         is_there = top in sys.modules or importlib.util.find_spec(top) is not None

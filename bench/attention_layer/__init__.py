@@ -18,8 +18,12 @@ from bench.attention_layer.attention_under_test import AttentionUnderTest, Shape
 from bench.attention_layer.budget import CHECK_SECONDS, OutOfTime, TimeBudget
 from bench.attention_layer.result import CheckLine, Status, failure_line
 from bench.profiling.memory.layer_peak import MAP_SIDES
+from unept.utils import user_code
+
+CHECK_ALLOWANCE = 3.0  # times the limit of a user's code that one check may take
 
 __all__ = [
+    "CHECK_ALLOWANCE",
     "CHECK_SECONDS",
     "AttentionUnderTest",
     "CheckEffort",
@@ -140,8 +144,9 @@ def run_check(check: LayerCheck, failed: Sequence[str]) -> list[CheckLine]:
     if missing:
         return [CheckLine(status="INFO", name=check.name, text=f"not looked at, since {missing[0]} fails")]
     try:
-        lines = check.run()
-    except Exception as error:  # an author's code may raise anything; the other checks go on
+        with user_code.running(f"check {check.name!r}", allowance=CHECK_ALLOWANCE):
+            lines = check.run()
+    except (Exception, SystemExit) as error:  # an author's code may raise anything; the other checks go on
         return [failure_line(check.name, error)]
     return [lines] if isinstance(lines, CheckLine) else lines
 
@@ -152,8 +157,11 @@ def _checks(
     shapes, traced, repeatable = ("shapes",), ("fake-tensor trace",), ("determinism in evaluation",)
     maps = _square(effort.side, subject.levels)
     near = _square(effort.reach, subject.levels)
-    checks = [
+    checks = [  # what takes no time comes first: it is known however slow the attention is
         LayerCheck(name="shapes", run=lambda: behaviour.check_shapes(subject)),
+        LayerCheck(name="fake-tensor trace", run=lambda: costs.check_fake_tensor_trace(subject, maps)),
+        LayerCheck(name="operations counted", run=lambda: costs.check_operations(subject, maps), needs=traced),
+        LayerCheck(name="parameters", run=lambda: costs.check_parameters(subject, near)),
         LayerCheck(name="gradients in float64", run=lambda: gradients.check_gradients(subject)),
         LayerCheck(name="determinism in evaluation", run=lambda: behaviour.check_determinism(subject)),
         LayerCheck(
@@ -162,9 +170,6 @@ def _checks(
         LayerCheck(name="permutation", run=lambda: behaviour.check_permutation(subject, effort.middle), needs=shapes),
         LayerCheck(name="padding", run=lambda: behaviour.check_padding(subject, effort.middle), needs=shapes),
         LayerCheck(name="padding of its own", run=lambda: behaviour.check_inner_padding(subject)),
-        LayerCheck(name="fake-tensor trace", run=lambda: costs.check_fake_tensor_trace(subject, maps)),
-        LayerCheck(name="operations counted", run=lambda: costs.check_operations(subject, maps), needs=traced),
-        LayerCheck(name="parameters", run=lambda: costs.check_parameters(subject, near)),
         LayerCheck(name="memory exponent", run=lambda: costs.check_memory(subject, maps, effort.sides), needs=traced),
         LayerCheck(
             name="reach after two layers",

@@ -26,7 +26,7 @@ def trial_results(spec: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the result before and after each check."""
     yield {"lines": [], "at": "import"}
     from bench.attention_layer import AttentionUnderTest, brief_checks, run_check
-    from bench.attention_layer.result import CheckLine, failure_line
+    from bench.attention_layer.result import CheckLine
     from bench.config.settings import settings_from_dict
 
     model = settings_from_dict(spec["settings"]).model
@@ -35,10 +35,7 @@ def trial_results(spec: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     lines: list[CheckLine] = []
     for check in brief_checks(subject, ((side, side),) * subject.levels):
         yield {"lines": [*map(asdict, lines)], "at": check.name}
-        try:
-            lines += run_check(check, [line.name for line in lines if line.status == "FAIL"])
-        except SystemExit as error:
-            lines.append(failure_line(check.name, error))
+        lines += run_check(check, [line.name for line in lines if line.status == "FAIL"])
     yield {"lines": [*map(asdict, lines)], "at": ""}
 
 

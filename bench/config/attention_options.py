@@ -13,7 +13,8 @@ from typing import Any
 
 from bench.config.fields import check_number, did_you_mean, one_of, parse_as
 from bench.config.settings import Settings, settings_from_dict, settings_to_dict
-from unept.catalogue import KEYWORDS, is_own_class, slot_attentions
+from bench.config.user_parameters import user_parameters
+from unept.catalogue import KEYWORDS, check_options, is_own_class, slot_attentions
 from unept.config import SLOTS, ModelConfig
 from unept.config_rules import check_module, check_slot, check_values
 
@@ -68,7 +69,8 @@ def model_with_attention(slot: str, name: str, words: Iterable[str], base: Model
         if parameter in parameters:
             raise ValueError(f"--set {word}: {parameter} is given twice")
         parameters[parameter] = value
-    check_slot(slot, name, parameters)
+    check_slot(slot, name)
+    check_options(f"{slot}={name}", _parameters(slot, name), parameters)
     options = applicable_options(model, {f"{slot}.{parameter}": value for parameter, value in parameters.items()})
     check_values(slot, name, {option.partition(".")[2]: value for option, value in options.items()}, model.heads)
     return dataclasses.replace(model, attention_options=tuple(sorted(options.items())))
@@ -131,10 +133,7 @@ def _parameters(slot: str, kind: str) -> Mapping[str, Any]:
     if not is_own_class(slot, kind):
         return slot_attentions(slot)[kind]
     check_module(f"{slot}={kind}", kind.partition(":")[0])
-
-    from unept import attention  # imports torch
-
-    return attention.attention_parameters(slot, kind)
+    return user_parameters(slot, kind)
 
 
 def _value(text: str, kind: Any, word: str) -> Any:

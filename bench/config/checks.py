@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from bench import user_code
 from bench.config.grid import Variant, prefix_variant, validate_settings
-from bench.config.settings import Settings
+from bench.config.settings import Settings, settings_from_dict, settings_to_dict
+from unept.config import SLOTS, ModelConfig
 from unept.config_rules import check_weights
 
 
@@ -35,28 +38,52 @@ def read_class_names(base: Settings, *, named_by_user: bool) -> tuple[str, ...]:
 def check_variants(variants: Sequence[Variant]) -> None:
     """Build each variant's model on the meta device, so that an impossible one is refused before a long study.
 
-    A user's own module that fails in another way than by ValueError is left to its run, which then has a row.
+    A model with a user's module is built in a process of its own. One that fails in another way than by ValueError is
+    left to its run, which then has a row.
 
     Raises:
         ValueError: Led by the name of the variant.
     """
     for variant in variants:
         _check_without_building(variant)
+    isolated = [variant for variant in variants if user_modules(variant.settings.model)]
+    problems: dict[str, str] = {}
+    if isolated:
+        names = ", ".join(dict.fromkeys(name for variant in isolated for name in user_modules(variant.settings.model)))
+        settings = [settings_to_dict(variant.settings) for variant in isolated]
+        said = user_code.call_isolated("bench.config.checks:problems_of", settings, about=names)
+        problems = {variant.name: problem for variant, problem in zip(isolated, said, strict=True)}
+    for variant in variants:
+        problem = problems[variant.name] if variant.name in problems else problem_of(variant.settings)
+        if problem:
+            raise ValueError(prefix_variant(variant.name, ValueError(problem)))
 
+
+def user_modules(model: ModelConfig) -> list[str]:
+    """Return the users' `module:Class` in the slots of a model."""
+    return [name for slot in SLOTS if ":" in (name := getattr(model, slot))]
+
+
+def problems_of(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return `problem_of` each of the settings, which are plain values."""
+    return [problem_of(settings_from_dict(dict(one))) for one in settings]
+
+
+def problem_of(settings: Settings) -> str:
+    """Return why the model of settings cannot be built; "" where it can."""
     import torch
 
-    from unept.model import build  # out of the loop: a package that is missing is no matter of one variant
+    from unept.model import build  # out of the try: a package that is missing is no matter of one variant
 
-    for variant in variants:
-        settings = variant.settings
-        try:
-            with torch.device("meta"), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                build(settings.model, weights=settings.train.backbone_weights)
-        except ValueError as error:
-            raise ValueError(prefix_variant(variant.name, error)) from None
-        except Exception:
-            continue
+    try:
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            build(settings.model, weights=settings.train.backbone_weights)
+    except ValueError as error:
+        return str(error)
+    except Exception:
+        pass
+    return ""
 
 
 def _check_without_building(variant: Variant) -> None:

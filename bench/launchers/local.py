@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 import queue
 import subprocess
@@ -20,7 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench import environment
+from bench import environment, user_code
+from bench.child_process import end_session
 from bench.launchers.process import (
     close_stdin,
     exit_reason,
@@ -45,6 +47,8 @@ from bench.launchers.queue import (
 from bench.results.source_hash import slots_of
 from bench.results.store import Store
 
+SILENT_SECONDS = 60.0  # after which a run of a user's code that does not speak is named, and again after twice that
+FIRST_STEP_ALLOWANCE = 30.0  # times the limit of a user's code that a run of it may take until its first step has ended
 PREPARED = 4  # processes for measures that are started together, at most, and no more than processors
 
 
@@ -55,10 +59,14 @@ class _Task:
     job: Job
     began: float
     kills: int  # of the kernel, for memory, before it began
+    heard: float  # when its worker was heard last
+    patience: float  # seconds of silence after which the user is told
+    allowed: float  # seconds until the first step
     outcome: Outcome | None = None
     stuck: dict[str, Any] | None = None
     busy: bool = False
     changed: str = ""
+    ended_here: str = ""
 
 
 @dataclass(kw_only=True)
@@ -126,7 +134,7 @@ class LocalQueue(JobQueue):
         self.gpus = gpus
         self.workers: list[_Worker] = []
         self.prepared: list[_Worker] = []  # for the next measures; each waits for its spec
-        self.prepared_alike: tuple[str, dict[str, str]] = ("", {})  # the module and the environment that they have
+        self.prepared_alike: tuple[str, dict[str, str], bool] = ("", {}, False)  # what `_alike` gives for them
         self.events: queue.Queue[tuple[_Worker, bytes | None]] = queue.Queue()
 
     def working(self) -> int:
@@ -140,7 +148,16 @@ class LocalQueue(JobQueue):
 
     def start(self, job: Job) -> None:
         """Send the job to a worker."""
-        self._worker_for(job).task = _Task(job=job, began=time.monotonic(), kills=environment.count_oom_kills())
+        now, kills = time.monotonic(), environment.count_oom_kills()
+        is_users = bool(slots_of(job.spec["settings"]))
+        self._worker_for(job).task = _Task(
+            job=job,
+            began=now,
+            kills=kills,
+            heard=now,
+            patience=SILENT_SECONDS if is_users else math.inf,
+            allowed=FIRST_STEP_ALLOWANCE * user_code.limit_seconds() if is_users and job.kind == "run" else math.inf,
+        )
         self.progress.started(job)
 
     def _worker_for(self, job: Job) -> _Worker:
@@ -162,13 +179,13 @@ class LocalQueue(JobQueue):
         """Return a process that has imported what a measure needs; None for a run."""
         if job.kind != "measure":
             return None
-        module = job.spec["task"].partition(":")[0]
-        alike = (module, worker_environment(job.spec, gpu=gpu))
+        alike = _alike(job, gpu)
+        module = alike[0]
         if self.prepared and self.prepared_alike != alike:  # another process measures what these were for
             _end([self.prepared.pop() for _ in [*self.prepared]])
         if not self.prepared:
             others = [other for other in self.due if other.kind == "measure"]
-            some = [job, *(other for other in others if worker_environment(other.spec, gpu=gpu) == alike[1])]
+            some = [job, *(other for other in others if _alike(other, gpu) == alike)]
             self.prepared_alike = alike
             for other in some[: min(PREPARED, environment.usable_cores())]:
                 process = start_worker(job.spec, self.store.log(other.key), gpu=gpu, preload=[module])
@@ -194,6 +211,7 @@ class LocalQueue(JobQueue):
 
     def handle_event(self) -> None:
         """Handle the next message of a worker, or its end."""
+        self._look_after_workers()
         try:
             worker, line = self.events.get(timeout=POLL_SECONDS)
         except queue.Empty:
@@ -208,6 +226,7 @@ class LocalQueue(JobQueue):
         name = event.pop("event")
         task = worker.task
         assert task is not None, name
+        task.heard, task.allowed = time.monotonic(), math.inf
         if name == "step":
             self.progress.stepped(task.job, **event)
         elif name == "note":
@@ -225,6 +244,25 @@ class LocalQueue(JobQueue):
         else:
             assert name == "idle", name
             self._settle(worker)
+
+    def _look_after_workers(self) -> None:
+        """End what a dead worker left behind, which keeps its pipe open; name silent runs of a user's code."""
+        for worker in self.workers:
+            if worker.process.poll() is not None:
+                end_session(worker.process)
+            if worker.task is not None:
+                self._look_after(worker, worker.task)
+
+    def _look_after(self, worker: _Worker, task: _Task) -> None:
+        now = time.monotonic()
+        if now - task.began > task.allowed:
+            task.ended_here = f"no step ended within {task.allowed:g} s ({user_code.LIMIT_VARIABLE} sets a longer time)"
+            end_session(worker.process)
+        elif now - task.heard > task.patience:
+            then = "until Ctrl-C ends the study" if task.allowed == math.inf else f"for at most {task.allowed:g} s"
+            silent = f"nothing was heard of it for {task.patience:.0f} s"
+            self.progress.note(f"{task.job.label}: {silent}; it goes on {then}")
+            task.patience *= 2
 
     def _settle(self, worker: _Worker) -> None:
         """Record how the job ended that a worker is done with, or that it died in."""
@@ -244,6 +282,8 @@ class LocalQueue(JobQueue):
         """Return the outcome of a job whose worker ended without a result: from its row, or a row written here."""
         job = task.job
         seconds = time.monotonic() - task.began
+        if task.ended_here:
+            return self.write_row_here(job, {"status": "failed", "message": task.ended_here}, seconds)
         stopped = stop_reason(code)
         if stopped:
             return Outcome(job=job, status="stopped", message=stopped, seconds=seconds)
@@ -264,12 +304,18 @@ def _end(workers: Sequence[_Worker]) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             worker.process.wait(max(0.0, deadline - time.monotonic()))
         worker.process.kill()  # nothing where it has ended
-        worker.process.wait()
+        end_session(worker.process)
         close_stdin(worker.process)
         if worker.listener is not None:
             worker.listener.join()
         elif worker.process.stdout is not None:
             worker.process.stdout.close()
+
+
+def _alike(job: Job, gpu: str | None) -> tuple[str, dict[str, str], bool]:
+    """Return what measures have in common that one prepared process serves: module, environment, whose code."""
+    module = job.spec["task"].partition(":")[0]
+    return module, worker_environment(job.spec, gpu=gpu), bool(slots_of(job.spec["settings"]))
 
 
 def _process_sharing_key(job: Job) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from typing import Any
 from bench import environment
 from bench.launchers.queue import STOP_SIGNALS, signal_name
 from bench.launchers.worker import is_allocation_failure
+from bench.results.source_hash import slots_of
 from bench.results.store import Store, utc_now
 
 _THREAD_REFUSALS = ("can't start new thread", "Thread creation failed: Resource temporarily unavailable")
@@ -40,6 +41,7 @@ def start_worker(
             stdout=subprocess.PIPE,
             stderr=errors,
             env=worker_environment(spec, gpu=gpu),
+            start_new_session=bool(slots_of(spec["settings"])),  # so that what a user's code starts ends with it
         )
 
 

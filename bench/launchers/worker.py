@@ -13,9 +13,10 @@ the run's log; the starting process hears lines of JSON on a private channel (th
     {"event": "ready"}      the module named after `-` is imported and the first spec may come
 
 With `-` each line of standard input is a spec, and the worker ends when the stream does: when the process that started
-it dies, however that happens. After anything but a row that is `ok` it ends by itself, so that nothing is done in a
-process in doubt. A task is `module:callable` and is called with (spec, folder for checkpoints, progress); it returns
-status, message, metrics, and `training` or `protocol`.
+it dies, however that happens. The stream moves to another descriptor: a task that reads standard input finds it empty.
+After anything but a row that is `ok` the worker ends by itself, so that nothing is done in a process in doubt.
+A task is `module:callable` and is called with (spec, folder for checkpoints, progress); it returns status, message,
+metrics, and `training` or `protocol`.
 """
 
 from __future__ import annotations
@@ -42,10 +43,14 @@ from bench.results.row_files import ClaimBusy
 from bench.results.rows import PROGRAM, SCHEMA, Row, data_digest_of, json_value
 from bench.results.source_hash import slots_of, source_hash
 from bench.results.store import Store, utc_now
+from unept.utils import user_code
 
 UNWRITABLE_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 _FULL = 1 << 20  # bytes; a disk with less left is full, whatever the exception was called
 _ALLOCATORS = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "Cannot allocate memory")
+
+_READERS = ("EOFError", "BdbQuit")  # what input() and breakpoint() raise where nothing can be read
+_NO_INPUT = "a run's standard input is empty: is there an input() or a breakpoint() in your code?"
 
 
 def main(arguments: list[str]) -> int:
@@ -61,7 +66,7 @@ def main(arguments: list[str]) -> int:
         return 0
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the starting process decides
     specs: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(specs,), daemon=True).start()
+    threading.Thread(target=_listen, args=(specs, _private_stdin()), daemon=True).start()
     emit = _emitter(_private_stdout())
     for module in arguments[1:]:
         importlib.import_module(module)
@@ -75,7 +80,13 @@ def main(arguments: list[str]) -> int:
 
 
 def _emitter(channel: TextIO) -> Callable[..., None]:
+    process, pipe = os.getpid(), os.fstat(channel.fileno())
+
     def emit(event: str, **facts: Any) -> None:
+        if os.getpid() != process:
+            os._exit(0)  # a copy of the worker that a user's code forked is at nobody's run
+        if not os.path.samestat(pipe, os.fstat(channel.fileno())):
+            os._exit(1)  # a user's code closed the channel, and something else has its descriptor
         channel.write(json.dumps(json_value({"event": event, **facts})) + "\n")
         channel.flush()
 
@@ -152,12 +163,14 @@ def run_attempt(spec: dict[str, Any], folder: Path, emit: Callable[..., None]) -
         emit("step", step=step, total=total, message=message)
 
     try:
-        result = json_value(_task(spec)(spec, folder, progress))
-    except Exception as error:
+        with user_code.running("the run"):
+            result = json_value(_task(spec)(spec, folder, progress))
+    except (Exception, SystemExit) as error:
         if is_store_unwritable(error, folder.parent):
             raise OSError(errno.ENOSPC, f"no space left on the disk of {folder.parent.parent}") from error
         traceback.print_exc()
-        result = {"status": status_of_error(error), "message": one_line(error)}
+        hint = f"; {_NO_INPUT}" if type(error).__name__ in _READERS else ""
+        result = {"status": status_of_error(error), "message": one_line(error) + hint}
     return make_row(spec, result, started=started, malloc=malloc)
 
 
@@ -236,6 +249,15 @@ def _task(spec: dict[str, Any]) -> Callable[..., dict[str, Any]]:
     return task
 
 
+def _private_stdin() -> TextIO:
+    """Return the original standard input for this module alone; everything else finds it empty."""
+    channel = os.fdopen(os.dup(0), encoding="utf-8")
+    empty = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(empty, 0)
+    os.close(empty)
+    return channel
+
+
 def _private_stdout() -> TextIO:
     """Return the original standard output for this module alone; everything else prints to standard error."""
     sys.stdout.flush()
@@ -253,12 +275,17 @@ def _print_to(log: Path) -> None:
         os.dup2(file.fileno(), 2)
 
 
-def _listen(specs: queue.SimpleQueue[dict[str, Any]]) -> None:
-    """Queue the specs from standard input; its end is the end of this process."""
-    for line in sys.stdin:
+def _listen(specs: queue.SimpleQueue[dict[str, Any]], channel: TextIO) -> None:
+    """Queue the specs from the channel; its end is the end of this process."""
+    for line in channel:
         specs.put(json.loads(line))
     os._exit(1)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    if not getattr(sys.flags, "safe_path", False):
+        del sys.path[0]  # the working directory: an older Python does not heed PYTHONSAFEPATH
+    status = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # without waiting for a thread of the user's

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -21,8 +20,11 @@ from bench.errors import message_line
 from bench.profiling.flops import counter
 from bench.profiling.image_size import ImageSize
 from bench.profiling.network_spec import check_network_spec
+from unept.utils import user_code
 
 MakeNetwork = Callable[[], nn.Module]
+
+COUNT_ALLOWANCE = 3.0  # times the limit of a user's code that counting a network may take
 
 
 def complexity_record(name: str, make: MakeNetwork, size: ImageSize, *, quoted: str = "") -> dict[str, Any]:
@@ -45,9 +47,10 @@ def complexity_record(name: str, make: MakeNetwork, size: ImageSize, *, quoted: 
     try:
         with torch.device("meta"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model = make().to("meta")
-            counted = counter.count_model(model, size)
-    except Exception as error:  # whatever a user's network raises
+            with user_code.running(f"counting {name}", allowance=COUNT_ALLOWANCE):
+                model = make().to("meta")
+                counted = counter.count_model(model, size)
+    except (Exception, SystemExit) as error:  # whatever a user's network raises
         one_of_ours = isinstance(error, ValueError)
         reason = str(error) if one_of_ours else f"cannot be counted: {type(error).__name__}: {error}"
         raise ValueError(f"{name}: {message_line(reason)}") from error
@@ -119,12 +122,15 @@ def _from_timm(spec: str, name: str, size: ImageSize) -> MakeNetwork:
 def _imported(spec: str, module: str) -> Any:
     """Return the module, from the installed packages or else the working directory; `sys.path` stays as it was."""
     path = list(sys.path)
-    sys.path.append(os.getcwd())
+    sys.path.append(user_code.working_directory())
     importlib.invalidate_caches()
     try:
-        return importlib.import_module(module)
+        with user_code.running(f"importing {module}"), user_code.random_numbers_kept():
+            return importlib.import_module(module)
+    except user_code.UserCodeError as error:
+        raise ValueError(f"--model {spec}: {error}") from error
     except (Exception, SystemExit) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise ValueError(f"--model {spec}: importing {module} failed: {message_line(reason)}") from error
+        reason = message_line(user_code.error_text(error))
+        raise ValueError(f"--model {spec}: importing {module} failed: {reason}") from error
     finally:
         sys.path[:] = path

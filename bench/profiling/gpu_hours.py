@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bench import user_code
+from bench.config.checks import user_modules
 from bench.config.grid import Variant
-from bench.config.settings import Settings, settings_to_dict
+from bench.config.settings import Settings, settings_from_dict, settings_to_dict
 from bench.results.rows import content_key
 from unept.inference import count_windows, scaled
 
@@ -52,10 +54,11 @@ def count_run_work(settings: Settings, *, pictures: int, size: tuple[int, int] =
     Raises:
         ValueError: An operator has no formula.
     """
-    from bench.profiling.variant import count_operations
-
-    with warnings.catch_warnings(action="ignore"):
-        gmacs = count_operations(settings).gmacs
+    arguments, own = settings_to_dict(settings), ", ".join(user_modules(settings.model))
+    if own:
+        gmacs = user_code.call_isolated("bench.profiling.gpu_hours:count_gmacs", arguments, about=own)
+    else:
+        gmacs = count_gmacs(arguments)
     train = settings.train
     passes = pictures * windows_per_image(settings, size)
     passes += train.probes * min(train.probe_images, pictures) * windows_per_image(settings, size, quick=True)
@@ -63,6 +66,14 @@ def count_run_work(settings: Settings, *, pictures: int, size: tuple[int, int] =
     return RunWork(
         gmacs=gmacs, training=tera * FORWARD_PASSES_PER_STEP * train.steps * train.batch, evaluation=tera * passes
     )
+
+
+def count_gmacs(settings: Mapping[str, Any]) -> float:
+    """Return the forward pass of one training image of settings as plain values, in 1e9 multiply-adds."""
+    from bench.profiling.variant import count_operations
+
+    with warnings.catch_warnings(action="ignore"):
+        return count_operations(settings_from_dict(dict(settings))).gmacs
 
 
 def windows_per_image(settings: Settings, size: tuple[int, int], *, quick: bool = False) -> float:

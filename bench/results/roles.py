@@ -72,6 +72,7 @@ NO_NUMBER = (
     "unept/utils/container.py",
     "unept/utils/file_locks.py",
     "unept/utils/messages.py",
+    "unept/utils/user_code.py",
     "unept/utils/paths.py",
     "unept/utils/torchvision_shim.py",
     "unept/utils/visible_text.py",

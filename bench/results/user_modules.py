@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from unept.utils.user_code import has_safe_path
+
 SUFFIXES = (".py", ".c", ".cc", ".cpp", ".cu", ".cuh", ".h", ".hpp", ".inc")
 OURS = frozenset({"bench", "cli", "experiments", "reports", "unept"})
 _WITH_BINARIES = (*SUFFIXES, *importlib.machinery.EXTENSION_SUFFIXES)
@@ -48,9 +50,9 @@ def find_user_modules(modules: Iterable[str], folder: str) -> dict[str, UserModu
 
     Args:
         modules: dotted names.
-        folder: where to look after the import path, as the models do unless Python runs with a safe path.
+        folder: where to look after the import path, as the models do unless Python has a safe path.
     """
-    path = [*sys.path] if sys.flags.safe_path else [*sys.path, folder]
+    path = [*sys.path] if has_safe_path() else [*sys.path, folder]
     tops: dict[str, list[str]] = {}
     for module in sorted(set(modules)):
         tops.setdefault(module.partition(".")[0], []).append(module)
@@ -193,7 +195,8 @@ def _imports(name: str, source: bytes) -> Iterator[str]:
     if not name.endswith(".py"):
         return
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError):  # importing it will say so
         return

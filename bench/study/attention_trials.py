@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,34 +16,52 @@ SECONDS = 90.0  # that a trial may take; usual are some, most of them for import
 
 
 def try_attentions(
-    out: Path, specs: Sequence[Mapping[str, Any]], say: Callable[[str], None], *, seconds: float = SECONDS
-) -> None:
+    out: Path,
+    specs: Sequence[Mapping[str, Any]],
+    say: Callable[[str], None],
+    *,
+    seconds: float = SECONDS,
+    variables: Mapping[str, str] | None = None,
+) -> dict[str, str]:
     """Try each user's attention in a process of its own, once, and say what is wrong with it.
 
     Args:
-        out: Folder of the study, which keeps what is found.
+        out: Folder of the study or training, which keeps what is found.
         specs: The jobs due.
         say: Takes lines for the user.
         seconds: What each may take.
+        variables: Environment of the process, which then imports the modules where this one finds them; None for that
+            of a worker, which has the study's copies.
+
+    Returns:
+        Why an attention did not come to an end, by the name of the variant.
     """
+    tried: dict[str, str] = {}
+    endless = {}
     for spec in specs:
         for trial in trials_of([spec]):
-            if not is_tried(out, trial.key):
+            if trial.key not in tried and not is_tried(out, trial.key):
                 say(
                     f"trying {trial.attention} in {trial.slot}: shapes, finite results, determinism, batch independence"
                 )
                 outcome = run_child(
                     TASK,
                     {"settings": spec["settings"], "slot": trial.slot},
-                    variables=worker_environment(spec, gpu=""),
+                    variables=worker_environment(spec, gpu="") if variables is None else variables,
                     capture=True,
                     seconds=seconds,
+                    path=None if variables is None else sys.path,
                 )
                 if outcome.interrupted:
                     raise KeyboardInterrupt
-                write_trial(out, trial, _findings(outcome, seconds), ended=not outcome.timed_out)
+                findings = [*_findings(outcome, seconds)]
+                write_trial(out, trial, findings, ended=not outcome.timed_out)
+                tried[trial.key] = findings[-1] if outcome.timed_out else ""
+            if tried.get(trial.key):
+                endless[trial.variant] = f"{trial.attention} in {trial.slot}, when it was tried: {tried[trial.key]}"
     for warning in trial_warnings(out, specs):
         say(f"warning: {warning}")
+    return endless
 
 
 def _findings(outcome: ChildOutcome, seconds: float) -> Iterator[str]:

@@ -61,12 +61,13 @@ def run_study(study: Study, say: Callable[[str], None] = print) -> tuple[Row, ..
             say(f"{done} of {count_of(len(todo.own_runs), 'run')}{shard_suffix(study.shard)} are there already")
         if todo.due_runs:
             say(due_line(study, todo))
+        endless: Mapping[str, str] = {}
         if study.tasks.tries_attentions:
-            try_attentions(study.out, [job.spec for job in todo.due_runs], say)
+            endless = try_attentions(study.out, [job.spec for job in todo.due_runs], say)
         advised = memory_advice(study, todo)
         for line in advised.warnings:
             say(line)
-        skip = oom_policy.skip_rule(store, advised) if study.skip_oom else None
+        skip = _skip_rule(endless, oom_policy.skip_rule(store, advised) if study.skip_oom else None)
         try:
             _drain(study, todo.due_runs, study.jobs, done, say, skip)
             connection.close()
@@ -77,6 +78,15 @@ def run_study(study: Study, say: Callable[[str], None] = print) -> tuple[Row, ..
             store.write_tables()
     own = {job.key for job in (*todo.own_runs, *todo.own_measures)}
     return tuple(row for row in study_rows(study) if row["key"] in own)
+
+
+def _skip_rule(endless: Mapping[str, str], other: SkipRule | None) -> SkipRule:
+    """Return the rule that skips a variant whose attention came to no end when it was tried, and what another skips."""
+
+    def reason(job: Job, outcomes: Sequence[Outcome]) -> str:
+        return endless.get(job.spec["variant"], "") or (other(job, outcomes) if other else "")
+
+    return reason
 
 
 def study_rows(study: Study) -> tuple[Row, ...]:

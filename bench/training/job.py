@@ -15,8 +15,10 @@ from bench.config.attention_options import without_defaults
 from bench.config.fields import replace_fields
 from bench.config.grid import PROFILE_AXIS, Variant, with_field_values
 from bench.config.settings import Settings, settings_to_dict
+from bench.results import attention_trials
 from bench.results.data_digest import DataDigest, describe_difference, has_files, read_files, write_files
 from bench.results.shapes import check_shape, read_json
+from bench.results.source_hash import slots_of, user_roles
 from bench.results.store import utc_now
 from bench.training.options import (
     BACKBONE_ALIASES,
@@ -196,8 +198,8 @@ def _check_training_folder(out: Path) -> None:
         raise ValueError(f"{out} is a file: expected a folder; name another with --out")
     if (out / RECORD_FILE).exists() or not out.exists():
         return
-    # The first two are there while the first process begins, or where it was killed then.
-    own = (LOCK_FILE, DATA_FILE, f"{DATA_FILE}.tmp", f"{RECORD_FILE}.tmp")
+    # These are there while the first process begins, or where it was killed then.
+    own = (attention_trials.FOLDER, LOCK_FILE, DATA_FILE, f"{DATA_FILE}.tmp", f"{RECORD_FILE}.tmp")
     foreign = sorted(entry.name for entry in out.iterdir() if entry.name not in own)
     if foreign:
         raise ValueError(f"{out} is not empty and no training of this program (it holds {foreign[0]})")
@@ -251,6 +253,13 @@ def comparable_identity(identity: Any, *, by_digest: bool) -> Any:
     if by_digest and isinstance(data, str) and has_files(data):
         settings["data"] = data.partition(":")[0]
     return {**identity, "settings": settings}
+
+
+def trial_spec(training: TrainingJob) -> dict[str, Any]:
+    """Return what the trials of a training's attentions need of it; {} where none of them is a user's."""
+    settings = settings_to_dict(training.settings)
+    roles = user_roles(slots_of(settings))
+    return {"settings": settings, "roles": roles, "variant": "this model"} if roles else {}
 
 
 def create_training_folder(training: TrainingJob, data: DataDigest) -> None:

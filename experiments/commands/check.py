@@ -62,4 +62,5 @@ VERB = Verb(
     summary="Check an attention in under a minute",
     example="check longformer --set window=7",
     spread="--set",
+    user_code=lambda options: options.name if ":" in options.name else "",
 )

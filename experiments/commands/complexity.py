@@ -84,4 +84,5 @@ VERB = Verb(
     group="Cost",
     summary="Count parameters and operations",
     example="complexity --network CCNet --network Ours --time",
+    user_code=lambda options: ", ".join(name for name in options.model if ":" in name and not name.startswith("timm:")),
 )

@@ -58,4 +58,5 @@ VERB = Verb(
     group="Model",
     summary="Score checkpoints on a data set",
     example="evaluate model.safetensors --data ade20k:PATH",
+    user_code=lambda options: "--own-modules" if options.own_modules else "",
 )

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from inspect import Parameter, Signature
 from typing import Annotated, Any, get_origin
 
 import typer
 
+from bench import user_code
 from bench.config.option_fields import OptionField, check_options, nested_fields, option_fields
 from experiments.commands.completion import completer
-from experiments.commands.console import Invocation
+from experiments.commands.console import FAILED, NAME, Invocation, print_progress
 from experiments.commands.help_text import command_class
+from unept.config import SLOTS
+
+
+def no_user_code(options: Any) -> str:
+    """Return "": the command runs no code of the user's own, or isolates it by itself."""
+    return ""
+
+
+def own_slots(words: Iterable[str]) -> str:
+    """Return the users' `module:Class` among words such as `encoder_self=mine:Mine heads=2`."""
+    pairs = [part.partition("=") for word in words for part in word.split()]
+    return ", ".join(value for name, _, value in pairs if name in SLOTS and ":" in value)
+
 
 GROUPS = ("Study", "Model", "Cost", "Data and machine")
 
@@ -29,6 +43,8 @@ class Verb:
         summary: Its line there, of at most 45 characters.
         example: A command line that works, without the program's name.
         spread: Option whose value may be followed by more values, as `--grid N=4 L=1`; "" for none.
+        user_code: Names the user's own code that the command runs, as `mine:Mine`, by its options; "" for none. Such a
+            command runs in a process of its own.
     """
 
     name: str
@@ -38,6 +54,7 @@ class Verb:
     summary: str
     example: str
     spread: str = ""
+    user_code: Callable[[Any], str] = no_user_code
 
 
 def register(app: typer.Typer, verb: Verb) -> None:
@@ -47,7 +64,14 @@ def register(app: typer.Typer, verb: Verb) -> None:
     def call(ctx: typer.Context, **words: Any) -> int:
         options = options_from(verb.options, words)
         check_options(options)
-        return verb.run(options, ctx.obj)
+        about = "" if user_code.is_isolated() else verb.user_code(options)
+        if not about:
+            return verb.run(options, ctx.obj)
+        try:
+            return user_code.run_isolated("cli:main", ctx.obj.words, about=about)
+        except user_code.UserCodeEnded as end:
+            print_progress(f"{NAME}: {end}")
+            return FAILED
 
     context = Parameter("ctx", Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
     older = [_older_parameter(field) for field in fields if field.description.older_name]

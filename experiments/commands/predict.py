@@ -104,4 +104,5 @@ VERB = Verb(
     group="Model",
     summary="Draw what a checkpoint sees in pictures",
     example="predict photo.jpg --checkpoint model.safetensors --out drawn",
+    user_code=lambda options: "--own-modules" if options.own_modules else "",
 )

@@ -11,7 +11,7 @@ from bench.config.option_fields import argument, nested_options, option
 from bench.config.presets import preset
 from bench.profiling.step_options import StepTiming
 from experiments.commands.console import DONE, Invocation, print_progress
-from experiments.commands.options import Verb
+from experiments.commands.options import Verb, own_slots
 from unept.config import BACKENDS
 
 
@@ -83,4 +83,5 @@ VERB = Verb(
     group="Cost",
     summary="Time a training step by its parts",
     example="step quick 'paper backbone=resnet50' --rounds 3",
+    user_code=lambda options: own_slots(options.cases),
 )

@@ -13,6 +13,7 @@ from typing import Any
 from bench.config.fields import did_you_mean
 from bench.config.grid import Variant
 from bench.config.settings import Settings
+from bench.config.user_parameters import user_parameters
 from experiments.tables import table6, table7
 from reports.paper.memory_claims import ALL_LEVELS, BY_LEVEL, DECODER, ENCODER, MASKED_FORMS
 from unept.config import paper_profile, released_profile
@@ -118,6 +119,7 @@ def own_attention_variant(base: Settings, name: str) -> Variant:
     """
     try:
         check_slot(SELF_SLOTS[0], name)
+        user_parameters(SELF_SLOTS[0], name)
     except ValueError as error:
         raise ValueError(f"--row {name}: {error}") from error
     return _variant(name, _with(_whole(base), name))

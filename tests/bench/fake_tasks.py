@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -211,6 +212,35 @@ def own_module(spec: Spec, folder: Path, progress: Progress) -> Spec:
         Path(os.environ["FAKE_ORIGINAL"]).write_text("FACTOR = 0.75\n")
     made = result(spec)
     return made | {"metrics": made["metrics"] | {"miou": score}}
+
+
+def user_code(spec: Spec, folder: Path, progress: Progress) -> Spec:
+    """A user's code by the seed: whatever it does, its run ends with a row and its worker with the run."""
+    read = sys.stdin.read()
+    progress(1, 2, "")
+    doings: list[Callable[[], object]] = [
+        lambda: None,
+        lambda: input("a forgotten question"),
+        lambda: breakpoint(),
+        lambda: sys.exit(0),
+        lambda: os._exit(0),
+        lambda: os.chdir("/"),
+        lambda: threading.Thread(target=time.sleep, args=(600,)).start(),
+        lambda: os.fork(),
+        lambda: os.fork() or time.sleep(600),
+        lambda: os.closerange(3, 64),
+    ]
+    doings[spec["seed"]]()
+    progress(2, 2, "")
+    made = result(spec)
+    made["metrics"]["read"] = read
+    return made
+
+
+def pausing(spec: Spec, folder: Path, progress: Progress) -> Spec:
+    """Two seconds without a word."""
+    time.sleep(2)
+    return result(spec)
 
 
 def alone(spec: Spec, folder: Path, progress: Progress) -> Spec:

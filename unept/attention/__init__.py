@@ -10,7 +10,6 @@ parameters of its own that the configuration has for its slot.
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Mapping
 from types import MappingProxyType, ModuleType
@@ -26,7 +25,7 @@ from unept.attention.parameters import own_parameters, wanted
 from unept.attention.reformer import ReformerSelf
 from unept.attention.sparse_transformer import SparseTransformerSelf
 from unept.catalogue import KEYWORDS, Parameter, attention_names, check_options, is_own_class
-from unept.utils import torchvision_shim
+from unept.utils import torchvision_shim, user_code
 
 __all__ = [
     "CROSS",
@@ -95,10 +94,19 @@ def make_attention(
     kind = _find(slot, name)
     check_options(f"{slot}={name}", own_parameters(kind), options)
     keywords = {key: value for key, value in settings.items() if key in wanted(kind)}
-    try:
+    if ":" not in name:
         return kind(**keywords, **options)
+    try:
+        with user_code.running(f"making {name}"), user_code.seed_kept(f"making {name}"):
+            module = kind(**keywords, **options)
     except TypeError as error:
         raise ValueError(f"{slot}={name} cannot be made: {error}") from error
+    except SystemExit as error:
+        raise ValueError(f"{slot}={name} cannot be made: {user_code.error_text(error)}") from None
+    except user_code.UserCodeError as error:
+        raise ValueError(f"{slot}={name}: {error}") from error
+    user_code.CallGuard(module, f"a call of {name}")
+    return module
 
 
 def _find(slot: str, name: str) -> type[nn.Module]:
@@ -122,12 +130,15 @@ def _import(slot: str, name: str, module_name: str) -> ModuleType:
     `sys.path` is restored afterwards.
     """
     before = list(sys.path)
-    if not sys.flags.safe_path:
-        sys.path.append(os.getcwd())
+    if not user_code.has_safe_path():
+        sys.path.append(user_code.working_directory())
     importlib.invalidate_caches()
     try:
-        return importlib.import_module(module_name)
-    except Exception as error:
-        raise ValueError(f"{slot}={name}: importing {module_name} failed: {type(error).__name__}: {error}") from error
+        with user_code.running(f"importing {module_name}"), user_code.random_numbers_kept():
+            return importlib.import_module(module_name)
+    except user_code.UserCodeError as error:
+        raise ValueError(f"{slot}={name}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{slot}={name}: importing {module_name} failed: {user_code.error_text(error)}") from error
     finally:
         sys.path[:] = before

@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench import environment
-from bench.config.settings import Settings, settings_from_dict
+from bench import environment, user_code
+from bench.config.checks import user_modules
+from bench.config.settings import Settings, settings_from_dict, settings_to_dict
 from bench.results.rows import content_key, nested_items
 from bench.units import GIB
 
@@ -95,20 +96,28 @@ def predict_needs(
 
 
 def _predicted(settings: Settings, backend: str, available: AvailableMemory) -> int | None:
+    """Return the bytes of a training step; None where it cannot be traced. A user's module has a process of its own."""
+    arguments = (settings_to_dict(settings), backend, "cuda" if available.gpu else "cpu")
+    own = ", ".join(user_modules(settings.model))
+    try:
+        if own:
+            needed = user_code.call_isolated("bench.profiling.memory.upper_bound:traced_bytes", *arguments, about=own)
+        else:
+            needed = traced_bytes(*arguments)
+    except Exception:  # of a user's module or of the tracer: a run that fails has its row, and this is advice alone
+        return None
+    return int(needed)
+
+
+def traced_bytes(settings: Mapping[str, Any], backend: str, device: str) -> int:
+    """Return the bytes of a training step of settings as plain values, on "cuda" or "cpu"."""
     from bench.profiling.memory.predict import predict_peak
     from bench.profiling.memory.setting import StepSetting
 
-    setting = StepSetting(
-        batch=settings.train.batch,
-        size=settings.model.size,
-        bounded=settings.loss.bounded,
-        device="cuda" if available.gpu else "cpu",
-    )
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            return predict_peak(settings, setting, backend=backend).bytes
-    except Exception:  # of a user's module or of the tracer: a run that fails has its row, and this is advice alone
-        return None
+    made = settings_from_dict(dict(settings))
+    setting = StepSetting(batch=made.train.batch, size=made.model.size, bounded=made.loss.bounded, device=device)
+    with warnings.catch_warnings(action="ignore"):
+        return predict_peak(made, setting, backend=backend).bytes
 
 
 def step_upper_bound(settings: Settings, backend: str) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import unept
+from bench.config.checks import check_variants
 from bench.config.grid import Variant, expand_axes, parse_axes
 from bench.config.presets import preset
 from bench.config.settings import settings_from_dict, settings_to_dict
@@ -160,7 +161,7 @@ def test_what_must_be_given(workplace: Path) -> None:
     (found,) = variants("encoder_self=own_for_a_test:Needing", "encoder_self.depth=3")
     assert options(found) == {"encoder_self.depth": 3}
     with pytest.raises(ValueError, match=r"constructor needs depth.*encoder_self.depth=\.\.\."):
-        variants("encoder_self=own_for_a_test:Needing")
+        check_variants(variants("encoder_self=own_for_a_test:Needing"))
 
 
 @pytest.mark.parametrize(

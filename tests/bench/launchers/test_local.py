@@ -73,7 +73,7 @@ def test_every_end_of_a_task_is_a_row(tmp_path: Path) -> None:
         5: ("oom", "RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory: 3 TiB"),
         6: ("unsupported", "NotImplementedError: no such kernel"),
         7: ("failed", rows[7][1]),
-        8: ("failed", f"worker ended with exit status 3 without a result; see logs/{log.name}"),
+        8: ("failed", "SystemExit: 3"),
         9: ("oom", "worker killed by signal 6 (SIGABRT) after an allocation failed"),
         10: ("failed", rows[10][1]),
     }
@@ -204,6 +204,61 @@ def test_a_users_module_and_other_threads_get_their_own_process(tmp_path: Path, 
     todo += [spec(tmp_path, "quick", threads=threads) for threads in (1, 2)]
     run_local_jobs(opened(tmp_path), [Job(spec=made, label="x") for made in todo], parallel=1, progress=Silent())
     assert len(set(processes(ledger))) == len(processes(ledger)) == 4
+
+
+def test_whatever_a_users_code_does_its_run_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "study"
+    out.mkdir()
+    monkeypatch.chdir(tmp_path)
+    slot = {"points": 4, "encoder_self": "nowhere:Mine"}
+    sources = source_hash("run", ["nowhere:Mine"])
+    todo = [
+        spec(out, "user_code", seed=seed, settings=SETTINGS | {"model": slot}, sources=sources) for seed in range(10)
+    ]
+    store, began = opened(out), time.monotonic()
+    run_local_jobs(store, [Job(spec=made, label="x") for made in todo], parallel=2, progress=Silent())
+    assert time.monotonic() - began < 120
+    rows = {row["seed"]: row for row in store.read("run").rows}
+    ends = {seed: (row["status"], row["message"]) for seed, row in rows.items()}
+    well, silent = ("ok", ""), "without a result; see logs/"
+    empty = "a run's standard input is empty: is there an input() or a breakpoint() in your code?"
+    assert ends[1] == ("failed", f"EOFError: EOF when reading a line; {empty}")
+    assert ends[2] == ("failed", f"BdbQuit; {empty}")
+    assert ends[3] == ("failed", "SystemExit: 0")
+    assert ends[4][0] == "failed"
+    assert f"worker ended with exit status 0 {silent}" in ends[4][1]
+    assert ends[9] == ("failed", "OSError: [Errno 9] Bad file descriptor")
+    assert {seed: end for seed, end in ends.items() if end == well}.keys() == {0, 5, 6, 7, 8}
+    assert {row["metrics"]["read"] for row in rows.values() if row["status"] == "ok"} == {""}
+
+
+def test_a_silent_run_of_a_users_code_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.launchers.local.SILENT_SECONDS", 0.4)
+    slot = {"points": 4, "encoder_self": "nowhere:Mine"}
+    sources = source_hash("run", ["nowhere:Mine"])
+    (tmp_path / "study").mkdir()
+    own = spec(tmp_path / "study", "pausing", settings=SETTINGS | {"model": slot}, sources=sources, label="own")
+    silent = Silent()
+    ours = spec(tmp_path / "study", "pausing", label="ours")
+    store = opened(tmp_path / "study")
+    run_local_jobs(store, [Job(spec=made, label=made["label"]) for made in (own, ours)], parallel=2, progress=silent)
+    assert silent.notes[0] == "own: nothing was heard of it for 0 s; it goes on for at most 1800 s"
+    assert all(note.startswith("own: ") for note in silent.notes)
+
+
+def test_a_run_of_a_users_code_whose_first_step_has_no_end_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.launchers.local.FIRST_STEP_ALLOWANCE", 0.02)
+    slot = {"points": 4, "encoder_self": "nowhere:Mine"}
+    sources = source_hash("run", ["nowhere:Mine"])
+    (tmp_path / "study").mkdir()
+    own = spec(tmp_path / "study", "pausing", settings=SETTINGS | {"model": slot}, sources=sources, label="own")
+    store = opened(tmp_path / "study")
+    run_local_jobs(store, [Job(spec=own, label="own")], parallel=1, progress=Silent())
+    (row,) = store.read("run").rows
+    said = "no step ended within 1.2 s (UNEPT_BENCH_USER_CODE_SECONDS sets a longer time)"
+    assert (row["status"], row["message"]) == ("failed", said)
 
 
 def test_sources_edited_between_two_runs_stop_the_queue(tmp_path: Path, ledger: Path) -> None:

@@ -171,6 +171,7 @@ def test_what_a_role_uses_of_ours_has_a_role_or_decides_no_number() -> None:
         "unept.utils.container": "how many threads read files",
         "unept.utils.file_locks": "who may write a file",
         "unept.utils.messages": "messages",
+        "unept.utils.user_code": "what a user's code leaves as it was",
         "unept.utils.paths": "where a user's path leads",
         "unept.utils.torchvision_shim": "what is imported",
     }

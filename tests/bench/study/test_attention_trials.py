@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from bench.results.store import Store
 from bench.study.attention_trials import try_attentions
 from bench.study.module_copies import copy_modules
 from bench.study.plan import plan_study
-from bench.study.run import run_study
+from bench.study.run import run_study, study_rows
 from bench.study.study import Study, WorkerTasks
 from reports import read_study, write_report
 
@@ -135,6 +136,19 @@ def test_a_trial_ends_moves_and_holds_nothing() -> None:
     (stays,) = findings("Stays", seconds=4.0)
     assert stays.endswith(": it did not come to an end within 4 s")
     assert Path.cwd() == place
+
+
+def test_a_variant_whose_attention_came_to_no_end_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    trying = functools.partial(try_attentions, seconds=4.0)
+    monkeypatch.setattr("bench.study.run.try_attentions", trying)
+    run_study(replace(study("Stays"), seeds=2), say=(said := []).append)
+    rows = {(row["variant"], row["seed"]): (row["status"], row["message"]) for row in study_rows(study("Stays"))}
+    reason = "own_trial:Stays in encoder_self, when it was tried: "
+    statuses = {key: status for key, (status, _) in rows.items()}
+    ran, left = [("ours", 0), ("ours", 1)], [("row Stays", 0), ("row Stays", 1)]
+    assert statuses == dict.fromkeys(ran, "ok") | dict.fromkeys(left, "skipped"), rows
+    assert rows["row Stays", 0][1].startswith(reason)
+    assert len([line for line in said if line.startswith("trying ")]) == 1, "once for both seeds"
 
 
 def test_a_failure_is_on_the_first_screen_of_the_report_and_is_tried_once() -> None:

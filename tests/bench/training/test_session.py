@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -25,6 +26,7 @@ import cli
 import unept
 from bench.profiling import training_estimate
 from bench.results.data_digest import DataDigest
+from bench.study import attention_trials
 from bench.training import loop, session
 from bench.training.job import build_training_job, create_training_folder, read_training_record
 from bench.training.options import Execution, TrainOptions
@@ -221,6 +223,47 @@ def test_an_attention_whose_buffers_cannot_be_saved_is_refused_before_the_first_
     assert said.splitlines()[-1].endswith("seen is (3,), the model it describes has (0,)")
     assert "step 1" not in said
     assert not (place / "out" / "model.safetensors").exists()
+
+
+def test_a_users_attention_is_tried_and_what_fails_is_said_first_and_last(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place / "leaky.py").write_text(
+        "from torch import nn\nclass Own(nn.Module):\n"
+        "    def __init__(self, width):\n        super().__init__()\n        self.project = nn.Linear(width, width)\n"
+        "    def forward(self, tokens, position, shapes):\n"
+        "        return self.project(tokens) + 1e-3 * tokens.mean(0, keepdim=True)\n",
+        encoding="utf-8",
+    )
+    words = [*WORDS, "encoder_self=leaky:Own", "probes=0", "--steps", "1", "--out", "out"]
+    assert cli.main(words) == 0
+    said = capsys.readouterr()
+    begun, warning, *_ = said.err.splitlines()
+    assert begun.startswith("trying leaky:Own in encoder_self: ")
+    assert warning.startswith("warning: this model: leaky:Own in encoder_self fails batch independence: ")
+    assert said.out.splitlines()[-1] == warning
+
+    monkeypatch.setattr("bench.study.attention_trials.try_attentions", lambda *_, **__: 1 / 0)  # it is done: no trial
+    assert cli.main(words) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == warning
+
+
+def test_a_users_attention_that_comes_to_no_end_is_not_trained(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place / "endless.py").write_text(
+        "from torch import nn\nclass Own(nn.Module):\n"
+        "    def forward(self, tokens, position, shapes):\n        while True: pass\n",
+        encoding="utf-8",
+    )
+    trying = functools.partial(attention_trials.try_attentions, seconds=20)
+    monkeypatch.setattr("bench.study.attention_trials.try_attentions", trying)
+    assert cli.main([*WORDS, "encoder_self=endless:Own", "probes=0", "--steps", "1", "--out", "out"]) == 2
+    *_, line = capsys.readouterr().err.splitlines()
+    assert line == (
+        "unept-bench: endless:Own in encoder_self, when it was tried: shapes: it did not come to an end within 20 s"
+    )
+    assert not (place / "out" / "training.json").exists()
 
 
 def test_where_only_the_scores_are_missing_only_they_are_made(whole: Path, place: Path) -> None:

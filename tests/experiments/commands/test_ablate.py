@@ -26,6 +26,7 @@ from locations import ROOT
 
 import bench.environment
 import bench.results.store
+from bench import user_code
 from bench.config.settings import Settings
 from bench.profiling.memory.tracker import PeakMemory
 from bench.results.store import Store
@@ -157,7 +158,19 @@ def test_a_module_that_ends_the_program_is_said(
 ) -> None:
     (place / "a_script.py").write_text("import sys\nsys.exit(3)\n")
     monkeypatch.syspath_prepend(place)
-    assert "ended the program" in assert_usage_error(capsys, "ablate", "--grid", "encoder_self=a_script:Thing")
+    said = assert_usage_error(capsys, "ablate", "--grid", "encoder_self=a_script:Thing")
+    assert said == "encoder_self=a_script:Thing: importing a_script failed: it ended the program (SystemExit: 3)"
+
+
+@pytest.mark.parametrize("words", [("ablate", "--grid", "encoder_self=leaving:Own,none"), ("check", "leaving:Own")])
+def test_a_module_that_ends_its_process_ends_no_command(
+    capfd: pytest.CaptureFixture[str], place: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.delenv(user_code.VARIABLE)
+    (place / "leaving.py").write_text("import os\nos.chdir('/')\nos._exit(0)\n")
+    assert run_cli(*words) == 2
+    assert captured(capfd).err.splitlines()[-1].endswith(":Own: importing leaving ended its process (exit status 0)")
+    assert Path.cwd() == place
 
 
 def test_a_missing_package_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

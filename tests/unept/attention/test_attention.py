@@ -1,6 +1,7 @@
 """Attention mechanisms: their meaning, their initial values, and the names that choose them."""
 
 import math
+import os
 import sys
 
 import pytest
@@ -231,6 +232,29 @@ def test_own_module_from_the_working_directory(workplace):
         attention.make_attention("encoder_self", "mine_for_a_test:Picky", SETTINGS)
     with pytest.raises(ValueError, match=r"no torch.nn.Module class Other"):
         attention.check_slot("encoder_self", "mine_for_a_test:Other")
+
+
+@pytest.mark.parametrize("moved", ["import", "constructor", "forward"])
+def test_own_module_that_moves_leaves_the_working_directory(workplace, moved):
+    lines = {name: "os.chdir('/')" if name == moved else "pass" for name in ("import", "constructor", "forward")}
+    (workplace / "mine_for_a_test.py").write_text(
+        f"import os, torch\n{lines['import']}\n"
+        "class Mine(torch.nn.Module):\n"
+        f"    def __init__(self):\n        super().__init__()\n        {lines['constructor']}\n"
+        f"    def forward(self, tokens, position, shapes):\n        {lines['forward']}\n        return tokens\n"
+    )
+    module = attention.make_attention("encoder_self", "mine_for_a_test:Mine", SETTINGS)
+    call("encoder_self", module)
+    assert os.getcwd() == str(workplace)
+
+
+@pytest.mark.parametrize(
+    "lines", ["import sys\nsys.exit(3)\n", "import os\nif not os.fork():\n    1 / 0\nraise SystemExit(3)\n"]
+)
+def test_own_module_that_ends_the_program_is_an_error(workplace, lines):
+    (workplace / "broken_for_a_test.py").write_text(lines)
+    with pytest.raises(ValueError, match=r"importing broken_for_a_test failed: it ended the program \(SystemExit: 3\)"):
+        attention.check_slot("encoder_self", "broken_for_a_test:Mine")
 
 
 def test_own_module_that_does_not_import(workplace):
