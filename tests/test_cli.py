@@ -30,7 +30,7 @@ def test_help_version_and_doctor(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_options_are_these() -> None:
     """A change of the command line is a decision, not an accident."""
     shared = {"seeds", "preset", "data", "steps", "backbone-weights", "out", "jobs", "threads", "retry", "dry-run"}
-    shared |= {"control", "backend", "split", "engine", "address", "shard", "skip-oom"}
+    shared |= {"control", "backend", "split", "engine", "address", "shard", "skip-oom", "margin"}
     protocol = {f"--{name}" for name in ("mode", "window", "stride", "scales", "flip", "base", "device")}
     protocol |= {"--own-modules", "--out"}
     commands = dict(cli.typer.main.get_command(cli.app).commands)  # type: ignore[attr-defined]
@@ -41,7 +41,7 @@ def test_the_options_are_these() -> None:
         "table": {f"--{name}" for name in shared | {"row", "rates", "set"}} | {"number"},
         "train": {f"--{name}" for name in TRAIN.split()},
         "complexity": {f"--{name}" for name in ("size", "model", "network", "time", "batch", "rounds", "out")},
-        "report": {"folders", "--experiment", "--control", "--no-pictures"},
+        "report": {"folders", "--experiment", "--control", "--margin", "--no-pictures"},
         "power": {"folder", "--difference", "--sd", "--comparisons", "--experiment", "--control"},
         "kernels": {"--out", "--threads", "--repeats", "--shapes", "--quick"},
         "attention": {f"--{name}" for name in ("only", "out", "threads", "repeats", "malloc", "quick")},
