@@ -96,7 +96,9 @@ def child_command(module: str, path: Sequence[str] | None) -> list[str]:
 
 
 def end_session(process: subprocess.Popen[bytes]) -> None:
-    """Kill what is left of the session that a process began, whether the process itself has ended or not."""
+    """Kill a process that began a session, and what is left of that session, whether the process has ended or not."""
+    if process.returncode is None:
+        process.kill()
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -106,10 +108,11 @@ def _end(process: subprocess.Popen[bytes] | None, *, and_others: bool) -> None:
     """Kill a child that still runs, and the others of its session."""
     if process is None:
         return
-    if process.returncode is None:
-        process.kill()
     if and_others:
         end_session(process)
+        return
+    if process.returncode is None:
+        process.kill()
     process.wait()
 
 

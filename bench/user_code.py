@@ -135,8 +135,6 @@ class _Child:
         if self.channel.fileno() < 0:
             return
         self.channel.close()
-        if self.process.returncode is None:
-            self.process.kill()
         end_session(self.process)
 
     def call(self, function: str, arguments: Sequence[Any], *, about: str, seconds: float = math.inf) -> Any:

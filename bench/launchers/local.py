@@ -303,7 +303,6 @@ def _end(workers: Sequence[_Worker]) -> None:
     for worker in workers:
         with contextlib.suppress(subprocess.TimeoutExpired):
             worker.process.wait(max(0.0, deadline - time.monotonic()))
-        worker.process.kill()  # nothing where it has ended
         end_session(worker.process)
         close_stdin(worker.process)
         if worker.listener is not None:

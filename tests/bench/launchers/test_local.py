@@ -445,11 +445,8 @@ def measures(out: Path, task: str, count: int, **changes: Any) -> list[Job]:
     return made
 
 
-@pytest.mark.parametrize("count", [1, 2, 5])
-def test_measures_have_a_process_each_and_take_turns(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ledger: Path, count: int
-) -> None:
-    """Though several processes import at a time, one measures; what was started for nothing is ended."""
+def started_workers(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
+    """A list that takes every worker process from its start on."""
     started: list[subprocess.Popen[bytes]] = []
 
     def counted(*given: Any, **named: Any) -> subprocess.Popen[bytes]:
@@ -457,6 +454,15 @@ def test_measures_have_a_process_each_and_take_turns(
         return started[-1]
 
     monkeypatch.setattr(local, "start_worker", counted)
+    return started
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_measures_have_a_process_each_and_take_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ledger: Path, count: int
+) -> None:
+    """Though several processes import at a time, one measures; what was started for nothing is ended."""
+    started = started_workers(monkeypatch)
     monkeypatch.setattr(environment, "usable_cores", lambda: 3)
     store = opened(tmp_path)
     run_local_jobs(store, measures(tmp_path, "alone", count), parallel=1, progress=Silent())
@@ -486,13 +492,7 @@ def test_a_measure_whose_process_cannot_import_is_a_row(tmp_path: Path) -> None:
 
 
 def test_an_interrupt_ends_the_processes_that_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[subprocess.Popen[bytes]] = []
-
-    def counted(*given: Any, **named: Any) -> subprocess.Popen[bytes]:
-        started.append(start_worker(*given, **named))
-        return started[-1]
-
-    monkeypatch.setattr(local, "start_worker", counted)
+    started = started_workers(monkeypatch)
     monkeypatch.setattr(environment, "usable_cores", lambda: 3)
 
     class Stopping(Silent):
