@@ -39,7 +39,7 @@ OUT = Path("study/quick-scenes")
 def test_the_main_job_end_to_end_and_again(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli(*GRID, "--seeds", "2", measure=MEASURE) == 0
     said = captured(capsys).text
-    assert re.search(r"^8/8 N=\d+ L=\d seed 1: mIoU \d+\.\d \(\d+ s\)$", said, re.MULTILINE)
+    assert re.search(r"^8/8 N=\d+ L=\d seed [01]: mIoU \d+\.\d \(\d+ s\)$", said, re.MULTILINE)
     assert "8 runs and 4 measures due in study/quick-scenes, " in said
     assert "8 of 8 runs have a row: 8 ok" in said
     assert len([line for line in ledger() if line.startswith("run")]) == 8
