@@ -37,7 +37,7 @@ def test_the_options_are_these() -> None:
     commands |= {f"data {name}": command for name, command in commands.pop("data").commands.items()}
     found = {name: {opt for p in command.params for opt in p.opts} for name, command in commands.items()}
     assert found == {
-        "ablate": {f"--{name}" for name in shared | {"grid"}},
+        "ablate": {f"--{name}" for name in shared | {"grid", "rates"}},
         "table": {f"--{name}" for name in shared | {"row", "rates", "set"}} | {"number"},
         "train": {f"--{name}" for name in TRAIN.split()},
         "complexity": {f"--{name}" for name in ("size", "model", "network", "time", "batch", "rounds", "out")},

@@ -12,7 +12,7 @@ from bench.results.rows import Row, comparable_metrics, data_digest_of, nested_i
 RUN_HEAD = ("variant", "seed", "status", "miou", "pixel_accuracy", "miou_refined", "pixel_accuracy_refined")
 _DATA = ("data", "data_digest")
 _SOURCES = ("release", "sources", "roles")
-RUN_TAIL = ("message", "preset", *_DATA, "steps", "backend", "threads", *_SOURCES, "key", "experiments")
+RUN_TAIL = ("message", "preset", *_DATA, "split", "steps", "lr", "backend", "threads", *_SOURCES, "key", "experiments")
 MEASURE_HEAD = ("variant", "status", "parameters", "gmacs", "gflops", "peak_rss_gib")
 MEASURE_TAIL = ("message", "preset", *_DATA, "backend", "threads", *_SOURCES, "machine", "key", "experiments")
 _PROVENANCE = (
@@ -40,10 +40,16 @@ def results_csv(rows: Sequence[Row], experiments: Experiments) -> str:
     names = _names_by_key(experiments, "runs")
     return _csv(
         rows,
-        lambda row: _common(row, names) | _columns(comparable_metrics(row)) | {"seed": row["seed"]},
+        lambda row: _common(row, names) | _columns(comparable_metrics(row)) | _run_columns(row),
         RUN_HEAD,
         RUN_TAIL,
     )
+
+
+def _run_columns(row: Row) -> dict[str, Any]:
+    settings = row["settings"]
+    split = settings.get("evaluation", {}).get("split")
+    return {"seed": row["seed"], "split": split, "lr": settings["train"].get("lr")}
 
 
 def measures_csv(rows: Sequence[Row], experiments: Experiments) -> str:

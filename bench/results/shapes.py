@@ -64,7 +64,7 @@ STUDY_SHAPE: Shape = {
     "data_splits?": {"*": str},
     "experiments": {
         "*": {
-            **dict.fromkeys(("kind?", "command?", "control?", "created?"), TEXT),
+            **dict.fromkeys(("kind?", "command?", "control?", "created?", "rate_split?"), TEXT),
             "seeds?": int,
             "variants?": [str],
             "runs": [_LISTED],

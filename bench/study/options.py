@@ -117,6 +117,7 @@ class StudyRequest:
         default_text="every run",
     )
     command: str = ""
+    rate_split: str = ""  # that learning rates were chosen on, where they were
 
 
 def study_settings(request: StudyRequest) -> Settings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -53,7 +54,7 @@ class StudyPlan:
 def plan_study(study: Study) -> StudyPlan:
     """Return what is to do, from the store alone; nothing is changed."""
     store = Store(study.out)
-    specs = [job_spec(study, variant, "run", seed) for seed in range(study.seeds) for variant in study.variants]
+    specs = [job_spec(study, variant, "run", seed) for variant, seed in study.planned_runs()]
     measured = [job_spec(study, variant, "measure", 0) for variant in study.variants] if study.tasks.measure else []
     seconds = eta.estimate_durations(specs, store.read("run").rows, _guess(study.threads))
     runs = [_job(spec, estimate) for spec, estimate in zip(specs, seconds, strict=True)]
@@ -147,9 +148,15 @@ def count_finished_runs(study: Study) -> tuple[int, int]:
     return sum(store.has("run", job.key) for job in runs), len(runs)
 
 
-def is_complete(study: Study) -> bool:
-    """Return True if every run of every shard has a row."""
-    return not _count_missing_runs(study)
+def finished_runs(study: Study) -> tuple[Row, ...]:
+    """Return the rows that the study's runs have so far, of every shard, with the study's names, listed or not."""
+    store, rows = Store(study.out), []
+    for job in plan_study(study).runs:
+        with contextlib.suppress(ValueError):  # a damaged row is due again
+            row = store.row("run", job.key)
+            if row is not None:
+                rows.append(row | {name: job.spec[name] for name in ("variant", "axes", "seed")})
+    return tuple(rows)
 
 
 def _count_missing_runs(study: Study) -> int:

@@ -120,7 +120,9 @@ def _changes(store: Store, study: Study, todo: StudyPlan) -> list[str]:
     lines = [*changed_data_lines(store, due, rows), *changed_lines(due, rows), *_listed_otherwise(store, study, todo)]
     keeps = _other_seeds(study)
     before = store.experiments().get(study.name, {}).get("runs", ())
-    left = [run for run in before if run.get("seed", 0) >= study.seeds and not keeps(run)]
+    left = (
+        [] if study.variant_seeds else [run for run in before if run.get("seed", 0) >= study.seeds and not keeps(run)]
+    )
     if left:
         lines.append(
             f"{count_of(len(left), 'run')} of further seeds, listed before, are of other sources or data and not in "
@@ -131,7 +133,7 @@ def _changes(store: Store, study: Study, todo: StudyPlan) -> list[str]:
 
 def _other_seeds(study: Study) -> Callable[[Mapping[str, Any]], bool]:
     """Return a test of a listed run: True for one that this command would make with more seeds."""
-    variants = {variant.name: variant for variant in study.variants}
+    variants = {} if study.variant_seeds else {variant.name: variant for variant in study.variants}
 
     def keeps(run: Mapping[str, Any]) -> bool:
         variant, seed = variants.get(run.get("variant", "")), run.get("seed", 0)
@@ -176,6 +178,7 @@ def _entry(study: Study, todo: StudyPlan) -> dict[str, Any]:
         "variants": [variant.name for variant in study.variants],
         "control": study.control,
         "margin": study.margin,
+        **({"rate_split": study.rate_split} if study.rate_split else {}),
         "command": study.command,
         "runs": [{name: job.spec[name] for name in names} for job in todo.runs],
         "measures": [{name: job.spec[name] for name in names[:3]} for job in todo.measures],

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.config.grid import Variant
@@ -33,6 +34,7 @@ class Study:
         kind: The command, such as `ablate` or `table 5`.
         variants: What is compared.
         seeds: Runs a variant, with seeds from 0.
+        variant_seeds: Seeds of each variant by name, where `seeds` does not say them; {} where it does.
         preset: Name of the preset.
         data: The data set.
         out: The study's folder.
@@ -46,6 +48,7 @@ class Study:
         retry: Statuses whose rows are set aside and done again.
         control: The variant that the report compares the others with; "" leaves the choice to the report.
         margin: Difference of mIoU that counts as none, percent points; None for no such.
+        rate_split: Split that learning rates were chosen on; "" where they were not chosen.
         skip_oom: Gives a row `skipped` to what is predicted not to fit into memory, and to what needs no less than a
             run that did not fit.
         command: The command line, for the rows.
@@ -70,7 +73,15 @@ class Study:
     retry: tuple[str, ...] = ()
     control: str = ""
     margin: float | None = None
+    rate_split: str = ""
     skip_oom: bool = False
     command: str = ""
     notes: tuple[str, ...] = ()
     tasks: WorkerTasks = WorkerTasks()
+    variant_seeds: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+    def planned_runs(self) -> Iterator[tuple[Variant, int]]:
+        """Yield each run as its variant and seed: seed by seed, and within a seed the variants in their order."""
+        seeds = {variant.name: self.variant_seeds.get(variant.name, range(self.seeds)) for variant in self.variants}
+        for seed in sorted({seed for own in seeds.values() for seed in own}):
+            yield from ((variant, seed) for variant in self.variants if seed in seeds[variant.name])

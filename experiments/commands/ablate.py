@@ -9,7 +9,7 @@ from bench.config.option_fields import nested_options, option
 from bench.study.options import RECIPE, StudyRequest, study_settings
 from experiments.commands.console import Invocation
 from experiments.commands.options import Verb
-from experiments.commands.study import run_and_report
+from experiments.commands.rate_sweep import run_at_own_rates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +18,14 @@ class AblateOptions:
 
     grid: tuple[str, ...] = option(
         (), help="N=4,16,64 L=1,3 heads=2,4 ...", metavar="AXES", group=RECIPE, completes="fields"
+    )
+    rates: str = option(
+        "",
+        help="Choose each variant's learning rate from these and beyond on the validation split, then score the test "
+        "split.",
+        metavar="RATES",
+        group=RECIPE,
+        default_text="the recipe's rate",
     )
     dry_run: bool = option(False, help="Only say which runs are due and how long they may take.")
     study: StudyRequest = nested_options(StudyRequest)
@@ -33,11 +41,15 @@ def ablate(options: AblateOptions, call: Invocation) -> int:
     study_settings(request)  # refuses what arguments and paths alone can tell, before torch is imported
 
     from bench.config.grid import expand_axes
+    from experiments.tables import lr_sweep
     from experiments.tables.baselines import NONE, with_control
 
     make = with_control(lambda base: expand_axes(axes, base), request.control, [axis.name for axis in axes])
     name = " ".join([*map(str, axes), *["none"] * (request.control == NONE)])
-    return run_and_report("ablate", name, make, request, call, dry_run=options.dry_run)
+    rates = lr_sweep.parse_rates(options.rates)
+    if rates:
+        lr_sweep.check_sweep_request(request, axes, said="axis")
+    return run_at_own_rates("ablate", name, make, request, call, rates, dry_run=options.dry_run)
 
 
 VERB = Verb(

@@ -65,21 +65,12 @@ def run_due(study: Study, after: Callable[[Study], None] | None = None) -> Seque
     written, after it has said how to go on.
     """
     from bench.config.output_path import check_output
-    from bench.launchers.queue import Interrupted
     from bench.results.store import Store
     from bench.study import plan
-    from bench.study.run import run_study
-    from bench.study.summary import summary_lines
     from reports import report_folder
 
     check_output(report_folder(study.out, study.name), "--out")
-    try:
-        rows = run_study(study, say=print_progress)
-    except Interrupted as stop:
-        done, total = plan.count_finished_runs(study)
-        print_progress(f"{NAME}: stopped by {stop}; {done} of {total} runs are done, the same command continues")
-        raise StudyStopped from None
-    print_lines(summary_lines(rows, plan.count_finished_runs(study)[1]))
+    rows = run_part(study)
     unfinished = plan.unfinished_line(study)
     left = "" if study.shard.whole else plan.remaining_work_line(study)
     if left:
@@ -91,6 +82,23 @@ def run_due(study: Study, after: Callable[[Study], None] | None = None) -> Seque
     if unfinished:
         print_progress(f"{NAME}: {unfinished}")
         raise RunsMissing
+    return rows
+
+
+def run_part(study: Study) -> Sequence[Row]:
+    """Run what is due, say how it ended, and return the rows. Raises StudyStopped after it has said how to go on."""
+    from bench.launchers.queue import Interrupted
+    from bench.study import plan
+    from bench.study.run import run_study
+    from bench.study.summary import summary_lines
+
+    try:
+        rows = run_study(study, say=print_progress)
+    except Interrupted as stop:
+        done, total = plan.count_finished_runs(study)
+        print_progress(f"{NAME}: stopped by {stop}; {done} of {total} runs are done, the same command continues")
+        raise StudyStopped from None
+    print_lines(summary_lines(rows, plan.count_finished_runs(study)[1]))
     return rows
 
 

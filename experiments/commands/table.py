@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -11,10 +10,9 @@ from bench.config.option_fields import argument, nested_options, option
 from bench.config.shared_options import fields_option
 from bench.study.options import RECIPE, StudyRequest, study_settings
 from experiments.commands.complexity import write_complexity
-from experiments.commands.console import DONE, FAILED, INTERRUPTED, Invocation
+from experiments.commands.console import Invocation
 from experiments.commands.options import Verb
-from experiments.commands.rate_sweep import sweep_rows
-from experiments.commands.study import RunsMissing, StudyStopped, run_and_report
+from experiments.commands.rate_sweep import run_at_own_rates
 
 if TYPE_CHECKING:
     from bench.study.study import Study
@@ -42,7 +40,7 @@ class TableOptions:
     )
     rates: str = option(
         "",
-        help="Choose each row's learning rate from these on the validation split, then score the test split.",
+        help="Choose each row's rate from these and beyond on the validation split, then score the test split.",
         metavar="RATES",
         group=RECIPE,
         default_text="the recipe's rate; table 8 of quick: once, twice and four times that",
@@ -55,11 +53,9 @@ class TableOptions:
 def table(options: TableOptions, call: Invocation) -> int:
     """Run the rows of one of the paper's tables, and write the table beside the paper's own."""
     request = replace(options.study, command=call.command)
-    if options.fields:
-        parse_axes(options.fields)
+    axes = parse_axes(options.fields) if options.fields else ()
     study_settings(request)  # refuses what arguments and paths alone can tell, before torch is imported
 
-    from bench.study.request import build_study
     from experiments.tables import lr_sweep
     from experiments.tables.baselines import NONE, with_control
     from experiments.tables.overrides import with_overrides
@@ -73,31 +69,11 @@ def table(options: TableOptions, call: Invocation) -> int:
     name = [*options.row, *[NONE] * (control == NONE and number in (6, 7)), *fields]
     rates = lr_sweep.rates_to_try(options.rates, table=number, preset_name=request.preset)
     if rates:
-        _refuse_rate(fields)
-        name.append(f"rates={lr_sweep.rates_text(rates)}")
-        # What only the last part needs is checked before the first: its split, its rows, its folder.
-        lr_sweep.check_score_split(study_settings(request))
-        last = lr_sweep.with_best_rates(make, (), rates)
-        build_study(f"table {number}", " ".join(name), last, request, dry_run=options.dry_run)
-        candidates = lr_sweep.candidate_variants(make, rates)
-        try:
-            rows = sweep_rows(f"table {number} {' '.join(name)}", candidates, request, call, options.dry_run)
-        except StudyStopped:
-            return INTERRUPTED
-        except RunsMissing:
-            return FAILED
-        if rows is None:
-            return DONE
-        make = lr_sweep.with_best_rates(make, rows, rates)
+        lr_sweep.check_sweep_request(request, axes, said="--set")
     after = _count_networks if number == 7 else None
-    return run_and_report(f"table {number}", " ".join(name), make, request, call, dry_run=options.dry_run, after=after)
-
-
-def _refuse_rate(fields: Sequence[str]) -> None:
-    """Raise ValueError for `--set lr=...` where the rate of each row is chosen."""
-    for axis in parse_axes(fields) if fields else ():
-        if axis.name == "lr":
-            raise ValueError(f"--set {axis}: the rates of --rates take its place; --rates none trains at that one")
+    return run_at_own_rates(
+        f"table {number}", " ".join(name), make, request, call, rates, dry_run=options.dry_run, after=after
+    )
 
 
 def _count_networks(study: Study) -> None:

@@ -6,18 +6,16 @@ two parts: the probability of learning, and the score of the seeds that learned.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 
 import pandas as pd
 
 from bench.stats.proportion import jeffreys_interval
 from bench.stats.seed_statistics import summarize_sample
 from reports.analysis import study_rows
+from reports.analysis.cue_groups import LEARNED_ACCURACY, cue_threshold, has_two_groups
 from reports.analysis.study_rows import Study
 from reports.formats.data_frames import make_frame
 
-LEARNED_ACCURACY = 0.75  # of the look-alike pixels: midway between guessing and perfect
-GROUP_GAP = 0.15  # between neighbouring seeds of a variant: no spread of one group of five seeds was above 0.1
 PROBE_COLUMNS = (("step", 0), ("lookalike_accuracy", 2))  # the columns of a probe that are read, and their usual places
 
 
@@ -40,30 +38,6 @@ def learning_frame(study: Study) -> pd.DataFrame:
                 lines.append(line | {"jump_step": _jump(run), "probe_gap": _gap(run)})
     columns = ["variant", "seed", "lookalike_accuracy", "learned", "jump_step", "probe_gap"]
     return make_frame(lines, columns, whole=("seed", "jump_step", "probe_gap"), text=("variant", "learned"))
-
-
-def cue_threshold(scores: Sequence[float]) -> float:
-    """Return the look-alike accuracy from which on a seed of a variant has learned the cue.
-
-    It is `LEARNED_ACCURACY`, or the best group's lowest score where a gap of `GROUP_GAP` or more parts it from others.
-
-    Args:
-        scores: Final look-alike accuracy of the variant's seeds, fractions.
-    """
-    ordered = sorted(scores)
-    tops = [above for below, above in itertools.pairwise(ordered) if above - below >= GROUP_GAP]
-    return max([LEARNED_ACCURACY, *tops])
-
-
-def has_two_groups(scores: Sequence[float]) -> bool:
-    """Return True if a variant's seeds fall in two groups or more, so that their mean describes none of them.
-
-    Args:
-        scores: Final look-alike accuracy of the variant's seeds, fractions.
-    """
-    learned = sum(score >= cue_threshold(scores) for score in scores)
-    gaps = (above - below for below, above in itertools.pairwise(sorted(scores)))
-    return 0 < learned < len(scores) or any(gap >= GROUP_GAP for gap in gaps)
 
 
 def grouped_variants(study: Study) -> frozenset[str]:

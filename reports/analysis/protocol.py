@@ -58,28 +58,33 @@ EMPTY_VALUES = {"backbone_weights": "none, from scratch"}
 
 
 def protocol_summary(study: Study) -> str:
-    """Return data, size and steps in a few words, for the header of every table and plot of accuracy.
+    """Return data, scored split, size and steps in a few words, for the header of every table and plot of accuracy.
 
-    A path is cut to its last part; `protocol_table` has all of it.
+    A path is cut to its last part; `protocol_table` has all of it. Records of earlier releases do not say the split.
     """
     all_settings = _settings(study.runs)
     if not all_settings:
         return "no run yet"
     named = [{"data": _last_part(settings["data"])} for settings in all_settings if "data" in settings]
-    return f"{_values('data', named)}, {_values('size', all_settings)} px, {_values('steps', all_settings)} steps"
+    split = _values("split", all_settings)
+    parts = [_values("data", named), *[f"split {split}"] * bool(split), f"{_values('size', all_settings)} px"]
+    return ", ".join([*parts, f"{_values('steps', all_settings)} steps"])
 
 
 def protocol_headline(study: Study) -> str:
-    """Return the protocol in one line: data, crop size, steps, batch and backbone."""
+    """Return the protocol in one line: data, crop size, steps, batch, backbone, and the splits that decide."""
     all_settings = _settings(study.runs)
     if not all_settings:
         return "no run yet"
     text = {
-        name: _values(name, all_settings) for name in ("data", "size", "steps", "batch", "backbone", "backbone_weights")
+        name: _values(name, all_settings)
+        for name in ("data", "size", "steps", "batch", "backbone", "backbone_weights", "split")
     }
+    scored = f", scored on the split {text['split']}" * bool(text["split"])
+    chosen = f", learning rates chosen on the split {study.rate_split}" * bool(study.rate_split)
     return (
         f"data {text['data']}{_data_state(study.runs)}, crops of {text['size']} px, {text['steps']} steps of "
-        f"{text['batch']} images, backbone {text['backbone']} (weights: {text['backbone_weights']})"
+        f"{text['batch']} images, backbone {text['backbone']} (weights: {text['backbone_weights']}){scored}{chosen}"
     )
 
 

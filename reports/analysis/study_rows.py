@@ -33,6 +33,7 @@ class Study:
         warnings: What was found wrong with a user's attention before it trained, a line each.
         control: Variant that all others are compared with; "" where none was declared.
         margin: Difference of mIoU that counts as none, percent points; 0 where none was set.
+        rate_split: Split that learning rates were chosen on; "" where they were not chosen.
     """
 
     kind: str  # the command that made it: "ablate" or "table 6"
@@ -45,6 +46,7 @@ class Study:
     warnings: tuple[str, ...] = ()
     control: str = ""
     margin: float = 0.0
+    rate_split: str = ""
 
     def runs_of(self, variant: str) -> tuple[Row, ...]:
         """Return the runs of one variant, by seed."""
@@ -80,6 +82,7 @@ def assemble_study(
     warnings: Iterable[str] = (),
     control: str | None = "",
     margin: float | None = 0.0,
+    rate_split: str | None = "",
 ) -> Study:
     """Return a study of these rows, in order.
 
@@ -94,6 +97,7 @@ def assemble_study(
         warnings: What was found wrong with a user's attention, a line each.
         control: Variant that all others are compared with.
         margin: Difference of mIoU that counts as none, percent points; 0 for no such.
+        rate_split: Split that learning rates were chosen on.
     """
     runs, measures = list(runs), list(measures)
     wanted: dict[str, list[int]] = {}
@@ -116,6 +120,7 @@ def assemble_study(
         warnings=tuple(dict.fromkeys(warnings)),
         control=control or "",
         margin=margin or 0.0,
+        rate_split=rate_split or "",
     )
 
 

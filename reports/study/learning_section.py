@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import pandas as pd
 
 from reports.analysis import protocol
-from reports.analysis.learned_cue import GROUP_GAP, LEARNED_ACCURACY
+from reports.analysis.cue_groups import GROUP_GAP, LEARNED_ACCURACY
 from reports.analysis.study_rows import Study
 from reports.formats import numbers
 from reports.formats.markdown import heading, markdown_table

@@ -129,7 +129,10 @@ def _run(
     """Return a run's row, with the settings that headings name and what its probes said."""
     values = {name: _value(cell) for name, cell in line.items() if cell != ""}
     metrics = {name: value for name, value in values.items() if name not in NO_METRIC and not name.startswith("axis:")}
-    settings = {"data": line["data"], "model": {"size": side}, "train": {"steps": _value(line["steps"])}}
+    train = {name: _value(cell) for name in ("steps", "lr") if (cell := line.get(name, ""))}
+    settings = {"data": line["data"], "model": {"size": side}, "train": train}
+    if line.get("split"):
+        settings["evaluation"] = {"split": line["split"]}
     learned = learning.get((line["variant"], line["seed"]), {})
     training = {name: _value(cell) for name in ("jump_step", "probe_gap") if (cell := learned.get(name, ""))}
     return _common(values) | {

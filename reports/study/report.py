@@ -19,6 +19,7 @@ from reports.analysis import (
     control,
     lr_sweep,
     protocol,
+    rate_choice,
     study_rows,
     verdict_sentences,
 )
@@ -34,13 +35,14 @@ from reports.study import context_section, receptive_field, result_sections, set
 from reports.study.axis_section import axis_section
 from reports.study.learning_section import learned_cue_section
 from reports.study.qualitative import ExamplePictures
+from reports.study.rate_section import rate_section
 
 QUESTIONS = {
     "table 5": "What does each component add: pyramid features, the spatial path, a stronger backbone? (Table 5)",
     "table 6": "How many sampling points, on how many feature scales? (Table 6)",
     "table 7": "How do the published networks compare under one recipe, and what do they cost? (Table 7)",
     "table 8": "Which attention in the same slots, at what memory? (Table 8)",
-    lr_sweep.LR_SWEEP_KIND: "At which learning rate does each row of a table do best? (chosen on the validation split)",
+    rate_choice.LR_SWEEP_KIND: "At which learning rate does each row do best?",
 }
 COMPLEXITY_TABLE = 7
 PICTURES_FILE = "pictures.png"
@@ -55,6 +57,7 @@ def study_report_files(study: Study, drawn: ExamplePictures | None = None) -> di
     curves_by_distance = context.cue_distance_frame(study)
     frames = {
         "accuracy.csv": tables.accuracy_frame(study),
+        "rates.csv": lr_sweep.rate_frame(study),
         **analysis_frames(study),
         "cue_distance.csv": curves_by_distance,
         "context.csv": context.context_frame(study, curves_by_distance),
@@ -68,6 +71,8 @@ def study_report_files(study: Study, drawn: ExamplePictures | None = None) -> di
         "failures.csv": tables.failures_frame(study),
         "probes.csv": probe_frame(study),
     }
+    if frames["rates.csv"].empty:  # of a study that chooses no rates
+        del frames["rates.csv"]
     if curves_by_distance.empty:  # of data whose look-alikes have no distance
         frames = {name: frame for name, frame in frames.items() if name not in CONTEXT_FILES}
     if number is not None:
@@ -122,9 +127,11 @@ def _sections(
     yield heading(study_question(study), 1)
     yield f"Measured on: {escape_cell(protocol.protocol_headline(study))}.\n"
     yield bullet_list(summary_sentences(study, frames))
+    yield from rate_section(study, frames.get("rates.csv", pd.DataFrame()))
     yield from result_sections.accuracy_section(study, frames["accuracy.csv"])
-    yield from axis_section(study, frames["axes.csv"])
-    yield from result_sections.comparison_section(study, frames["comparisons.csv"])
+    if study.kind != rate_choice.LR_SWEEP_KIND:  # which compares no rows
+        yield from axis_section(study, frames["axes.csv"])
+        yield from result_sections.comparison_section(study, frames["comparisons.csv"])
     yield from learned_cue_section(study, frames)
     if CONTEXT_FILES[0] in made:
         yield from context_section.context_section(study, frames["context.csv"], frames["cue_distance.csv"])
@@ -162,8 +169,10 @@ def summary_sentences(study: Study, frames: Mapping[str, pd.DataFrame]) -> Itera
     counts = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items()))
     yield from (f"Warning: {warning}." for warning in study.warnings)
     if study.runs:
-        yield from lr_sweep.best_lr_sentences(study)
-        yield from verdict_sentences.comparison_sentences(study, frames)
+        if study.kind == rate_choice.LR_SWEEP_KIND:
+            yield from lr_sweep.best_lr_sentences(study)
+        else:
+            yield from verdict_sentences.comparison_sentences(study, frames)
         yield from verdict_sentences.refinement_sentences(frames["refinement.csv"])
     made = f"{count_of(len(study.runs), 'run')} of {count_of(len(study.variants), 'variant')}"
     yield f"{made}: {counts or 'none yet'}."

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from bench.results.rows import comparable_metrics
-from reports.analysis import control, frames, lr_sweep, protocol, study_rows, verdict_sentences
+from reports.analysis import control, frames, lr_sweep, protocol, rate_choice, study_rows, verdict_sentences
 from reports.analysis.study_rows import Study
 from reports.formats import numbers, operation_counts
 from reports.formats.markdown import DASH, bullet_list, heading, markdown_table
@@ -47,7 +47,7 @@ def accuracy_section(study: Study, frame: pd.DataFrame) -> Iterator[str]:
         "interval (cut at the frame), × a run without a value.\n"
     )
     by_rate = lr_sweep.variants_by_lr(study)
-    if len(by_rate) > 1 and study.kind != lr_sweep.LR_SWEEP_KIND:
+    if len(by_rate) > 1 and study.kind != rate_choice.LR_SWEEP_KIND:
         yield "Learning rates differ:\n"
         yield bullet_list(f"{study_rows.value_text(rate)}: {', '.join(names)}" for rate, names in by_rate.items())
     backbones = protocol.variants_by_backbone(study)

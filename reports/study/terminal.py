@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from bench.units import count_of
-from reports.analysis import audit, frames, seed_power, verdict_sentences
+from reports.analysis import audit, frames, lr_sweep, protocol, rate_choice, seed_power, verdict_sentences
 from reports.analysis.analysis_frames import analysis_frames
 from reports.analysis.study_rows import Study
 from reports.formats import numbers, operation_counts, plain_text
@@ -17,14 +17,19 @@ COLUMNS = {"variant": "variant", "n": "n", "miou": "mIoU, %", "gmacs": "GMACs", 
 
 
 def study_lines(study: Study) -> Iterator[str]:
-    """Yield the main table, then the verdict."""
+    """Yield under what the study was measured, the main table, then the verdict."""
     frame = frames.accuracy_frame(study).merge(frames.cost_frame(study), on="variant")
+    if study.runs:
+        yield f"measured on: {single_line(protocol.protocol_headline(study))}"
     yield from plain_text.right_aligned_rows([list(COLUMNS.values()), *(_cells(line) for _, line in frame.iterrows())])
     if any(operation_counts.is_mostly_elementwise(line, "_derived") for _, line in frame.iterrows()):
         yield f"{operation_counts.MARK} at least as many element-wise operations as counted ones"
     yield from (f"warning: {single_line(warning)}" for warning in study.warnings)
     if study.runs:
-        yield from map(single_line, verdict_sentences.comparison_sentences(study, analysis_frames(study)))
+        if study.kind == rate_choice.LR_SWEEP_KIND:
+            yield from map(single_line, lr_sweep.best_lr_sentences(study))
+        else:
+            yield from map(single_line, verdict_sentences.comparison_sentences(study, analysis_frames(study)))
 
 
 def audit_lines(study: Study, *, always: bool) -> Iterator[str]:

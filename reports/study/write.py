@@ -48,6 +48,7 @@ def read_study(outs: Sequence[Source], experiment: str, control: str = "", margi
         commands=[command for command in commands if command],
         control=control or abouts[0].get("control"),
         margin=margin or finite_number(abouts[0].get("margin")),
+        rate_split=abouts[0].get("rate_split"),
         warnings=[warning for store in stores for warning in trial_warnings(store.out, rows)],
         problems=[problem for records in (*runs, *measures) for problem in records.problems],
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -47,7 +46,7 @@ def test_the_split_that_is_scored_last_is_missed_before_the_first_run(
     words = ("table", "8", "--row", "none", "--seeds", "1", "--data", f"folder:{tmp_path / 'data'}")
     line = assert_usage_error(capsys, *words, "--rates", "0.001,0.002", *more)
     assert line.startswith(f"{tmp_path / 'data'}: split 'test' has neither a folder images/test/ nor a list")
-    assert line.endswith("the table is scored on test: --rates none trains at the recipe's rate")
+    assert line.endswith("the study is scored on test: --rates none trains at the recipe's rate")
     assert ledger() == []
     assert not Path("study").exists()
     assert run_cli(*words, "--rates", "none", *more) == 0
@@ -62,30 +61,25 @@ def test_a_report_that_cannot_be_written_is_said_before_the_first_run(capsys: py
     assert ledger() == []
 
 
-def test_rates_are_chosen_then_the_table_is_run(capsys: pytest.CaptureFixture[str]) -> None:
-    words = ("table", "8", "--row", "deformable", "--row", "none", "--seeds", "3")
-    assert run_cli(*words, "--dry-run") == 0
-    said = capsys.readouterr().out
-    assert "12 runs and 0 measures due" in said
-    assert said.endswith("then the table, each row at the learning rate that is chosen from these\n")
-    assert run_cli(*words, measure=MEASURE) == 0
-    names = [*Store(OUT).experiments()]
-    assert names == [
-        "rates table 8 deformable none rates=0.001,0.002,0.004",
-        "table 8 deformable none rates=0.001,0.002,0.004",
+def test_rates_are_chosen_then_the_table_is_run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_BEST_RATE", "0.002")
+    words = ("table", "8", "--row", "none", "--seeds", "1")
+    assert run_cli(*words, task="by_rate", measure=MEASURE) == 0
+    names = [
+        "rates table 8 none rates=0.001,0.002,0.004 seeds=1000-1003",
+        "table 8 none rates=0.001,0.002,0.004",
     ]
-    tried, final = (Store(OUT).read("run", name).rows for name in names)
-    assert (len(tried), len(final)) == (12, 6)
-    assert {row["settings"]["evaluation"]["split"] for row in final} == {"test"}
-    assert len([line for line in ledger() if line.startswith("measure")]) == 2, "candidates are not measured"
-    capsys.readouterr()
-    assert run_cli(*words, "--dry-run") == 0
-    assert "0 runs and 0 measures due" in capsys.readouterr().out.replace("2 measures", "0 measures")
+    assert [*Store(OUT).experiments()] == names
+    assert [len(Store(OUT).read("run", name).rows) for name in names] == [10, 1]
+    assert len([line for line in ledger() if line.startswith("measure")]) == 1, "candidates are not measured"
+    before, listed = ledger(), (OUT / "study.json").read_bytes()
+    assert run_cli(*words, task="by_rate", measure=MEASURE) == 0
+    assert ledger() == before, "the same command does nothing again"
+    assert (OUT / "study.json").read_bytes() == listed
     assert "expected 5, 6, 7 or 8" in assert_usage_error(capsys, "table", "4")
     assert "did you mean 'none'?" in assert_usage_error(capsys, "table", "8", "--row", "nine")
-    assert assert_usage_error(capsys, "table", "5", "--rates", "0").startswith("--rates 0: expected numbers above 0 ")
-    assert run_cli(*words, "--steps", "900") == 0
-    assert [*Store(OUT).experiments()] == [*names, f"{names[1]} steps=900"], "a longer table shares the choice"
 
 
 def test_fields_of_all_rows_of_a_table(capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,33 +108,6 @@ class Gated(nn.Module):
     def forward(self, tokens, position, shapes):
         return tokens * self.gate(tokens.mean(1, keepdim=True)).sigmoid()
 """
-
-
-def test_an_own_attention_is_a_row_of_table_8_at_its_own_rate(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Path("own_row.py").write_text(OWN)
-    monkeypatch.setattr("sys.modules", sys.modules | {})  # no other test sees the module
-    words = ("table", "8", "--row", "own_row:Gated", "--row", "deformable", "--rates", "1e-3,2e-3", "--seeds", "2")
-    assert run_cli(*words, "--dry-run") == 0
-    said = capsys.readouterr().out
-    assert "own_row:Gated lr=0.001: 2 of 2 runs due" in said
-    assert "8 runs and 0 measures due" in said
-    assert run_cli(*words) == 0
-    name = "table 8 own_row:Gated deformable rates=0.001,0.002"
-    assert [*Store(OUT).experiments()] == [f"rates {name}", name]
-    rows = {row["variant"]: row for row in Store(OUT).read("run", name).rows}
-    assert list(rows) == ["deformable", "own_row:Gated"]
-    own, ours = (rows[name]["settings"]["model"] for name in ("own_row:Gated", "deformable"))
-    assert (own["encoder_self"], own["decoder_self"]) == ("own_row:Gated", "own_row:Gated")
-    changed = {field for field in ours if ours[field] != own[field]}
-    assert changed == {"encoder_self", "decoder_self"}, "nothing else differs"
-    assert {row["settings"]["evaluation"]["split"] for row in rows.values()} == {"test"}
-    assert run_cli(*words) == 0
-    assert "4 of 4 runs are there already" in captured(capsys).text
-    assert run_cli("report", str(OUT), "--experiment", name) == 0
-    pages = [*(OUT / "report").glob("table-8-own_row-Gated*/report.md")]
-    assert ["own_row:Gated" in page.read_text() for page in pages] == [True]
 
 
 def test_what_cannot_be_a_row_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from bench.config.grid import Variant
 from bench.config.presets import preset
+from bench.config.settings import Settings
 from experiments.tables import lr_sweep, table8
 from experiments.tables.registry import only_rows, trained_table
-from reports.analysis.lr_sweep import candidate_name
+from reports.analysis.rate_choice import FIRST_SEEDS, candidate_name
 
 TRIED = (5e-4, 1e-3, 2e-3)
 
 
-def run(row: str, rate: float, miou: float | None, seed: int = 0, status: str = "ok") -> dict[str, Any]:
+def run(row: str, rate: float, miou: float | None, seed: int = 1000, status: str = "ok") -> dict[str, Any]:
     metrics = {} if miou is None else {"miou": miou}
     return {
         "kind": "run",
@@ -26,39 +28,57 @@ def run(row: str, rate: float, miou: float | None, seed: int = 0, status: str = 
     }
 
 
-def rows(**means: tuple[float, float, float]) -> list[dict[str, Any]]:
-    return [run(row, rate, miou) for row, three in means.items() for rate, miou in zip(TRIED, three, strict=True)]
+def test_each_row_has_a_plan_of_its_own() -> None:
+    make = only_rows(trained_table(8), ("deformable", "none"))
+    rows = make(preset("quick"))
+    plans = lr_sweep.first_plans(rows, TRIED)
+    assert plans == {"deformable": dict.fromkeys(TRIED, FIRST_SEEDS), "none": dict.fromkeys(TRIED, FIRST_SEEDS)}
+    runs = [
+        run(row, rate, miou, seed)
+        for seed in FIRST_SEEDS
+        for row, means in {"deformable": (0.1, 0.2, 0.3), "none": (0.2, 0.3, 0.1)}.items()
+        for rate, miou in zip(TRIED, means, strict=True)
+    ]
+    assert lr_sweep.next_plans(plans, TRIED, runs[:-1])["none"] == plans["none"], "one run is missing"
+    further = lr_sweep.next_plans(plans, TRIED, runs)
+    assert further["deformable"] == {**plans["deformable"], 4e-3: FIRST_SEEDS}
+    assert further["none"] == {5e-4: (1000, 1001, 1002, 1003), 1e-3: (1000, 1001, 1002, 1003), 2e-3: FIRST_SEEDS}
+    seeds = lr_sweep.candidate_seeds(further)
+    assert seeds["none lr=0.001"] == (1000, 1001, 1002, 1003)
+    assert [variant.name for variant in lr_sweep.candidate_variants(rows, further)] == [*seeds]
 
 
-def test_the_rate_of_the_highest_mean_is_taken_and_the_lower_of_equals() -> None:
-    found = rows(low=(0.5, 0.4, 0.3), high=(0.1, 0.2, 0.3), level=(0.3, 0.3, 0.1))
-    assert [lr_sweep.best_rate(found, row, TRIED) for row in ("low", "high", "level")] == [5e-4, 2e-3, 5e-4]
-    found = [run("x", 5e-4, 0.9, 0), run("x", 5e-4, 0.1, 1), run("x", 1e-3, 0.6, 0), run("x", 1e-3, 0.6, 1)]
-    assert lr_sweep.best_rate(found, "x", TRIED) == 1e-3, "the mean decides, not the best seed"
-
-
-def test_a_rate_with_a_run_that_did_not_end_well_is_out() -> None:
-    found = [run("x", 5e-4, 0.2), run("x", 1e-3, 0.9), run("x", 1e-3, None, 1, "diverged"), run("x", 2e-3, 0.3)]
-    assert lr_sweep.best_rate(found, "x", TRIED) == 2e-3
-    assert lr_sweep.best_rate([run("x", rate, None, 0, "failed") for rate in TRIED], "x", TRIED) == 5e-4
+def test_a_row_without_a_rate_that_ended_well_has_the_lowest() -> None:
+    plans = {"x": dict.fromkeys(TRIED, FIRST_SEEDS)}
+    assert lr_sweep.chosen_rates(plans, [run("x", rate, None, status="failed") for rate in TRIED]) == {"x": 5e-4}
+    assert lr_sweep.chosen_rates(plans, [run("x", rate, rate) for rate in TRIED]) == {"x": 2e-3}
 
 
 def test_candidates_are_scored_on_the_validation_split_and_the_table_on_the_test_split() -> None:
     base = preset("quick")
     make = only_rows(trained_table(8), ("deformable", "none"))
-    tried = lr_sweep.candidate_variants(make, TRIED)(base)
+    tried = lr_sweep.candidate_variants(make(base), lr_sweep.first_plans(make(base), TRIED))
     assert [variant.name for variant in tried] == [
         *(f"deformable lr={rate}" for rate in ("0.0005", "0.001", "0.002")),
         *(f"none lr={rate}" for rate in ("0.0005", "0.001", "0.002")),
     ]
     assert {variant.settings.evaluation.split for variant in tried} == {"val"}
     assert [variant.settings.train.lr for variant in tried] == [*TRIED, *TRIED]
-    found = rows(deformable=(0.1, 0.2, 0.3), none=(0.3, 0.2, 0.1))
-    final = {variant.name: variant for variant in lr_sweep.with_best_rates(make, found, TRIED)(base)}
-    assert {name: variant.settings.train.lr for name, variant in final.items()} == {"deformable": 2e-3, "none": 5e-4}
+    final = {variant.name: variant for variant in lr_sweep.at_chosen_rates(make, {"deformable": 2e-3})(base)}
+    assert {name: variant.settings.train.lr for name, variant in final.items()} == {"deformable": 2e-3, "none": 1e-3}
     assert {variant.settings.evaluation.split for variant in final.values()} == {"test"}
-    assert all(variant.axes["lr"] == variant.settings.train.lr for variant in final.values())
+    assert all("lr" not in variant.axes for variant in final.values()), "no axis of a grid: a row's rate is its own"
     assert all(same_but_for_rate_and_split(variant, make(base)) for variant in final.values())
+
+
+def test_an_equal_row_has_the_rate_of_its_equal() -> None:
+    base = preset("quick")
+    (row,) = only_rows(trained_table(8), ("none",))(base)
+
+    def make(_: Settings) -> tuple[Variant, ...]:
+        return (row, replace(row, name="twin"))
+
+    assert [each.settings.train.lr for each in lr_sweep.at_chosen_rates(make, {"none": 3e-3})(base)] == [3e-3, 3e-3]
 
 
 def same_but_for_rate_and_split(variant: Variant, rows: tuple[Variant, ...]) -> bool:

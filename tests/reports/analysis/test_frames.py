@@ -55,7 +55,7 @@ def test_accuracy_by_hand(two: Study) -> None:
 )
 def test_headings_name_the_data_without_its_folders(data: str, said: str) -> None:
     found = study([run_row("control", 0, 0.4, settings=SETTINGS | {"data": data})])
-    assert protocol.protocol_summary(found) == f"{said}, 64 px, 500 steps"
+    assert protocol.protocol_summary(found) == f"{said}, split val, 64 px, 500 steps"
     assert ("data", data) in protocol.protocol_table(found)
 
 

@@ -12,7 +12,8 @@ from synthetic import run_row
 
 from reports.analysis import comparisons, frames, learned_cue
 from reports.analysis.analysis_frames import analysis_frames
-from reports.analysis.learned_cue import cue_threshold, grouped_variants, has_two_groups
+from reports.analysis.cue_groups import LEARNED_ACCURACY, cue_threshold, has_two_groups
+from reports.analysis.learned_cue import grouped_variants
 from reports.analysis.probe_curves import probe_frame
 from reports.analysis.study_rows import Study, assemble_study
 from reports.analysis.time_to_learn import time_sentences, time_to_learn_frame
@@ -104,7 +105,7 @@ def test_groups_past_the_threshold_are_seen() -> None:
     assert has_two_groups([0.4, 0.4, 0.6])  # none has learned, and yet they are apart
     for one in ([0.82, 0.83, 0.85, 0.88, 0.89], [0.5, 0.51], [1.0], []):
         assert not has_two_groups(one)
-        assert cue_threshold(one) == learned_cue.LEARNED_ACCURACY
+        assert cue_threshold(one) == LEARNED_ACCURACY
 
 
 def test_two_groups_have_no_t_interval_and_no_detectable_difference() -> None:

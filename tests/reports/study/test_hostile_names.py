@@ -193,7 +193,7 @@ def test_the_terminal_shows_a_line_for_each(out: Path) -> None:
     said = file.getvalue().splitlines()
     assert len(said) == len(lines)
     assert "\x1b" not in file.getvalue()
-    table = said[: 1 + len(NAMES)]
+    table = said[1 : 2 + len(NAMES)]
     assert [line.startswith(shown(name)) for name, line in zip(NAMES, table[1:], strict=True)] == [True] * len(NAMES)
 
 

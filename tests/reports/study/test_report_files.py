@@ -87,7 +87,7 @@ def test_files_of_a_study_with_all_that_rows_may_hold(tmp_path: Path) -> None:
     files = write_report(tmp_path, "g")
     assert {file.name for file in files} == FILES - {"quoted.csv"} | {"curves.png", "curves.svg", "pictures.png"}
     text, html = (file.read_text() for file in files[:2])
-    found = section(text, "Pictures, measured (scenes, 64 px, 500 steps)")
+    found = section(text, "Pictures, measured (scenes, split val, 64 px, 500 steps)")
     assert "](pictures.png)\n" in found
     assert "Chosen by rule from 3 kept pictures, by pixel accuracy averaged over 2 variants: best: picture 9" in found
     assert "](curves.png)" in section(text, "Training")

@@ -137,7 +137,7 @@ def test_each_variant_stands_against_the_control_with_its_verdict() -> None:
     }
     runs = [run_row(name, seed, value) for name, found in values.items() for seed, value in enumerate(found)]
     text = page(study(runs))
-    found = lines_of(text, "Compared with control, measured (scenes, 64 px, 500 steps)")
+    found = lines_of(text, "Compared with control, measured (scenes, split val, 64 px, 500 steps)")
     assert list(found) == ["variant", "up", "down", "same", "once"]
     assert [line[0] for line in found.values()] == [
         "verdict",
@@ -161,7 +161,7 @@ def test_each_variant_stands_against_the_control_with_its_verdict() -> None:
 def test_the_control_is_named_and_stands_in_no_line(declared: str, expected: str) -> None:
     text = page(full(control=declared))
     (heading,) = [line for line in headings(text) if line.startswith("Compared with")]
-    assert heading == f"Compared with {expected}, measured (scenes, 64 px, 500 steps)"
+    assert heading == f"Compared with {expected}, measured (scenes, split val, 64 px, 500 steps)"
     found = lines_of(text, "Compared with")
     assert expected not in found
     assert set(found) == {"variant", *GRID} - {expected}
@@ -215,7 +215,7 @@ def test_only_the_claims_of_the_right_table_are_judged() -> None:
 
 def test_boundaries_sizes_and_trimap_with_what_the_rows_say_of_them() -> None:
     runs = [full_row("a", 0, 0.5), full_row("a", 1, 0.6), full_row("b", 0, 0.4), run_row("b", 1, None)]
-    found = section(page(study(runs)), "Boundaries and object sizes, measured (scenes, 64 px, 500 steps)")
+    found = section(page(study(runs)), "Boundaries and object sizes, measured (scenes, split val, 64 px, 500 steps)")
     assert "2 to 3 px" in found
     assert "within 1 px" in found
     assert re.search(r"1 ?% to 10 ?%", found)

@@ -24,7 +24,9 @@ def study(**changes: Any) -> Study:
 
 
 def test_columns_are_aligned_and_the_verdict_follows() -> None:
-    made = list(terminal.study_lines(study()))
+    setting, *made = terminal.study_lines(study())
+    assert setting.startswith("measured on: data scenes, ")
+    assert setting.endswith(", scored on the split val")
     table, verdict = made[:4], made[4:]
     assert [re.split(r" {2,}", line) for line in table] == [
         ["variant", "n", "mIoU, %", "GMACs", "peak RSS, GiB"],
@@ -41,7 +43,7 @@ def test_columns_are_aligned_and_the_verdict_follows() -> None:
 def test_a_cell_with_more_elements_than_products_is_marked() -> None:
     counts = measure_row("none")["metrics"] | {"elementwise_gops": 0.06}
     found = assemble_study("ablate", runs=[run_row("none", 0, 0.4)], measures=[measure_row("none", metrics=counts)])
-    _, line, note, *_ = terminal.study_lines(found)
+    _, _, line, note, *_ = terminal.study_lines(found)
     assert "  0.0512†  " in line
     assert note == "† at least as many element-wise operations as counted ones"
 
