@@ -11,6 +11,7 @@ from unept import attention
 from unept.config import ModelConfig, options_of
 from unept.layers import positions, reversible
 from unept.ops import Shapes
+from unept.utils.rng import draws_by_name
 
 
 class Layer(nn.Module):
@@ -109,24 +110,31 @@ class Stack(nn.Module):
 
 
 class ContextBranch(nn.Module):
-    """Encoder and decoder (paper, section 3.2 and Fig. 2); the attention in each of their slots is a setting.
-
-    The attention modules are built last, so that with one seed all other parameters start equal whatever the attentions
-    are.
-    """
+    """Encoder and decoder (paper, section 3.2 and Fig. 2); the attention in each of their slots is a setting."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         sizes = (config.width, config.ffn, config.dropout, config.ffn_chunks)
         self.reversible = config.reversible
-        self.level_embed = nn.Parameter(torch.randn(config.levels, config.width))
-        self.encoder = Stack([EncoderLayer(*sizes) for _ in range(config.encoder_layers)])
-        self.decoder = Stack([DecoderLayer(*sizes) for _ in range(config.decoder_layers)])
+        named = draws_by_name()
+
+        def layer_of(kind: type[Layer], name: str) -> Layer:
+            with named(name):
+                return kind(*sizes)
+
+        def slot_of(slot: str, index: int) -> nn.Module:
+            with named(f"{slot} {index}"):
+                return make_slot(config, slot, index)
+
+        with named("level_embed"):  # from the last level up, so that the last one's is the same for every L
+            self.level_embed = nn.Parameter(torch.randn(config.levels, config.width).flip(0))
+        self.encoder = Stack([layer_of(EncoderLayer, f"encoder {i}") for i in range(config.encoder_layers)])
+        self.decoder = Stack([layer_of(DecoderLayer, f"decoder {i}") for i in range(config.decoder_layers)])
         for index, layer in enumerate(self.encoder.layers):
-            layer.self_attn = make_slot(config, "encoder_self", index)
+            layer.self_attn = slot_of("encoder_self", index)
         for index, layer in enumerate(self.decoder.layers):
-            layer.self_attn = make_slot(config, "decoder_self", index)
-            layer.cross_attn = make_slot(config, "decoder_cross", index)
+            layer.self_attn = slot_of("decoder_self", index)
+            layer.cross_attn = slot_of("decoder_cross", index)
 
     def forward(self, maps: list[Tensor], queries_BQC: Tensor, query_shape: tuple[int, int]) -> Tensor:
         """Encode the maps and decode the queries.

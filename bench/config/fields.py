@@ -33,6 +33,7 @@ RANGES: Mapping[str, tuple[float, float]] = types.MappingProxyType(
         "dropout": (0, 1),
         "flip": (0, 1),
         "category_max": (0, 1),
+        "warmup": (0, 1),
         "lr_drop": (0, 1),
         "beta1": (0, 1),
         "beta2": (0, 1),

@@ -9,15 +9,22 @@ Field names are unique across the parts, so an axis of a grid is named by the fi
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from unept.config import SLOTS, LossConfig, ModelConfig
 from unept.data.scene_spec import recorded_spec, spec_of_record
 from unept.data.scenes import SceneConfig
 
-# Fields of the model that rows of older versions do not have: left out where they change nothing, so that keys stay.
-LATER_FIELDS = ("attention_options", "reversible", "ffn_chunks")
+# Fields that rows of older versions do not have: left out where they change nothing, so that keys stay.
+LATER_FIELDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "model": ("attention_options", "reversible", "ffn_chunks"),
+        "train": ("warmup", "schedule", "offset_lr"),
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +38,11 @@ class TrainConfig:
     weight_decay: float = 1e-4
     beta1: float = 0.9
     beta2: float = 0.999
-    lr_drop: float = 2 / 3  # fraction of the steps after which the rate is multiplied by lr_drop_factor
+    warmup: float = 0.0  # fraction of the steps over which the rates rise in equal steps to their full values
+    schedule: Literal["step", "cosine"] = "step"  # after the warm-up: one drop, or half a cosine down to 0
+    lr_drop: float = 2 / 3  # fraction of the steps after which the rate is multiplied by lr_drop_factor; step only
     lr_drop_factor: float = 0.1
+    offset_lr: float = 1.0  # of the sampling offsets of deformable attention, as a factor of lr
     scale_min: float = 0.5
     scale_max: float = 2.0
     base_long: int = 2048  # resize target at ratio 1: the long side at most, the short side at most, in pixels
@@ -83,12 +93,12 @@ def settings_to_dict(settings: Settings) -> dict[str, Any]:
         for name, value in dataclasses.asdict(settings).items()
     }
     values["data"] = recorded_spec(settings.data)
-    model = values["model"]
-    for name in LATER_FIELDS:
-        if getattr(settings.model, name) == _default(name):
-            del model[name]
+    for part in LATER_FIELDS:
+        for name, default in _later_defaults(part).items():
+            if getattr(getattr(settings, part), name) == default:
+                del values[part][name]
     if settings.model.attention_options:
-        model["attention_options"] = {name: _plain(value) for name, value in settings.model.attention_options}
+        values["model"]["attention_options"] = {name: _plain(value) for name, value in settings.model.attention_options}
     return values
 
 
@@ -98,22 +108,24 @@ def settings_from_dict(values: dict[str, Any]) -> Settings:
     Raises:
         ValueError: Names an unknown or missing field, and a value of another type.
     """
-    model = {**values["model"]} if isinstance(values.get("model"), dict) else {}
-    model = {name: _default(name) for name in LATER_FIELDS} | model
-    if isinstance(model["attention_options"], dict):
-        options = sorted(model["attention_options"].items())
-        homeless = [name for name, _ in options if name.partition(".")[0] not in SLOTS]
+    changed: dict[str, Any] = {
+        part: _later_defaults(part) | values[part] for part in LATER_FIELDS if isinstance(values.get(part), dict)
+    }
+    options = changed.get("model", {}).get("attention_options")
+    if isinstance(options, dict):
+        homeless = [name for name in sorted(options) if name.partition(".")[0] not in SLOTS]
         if homeless:
             raise ValueError(f"attention_options: {homeless[0]!r} is of no slot")
-        model["attention_options"] = tuple((name, _whole(value)) for name, value in options)
-    changed: dict[str, Any] = {"model": model} if "model" in values else {}
+        changed["model"]["attention_options"] = tuple((name, _whole(options[name])) for name in sorted(options))
     if isinstance(values.get("data"), str):
         changed["data"] = spec_of_record(values["data"])
     return _build(Settings, values | changed, "settings")
 
 
-def _default(name: str) -> Any:
-    return next(f.default for f in dataclasses.fields(ModelConfig) if f.name == name)
+def _later_defaults(part: str) -> dict[str, Any]:
+    """Return the defaults of a part's fields that older rows do not have."""
+    kind = {"model": ModelConfig, "train": TrainConfig}[part]
+    return {f.name: f.default for f in dataclasses.fields(kind) if f.name in LATER_FIELDS[part]}
 
 
 def _listed(part: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from bench.config.settings import Settings
 from bench.errors import one_line
 from bench.timing import quartiles, run_in_turns, seconds_of
 from bench.training.execution import prepare_model, study_execution
-from bench.training.loop import make_optimizer, train_step
+from bench.training.loop import train_step
+from bench.training.optimizer import make_optimizer
 
 MakeNetwork = Callable[[], nn.Module]
 NETWORK_PHASES = ("inference", "training")

@@ -40,7 +40,8 @@ from bench.results.step_parts import (
 )
 from bench.timing import quartiles, run_in_turns, seconds_of
 from bench.training.execution import prepare_model, study_execution
-from bench.training.loop import compute_losses, make_optimizer, train_step, training_batches
+from bench.training.loop import compute_losses, train_step, training_batches
+from bench.training.optimizer import make_optimizer
 from unept import ops
 from unept.data.scene_spec import is_generated
 from unept.model import UNEPT

@@ -16,6 +16,7 @@ from bench.profiling.memory.setting import StepSetting
 from bench.results.gpu_assumption import GpuAssumption
 from bench.training.checkpoint import CHECKPOINT_FILE
 from bench.training.job import MODEL_FILE, RESULT_FILE, TrainingJob, read_training_record
+from bench.training.optimizer import schedule_text
 from bench.units import GIB
 from unept.data import open_data
 from unept.inference import count_windows
@@ -47,11 +48,11 @@ def training_estimate_lines(training: TrainingJob) -> list[str]:
 def _schedule(training: TrainingJob) -> str:
     settings, train = training.settings, training.settings.train
     images = len(open_data(settings.data, "train", settings.scenes))
-    drop = round(train.steps * train.lr_drop)
+    offsets = f", the sampling offsets' x {train.offset_lr:g}" if train.offset_lr != 1 else ""
     return (
         f"schedule: {train.steps} steps, {train.steps * train.batch / images:.2f} times the {images} pictures; "
-        f"rate {train.lr:g} until step {drop}, then {train.lr * train.lr_drop_factor:g}, the backbone's x "
-        f"{train.backbone_lr:g}; a checkpoint every {train.checkpoint_every} steps"
+        f"{schedule_text(train)}, the backbone's x {train.backbone_lr:g}{offsets}; a checkpoint every "
+        f"{train.checkpoint_every} steps"
     )
 
 

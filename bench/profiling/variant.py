@@ -18,7 +18,8 @@ from bench.profiling.flops import counter
 from bench.profiling.receptive_field import ReceptiveField, slot_receptive_field
 from bench.timing import Quartiles, quartiles, seconds_of
 from bench.training.execution import prepare_model, study_execution
-from bench.training.loop import Progress, make_optimizer, train_step, training_batches
+from bench.training.loop import Progress, train_step, training_batches
+from bench.training.optimizer import make_optimizer
 
 SELF_SLOTS = ("encoder_self", "decoder_self")
 WARM_UP_STEPS = 2

@@ -38,6 +38,7 @@ ROLES: Mapping[str, tuple[str, ...]] = {
         "bench/training/checkpoint.py",
         "bench/training/execution.py",
         "bench/training/loop.py",
+        "bench/training/optimizer.py",
         "bench/training/stopwatch.py",
     ),
     "metrics": (

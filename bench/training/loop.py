@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 import unept
-from bench.config.settings import Settings, TrainConfig, settings_from_dict
+from bench.config.settings import Settings, settings_from_dict
 from bench.distributed import SINGLE, ProcessGroup
 from bench.evaluation.evaluate import PROBE_COLUMNS, Progress, evaluate_model, probe_model, probe_steps, save_pictures
 from bench.training import checkpoint
@@ -38,6 +38,7 @@ from bench.training.execution import (
     set_memory_format,
     study_execution,
 )
+from bench.training.optimizer import make_optimizer, set_learning_rates
 from bench.training.options import check_batch
 from bench.training.stopwatch import Stopwatch
 from unept import published
@@ -216,31 +217,6 @@ def attention_seeds(model: nn.Module) -> dict[str, dict[str, int]]:
         name: module.evaluation_seed for name, module in model.named_modules() if hasattr(module, "evaluation_seed")
     }
     return {"attention_seeds": seeds} if seeds else {}
-
-
-def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """Return AdamW over every parameter; the backbone's learning rate has a factor of its own (paper, section 4.2)."""
-    groups: dict[bool, list[Tensor]] = {False: [], True: []}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            groups["backbone" in name].append(parameter)
-    return torch.optim.AdamW(
-        [
-            {"params": groups[False], "lr": config.lr, "factor": 1.0},
-            {"params": groups[True], "lr": config.lr * config.backbone_lr, "factor": config.backbone_lr},
-        ],
-        betas=(config.beta1, config.beta2),
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
-
-
-def set_learning_rates(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int) -> None:
-    """Set each group's learning rate for `step`: its own factor, and the drop after `lr_drop` of the steps."""
-    dropped = step >= round(config.steps * config.lr_drop)
-    learning_rate = config.lr * (config.lr_drop_factor if dropped else 1.0)
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate * group["factor"]
 
 
 def train_step(

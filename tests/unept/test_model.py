@@ -1,6 +1,7 @@
 """The whole model: sizes, parameter totals, independence, slots, and settings that cannot be."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -26,6 +27,49 @@ def build(seed=0, **changes):
 
 def shapes(output):
     return [None if tensor is None else tuple(tensor.shape) for tensor in output]
+
+
+def initial_values(**changes):
+    return build(**changes).state_dict()
+
+
+@pytest.mark.parametrize(
+    ("changes", "own"),
+    [
+        ({"points": 4}, ("sampling_offsets.", "attention_weights.")),
+        ({"levels": 1}, ("^layers", "level_embed", "sampling_offsets.", "attention_weights.")),
+        ({"encoder_self": "dense", "decoder_cross": "none"}, ("encoder.layers.0.self_attn.", "cross_attn.")),
+        ({"decoder_layers": 2, "heads": 4}, ("decoder.layers.1.", "sampling_offsets.", "attention_weights.")),
+        ({"spatial": False, "queries": "embed"}, ("spatial_branch.", "mask_head.", "dir_head.")),
+        ({"classes": 7}, ("cls.",)),
+    ],
+)
+def test_variants_of_one_seed_start_equal_in_all_that_they_share(changes, own):
+    base, other = initial_values(), initial_values(**changes)
+    shared = [name for name in base.keys() & other.keys() if not any(re.search(part, name) for part in own)]
+    assert {name.partition(".")[0] for name in shared} >= {"backbone", "context_branch", "query_embed"}
+    for name in shared:
+        assert torch.equal(base[name], other[name]), name
+    slot = "context_branch.decoder.layers.0.self_attn.value_proj.weight"
+    assert torch.equal(base[slot], other[slot])
+
+
+def test_the_last_map_starts_equal_whatever_the_number_of_levels():
+    one, three = initial_values(levels=1), initial_values(levels=3)
+    assert torch.equal(one["layers.0.weight"], three["layers.2.weight"])
+    assert torch.equal(one["context_branch.level_embed"][-1], three["context_branch.level_embed"][-1])
+
+
+def test_every_model_of_a_process_starts_elsewhere_and_a_seed_fixes_it():
+    first = build().state_dict()
+    second = unept.build(SMALL).state_dict()  # goes on from where the generator is
+    again = build().state_dict()
+    weights = [name for name in first if name.endswith("weight") and "norm" not in name and first[name].std() > 0]
+    assert len(weights) > 20
+    assert not any(torch.equal(first[name], second[name]) for name in weights)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    shaped = [(tuple(first[name].shape), first[name].flatten()[:8].tolist()) for name in weights]
+    assert len({str(start) for start in shaped}) == len(shaped), "no two parts of a model start equal"
 
 
 @pytest.mark.parametrize(

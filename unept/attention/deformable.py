@@ -29,14 +29,16 @@ class Deformable(nn.Module):
     ) -> None:
         super().__init__()
         self.heads, self.levels, self.points, self.head_width = heads, levels, points, width // heads
+        # Drawn first, so that they start the same whatever the numbers of levels and points.
+        value_proj, output_proj = _projection(width), _projection(width)
         self.sampling_offsets = nn.Linear(width, heads * levels * points * 2)
         self.attention_weights = nn.Linear(width, heads * levels * points)
-        self.value_proj = nn.Linear(width, width)
-        self.output_proj = nn.Linear(width, width)
+        self.value_proj = value_proj
+        self.output_proj = output_proj
         self.reset(offset_init)
 
     def reset(self, offset_init: str) -> None:
-        """Initialise the parameters.
+        """Initialise sampling offsets and attention weights.
 
         Equal weights, and the points of head m in a line along the direction 2 pi m / heads.
 
@@ -56,9 +58,6 @@ class Deformable(nn.Module):
         nn.init.zeros_(self.sampling_offsets.weight)
         nn.init.zeros_(self.attention_weights.weight)
         nn.init.zeros_(self.attention_weights.bias)
-        for projection in (self.value_proj, self.output_proj):
-            nn.init.xavier_uniform_(projection.weight)
-            nn.init.zeros_(projection.bias)
 
     def attend(self, queries_BQC: Tensor, memory_BSC: Tensor, reference_Q2: Tensor, shapes: Shapes) -> Tensor:
         """Sample the memory around each query's reference point and sum the samples (paper, Eq. 4).
@@ -90,6 +89,13 @@ class Deformable(nn.Module):
         offsets = self.offsets(queries_BQC)
         locations = reference_Q2[:, None, None, None] + offsets / sizes_L2[:, None]
         return ((locations >= 0) & (locations <= 1)).all(-1).float().mean().item()
+
+
+def _projection(width: int) -> nn.Linear:
+    projection = nn.Linear(width, width)
+    nn.init.xavier_uniform_(projection.weight)
+    nn.init.zeros_(projection.bias)
+    return projection
 
 
 class DeformableSelf(Deformable):

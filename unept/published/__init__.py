@@ -15,6 +15,7 @@ from unept.config_rules import check_network
 from unept.published import anl, backbones, ccnet, dnlnet, encnet, ocrnet, pointrend, psanet, setr, upernet
 from unept.published.loss import total_loss
 from unept.published.parts import Auxiliary, Output, PublishedNetwork
+from unept.utils.rng import draws_by_name
 
 __all__ = ["PUBLISHED", "Auxiliary", "Output", "PublishedNetwork", "build_network", "check_network", "total_loss"]
 
@@ -50,13 +51,14 @@ def build_network(config: ModelConfig, *, weights: str = "") -> nn.Module:
     """
     check_network(config)
     name = config.architecture
-    backbone = backbones.build_published_backbone(
-        config.backbone,
-        config.size,
-        stride=32 if name in _COARSE else 8,
-        blocks=_AGGREGATED if name == "setr_mla" else _SUPERVISED,
-        weights=weights,
-    )
+    with draws_by_name()("backbone"):  # as in `unept.build`: one seed, one backbone, whatever the head
+        backbone = backbones.build_published_backbone(
+            config.backbone,
+            config.size,
+            stride=32 if name in _COARSE else 8,
+            blocks=_AGGREGATED if name == "setr_mla" else _SUPERVISED,
+            weights=weights,
+        )
     extra = {"mask": _mask(config.size)} if name == "psanet" else {}
     return PUBLISHED[name](backbone, classes=config.classes, width=config.width, dropout=config.dropout, **extra)
 

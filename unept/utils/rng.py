@@ -1,9 +1,10 @@
-"""State of the random number generators, so that a recomputation for the gradient draws the same numbers."""
+"""Random numbers that do not depend on what else draws: replayed for a recomputation, or drawn by a part's name."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor
@@ -28,6 +29,32 @@ def replay_rng(state: State, like: Tensor) -> Iterator[None]:
         if state[1] is not None:
             torch.get_device_module(like.device.type).set_rng_state(state[1], like.device)
         yield
+
+
+def draws_by_name() -> Callable[[str], AbstractContextManager[None]]:
+    """Return a context for each name, in which the CPU's generator starts at a seed of its own.
+
+    So the initial values of a part depend on torch's seed and the part's name, and on no other part: variants of a
+    model that differ in one part start equal in all others. One number is drawn here; the contexts take none from the
+    generator, and leave it as they found it.
+
+    >>> named = draws_by_name()
+    >>> with named("classifier"):
+    ...     layer = torch.nn.Linear(2, 2)
+    """
+    base = int(torch.randint(1 << 62, (), device="cpu"))
+
+    @contextmanager
+    def named(name: str) -> Iterator[None]:
+        digest = hashlib.blake2b(f"{base} {name}".encode(), digest_size=4).digest()
+        before = torch.get_rng_state()
+        torch.default_generator.manual_seed(int.from_bytes(digest, "little"))
+        try:
+            yield
+        finally:
+            torch.set_rng_state(before)
+
+    return named
 
 
 def _cards(like: Tensor) -> list[int]:

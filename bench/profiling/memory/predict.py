@@ -34,7 +34,8 @@ from bench.profiling.memory.tracker import (
     reallocate_on_cpu,
 )
 from bench.training.activation_checkpointing import enable_activation_checkpointing
-from bench.training.loop import compute_losses, make_optimizer
+from bench.training.loop import compute_losses
+from bench.training.optimizer import make_optimizer
 from unept.losses import banded_cross_entropy
 from unept.ops import dispatch
 

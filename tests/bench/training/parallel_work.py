@@ -15,6 +15,7 @@ from bench.config.settings import Settings
 from bench.distributed import SINGLE, ProcessGroup
 from bench.training import loop
 from bench.training.execution import prepare_model
+from bench.training.optimizer import make_optimizer
 from bench.training.options import Execution
 
 STEPS, BATCH, SIDE = 3, 4, 32
@@ -75,7 +76,7 @@ def batch_of(step: int) -> dict[str, Tensor]:
 def steps(case: str, execution: Execution, group: ProcessGroup = SINGLE) -> dict[str, Tensor]:
     """The model's state and every step's losses after STEPS steps."""
     settings, model = settings_of(case), model_of(case)
-    optimizer = loop.make_optimizer(model, settings.train)
+    optimizer = make_optimizer(model, settings.train)
     called = prepare_model(model, execution, group, size=SIDE)
     losses = []
     for step in range(STEPS):

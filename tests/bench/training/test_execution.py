@@ -18,6 +18,7 @@ from bench.config.settings import Settings
 from bench.training import checkpoint, execution, loop
 from bench.training.activation_checkpointing import enable_activation_checkpointing
 from bench.training.execution import has_unused_parameters, prepare_model
+from bench.training.optimizer import make_optimizer
 from bench.training.options import Execution, check_batch
 from unept.backbones import ResNet
 from unept.ops import cpu_build
@@ -28,7 +29,7 @@ def stepped(execution: Execution, **changes: object) -> tuple[dict[str, Tensor],
     settings: Settings = replace_fields(preset("quick"), {**PAPER, "dropout": 0.1, **changes})
     torch.manual_seed(0)
     model = unept.build(settings.model).train()
-    optimizer = loop.make_optimizer(model, settings.train)
+    optimizer = make_optimizer(model, settings.train)
     called = prepare_model(model, execution)
     losses = []
     for step in range(2):
@@ -242,7 +243,7 @@ def test_a_training_with_channels_last_trains_every_weight_and_goes_on_with_its_
 
 def test_moments_are_laid_out_like_their_weights(tmp_path: Path) -> None:
     model = nn.Conv2d(4, 3, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = loop.make_optimizer(model, preset("quick").train)
+    optimizer = make_optimizer(model, preset("quick").train)
     model(torch.randn(1, 4, 5, 5)).square().sum().backward()
     optimizer.step()
     before = {name: tensor.clone() for name, tensor in optimizer.state[model.weight].items()}

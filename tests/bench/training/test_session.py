@@ -464,7 +464,7 @@ def test_dry_run_says_it_all_and_does_nothing(capsys: pytest.CaptureFixture[str]
     assert [line.partition(":")[0] for line in said] == [
         "training", "schedule", "batch", "evaluation", "memory", "time", "folder",
     ]  # fmt: skip
-    assert "1000 steps, 2.00 times the 4000 pictures; rate 0.001 until step 667, then 0.0001" in said[1]
+    assert "1000 steps, 2.00 times the 4000 pictures; rate 0.001, 0.0001 from step 667" in said[1]
     assert said[2] == "batch: 8 = 2 processes on the CPU x 2 pieces x 2 images; fp32, channels_last"
     assert "every 400 steps and at the end, 256 pictures of val" in said[3]
     assert said[3].endswith("4 windows a picture")

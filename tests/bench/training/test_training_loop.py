@@ -20,6 +20,7 @@ from bench.config.settings import Settings, settings_to_dict
 from bench.evaluation import evaluate as evaluation
 from bench.evaluation import protocol
 from bench.training import checkpoint, loop
+from bench.training.optimizer import learning_rate, make_optimizer, schedule_text, set_learning_rates
 from unept.data.scenes import CLASSES, PALETTE, Scenes
 
 
@@ -153,7 +154,7 @@ def test_kept_pictures(tmp_path: Path) -> None:
 def test_what_is_not_finite_raises_before_it_reaches_the_weights(where: str) -> None:
     settings = small()
     model = unept.build(settings.model).train()
-    optimizer = loop.make_optimizer(model, settings.train)
+    optimizer = make_optimizer(model, settings.train)
     batch = loop.training_batches(settings, 0).batch_at(0)
     if where == "loss":
         batch["image"][0, 0, 0, 0] = math.nan
@@ -210,12 +211,12 @@ def test_a_loss_that_is_not_finite_is_said_with_its_step(tmp_path: Path) -> None
 def test_rates_backbone_factor_and_drop() -> None:
     config = dataclasses.replace(preset("quick").train, lr=1.0, backbone_lr=0.1, steps=9, lr_drop=2 / 3)
     model = nn.ModuleDict({"backbone": nn.Linear(2, 2), "head": nn.Linear(2, 1)})
-    optimizer = loop.make_optimizer(model, config)
+    optimizer = make_optimizer(model, config)
     sizes = [sum(p.numel() for p in group["params"]) for group in optimizer.param_groups]
     assert sizes == [3, 6]
     rates = []
     for step in range(config.steps):
-        loop.set_learning_rates(optimizer, config, step)
+        set_learning_rates(optimizer, config, step)
         rates.append([group["lr"] for group in optimizer.param_groups])
     assert rates[5] == [1.0, 0.1]
     assert rates[6] == pytest.approx([0.1, 0.01])
@@ -224,18 +225,59 @@ def test_rates_backbone_factor_and_drop() -> None:
 
 def test_the_papers_drops() -> None:
     config = preset("paper").train
-    optimizer = loop.make_optimizer(nn.Linear(1, 1), config)
+    optimizer = make_optimizer(nn.Linear(1, 1), config)
     for drop, step in ((2 / 3, 106_667), (126 / 160, 126_000)):
         changed = dataclasses.replace(config, lr_drop=drop)
         for now, rate in ((step - 1, 1e-4), (step, 1e-5)):
-            loop.set_learning_rates(optimizer, changed, now)
+            set_learning_rates(optimizer, changed, now)
             assert optimizer.param_groups[0]["lr"] == pytest.approx(rate)
+
+
+def test_warm_up_and_cosine() -> None:
+    config = dataclasses.replace(preset("quick").train, lr=2.0, steps=10, warmup=0.4)
+    assert [learning_rate(config, step) for step in range(10)] == pytest.approx(
+        [0.5, 1.0, 1.5, 2.0, 2.0, 2.0, 2.0, 0.2, 0.2, 0.2]
+    )
+    cosine = dataclasses.replace(config, schedule="cosine")
+    module = torch.nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(module.parameters(), lr=2.0)
+    theirs = torch.optim.lr_scheduler.SequentialLR(
+        optimizer,
+        [
+            torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=0.25, total_iters=3),
+            torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=6),
+        ],
+        milestones=[4],
+    )
+    rates = []
+    for _ in range(10):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        theirs.step()
+    assert [learning_rate(cosine, step) for step in range(10)] == pytest.approx(rates)
+    assert schedule_text(config) == "rate rising to 2 over 4 steps, 0.2 from step 7"
+    assert schedule_text(cosine) == "rate rising to 2 over 4 steps, falling to 0 along half a cosine"
+    never = dataclasses.replace(config, warmup=0.0, lr_drop=1.0)
+    assert {learning_rate(never, step) for step in range(10)} == {2.0}
+    assert schedule_text(never) == "rate 2"
+
+
+def test_the_sampling_offsets_have_a_rate_of_their_own() -> None:
+    config = dataclasses.replace(preset("quick").train, lr=1.0, backbone_lr=0.5, offset_lr=0.1)
+    model = unept.build(small().model)
+    optimizer = make_optimizer(model, config)
+    set_learning_rates(optimizer, config, 0)
+    rate_of = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        expected = 0.5 if name.startswith("backbone.") else 0.1 if "sampling_offsets" in name else 1.0
+        assert rate_of[id(parameter)] == expected, name
+    assert len(make_optimizer(nn.Linear(1, 1), config).param_groups) == 2, "no group without parameters of it"
 
 
 def test_every_parameter_decays_norms_biases_and_embeddings_too() -> None:
     settings = preset("paper")
     model = unept.build(small().model)
-    optimizer = loop.make_optimizer(model, settings.train)
+    optimizer = make_optimizer(model, settings.train)
     assert type(optimizer) is torch.optim.AdamW
     other, backbone = ([id(p) for p in group["params"]] for group in optimizer.param_groups)
     assert sorted(other + backbone) == sorted(id(p) for p in model.parameters())
@@ -243,7 +285,7 @@ def test_every_parameter_decays_norms_biases_and_embeddings_too() -> None:
     for group, rate in zip(optimizer.param_groups, (1e-4, 1e-5), strict=True):
         assert group["lr"] == pytest.approx(rate)
         assert (group["weight_decay"], group["betas"], group["eps"]) == (1e-4, (0.9, 0.999), 1e-8)
-    other_betas = loop.make_optimizer(model, dataclasses.replace(settings.train, beta1=0.8, beta2=0.99))
+    other_betas = make_optimizer(model, dataclasses.replace(settings.train, beta1=0.8, beta2=0.99))
     assert other_betas.param_groups[0]["betas"] == (0.8, 0.99)
 
 
@@ -291,7 +333,7 @@ def test_training_follows_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "total_loss", lambda *a, **k: thresholds.append(k["edge_threshold"]) or original(*a, **k))
     model = unept.build(settings.model)
     loop.train_step(
-        model, loop.make_optimizer(model, settings.train), loop.training_batches(settings, 0).batch_at(0), settings
+        model, make_optimizer(model, settings.train), loop.training_batches(settings, 0).batch_at(0), settings
     )
     assert thresholds == ["logit"]
 
@@ -310,15 +352,19 @@ def test_checkpoints_are_written_on_the_way_and_not_after_the_last_step(tmp_path
     run(small(), tmp_path)
     assert (tmp_path / checkpoint.CHECKPOINT_FILE).exists()
     model = unept.build(small().model)
-    state = checkpoint.load_checkpoint(tmp_path, model, loop.make_optimizer(model, small().train))
+    state = checkpoint.load_checkpoint(tmp_path, model, make_optimizer(model, small().train))
     assert state.step == 4
 
 
 def test_seeds_of_what_is_random_in_evaluation_are_recorded() -> None:
-    torch.manual_seed(7)
-    model = unept.build(small(encoder_self="reformer").model)
-    name = "context_branch.encoder.layers.0.self_attn"
-    assert loop.attention_seeds(model) == {"attention_seeds": {name: 7 * 1024}}
+    found = []
+    for seed in (7, 7, 8):
+        torch.manual_seed(seed)
+        (by_name,) = loop.attention_seeds(unept.build(small(encoder_self="reformer").model)).values()
+        assert [*by_name] == ["context_branch.encoder.layers.0.self_attn"]
+        found += by_name.values()
+    assert found[0] == found[1] != found[2]
+    assert all(0 <= seed < 2**53 for seed in found), "whole numbers that JSON and CSV keep"
     assert loop.attention_seeds(unept.build(small().model)) == {}
 
 
