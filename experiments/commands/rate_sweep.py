@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bench.config.presets import preset
 from bench.study.options import StudyRequest, study_settings
-from experiments.commands.console import DONE, FAILED, INTERRUPTED, Invocation, print_lines, print_progress
+from experiments.commands.console import DONE, FAILED, INTERRUPTED, NAME, Invocation, print_lines, print_progress
 from experiments.commands.study import (
     RunsMissing,
     StudyStopped,
@@ -119,7 +119,7 @@ def _sweep(
     while True:
         run_part(sweep.study)
         if unfinished := unfinished_line(sweep.study):
-            print_progress(unfinished)
+            print_progress(f"{NAME}: {unfinished}")
             raise RunsMissing
         before, sweep = sweep, _decided(replace(study, retry=()), rows, rates)
         if sweep.plans == before.plans:

@@ -456,5 +456,5 @@ def test_learning_rates_are_not_chosen_while_runs_are_missing(capsys: pytest.Cap
     words = ("table", "8", "--row", "none", "--rates", "0.001", "--seeds", "1", "--steps", "10")
     assert run_cli(*words, task="told_to_stop") == 1
     said = captured(capsys)
-    assert said.err.splitlines()[-1].startswith("unept-bench: 1 run ended from outside")
+    assert said.err.splitlines()[-1].startswith("unept-bench: 2 runs ended from outside")
     assert "other shards" not in said.text
