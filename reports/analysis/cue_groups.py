@@ -5,29 +5,41 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-LEARNED_ACCURACY = 0.75  # of the look-alike pixels: midway between guessing and perfect
+CHANCE = 0.5  # accuracy between two look-alikes without the cue
 GROUP_GAP = 0.15  # between neighbouring seeds of a variant: no spread of one group of five seeds was above 0.1
 
 
-def cue_threshold(scores: Sequence[float]) -> float:
+def learned_accuracy(unplaced: float | None = None) -> float:
+    """Return the look-alike accuracy that a seed needs to have learned the cue: midway from what is had without to all.
+
+    Args:
+        unplaced: Accuracy of who knows the scene's cues and not which is an object's own, a fraction; None or 1 where
+            there is one cue for all, so that who has not learned it can only guess.
+    """
+    return ((CHANCE if unplaced in (None, 1.0) else float(unplaced)) + 1) / 2
+
+
+def cue_threshold(scores: Sequence[float], least: float) -> float:
     """Return the look-alike accuracy from which on a seed of a variant has learned the cue.
 
-    It is `LEARNED_ACCURACY`, or the best group's lowest score where a gap of `GROUP_GAP` or more parts it from others.
+    It is `least`, or the best group's lowest score where a gap of `GROUP_GAP` or more parts it from others.
 
     Args:
         scores: Final look-alike accuracy of the variant's seeds, fractions.
+        least: The `learned_accuracy` of the scenes.
     """
     ordered = sorted(scores)
     tops = [above for below, above in itertools.pairwise(ordered) if above - below >= GROUP_GAP]
-    return max([LEARNED_ACCURACY, *tops])
+    return max([least, *tops])
 
 
-def has_two_groups(scores: Sequence[float]) -> bool:
+def has_two_groups(scores: Sequence[float], least: float) -> bool:
     """Return True if a variant's seeds fall in two groups or more, so that their mean describes none of them.
 
     Args:
         scores: Final look-alike accuracy of the variant's seeds, fractions.
+        least: The `learned_accuracy` of the scenes.
     """
-    learned = sum(score >= cue_threshold(scores) for score in scores)
+    learned = sum(score >= cue_threshold(scores, least) for score in scores)
     gaps = (above - below for below, above in itertools.pairwise(sorted(scores)))
     return 0 < learned < len(scores) or any(gap >= GROUP_GAP for gap in gaps)

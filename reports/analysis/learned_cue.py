@@ -12,7 +12,7 @@ import pandas as pd
 from bench.stats.proportion import jeffreys_interval
 from bench.stats.seed_statistics import summarize_sample
 from reports.analysis import study_rows
-from reports.analysis.cue_groups import LEARNED_ACCURACY, cue_threshold, has_two_groups
+from reports.analysis.cue_groups import cue_threshold, has_two_groups, learned_accuracy
 from reports.analysis.study_rows import Study
 from reports.formats.data_frames import make_frame
 
@@ -24,12 +24,12 @@ def learning_frame(study: Study) -> pd.DataFrame:
 
     Returns:
         `lookalike_accuracy` is the final one, a fraction; `learned` is "yes" from the variant's `cue_threshold` on.
-        `jump_step` is the first probe from which on every probe is past `LEARNED_ACCURACY`, missing where the last one
-        is not; it is known to within `probe_gap` steps.
+        `jump_step` is the first probe from which on every probe is past the scenes' `learned_accuracy`, missing where
+        the last one is not; it is known to within `probe_gap` steps.
     """
     lines = []
     for variant in study.variants:
-        threshold = cue_threshold(lookalike_scores(study, variant))
+        threshold = cue_threshold(lookalike_scores(study, variant), least_accuracy(study, variant))
         for run in study.runs_of(variant):
             score = _lookalike(run)
             if score is not None:
@@ -42,7 +42,21 @@ def learning_frame(study: Study) -> pd.DataFrame:
 
 def grouped_variants(study: Study) -> frozenset[str]:
     """Return the variants whose seeds fall in two groups or more."""
-    return frozenset(variant for variant in study.variants if has_two_groups(lookalike_scores(study, variant)))
+    return frozenset(
+        variant
+        for variant in study.variants
+        if has_two_groups(lookalike_scores(study, variant), least_accuracy(study, variant))
+    )
+
+
+def least_accuracy(study: Study, variant: str) -> float:
+    """Return the `learned_accuracy` of the scenes that a variant's runs were scored on."""
+    return max((accuracy_to_learn(run) for run in study.runs_of(variant)), default=learned_accuracy())
+
+
+def accuracy_to_learn(run: study_rows.Row) -> float:
+    """Return the `learned_accuracy` of the scenes that a run was scored on; rows of the first version do not say it."""
+    return learned_accuracy(study_rows.number_at(run, "metrics", "references", "unplaced_accuracy"))
 
 
 def lookalike_scores(study: Study, variant: str) -> list[float]:
@@ -89,7 +103,7 @@ def _learned_line(study: Study, variant: str, scored: pd.DataFrame) -> dict[str,
     runs = [run for run in study.runs_of(variant) if study_rows.seed_of(run) in seeds]
     summary = summarize_sample([100 * value for value in study_rows.metric_values(runs, "miou")])
     return line | {
-        "groups": "two" if has_two_groups(scores) else "one",
+        "groups": "two" if has_two_groups(scores, least_accuracy(study, variant)) else "one",
         "probability_low": low,
         "probability_high": high,
         "learned_miou_mean": summary.mean,
@@ -130,7 +144,7 @@ def _jump(run: study_rows.Row) -> int | None:
     if recorded is not None:
         return int(recorded)
     probes = probes_of(run)
-    past = list(itertools.takewhile(lambda probe: probe[1] >= LEARNED_ACCURACY, reversed(probes)))
+    past = list(itertools.takewhile(lambda probe: probe[1] >= accuracy_to_learn(run), reversed(probes)))
     return past[-1][0] if past else None
 
 

@@ -19,6 +19,7 @@ from statistics import fmean
 from bench.config.fields import format_value
 from reports.analysis import study_rows
 from reports.analysis.cue_groups import cue_threshold
+from reports.analysis.learned_cue import accuracy_to_learn
 from reports.analysis.study_rows import Row, has_succeeded, number_at
 
 LR_SWEEP_KIND = "rates"  # kind of a study whose variants are a study's rows at several learning rates
@@ -68,7 +69,8 @@ def score_rates(runs: RowsByRate) -> list[RateScore]:
     Seeds have learned from the row's `cue_threshold` on, which is one for all of its rates.
     """
     cues = [score for own in runs.values() for run in own if (score := _lookalike_accuracy(run)) is not None]
-    threshold = cue_threshold(cues)
+    least = max((accuracy_to_learn(run) for own in runs.values() for run in own), default=0.0)
+    threshold = cue_threshold(cues, least)
     scores = [_score(rate, own, threshold) for rate, own in sorted(runs.items()) if own]
     return sorted(scores, key=_merit, reverse=True)
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
-from reports.analysis import protocol
-from reports.analysis.cue_groups import GROUP_GAP, LEARNED_ACCURACY
+from reports.analysis import protocol, study_rows
+from reports.analysis.cue_groups import GROUP_GAP
+from reports.analysis.learned_cue import least_accuracy
 from reports.analysis.study_rows import Study
 from reports.formats import numbers
 from reports.formats.markdown import heading, markdown_table
@@ -23,10 +24,11 @@ def learned_cue_section(study: Study, frames: Mapping[str, pd.DataFrame]) -> Ite
     learned, times = frames["learned.csv"], frames["time_to_learn.csv"]
     if learned.empty:
         return
+    least = study_rows.distinct_text(f"{100 * least_accuracy(study, variant):g}" for variant in study.variants)
     yield heading(f"Seeds that learned the far cue, measured ({protocol.protocol_summary(study)})")
     yield (
         "Two pairs of classes look alike and differ only by a distant cue; guessing is right for half of their pixels. "
-        f"A seed has learned the cue if at least {100 * LEARNED_ACCURACY:g} % are right at the end, and no gap of "
+        f"A seed has learned the cue if at least {least} % are right at the end, and no gap of "
         f"{100 * GROUP_GAP:g} points parts it from the variant's best seeds. The probability has its 95 % Jeffreys "
         "interval; mIoU is of the seeds that learned, with their t-interval.\n"
     )
@@ -36,7 +38,7 @@ def learned_cue_section(study: Study, frames: Mapping[str, pd.DataFrame]) -> Ite
         return
     yield (
         "Steps to learn: the jump is the first probe during training from which on every probe is past "
-        f"{100 * LEARNED_ACCURACY:g} %. Geometric means, in which a run that did not learn counts with its last step "
+        f"{least} %. Geometric means, in which a run that did not learn counts with its last step "
         "(restricted means of a right-censored time). Welch's p on the logarithms, adjusted by Holm, decides; the "
         "log-rank p stands beside it. The intervals of the ratio hold all at once with 95 %; with fewer than two seeds "
         "that learned there is none.\n"

@@ -12,7 +12,7 @@ from synthetic import run_row
 
 from reports.analysis import comparisons, frames, learned_cue
 from reports.analysis.analysis_frames import analysis_frames
-from reports.analysis.cue_groups import LEARNED_ACCURACY, cue_threshold, has_two_groups
+from reports.analysis.cue_groups import cue_threshold, has_two_groups, learned_accuracy
 from reports.analysis.learned_cue import grouped_variants
 from reports.analysis.probe_curves import probe_frame
 from reports.analysis.study_rows import Study, assemble_study
@@ -98,14 +98,26 @@ def test_two_groups_of_seeds_are_warned_of() -> None:
 def test_groups_past_the_threshold_are_seen() -> None:
     """Two seeds at .755 and .763 beside three that have it: past .75 all, and two groups."""
     sparse = [0.755, 0.763, 0.988, 0.997, 1.0]
-    assert has_two_groups(sparse)
-    assert cue_threshold(sparse) == 0.988
-    assert has_two_groups([0.5, 0.9])
-    assert has_two_groups([0.7, 0.8])  # no gap, and one of two has learned
-    assert has_two_groups([0.4, 0.4, 0.6])  # none has learned, and yet they are apart
+    least = learned_accuracy()
+    assert has_two_groups(sparse, least)
+    assert cue_threshold(sparse, least) == 0.988
+    assert has_two_groups([0.5, 0.9], least)
+    assert has_two_groups([0.7, 0.8], least)  # no gap, and one of two has learned
+    assert has_two_groups([0.4, 0.4, 0.6], least)  # none has learned, and yet they are apart
     for one in ([0.82, 0.83, 0.85, 0.88, 0.89], [0.5, 0.51], [1.0], []):
-        assert not has_two_groups(one)
-        assert cue_threshold(one) == LEARNED_ACCURACY
+        assert not has_two_groups(one, least)
+        assert cue_threshold(one, least) == 0.75
+
+
+def test_who_knows_the_cues_without_their_places_has_not_learned() -> None:
+    assert [learned_accuracy(unplaced) for unplaced in (None, 1.0, 0.75, 0.6875)] == [0.75, 0.75, 0.875, 0.84375]
+    pooled = cue_study({"pooled": [(0.8, 100)] * 3, "placed": [(0.99, 100)] * 3})
+    assert learned_cue.learned_cue_frame(pooled)["learned"].tolist() == [3, 3]
+    for run in pooled.runs:
+        run["metrics"]["references"] = {"unplaced_accuracy": 0.75}  # type: ignore[index]
+    frame = learned_cue.learned_cue_frame(pooled)
+    assert frame["learned"].tolist() == [0, 3]
+    assert frame["jump_steps"].isna().tolist() == [True, False]
 
 
 def test_two_groups_have_no_t_interval_and_no_detectable_difference() -> None:
