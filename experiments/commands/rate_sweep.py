@@ -97,6 +97,7 @@ def _sweep(
     from bench.results.store import Store
     from bench.study.plan import unfinished_line
     from bench.study.request import build_study
+    from bench.units import count_of
     from experiments.tables import lr_sweep
     from reports import report_folder
     from reports.analysis.rate_choice import FIRST_SEEDS, FURTHER_SEEDS, LR_SWEEP_KIND
@@ -124,6 +125,8 @@ def _sweep(
         before, sweep = sweep, _decided(replace(study, retry=()), rows, rates)
         if sweep.plans == before.plans:
             break
+        more = sum(1 for _ in sweep.study.planned_runs()) - sum(1 for _ in before.study.planned_runs())
+        print_progress(f"choosing learning rates: {count_of(more, 'run')} more after those so far")
     if sweep.is_complete:
         write_study_report([Store(study.out, keep=True)], study.name)
     return sweep
