@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 KIND = "scenes"
 VERSIONS = ("v1", "v2")
-DEFAULT_VERSION = "v1"
+DEFAULT_VERSION = "v2"
 FORMS = f"{KIND}, {KIND}:v1, {KIND}:v2 or {KIND}:v2?emblems=NUMBER"
 MAX_EMBLEMS = 4
 DEFAULT_EMBLEMS = 2
