@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bench.study.study import Study
 
 TABLES = ("5", "6", "7", "8")
+NETWORKS_FOLDER = "complexity"  # in the folder of a study of Table 7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +55,10 @@ def table(options: TableOptions, call: Invocation) -> int:
     """Run the rows of one of the paper's tables, and write the table beside the paper's own."""
     request = replace(options.study, command=call.command)
     axes = parse_axes(options.fields) if options.fields else ()
-    study_settings(request)  # refuses what arguments and paths alone can tell, before torch is imported
+    base = study_settings(request)  # refuses what arguments and paths alone can tell, before torch is imported
 
+    from bench.config.checks import default_study_folder
+    from bench.config.output_path import check_output
     from experiments.tables import lr_sweep
     from experiments.tables.baselines import NONE, with_control
     from experiments.tables.overrides import with_overrides
@@ -71,6 +74,8 @@ def table(options: TableOptions, call: Invocation) -> int:
     if rates:
         lr_sweep.check_sweep_request(request, axes, said="--set")
     after = _count_networks if number == 7 else None
+    if after:
+        check_output((request.out or default_study_folder(request.preset, base.data)) / NETWORKS_FOLDER, "--out")
     return run_at_own_rates(
         f"table {number}", " ".join(name), make, request, call, rates, dry_run=options.dry_run, after=after
     )
@@ -80,7 +85,7 @@ def _count_networks(study: Study) -> None:
     """Count the published networks of Table 7 into the study's folder: what is trained there is smaller."""
     from experiments.tables.published_networks import count_networks, select_networks
 
-    write_complexity(count_networks(select_networks((480, 480))), study.out / "complexity", study.command, None)
+    write_complexity(count_networks(select_networks((480, 480))), study.out / NETWORKS_FOLDER, study.command, None)
 
 
 VERB = Verb(

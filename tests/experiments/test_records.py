@@ -48,6 +48,22 @@ def test_a_page_of_another_protocol_is_refused(tmp_path: Path) -> None:
         record_files(folder)
 
 
+def test_a_record_that_says_its_split_and_rates_is_read_with_them(tmp_path: Path) -> None:
+    folder = copied(tmp_path, "table-8")
+    head, *lines = (folder / "results.csv").read_text(encoding="utf-8").splitlines()
+    text = "\n".join([f"{head},split,lr", *(f"{line},test,0.003" for line in lines)])
+    (folder / "results.csv").write_text(f"{text}\n", encoding="utf-8")
+    (run, *_) = read_record(folder).runs
+    assert (run["settings"]["evaluation"]["split"], run["settings"]["train"]["lr"]) == ("test", 0.003)
+    assert "split" not in run["metrics"]
+    with pytest.raises(ValueError, match="split test"):  # which the page's headings do not name
+        record_files(folder)
+    page = (folder / "report.md").read_text(encoding="utf-8")
+    named = page.replace("(scenes, 64 px, 500 steps)", "(scenes, split test, 64 px, 500 steps)")
+    (folder / "report.md").write_text(named, encoding="utf-8")
+    assert record_files(folder)["report.md"].decode() == named
+
+
 def test_a_record_is_read_with_its_order_control_costs_and_steps() -> None:
     study = read_record(RECORDS / "table-5")
     assert study.kind == "table 5"

@@ -82,6 +82,15 @@ def test_rates_are_chosen_then_the_table_is_run(
     assert "did you mean 'none'?" in assert_usage_error(capsys, "table", "8", "--row", "nine")
 
 
+def test_a_folder_that_table_7_writes_last_is_checked_first(capsys: pytest.CaptureFixture[str]) -> None:
+    OUT.mkdir(parents=True)
+    (OUT / "complexity").write_text("kept", encoding="utf-8")
+    line = assert_usage_error(capsys, "table", "7", "--row", "CCNet", "--seeds", "1")
+    assert line.startswith(f"--out {OUT}/complexity: ")
+    assert line.endswith("complexity is a file; expected a folder, name another")
+    assert ledger() == []
+
+
 def test_fields_of_all_rows_of_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     words = ("table", "8", "--row", "none", "--rates", "none", "--seeds", "1", "--set", "size=96", "probes=0")
     assert run_cli(*words) == 0
