@@ -15,7 +15,7 @@ from unept.data import open_data
 CONFIG = unept.ModelConfig(
     backbone="tiny_conv",
     size=64,
-    classes=8,
+    classes=7,
     width=16,
     heads=2,
     points=2,
@@ -45,7 +45,7 @@ def write(path: Path, *, seed: int = 0, facts: dict[str, Any] | None = None, **c
 
 
 def classes_of(count: int) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], ...]]:
-    """Names and colours of the scenes for eight classes, and made up ones for another number."""
+    """Names and colours of the scenes for seven classes, and made up ones for another number."""
     scenes = open_data("scenes", "val")
     if count == len(scenes.classes):
         return scenes.classes, scenes.palette

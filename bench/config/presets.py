@@ -51,7 +51,7 @@ def _quick() -> Settings:
         batch=8,
         lr=2e-3,
         backbone_lr=1.0,
-        warmup=0.2,
+        warmup=0.1,
         lr_drop=0.9,
         scale_min=1.0,
         scale_max=1.0,

@@ -44,7 +44,7 @@ class TableOptions:
         help="Choose each row's rate from these and beyond on the validation split, then score the test split.",
         metavar="RATES",
         group=RECIPE,
-        default_text="the recipe's rate; table 8 of quick: once, twice and four times that",
+        default_text="the recipe's rate; table 8 of quick: half, once and twice that",
     )
     fields: tuple[str, ...] = fields_option("Any field, for all rows: size=128 probes=0.", RECIPE)
     dry_run: bool = option(False, help="Only say which runs are due and how long they may take.")

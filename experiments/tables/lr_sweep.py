@@ -27,7 +27,7 @@ from reports.analysis.rate_choice import (
     plan_seeds,
 )
 
-RATE_FACTORS = (1.0, 2.0, 4.0)  # of the recipe's own rate, where none are given
+RATE_FACTORS = (0.5, 1.0, 2.0)  # of the recipe's own rate, where none are given
 CHOICE_SPLIT = "val"  # that rates are chosen on
 SCORE_SPLIT = "test"  # that the study is then scored on
 NO_SWEEP = "none"

@@ -46,15 +46,15 @@ SIZES = (64, 96, 128)  # sides of a scene
 READ_FIELDS = ("scene_seed", "scene_train", "scene_val", "scene_test", "scene_size")  # of SceneConfig
 NO_CUE = 255  # distance of a pixel that needs none
 
-BOARD_WIDTH, BOARD_HEIGHT = 10, 16  # of a board
+BOARD_WIDTH, BOARD_HEIGHT = 16, 20  # of a board
 INSET = 3  # most pixels between a board and each of the two borders of its corner
 POST = 2  # width of a post
 POST_MOST = 10  # length of the longest post
-MARK = 8  # side of an object's mark
+MARK = 12  # side of an object's mark
 GAP = 3  # free pixels around a board
-OBJECT_LENGTHS = (15, 23)  # longest side or diameter, least and most
+OBJECT_LENGTHS = (19, 26)  # longest side or diameter, least and most
 OBJECTS = (4, 7)  # in a scene of 64 pixels, least and most before those without room are left out
-NOISE = 14  # grey levels
+NOISE = 6  # grey levels
 CAST = 0.15  # gain of each colour channel is 1 - cast .. 1 + cast
 
 BOARD_COLOURS = ((225, 40, 60), (40, 70, 230))

@@ -406,7 +406,7 @@ def test_a_bad_data_folder_is_one_line(capsys: pytest.CaptureFixture[str], place
         (["ablate", "--grid", "encoder_self=deformabel"], "deformable"),
         (["ablate", "--grid", "encoder_self=no.such:Thing"], "no.such"),
         (["ablate", "--grid", "encoder_self=longformer", "encoder_self.window=-2"], "window=-2: expected at least 2"),
-        (["ablate", "--grid", "encoder_self=longformer", "encoder_self.dilation=1+2+3"], "one for each of 2 heads"),
+        (["ablate", "--grid", "encoder_self=longformer", "encoder_self.dilation=1+2+3"], "one for each of 8 heads"),
         (["ablate", "--grid", "encoder_self=reformer", "encoder_self.buckets=7"], "buckets=7: expected an even number"),
         (["ablate", "--grid", "decoder_self=reformer", "decoder_self.hashes=0"], "hashes=0: expected at least 1"),
         (["ablate", "--grid", "encoder_self=reformer", "encoder_self.hashs=2"], "did you mean 'hashes'?"),
@@ -414,7 +414,7 @@ def test_a_bad_data_folder_is_one_line(capsys: pytest.CaptureFixture[str], place
         (["ablate", "--grid", "encoder_self=sparse_transformer", "heads=1"], "split=heads needs 2 heads or more"),
         (["ablate", "--grid", "steps=5", "--steps", "7"], "steps is both an axis and an option (--steps): give one"),
         (["ablate", "--grid", "N=4", "--split", "tset"], "--split tset: expected train, val or test; did you mean"),
-        (["ablate", "--grid", "classes=5"], "8 classes, but the model has 5"),
+        (["ablate", "--grid", "classes=5"], "7 classes, but the model has 5"),
         (
             ["ablate", "--grid", "N=4", "--preset", "quik"],
             "--preset quik: expected quick, small or paper; did you mean",

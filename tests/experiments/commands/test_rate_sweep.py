@@ -72,7 +72,7 @@ def test_the_stages_of_a_table(capsys: pytest.CaptureFixture[str], monkeypatch: 
     assert re.fullmatch(r"at most 76 runs, about .*: 72 to choose rates, 4 at the chosen rates", said[-1])
     assert run_cli(*words) == 0
     said = captured(capsys)
-    assert "measured on: data scenes, crops of 64 px, 500 steps of 8 images, backbone tiny_conv" in said.out
+    assert "measured on: data scenes:v2, crops of 64 px, 500 steps of 8 images, backbone tiny_conv" in said.out
     assert "Best on the split val: 0.004 for deformable, none; interior for 2 of 2 rows." in said.out
     assert "choosing learning rates: 4 runs more after those so far\n" in said.err, "twice 0.008, for each row"
     assert "choosing learning rates: 8 runs more after those so far\n" in said.err, "two seeds at two rates"

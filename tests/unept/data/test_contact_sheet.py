@@ -33,9 +33,10 @@ def test_zoom_repeats_pixels():
     np.testing.assert_array_equal(sheet[1:192:3, 2:192:3], sample.image)
 
 
-def test_the_committed_picture_is_what_the_command_makes(tmp_path, request):
-    main([str(tmp_path / "scenes.png")])
-    committed = request.config.rootpath / "docs" / "images" / "scenes.png"
+@pytest.mark.parametrize(("name", "options"), [("scenes", ["--data", "scenes:v1"]), ("scenes-v2", ["--count", "8"])])
+def test_the_committed_pictures_are_what_the_commands_make(name, options, tmp_path, request):
+    main([str(tmp_path / "scenes.png"), *options])
+    committed = request.config.rootpath / "docs" / "images" / f"{name}.png"
     with Image.open(committed) as kept, Image.open(tmp_path / "scenes.png") as made:
         np.testing.assert_array_equal(np.asarray(kept), np.asarray(made))
 

@@ -343,7 +343,7 @@ def test_malformed_meta(folder, meta, message):
 def test_number_of_classes_against_the_model(folder):
     refuse(folder, "3 classes, but the model has 11", classes=11)
     check_data(f"folder:{folder}", classes=3)
-    with pytest.raises(ValueError, match="8 classes, but the model has 150"):
+    with pytest.raises(ValueError, match="7 classes, but the model has 150"):
         check_data("scenes", classes=150)
     with pytest.raises(ValueError, match=r"3 classes, but \?classes=4"):
         check_data(f"folder:{folder}?classes=4")
@@ -383,7 +383,8 @@ def test_a_path_alone_is_answered_with_the_form(folder):
 def test_scenes_by_specification():
     config = SceneConfig(scene_val=3)
     assert len(open_data("scenes", "val", config)) == 3
-    assert check_data("scenes", config, classes=8)[7] == "emblem"
+    assert check_data("scenes:v1", config, classes=8)[7] == "emblem"
+    assert check_data("scenes", config, classes=7)[6] == "sign"
 
 
 def test_what_passed_is_not_read_again(folder, monkeypatch):
