@@ -46,6 +46,7 @@ QUESTIONS = {
 }
 COMPLEXITY_TABLE = 7
 PICTURES_FILE = "pictures.png"
+COMPARISON_FILES = ("axes.csv", "comparisons.csv")
 CONTEXT_FILES = ("cue_distance.csv", "context.csv")
 MAX_DRAWN = 30  # variants in a plot
 TABLE_6_AXES = {"points", "levels"}
@@ -71,7 +72,9 @@ def study_report_files(study: Study, drawn: ExamplePictures | None = None) -> di
         "failures.csv": tables.failures_frame(study),
         "probes.csv": probe_frame(study),
     }
-    if frames["rates.csv"].empty:  # of a study that chooses no rates
+    if study.kind == rate_choice.LR_SWEEP_KIND:  # which compares no rows
+        frames = {name: frame for name, frame in frames.items() if name not in COMPARISON_FILES}
+    else:
         del frames["rates.csv"]
     if curves_by_distance.empty:  # of data whose look-alikes have no distance
         frames = {name: frame for name, frame in frames.items() if name not in CONTEXT_FILES}
@@ -129,7 +132,7 @@ def _sections(
     yield bullet_list(summary_sentences(study, frames))
     yield from rate_section(study, frames.get("rates.csv", pd.DataFrame()))
     yield from result_sections.accuracy_section(study, frames["accuracy.csv"])
-    if study.kind != rate_choice.LR_SWEEP_KIND:  # which compares no rows
+    if study.kind != rate_choice.LR_SWEEP_KIND:
         yield from axis_section(study, frames["axes.csv"])
         yield from result_sections.comparison_section(study, frames["comparisons.csv"])
     yield from learned_cue_section(study, frames)

@@ -7,7 +7,7 @@ from synthetic import SETTINGS, cells, page, run_row, section
 from reports.analysis import lr_sweep, protocol
 from reports.analysis.frames import accuracy_frame
 from reports.analysis.study_rows import Study, assemble_study
-from reports.study import result_sections, terminal
+from reports.study import report, result_sections, terminal
 
 
 def candidates(first_seed: int = 1000, **means: tuple[float | None, ...]) -> Study:
@@ -50,6 +50,9 @@ def test_a_rate_with_a_run_that_failed_is_out() -> None:
 def test_the_report_of_a_choice_compares_no_rows() -> None:
     study = candidates(a=(0.5, 0.6, 0.4), b=(0.6, 0.5, 0.4))
     assert "Compared with" not in page(study)
+    files = report.study_report_files(study)
+    assert "rates.csv" in files
+    assert not {"axes.csv", "comparisons.csv"} & {*files}
     lines = [*terminal.study_lines(study)]
     assert lines[0].startswith("measured on: data scenes, ")
     assert lines[0].endswith(", scored on the split val")
