@@ -65,13 +65,20 @@ def test_what_is_left_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_axes_say_where_numbers_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = texts(monkeypatch, study())
+    every = {
+        "gmacs": 0.05,
+        "step_memory_gib": 0.02,
+        "target_size": 480,
+        "target_memory_gib": 1.2,
+        "train_images_per_second": {"median": 400.0},
+    }
+    said = texts(monkeypatch, study(costs=dict.fromkeys(LADDER, every)))
     assert {
         "GMACs of one picture (derived)",
         "memory of a training step, GiB (predicted)",
         "mIoU, % (measured)",
     } <= set(said)
-    assert said.count("+ spatial path") == 2
+    assert said.count("+ spatial path") == len(cost.COST_AXES)
     assert any(text.startswith("measured: scenes\nRings and dashed line") for text in said)
     assert not any("Not drawn" in text for text in said)
 
