@@ -206,6 +206,7 @@ def make_row(spec: dict[str, Any], result: dict[str, Any], *, started: str, mall
         row |= {"seed": spec["seed"], "training": {}}
     else:
         row |= {"machine": spec["machine"], "protocol": {}}
+        row |= {"target": spec["target"]} if "target" in spec else {}
     row |= {"metrics": {}} | result
     return row | {
         "environment": environment.collect_environment(threads=spec["threads"], malloc=malloc),

@@ -70,7 +70,7 @@ def count_run_work(settings: Settings, *, pictures: int, size: tuple[int, int] =
 
 def count_gmacs(settings: Mapping[str, Any]) -> float:
     """Return the forward pass of one training image of settings as plain values, in 1e9 multiply-adds."""
-    from bench.profiling.variant import count_operations
+    from bench.profiling.target_cost import count_operations
 
     with warnings.catch_warnings(action="ignore"):
         return count_operations(settings_from_dict(dict(settings))).gmacs

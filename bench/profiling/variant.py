@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 import unept
 from bench.config.settings import Settings, settings_from_dict
-from bench.environment import peak_resident_gib
 from bench.profiling.flops import counter
 from bench.profiling.receptive_field import ReceptiveField, slot_receptive_field
+from bench.profiling.target_cost import count_operations, target_cost
 from bench.timing import Quartiles, quartiles, seconds_of
 from bench.training.execution import prepare_model, study_execution
 from bench.training.loop import Progress, train_step, training_batches
@@ -27,12 +27,11 @@ TIMED_STEPS = 9
 
 
 def measure_variant(spec: dict[str, Any], folder: Path, progress: Progress) -> dict[str, Any]:  # noqa: ARG001 - a task's form
-    """Measure parameters, operations, peak resident memory of training, and throughput of a variant.
-
-    Memory is read after the training steps and before anything else is timed: a process's peak never falls.
+    """Measure parameters, operations, predicted memory of a training step, and throughput of a variant.
 
     Args:
-        spec: The variant; `settings` holds its settings as plain values.
+        spec: The variant; `settings` holds its settings as plain values, `target` the side in pixels at which memory
+            and operations are predicted too, `backend` its attention backend.
         folder: Not used; every task of a study has one.
         progress: Called with steps done, steps in all, and what comes next.
 
@@ -47,12 +46,12 @@ def measure_variant(spec: dict[str, Any], folder: Path, progress: Progress) -> d
     model = unept.build(settings.model).to(device)
     batch = _first_batch(settings, device)
     inside_share = mean_inside_share(model, batch["image"])
-    before = peak_resident_gib()
-    progress(1, 3, "timing training steps")
+    progress(1, 4, "timing training steps")
     training = _images_per_second(_training_step(model, batch, settings), settings.train.batch)
-    peak = peak_resident_gib()
-    progress(2, 3, "timing inference")
+    progress(2, 4, "timing inference")
     inference = _images_per_second(_inference_step(model.eval(), batch["image"]), settings.train.batch)
+    progress(3, 4, "predicting memory")
+    predicted, target_notes = target_cost(settings, spec["target"], spec["backend"])
     receptive_fields, receptive_field_notes = slot_receptive_fields(settings)
     return {
         "status": "ok",
@@ -66,8 +65,7 @@ def measure_variant(spec: dict[str, Any], folder: Path, progress: Progress) -> d
             "elementwise_gops": counted and counted.elementwise_gops,
             "inside_share": inside_share,
             "reach": receptive_fields,
-            "rss_before_gib": before,
-            "peak_rss_gib": peak,
+            **predicted,
             "train_images_per_second": asdict(training),
             "inference_images_per_second": asdict(inference),
         },
@@ -79,9 +77,11 @@ def measure_variant(spec: dict[str, Any], folder: Path, progress: Progress) -> d
             "warm_up": WARM_UP_STEPS,
             "operations": "one image, evaluation mode, convolutions + all matrix products + sampling; "
             "module_gmacs: what the paper's tool sees; elementwise_gops: elements computed one by one, counted apart",
-            "memory": "peak resident set of the process over training steps, libraries included",
+            "memory": "predicted by tracing the training step, as on a GPU, at this batch: a lower bound of what a GPU "
+            "shows",
             "reach": "gradients of some tokens' results at initial weights, training size",
             **receptive_field_notes,
+            **target_notes,
         },
     }
 
@@ -94,17 +94,6 @@ def _count(settings: Settings) -> tuple[counter.Operations | None, str]:
         return count_operations(settings), ""
     except counter.UncountedError as error:
         return None, str(error)
-
-
-def count_operations(settings: Settings) -> counter.Operations:
-    """Count the operations of one image at the training size, on the meta device.
-
-    Raises:
-        UncountedError: An operator has no formula.
-    """
-    with torch.device("meta"):
-        model = unept.build(settings.model)
-    return counter.count_model(model, (settings.model.size, settings.model.size))
 
 
 @torch.no_grad()

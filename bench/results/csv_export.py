@@ -13,7 +13,10 @@ RUN_HEAD = ("variant", "seed", "status", "miou", "pixel_accuracy", "miou_refined
 _DATA = ("data", "data_digest")
 _SOURCES = ("release", "sources", "roles")
 RUN_TAIL = ("message", "preset", *_DATA, "split", "steps", "lr", "backend", "threads", *_SOURCES, "key", "experiments")
-MEASURE_HEAD = ("variant", "status", "parameters", "gmacs", "gflops", "peak_rss_gib")
+MEASURE_HEAD = (
+    *("variant", "status", "parameters", "gmacs", "gflops"),
+    *("step_memory_gib", "target_size", "target_memory_gib", "target_gmacs"),
+)
 MEASURE_TAIL = ("message", "preset", *_DATA, "backend", "threads", *_SOURCES, "machine", "key", "experiments")
 _PROVENANCE = (
     "kind",

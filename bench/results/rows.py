@@ -18,6 +18,7 @@ KINDS = ("run", "measure")
 PROGRAM = "unept-bench"
 REGION_METRICS = {"interior_miou": "interior_classes", "trimap": "trimap_classes", "size_iou": "size_classes"}
 
+DEFAULT_TARGET = 480  # pixels; the paper's training crops of ADE20K
 _RUN_KEY = ("settings", "preset", "seed", "backend", "threads", "sources")
 _MEASURE_KEY = ("settings", "preset", "backend", "threads", "sources", "machine")
 
@@ -44,10 +45,13 @@ def row_key(kind: str, spec: Mapping[str, Any]) -> str:
 
     Args:
         kind: `run` or `measure`.
-        spec: Holds at least the fields of the key; `data` holds the data's `digest` where it is known.
+        spec: Holds at least the fields of the key; `data` holds the data's `digest` where it is known, and a measure's
+            `target` the size in pixels at which cost was predicted too.
     """
     assert kind in KINDS, kind
     values = {name: spec[name] for name in (_RUN_KEY if kind == "run" else _MEASURE_KEY)}
+    if kind == "measure" and spec.get("target", DEFAULT_TARGET) != DEFAULT_TARGET:  # so that older keys stay
+        values["target"] = spec["target"]
     digest = data_digest_of(spec)
     return content_key(values | {"settings": _with_data(spec["settings"], digest)} if digest else values)
 

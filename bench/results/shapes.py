@@ -35,17 +35,21 @@ _SHOWN_LETTERS = 40
 
 Shape = Mapping[str, Any]
 
+COST_AND_SCORES = (
+    *("miou?", "pixel_accuracy?", "gmacs?", "peak_rss_gib?"),
+    *("step_memory_gib?", "target_memory_gib?", "target_gmacs?"),
+)
 _ROW: Shape = {
     **dict.fromkeys(("key", "variant", "status", "preset"), str),
     **dict.fromkeys(("message?", "command?", "started?", "finished?", "release?"), TEXT),
     "axes": dict,
     "settings": {"data": str, "train": {"steps": int}, "model?": {"attention_options?": dict}},
     "metrics": {
-        **dict.fromkeys(("miou?", "pixel_accuracy?", "gmacs?", "peak_rss_gib?"), NUMBER),
+        **dict.fromkeys(COST_AND_SCORES, NUMBER),
         **{name: {"*": NUMBER} for name in ("iou?", "size_iou?", "trimap?")},
         **{name: {"*": WHOLE} for name in ("size_classes?", "trimap_classes?")},
         **{f"{phase}_images_per_second?": {"*": NUMBER, "n?": WHOLE} for phase in ("train", "inference")},
-        **dict.fromkeys(("parameters?", "interior_classes?"), WHOLE),
+        **dict.fromkeys(("parameters?", "interior_classes?", "target_size?"), WHOLE),
         "reach?": dict,
     },
     "environment": {"packages?": dict},

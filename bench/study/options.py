@@ -11,7 +11,7 @@ from bench.config.option_fields import check_options, option
 from bench.config.presets import PRESETS, preset
 from bench.config.settings import Settings
 from bench.config.shared_options import backend_option, data_option
-from bench.results.rows import STATUSES
+from bench.results.rows import DEFAULT_TARGET, STATUSES
 from bench.study.shard import parse_shard
 from unept.data.sample import SPLITS
 
@@ -59,6 +59,15 @@ class StudyRequest:
         metavar="POINTS",
         group=RECIPE,
         least=0.01,
+    )
+    target: int = option(
+        DEFAULT_TARGET,
+        help="Predict memory and operations at this image size too.",
+        metavar="PIXELS",
+        group=RECIPE,
+        default_text="480, the paper's",
+        least=16,
+        most=16384,
     )
     out: Path | None = option(
         None,

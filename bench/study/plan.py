@@ -100,7 +100,7 @@ def job_spec(study: Study, variant: Variant, kind: str, seed: int) -> dict[str, 
         "label": f"{variant.name} seed {seed}" if kind == "run" else f"measures of {variant.name}",
     }
     if kind == "measure":
-        spec["machine"] = environment.machine_key()
+        spec |= {"machine": environment.machine_key(), "target": study.target}
     key = row_key(kind, spec)
     return spec | {"key": key, "pictures": str(Store(study.out.resolve()).pictures(key))}
 

@@ -57,6 +57,7 @@ def build_study(kind: str, grid: str, make: VariantFactory, request: StudyReques
         retry=parse_statuses(request.retry),
         control=equal.get(request.control, request.control),
         margin=request.margin,
+        target=request.target,
         rate_split=request.rate_split,
         notes=tuple(f"{name} has the settings of {kept}: it is run once, as {kept}" for name, kept in equal.items()),
         skip_oom=request.skip_oom,

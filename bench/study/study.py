@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.config.grid import Variant
+from bench.results.rows import DEFAULT_TARGET
 from bench.study.shard import WHOLE_STUDY, Shard
 
 
@@ -48,6 +49,7 @@ class Study:
         retry: Statuses whose rows are set aside and done again.
         control: The variant that the report compares the others with; "" leaves the choice to the report.
         margin: Difference of mIoU that counts as none, percent points; None for no such.
+        target: Side in pixels at which memory and operations are predicted beside the study's own size.
         rate_split: Split that learning rates were chosen on; "" where they were not chosen.
         skip_oom: Gives a row `skipped` to what is predicted not to fit into memory, and to what needs no less than a
             run that did not fit.
@@ -73,6 +75,7 @@ class Study:
     retry: tuple[str, ...] = ()
     control: str = ""
     margin: float | None = None
+    target: int = DEFAULT_TARGET
     rate_split: str = ""
     skip_oom: bool = False
     command: str = ""

@@ -37,15 +37,19 @@ COST_PATHS = {
     "module_gmacs": ("module_gmacs",),
     "elementwise_gops": ("elementwise_gops",),
     "inside_share": ("inside_share",),
-    "peak_rss_gib": ("peak_rss_gib",),
+    **{name: (name,) for name in ("step_memory_gib", "target_size", "target_memory_gib", "target_gmacs")},
     **{
         f"{phase}_images_per_second_{part}": (f"{phase}_images_per_second", part)
         for phase in ("train", "inference")
         for part in ("median", "q1", "q3", "n")
     },
 }
-PROVENANCE = dict.fromkeys(("parameters", "gmacs", "gflops", "module_gmacs", "elementwise_gops"), "derived")
-WHOLE_COLUMNS = ("parameters", "train_images_per_second_n", "inference_images_per_second_n")
+PROVENANCE = {
+    **dict.fromkeys(("parameters", "gmacs", "gflops", "module_gmacs", "elementwise_gops"), "derived"),
+    **dict.fromkeys(("target_gmacs", "target_size"), "derived"),
+    **dict.fromkeys(("step_memory_gib", "target_memory_gib"), "predicted"),
+}
+WHOLE_COLUMNS = ("parameters", "target_size", "train_images_per_second_n", "inference_images_per_second_n")
 
 
 def accuracy_frame(study: Study) -> pd.DataFrame:
@@ -98,7 +102,9 @@ def seeds_frame(study: Study) -> pd.DataFrame:
 
 
 def cost_frame(study: Study) -> pd.DataFrame:
-    """Return a frame with a line per variant; a column's name ends in its source, `derived` (counted) or `measured`."""
+    """Return a frame with a line per variant; a column's name ends in its source: `derived` (counted), `predicted` or
+    `measured`.
+    """
     lines = []
     for variant in study.variants:
         row = study.measures.get(variant, {})

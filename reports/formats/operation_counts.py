@@ -27,6 +27,12 @@ def is_mostly_elementwise(counts: Mapping[str, Any] | pd.Series, suffix: str = "
     return bool(pd.notna(gmacs) and pd.notna(elements) and 0 < elements >= gmacs)
 
 
+def target_words(frame: pd.DataFrame) -> str:
+    """Return the image size at which a frame of costs has predictions, as `480 px`."""
+    sizes = frame["target_size_derived"].dropna().unique()
+    return f"{sizes[0]:d} px" if len(sizes) == 1 else "the target size"
+
+
 def format_gmacs(counts: Mapping[str, Any] | pd.Series, form: str, suffix: str = "", *, factor: int = 1) -> str:
     """Return `gmacs` times `factor` in this format, marked where element-wise operations are as many or more."""
     value = counts.get(f"gmacs{suffix}")

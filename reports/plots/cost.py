@@ -1,7 +1,8 @@
-"""Accuracy against what it costs: mIoU against operations and against peak memory, a panel each.
+"""Accuracy against what it costs: mIoU against predicted memory, operations and step time, a panel each.
 
-A small dot is a seed, a large mark the mean with its 95 % interval. Names stand beside their marks, moved to where
-they hide nothing; many or long names are numbered and listed under the panels.
+A small dot is a seed, a large mark the mean with its 95 % interval. A ring and a dashed
+line mark the front: variants than which no other has at least this mean at no more cost. Names stand beside their
+marks, moved to where they hide nothing; many or long names are numbered and listed above the panels.
 """
 
 from __future__ import annotations
@@ -21,9 +22,13 @@ from reports.analysis.study_rows import Study
 from reports.plots import point_labels, style
 
 COST_AXES: Mapping[str, tuple[str, str]] = {
+    "step_memory_gib": ("memory of a training step, GiB (predicted)", "memory"),
+    "target_memory_gib": ("memory of a training step at {size}, GiB (predicted)", "memory at {size}"),
     "gmacs": ("GMACs of one picture (derived)", "number of operations"),
-    "peak_rss_gib": ("peak memory, GiB (measured)", "peak memory"),
+    "step_ms": ("training step, milliseconds (measured)", "step time"),
 }
+FRONT_NOTE = "Rings and dashed line: the front, variants than which none has at least their mean mIoU at no more cost."
+PANEL_HEIGHT = 3.1  # inches
 MAX_ASIDE = 50  # seeds whose dots are moved aside, so that none hides another
 LOG_SCALE_RATIO = 8  # costs that differ by this factor stand on a logarithmic axis
 
@@ -52,14 +57,15 @@ def draw_cost(study: Study, caption: str) -> dict[str, bytes]:
     numbered = point_labels.numbered_names(names)
     columns = max(1, min(3, 72 // (max(map(len, numbered)) + 5))) if numbered else 1
     with style.plot_style():
-        figure = style.new_figure(0.5 + 3.5 * len(panels) + 0.24 * math.ceil(len(numbered) / columns))
+        figure = style.new_figure(0.5 + PANEL_HEIGHT * len(panels) + 0.24 * math.ceil(len(numbered) / columns))
         axes = figure.subplots(len(panels), sharey=True, squeeze=False)[:, 0]
         for axis, (name, points) in zip(axes, panels.items(), strict=True):
-            _panel(axis, points, name, study.seeds)
+            _panel(axis, points, _words(study, name)[0], study.seeds)
+            _mark_front(axis, pareto_front(points))
         everything = [point for points in panels.values() for point in points]
         values = [value for point in everything for value in point.values.values()]
         axes[0].set_ylim(*style.axis_limits(values, [point.summary for point in everything]))
-        style.write_caption(figure, "\n".join([caption, *_left_out(study, panels)]))
+        style.write_caption(figure, "\n".join([caption, FRONT_NOTE, *_left_out(study, panels)]))
         if numbered:
             point_labels.write_numbered_legend(figure, numbered, columns)
         figure.draw_without_rendering()  # puts the axes where they will be, so that names can be placed in points
@@ -72,7 +78,7 @@ def cost_points(study: Study, cost: str) -> list[CostPoint]:
     """Return the variants that have a positive cost of this name and at least one mIoU."""
     points = []
     for index, variant in enumerate(study.variants):
-        value = study_rows.number_at(study.measures.get(variant, {}), "metrics", cost)
+        value = _cost(study.measures.get(variant, {}), cost)
         scores = {study_rows.seed_of(run): study_rows.metric_values([run], "miou") for run in study.runs_of(variant)}
         known = {seed: 100 * score[0] for seed, score in scores.items() if score}
         if value is not None and value > 0 and known:
@@ -80,8 +86,50 @@ def cost_points(study: Study, cost: str) -> list[CostPoint]:
     return points
 
 
+def pareto_front(points: Sequence[CostPoint]) -> list[CostPoint]:
+    """Return the points than which no other has at least the mean at no more cost, one of them better; by cost."""
+
+    def mean(point: CostPoint) -> float:
+        return point.summary.mean or 0.0
+
+    def is_dominated(point: CostPoint) -> bool:
+        return any(
+            other.cost <= point.cost
+            and mean(other) >= mean(point)
+            and (other.cost < point.cost or mean(other) > mean(point))
+            for other in points
+        )
+
+    return sorted((point for point in points if not is_dominated(point)), key=lambda point: (point.cost, point.index))
+
+
+def _cost(row: study_rows.Row, name: str) -> float | None:
+    """Return a cost of a variant; `step_ms` is the batch by the median of images a second."""
+    if name != "step_ms":
+        return study_rows.number_at(row, "metrics", name)
+    speed = study_rows.number_at(row, "metrics", "train_images_per_second", "median")
+    batch = study_rows.number_at(row, "protocol", "batch")
+    return 1000 * batch / speed if speed and batch else None
+
+
+def _words(study: Study, name: str) -> tuple[str, str]:
+    """Return the label of a cost's axis, and its name in a sentence."""
+    sizes = {study_rows.number_at(row, "metrics", "target_size") for row in study.measures.values()} - {None}
+    size = f"{sizes.pop():g} px" if len(sizes) == 1 else "the target size"
+    label, words = COST_AXES[name]
+    return label.format(size=size), words.format(size=size)
+
+
+def _mark_front(axis: Axes, front: Sequence[CostPoint]) -> None:
+    xs = [point.cost for point in front]
+    ys = [mean for point in front if (mean := point.summary.mean) is not None]
+    axis.plot(xs, ys, "--", color=style.GREY, linewidth=1, zorder=1.5)
+    axis.plot(xs, ys, "o", markersize=15, markerfacecolor="none", markeredgecolor=style.GREY, mew=1.1, zorder=2.5)
+
+
 def _left_out(study: Study, panels: Mapping[str, Sequence[CostPoint]]) -> Iterator[str]:
-    for name, (_, words) in COST_AXES.items():
+    for name in COST_AXES:
+        words = _words(study, name)[1]
         drawn = {point.variant for point in panels.get(name, ())}
         absent = [variant for variant in study.variants if variant not in drawn]
         if absent:
@@ -89,7 +137,7 @@ def _left_out(study: Study, panels: Mapping[str, Sequence[CostPoint]]) -> Iterat
             yield f"Not drawn against {words}, for want of a value: {which}."
 
 
-def _panel(axis: Axes, points: Sequence[CostPoint], cost: str, seeds: Sequence[int]) -> None:
+def _panel(axis: Axes, points: Sequence[CostPoint], label: str, seeds: Sequence[int]) -> None:
     figure = axis.get_figure()
     assert figure is not None
     for point in points:
@@ -110,7 +158,7 @@ def _panel(axis: Axes, points: Sequence[CostPoint], cost: str, seeds: Sequence[i
         axis.plot(point.cost, summary.mean, **look, markersize=10, markeredgecolor="white", mew=0.6, zorder=3)
     costs = [point.cost for point in points]
     _scale(axis, min(costs), max(costs))
-    axis.set_xlabel(COST_AXES[cost][0])
+    axis.set_xlabel(label)
     axis.set_ylabel("mIoU, % (measured)")
     axis.grid(axis="y", **style.GRID_STYLE)
 

@@ -152,7 +152,7 @@ def _sections(
         yield f"{escape_cell(drawn.caption)}\n"
     yield from result_sections.cost_section(study, frames["cost.csv"])
     if "cost.png" in made:
-        yield "![mIoU against operations and against memory](cost.png)\n"
+        yield "![mIoU against memory, operations and step time; rings mark the front](cost.png)\n"
     if "complexity.png" in made:
         yield "![operations against parameters, of the networks as trained here](complexity.png)\n"
     yield from receptive_field.receptive_field_section(frames["reach.csv"])

@@ -231,9 +231,11 @@ def cost_section(study: Study, frame: pd.DataFrame) -> Iterator[str]:
     if not study.measures:
         yield "Not measured yet.\n"
         return
+    target = operation_counts.target_words(frame)
     yield (
-        "Parameters and operations are derived by counting (GFLOPs = 2 × GMACs). Memory is the peak resident set of "
-        "the whole process, libraries included. Speed is the median (quartiles) over repetitions. Inside is the share "
+        "Parameters and operations are derived by counting (GFLOPs = 2 × GMACs). Memory is the peak of a training step "
+        f"at the study's batch, predicted by tracing it as on a GPU, at the study's size and at {target}: a lower "
+        "bound of what a GPU shows. Speed is the median (quartiles) over repetitions. Inside is the share "
         "of sampled points that fall within their map before training. "
         "Each variant alone on the machine, under the protocol below the table.\n"
     )
@@ -248,7 +250,9 @@ def cost_section(study: Study, frame: pd.DataFrame) -> Iterator[str]:
         "GFLOPs (derived)",
         *["module GMACs (derived)"] * by_module,
         *["element-wise, 1e9 (derived)"] * by_element,
-        "peak RSS, GiB (measured)",
+        f"GMACs at {target} (derived)",
+        "memory, GiB (predicted)",
+        f"memory at {target}, GiB (predicted)",
         "training, images/s (measured)",
         "inference, images/s (measured)",
         "inside, % (measured)",
@@ -262,7 +266,9 @@ def cost_section(study: Study, frame: pd.DataFrame) -> Iterator[str]:
             numbers.format_number(line["gflops_derived"], ".4g"),
             *[numbers.format_number(line["module_gmacs_derived"], ".4g")] * by_module,
             *[numbers.format_number(line["elementwise_gops_derived"], ".4g")] * by_element,
-            numbers.format_number(line["peak_rss_gib_measured"], ".2f"),
+            numbers.format_number(line["target_gmacs_derived"], ".4g"),
+            numbers.format_number(line["step_memory_gib_predicted"], ".3g"),
+            numbers.format_number(line["target_memory_gib_predicted"], ".3g"),
             numbers.images_per_second(line, "train"),
             numbers.images_per_second(line, "inference"),
             numbers.format_number(100 * line["inside_share_measured"], ".0f"),

@@ -13,15 +13,15 @@ from reports.analysis.study_rows import Study
 from reports.formats import numbers, operation_counts, plain_text
 from unept.utils.visible_text import single_line
 
-COLUMNS = {"variant": "variant", "n": "n", "miou": "mIoU, %", "gmacs": "GMACs", "rss": "peak RSS, GiB"}
-
 
 def study_lines(study: Study) -> Iterator[str]:
     """Yield under what the study was measured, the main table, then the verdict."""
     frame = frames.accuracy_frame(study).merge(frames.cost_frame(study), on="variant")
     if study.runs:
         yield f"measured on: {single_line(protocol.protocol_headline(study))}"
-    yield from plain_text.right_aligned_rows([list(COLUMNS.values()), *(_cells(line) for _, line in frame.iterrows())])
+    target = operation_counts.target_words(frame)
+    columns = ["variant", "n", "mIoU, %", "GMACs", f"at {target}", "memory, GiB", f"at {target}"]
+    yield from plain_text.right_aligned_rows([columns, *(_cells(line) for _, line in frame.iterrows())])
     if any(operation_counts.is_mostly_elementwise(line, "_derived") for _, line in frame.iterrows()):
         yield f"{operation_counts.MARK} at least as many element-wise operations as counted ones"
     yield from (f"warning: {single_line(warning)}" for warning in study.warnings)
@@ -78,5 +78,7 @@ def _cells(line: pd.Series) -> list[str]:
         str(line["n"]),
         numbers.mean_std(line, "miou"),
         operation_counts.format_gmacs(line, ".4g", "_derived"),
-        numbers.format_number(line["peak_rss_gib_measured"], ".2f"),
+        numbers.format_number(line["target_gmacs_derived"], ".4g"),
+        numbers.format_number(line["step_memory_gib_predicted"], ".3g"),
+        numbers.format_number(line["target_memory_gib_predicted"], ".3g"),
     ]

@@ -25,7 +25,7 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         counted.append(settings)
         return SimpleNamespace(gmacs=2.0)
 
-    monkeypatch.setattr("bench.profiling.variant.count_operations", count)
+    monkeypatch.setattr("bench.profiling.target_cost.count_operations", count)
     return counted
 
 

@@ -159,6 +159,7 @@ def test_every_source_has_a_role_or_decides_no_number() -> None:
 def test_what_a_role_uses_of_ours_has_a_role_or_decides_no_number() -> None:
     """Code that moves out of a role's files would else be hashed no longer."""
     outside = {
+        "bench.config.option_fields": "how options are described",
         "bench.config.presets": "its values are settings, and part of a key",
         "bench.config.settings": "likewise",
         "bench.environment": "the machine, which is part of a measure's key, and the resident set as the system has it",

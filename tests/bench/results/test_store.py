@@ -66,6 +66,8 @@ def test_the_key_is_made_of_what_decides_the_numbers() -> None:
         assert row_key("run", base | {name: "else"}) == base["key"], name
     measure = base | {"machine": "a"}
     assert row_key("measure", measure) != row_key("measure", measure | {"machine": "b"})
+    assert row_key("measure", measure) == row_key("measure", measure | {"target": 480})
+    assert row_key("measure", measure) != row_key("measure", measure | {"target": 768})
     assert row_key("measure", measure) == row_key("measure", measure | {"seed": 7})
 
 

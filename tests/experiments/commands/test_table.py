@@ -137,7 +137,7 @@ def test_what_cannot_be_a_row_is_refused(capsys: pytest.CaptureFixture[str]) -> 
 def test_a_dry_run_at_the_papers_size_predicts_gpu_hours(
     capsys: pytest.CaptureFixture[str], place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.profiling.variant.count_operations", lambda _: SimpleNamespace(gmacs=100.0))
+    monkeypatch.setattr("bench.profiling.target_cost.count_operations", lambda _: SimpleNamespace(gmacs=100.0))
     monkeypatch.setattr(
         "bench.study.oom_policy.advise_on_memory", lambda *_, **__: SimpleNamespace(warnings=[], misfits={})
     )

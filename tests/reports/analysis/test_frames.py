@@ -84,7 +84,9 @@ def test_every_seed_and_failure_is_shown(two: Study) -> None:
 
 def test_cost_states_its_sources(two: Study) -> None:
     first, second = frames.cost_frame(two).to_dict("records")
-    assert all(name.endswith(("_derived", "_measured")) for name in first if name not in ("variant", "status"))
+    assert all(
+        name.endswith(("_derived", "_predicted", "_measured")) for name in first if name not in ("variant", "status")
+    )
     assert (first["parameters_derived"], first["gmacs_derived"]) == (198765, 0.0512)
     assert [first[f"train_images_per_second_{part}_measured"] for part in ("median", "q1", "q3")] == [130.26, 128, 131]
     assert second["status"] == "not run"
@@ -99,9 +101,9 @@ def test_a_cell_with_more_elements_than_products_is_marked_and_explained() -> No
             page(study([run_row(NAMES[0], 0, 0.4)], measures=[measure_row(NAMES[0], metrics=counts)])), "Cost"
         )
 
-    assert "| 198,765 | 0.0512† | 0.1024 | 0.0498 | 0.06 | 0.71 |" in cost(0.06)
+    assert "| 198,765 | 0.0512† | 0.1024 | 0.0498 | 0.06 | 1.94 | 0.0248 | 1.25 |" in cost(0.06)
     assert "† At least as many element-wise operations as counted ones" in cost(0.06)
-    assert "| 198,765 | 0.0512 | 0.1024 | 0.0498 | 0.05 | 0.71 |" in cost(0.05)
+    assert "| 198,765 | 0.0512 | 0.1024 | 0.0498 | 0.05 | 1.94 | 0.0248 | 1.25 |" in cost(0.05)
     assert "†" not in cost(0.05)
 
 
@@ -111,8 +113,8 @@ def test_cost_as_csv_keeps_whole_numbers(two: Study) -> None:
         "variant,status,parameters_derived,gmacs_derived,gflops_derived,module_gmacs_derived,elementwise_gops_derived,"
         "inside_share_measured,"
     )
-    assert first.startswith("N=4 L=1,ok,198765,0.0512,0.1024,0.0498,,,0.713,130.26,128,131,9,")
-    assert second == "N=16 L=1,not run" + "," * 15
+    assert first.startswith("N=4 L=1,ok,198765,0.0512,0.1024,0.0498,,,0.0248,480,1.2505,1.94,130.26,128,131,9,")
+    assert second == "N=16 L=1,not run" + "," * 18
 
 
 def test_quoted_stands_apart(two: Study) -> None:

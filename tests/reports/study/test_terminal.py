@@ -29,15 +29,23 @@ def test_columns_are_aligned_and_the_verdict_follows() -> None:
     assert setting.endswith(", scored on the split val")
     table, verdict = made[:4], made[4:]
     assert [re.split(r" {2,}", line) for line in table] == [
-        ["variant", "n", "mIoU, %", "GMACs", "peak RSS, GiB"],
-        ["none", "3", "41.33 ± 1.53", "0.0512", "0.71"],
-        ["a much longer | *name*", "3", "51.67 ± 1.53", "–", "–"],
-        ["lost", "0", "–", "–", "–"],
+        ["variant", "n", "mIoU, %", "GMACs", "at 480 px", "memory, GiB", "at 480 px"],
+        ["none", "3", "41.33 ± 1.53", "0.0512", "1.94", "0.0248", "1.25"],
+        ["a much longer | *name*", "3", "51.67 ± 1.53", "–", "–", "–", "–"],
+        ["lost", "0", "–", "–", "–", "–", "–"],
     ]
     assert len({len(line) for line in table}) == 1
     assert len({line.index(word) for line, word in zip(table[1:3], ("41.33", "51.67"), strict=True)}) == 1
     assert verdict == verdict_sentences.comparison_sentences(study(), analysis_frames(study()))
     assert "a much longer | *name* by 10.33 points" in verdict[0]
+
+
+def test_a_row_of_an_older_version_has_dashes_for_what_it_does_not_hold() -> None:
+    old = {"gmacs": 0.0512, "peak_rss_gib": 0.71}
+    found = assemble_study("ablate", runs=[run_row("none", 0, 0.4)], measures=[measure_row("none", metrics=old)])
+    _, head, line, *_ = terminal.study_lines(found)
+    assert head.split("  ")[-1] == "at the target size"
+    assert line.split()[-4:] == ["0.0512", "–", "–", "–"]
 
 
 def test_a_cell_with_more_elements_than_products_is_marked() -> None:
@@ -57,7 +65,7 @@ def test_nothing_is_marked_up_or_left_at_the_ends() -> None:
 
 def test_a_study_without_runs_is_a_table_of_dashes() -> None:
     empty = assemble_study("ablate", runs=[], planned=[{"variant": "a", "seed": 0}])
-    assert [line.split() for line in terminal.study_lines(empty)][1:] == [["a", "0", "–", "–", "–"]]
+    assert [line.split() for line in terminal.study_lines(empty)][1:] == [["a", "0", *"–––––"]]
 
 
 def test_power_of_each_variant_against_the_control() -> None:

@@ -16,7 +16,7 @@ import unept
 from bench.config.presets import preset
 from bench.profiling import variant
 from bench.profiling.flops import counter
-from bench.profiling.variant import count_operations
+from bench.profiling.target_cost import count_operations
 from experiments.tables import table5, table7
 from unept.ops import reference
 
