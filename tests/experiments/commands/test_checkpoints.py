@@ -95,7 +95,7 @@ def test_the_same_classes_in_another_order_are_not_scored(place: Path, capsys: p
         .err.splitlines()[-1]
         .startswith(
             "unept-bench: turned.safetensors: its classes are those of scenes in another order "
-            f"({turned[0]!r} is number 0 here, 7 there)"
+            f"({turned[0]!r} is number 0 here, 6 there)"
         )
     )
 

@@ -89,7 +89,7 @@ def test_the_stages_of_a_table(capsys: pytest.CaptureFixture[str], monkeypatch: 
     assert {row["settings"]["train"]["lr"] for row in final} == {0.004}
     page = (OUT / "report" / "table-8-deformable-none-rates=0.001,0.002,0.004" / "report.md").read_text()
     assert "scored on the split test, learning rates chosen on the split val.\n" in page
-    assert "## Accuracy, measured (scenes, split test, 64 px, 500 steps)" in page
+    assert "## Accuracy, measured (scenes:v2, split test, 64 px, 500 steps)" in page
 
     before, listed = ledger(), (OUT / "study.json").read_bytes()
     assert run_cli(*words) == 0

@@ -82,10 +82,10 @@ def test_the_counts_are_those_of_predicting_each_picture(
 ) -> None:
     model = work.with_refinement(model_file.load_model(checkpoint).model)
     dataset = open_data("scenes", "val")
-    expected = results.ImageResults(8)
+    expected = results.ImageResults(7)
     for number in range(COUNT):
         sample = dataset[number]
-        labels = EvaluationProtocol(mode="whole", base=(64, 64)).predict_labels(model, sample.image, 8)
+        labels = EvaluationProtocol(mode="whole", base=(64, 64)).predict_labels(model, sample.image, 7)
         assert labels.refined is not None
         assert (labels.plain != labels.refined).any()
         expected.add(number, sample.name, sample.label, labels)
@@ -99,7 +99,7 @@ def test_what_is_kept(checkpoint: Path, tmp_path: Path, whole: multi_process.Che
     record = evaluate(checkpoint, tmp_path).record
     folder = Path(record["folder"])
     assert [path.name for path in chunks(tmp_path)] == ["000000.npz", "000004.npz", "000008.npz"]
-    same(results.read_results(folder / "pictures.npz", 8), whole.results)
+    same(results.read_results(folder / "pictures.npz", 7), whole.results)
     kept = json.loads((folder / "scores.json").read_text())
     assert kept["scores"]["refined"]["miou"] == record["scores"]["refined"]["miou"]
     assert kept["sha256"] == model_file.load_model(checkpoint).digest
@@ -256,7 +256,7 @@ def test_a_killed_process_is_said_and_the_rest_is_kept(
     assert said[0].endswith(", 4 of them done already")
 
 
-def folder_of(folder: Path, count: int, classes: int = 8) -> str:
+def folder_of(folder: Path, count: int, classes: int = 7) -> str:
     chance = np.random.default_rng(0)
     for place in ("images/val", "labels/val"):
         (folder / place).mkdir(parents=True)
@@ -331,14 +331,14 @@ def test_what_is_refused(checkpoint: Path, tmp_path: Path, changes: dict[str, An
 def test_another_number_of_classes_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     tiny_checkpoint.write(path, classes=3)
-    with pytest.raises(ValueError, match=r"m\.safetensors: 3 classes, but scenes has 8"):
+    with pytest.raises(ValueError, match=r"m\.safetensors: 3 classes, but scenes has 7"):
         evaluate(path, tmp_path / "out")
 
 
 def test_scores_of_other_data_are_not_taken_for_these(tmp_path: Path, checkpoint: Path) -> None:
     folder, out = tmp_path / "d", tmp_path / "out"
     command_line.dataset(folder)
-    (folder / "meta.json").write_text(json.dumps({"classes": 8}))
+    (folder / "meta.json").write_text(json.dumps({"classes": 7}))
     said: list[str] = []
 
     def scores(at: Path) -> dict[str, Any]:
@@ -367,7 +367,7 @@ def test_data_that_change_while_they_are_scored_give_no_scores(
 ) -> None:
     folder, out = tmp_path / "d", tmp_path / "out"
     command_line.dataset(folder)
-    (folder / "meta.json").write_text(json.dumps({"classes": 8}))
+    (folder / "meta.json").write_text(json.dumps({"classes": 7}))
     run_scoring = work.run_scoring
 
     def change_and_score(*arguments: Any, **keywords: Any) -> None:
