@@ -11,7 +11,7 @@ help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 ablate: $(VENV)/.ready  ## install, then the main job on the embedded data: 30 trainings, a table, a plot
-	$(BIN)/unept-bench ablate --grid N=4,16,64 L=1,3 $(ARGS)
+	$(BIN)/unept-bench ablate --grid N=4,16,64 L=1,3 --margin 1 $(ARGS)
 
 test: $(VENV)/.ready lint  ## install, then ruff, mypy and the tests
 	$(BIN)/$(TESTS)

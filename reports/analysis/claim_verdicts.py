@@ -2,8 +2,10 @@
 theirs.
 
 A claim agrees or disagrees where Welch's test shows a difference of its sign or of the other one; p is adjusted by Holm
-over the claims of the same table and column that could be tested. Every other claim is undetermined, and the difference
-that these seeds would have shown stands beside it. A claim whose two rows have no values here is not run.
+over the claims of the same table and column that could be tested. Where the study has a margin, a claim on mIoU may be
+settled without either: both rows are the same within the margin, by two one-sided tests. Every other claim is
+undetermined, and the difference that these seeds would have shown stands beside it. A claim whose two rows have no values
+here is not run.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import TypeVar
 
 import pandas as pd
 
+from bench.stats.equivalence import least_margin
 from reports.analysis import study_rows
 from reports.analysis.learned_cue import grouped_variants
 from reports.analysis.sample_comparison import (
@@ -29,6 +32,8 @@ from reports.paper.claims import CLAIMS, STAND_INS, Claim
 
 INSIDE, ABOVE, BELOW = "inside our interval", "above our interval", "below our interval"
 AGREES, DISAGREES, UNDETERMINED, NOT_RUN = "agrees", "disagrees", "undetermined", "not run"
+SAME_WITHIN_MARGIN = "the same within the margin"
+MARGIN_COLUMN = "mIoU"  # of the claims that a margin can settle: it is one of mIoU
 CLAIM_METRICS = {"mIoU": "miou", "pixAcc": "pixel_accuracy", "pAcc": "pixel_accuracy"}  # fractions here, percent there
 CLAIM_COUNTS = {"#Params.": ("parameters", 1e-6), "GFLOPs": ("module_gmacs", 1.0)}  # GFLOPs: multiply-adds by its tool
 
@@ -61,8 +66,9 @@ def claims_frame(study: Study, number: int | None) -> pd.DataFrame:
     Returns:
         `quoted` is the paper's difference and `difference` ours, both `better - worse` in `unit`, with Welch's interval
         `low`, `high`, which holds for all claims of the column at once; there is none where seeds fall in two groups.
-        `size` says where the paper's difference lies beside it. `n` is the smaller sample size. Operations and
-        parameters are exact and need no test; operations are those of the paper's tool, for the networks as trained
+        `size` says where the paper's difference lies beside it. `same_within` is the least margin of mIoU within which
+        both rows are the same by two one-sided tests at 5 %, not adjusted. `n` is the smaller sample size. Operations
+        and parameters are exact and need no test; operations are those of the paper's tool, for the networks as trained
         here. Memory is not judged: the paper's is a GPU's, which no row holds.
     """
     grouped = grouped_variants(study)
@@ -80,10 +86,25 @@ def claims_frame(study: Study, number: int | None) -> pd.DataFrame:
         if item.welch is not None and not one.grouped:
             line |= {"low": low, "high": high, "detectable": item.detectable()}
             line["size"] = _place_of_size(claim.quoted, low, high)
+            if claim.column == MARGIN_COLUMN:
+                line["same_within"] = least_margin(item.welch, ALPHA)
+                if line["outcome"] == UNDETERMINED and line["same_within"] <= study.margin:
+                    line["outcome"] = SAME_WITHIN_MARGIN
         lines.append(line)
-    numbers = ("difference", "low", "high", "p", "p_holm", "detectable")
+    numbers = ("difference", "low", "high", "p", "p_holm", "detectable", "same_within")
     columns = ["table", "column", "claim", "quoted", "unit", "n", *numbers, "outcome", "size"]
     return make_frame(lines, columns, whole=("table", "n"), text=("column", "claim", "unit", "outcome", "size"))
+
+
+def settled_claims(frame: pd.DataFrame, margin: float) -> int:
+    """Return how many claims of a `claims_frame` are settled with a margin: they agree, disagree, or are the same.
+
+    Args:
+        frame: The claims, of any margin.
+        margin: Difference of mIoU that counts as none, percent points; 0 for none.
+    """
+    tested = frame["outcome"].isin((AGREES, DISAGREES))
+    return int((tested | (~tested & (frame["same_within"] <= margin).fillna(False))).sum())
 
 
 def _find(study: Study, claim: Claim, grouped: frozenset[str]) -> _Evidence:

@@ -39,7 +39,7 @@ COMPARED_COLUMNS = (
     "detectable",
     "detectable_in_family",
 )
-EQUIVALENCE_COLUMNS = ("same_within", "p_same", "operations_change")
+EQUIVALENCE_COLUMNS = ("margin", "same_within", "p_same", "operations_change")
 
 
 def comparison_frame(study: Study, metric: str = "miou") -> pd.DataFrame:
@@ -55,8 +55,9 @@ def comparison_frame(study: Study, metric: str = "miou") -> pd.DataFrame:
         differ by so much. `permutation_can_reach` says whether the permutation p could pass that step. `groups` is
         "two" where the seeds of either fall in two groups: a t-interval of such means covers too seldom (66 % for five
         seeds of which each learns with probability .8), and neither it nor a detectable difference is there.
-        `same_within` is the least margin within which variant and control are the same by two one-sided tests at 5 %,
-        and `p_same` their p for the study's margin; neither is adjusted. `operations_change` is in percent.
+        `margin` is the study's, missing where it has none. `same_within` is the least margin within which variant and
+        control are the same by two one-sided tests at 5 %, and `p_same` their p for the study's margin; neither is
+        adjusted. `operations_change` is in percent.
     """
     control = control_variant(study)
     others = [variant for variant in study.variants if variant != control] if control else []
@@ -75,7 +76,7 @@ def comparison_frame(study: Study, metric: str = "miou") -> pd.DataFrame:
         line |= {"difference": item.difference, "operations_change": _operations_change(study, variant, control)}
         line |= {"p_holm": p_holm, "verdict": judge_difference(item.difference, p_holm)}
         apart = not grouped.isdisjoint((variant, control))
-        line["groups"] = "two" if apart else "one"
+        line |= {"groups": "two" if apart else "one", "margin": study.margin or None}
         if item.welch is not None:
             line |= _tests(item, item.welch, family)
         if item.welch is not None and not apart:

@@ -59,13 +59,17 @@ def refinement_sentences(refined: pd.DataFrame) -> list[str]:
 def outcome_sentences(compared: pd.DataFrame, control: str) -> Iterator[str]:
     """Yield sentences: variants that differ from the control, that do not, and that cannot be judged.
 
+    Variants that are higher or lower are named by the size of the difference, the others by the difference, best first.
+
     Args:
         compared: a table of `compare`, or its CSV file read again.
         control: the variant that all others are compared with.
     """
     one_size = len(_sizes(compared)) == 1
+    compared = compared.sort_values("difference", ascending=False, kind="stable")
     same = compared[compared["verdict"] == SAME]
     by = {name: compared[compared["verdict"] == name] for name in (HIGHER, LOWER, NO_DIFFERENCE_SEEN, CANNOT_BE_JUDGED)}
+    by[LOWER] = by[LOWER].iloc[::-1]
     differ = [
         f"{name} in {_named(by[name], lambda line: _differs(line, one_size))}"
         for name in (HIGHER, LOWER)

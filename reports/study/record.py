@@ -47,12 +47,14 @@ def read_record(folder: Path) -> Study:
     asked = page.splitlines()[0].removeprefix("# ")
     table = re.search(r"\((Table \d)\)", asked)
     kind = table[1].lower() if table else "ablate"
-    (control,) = {line["control"] for line in _lines(folder / "comparisons.csv")}
+    compared = _lines(folder / "comparisons.csv")
+    (control,) = {line["control"] for line in compared}
+    margin = float(compared[0].get("margin") or 0)
     order = [line["variant"] for line in _lines(folder / "accuracy.csv")]
     learning = {(line["variant"], line["seed"]): line for line in _lines(folder / "learning.csv")}
     runs = [_run(line, side, learning) for line in _lines(folder / "results.csv")]
     planned = [run for variant in order for run in runs if run["variant"] == variant]
-    return assemble_study(kind, runs=runs, measures=measures, planned=planned, control=control)
+    return assemble_study(kind, runs=runs, measures=measures, planned=planned, control=control, margin=margin)
 
 
 def record_files(folder: Path) -> dict[str, bytes]:
@@ -90,7 +92,7 @@ def _renewed_page(page: str, study: Study, made: Mapping[str, pd.DataFrame]) -> 
         lambda: _section(result_sections.comparison_section(study, made["comparisons.csv"])),
         lambda: _section(learned_cue_section(study, made)),
     ]
-    claims = _section(result_sections.claims_section(report.quoted_table(study), made["claims.csv"]))
+    claims = _section(result_sections.claims_section(report.quoted_table(study), made["claims.csv"], study.margin))
     training = [section for section in kept if section.startswith("Training,")]
     rest = [section for section in kept if section not in training]
     sections = [*(make() for make in makers), *training, claims, *rest]

@@ -141,7 +141,7 @@ def _sections(
     if "curves.png" in made:
         yield heading(f"Training, measured ({protocol.protocol_summary(study)})")
         yield "![each seed's scores during training, a panel a variant](curves.png)\n"
-    yield from result_sections.claims_section(number, frames["claims.csv"])
+    yield from result_sections.claims_section(number, frames["claims.csv"], study.margin)
     yield from printed_tables.printed_section(number)
     yield from result_sections.seeds_section(study)
     yield from result_sections.boundary_section(study, frames["boundaries.csv"])

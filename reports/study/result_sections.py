@@ -9,7 +9,16 @@ from typing import Any
 import pandas as pd
 
 from bench.results.rows import comparable_metrics
-from reports.analysis import control, frames, lr_sweep, protocol, rate_choice, study_rows, verdict_sentences
+from reports.analysis import (
+    claim_verdicts,
+    control,
+    frames,
+    lr_sweep,
+    protocol,
+    rate_choice,
+    study_rows,
+    verdict_sentences,
+)
 from reports.analysis.study_rows import Study
 from reports.formats import numbers, operation_counts
 from reports.formats.markdown import DASH, bullet_list, heading, markdown_table
@@ -130,8 +139,14 @@ def comparison_section(study: Study, frame: pd.DataFrame) -> Iterator[str]:
     yield markdown_table(columns, lines, left=2)
 
 
-def claims_section(number: int | None, frame: pd.DataFrame) -> Iterator[str]:
-    """Yield the verdicts on the paper's claims of this table."""
+def claims_section(number: int | None, frame: pd.DataFrame, margin: float = 0.0) -> Iterator[str]:
+    """Yield the verdicts on the paper's claims of this table, and how many are settled.
+
+    Args:
+        number: The paper's table.
+        frame: The study's `claims_frame`.
+        margin: Difference of mIoU that counts as none, percent points; 0 for none.
+    """
     frame = frame[frame["table"] == number]
     if frame.empty:
         return
@@ -160,6 +175,12 @@ def claims_section(number: int | None, frame: pd.DataFrame) -> Iterator[str]:
         for _, line in frame.iterrows()
     ]
     yield markdown_table(columns, lines, left=4)
+    if margin:
+        counts = [claim_verdicts.settled_claims(frame, factor * margin) for factor in (1, 0.5, 2)]
+        yield (
+            f"Settled (agrees, disagrees, or the same within the margin of {margin:g} points of mIoU): {counts[0]} of "
+            f"{len(frame)} claims. With half the margin {counts[1]} would be, with twice the margin {counts[2]}.\n"
+        )
 
 
 def seeds_section(study: Study) -> Iterator[str]:

@@ -11,8 +11,8 @@ from experiments import recipe_sweep as sweep
 from unept.data.scenes import SceneConfig
 
 ROW = sweep.SweepRow(
-    recipe="first recipe",
-    fields=sweep.RECIPES["first recipe"],
+    recipe=sweep.CHOSEN,
+    fields=sweep.RECIPES[sweep.CHOSEN],
     mechanism="dense",
     steps=500,
     seed=300,
@@ -28,11 +28,18 @@ def row(**changes: object) -> sweep.SweepRow:
 
 
 def test_no_record_uses_its_scenes_or_seeds() -> None:
-    settings = sweep.settings_of(sweep.RECIPES["first recipe"], sweep.MECHANISMS["dense"])
+    settings = sweep.settings_of(sweep.RECIPES[sweep.CHOSEN], sweep.MECHANISMS["dense"])
     assert settings.scenes.scene_seed != SceneConfig().scene_seed
     assert sweep.FIRST_SEED > 100
     assert settings.data == sweep.settings_of("heads=4", "N=4").data
     assert settings.model.encoder_self == settings.model.decoder_self == "dense_fused"
+
+
+def test_the_chosen_recipe_is_the_presets() -> None:
+    chosen = sweep.settings_of(sweep.RECIPES[sweep.CHOSEN], sweep.MECHANISMS["N=16 L=3"])
+    quick = preset("quick", sweep.DATA)
+    assert chosen.train == quick.train
+    assert chosen.model == quick.model
 
 
 @pytest.mark.parametrize("recipe", sweep.RECIPES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -10,11 +11,12 @@ from locations import ROOT
 from scipy import stats
 from synthetic import measure_row, run_row
 
-from reports.analysis.claim_verdicts import claims_frame
+from reports.analysis.claim_verdicts import claims_frame, settled_claims
 from reports.analysis.study_rows import Study, assemble_study
 from reports.paper import figures
 from reports.paper.claims import CLAIMS, STAND_INS
 from reports.study.record import read_record
+from reports.study.result_sections import claims_section
 
 SPREAD = (0.000, 0.004, -0.004, 0.002, -0.002)
 
@@ -49,6 +51,24 @@ def test_the_ladder_agrees_disagrees_or_stays_open() -> None:
     ]
     assert {line["outcome"] for line in lines(frame, 5, "pixAcc")} == {"agrees", "undetermined", "disagrees"}
     assert set(frame[frame["table"] != 5]["outcome"]) == {"not run"}
+
+
+def test_a_margin_settles_what_neither_agrees_nor_disagrees() -> None:
+    ladder = {"baseline": 0.40, "+ pyramid features": 0.45, "+ spatial path": 0.451, "+ stronger backbone": 0.42}
+    made = study(ladder)
+    open_frame = claims_frame(made, 5)
+    least = lines(open_frame, 5)[1]["same_within"]
+    theirs = stats.ttest_ind([45.1 + 100 * s for s in SPREAD], [45 + 100 * s for s in SPREAD], equal_var=False)
+    ends = theirs.confidence_interval(0.9)  # two one-sided tests at 5 %
+    assert least == pytest.approx(max(abs(ends.low), abs(ends.high)))
+    for margin, outcome in ((0.99 * least, "undetermined"), (1.01 * least, "the same within the margin")):
+        frame = claims_frame(replace(made, margin=margin), 5)
+        assert [line["outcome"] for line in lines(frame, 5)] == ["agrees", outcome, "disagrees"]
+        assert "the same within the margin" not in {line["outcome"] for line in lines(frame, 5, "pixAcc")}
+        mine = frame[(frame["table"] == 5) & (frame["column"] == "mIoU")]
+        assert [settled_claims(mine, factor * least) for factor in (0, 0.99, 1.01)] == [2, 2, 3]
+        page = "\n".join(claims_section(5, frame, margin))
+        assert f"the same within the margin of {margin:g} points of mIoU" in page
 
 
 def test_only_claims_that_could_be_tested_are_a_family() -> None:

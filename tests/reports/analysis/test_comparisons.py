@@ -153,7 +153,7 @@ def test_verdict_of_many_without_a_difference_is_one_short_sentence() -> None:
     said = sentences(study({"a": LOW} | shifted))
     frame = comparisons.comparison_frame(study({"a": LOW} | shifted))
     assert said[0] == (
-        "No difference from a is seen in v1; v2; v3: differences of +0.04 to +0.12 points, where these seeds would "
+        "No difference from a is seen in v3; v2; v1: differences of +0.04 to +0.12 points, where these seeds would "
         f"show {frame['detectable'].min():.2f} to {frame['detectable_in_family'].max():.2f} with 80 % probability."
     )
 
