@@ -4,8 +4,8 @@ theirs.
 A claim agrees or disagrees where Welch's test shows a difference of its sign or of the other one; p is adjusted by Holm
 over the claims of the same table and column that could be tested. Where the study has a margin, a claim on mIoU may be
 settled without either: both rows are the same within the margin, by two one-sided tests. Every other claim is
-undetermined, and the difference that these seeds would have shown stands beside it. A claim whose two rows have no values
-here is not run.
+undetermined, and the difference that these seeds would have shown stands beside it. A claim whose two rows have no
+values here is not run.
 """
 
 from __future__ import annotations
@@ -87,8 +87,9 @@ def claims_frame(study: Study, number: int | None) -> pd.DataFrame:
             line |= {"low": low, "high": high, "detectable": item.detectable()}
             line["size"] = _place_of_size(claim.quoted, low, high)
             if claim.column == MARGIN_COLUMN:
-                line["same_within"] = least_margin(item.welch, ALPHA)
-                if line["outcome"] == UNDETERMINED and line["same_within"] <= study.margin:
+                least = least_margin(item.welch, ALPHA)
+                line["same_within"] = least
+                if line["outcome"] == UNDETERMINED and least <= study.margin:
                     line["outcome"] = SAME_WITHIN_MARGIN
         lines.append(line)
     numbers = ("difference", "low", "high", "p", "p_holm", "detectable", "same_within")
