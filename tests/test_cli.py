@@ -30,7 +30,7 @@ def test_help_version_and_doctor(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_options_are_these() -> None:
     """A change of the command line is a decision, not an accident."""
     shared = {"seeds", "preset", "data", "steps", "backbone-weights", "out", "jobs", "threads", "retry", "dry-run"}
-    shared |= {"control", "backend", "split", "engine", "address", "shard", "skip-oom", "margin"}
+    shared |= {"control", "backend", "split", "engine", "address", "shard", "skip-oom", "margin", "target"}
     protocol = {f"--{name}" for name in ("mode", "window", "stride", "scales", "flip", "base", "device")}
     protocol |= {"--own-modules", "--out"}
     commands = dict(cli.typer.main.get_command(cli.app).commands)  # type: ignore[attr-defined]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
+from reports.analysis import study_rows
+
 CHANCE = 0.5  # accuracy between two look-alikes without the cue
 GROUP_GAP = 0.15  # between neighbouring seeds of a variant: no spread of one group of five seeds was above 0.1
 
@@ -17,6 +19,11 @@ def learned_accuracy(unplaced: float | None = None) -> float:
             there is one cue for all, so that who has not learned it can only guess.
     """
     return ((CHANCE if unplaced in (None, 1.0) else float(unplaced)) + 1) / 2
+
+
+def accuracy_to_learn(run: study_rows.Row) -> float:
+    """Return the `learned_accuracy` of the scenes that a run was scored on; rows of the first version do not say it."""
+    return learned_accuracy(study_rows.number_at(run, "metrics", "references", "unplaced_accuracy"))
 
 
 def cue_threshold(scores: Sequence[float], least: float) -> float:

@@ -12,7 +12,7 @@ import pandas as pd
 from bench.stats.proportion import jeffreys_interval
 from bench.stats.seed_statistics import summarize_sample
 from reports.analysis import study_rows
-from reports.analysis.cue_groups import cue_threshold, has_two_groups, learned_accuracy
+from reports.analysis.cue_groups import accuracy_to_learn, cue_threshold, has_two_groups, learned_accuracy
 from reports.analysis.study_rows import Study
 from reports.formats.data_frames import make_frame
 
@@ -52,11 +52,6 @@ def grouped_variants(study: Study) -> frozenset[str]:
 def least_accuracy(study: Study, variant: str) -> float:
     """Return the `learned_accuracy` of the scenes that a variant's runs were scored on."""
     return max((accuracy_to_learn(run) for run in study.runs_of(variant)), default=learned_accuracy())
-
-
-def accuracy_to_learn(run: study_rows.Row) -> float:
-    """Return the `learned_accuracy` of the scenes that a run was scored on; rows of the first version do not say it."""
-    return learned_accuracy(study_rows.number_at(run, "metrics", "references", "unplaced_accuracy"))
 
 
 def lookalike_scores(study: Study, variant: str) -> list[float]:

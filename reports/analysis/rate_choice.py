@@ -18,8 +18,7 @@ from statistics import fmean
 
 from bench.config.fields import format_value
 from reports.analysis import study_rows
-from reports.analysis.cue_groups import cue_threshold
-from reports.analysis.learned_cue import accuracy_to_learn
+from reports.analysis.cue_groups import accuracy_to_learn, cue_threshold
 from reports.analysis.study_rows import Row, has_succeeded, number_at
 
 LR_SWEEP_KIND = "rates"  # kind of a study whose variants are a study's rows at several learning rates
