@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from bench.config.fields import AXIS_LABELS
 from bench.results.csv_export import MEASURE_TAIL, RUN_TAIL
 from bench.results.csv_text import text_of_cell
 from reports.analysis import claim_verdicts, frames, protocol, study_rows, verdict_sentences
@@ -93,9 +94,9 @@ def _renewed_page(page: str, study: Study, made: Mapping[str, pd.DataFrame]) -> 
         lambda: _section(learned_cue_section(study, made)),
     ]
     claims = _section(result_sections.claims_section(report.quoted_table(study), made["claims.csv"], study.margin))
-    training = [section for section in kept if section.startswith("Training,")]
-    rest = [section for section in kept if section not in training]
-    sections = [*(make() for make in makers), *training, claims, *rest]
+    before_claims = [section for section in kept if section.startswith(("Context recovered,", "Training,"))]
+    rest = [section for section in kept if section not in before_claims]
+    sections = [*(make() for make in makers), *before_claims, claims, *rest]
     return "\n## ".join([_summary(first, study, made), *filter(None, sections)])
 
 
@@ -155,7 +156,9 @@ def _measure(line: Mapping[str, str]) -> dict[str, Any]:
 
 def _common(values: Mapping[str, Any]) -> dict[str, Any]:
     axes = {name.removeprefix("axis:"): value for name, value in values.items() if name.startswith("axis:")}
-    return {"variant": str(values["variant"]), "status": values["status"], "key": values["key"], "axes": axes}
+    variant = str(values["variant"])  # its name has the axes in their order, the columns have not
+    axes = dict(sorted(axes.items(), key=lambda axis: f" {variant}".find(f" {AXIS_LABELS.get(axis[0], axis[0])}=")))
+    return {"variant": variant, "status": values["status"], "key": values["key"], "axes": axes}
 
 
 def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
