@@ -237,7 +237,7 @@ def test_a_typed_figure_is_stale_and_written_again(tmp_path: Path, capsys: pytes
     root = checkout(tmp_path)
     page = root / "README.md"
     right = page.read_text(encoding="utf-8")
-    page.write_text(right.replace("N=16 L=3 | 5 | 68.54", "N=16 L=3 | 5 | 78.54"), encoding="utf-8")
+    page.write_text(right.replace("N=16 L=3 | 5 | 82.70", "N=16 L=3 | 5 | 92.70"), encoding="utf-8")
     assert docs.main(["--check"], root) == 1
     assert capsys.readouterr().out.startswith("README.md: stale")
     assert docs.main([], root) == 0
@@ -248,7 +248,7 @@ def test_a_typed_figure_is_stale_and_written_again(tmp_path: Path, capsys: pytes
 @pytest.mark.parametrize(
     ("record", "old", "new", "page"),
     [
-        ("quick-grid/accuracy.csv", "68.5", "78.5", "README.md"),
+        ("quick-grid/accuracy.csv", "82.69", "92.69", "README.md"),
         ("table-5/comparisons.csv", "-22.79", "-12.79", "README.md"),
         ("quick-grid/learned.csv", "N=4 L=1,5,4", "N=4 L=1,5,3", "README.md"),
         ("memory-verified/verified.csv", "0.999825", "0.989825", "README.md"),

@@ -154,8 +154,8 @@ def claims_section(number: int | None, frame: pd.DataFrame, margin: float = 0.0)
     yield (
         "A claim is a difference between two rows: the paper's is *quoted*, ours *measured* here, in another setting "
         "(see below), so that only signs are compared. It agrees or disagrees where Welch's p, adjusted by Holm over "
-        "the claims of one column, is at most 0.05. Otherwise it is undetermined, or, in a study with a margin, the same "
-        "within it where two one-sided tests at 0.05, not adjusted, say so. The paper's size may lie inside our "
+        "the claims of one column, is at most 0.05. Otherwise it is undetermined, or, in a study with a margin, the "
+        "same within it where two one-sided tests at 0.05, not adjusted, say so. The paper's size may lie inside our "
         "interval, which then does not refute it here, or above or below it. Parameters and operations are "
         "exact, those of the networks as trained here; unept-bench complexity counts the published ones. Memory is "
         "that of a GPU, which unept-bench memory predicts and no row here holds.\n"
