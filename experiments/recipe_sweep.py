@@ -1,6 +1,6 @@
 """Which recipe lets every mechanism learn? `python -m experiments.recipe_sweep --out FOLDER` trains candidates.
 
-The recipe of the `quick` preset was chosen by this sweep, on scenes and seeds that no record of results uses. Each
+Candidates for the recipe of the `quick` preset are compared on scenes and seeds that no record of results uses. Each
 mechanism is trained by each candidate with the same few seeds, and scored on the validation scenes. A run that is in
 FOLDER/results.csv is not done again. The page beside it is written from the rows alone.
 """

@@ -31,7 +31,7 @@ def preset(name: str, data: str = "") -> Settings:
 def _quick() -> Settings:
     """Return settings of minutes on two cores: generated scenes of 64 x 64 pixels, 0.2 M parameters, from scratch.
 
-    Heads and learning rate are those with which every mechanism learns (`experiments.recipe_sweep`).
+    Candidates for heads and learning rates are compared by `experiments.recipe_sweep`.
     """
     model = ModelConfig(
         backbone="tiny_conv",
