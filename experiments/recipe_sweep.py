@@ -74,7 +74,7 @@ def settings_of(recipe: str, mechanism: str, steps: int = 0) -> Settings:
     """Return the settings of a training by the fields of its recipe and mechanism; 0 steps for the preset's."""
     base = preset("quick", DATA)
     base = replace(base, scenes=replace(base.scenes, scene_seed=SCENE_SEED))
-    words = f"{recipe} {mechanism} classes=7" + (f" steps={steps}" if steps else "")
+    words = f"{recipe} {mechanism}" + (f" steps={steps}" if steps else "")
     return with_field_values(base, [words])
 
 

@@ -16,6 +16,18 @@ from bench.study.study import WorkerTasks
 from experiments.commands.options import options_from
 
 MEASURE = "fake_tasks:measure"
+GATED_ATTENTION = """
+from torch import nn
+
+
+class Gated(nn.Module):
+    def __init__(self, *, width: int) -> None:
+        super().__init__()
+        self.gate = nn.Linear(width, width)
+
+    def forward(self, tokens, position, shapes):
+        return tokens * self.gate(tokens.mean(1, keepdim=True)).sigmoid()
+"""  # source of a user's attention
 
 
 class Captured(NamedTuple):

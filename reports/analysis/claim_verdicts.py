@@ -105,7 +105,7 @@ def settled_claims(frame: pd.DataFrame, margin: float) -> int:
         margin: Difference of mIoU that counts as none, percent points; 0 for none.
     """
     tested = frame["outcome"].isin((AGREES, DISAGREES))
-    return int((tested | (~tested & (frame["same_within"] <= margin).fillna(False))).sum())
+    return int((tested | (frame["same_within"] <= margin)).sum())
 
 
 def _find(study: Study, claim: Claim, grouped: frozenset[str]) -> _Evidence:

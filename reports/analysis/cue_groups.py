@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
+from bench.evaluation.cue_metrics import CHANCE, TOLD
 from reports.analysis import study_rows
 
-CHANCE = 0.5  # accuracy between two look-alikes without the cue
 GROUP_GAP = 0.15  # between neighbouring seeds of a variant: no spread of one group of five seeds was above 0.1
 
 
@@ -18,7 +18,7 @@ def learned_accuracy(unplaced: float | None = None) -> float:
         unplaced: Accuracy of who knows the scene's cues and not which is an object's own, a fraction; None or 1 where
             there is one cue for all, so that who has not learned it can only guess.
     """
-    return ((CHANCE if unplaced in (None, 1.0) else float(unplaced)) + 1) / 2
+    return ((CHANCE if unplaced in (None, TOLD) else float(unplaced)) + TOLD) / 2
 
 
 def accuracy_to_learn(run: study_rows.Row) -> float:

@@ -138,8 +138,8 @@ def _jump(run: study_rows.Row) -> int | None:
     recorded = study_rows.number_at(run, "training", "jump_step")
     if recorded is not None:
         return int(recorded)
-    probes = probes_of(run)
-    past = list(itertools.takewhile(lambda probe: probe[1] >= accuracy_to_learn(run), reversed(probes)))
+    probes, least = probes_of(run), accuracy_to_learn(run)
+    past = list(itertools.takewhile(lambda probe: probe[1] >= least, reversed(probes)))
     return past[-1][0] if past else None
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import fake_tasks
 import pytest
-from command_line import assert_usage_error, captured, dataset, ledger
+from command_line import GATED_ATTENTION, assert_usage_error, captured, dataset, ledger
 from command_line import run_cli as run_any
 from synthetic import without_plots
 
@@ -20,19 +20,6 @@ from bench.launchers.worker import make_row
 from bench.results.store import Store, utc_now
 
 OUT = Path("study/quick-scenes")
-
-OWN = """
-from torch import nn
-
-
-class Gated(nn.Module):
-    def __init__(self, *, width: int) -> None:
-        super().__init__()
-        self.gate = nn.Linear(width, width)
-
-    def forward(self, tokens, position, shapes):
-        return tokens * self.gate(tokens.mean(1, keepdim=True)).sigmoid()
-"""
 
 
 def run_jobs(store: Store, jobs: Sequence[Job], **_: Any) -> list[Outcome]:
@@ -168,7 +155,7 @@ def test_a_report_of_the_table_that_cannot_be_written_is_said_before_rates_are_t
 def test_an_own_attention_is_a_row_of_table_8_at_its_own_rate(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Path("own_row.py").write_text(OWN)
+    Path("own_row.py").write_text(GATED_ATTENTION)
     monkeypatch.setattr("sys.modules", sys.modules | {})  # no other test sees the module
     words = ("table", "8", "--row", "own_row:Gated", "--row", "deformable", "--rates", "1e-3,2e-3", "--seeds", "2")
     assert run_cli(*words, "--dry-run") == 0
@@ -194,7 +181,7 @@ def test_an_own_attention_is_a_row_of_table_8_at_its_own_rate(
 
 
 def test_an_ablation_chooses_a_rate_for_each_variant(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("own_row.py").write_text(OWN)
+    Path("own_row.py").write_text(GATED_ATTENTION)
     words = ("ablate", "--grid", "encoder_self=deformable,own_row:Gated", "L=1,3", "--rates", "4e-3", "--seeds", "2")
     words = (*words, "--control", "none")
     assert run_cli(*words) == 0

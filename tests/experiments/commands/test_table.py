@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from command_line import (
+    GATED_ATTENTION,
     MEASURE,
     assert_usage_error,
     captured,
@@ -105,22 +106,8 @@ def test_fields_of_all_rows_of_a_table(capsys: pytest.CaptureFixture[str]) -> No
     assert "use --steps" in assert_usage_error(capsys, *words, "steps=4")
 
 
-OWN = """
-from torch import nn
-
-
-class Gated(nn.Module):
-    def __init__(self, *, width: int) -> None:
-        super().__init__()
-        self.gate = nn.Linear(width, width)
-
-    def forward(self, tokens, position, shapes):
-        return tokens * self.gate(tokens.mean(1, keepdim=True)).sigmoid()
-"""
-
-
 def test_what_cannot_be_a_row_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("own_row.py").write_text(OWN)
+    Path("own_row.py").write_text(GATED_ATTENTION)
     rows = ("table", "8", "--row")
     assert "did you mean 'Reformer'?" in assert_usage_error(capsys, *rows, "Reformr")
     assert "or module:Class" in assert_usage_error(capsys, *rows, "Reformr")
