@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -156,7 +155,6 @@ def test_an_own_attention_is_a_row_of_table_8_at_its_own_rate(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("own_row.py").write_text(GATED_ATTENTION)
-    monkeypatch.setattr("sys.modules", sys.modules | {})  # no other test sees the module
     words = ("table", "8", "--row", "own_row:Gated", "--row", "deformable", "--rates", "1e-3,2e-3", "--seeds", "2")
     assert run_cli(*words, "--dry-run") == 0
     said = capsys.readouterr().out
